@@ -1,0 +1,34 @@
+"""`python -m providers.sim --listen ADDR [--script FILE] [--world FILE]`."""
+
+import sys
+
+from providers.server import run
+from providers.sim.adapter import SimAdapter, SimSettings
+from providers.sim.script import SimError, default_script, load_script
+from providers.sim.world import World
+
+
+def make_adapter(settings: SimSettings) -> SimAdapter:
+    """Open the world, let the script's guests in and hand it to an adapter.
+
+    Raises:
+        SimError: the script or the world cannot be used.
+    """
+    script = load_script(settings.script) if settings.script else default_script()
+    path = settings.world or settings.state_dir / "world.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    world = World(path)
+    world.populate(script)
+    return SimAdapter(world)
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    try:
+        run(SimSettings.load("providers.sim"), make_adapter)
+    except SimError as error:
+        sys.exit(f"providers.sim: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The sim's dialect: calls become stimuli of guests, a script says which of them fail."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from providers.adapter import (
+    VM,
+    Change,
+    Grace,
+    GuestCredentials,
+    GuestExit,
+    GuestProcess,
+    Listed,
+    PowerState,
+    Signal,
+)
+from providers.config import Settings
+from providers.errors import CommandFailed, HypervisorUnavailable
+from providers.sim.bell import Bell
+from providers.sim.feed import Feed
+from providers.sim.guest import Guest, power_state
+from providers.sim.mapping import to_vm
+from providers.sim.script import Fault, GuestCall
+from providers.sim.stimuli import (
+    Stimulus,
+    ask_agent,
+    power_off,
+    power_on,
+    press_button,
+    process_end,
+    start_process,
+    take_snapshot,
+)
+from providers.sim.world import World
+
+AGENT_TIMEOUT = 60.0
+"""Seconds after which a call to a hanging agent fails, as libvirt gives up on one."""
+
+ASK: dict[Signal, Stimulus] = {Signal.GUEST_AGENT: ask_agent, Signal.ACPI: press_button}
+
+
+class SimSettings(Settings):
+    """What the sim can be told beyond what every provider can."""
+
+    script: Path | None = Field(None, description="YAML script of the guests; without it there are a few")
+    world: Path | None = Field(
+        None, description="keeps the guests while no provider runs; default: world.db in the state directory"
+    )
+
+
+class SimAdapter:
+    """A hypervisor whose guests live in a World. Must be made inside a running event loop.
+
+    Raises:
+        SimError: another provider runs this world.
+    """
+
+    type = "sim"
+    version = "1"
+    signals = tuple(ASK)
+
+    def __init__(self, world: World) -> None:
+        self.endpoint = f"sim://{world.path.absolute() if world.path else ''}"
+        self._world = world
+        self._bell = Bell(world.path, self._rung) if world.path else None
+        self._feed = Feed(world)
+
+    async def get(self, vm_id: str) -> VM:
+        """Read one VM."""
+        return self._vm(await self._call(vm_id, "get"))
+
+    async def list(self) -> Sequence[VM]:
+        """Read all VMs."""
+        await self._meet(self._world.count_own("list"), "list")
+        return self._vms()
+
+    async def power_on(self, vm_id: str) -> None:
+        """Start or resume a VM."""
+        await self._call(vm_id, "power_on", power_on)
+
+    async def power_off(self, vm_id: str) -> None:
+        """Cut a VM's power; takes the guest's `power_off_time`."""
+        guest = await self._call(vm_id, "power_off", power_off)
+        if power_state(guest, self._world.now()) is not PowerState.OFF:
+            await asyncio.sleep(guest.script.power_off_time)
+
+    async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
+        """Ask the guest."""
+        if signal not in ASK:
+            raise CommandFailed(f"No guest of the sim knows {signal}; use one of {', '.join(ASK)}.")
+        guest = await self._call(vm_id, "send_signal", ASK[signal])
+        if signal is Signal.GUEST_AGENT:
+            await _agent_answers(guest)
+
+    async def guest_exec(
+        self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
+    ) -> GuestProcess:
+        """Start what the guest's hooks make of the command; the sim asks for no login."""
+        guest = await self._call(vm_id, "guest_exec", partial(start_process, command=command))
+        await _agent_answers(guest)
+        return SimProcess(self, vm_id, guest.processes[-1].pid)
+
+    async def exit_of(self, vm_id: str, pid: int) -> GuestExit | None:
+        """How a process in a guest ended, None while it runs."""
+        guest = await self._call(vm_id, "poll")
+        await _agent_answers(guest)
+        process = process_end(guest, self._world.now(), pid)
+        return GuestExit(process.exit_code, process.output.encode()) if process else None
+
+    async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
+        """Keep note of a snapshot."""
+        taken = partial(take_snapshot, name=name, description=description, include_memory=include_memory)
+        await self._call(vm_id, "snapshot", taken)
+
+    async def watch(self) -> AsyncIterator[Change]:
+        """All VMs, then whatever changes."""
+        await self._meet(self._world.count_own("watch"), "watch")
+        with self._feed.subscribe() as queue:
+            yield Listed(tuple(self._vms()))
+            while True:
+                news = await queue.get()
+                if isinstance(news, HypervisorUnavailable):
+                    raise news
+                yield news
+
+    async def close(self) -> None:
+        """Leave the world to itself."""
+        self._feed.close()
+        if self._bell:
+            self._bell.close()
+        self._world.close()
+
+    async def _call(self, vm_id: str, call: GuestCall, stimulus: Stimulus | None = None) -> Guest:
+        self._world.must_answer()
+        fault = self._world.count(vm_id, call)
+        await self._meet(fault, call)
+        if stimulus is None or fault is Fault.IGNORE:
+            guest = self._world.guest(vm_id)
+        else:
+            guest = self._world.change(vm_id, stimulus)
+        if fault is Fault.LOST:
+            raise HypervisorUnavailable(f"The answer to {call} was lost, as the script says; ask again.")
+        return guest
+
+    async def _meet(self, fault: Fault, call: str) -> None:
+        self._world.must_answer()
+        match fault:
+            case Fault.REFUSE:
+                raise CommandFailed(f"The sim refused {call}, as its script says; mend the script.")
+            case Fault.UNAVAILABLE:
+                raise HypervisorUnavailable(f"The sim did not answer {call}, as its script says; ask again.")
+            case Fault.HANG:
+                await asyncio.get_running_loop().create_future()
+
+    def _vm(self, guest: Guest) -> VM:
+        return to_vm(guest, self._world.now())
+
+    def _vms(self) -> Sequence[VM]:
+        return [self._vm(guest) for guest in self._world.guests()]
+
+    def _rung(self, vm_id: str) -> None:
+        if vm_id:
+            self._feed.look(vm_id)
+        else:
+            self._feed.tell(HypervisorUnavailable("The sim was cut off; ask again."))
+
+
+class SimProcess:
+    """A program that runs in a guest of the sim."""
+
+    def __init__(self, adapter: SimAdapter, vm_id: str, pid: int) -> None:
+        self.pid = str(pid)
+        self._poll = partial(adapter.exit_of, vm_id, pid)
+
+    async def poll(self) -> GuestExit | None:
+        """Its end, or None while it runs."""
+        return await self._poll()
+
+
+async def _agent_answers(guest: Guest) -> None:
+    if guest.script.agent == "hanging":
+        await asyncio.sleep(AGENT_TIMEOUT)
+        raise CommandFailed(f"The agent of {guest.name} did not answer in {AGENT_TIMEOUT:.0f} s; restart it.")

@@ -1,0 +1,199 @@
+"""The world: every guest of one sim, in a SQLite file that outlives the provider's process.
+
+A guest is one row, its state one JSON document; nothing is cached, so whoever else changes the file
+(`hand.py`) is believed at once. A call takes some 100 microseconds and so is made on the event loop itself.
+The file survives a SIGKILL of the provider, which is its purpose; it is not meant to survive the host.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from providers.clock import Clock, system_clock
+from providers.errors import HypervisorUnavailable, VMNotFound
+from providers.sim.guest import Guest
+from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
+from providers.sim.stimuli import Stimulus, create
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS guests (id TEXT PRIMARY KEY, name TEXT NOT NULL, script TEXT NOT NULL, state TEXT);
+CREATE INDEX IF NOT EXISTS by_name ON guests (name);
+CREATE TABLE IF NOT EXISTS hypervisor (only INTEGER PRIMARY KEY CHECK (only = 1), state TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervisor:
+    """What concerns no guest alone: faults, calls made, and until when (seconds since 1970) nothing answers."""
+
+    faults: dict[WorldCall, Faults] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    unreachable_until: float = 0.0
+
+
+_GUEST = TypeAdapter(Guest)
+_HYPERVISOR = TypeAdapter(Hypervisor)
+
+
+class World:
+    """All guests of one sim. `path` None: in memory only.
+
+    `listener` is called with the id of each guest that was changed through this object.
+
+    Raises:
+        SimError: the file is no world.
+    """
+
+    def __init__(self, path: Path | None = None, clock: Clock = system_clock) -> None:
+        self.path = path
+        self.listener: Callable[[str], None] = lambda _vm_id: None
+        self._clock = clock
+        try:
+            self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
+            self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {TABLES}")
+        except sqlite3.Error as error:
+            raise SimError(f"{path}: not a world: {error}; name another file.") from error
+
+    def close(self) -> None:
+        """Close the file; the guests live on."""
+        self._db.close()
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._clock().timestamp()
+
+    def populate(self, script: Script) -> None:
+        """Let the guests of a script into the world.
+
+        One that is there already keeps its state; if its script was changed since, it follows the new
+        one from now on. One that was removed stays away.
+        """
+        known = dict(self._db.execute("SELECT id, script FROM guests"))
+        with self._transaction():
+            self._keep(replace(self.hypervisor(), faults=script.faults))
+            for vm_id, name, guest in script.cast():
+                text = guest.model_dump_json(exclude_unset=True)
+                if known.get(vm_id) != text:
+                    self._admit(vm_id, name, guest, text)
+
+    def add(self, vm_id: str, name: str, script: GuestScript) -> None:
+        """One more guest, or one that was removed again."""
+        with self._transaction():
+            self._insert(create(vm_id, name, script, self.now()), script.model_dump_json(exclude_unset=True))
+        self.listener(vm_id)
+
+    def remove(self, vm_id: str) -> None:
+        """The guest is no more, its console neither."""
+        with self._transaction():
+            self.guest(vm_id)
+            self._db.execute("UPDATE guests SET state = NULL WHERE id = ?", (vm_id,))
+        self.listener(vm_id)
+
+    def guests(self) -> list[Guest]:
+        """All guests, by name and id."""
+        rows = self._db.execute("SELECT state FROM guests WHERE state IS NOT NULL ORDER BY name, id")
+        return [_guest(state) for (state,) in rows]
+
+    def find(self, vm_id: str) -> Guest | None:
+        """The guest with this id, if there is one."""
+        row = self._db.execute("SELECT state FROM guests WHERE id = ?", (vm_id,)).fetchone()
+        return _guest(row[0]) if row and row[0] else None
+
+    def named(self, name: str) -> list[Guest]:
+        """All guests with this name or id."""
+        query = "SELECT state FROM guests WHERE (name = ?1 OR id = ?1) AND state IS NOT NULL"
+        return [_guest(state) for (state,) in self._db.execute(query, (name,))]
+
+    def guest(self, vm_id: str) -> Guest:
+        """The guest with this id; VMNotFound if there is none."""
+        if (guest := self.find(vm_id)) is None:
+            raise VMNotFound(f"No VM has the id {vm_id!r}; list them and name another.")
+        return guest
+
+    def change(self, vm_id: str, stimulus: Stimulus) -> Guest:
+        """Let something happen to a guest; all or nothing, also when another process changes it too.
+
+        Raises:
+            VMNotFound: there is no such guest.
+            CommandFailed: the stimulus did.
+        """
+        with self._transaction():
+            before = self.guest(vm_id)
+            guest = stimulus(before, self.now())
+            if guest is not before:
+                self._update(guest)
+        if guest is not before:
+            self.listener(vm_id)
+        return guest
+
+    def count(self, vm_id: str, call: GuestCall) -> Fault:
+        """Note a call that concerns a guest, and say what is to become of it."""
+        with self._transaction():
+            guest = self.guest(vm_id)
+            number = guest.calls.get(call, 0)
+            self._update(replace(guest, calls={**guest.calls, call: number + 1}))
+        return fault_at(guest.script.faults.get(call, ()), number)
+
+    def count_own(self, call: WorldCall) -> Fault:
+        """Note a call that concerns all guests, and say what is to become of it."""
+        with self._transaction():
+            own = self.hypervisor()
+            number = own.calls.get(call, 0)
+            self._keep(replace(own, calls={**own.calls, call: number + 1}))
+        return fault_at(own.faults.get(call, ()), number)
+
+    def hypervisor(self) -> Hypervisor:
+        """What concerns no guest alone."""
+        row = self._db.execute("SELECT state FROM hypervisor").fetchone()
+        return _HYPERVISOR.validate_json(row[0]) if row else Hypervisor()
+
+    def hide(self, seconds: float) -> None:
+        """From now on nothing answers for so long. Guests live on."""
+        with self._transaction():
+            self._keep(replace(self.hypervisor(), unreachable_until=self.now() + seconds))
+
+    def must_answer(self) -> None:
+        """Raise HypervisorUnavailable while the hypervisor is hidden."""
+        if self.hypervisor().unreachable_until > self.now():
+            raise HypervisorUnavailable("The sim does not answer: it was hidden; wait until it is back.")
+
+    def _admit(self, vm_id: str, name: str, script: GuestScript, text: str) -> None:
+        if guest := self.find(vm_id):
+            self._insert(replace(guest, name=name, script=script), text)
+        elif not self._removed(vm_id):
+            self._insert(create(vm_id, name, script, self.now()), text)
+
+    def _removed(self, vm_id: str) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM guests WHERE id = ?", (vm_id,)).fetchone())
+
+    def _insert(self, guest: Guest, script: str) -> None:
+        row = (guest.id, guest.name, script, _GUEST.dump_json(guest))
+        self._db.execute("INSERT OR REPLACE INTO guests VALUES (?, ?, ?, ?)", row)
+
+    def _update(self, guest: Guest) -> None:
+        row = (guest.name, _GUEST.dump_json(guest), guest.id)
+        self._db.execute("UPDATE guests SET name = ?, state = ? WHERE id = ?", row)
+
+    def _keep(self, hypervisor: Hypervisor) -> None:
+        self._db.execute("INSERT OR REPLACE INTO hypervisor VALUES (1, ?)", (_HYPERVISOR.dump_json(hypervisor),))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def _guest(state: bytes) -> Guest:
+    try:
+        return _GUEST.validate_json(state)
+    except ValidationError as error:
+        raise SimError(f"A world that another version wrote cannot be read; delete it. {error}") from error
