@@ -93,6 +93,8 @@ class VM:
     refused: str = ""
     node: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    """The guest's IP addresses, as far as `get` learns them without asking the guest."""
 
 
 @dataclass(frozen=True, slots=True)

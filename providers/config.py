@@ -26,9 +26,7 @@ def _duration(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -57,18 +55,12 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("info", description="debug, info, warning or error")
 
-    default_timeout: Duration = Field(
-        timedelta(seconds=60), description="grace period where the request names none"
-    )
+    default_timeout: Duration = Field(timedelta(seconds=60), description="grace period where the request names none")
     default_escalation: Escalation = Field(
         Escalation.FORCE, description="FORCE, NEVER or ASK where the request names none"
     )
     resend_interval: Duration = Field(
         timedelta(seconds=10), description="how often ACPI is repeated: a booting guest drops it; 0s: never"
-    )
-    signal_timeout: Duration = Field(
-        timedelta(seconds=10),
-        description="how long a signal may take to be accepted before the next is tried",
     )
     power_timeout: Duration = Field(
         timedelta(seconds=60), description="how long the hypervisor may take to switch a VM on or hard off"
@@ -88,9 +80,7 @@ class Settings(BaseSettings):
     )
 
     max_request_bytes: int = Field(1 << 20, description="a longer request is refused: no real one comes near")
-    keep_operations: Duration = Field(
-        timedelta(days=30), description="how long ended operations stay in the journal"
-    )
+    keep_operations: Duration = Field(timedelta(days=30), description="how long ended operations stay in the journal")
     drain_timeout: Duration = Field(
         timedelta(seconds=5),
         description="how long open calls may go on after SIGTERM; operations resume at the next start",

@@ -143,6 +143,17 @@ class Request(Record):
     credentials: GuestCredentials | None = Field(default=None, exclude=True, repr=False)
 
 
+class Decision(StrEnum):
+    """What somebody decided about an operation while it was under way."""
+
+    FORCE = "FORCE"
+    CANCEL = "CANCEL"
+    PREEMPT = "PREEMPT"
+    """A hard PowerOff of the same VM came."""
+    CALL_OFF = "CALL_OFF"
+    """A PowerOn of the same VM came."""
+
+
 class Step(Record):
     """One thing that an operation did."""
 
@@ -152,11 +163,12 @@ class Step(Record):
 
 
 class Sent(Record):
-    """A signal that the guest was sent, and whether it was accepted."""
+    """A signal that the guest was sent. It is written down before it is sent, so that a restart does
+    not send it twice; `refused` is added when the hypervisor or the guest says so."""
 
     time: datetime
     signal: Signal
-    accepted: bool
+    refused: bool = False
 
 
 class Verdict(Record):
@@ -182,8 +194,10 @@ class Failure(Record):
 class Operation(Record):
     """One PowerOn, PowerOff, Shutdown or Reboot of one VM.
 
-    `timeout` and `escalation` start as the request's and change when the operation is extended or
-    called off. `hook_started` names the hook that was begun and has no result yet.
+    `timeout` starts as the request's and changes when the operation is extended. `grace_start` is when
+    the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
+    is set once the operation came to the point where force is due. `went_down` is how a Reboot's first
+    half ended; `starting` that the VM was told to power on.
     """
 
     id: str
@@ -191,13 +205,20 @@ class Operation(Record):
     state: State = State.PENDING
     create_time: datetime
     timeout: timedelta
-    escalation: Escalation
     grace_start: datetime | None = None
     force_after: datetime | None = None
     force_reason: Reason | None = None
+    decision: Decision | None = None
     hook_started: str = ""
     hooks: tuple[HookResult, ...] = ()
     sent: tuple[Sent, ...] = ()
     steps: tuple[Step, ...] = ()
+    starting: bool = False
+    went_down: Verdict | None = None
     verdict: Verdict | None = None
     failure: Failure | None = None
+
+    @property
+    def hooks_left(self) -> tuple[Hook, ...]:
+        """The hooks that have not run yet."""
+        return self.request.hooks[len(self.hooks) :]

@@ -1,0 +1,289 @@
+"""One active operation per VM: start, join, pre-empt, decide, watch, resume."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import structlog
+
+from providers.adapter import GuestCredentials, Reason
+from providers.errors import (
+    InvalidRequest,
+    OperationActive,
+    OperationEnded,
+    OperationNotFound,
+    Violation,
+    VmpowerError,
+)
+from providers.extension import Extension, extended
+from providers.model import Decision, Failure, Kind, Operation, Outcome, Request, State, Verdict
+from providers.power import power_off, power_on
+from providers.run import Context, Run
+from providers.shutdown import reboot, shut_down
+
+log = structlog.get_logger()
+
+Procedure = Callable[[Run], Awaitable[Verdict]]
+PROCEDURES: Mapping[Kind, Procedure] = {
+    Kind.POWER_ON: power_on,
+    Kind.POWER_OFF: power_off,
+    Kind.SHUTDOWN: shut_down,
+    Kind.REBOOT: reboot,
+}
+SUPERSEDES: Mapping[Kind, Mapping[Kind, Decision]] = {
+    Kind.POWER_OFF: {
+        Kind.SHUTDOWN: Decision.PREEMPT,
+        Kind.REBOOT: Decision.PREEMPT,
+        Kind.POWER_ON: Decision.CANCEL,
+    },
+    Kind.POWER_ON: {Kind.SHUTDOWN: Decision.CALL_OFF, Kind.REBOOT: Decision.CALL_OFF},
+}
+"""What a new operation tells the one that is active; a pair that is not here is refused."""
+
+WENT_DOWN = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.ALREADY_OFF)
+
+
+class Operations:
+    """Every operation of one provider."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._journal = context.journal
+        self._runs: dict[str, Run] = {}
+        self._on_vm: dict[str, list[Run]] = {}
+        self._by_request: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Lock()
+        self.on_end: list[Callable[[Operation], None]] = []
+
+    async def resume(self) -> None:
+        """Go on with every operation that a previous process left, oldest first."""
+        for operation in await self._journal.active():
+            log.info("resuming", operation=operation.id, vm=operation.request.vm_name, state=operation.state)
+            self._launch(self._register(operation))
+
+    async def stop(self) -> None:
+        """Leave every operation where it is; the journal has it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def start(self, request: Request) -> Operation:
+        """Begin an operation, or join the one that this request_id began before.
+
+        Raises:
+            OperationActive: another one is active and is not superseded by this kind.
+            InvalidRequest: the request_id began an operation of another kind or VM.
+            JournalFailed: it could not be written down, so it was not begun.
+        """
+        async with self._starting:
+            if known := await self.join(request.request_id, request.kind, request.vm_id):
+                return known
+            self._require_free(request)
+            run = self._register(self._new(request))
+        try:
+            await self._journal.save(run.operation)
+        except VmpowerError:
+            self._forget(run)
+            raise
+        self._launch(run)
+        return run.operation
+
+    async def get(self, operation_id: str) -> Operation:
+        """One operation, active or ended.
+
+        Raises:
+            OperationNotFound
+        """
+        if run := self._runs.get(operation_id):
+            return run.operation
+        if operation := await self._journal.get(operation_id):
+            return operation
+        raise OperationNotFound(f"There is no operation {operation_id!r}; name one that ListOperations shows.")
+
+    async def watch(self, operation_id: str) -> AsyncIterator[Operation]:
+        """The operation now and after each change; ends with its verdict.
+
+        Raises:
+            OperationNotFound
+        """
+        if run := self._runs.get(operation_id):
+            async for operation in run.changes():
+                yield operation
+        else:
+            yield await self.get(operation_id)
+
+    def active_on(self, vm_id: str) -> str:
+        """The id of the operation that is active on this VM, or ""."""
+        runs = self._on_vm.get(vm_id)
+        return runs[-1].operation.id if runs else ""
+
+    def active(self) -> list[Operation]:
+        """All operations that have not ended."""
+        return [run.operation for run in self._runs.values()]
+
+    async def page(self, size: int, before: tuple[str, str] | None, vm_id: str, active_only: bool) -> list[Operation]:
+        """Operations newest first, as `Journal.page`, the active ones as they are now."""
+        found = await self._journal.page(size, before, vm_id, active_only)
+        return [self._runs[op.id].operation if op.id in self._runs else op for op in found]
+
+    async def extend(self, operation_id: str, extension: Extension) -> Operation:
+        """Give the guest more time (or less).
+
+        Raises:
+            OperationNotFound, OperationEnded
+            InvalidRequest: the new moment is not within the next 24 h.
+        """
+        run = await self._undecided(operation_id)
+        changes = extended(run.operation, extension, self._context.clock())
+        await run.record(f"extended: {extension}", **changes)
+        return run.operation
+
+    async def force(self, operation_id: str) -> Operation:
+        """Power off hard, now.
+
+        Raises:
+            OperationNotFound, OperationEnded
+        """
+        run = await self._undecided(operation_id)
+        await run.decide(Decision.FORCE, "told to power off hard")
+        return run.operation
+
+    async def cancel(self, operation_id: str) -> Operation:
+        """Give the operation up; returns it when it has ended.
+
+        Raises:
+            OperationNotFound, OperationEnded
+        """
+        run = await self._undecided(operation_id)
+        await run.decide(Decision.CANCEL, "told to give up")
+        await run.until(lambda: run.operation.state.final)
+        return run.operation
+
+    async def _undecided(self, operation_id: str) -> Run:
+        operation = await self.get(operation_id)
+        if operation.state.final:
+            raise OperationEnded(f"Operation {operation_id} has ended: {operation.state}; nothing is left to decide.")
+        if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
+            raise OperationEnded(f"Operation {operation_id} is a {operation.request.kind}: it does not wait.")
+        if operation.state is State.FORCING or operation.decision or operation.went_down:
+            raise OperationEnded(f"Operation {operation_id} is past deciding: {operation.state}.")
+        return self._runs[operation_id]
+
+    async def join(
+        self, request_id: str, kind: Kind, vm: str, credentials: GuestCredentials | None = None
+    ) -> Operation | None:
+        """The operation that this request_id began, or None. `vm` is an id or a name.
+
+        Raises:
+            InvalidRequest: it began an operation of another kind or VM.
+        """
+        known = await self._known(request_id) if request_id else None
+        if known is None:
+            return None
+        if known.request.kind is not kind or vm not in (known.request.vm_id, known.request.vm_name):
+            raise InvalidRequest(Violation("request_id", f"began operation {known.id}, which is another one"))
+        if run := self._runs.get(known.id):
+            run.credentials = credentials or run.credentials
+        return known
+
+    async def _known(self, request_id: str) -> Operation | None:
+        if run := self._by_request.get(request_id):
+            return run.operation
+        return await self._journal.find(request_id)
+
+    def _require_free(self, request: Request) -> None:
+        runs = self._on_vm.get(request.vm_id)
+        if not runs or runs[-1].operation.request.kind in SUPERSEDES.get(request.kind, {}):
+            return
+        active = runs[-1].operation
+        raise OperationActive(
+            f"Operation {active.id} ({active.request.kind}, {active.state}) is active on {request.vm_name}; "
+            "wait for it, or extend, force or cancel it.",
+            {"operation_id": active.id},
+        )
+
+    def _new(self, request: Request) -> Operation:
+        return Operation(
+            id=uuid.uuid4().hex,
+            request=request,
+            create_time=self._context.clock(),
+            timeout=request.timeout,
+            force_after=request.force_after,
+        )
+
+    def _register(self, operation: Operation) -> Run:
+        run = Run(operation, self._context)
+        self._runs[operation.id] = run
+        self._on_vm.setdefault(run.vm_id, []).append(run)
+        if request_id := operation.request.request_id:
+            self._by_request[request_id] = run
+        self._context.inventory.touch(run.vm_id)
+        return run
+
+    def _forget(self, run: Run) -> None:
+        run.close()
+        self._runs.pop(run.operation.id, None)
+        self._by_request.pop(run.operation.request.request_id, None)
+        runs = self._on_vm[run.vm_id]
+        runs.remove(run)
+        if not runs:
+            del self._on_vm[run.vm_id]
+        self._context.inventory.touch(run.vm_id)
+
+    def _launch(self, run: Run) -> None:
+        task = asyncio.create_task(self._live(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _live(self, run: Run) -> None:
+        """The whole life of an operation: after those it supersedes, and up to its verdict."""
+        try:
+            with self._context.inventory.observed(run.observe, run.vm_id):
+                await self._supersede(run)
+                await self._carry_out(run)
+        finally:
+            self._forget(run)
+        for listener in self.on_end:
+            listener(run.operation)
+
+    async def _supersede(self, run: Run) -> None:
+        """Tell the operations that were active before what has come, and let them end first."""
+        kind = run.operation.request.kind
+        for before in self._before(run):
+            decision = SUPERSEDES[kind][before.operation.request.kind]
+            if not before.operation.state.final and before.operation.decision is not decision:
+                await before.decide(decision, f"{kind} {run.operation.id} came")
+        for before in self._before(run):
+            await before.ended()
+
+    def _before(self, run: Run) -> list[Run]:
+        runs = self._on_vm[run.vm_id]
+        return runs[: runs.index(run)]
+
+    async def _carry_out(self, run: Run) -> None:
+        kind, failure = run.operation.request.kind, None
+        try:
+            await run.look()
+            verdict = await PROCEDURES[kind](run)
+        except VmpowerError as error:
+            failure = Failure(code=error.code.value[0], reason=error.reason, message=error.message)
+            verdict = run.unchanged(error.message)
+        except Exception as error:
+            log.exception("a bug in vmpower", operation=run.operation.id)
+            failure = Failure(code=13, reason="INTERNAL", message=f"{type(error).__name__}: {error}")
+            verdict = run.unchanged("vmpower failed; see its log.")
+        state = _final_state(run.operation, verdict, failure)
+        if state is State.FAILED and failure is None:
+            failure = Failure(code=9, reason=verdict.outcome, message=verdict.message)
+        await run.record(verdict.message, state=state, verdict=verdict, failure=failure)
+
+
+def _final_state(operation: Operation, verdict: Verdict, failure: Failure | None) -> State:
+    if failure is not None:
+        return State.FAILED
+    if verdict.reason is Reason.HOOK_FAILED:
+        return State.FAILED
+    if operation.decision in (Decision.CANCEL, Decision.CALL_OFF) and verdict.outcome not in WENT_DOWN:
+        return State.CANCELLED
+    return State.FAILED if verdict.outcome is Outcome.STILL_RUNNING else State.SUCCEEDED

@@ -1,0 +1,157 @@
+"""The shutdown procedure, once for every hypervisor: the only place that waits, escalates and judges.
+
+Run the hooks; ask the guest, best signal first; wait for its going off; at force_after do as the
+escalation says; tell truthfully how it ended. Each step is journaled before it is taken, so that a
+restarted provider enters at the top, finds what was done already, and goes on with the same force_after.
+"""
+
+from datetime import datetime
+
+from providers import hooks
+from providers.adapter import Escalation, Grace, Reason, Signal
+from providers.errors import VMNotFound, VmpowerError
+from providers.model import Decision, Outcome, Sent, State, Verdict
+from providers.power import force, is_on, judge, start
+from providers.run import Run
+from providers.signals import Send, Wait, deaf_reason, next_step, reason_at_deadline
+
+
+async def shut_down(run: Run) -> Verdict:
+    """Bring the VM down the way its owner wants.
+
+    Raises:
+        CommandFailed: force was due and the hypervisor would not.
+    """
+    if run.off and run.in_state(State.PENDING):
+        return run.verdict(Outcome.ALREADY_OFF, "It was off already.")
+    if not await hooks.run_all(run):
+        return run.verdict(Outcome.STILL_RUNNING, "A hook failed and says to abort.", Reason.HOOK_FAILED)
+    if not _gives_up(run):
+        await _begin_grace(run)
+    while reason := await _wait_for_guest(run):
+        match _escalation(run):
+            case Escalation.FORCE:
+                return await force(run, reason)
+            case Escalation.NEVER:
+                return run.verdict(Outcome.STILL_RUNNING, "Not powered off hard, as asked.", reason)
+            case Escalation.ASK:
+                await _hold(run, reason)
+    if run.off:
+        return judge(run)
+    return run.verdict(Outcome.STILL_RUNNING, "The shutdown was given up; nothing will force the VM off.")
+
+
+async def reboot(run: Run) -> Verdict:
+    """Shut down, then start; the verdict tells how the VM went down.
+
+    Raises:
+        CommandFailed: the hypervisor would not force it off, or not start it again.
+    """
+    down = run.operation.went_down or await shut_down(run)
+    if down.outcome is Outcome.STILL_RUNNING:
+        return down
+    await run.record("down", went_down=down)
+    if not is_on(run):
+        await start(run)
+    return down.model_copy(update={"end_time": run.now(), "message": f"{down.message} Started again."})
+
+
+async def _begin_grace(run: Run) -> None:
+    """The grace period starts when the hooks have ended."""
+    operation = run.operation
+    if operation.grace_start is not None:
+        return
+    now = run.now()
+    force_after = operation.force_after or now + operation.timeout
+    message = f"the guest has until {force_after.isoformat(timespec='seconds')}"
+    await run.record(message, state=State.WAITING_FOR_GUEST, grace_start=now, force_after=force_after)
+
+
+async def _wait_for_guest(run: Run) -> Reason | None:
+    """Ask and wait. None: it went off, or the shutdown was given up; otherwise why force is due."""
+    while not run.off:
+        if run.operation.decision in (Decision.FORCE, Decision.PREEMPT):
+            return Reason.PREEMPTED if run.operation.decision is Decision.PREEMPT else Reason.REQUESTED
+        if _gives_up(run):
+            return None
+        if run.in_state(State.AWAITING_DECISION, State.FORCING):
+            return run.operation.force_reason
+        if reason := await _ask(run):
+            return reason
+    return None
+
+
+async def _ask(run: Run) -> Reason | None:
+    """One round: send what is due, or sleep until something changes or is due."""
+    vm, operation, now = run.vm, run.operation, run.now()
+    if vm is None:
+        return None
+    if now >= _deadline(run):
+        await run.look()
+        return reason_at_deadline(run.vm, run.operation) if run.vm and not run.off else None
+    if operation.force_reason is None and (deaf := deaf_reason(vm, operation)):
+        return deaf
+    step = Wait(None) if run.decided else next_step(vm, operation, now)
+    if isinstance(step, Send):
+        await _send(run, step.signal)
+        return None
+    until = min(step.until, _deadline(run)) if step.until else _deadline(run)
+    await run.until(lambda: run.off or run.vm is not vm or run.operation is not operation, until)
+    return None
+
+
+def _deadline(run: Run) -> datetime:
+    force_after = run.operation.force_after
+    assert force_after is not None  # noqa: S101 - _begin_grace has set it
+    return force_after
+
+
+async def _send(run: Run, signal: Signal) -> None:
+    """Write down that the guest is asked, then ask. The answer may be long in coming (an agent answers when
+    its guest is gone, or never), so nobody waits for it; a refusal is noted whenever it comes."""
+    sent = Sent(time=run.now(), signal=signal)
+    await run.record(f"asking the guest by {signal}", sent=(*run.operation.sent, sent))
+    run.spawn(_deliver(run, sent))
+
+
+async def _deliver(run: Run, sent: Sent) -> None:
+    request, operation = run.operation.request, run.operation
+    escalation = Escalation.NEVER if operation.decision is Decision.CALL_OFF else request.escalation
+    grace = Grace(_deadline(run), escalation, request.timeout if request.timeout_named else None)
+    try:
+        await run.through_outages(lambda: run.adapter.send_signal(run.vm_id, sent.signal, grace))
+    except VMNotFound:
+        await run.look()
+    except VmpowerError as error:
+        await _refused(run, sent, error.message)
+    except Exception as error:
+        await _refused(run, sent, f"{type(error).__name__}: {error}")
+
+
+async def _refused(run: Run, sent: Sent, why: str) -> None:
+    if run.off or run.operation.state.final:
+        return
+    marked = tuple(s.model_copy(update={"refused": True}) if s is sent else s for s in run.operation.sent)
+    await run.record(f"{sent.signal} was refused: {why}", sent=marked)
+
+
+def _escalation(run: Run) -> Escalation:
+    """What to do now that force is due; what somebody decided meanwhile comes before what was requested."""
+    decision = run.operation.decision
+    if decision in (Decision.FORCE, Decision.PREEMPT) or run.in_state(State.FORCING):
+        return Escalation.FORCE
+    return Escalation.NEVER if decision is Decision.CALL_OFF else run.operation.request.escalation
+
+
+async def _hold(run: Run, reason: Reason) -> None:
+    """ASK: nothing happens until somebody decides, extends, or the guest goes off after all."""
+    if not run.in_state(State.AWAITING_DECISION):
+        message = f"somebody must extend, force or cancel; reason {reason}"
+        await run.record(message, state=State.AWAITING_DECISION, force_reason=reason)
+    await run.until(lambda: run.off or run.decided or not run.in_state(State.AWAITING_DECISION))
+
+
+def _gives_up(run: Run) -> bool:
+    """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked."""
+    decision = run.operation.decision
+    return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and run.accepted is None)
