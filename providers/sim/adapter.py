@@ -141,6 +141,7 @@ class SimAdapter:
         if stimulus is None or fault is Fault.IGNORE:
             guest = self._world.guest(vm_id)
         else:
+            self._feed.look(vm_id)  # tells of an end that its timer has not come to yet
             guest = self._world.change(vm_id, stimulus)
         if fault is Fault.LOST:
             raise HypervisorUnavailable(f"The answer to {call} was lost, as the script says; ask again.")

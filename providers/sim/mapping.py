@@ -23,6 +23,7 @@ def to_vm(guest: Guest, now: float) -> VM:
         refused="It is a template: clone it and start the clone." if script.template else "",
         node=script.node,
         labels=script.labels,
+        addresses=script.addresses if state is PowerState.ON else (),
     )
 
 

@@ -122,6 +122,7 @@ class GuestScript(_Part):
     question: str = ""
     template: bool = False
     node: str = ""
+    addresses: tuple[str, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -138,7 +138,7 @@ def test_what_is_no_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_script_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SimError, match="nowhere.yaml"):
+    with pytest.raises(SimError, match=r"nowhere\.yaml"):
         load_script(tmp_path / "nowhere.yaml")
 
 
