@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
@@ -30,8 +31,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" not in metafunc.fixturenames:
         return
     addr = metafunc.config.getoption("--addr", None)
-    names = [addr] if addr else metafunc.config.getoption("--rig", None) or rigs.NAMES
+    names = [addr] if addr else metafunc.config.getoption("--rig", None) or list(rigs.RIGS)
     metafunc.parametrize("target", names, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests share one event loop: grpc.aio keeps to the first that it meets."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +56,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     yield Target(address=option("--addr"), known=Known.load(option("--vms")), **tls)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def power(target: Target) -> AsyncIterator[Power]:
     async with target.channel() as channel:
         yield Power(channel, target.known.patience_seconds)
@@ -93,7 +102,7 @@ def _running(*roles: str, hears: Callable[[pb.VM], bool]) -> Any:
     async def vm(target: Target, power: Power) -> pb.VM:
         return await power.make_ready(_name(target, *roles), hears)
 
-    return pytest.fixture(vm)
+    return pytest_asyncio.fixture(loop_scope="session")(vm)
 
 
 agent = _running("agent", hears=_hears_agent)
@@ -106,10 +115,10 @@ running = _running("deaf", "unreachable", "plain", "acpi", "agent", hears=_is_on
 """Any VM that is on; one that need not boot to be of use comes first."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def off(target: Target, power: Power) -> pb.VM:
     """A VM that is off."""
-    return await power.make_off(_name(target, "off", "deaf", "unreachable", "plain"))
+    return await power.make_off(_name(target, "spare", "deaf", "unreachable", "plain"))
 
 
 @pytest.fixture

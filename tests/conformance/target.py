@@ -41,7 +41,7 @@ class Roles(_Known):
     """Goes down `slow_seconds` after it was asked."""
     plain: str | None = None
     """Can be switched on and off; what it hears is not known."""
-    off: str | None = None
+    spare: str | None = None
     """Is there to be off."""
     duplicate: str | None = None
     """A name that several VMs bear."""

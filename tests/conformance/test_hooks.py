@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
@@ -12,7 +13,7 @@ from tests.conformance.target import Commands
 ABORT = pb.FAILURE_POLICY_ABORT
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def guest(power: Power, agent: pb.VM) -> pb.VM:
     """A guest in which programs can be run."""
     if not (await power.info()).guest_exec:
