@@ -1,0 +1,252 @@
+"""A libvirtd of our own with real guests: an ordinary user's, in one directory. It never touches the machine's.
+
+    with Libvirtd() as rig:
+        rig.define(Guest("web", shutdown_delay=2), start=True)
+        rig.wait_ready("web")
+        libvirt.open(rig.uri).lookupByName("web").shutdown()
+        rig.wait_console("web", "guest web: powering off")
+
+Nothing here polls: libvirtd says when it is up, as it says it to systemd, and what guests and libvirtd write
+is watched. Nothing uses libvirt's event loop either, so that whoever is tested can have it. All calls block.
+"""
+
+import contextlib
+import os
+import pwd
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import libvirt
+from watchfiles import watch
+
+from tests.rigs.guests.domain import AGENT_PORT, Guest
+from tests.rigs.guests.image import image
+
+QEMU_CONF = """
+# Without virtlogd, QEMU writes its own logs.
+stdio_handler = "file"
+security_driver = "none"
+"""
+
+
+class Libvirtd:
+    """One libvirtd and its guests. It may be stopped or killed and started again; `close` ends it all.
+
+    `uri` is for any client of the same user, or root; `folder` has all it ever writes.
+    """
+
+    def __init__(self) -> None:
+        # Unix sockets have short names (108 bytes) and libvirt makes long ones, so not below a long TMPDIR.
+        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        self.log = self.folder / "libvirtd.log"
+        self.uri = f"qemu+unix:///session?socket={self.folder}/run/libvirt/libvirt-sock"
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._prepare()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The daemon
+
+    def start(self) -> None:
+        """Start libvirtd and wait until it takes calls."""
+        with self.log.open("ab") as log:
+            self._daemon = subprocess.Popen(
+                ["libvirtd"], env=self._environment(), cwd=self.folder, stderr=log, **_ordinary_user()
+            )
+        with _pidfd(self._daemon.pid) as ended:
+            ready, _, _ = select.select([self._notify.fileno(), ended], [], [], 30)
+        if self._notify.fileno() not in ready:
+            raise RuntimeError(f"libvirtd did not start:\n{self.log.read_text()}")
+        self._notify.recv(4096)
+
+    def stop(self) -> None:
+        """Stop libvirtd as its administrator would. Its guests go on."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill libvirtd. Its guests go on."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop libvirtd and start it again. Its guests go on, and every connection is lost."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """End libvirtd and all guests, and remove every trace of them."""
+        self.stop()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(ProcessLookupError):
+                self._kill_if_ours(int(process.name))
+        self._notify.close()
+        shutil.rmtree(self.folder)
+
+    # The guests
+
+    def define(self, guest: Guest, *, start: bool = False, transient: bool = False) -> str:
+        """Define a guest and return its UUID. A transient one is gone when it is off, so it starts at once."""
+        if guest.disk:
+            self._make_disk(guest.name)
+        with self.connect() as connection:
+            xml = guest.xml(self.folder)
+            domain = connection.createXML(xml) if transient else connection.defineXML(xml)
+            if start and not transient:
+                domain.create()
+            return str(domain.UUIDString())
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
+        """A connection of its own: whatever a test breaks, this one is new."""
+        connection = libvirt.open(self.uri)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def console(self, name: str) -> str:
+        """All that a guest has printed since it was defined, over all its starts."""
+        path = self.folder / "console" / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait_console(self, name: str, line: str, *, times: int = 1, timeout: float = 60) -> None:
+        """Wait until a guest has printed `line` (a part of one will do) so many times.
+
+        Raises:
+            TimeoutError: it has not; the message has all that it did print.
+        """
+        _wait(
+            self.folder / "console",
+            lambda: self.console(name).count(line) >= times,
+            lambda: f"guest {name} printed {line!r} less than {times} times:\n{self.console(name)}",
+            timeout,
+        )
+
+    def wait_ready(self, name: str, *, boot: int = 1, timeout: float = 60) -> None:
+        """Wait until a guest hears what it is going to hear, and libvirt knows that its agent is there.
+
+        `boot` counts its starts since it was defined.
+        """
+        self.wait_console(name, f"guest {name}: ready", times=boot, timeout=timeout)
+        status = self._status(name)
+        if f"name='{AGENT_PORT}'" in status.read_text():
+            heard = f"name='{AGENT_PORT}' state='connected'"
+            _wait(
+                status.parent,
+                lambda: heard in status.read_text(),
+                lambda: f"libvirt sees no agent in guest {name}",
+                timeout,
+            )
+
+    def pid(self, name: str) -> int:
+        """The process of a running guest, to do it harm."""
+        return int(self._status(name).with_suffix(".pid").read_text())
+
+    def stop_time(self, name: str, *, stop: int = 1, timeout: float = 60) -> datetime:
+        """When libvirt saw a guest stop, by its own log (to a millisecond); waits for that.
+
+        `stop` counts its stops since it was defined. The end of a guest that libvirtd was not there to
+        see is not in the log.
+        """
+        log = self.folder / "cache" / "libvirt" / "qemu" / "log" / f"{name}.log"
+
+        def stops() -> list[str]:
+            return re.findall(r"^(\S+ \S+): shutting down, reason=", log.read_text(), re.MULTILINE)
+
+        _wait(
+            log.parent,
+            lambda: len(stops()) >= stop,
+            lambda: f"libvirt saw guest {name} stop less than {stop} times:\n{log.read_text()}",
+            timeout,
+        )
+        return datetime.strptime(stops()[stop - 1], "%Y-%m-%d %H:%M:%S.%f%z")
+
+    # Inside
+
+    def _prepare(self) -> None:
+        for name in ("run", "config/libvirt", "cache", "data", "state", "console"):
+            (self.folder / name).mkdir(parents=True)
+        (self.folder / "config" / "libvirt" / "qemu.conf").write_text(QEMU_CONF)
+        for part in image().iterdir():
+            shutil.copy(part, self.folder)  # the cache may lie where an ordinary user cannot read
+        self._notify.bind(str(self.folder / "notify"))
+        self._give(self.folder, *self.folder.rglob("*"))
+
+    def _environment(self) -> dict[str, str]:
+        places = {f"XDG_{name}_HOME": name.lower() for name in ("CONFIG", "CACHE", "DATA", "STATE")}
+        places |= {"XDG_RUNTIME_DIR": "run", "HOME": "", "TMPDIR": "", "NOTIFY_SOCKET": "notify"}
+        path = os.environ["PATH"] + ":/usr/sbin:/sbin"  # where Debian keeps libvirtd, and not all users look
+        return {name: str(self.folder / place) for name, place in places.items()} | {"PATH": path}
+
+    def _give(self, *paths: Path) -> None:
+        user = _ordinary_user()
+        for path in paths if user else ():
+            os.chown(path, user["user"], user["group"])
+
+    def _make_disk(self, name: str) -> None:
+        path = self.folder / f"{name}.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True)
+        self._give(path)
+
+    def _status(self, name: str) -> Path:
+        return self.folder / "run" / "libvirt" / "qemu" / "run" / f"{name}.xml"
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._daemon:
+            self._daemon.send_signal(how)
+            self._daemon.wait(30)
+            self._daemon = None
+
+    def _kill_if_ours(self, pid: int) -> None:
+        # A guest is no child of ours; its command line has our directory, which is nobody else's.
+        with _pidfd(pid) as process:
+            if os.fsencode(self.folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                select.select([process], [], [], 30)
+
+
+def _ordinary_user() -> dict[str, Any]:
+    """Who libvirtd runs as, for Popen: as root it would be the machine's own kind of libvirtd."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    """A handle of one process, readable when it has ended, that no later process of the same number gets."""
+    handle = os.pidfd_open(pid)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _wait(folder: Path, happened: Callable[[], bool], failure: Callable[[], str], timeout: float) -> None:
+    """Look again at each change in `folder`, and each half second for one that came before the watch began."""
+    deadline = time.monotonic() + timeout
+    changes = watch(folder, watch_filter=None, step=10, debounce=50, rust_timeout=500, yield_on_timeout=True)
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout} s: {failure()}")
+        next(changes)
