@@ -1,0 +1,93 @@
+# `make run` and `make test` do all their own set-up. What they build is kept outside the tree, in $(CACHE).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+HYPERVISOR ?= libvirt
+CACHE := $(or $(VMPOWER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vmpower)
+VENV := $(CACHE)/venv
+PY := $(VENV)/bin/python
+BIN := $(VENV)/bin
+export VMPOWER_CACHE := $(CACHE)
+export PYTHONDONTWRITEBYTECODE :=
+
+# An environment is as good as the requirements it was made from: the stamp bears their hash.
+stamp = $(VENV)/.$(1)-$(shell cat $(foreach part,$(1),requirements/$(part).txt) | sha256sum | cut -c1-12)
+APP := $(call stamp,app)
+LIBVIRT := $(call stamp,libvirt)
+DEV := $(call stamp,dev)
+
+.PHONY: help run test lint types unit e2e conformance bench proto format venv packages guests clean lock
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ says (HYPERVISOR=libvirt or sim)
+	@$(PY) -m examples.run --hypervisor $(HYPERVISOR)
+
+test: lint setup-libvirt ## Everything: lint, types, unit, end-to-end and conformance tests
+	@$(BIN)/pytest tests/unit tests/e2e tests/conformance
+
+unit: $(DEV) ## The quick tests
+	@$(BIN)/pytest tests/unit
+
+e2e: $(DEV) setup-libvirt ## Real guests, real processes
+	@$(BIN)/pytest tests/e2e
+
+conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
+	@$(BIN)/pytest tests/conformance --addr '$(ADDR)' $(if $(VMS),--vms '$(VMS)')
+
+bench: $(DEV) setup-libvirt ## Tables of speed and cost; also written to .run/bench/
+	@$(PY) -m tests.bench
+
+lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy .
+	@PATH="$(BIN):$$PATH" $(BIN)/lint-imports --no-cache
+	@$(BIN)/buf lint
+	@tests/generated.sh $(PY)
+
+format: $(DEV) ## Let ruff put the code in order
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+proto: $(DEV) ## Generate the stubs beside the contract
+	@$(PY) -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/power/v1/power.proto
+
+venv: $(APP) ## The environment that the programs run in
+
+setup-sim: $(APP)
+setup-libvirt: $(APP) $(LIBVIRT) guests
+
+packages: ## Debian's or Ubuntu's packages for real guests
+	@tests/rigs/packages.sh $(CACHE)
+
+guests: packages ## The guests' kernel and initramfs
+	@tests/rigs/guests/build.sh $(CACHE) > /dev/null
+
+lock: $(DEV) ## Pin the newest versions of what requirements/*.in name
+	@$(PY) -m pip install --quiet uv
+	@for part in app libvirt dev; do $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$part.in -o requirements/$$part.txt; done
+
+clean: ## Forget what runs left here
+	@rm -rf .run .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(PY):
+	@echo "making $(VENV)"
+	@mkdir -p $(CACHE)
+	@python3 -m venv --clear $(VENV) 2>/dev/null || { tests/rigs/packages.sh $(CACHE) python3-venv && python3 -m venv --clear $(VENV); }
+
+$(APP): | $(PY)
+	@echo "installing what vmpower runs on"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/app.txt
+	@touch $@
+
+$(LIBVIRT): $(APP) | $(PY) packages
+	@echo "compiling the libvirt binding"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/libvirt.txt
+	@touch $@
+
+$(DEV): $(APP) | $(PY)
+	@echo "installing what the tests need"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
