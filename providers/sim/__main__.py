@@ -9,7 +9,7 @@ from providers.sim.world import World
 
 
 def make_adapter(settings: SimSettings) -> SimAdapter:
-    """Open the world, let the script's guests in and hand it to an adapter.
+    """Open the world and let the script's guests in.
 
     Raises:
         SimError: the script or the world cannot be used.
@@ -17,9 +17,7 @@ def make_adapter(settings: SimSettings) -> SimAdapter:
     script = load_script(settings.script) if settings.script else default_script()
     path = settings.world or settings.state_dir / "world.db"
     path.parent.mkdir(parents=True, exist_ok=True)
-    world = World(path)
-    world.populate(script)
-    return SimAdapter(world)
+    return SimAdapter(World(path), script)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from providers.sim.bell import Bell
 from providers.sim.feed import Feed
 from providers.sim.guest import Guest, power_state
 from providers.sim.mapping import to_vm
-from providers.sim.script import Fault, GuestCall
+from providers.sim.script import Fault, GuestCall, Script
 from providers.sim.stimuli import (
     Stimulus,
     ask_agent,
@@ -53,7 +53,7 @@ class SimSettings(Settings):
 
 
 class SimAdapter:
-    """A hypervisor whose guests live in a World. Must be made inside a running event loop.
+    """A hypervisor whose guests live in a World, and those of `script` with them. Made inside a running event loop.
 
     Raises:
         SimError: another provider runs this world.
@@ -63,10 +63,12 @@ class SimAdapter:
     version = "1"
     signals = tuple(ASK)
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, script: Script | None = None) -> None:
         self.endpoint = f"sim://{world.path.absolute() if world.path else ''}"
         self._world = world
         self._bell = Bell(world.path, self._rung) if world.path else None
+        if script:
+            world.populate(script)
         self._feed = Feed(world)
 
     async def get(self, vm_id: str) -> VM:

@@ -50,8 +50,9 @@ def show(world: World, name: str, _words: Sequence[str]) -> None:
 
 def rename(world: World, name: str, words: Sequence[str]) -> None:
     """Give it another name: `rename web www`."""
-    (new,) = words
-    _do(world, name, lambda guest, _now: replace(guest, name=new))
+    if len(words) != 1:
+        raise SimError("rename takes exactly one new name")
+    _do(world, name, lambda guest, _now: replace(guest, name=words[0]))
 
 
 def change(world: World, name: str, words: Sequence[str]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from providers.adapter import PowerState
 from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
-from providers.sim.guest import PowerState, power_state
+from providers.sim.guest import power_state
 from providers.sim.script import Fault, GuestScript, Script, SimError, guest_id
 from providers.sim.stimuli import power_off, press_button, resume
 from providers.sim.world import World
