@@ -24,19 +24,28 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import libvirt
 from watchfiles import watch
 
 from tests.rigs.guests.domain import AGENT_PORT, Guest
 from tests.rigs.guests.image import image
+from tests.rigs.process import pidfd
 
 QEMU_CONF = """
 # Without virtlogd, QEMU writes its own logs.
 stdio_handler = "file"
 security_driver = "none"
 """
+STOPPED = re.compile(r"^(\S+ \S+): shutting down, reason=(\w+)$", re.MULTILINE)
+
+
+class Stop(NamedTuple):
+    """libvirt's own record of a guest's end: when, to a millisecond, and why (shutdown, destroyed, crashed)."""
+
+    time: datetime
+    reason: str
 
 
 class Libvirtd:
@@ -71,9 +80,14 @@ class Libvirtd:
         """Start libvirtd and wait until it takes calls."""
         with self.log.open("ab") as log:
             self._daemon = subprocess.Popen(
-                ["libvirtd"], env=self._environment(), cwd=self.folder, stderr=log, **_ordinary_user()
+                ["libvirtd"],
+                env=self._environment(),
+                cwd=self.folder,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for whoever started us, and who then closes this
+                **_ordinary_user(),
             )
-        with _pidfd(self._daemon.pid) as ended:
+        with pidfd(self._daemon.pid) as ended:
             ready, _, _ = select.select([self._notify.fileno(), ended], [], [], 30)
         if self._notify.fileno() not in ready:
             raise RuntimeError(f"libvirtd did not start:\n{self.log.read_text()}")
@@ -161,24 +175,21 @@ class Libvirtd:
         """The process of a running guest, to do it harm."""
         return int(self._status(name).with_suffix(".pid").read_text())
 
-    def stop_time(self, name: str, *, stop: int = 1, timeout: float = 60) -> datetime:
-        """When libvirt saw a guest stop, by its own log (to a millisecond); waits for that.
+    def wait_stop(self, name: str, *, stop: int = 1, timeout: float = 60) -> Stop:
+        """Wait until libvirt has seen a guest stop, and return its own record of that.
 
         `stop` counts its stops since it was defined. The end of a guest that libvirtd was not there to
-        see is not in the log.
+        see is not recorded.
         """
         log = self.folder / "cache" / "libvirt" / "qemu" / "log" / f"{name}.log"
-
-        def stops() -> list[str]:
-            return re.findall(r"^(\S+ \S+): shutting down, reason=", log.read_text(), re.MULTILINE)
-
         _wait(
             log.parent,
-            lambda: len(stops()) >= stop,
+            lambda: len(STOPPED.findall(log.read_text())) >= stop,
             lambda: f"libvirt saw guest {name} stop less than {stop} times:\n{log.read_text()}",
             timeout,
         )
-        return datetime.strptime(stops()[stop - 1], "%Y-%m-%d %H:%M:%S.%f%z")
+        when, reason = STOPPED.findall(log.read_text())[stop - 1]
+        return Stop(datetime.strptime(when, "%Y-%m-%d %H:%M:%S.%f%z"), reason)
 
     # Inside
 
@@ -218,7 +229,7 @@ class Libvirtd:
 
     def _kill_if_ours(self, pid: int) -> None:
         # A guest is no child of ours; its command line has our directory, which is nobody else's.
-        with _pidfd(pid) as process:
+        with pidfd(pid) as process:
             if os.fsencode(self.folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
                 signal.pidfd_send_signal(process, signal.SIGKILL)
                 select.select([process], [], [], 30)
@@ -230,16 +241,6 @@ def _ordinary_user() -> dict[str, Any]:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-@contextlib.contextmanager
-def _pidfd(pid: int) -> Iterator[int]:
-    """A handle of one process, readable when it has ended, that no later process of the same number gets."""
-    handle = os.pidfd_open(pid)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _wait(folder: Path, happened: Callable[[], bool], failure: Callable[[], str], timeout: float) -> None:

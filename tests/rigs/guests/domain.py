@@ -78,7 +78,7 @@ class Guest:
     def _words(self) -> Iterator[str]:
         # The first four are for the kernel, and make it quick; the others it hands to the guest's init.
         yield "console=ttyS0 quiet panic=-1 mitigations=off"
-        yield f"name={self.name} agent={self.agent}"
+        yield f'name="{self.name}" agent={self.agent}'
         yield f"power_button={'on' if self.acpi else 'off'}"
         yield f"boot_delay={self.boot_delay} shutdown_delay={self.shutdown_delay}"
         yield f"crash_on={self.crash_on}"

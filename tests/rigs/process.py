@@ -1,0 +1,164 @@
+"""Our own programs as processes, as they run for users: to be started, killed and started again.
+
+    with Provider("sim", "--world", str(path)) as provider:
+        channel = grpc.insecure_channel(provider.address)
+        provider.kill()
+        provider.start()
+
+All calls block.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = Path(__file__).parents[2]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+SERVICE = "power.v1.PowerService"
+# A process that is just starting is tried again at once, not after gRPC's usual second or more.
+QUICK = [
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 100),
+]
+
+
+class Program:
+    """`python -m MODULE ARGS` in a process of its own. Leaving its context kills it.
+
+    `folder` is its own, short enough for sockets and removed at the end; `log` has what it prints,
+    over all its starts.
+    """
+
+    def __init__(self, module: str, *args: str, env: Mapping[str, str] | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        self.log = self.folder / "log"
+        self.command = [sys.executable, "-m", module, *args]
+        self._env = dict(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process that runs now, or ran last."""
+        if self._process is None:
+            raise RuntimeError(f"{self.command} was never started")
+        return self._process
+
+    def start(self) -> None:
+        """Start it; one that runs already is left alone."""
+        if self._process and self._process.poll() is None:
+            return
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env=os.environ | self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for whoever started us, and who then ends this
+            )
+
+    def stop(self, timeout: float = 30) -> int:
+        """Ask it to end (SIGTERM), wait for that, and return its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it goes on.
+        """
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """SIGKILL: it learns nothing of it."""
+        self.process.kill()
+        self.process.wait()
+
+    def wait(self, timeout: float = 60) -> int:
+        """Wait until it ends by itself, and return its exit code."""
+        return self.process.wait(timeout)
+
+    def output(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(errors="replace")
+
+    def close(self) -> None:
+        """Kill it and remove its folder."""
+        if self._process:
+            self.kill()
+        shutil.rmtree(self.folder)
+
+
+class Provider(Program):
+    """A provider on a unix socket, with a state directory that outlives its starts.
+
+    `start` returns when the provider says SERVING of `service`, so that its hypervisor answers too.
+    """
+
+    def __init__(self, name: str, *args: str, env: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"providers.{name}", *args, env=env)
+        self.address = f"unix://{self.folder}/provider.sock"
+        self.command += ["--listen", self.address, "--state-dir", str(self.folder / "state")]
+
+    def start(self, timeout: float = 30) -> None:
+        """Start it and wait until it serves.
+
+        Raises:
+            RuntimeError: it ended, or does not serve in time; the message has what it printed.
+        """
+        super().start()
+        if not self._serves(timeout):
+            raise RuntimeError(f"{self.command} does not serve:\n{self.output()}")
+
+    def _serves(self, timeout: float) -> bool:
+        with grpc.insecure_channel(self.address, options=QUICK) as channel:
+            answers = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]  # its stubs lack it
+                health_pb2.HealthCheckRequest(service=SERVICE), timeout=timeout, wait_for_ready=True
+            )
+            _at_end_of(self.process.pid, answers.cancel)
+            with contextlib.suppress(grpc.RpcError):
+                return any(answer.status == SERVING for answer in answers)
+        return False
+
+
+@contextlib.contextmanager
+def pidfd(pid: int) -> Iterator[int]:
+    """A handle of one process, readable when it has ended, that no later process of the same number gets."""
+    handle = os.pidfd_open(pid)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _at_end_of(pid: int, then: Callable[[], object]) -> None:
+    # Opened here and not in the thread: the caller has not yet reaped the process, so the number is its own.
+    handle = os.pidfd_open(pid)
+
+    def follow() -> None:
+        select.select([handle], [], [])
+        os.close(handle)
+        then()
+
+    threading.Thread(target=follow, daemon=True).start()
