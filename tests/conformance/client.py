@@ -205,7 +205,10 @@ class Power:
         asked to go down could do so in the middle of the next test."""
         vm = await self.vm(name)
         if vm.active_operation:
-            await self.end(await self.power_off(vm))
+            active = await self.stub.GetOperation(pb.GetOperationRequest(id=vm.active_operation))
+            if active.kind in (pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT):
+                active = await self.power_off(vm)
+            await self.end(active)
         return await self.until(vm, lambda vm: not vm.active_operation)
 
     @asynccontextmanager

@@ -56,6 +56,15 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     yield Target(address=option("--addr"), known=Known.load(option("--vms")), **tls)
 
 
+@pytest.fixture(autouse=True)
+def server_log(target: Target) -> Iterator[None]:
+    """Shows, beneath a test that fails, what the server printed meanwhile."""
+    start = target.log.stat().st_size if target.log else 0
+    yield
+    if target.log:
+        print(target.log.read_bytes()[start:].decode(errors="replace"))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def power(target: Target) -> AsyncIterator[Power]:
     async with target.channel() as channel:
@@ -108,7 +117,7 @@ def _running(*roles: str, hears: Callable[[pb.VM], bool]) -> Any:
 agent = _running("agent", hears=_hears_agent)
 acpi = _running("acpi", hears=_hears_acpi)
 deaf = _running("deaf", hears=_hears_something)
-slow = _running("slow", hears=_hears_something)
+slow = _running("slow", hears=_hears_agent)
 unreachable = _running("unreachable", hears=_is_on)
 snapshot = _running("snapshot", hears=_is_on)
 running = _running("deaf", "unreachable", "plain", "acpi", "agent", hears=_is_on)

