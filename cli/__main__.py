@@ -1,0 +1,9 @@
+"""`python -m cli`: the `vmpower` command."""
+
+from cli import operate, steer  # noqa: F401 - importing them registers their commands
+from cli.app import app, main
+
+__all__ = ["app", "main"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Which provider is meant, from `--provider`, VMPOWER_PROVIDER or the configuration file.
+
+# ~/.config/vmpower/config.yaml, or the file that VMPOWER_CONFIG names
+default: lab
+providers:
+  lab: {address: "unix:///run/vmpower/libvirt.sock"}
+  prod:
+    address: vmpower.example.com:9443
+    tls: {ca: ca.pem, cert: me.pem, key: me.key} # relative to this file
+"""
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cli.errors import usage
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tls(_Strict):
+    """PEM files for mutual TLS. `server_name`: the one in the certificate, where the address differs."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    server_name: str = ""
+
+
+class Endpoint(_Strict):
+    """Where a provider listens (a gRPC target) and how to prove who we are; no `tls`: in plain text."""
+
+    address: str
+    tls: Tls | None = None
+
+
+class Config(_Strict):
+    """The configuration file."""
+
+    providers: dict[str, Endpoint] = {}
+    default: str = ""
+
+
+def path() -> Path:
+    """Where the configuration file is, or would be."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(os.environ.get("VMPOWER_CONFIG") or Path(home) / "vmpower" / "config.yaml").expanduser()
+
+
+def load() -> Config:
+    """Read the configuration file; without one nothing is configured.
+
+    Raises:
+        Failure: it cannot be read or means nothing; says which field.
+    """
+    file = path()
+    if not file.exists() and "VMPOWER_CONFIG" not in os.environ:
+        return Config()
+    try:
+        return Config.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise usage(f"{file} is not a vmpower configuration.", *lines) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise usage(f"{file} cannot be read: {error}") from None
+
+
+def resolve(provider: str) -> Endpoint:
+    """The endpoint that a name, an address or (if empty) the configuration's default means.
+
+    Raises:
+        Failure: none is meant, the name is unknown, or the address needs TLS and no files are configured.
+    """
+    config = load()
+    wanted = provider or config.default or _only(config)
+    endpoint = config.providers.get(wanted) or _by_address(config, wanted)
+    if endpoint.tls is None and not is_local(endpoint.address):
+        raise usage(
+            f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
+            f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",
+        )
+    return endpoint
+
+
+def _only(config: Config) -> str:
+    if len(config.providers) != 1:
+        raise usage(
+            "Which provider? None is given and none is the default.",
+            "Give --provider ADDRESS (unix:///path or host:port) or NAME, set VMPOWER_PROVIDER,",
+            f"or name a default in {path()}.",
+        )
+    return next(iter(config.providers))
+
+
+def _by_address(config: Config, wanted: str) -> Endpoint:
+    if not re.search("[:/]", wanted):
+        known = ", ".join(config.providers) or "none"
+        raise usage(f"No provider is called {wanted!r}; {path()} knows: {known}.")
+    same = (endpoint for endpoint in config.providers.values() if endpoint.address == wanted)
+    return next(same, Endpoint(address=wanted))
+
+
+def is_local(address: str) -> bool:
+    """Whether a gRPC target stays on this machine: a unix socket or loopback."""
+    if re.match("unix(-abstract)?:", address):
+        return True
+    host = re.sub(r"^(dns:(//[^/]*/)?|ipv[46]:)", "", address)
+    host = re.sub(r":\d+$", "", host).strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def credentials(tls: Tls) -> dict[str, bytes]:
+    """The PEM files' contents, named as `grpc.ssl_channel_credentials` wants them.
+
+    Raises:
+        Failure: one cannot be read.
+    """
+    files = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.cert}
+    base = path().parent
+    try:
+        return {name: (base / file.expanduser()).read_bytes() for name, file in files.items()}
+    except OSError as error:
+        raise usage(f"A TLS file cannot be read: {error}") from None

@@ -1,0 +1,102 @@
+"""Hooks and guest credentials as people give them: options for the simple cases, YAML files for the rest."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import durationpy
+import yaml
+from google.protobuf.json_format import ParseDict, ParseError
+
+from cli.errors import usage
+from cli.options import word
+from cli.words import value
+from protos.power.v1 import power_pb2 as pb
+
+
+@dataclass(frozen=True)
+class HookOptions:
+    """What the hook options of one command say. `timeout` and `failure` are for all but the file's hooks."""
+
+    execs: Sequence[str] | None
+    urls: Sequence[str] | None
+    snapshots: Sequence[str] | None
+    file: Path | None
+    timeout: timedelta | None = None
+    failure: str = ""
+
+
+def gather(given: HookOptions) -> list[pb.Hook]:
+    """All hooks of one request in the order they run: commands, URLs, snapshots, then those of the file.
+
+    Raises:
+        Failure: a command cannot be split into words, or the file holds no hooks.
+    """
+    policy = word(pb.FailurePolicy, given.failure, "--hook-failure") if given.failure else None
+    hooks = [pb.Hook(exec=pb.ExecHook(command=_words(line))) for line in given.execs or ()]
+    hooks += [pb.Hook(http_get=pb.HttpGetHook(url=url)) for url in given.urls or ()]
+    hooks += [pb.Hook(snapshot=pb.SnapshotHook(name=name)) for name in given.snapshots or ()]
+    for hook in hooks:
+        hook.failure_policy = policy or pb.FAILURE_POLICY_UNSPECIFIED
+        if given.timeout is not None:
+            hook.timeout.FromTimedelta(given.timeout)
+    return hooks + (_from_file(given.file) if given.file else [])
+
+
+def credentials(file: Path) -> pb.GuestCredentials:
+    """A login in the guest from a YAML file with `username` and `password`.
+
+    Raises:
+        Failure: it is not such a file. The message holds nothing of its contents.
+    """
+    data = _yaml(file, yaml.BaseLoader)  # it keeps `007` and `yes` as they are written
+    login = data if isinstance(data, dict) else {}
+    if set(login) != {"username", "password"} or not all(isinstance(text, str) for text in login.values()):
+        raise usage(f"{file} must hold exactly `username` and `password`, both texts.")
+    return pb.GuestCredentials(**login)
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise usage(f"The command {line!r} cannot be split into words: {error}.") from None
+
+
+def _from_file(file: Path) -> list[pb.Hook]:
+    data = _yaml(file)
+    entries = data if isinstance(data, list) else [data]
+    return [_hook(entry, f"{file}, hook {place}") for place, entry in enumerate(entries, 1)]
+
+
+def _yaml(file: Path, loader: type[yaml.BaseLoader | yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506 - both loaders make plain data only
+    except (OSError, UnicodeDecodeError) as error:
+        raise usage(f"{file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:  # its text would quote the file, and that may hold a password
+        mark = getattr(error, "problem_mark", None)
+        raise usage(f"{file} is not YAML{f', line {mark.line + 1}' if mark else ''}.") from None
+
+
+def _hook(entry: Any, where: str) -> pb.Hook:
+    if not isinstance(entry, dict):
+        raise usage(f"{where} is not a mapping with exec, httpGet or snapshot.")
+    try:
+        return ParseDict(_proto_json(entry), pb.Hook())
+    except (ParseError, ValueError, durationpy.DurationError) as error:
+        raise usage(f"{where}: {error}") from None
+
+
+def _proto_json(entry: dict[str, Any]) -> dict[str, Any]:
+    """Rewrites what people write differently from proto JSON: Go durations and short enum names."""
+    entry = dict(entry)
+    if isinstance(length := entry.get("timeout"), str):
+        entry["timeout"] = f"{durationpy.from_str(length) / timedelta(seconds=1):.9f}s"
+    for key in ("failurePolicy", "failure_policy"):
+        if isinstance(policy := entry.get(key), str):
+            entry[key] = value(pb.FailurePolicy, policy)
+    return entry

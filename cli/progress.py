@@ -1,0 +1,97 @@
+"""What happens while we wait, on stderr: every step as a line and, on a terminal, a live countdown below."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from cli import verdict
+from cli.render import stamp_to_local
+from cli.words import clean, short, span
+from protos.power.v1 import power_pb2 as pb
+
+
+class Progress:
+    """Shows operations as they change. On a terminal use it inside `live()`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr, soft_wrap=True, highlight=False)
+        self._operations: dict[str, pb.Operation] = {}
+        self._spinner = Spinner("dots")
+
+    def show(self, operation: pb.Operation) -> None:
+        """Print the steps that are new and remember the operation for the live part."""
+        before = self._operations.get(operation.id, pb.Operation())
+        self._operations[operation.id] = operation
+        for step in operation.steps[len(before.steps) :]:
+            self._print(stamp_to_local(step.time), verdict.name(operation), step.message)
+        waits = operation.state == pb.OPERATION_STATE_AWAITING_DECISION
+        if waits and before.state != operation.state:
+            self.note(f"{verdict.name(operation)} does not go down; decide:")
+            for line in commands(operation):
+                self.note(line)
+
+    def note(self, text: str) -> None:
+        """Print something that is no step of an operation."""
+        self.console.print(Text(clean(text), style="yellow"))
+
+    def _print(self, time: datetime, name: str, message: str) -> None:
+        self.console.print(Text.assemble((f"{time:%H:%M:%S} ", "dim"), (name, "bold"), f" {clean(message)}"))
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Keep a line for each operation that has not ended, with its countdown, while inside."""
+        if not self.console.is_terminal:
+            yield
+            return
+        live = Live(
+            get_renderable=self._table,
+            console=self.console,
+            transient=True,
+            redirect_stdout=False,  # it may be a pipe while stderr is a terminal
+        )
+        with live:
+            yield
+
+    def tell_what_goes_on(self) -> None:
+        """Say which operations we no longer follow though they have not ended, and what can be done."""
+        for operation in self._operations.values():
+            if not verdict.ended(operation):
+                kind = short(pb.OperationKind, operation.kind)
+                self.note(f"The {kind} of {verdict.name(operation)} goes on without us:")
+                for line in commands(operation):
+                    self.note(line)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for operation in self._operations.values():
+            if not verdict.ended(operation):
+                state = short(pb.OperationState, operation.state)
+                table.add_row(self._spinner, verdict.name(operation), state, countdown(operation))
+        return table
+
+
+def countdown(operation: pb.Operation) -> str:
+    """What will happen when, or since when it is due."""
+    if not operation.HasField("force_after") or operation.state != pb.OPERATION_STATE_WAITING_FOR_GUEST:
+        return ""
+    left = stamp_to_local(operation.force_after) - datetime.now(UTC)
+    what = {pb.ESCALATION_NEVER: "given up", pb.ESCALATION_ASK: "you are asked"}.get(
+        operation.escalation, "powered off hard"
+    )
+    return f"{what} in {span(left)}" if left.total_seconds() > 0 else f"{what} now"
+
+
+def commands(operation: pb.Operation) -> Iterator[str]:
+    """What a person can do about a running operation."""
+    yield f"  vmpower watch {operation.id}       # see how it goes on"
+    if operation.kind in (pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT):
+        yield f"  vmpower extend {operation.id} 60s  # give the guest more time"
+        yield f"  vmpower force {operation.id}       # power it off hard now"
+    yield f"  vmpower cancel {operation.id}      # give it up and leave the VM as it is"

@@ -1,0 +1,196 @@
+"""Results on stdout: tables for people, JSON and YAML for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import yaml
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli import verdict
+from cli.options import Output
+from cli.words import as_dict, clean, short, span
+from protos.power.v1 import power_pb2 as pb
+
+_COLOURS = {
+    **dict.fromkeys(("ON", "GRACEFUL", "STARTED", "SUCCEEDED", "ALREADY_ON", "ALREADY_OFF"), "green"),
+    **dict.fromkeys(("FORCED", "OUT_OF_BAND", "PAUSED", "SUSPENDED", "CANCELLED"), "yellow"),
+    **dict.fromkeys(("FAILED", "CRASHED", "STILL_RUNNING", "AWAITING_DECISION"), "red"),
+}
+_UNBOUNDED = 10_000
+"""Columns of a pipe: programs that read tables line by line must not find them folded."""
+
+
+def console() -> Console:
+    """Stdout; as wide as its terminal, or as its content where there is none."""
+    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+
+
+def emit(output: Output, data: Any) -> None:
+    """Print plain data as indented JSON or as YAML."""
+    if output is Output.JSON:
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        print(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), end="")
+
+
+def emit_line(output: Output, message: Message) -> None:
+    """Print one message of a stream: a line of JSON, or a YAML document."""
+    if output is Output.JSON:
+        print(json.dumps(as_dict(message), ensure_ascii=False), flush=True)
+    else:
+        print("---", yaml.safe_dump(as_dict(message), sort_keys=False, allow_unicode=True), sep="\n", end="")
+        sys.stdout.flush()
+
+
+def show(output: Output, messages: Sequence[Message], table: Table) -> None:
+    """Print many messages: the table, or a list."""
+    if output is Output.TABLE:
+        console().print(table)
+    else:
+        emit(output, [as_dict(message) for message in messages])
+
+
+def show_one(output: Output, message: Message, card: Table) -> None:
+    """Print one message: the card, or an object."""
+    if output is Output.TABLE:
+        console().print(card)
+    else:
+        emit(output, as_dict(message))
+
+
+def show_verdicts(output: Output, operations: Sequence[pb.Operation], several: bool) -> None:
+    """Print how operations ended: a sentence each, or the operations themselves."""
+    if output is not Output.TABLE:
+        found = [as_dict(operation) for operation in operations]
+        return emit(output, found if several else found[0]) if found else None
+    for operation in operations:
+        word = short(pb.Outcome, operation.verdict.outcome) or short(pb.OperationState, operation.state)
+        text = Text(verdict.sentence(operation))
+        text.highlight_words([word], _COLOURS.get(word, ""))
+        console().print(text)
+        for line in verdict.hook_lines(operation):
+            console().print(Text(line))
+    return None
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _card(rows: Iterable[tuple[str, str]]) -> Table:
+    card = Table(box=None, pad_edge=False, show_header=False)
+    card.add_column(style="bold", no_wrap=True)
+    card.add_column(overflow="fold")
+    for label, text in rows:
+        if text:
+            card.add_row(label, _cell(text))
+    return card
+
+
+def _cell(text: str) -> Text:
+    return Text(clean(text), style=_COLOURS.get(text, ""))
+
+
+def vm_table(vms: Iterable[pb.VM]) -> Table:
+    """VMs, one a line."""
+    table = _table("NAME", "ID", "POWER", "A SHUTDOWN NOW", "OPERATION", "NODE")
+    for vm in vms:
+        power = short(pb.PowerState, vm.power_state)
+        table.add_row(*map(_cell, (vm.name, vm.id, power, forecast(vm), vm.active_operation, vm.node)))
+    return table
+
+
+def forecast(vm: pb.VM) -> str:
+    """How a shutdown would go now, in a few words."""
+    if vm.power_state == pb.POWER_STATE_OFF:
+        return "already off"
+    signals = [short(pb.Signal, signal) for signal in vm.forecast.signals]
+    if vm.forecast.graceful:
+        return f"graceful by {', then '.join(signals)}" if signals else "graceful"
+    reasons = [short(pb.Reason, problem.reason) for problem in vm.forecast.problems if problem.reason]
+    return f"forced: {', '.join(reasons)}" if reasons else "forced"
+
+
+def forecast_table(vms: Iterable[pb.VM]) -> Table:
+    """What stands in the way of a graceful shutdown, one VM a line."""
+    table = _table("NAME", "POWER", "A SHUTDOWN NOW", "WHAT STANDS IN THE WAY")
+    for vm in vms:
+        problems = " ".join(problem.message for problem in vm.forecast.problems)
+        table.add_row(*map(_cell, (vm.name, short(pb.PowerState, vm.power_state), forecast(vm), problems)))
+    return table
+
+
+def vm_card(vm: pb.VM) -> Table:
+    """Everything about one VM."""
+    rows = [
+        ("Name", vm.name),
+        ("Id", vm.id),
+        ("Power", short(pb.PowerState, vm.power_state)),
+        ("A shutdown now", forecast(vm)),
+        ("In the way", "\n".join(problem.message for problem in vm.forecast.problems)),
+        ("Operation", vm.active_operation),
+        ("Node", vm.node),
+        ("Labels", ", ".join(f"{key}={text}" for key, text in sorted(vm.labels.items()))),
+    ]
+    return _card(rows)
+
+
+def info_card(address: str, info: pb.GetProviderInfoResponse) -> Table:
+    """Everything about the provider."""
+    default = span(info.default_timeout.ToTimedelta())
+    rows = [
+        ("Address", address),
+        ("Type", info.type),
+        ("Version", info.version),
+        ("Hypervisor", f"{info.endpoint} ({'connected' if info.connected else 'not reachable now'})"),
+        ("VMs", str(info.vm_count)),
+        ("Signals", ", ".join(short(pb.Signal, signal) for signal in info.signals)),
+        ("Guest exec", "yes" if info.guest_exec else "no"),
+        ("Snapshots", "yes" if info.snapshot else "no"),
+        ("Default", f"{default}, then {short(pb.Escalation, info.default_escalation)}"),
+    ]
+    return _card(rows)
+
+
+def operation_table(operations: Iterable[pb.Operation]) -> Table:
+    """Operations, one a line."""
+    table = _table("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK")
+    for operation in operations:
+        table.add_row(*map(_cell, _operation_row(operation)))
+    return table
+
+
+def _operation_row(operation: pb.Operation) -> Iterable[str]:
+    ended = operation.verdict
+    return (
+        operation.id,
+        verdict.name(operation),
+        short(pb.OperationKind, operation.kind),
+        short(pb.OperationState, operation.state),
+        short(pb.Outcome, ended.outcome),
+        short(pb.Reason, ended.reason),
+        short(pb.Signal, ended.signal),
+        local(operation.create_time),
+        span(verdict.took(operation)) if ended.HasField("end_time") else "",
+    )
+
+
+def local(stamp: Timestamp) -> str:
+    """A moment in the reader's own time zone, to the second."""
+    return f"{stamp_to_local(stamp):%Y-%m-%d %H:%M:%S}"
+
+
+def stamp_to_local(stamp: Timestamp) -> datetime:
+    """The moment as an aware datetime in the local zone."""
+    utc = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    return (utc + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)).astimezone()

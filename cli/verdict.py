@@ -1,0 +1,65 @@
+"""How an operation ended, as one true sentence and an exit code."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from cli.errors import ExitCode
+from cli.words import clean, short, span
+from protos.power.v1 import power_pb2 as pb
+
+FINAL = (pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)
+_NOT_BY_ITSELF = (pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_OUT_OF_BAND)
+_GENTLE = (pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT)
+_OUTPUT_LINES = 10
+"""How much of a hook's output is shown; all 4 KiB of it are in `-o json`."""
+
+
+def ended(operation: pb.Operation) -> bool:
+    """Whether the operation has its verdict."""
+    return operation.state in FINAL
+
+
+def exit_code(operation: pb.Operation) -> ExitCode:
+    """WANTED, FORCED or FAILED. A VM that was to be asked must go down by itself; a PowerOff may cut."""
+    if operation.state != pb.OPERATION_STATE_SUCCEEDED:
+        return ExitCode.FAILED
+    forced = operation.kind in _GENTLE and operation.verdict.outcome in _NOT_BY_ITSELF
+    return ExitCode.FORCED if forced else ExitCode.WANTED
+
+
+def name(operation: pb.Operation) -> str:
+    """What people call the operation's VM."""
+    return clean(operation.vm_name or operation.vm)
+
+
+def took(operation: pb.Operation) -> timedelta:
+    """From the request to the verdict."""
+    return operation.verdict.end_time.ToDatetime() - operation.verdict.start_time.ToDatetime()
+
+
+def sentence(operation: pb.Operation) -> str:
+    """`web: GRACEFUL by GUEST_AGENT after 4.2 s. The guest shut itself down.`"""
+    verdict = operation.verdict
+    state = short(pb.OperationState, operation.state)
+    outcome = short(pb.Outcome, verdict.outcome) or state
+    if operation.state in FINAL[1:] and verdict.outcome:
+        outcome = f"{state}, {outcome}"
+    reason = f" ({short(pb.Reason, verdict.reason)})" if verdict.reason else ""
+    signal = f" by {short(pb.Signal, verdict.signal)}" if verdict.signal else ""
+    time = f" after {span(took(operation))}" if verdict.HasField("end_time") else ""
+    return clean(f"{name(operation)}: {outcome}{reason}{signal}{time}. {_why(operation)}".strip())
+
+
+def _why(operation: pb.Operation) -> str:
+    parts = [operation.verdict.message, operation.error.message]
+    return " ".join(dict.fromkeys(part for part in parts if part))
+
+
+def hook_lines(operation: pb.Operation) -> Iterator[str]:
+    """What each hook did, its output's last lines below it."""
+    for hook in operation.verdict.hooks:
+        state = short(pb.HookState, hook.state)
+        code = f", exit code {hook.exit_code}" if hook.exit_code else ""
+        yield clean(f"  hook {hook.name}: {state}{code} after {span(hook.duration.ToTimedelta())}")
+        for line in hook.output.splitlines()[-_OUTPUT_LINES:]:
+            yield clean(f"    {line}")

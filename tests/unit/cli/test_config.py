@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+
+from cli import config
+from cli.errors import ExitCode, Failure
+from tests.unit.cli.conftest import Shell
+
+TLS = "tls: {ca: ca.pem, cert: me.pem, key: me.key}"
+
+
+@pytest.fixture
+def written(own_configuration: Path) -> Path:
+    own_configuration.parent.mkdir(parents=True)
+    own_configuration.write_text(
+        "default: lab\n"
+        "providers:\n"
+        '  lab: {address: "unix:///run/lab.sock"}\n'
+        f'  prod: {{address: "vmpower.example.com:9443", {TLS}}}\n'
+        '  open: {address: "10.0.0.7:9443"}\n'
+    )
+    return own_configuration
+
+
+def refused(provider: str) -> Failure:
+    with pytest.raises(Failure) as caught:
+        config.resolve(provider)
+    assert caught.value.code is ExitCode.USAGE
+    return caught.value
+
+
+@pytest.mark.usefixtures("written")
+def test_a_name_is_looked_up() -> None:
+    assert config.resolve("prod").address == "vmpower.example.com:9443"
+
+
+@pytest.mark.usefixtures("written")
+def test_the_default_is_used_when_nothing_is_given() -> None:
+    assert config.resolve("").address == "unix:///run/lab.sock"
+
+
+def test_the_only_provider_needs_no_default(written: Path) -> None:
+    written.write_text('providers: {lab: {address: "localhost:9443"}}')
+    assert config.resolve("").address == "localhost:9443"
+
+
+def test_an_address_needs_no_file() -> None:
+    assert config.resolve("unix:///run/x.sock").address == "unix:///run/x.sock"
+
+
+@pytest.mark.usefixtures("written")
+def test_an_address_that_the_file_knows_brings_its_tls() -> None:
+    assert config.resolve("vmpower.example.com:9443").tls is not None
+
+
+@pytest.mark.usefixtures("written")
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    assert "knows: lab, prod, open" in refused("lba").message
+
+
+def test_nothing_given_says_how_to_give_it() -> None:
+    assert "Which provider?" in refused("").message
+
+
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize("provider", ["open", "10.0.0.7:9443", "vm.example.com:1", "dns:///example.com:1"])
+def test_an_address_beyond_this_machine_needs_tls(provider: str) -> None:
+    assert "needs mutual TLS" in refused(provider).message
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("unix:///run/x", "unix:x", "unix-abstract:x", "localhost:1", "127.0.0.1:1", "[::1]:1"),
+        *("ipv4:127.0.0.2:1", "ipv6:[::1]:1", "dns:///localhost:1", "dns:localhost:1"),
+    ],
+)
+def test_local_addresses_need_no_tls(address: str) -> None:
+    assert config.is_local(address)
+
+
+@pytest.mark.parametrize("address", ["localhost.example.com:1", "10.0.0.1:1", "[2001:db8::1]:1", "ipv4:1.2.3.4:1"])
+def test_other_addresses_are_not_local(address: str) -> None:
+    assert not config.is_local(address)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("providers: {lab: {adress: x}}", "providers.lab.address: Field required"),
+        ("providers: {lab: {address: 'unix:x', tls: {ca: c}}}", "providers.lab.tls.cert: Field required"),
+        ("defaults: lab", "defaults: Extra inputs are not permitted"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_by_its_field(written: Path, text: str, said: str) -> None:
+    written.write_text(text)
+    assert said in refused("lab").hints
+
+
+def test_a_file_that_is_not_yaml_is_a_usage_error(written: Path) -> None:
+    written.write_text("{")
+    assert f"{written} cannot be read" in refused("lab").message
+
+
+def test_a_file_named_by_the_environment_must_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VMPOWER_CONFIG", str(tmp_path / "absent.yaml"))
+    assert "absent.yaml cannot be read" in refused("lab").message
+
+
+@pytest.mark.usefixtures("written")
+def test_a_missing_certificate_is_a_usage_error_that_names_the_file() -> None:
+    ended = Shell("")("list", "--provider", "prod")
+    assert ended.code == 2
+    assert "vmpower/ca.pem" in ended.err
