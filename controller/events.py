@@ -1,0 +1,50 @@
+"""What people are told when a status changes: one event for each thing that happened. Pure."""
+
+from collections.abc import Iterator
+
+from controller.source import Event
+from controller.status import PHASES
+from controller.status_models import Condition, LastPowerOff, VirtualMachineStatus
+from controller.words import State
+
+AS_ASKED = {"GRACEFUL"}
+OPERATION_REASONS = {*PHASES.values(), "Pending"}
+"""Why a VM is not ready while all goes well; the operation's own events say more."""
+
+
+def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
+    """What happened between two statuses of one VM."""
+    yield from _operation(old, new)
+    if new.last_power_off and new.last_power_off != old.last_power_off:
+        yield _power_off(new.last_power_off)
+    yield from _problem(_ready(old), _ready(new))
+
+
+def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
+    before, after = old.operation, new.operation
+    if after is None or not after.id:
+        return
+    if before is None or before.id != after.id:
+        yield Event("Normal", f"{_camel(after.kind)}Started", f"Operation {after.id} began (attempt {after.attempt}).")
+    if after.state is State.SUCCEEDED and (before is None or before.state is not State.SUCCEEDED):
+        yield Event("Normal", f"{_camel(after.kind)}Succeeded", f"Operation {after.id} has done it.")
+
+
+def _power_off(record: LastPowerOff) -> Event:
+    message = f"{record.message} It took {record.duration_seconds:.1f} s."
+    return Event("Normal" if record.outcome in AS_ASKED else "Warning", _camel(record.outcome), message)
+
+
+def _problem(before: Condition | None, after: Condition | None) -> Iterator[Event]:
+    if after is None or after.status == "True" or after.reason in OPERATION_REASONS:
+        return
+    if before is None or before.reason != after.reason:
+        yield Event("Warning", after.reason, after.message)
+
+
+def _ready(status: VirtualMachineStatus) -> Condition | None:
+    return next((condition for condition in status.conditions if condition.type == "Ready"), None)
+
+
+def _camel(words: str) -> str:
+    return words.title().replace("_", "")

@@ -1,0 +1,194 @@
+"""One VM's affairs: take in what was heard, decide, act, write down. Holds no worker while it waits."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from controller import status
+from controller.events import events
+from controller.models import VirtualMachine
+from controller.power import VM, Client, Operation, ProviderError
+from controller.queue import KeyQueue
+from controller.reconcile import (
+    Action,
+    Attempt,
+    Cancel,
+    Extend,
+    Find,
+    Force,
+    PowerOff,
+    PowerOn,
+    StartShutdown,
+    Wait,
+    Watch,
+    reconcile,
+)
+from controller.source import Key, Source, key_of
+from controller.status_models import VirtualMachineStatus
+
+Clock = Callable[[], datetime]
+
+
+def wall_clock() -> datetime:
+    """Now, aware."""
+    return datetime.now(UTC)
+
+
+class Machine:
+    """One declared VM. `attend` is called by one worker at a time; operations tell their news between."""
+
+    def __init__(self, resource: VirtualMachine, source: Source, queue: KeyQueue[Key], clock: Clock) -> None:
+        self.resource = resource
+        self._key = key_of(resource)
+        self._source, self._queue, self._clock = source, queue, clock
+        self._written = resource.status
+        self._operation: Operation | None = None
+        self._refreshed = ""
+        self._watching: tuple[Client, str] | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def apply(self, resource: VirtualMachine) -> None:
+        """Take in another spec; what we know of its status is newer than what comes with it."""
+        self.resource = resource.model_copy(update={"status": self.resource.status})
+
+    def close(self) -> None:
+        """Stop listening; the operation goes on at its provider."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def attend(self, client: Client | None) -> None:
+        """Do what is to be done now.
+
+        Raises:
+            ProviderError: the provider would not; it is in the status, and to be tried again.
+            SourceError: the status could not be written; likewise.
+            ResourceGone: there is no status to write any more.
+        """
+        trouble = self._trouble(client)
+        if trouble or client is None:
+            await self._report(status.Seen(self._clock(), trouble=trouble))
+        elif client.reachable:
+            await self._serve(client)
+
+    def _trouble(self, client: Client | None) -> ProviderError | None:
+        if client is None:
+            reference = self.resource.spec.provider_ref
+            message = f"No Provider {reference.name!r} is declared; declare it or mend spec.providerRef."
+            return ProviderError("NOT_FOUND", message, "ProviderNotFound")
+        if client.reachable is False:
+            return ProviderError("UNAVAILABLE", client.problem, "ProviderUnreachable")
+        return None
+
+    async def _serve(self, client: Client) -> None:
+        action, error, vm = None, None, None
+        await self._take_in(client)
+        try:
+            vm = client.picture.find(self.resource.vm_name)
+            action = reconcile(self.resource, vm, self._operation, self._clock())
+            await self._act(client, vm, action)
+        except ProviderError as refused:
+            error = self._unless_it_ended(client, refused)
+        self._follow_what_is_active(client, action)
+        if error is None or not error.passing:
+            await self._report(status.Seen(self._clock(), vm, self._operation, action, error))
+        if error is not None:
+            raise error
+        if isinstance(action, Wait):
+            self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
+
+    def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
+        """Listening is all there is to do when the operation has just ended, or somebody else's is active."""
+        if error.reason == "OPERATION_ACTIVE":
+            self._follow(client, error.metadata.get("operation_id", ""))
+        return None if error.reason in {"OPERATION_ACTIVE", "OPERATION_ENDED"} else error
+
+    def _follow_what_is_active(self, client: Client, action: Action | None) -> None:
+        if isinstance(action, Watch):
+            self._follow(client, action.id)
+        elif self._operation is not None and not self._operation.state.final:
+            self._follow(client, self._operation.id)
+
+    def _follow(self, client: Client, operation: str) -> None:
+        listening = self._watch is not None and not self._watch.done()
+        if self._watching != (client, operation) or not listening:
+            self.close()
+            self._watching = (client, operation)
+            self._watch = asyncio.create_task(self._listen(client, operation))
+
+    async def _listen(self, client: Client, operation: str) -> None:
+        try:
+            async for news in client.watch_operation(operation):
+                self._operation = news
+                self._queue.add(self._key)
+        except ProviderError as error:
+            if error.reason == "OPERATION_NOT_FOUND":
+                self._lose(operation)
+        if self._operation is None or not self._operation.state.final:
+            self._queue.retry(self._key)
+
+    def _lose(self, operation: str) -> None:
+        self._know(status.lost(self.resource.status, operation))
+        if self._operation is not None and self._operation.id == operation:
+            self._operation = None
+
+    async def _take_in(self, client: Client) -> None:
+        """What the operation under way has told since the last time."""
+        operation = self._operation
+        if operation is None:
+            return
+        if operation.state.final and operation.id != self._refreshed:
+            self._refreshed = operation.id
+            with suppress(ProviderError):  # the watch of all VMs will tell
+                await client.refresh(operation.vm)
+        self._know(status.heard(self.resource.status, operation, self._clock()))
+
+    async def _act(self, client: Client, vm: VM | None, action: Action) -> None:
+        lifecycle = self.resource.spec.lifecycle
+        vm_id = vm.id if vm else self._operation.vm if self._operation else ""
+        match action:
+            case Find(attempt):
+                found = await client.find_operation(vm_id, attempt.request_id)
+                if found is not None:
+                    self._begun(found, attempt)
+            case PowerOn(attempt):
+                self._begun(await client.power_on(vm_id, lifecycle.post_start, attempt.request_id), attempt)
+            case PowerOff(attempt):
+                self._begun(await client.power_off(vm_id, attempt.request_id), attempt)
+            case StartShutdown(attempt, force_after):
+                request_id = attempt.request_id
+                self._begun(await client.shutdown(vm_id, lifecycle, request_id, force_after), attempt)
+            case Extend(operation, timeout):
+                extended = await client.extend(operation, timeout)
+                self._know(status.carried_over(self.resource, extended, timeout))
+                self._hear(extended)
+            case Force(operation):
+                self._hear(await client.force(operation))
+            case Cancel(operation):
+                self._hear(await client.cancel(operation))
+            case Watch() if self._operation is not None:
+                self._know(status.carried_over(self.resource, self._operation))
+
+    def _begun(self, operation: Operation, attempt: Attempt) -> None:
+        timeout = self.resource.spec.lifecycle.graceful_shutdown_timeout
+        self._know(status.started(self.resource, operation, attempt, timeout))
+        self._hear(operation)
+
+    def _hear(self, operation: Operation) -> None:
+        """News in the answer to a call. An end is worth another look at once."""
+        self._operation = operation
+        self._know(status.heard(self.resource.status, operation, self._clock()))
+        if operation.state.final:
+            self._queue.add(self._key)
+
+    def _know(self, known: VirtualMachineStatus) -> None:
+        self.resource = self.resource.model_copy(update={"status": known})
+
+    async def _report(self, seen: status.Seen) -> None:
+        self._know(status.report(self.resource, seen))
+        old, new = self._written, self.resource.status
+        if status.is_news(old, new):
+            await self._source.write_status(self._key, new)
+            self._written = new
+            for event in events(old, new):
+                await self._source.announce(self._key, event)

@@ -1,0 +1,196 @@
+"""The resources that people write: `VirtualMachine` and `Provider` of infra.virtrigaud.io/v1beta1.
+
+YAML spells them in camelCase. Fields of a spec that are not known here are kept as they are: the same
+manifest may serve another controller too. Everything is immutable.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from controller.fields import Interval, Model, Name, Text, Timeout
+from controller.status_models import ProviderStatus, VirtualMachineStatus
+from controller.words import DesiredPower, Escalation, FailurePolicy, Signal
+
+GROUP = "infra.virtrigaud.io"
+API_VERSION = f"{GROUP}/v1beta1"
+LOOPBACK = re.compile(r"^(unix(-abstract)?:|((dns|ipv4|ipv6):(///)?)?(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?$)")
+"""gRPC targets that never leave this machine."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, Mapping) else value
+
+
+class ExecAction(Model):
+    """Runs a program in the guest; no shell in between."""
+
+    command: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class HttpGetAction(Model):
+    """Calls a URL, written whole or, as Kubernetes does, as scheme, host, port and path."""
+
+    url: str = ""
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    expect_status: Annotated[int, Field(ge=0, le=599)] = 0
+    scheme: Literal["HTTP", "HTTPS"] = "HTTP"
+    host: str = ""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    path: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_target(self) -> Self:
+        if bool(self.url) == bool(self.host):
+            raise ValueError("give either url, or host with port and path")
+        return self
+
+    @property
+    def target(self) -> str:
+        """The URL to call."""
+        if self.url:
+            return self.url
+        port = f":{self.port}" if self.port else ""
+        return f"{self.scheme.lower()}://{self.host}{port}/{self.path.lstrip('/')}"
+
+
+class SnapshotAction(Model):
+    """Takes a snapshot. An empty name lets the provider choose one."""
+
+    name: str = ""
+    description: str = ""
+    include_memory: bool = False
+
+
+class Hook(Model):
+    """Something to do before a VM goes down or after it came up: exactly one of exec, httpGet, snapshot."""
+
+    name: str = ""
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    snapshot: SnapshotAction | None = None
+    timeout: Timeout | None = None
+    failure_policy: FailurePolicy = FailurePolicy.CONTINUE
+
+    @model_validator(mode="after")
+    def _one_handler(self) -> Self:
+        if sum(handler is not None for handler in (self.exec, self.http_get, self.snapshot)) != 1:
+            raise ValueError("give exactly one of exec, httpGet and snapshot")
+        return self
+
+
+def _unique_names(hooks: tuple[Hook, ...]) -> tuple[Hook, ...]:
+    names = [hook.name or f"hook-{place}" for place, hook in enumerate(hooks, 1)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"two hooks are named {twice!r}")
+    return hooks
+
+
+Hooks = Annotated[tuple[Hook, ...], BeforeValidator(_as_list), AfterValidator(_unique_names)]
+
+
+class SignalPolicy(Model):
+    """How the guest is asked: only these signals in this order (empty: all it can hear), ACPI how often."""
+
+    order: tuple[Signal, ...] = ()
+    resend_interval: Interval | None = None
+
+
+class Lifecycle(Model):
+    """How a VM goes down and comes up. A timeout of None is the provider's default."""
+
+    graceful_shutdown_timeout: Timeout | None = None
+    escalation: Escalation | None = None
+    pre_stop: Hooks = ()
+    post_start: Hooks = ()
+    signal_policy: SignalPolicy = SignalPolicy()
+
+
+class ProviderRef(Model):
+    """Names a Provider; without a namespace, one beside the VM."""
+
+    name: Name
+    namespace: Name | None = None
+
+
+class VirtualMachineSpec(Model):
+    """What an owner wants of a VM. A power state of None leaves its power to others."""
+
+    provider_ref: ProviderRef
+    vm_name: str = ""
+    power_state: DesiredPower | None = None
+    lifecycle: Lifecycle = Lifecycle()
+
+
+class Tls(Model):
+    """PEM files for mTLS; read again when they change."""
+
+    ca_file: Text
+    cert_file: Text
+    key_file: Text
+
+
+class Runtime(Model):
+    """Where the provider's gRPC server listens."""
+
+    endpoint: Text
+    tls: Tls | None = None
+
+    @model_validator(mode="after")
+    def _tls_off_this_machine(self) -> Self:
+        if self.tls is None and not LOOPBACK.match(self.endpoint):
+            raise ValueError("tls is needed for any address but a unix socket or loopback")
+        return self
+
+
+class ProviderSpec(Model):
+    """One provider. `type` and `endpoint` (the hypervisor's address) inform people only."""
+
+    type: Text
+    endpoint: str = ""
+    runtime: Runtime
+
+
+class Metadata(Model):
+    """A resource's identity. `uid` and `generation` are the source's business."""
+
+    name: Name
+    namespace: Annotated[Name, Field(max_length=63)] = "default"
+    uid: str = ""
+    generation: int = 0
+
+
+class VirtualMachine(Model):
+    """One VM as its owner declared it."""
+
+    api_version: Literal["infra.virtrigaud.io/v1beta1"]
+    kind: Literal["VirtualMachine"]
+    metadata: Metadata
+    spec: VirtualMachineSpec
+    status: VirtualMachineStatus = VirtualMachineStatus()
+
+    @property
+    def vm_name(self) -> str:
+        """The VM's id or unique name at its provider."""
+        return self.spec.vm_name or self.metadata.name
+
+
+class Provider(Model):
+    """One provider as its operator declared it."""
+
+    api_version: Literal["infra.virtrigaud.io/v1beta1"]
+    kind: Literal["Provider"]
+    metadata: Metadata
+    spec: ProviderSpec
+    status: ProviderStatus = ProviderStatus()
+
+
+Resource = VirtualMachine | Provider
+Status = VirtualMachineStatus | ProviderStatus
+KINDS: dict[str, type[VirtualMachine] | type[Provider]] = {
+    "VirtualMachine": VirtualMachine,
+    "Provider": Provider,
+}

@@ -1,0 +1,90 @@
+"""The providers that are declared, a living connection to each, and which VMs hang on them."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controller.models import Provider, Runtime, VirtualMachine
+from controller.power import Client
+from controller.source import Key, key_of
+
+Changed = Callable[[set[str] | None], None]
+Connect = Callable[[Runtime, Changed], Client]
+"""Makes a client that tells `Changed` the ids and names of VMs that changed, or None for all of them."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """A provider and the client that follows it."""
+
+    provider: Provider
+    client: Client
+    task: asyncio.Task[None]
+
+
+class Pool:
+    """Finds the client of a VM, and wakes VMs when their provider has news of them."""
+
+    def __init__(self, connect: Connect, wake: Callable[[Key], None]) -> None:
+        self._connect, self._wake = connect, wake
+        self._connections: dict[Key, Connection] = {}
+        self._dependents: defaultdict[Key, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
+        self._bound: dict[Key, tuple[Key, str]] = {}
+
+    def get(self, key: Key) -> Connection | None:
+        """The connection to this provider."""
+        return self._connections.get(key)
+
+    def client_of(self, vm: Key) -> Client | None:
+        """The client of a VM's provider, or None where no such provider is declared."""
+        connection = self._connections.get(self._bound[vm][0])
+        return connection.client if connection else None
+
+    async def apply(self, provider: Provider) -> None:
+        """Connect to a provider, anew if its address or TLS changed."""
+        key = key_of(provider)
+        known = self._connections.get(key)
+        if known and known.provider.spec.runtime == provider.spec.runtime:
+            status = known.provider.status if known.provider.metadata.uid == provider.metadata.uid else provider.status
+            known.provider = provider.model_copy(update={"status": status})
+            return
+        await self.remove(key)
+        client = self._connect(provider.spec.runtime, lambda names: self._tell(key, names))
+        self._connections[key] = Connection(provider, client, asyncio.create_task(client.run()))
+
+    async def remove(self, key: Key) -> None:
+        """Disconnect; its VMs learn of it."""
+        connection = self._connections.pop(key, None)
+        if connection is not None:
+            connection.task.cancel()
+            await asyncio.gather(connection.task, return_exceptions=True)
+            await connection.client.close()
+            self._tell(key, None)
+
+    async def close(self) -> None:
+        """Disconnect from all."""
+        for key in tuple(self._connections):
+            await self.remove(key)
+
+    def bind(self, key: Key, vm: VirtualMachine) -> None:
+        """Remember whose news concern this VM."""
+        self.unbind(key)
+        reference = vm.spec.provider_ref
+        provider = Key("Provider", reference.namespace or vm.metadata.namespace, reference.name)
+        self._bound[key] = (provider, vm.vm_name)
+        self._dependents[provider][vm.vm_name].add(key)
+
+    def unbind(self, key: Key) -> None:
+        """Forget this VM."""
+        if key in self._bound:
+            provider, name = self._bound.pop(key)
+            self._dependents[provider][name].discard(key)
+
+    def _tell(self, provider: Key, names: set[str] | None) -> None:
+        dependents = self._dependents[provider]
+        if names is None:
+            self._wake(provider)
+        for name in dependents if names is None else names & dependents.keys():
+            for key in dependents[name]:
+                self._wake(key)

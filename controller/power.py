@@ -1,0 +1,193 @@
+"""Providers as the controller sees them: VMs, operations, verdicts, calls and errors, free of gRPC."""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from controller.models import Hook, Lifecycle
+from controller.words import Kind, PowerState, State
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a Shutdown would do now; `problems` are sentences for people, `reason` is the first one's."""
+
+    graceful: bool = False
+    signals: tuple[str, ...] = ()
+    reason: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VM:
+    """A virtual machine. `active_operation` is an operation's id, or empty."""
+
+    id: str
+    name: str
+    power_state: PowerState
+    forecast: Forecast = Forecast()
+    active_operation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HookResult:
+    """What a hook did."""
+
+    name: str
+    state: str
+    exit_code: int = 0
+    output: str = ""
+    duration: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What happened, once, when it was over. `reason` and `signal` are empty where there is none."""
+
+    outcome: str
+    start_time: datetime
+    end_time: datetime
+    reason: str = ""
+    signal: str = ""
+    hooks: tuple[HookResult, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One PowerOn, PowerOff, Shutdown or Reboot of one VM. `error` is why it failed, for people."""
+
+    id: str
+    vm: str
+    kind: Kind
+    state: State
+    create_time: datetime
+    request_id: str = ""
+    force_after: datetime | None = None
+    escalation: str = "UNSPECIFIED"
+    verdict: Verdict | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a provider says about itself."""
+
+    type: str = ""
+    version: str = ""
+    vm_count: int = 0
+
+
+class ProviderError(Exception):
+    """A call that failed; nothing has been done to the VM.
+
+    Attributes:
+        code: the canonical gRPC code ("NOT_FOUND").
+        reason: for programs, as in ErrorInfo ("VM_NOT_FOUND"); the code where the provider gives none.
+        message: for people: what is wrong and who acts next.
+        metadata: what a program needs to act on it.
+    """
+
+    def __init__(self, code: str, message: str, reason: str = "", metadata: dict[str, str] | None = None):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = reason or code
+        self.metadata = metadata or {}
+
+    @property
+    def passing(self) -> bool:
+        """Whether only the connection failed: not worth telling anybody unless it lasts."""
+        return self.code == self.reason and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+
+
+class Picture:
+    """The VMs of one provider as last reported, found by id or by name."""
+
+    def __init__(self) -> None:
+        self._vms: dict[str, VM] = {}
+        self._ids: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._vms)
+
+    def replace(self, vms: Iterable[VM]) -> None:
+        """Forget everything and take in `vms`."""
+        self._vms, self._ids = {}, {}
+        for vm in vms:
+            self.put(vm)
+
+    def put(self, vm: VM) -> None:
+        """Take in one VM, new or different."""
+        self.remove(vm.id)
+        self._vms[vm.id] = vm
+        self._ids.setdefault(vm.name, set()).add(vm.id)
+
+    def remove(self, vm_id: str) -> VM | None:
+        """Forget one VM and return it."""
+        vm = self._vms.pop(vm_id, None)
+        if vm is not None:
+            self._ids[vm.name].discard(vm_id)
+            if not self._ids[vm.name]:
+                del self._ids[vm.name]
+        return vm
+
+    def find(self, name: str) -> VM | None:
+        """The VM whose id, or else whose unique name, is `name`.
+
+        Raises:
+            ProviderError: AMBIGUOUS_NAME: several bear it; the owner writes an id.
+        """
+        ids = {name} if name in self._vms else self._ids.get(name, set())
+        if len(ids) > 1:
+            raise ProviderError(
+                "FAILED_PRECONDITION",
+                f"Several VMs are named {name!r}: {', '.join(sorted(ids))}. Write one of these ids as vmName.",
+                "AMBIGUOUS_NAME",
+            )
+        return next((self._vms[vm_id] for vm_id in ids), None)
+
+
+class Client(Protocol):
+    """One provider. Every call raises `ProviderError`; every `vm` is an id."""
+
+    picture: Picture
+    info: Info
+    reachable: bool | None
+    """None until it first answered or was given up on."""
+    problem: str
+    """Why it is not reachable, for people."""
+
+    async def run(self) -> None:
+        """Keep `picture` and `reachable` true until cancelled."""
+
+    async def close(self) -> None:
+        """Give back the connection."""
+
+    async def refresh(self, vm: str) -> None:
+        """Read one VM anew and put it into `picture`."""
+
+    async def power_on(self, vm: str, post_start: tuple[Hook, ...], request_id: str) -> Operation:
+        """Start the VM and then run the hooks; calls off an active shutdown."""
+
+    async def power_off(self, vm: str, request_id: str) -> Operation:
+        """Cut the power; pre-empts whatever else is active."""
+
+    async def shutdown(self, vm: str, lifecycle: Lifecycle, request_id: str, force_after: datetime | None) -> Operation:
+        """Bring the VM down gracefully; `force_after` counts instead of the timeout where it is known."""
+
+    async def extend(self, operation: str, timeout: timedelta) -> Operation:
+        """Give it a new grace period, counted from its beginning."""
+
+    async def force(self, operation: str) -> Operation:
+        """End the waiting now."""
+
+    async def cancel(self, operation: str) -> Operation:
+        """Give it up."""
+
+    async def find_operation(self, vm: str, request_id: str) -> Operation | None:
+        """The operation of this VM that bears this request_id."""
+
+    def watch_operation(self, operation: str) -> AsyncIterator[Operation]:
+        """The operation as it is, then at each change, to its end."""

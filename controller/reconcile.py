@@ -1,0 +1,242 @@
+"""The decision: what is wanted, what is seen and what is under way become one action. Pure.
+
+`OffGraceful` is a way: a VM that is seen Off satisfies it, and so everything settles. A VM that leaves
+the state its spec names is brought back, after a pause that grows with each attempt:
+
+    the last operation of this spec   the next one begins
+    none                              at once
+    SUCCEEDED (the VM drifted)        1 s after it ended, doubling, at most 5 min
+    FAILED (STILL_RUNNING too)        30 s after it ended, doubling, at most 1 h
+    CANCELLED                         when the spec is changed: a person's decision stands
+
+An operation that somebody else started is left to its end, unless the spec was changed since or wants the
+VM hard off. A paused VM counts as on: whoever holds it has a reason.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller.models import VirtualMachine
+from controller.power import VM, Operation
+from controller.status_models import OperationStatus
+from controller.words import DesiredPower, Escalation, Kind, PowerState, State
+
+RETRY = {
+    State.SUCCEEDED: (timedelta(seconds=1), timedelta(minutes=5)),
+    State.FAILED: (timedelta(seconds=30), timedelta(hours=1)),
+}
+SATISFIED_BY = {
+    DesiredPower.ON: {PowerState.ON, PowerState.PAUSED},
+    DesiredPower.OFF: {PowerState.OFF},
+    DesiredPower.OFF_GRACEFUL: {PowerState.OFF},
+}
+SERVED_BY = {
+    DesiredPower.ON: {Kind.POWER_ON},
+    DesiredPower.OFF: {Kind.POWER_OFF, Kind.SHUTDOWN},
+    DesiredPower.OFF_GRACEFUL: {Kind.SHUTDOWN},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One operation that serves a resource; the same attempt is the same operation, whoever restarts."""
+
+    uid: str
+    generation: int
+    number: int
+
+    @property
+    def request_id(self) -> str:
+        """What makes the provider recognise it."""
+        return f"{self.uid}-{self.generation}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """All is as wanted, or nothing can be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A person cancelled the operation: the next move is theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The next attempt is not due before `until`."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """The VM is off, but a spec that has never been acted upon says so: was it us, before a restart?"""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The operation `id` is under way."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOn:
+    """Start the VM."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff:
+    """Cut its power."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class StartShutdown:
+    """Bring it down gracefully. `force_after` is set where an earlier call has settled it."""
+
+    attempt: Attempt
+    force_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """The owner changed the timeout of a running shutdown."""
+
+    id: str
+    timeout: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """The owner wants it off now."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The owner wants something that this operation stands in the way of."""
+
+    id: str
+
+
+Start = PowerOn | PowerOff | StartShutdown
+Action = Nothing | Hold | Wait | Find | Watch | Start | Extend | Force | Cancel
+
+
+def reconcile(resource: VirtualMachine, vm: VM | None, operation: Operation | None, now: datetime) -> Action:
+    """Decide the next action.
+
+    Args:
+        resource: with its status as last written.
+        vm: what its provider reports, None where there is no such VM.
+        operation: the last one on this VM that we have heard of, ended or not.
+        now: for pauses between attempts; aware.
+    """
+    if operation is not None and not operation.state.final:
+        return _steer(resource, operation)
+    unheard = _unheard_of(resource.status.operation, vm, operation)
+    if unheard:
+        return Watch(unheard)
+    wanted = resource.spec.power_state
+    if vm is None or wanted is None or vm.power_state is PowerState.UNSPECIFIED:
+        return Nothing()
+    if vm.power_state in SATISFIED_BY[wanted]:
+        return _settled(resource, wanted)
+    return _begin(resource, wanted, now)
+
+
+def serves(resource: VirtualMachine, operation: Operation) -> bool:
+    """Whether `operation` brings about what the present spec wants, in the way it wants it."""
+    wanted, escalation = resource.spec.power_state, resource.spec.lifecycle.escalation
+    if wanted is None or operation.kind not in SERVED_BY[wanted]:
+        return False
+    return wanted is not DesiredPower.OFF_GRACEFUL or escalation in {None, _escalation(operation)}
+
+
+def _escalation(operation: Operation) -> Escalation | None:
+    return Escalation.__members__.get(operation.escalation)
+
+
+def _unheard_of(record: OperationStatus | None, vm: VM | None, operation: Operation | None) -> str:
+    heard = operation.id if operation else ""
+    if record and record.id and record.id != heard and not record.state.final:
+        return record.id
+    return vm.active_operation if vm and vm.active_operation != heard else ""
+
+
+def _steer(resource: VirtualMachine, operation: Operation) -> Action:
+    record, generation = resource.status.operation, resource.metadata.generation
+    ours = record is not None and record.id == operation.id
+    may_change = ours or resource.status.observed_generation != generation
+    match resource.spec.power_state, operation.kind:
+        case DesiredPower.ON, Kind.SHUTDOWN if may_change:
+            return PowerOn(_next_attempt(resource))
+        case DesiredPower.OFF, Kind.SHUTDOWN if operation.state is not State.FORCING:
+            return Force(operation.id)
+        case DesiredPower.OFF, Kind.POWER_ON | Kind.REBOOT if may_change:
+            return PowerOff(_next_attempt(resource))
+        case DesiredPower.OFF_GRACEFUL, Kind.SHUTDOWN if record is not None and ours:
+            return _adjust(resource, record, operation)
+    return Watch(operation.id)
+
+
+def _adjust(resource: VirtualMachine, record: OperationStatus, operation: Operation) -> Action:
+    lifecycle = resource.spec.lifecycle
+    escalation, timeout = lifecycle.escalation, lifecycle.graceful_shutdown_timeout
+    if operation.state is State.FORCING:
+        return Watch(operation.id)
+    if operation.state is State.AWAITING_DECISION and escalation is Escalation.FORCE:
+        return Force(operation.id)
+    if escalation is Escalation.NEVER and operation.state is State.AWAITING_DECISION:
+        return Cancel(operation.id)
+    if escalation not in {None, Escalation.FORCE} and _escalation(operation) is Escalation.FORCE:
+        return Cancel(operation.id)  # nothing can take force back from it; a new one begins without
+    if timeout is not None and timeout != record.timeout:
+        return Extend(operation.id, timeout)
+    return Watch(operation.id)
+
+
+def _settled(resource: VirtualMachine, wanted: DesiredPower) -> Action:
+    generation, record = resource.metadata.generation, resource.status.operation
+    new = resource.status.observed_generation != generation
+    if new and wanted is not DesiredPower.ON and not (record and record.generation == generation):
+        return Find(_next_attempt(resource))
+    return Nothing()
+
+
+def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Action:
+    record = resource.status.operation
+    mine = record if record and record.generation == resource.metadata.generation else None
+    if mine and mine.state.final:
+        if mine.state is State.CANCELLED:
+            return Hold()
+        due = (mine.end_time or mine.start_time) + _pause(mine)
+        if now < due:
+            return Wait(due)
+    attempt = _next_attempt(resource)
+    if wanted is DesiredPower.ON:
+        return PowerOn(attempt)
+    if wanted is DesiredPower.OFF:
+        return PowerOff(attempt)
+    lost = mine and not mine.state.final
+    return StartShutdown(attempt, mine.force_after if mine and lost else None)
+
+
+def _pause(record: OperationStatus) -> timedelta:
+    first, longest = RETRY[record.state]
+    return min(first * (1 << min(record.attempt - 1, 20)), longest)
+
+
+def _next_attempt(resource: VirtualMachine) -> Attempt:
+    """The attempt after the last one that ended; one that never ended is asked for again."""
+    meta, record = resource.metadata, resource.status.operation
+    if record is None or record.generation != meta.generation:
+        return Attempt(meta.uid, meta.generation, 1)
+    return Attempt(meta.uid, meta.generation, record.attempt + record.state.final)

@@ -1,0 +1,126 @@
+"""What runs: resources come in, keys queue up, a few workers attend to them. Knows neither gRPC nor the source.
+
+A worker is held for the length of a call, never for the length of a shutdown: what is under way wakes its
+key when there is news. So thousands of machines need a handful of workers, and none waits for another's guest.
+"""
+
+import asyncio
+from typing import assert_never
+
+import structlog
+
+from controller.machine import Clock, Machine, wall_clock
+from controller.models import Provider, Resource
+from controller.pool import Connect, Connection, Pool
+from controller.power import ProviderError
+from controller.provider_status import provider_status
+from controller.queue import KeyQueue
+from controller.source import Applied, Change, Deleted, Key, ResourceGone, Source, SourceError, Synced, key_of
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """The controller's core, for one source."""
+
+    def __init__(self, source: Source, connect: Connect, workers: int = 16, clock: Clock = wall_clock) -> None:
+        self._source, self._clock, self._workers = source, clock, workers
+        self._queue: KeyQueue[Key] = KeyQueue()
+        self._pool = Pool(connect, self._queue.add)
+        self._machines: dict[Key, Machine] = {}
+
+    async def run(self) -> None:
+        """Serve until cancelled. Operations that are under way then go on at their providers.
+
+        Raises:
+            SourceError: the source cannot go on.
+        """
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            async for change in self._source.watch():
+                await self._take_in(change)
+                if isinstance(change, Synced) and not tasks:
+                    tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+        finally:
+            await self._stop(tasks)
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for machine in self._machines.values():
+            machine.close()
+        await self._pool.close()
+
+    async def _take_in(self, change: Change) -> None:
+        match change:
+            case Applied(resource):
+                await self._apply(key_of(resource), resource)
+            case Deleted(key):
+                await self._delete(key)
+            case Synced():
+                log.info("synced", virtual_machines=len(self._machines))
+            case _:
+                assert_never(change)
+
+    async def _apply(self, key: Key, resource: Resource) -> None:
+        if isinstance(resource, Provider):
+            await self._pool.apply(resource)
+        else:
+            machine = self._machines.get(key)
+            if machine and machine.resource.metadata.uid == resource.metadata.uid:
+                machine.apply(resource)
+            else:
+                self._forget(key)
+                self._machines[key] = Machine(resource, self._source, self._queue, self._clock)
+            self._pool.bind(key, resource)
+        self._queue.add(key)
+
+    async def _delete(self, key: Key) -> None:
+        if key.kind == "Provider":
+            await self._pool.remove(key)
+        else:
+            self._pool.unbind(key)
+            self._forget(key)
+        self._queue.drop(key)
+
+    def _forget(self, key: Key) -> None:
+        machine = self._machines.pop(key, None)
+        if machine is not None:
+            machine.close()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            try:
+                await self._attend(key)
+            finally:
+                self._queue.done(key)
+
+    async def _attend(self, key: Key) -> None:
+        try:
+            await self._attend_to_one(key)
+        except ResourceGone:
+            log.info("deleted meanwhile", resource=str(key))
+        except (ProviderError, SourceError) as error:
+            log.warning("to be tried again", resource=str(key), error=str(error))
+            self._queue.retry(key)
+        except Exception:
+            log.exception("a bug in vmpower; to be tried again", resource=str(key))
+            self._queue.retry(key)
+        else:
+            self._queue.forget(key)
+
+    async def _attend_to_one(self, key: Key) -> None:
+        machine, connection = self._machines.get(key), self._pool.get(key)
+        if machine is not None:
+            await machine.attend(self._pool.client_of(key))
+        elif connection is not None:
+            await self._report(key, connection)
+
+    async def _report(self, key: Key, connection: Connection) -> None:
+        provider = connection.provider
+        status = provider_status(provider, connection.client, self._clock())
+        if status != provider.status:
+            await self._source.write_status(key, status)
+            connection.provider = provider.model_copy(update={"status": status})

@@ -1,0 +1,93 @@
+"""The Source protocol: where resources come from and their status goes. The core knows nothing else of it.
+
+A source gives every resource a uid (its identity, for as long as its status is remembered) and a generation
+(counts changes of its spec), and keeps its status across restarts of everything.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from controller.models import Resource, Status
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """What names a resource."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+def key_of(resource: Resource) -> Key:
+    """The key of `resource`."""
+    return Key(resource.kind, resource.metadata.namespace, resource.metadata.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A resource, new or with another spec. Its status counts only the first time a uid is seen: from then
+    on the controller is the only one who writes it, and knows it better."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A resource that is no longer declared. Nothing is done to its VM."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """All that was there at the start has been applied: from now on, what is missing is missing."""
+
+
+Change = Applied | Deleted | Synced
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a resource, for people. `reason` is one CamelCase word."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+class ResourceGone(Exception):
+    """A status cannot be written: the resource was deleted meanwhile."""
+
+
+class SourceError(Exception):
+    """The source cannot go on, or cannot do this now; the message says who acts next."""
+
+
+class Source(Protocol):
+    """Where resources come from. Several kinds of it exist; the core must not know which it has."""
+
+    def watch(self) -> AsyncIterator[Change]:
+        """What there is, then `Synced`, then each change, for ever.
+
+        Yields nothing while another controller leads. It may repeat what it has said; it must not leave
+        out a spec that still stands.
+
+        Raises:
+            SourceError: it is not ours to lead any more, or cannot be read at all; the process ends.
+        """
+
+    async def write_status(self, key: Key, status: Status) -> None:
+        """Keep `status`; when this returns it outlives the process.
+
+        Raises:
+            ResourceGone: nothing is left to write it to.
+            SourceError: it could not be written now; the caller tries again.
+        """
+
+    async def announce(self, key: Key, event: Event) -> None:
+        """Tell people; best effort, raises nothing."""

@@ -1,0 +1,193 @@
+"""A directory of manifests: for one host without a cluster. Edits are picked up as they are made.
+
+A mistake is logged with file, line and field and harms nobody else: what was last read without mistakes
+from that file goes on. Taking a manifest away leaves its VM as it is.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from watchfiles._rust_notify import RustNotify
+
+from controller.models import Status
+from controller.source import Applied, Change, Deleted, Event, Key, ResourceGone, SourceError, Synced, key_of
+from controller.sources.manifests import Manifest, Problem, Reading, read
+from controller.sources.state import StateDirectory
+
+SUFFIXES = {".yaml", ".yml", ".json"}
+QUIET_MS, BURST_MS = 50, 500
+"""Changes are looked at once nothing has changed for QUIET_MS, or at the latest after BURST_MS."""
+LOOK_UP_MS = 1000
+"""How often it is looked whether the directory itself was replaced."""
+
+log = structlog.get_logger()
+Stamp = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was last read, by file and by resource, and which mistakes have been told."""
+
+    stamps: dict[Path, Stamp] = field(default_factory=dict)
+    readings: dict[Path, Reading] = field(default_factory=dict)
+    manifests: dict[Key, Manifest] = field(default_factory=dict)
+    told: set[Problem] = field(default_factory=set)
+
+
+class DirectorySource:
+    """Resources from a directory, all levels of it; their status goes to a state directory.
+
+    Hidden files and directories are left alone, and so is the state directory if it lies inside.
+    """
+
+    def __init__(self, manifests: Path, state_dir: Path) -> None:
+        self._root, self._state_dir = manifests.absolute(), state_dir.absolute()
+        self._state = StateDirectory(state_dir)
+        self._known = _Known()
+        self._unwritten = False
+
+    async def watch(self) -> AsyncIterator[Change]:
+        """What there is, then `Synced`, then each change.
+
+        Raises:
+            SourceError: there is no such directory, or another controller has this state directory.
+        """
+        self._state.lock()
+        stop = threading.Event()
+        try:
+            edits = _Edits(self._root)  # before the first look, so that no edit falls in between
+            for change in await asyncio.to_thread(self._look):
+                yield change
+            yield Synced()
+            while True:
+                if await asyncio.to_thread(edits.wait, stop) or self._unwritten:
+                    for change in await asyncio.to_thread(self._look):
+                        yield change
+        finally:
+            stop.set()
+            self._state.unlock()
+
+    async def write_status(self, key: Key, status: Status) -> None:
+        """Replace the state file.
+
+        Raises:
+            ResourceGone, SourceError
+        """
+        if not await asyncio.to_thread(self._state.write_status, key, status):
+            raise ResourceGone(str(key))
+
+    async def announce(self, key: Key, event: Event) -> None:
+        """Log it: here people read logs."""
+        level = log.warning if event.type == "Warning" else log.info
+        level(event.message, resource=str(key), reason=event.reason)
+
+    def _look(self) -> list[Change]:
+        """Read what is new, and tell what that changes."""
+        known, stamps = self._known, dict(self._files())
+        readings = {
+            path: known.readings[path] if known.stamps.get(path) == stamp else read(path)
+            for path, stamp in stamps.items()
+        }
+        manifests, doubles = _by_key(readings.values())
+        manifests = _as_before_mistakes(known.manifests, readings) | manifests
+        told = _tell(readings.values(), doubles, known.told)
+        changes, applied = self._changes(known.manifests, manifests)
+        self._known = _Known(stamps, readings, applied, told)
+        return changes
+
+    def _files(self) -> Iterator[tuple[Path, Stamp]]:
+        for path in sorted(self._root.rglob("*")):
+            hidden = any(part.startswith(".") for part in path.relative_to(self._root).parts)
+            if path.suffix not in SUFFIXES or hidden or path.is_relative_to(self._state_dir):
+                continue
+            with suppress(OSError):  # gone between the listing and now
+                if path.is_file():
+                    stat = path.stat()
+                    yield path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+    def _changes(
+        self, before: dict[Key, Manifest], now: dict[Key, Manifest]
+    ) -> tuple[list[Change], dict[Key, Manifest]]:
+        """The changes, and the manifests that are in effect after them."""
+        changes: list[Change] = [Deleted(key) for key in before.keys() - now.keys()]
+        applied = dict(now)
+        self._unwritten = False
+        for key, manifest in now.items():
+            if key in before and before[key].resource == manifest.resource:
+                continue
+            try:
+                changes.append(Applied(self._state.identify(manifest.resource, manifest.raw)))
+            except SourceError as error:
+                log.warning("not applied yet", resource=str(key), error=str(error))
+                applied.pop(key)
+                self._unwritten = True
+        return changes, applied
+
+
+class _Edits:
+    """Tells when something under a directory changes, also after the directory itself was replaced."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        try:
+            self._follow()
+        except OSError as error:
+            raise SourceError(f"{root}: {error}; name a directory that can be read.") from error
+
+    def wait(self, stop: threading.Event) -> bool:
+        """Block until something changed (True), or for a moment (False)."""
+        seen = self._notify.watch(BURST_MS, QUIET_MS, LOOK_UP_MS, stop)
+        if self._inode == _inode(self._root):
+            return isinstance(seen, set)
+        with suppress(OSError):
+            self._follow()
+        return True
+
+    def _follow(self) -> None:
+        if not self._root.is_dir():
+            raise NotADirectoryError("no such directory")
+        self._inode = _inode(self._root)
+        self._notify = RustNotify([str(self._root)], False, False, 300, True, False)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _by_key(readings: Iterable[Reading]) -> tuple[dict[Key, Manifest], list[Problem]]:
+    """The first declaration of each resource; every further one is a mistake."""
+    manifests: dict[Key, Manifest] = {}
+    doubles: list[Problem] = []
+    for manifest in (manifest for reading in readings for manifest in reading.manifests):
+        key = key_of(manifest.resource)
+        first = manifests.setdefault(key, manifest)
+        if first is not manifest:
+            message = f"{key} is declared already, in {first.file}:{first.line}; this one is ignored"
+            doubles.append(Problem(manifest.file, manifest.line, "metadata.name", message))
+    return manifests, doubles
+
+
+def _as_before_mistakes(known: dict[Key, Manifest], readings: dict[Path, Reading]) -> dict[Key, Manifest]:
+    """What files that have mistakes now declared before: nobody wanted to take it away."""
+    return {
+        key: manifest
+        for key, manifest in known.items()
+        if manifest.file in readings and readings[manifest.file].problems
+    }
+
+
+def _tell(readings: Iterable[Reading], doubles: list[Problem], told: set[Problem]) -> set[Problem]:
+    problems = {problem for reading in readings for problem in reading.problems} | set(doubles)
+    warnings = {warning for reading in readings for warning in reading.warnings}
+    for message, level, found in (("bad manifest", log.error, problems), ("unknown field", log.warning, warnings)):
+        for problem in sorted(found - told, key=str):
+            level(message, file=str(problem.file), line=problem.line, field=problem.field, error=problem.message)
+    return problems | warnings

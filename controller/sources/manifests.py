@@ -1,0 +1,198 @@
+"""Manifests: multi-document YAML into resources, each mistake with its file, line and field.
+
+YAML as Kubernetes reads it: only `true` and `false` are booleans, so that `powerState: On` is a word, and
+a key that is there twice is a mistake.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.alias_generators import to_camel
+
+from controller.models import API_VERSION, GROUP, KINDS, Resource
+
+FieldPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A mistake. `line` counts from 1; `field` is empty where no field is to blame."""
+
+    file: Path
+    line: int
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        field = f"{self.field}: " if self.field else ""
+        return f"{self.file}:{self.line}: {field}{self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One resource and where it is declared. `raw` is its spec as written, with all that is unknown to us."""
+
+    resource: Resource
+    raw: Mapping[str, Any]
+    file: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one file holds. `warnings` are what has no meaning here: most often a slip of the pen."""
+
+    manifests: tuple[Manifest, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's, where it is built in
+    """YAML with the booleans of version 1.2."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _NoResource(Exception):
+    """YAML for another purpose."""
+
+
+class _Mistake(Exception):
+    def __init__(self, path: FieldPath, message: str, node: yaml.Node | None = None) -> None:
+        super().__init__(message)
+        self.path, self.message, self.node = path, message, node
+
+
+def read(file: Path) -> Reading:
+    """Read one file. Its good documents count, whatever is wrong with the others."""
+    manifests: list[Manifest] = []
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    try:
+        loader = Loader(file.read_text(encoding="utf-8"))
+        while loader.check_node():
+            node = loader.get_node()
+            try:
+                manifest = _manifest(loader, node, file)
+            except _NoResource:
+                warnings.append(Problem(file, node.start_mark.line + 1, "", "neither apiVersion nor kind: no manifest"))
+            except _Mistake as mistake:
+                problems.append(_problem(file, node, mistake))
+            except ValidationError as error:
+                problems.extend(_problem(file, node, mistake) for mistake in _mistakes(error))
+            else:
+                if manifest is not None:
+                    manifests.append(manifest)
+                    warnings.extend(_problem(file, node, slip) for slip in _slips(manifest.resource))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problems.append(Problem(file, mark.line + 1 if mark else 1, "", f"not YAML: {error.problem}"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        problems.append(Problem(file, 1, "", f"cannot be read: {error}"))
+    return Reading(tuple(manifests), tuple(problems), tuple(warnings))
+
+
+def _manifest(loader: Any, node: yaml.Node, file: Path) -> Manifest | None:
+    """The resource in a document, or None for an empty document or another controller's resource."""
+    _require_single_keys(node)
+    try:
+        document = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        raise _Mistake((), f"not a value: {error.problem}") from error
+    if document is None:
+        return None
+    if not isinstance(document, dict):
+        raise _Mistake((), "a manifest is a mapping with apiVersion, kind, metadata and spec")
+    kind = _kind_of(document)
+    if kind is None:
+        return None
+    declared = {name: part for name, part in document.items() if name != "status"}
+    return Manifest(kind.model_validate(declared), document["spec"], file, node.start_mark.line + 1)
+
+
+def _kind_of(document: Mapping[str, Any]) -> Any:
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if version is None and kind is None:
+        raise _NoResource
+    for name, value in (("apiVersion", version), ("kind", kind)):
+        if not isinstance(value, str):
+            raise _Mistake((name,), "is missing, or no text")
+    if str(version).partition("/")[0] != GROUP:
+        return None
+    if version != API_VERSION:
+        raise _Mistake(("apiVersion",), f"{version!r} is not known; write {API_VERSION}")
+    return KINDS.get(str(kind))
+
+
+def _require_single_keys(node: yaml.Node, path: FieldPath = ()) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen = set[str]()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                raise _Mistake((*path, str(key.value)), "is there twice", key)
+            seen.add(str(key.value))
+            _require_single_keys(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for place, item in enumerate(node.value):
+            _require_single_keys(item, (*path, place))
+
+
+def _mistakes(error: ValidationError) -> Iterator[_Mistake]:
+    for detail in error.errors(include_url=False, include_input=False):
+        yield _Mistake(detail["loc"], detail["msg"].removeprefix("Value error, "))
+
+
+def _slips(resource: Resource) -> Iterator[_Mistake]:
+    """Fields below a part of the spec that we do know: those of the spec itself may be another controller's."""
+    for path in unknown_fields(resource.spec, ("spec",)):
+        if len(path) > 2:
+            yield _Mistake(path, "has no meaning here; it is kept, and ignored")
+
+
+def unknown_fields(model: BaseModel, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """The paths of all fields in and below `model` that are not part of it."""
+    yield from ((*path, name) for name in model.model_extra or {})
+    for name in type(model).model_fields:
+        for place, part in _models_in(getattr(model, name)):
+            yield from unknown_fields(part, (*path, to_camel(name), *place))
+
+
+def _models_in(value: Any) -> Iterator[tuple[tuple[int, ...], BaseModel]]:
+    if isinstance(value, BaseModel):
+        yield (), value
+    elif isinstance(value, tuple):
+        yield from (((place,), part) for place, part in enumerate(value) if isinstance(part, BaseModel))
+
+
+def _problem(file: Path, node: yaml.Node, mistake: _Mistake) -> Problem:
+    found = mistake.node or _locate(node, mistake.path)
+    return Problem(file, found.start_mark.line + 1, field_path(mistake.path), mistake.message)
+
+
+def _locate(node: yaml.Node, path: FieldPath) -> yaml.Node:
+    """The key or item at `path`, or the last one on the way there that exists."""
+    found, value = node, node
+    for step in path:
+        if isinstance(value, yaml.SequenceNode) and isinstance(step, int) and step < len(value.value):
+            found = value = value.value[step]
+        elif isinstance(value, yaml.MappingNode) and isinstance(step, str):
+            inner = next(((key, item) for key, item in value.value if key.value == step), None)
+            if inner is None:
+                return found
+            found, value = inner
+        # A step that is in neither is the place in a list that was written as its only item.
+    return found
+
+
+def field_path(path: FieldPath) -> str:
+    """`spec.lifecycle.preStop[0].exec.command`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")

@@ -1,0 +1,185 @@
+"""What the directory source remembers of each resource, one YAML file each: uid, generation, status.
+
+    <state-dir>/<namespace>/<kind>/<name>.yaml
+
+A file is replaced as a whole, so whoever reads it sees one state or the next. It outlives its manifest: a
+manifest that comes back (an editor's rename, a file moved) is the same resource.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+import yaml
+from pydantic import Field, ValidationError
+
+from controller.fields import Model
+from controller.models import API_VERSION, Resource, Status
+from controller.source import Key, SourceError, key_of
+from controller.sources.manifests import Loader
+from controller.status_models import ProviderStatus, VirtualMachineStatus
+
+log = structlog.get_logger()
+
+
+class Identity(Model):
+    """A resource's metadata and the digest of the spec that its generation belongs to."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec_digest: str
+
+
+class Remembered(Model):
+    """One file."""
+
+    api_version: str = API_VERSION
+    kind: str
+    metadata: Identity
+    status: dict[str, Any] = Field(default_factory=dict)
+
+
+class StateDirectory:
+    """The files. One controller at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[Key, Remembered] = {}
+        self._lock: IO[str] | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def lock(self) -> None:
+        """Make sure that no other controller writes here, until this process ends or `unlock`.
+
+        Raises:
+            SourceError: another one does, or the directory cannot be written.
+        """
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = (self._root / ".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SourceError(f"Another controller works with {self._root}; stop it or name another.") from error
+        except OSError as error:
+            raise SourceError(f"{error}; choose a --state-dir that can be written.") from error
+
+    def unlock(self) -> None:
+        """Let another controller have it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def identify(self, resource: Resource, spec: Mapping[str, Any]) -> Resource:
+        """The resource with its uid, generation and status. A new identity is on disk when this returns.
+
+        Raises:
+            SourceError: it could not be written.
+        """
+        with self._one_at_a_time:
+            return _with_identity(resource, self._identify(key_of(resource), _digest(spec)))
+
+    def _identify(self, key: Key, digest: str) -> Remembered:
+        known = self._known.get(key) or self._load(key)
+        if known is None:
+            uid = str(uuid.uuid4())
+            identity = Identity(name=key.name, namespace=key.namespace, uid=uid, generation=1, spec_digest=digest)
+            return self._save(key, Remembered(kind=key.kind, metadata=identity))
+        if known.metadata.spec_digest == digest:
+            return known
+        change = {"generation": known.metadata.generation + 1, "spec_digest": digest}
+        return self._save(key, known.model_copy(update={"metadata": known.metadata.model_copy(update=change)}))
+
+    def write_status(self, key: Key, status: Status) -> bool:
+        """Keep a status; False if there is no such resource.
+
+        Raises:
+            SourceError: it could not be written.
+        """
+        with self._one_at_a_time:
+            known = self._known.get(key)
+            if known is None:
+                return False
+            written = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+            self._save(key, known.model_copy(update={"status": written}))
+            return True
+
+    def _path(self, key: Key) -> Path:
+        return self._root / key.namespace / key.kind / f"{key.name}.yaml"
+
+    def _load(self, key: Key) -> Remembered | None:
+        path = self._path(key)
+        try:
+            text = path.read_text(encoding="utf-8")
+            known = Remembered.model_validate(yaml.load(text, Loader))  # noqa: S506 - a safe loader
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            log.warning("state is not readable; it begins anew", file=str(path), error=str(error))
+            return None
+        self._known[key] = known
+        return known
+
+    def _save(self, key: Key, remembered: Remembered) -> Remembered:
+        document = remembered.model_dump(mode="json", by_alias=True)
+        text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        try:
+            _replace(self._path(key), text)
+        except OSError as error:
+            raise SourceError(f"{error}; free or mend --state-dir, it is tried again.") from error
+        self._known[key] = remembered
+        return remembered
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what older readers take for booleans (`Off`), and writes output of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _digest(spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _with_identity(resource: Resource, known: Remembered) -> Resource:
+    identity = {"uid": known.metadata.uid, "generation": known.metadata.generation}
+    change = {"metadata": resource.metadata.model_copy(update=identity), "status": _status(known)}
+    return resource.model_copy(update=change)
+
+
+def _status(known: Remembered) -> Status:
+    kind = ProviderStatus if known.kind == "Provider" else VirtualMachineStatus
+    try:
+        return kind.model_validate(known.status)
+    except ValidationError as error:
+        log.warning("status is not readable; it begins anew", resource=known.metadata.name, error=str(error))
+        return kind()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside, then rename over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise

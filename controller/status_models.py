@@ -1,0 +1,84 @@
+"""The status of the resources: what the controller knows, as it is written beside each spec."""
+
+from datetime import datetime
+from typing import Literal
+
+from controller.fields import GoDuration, Model
+from controller.words import Kind, State
+
+
+class Condition(Model):
+    """One statement about a resource, and since when it holds."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    last_transition_time: datetime
+
+
+class OperationStatus(Model):
+    """The operation that was last started for this resource.
+
+    `id` is empty once the provider does not know it (any more). `generation` is the spec it serves;
+    `attempt` counts operations within it. `timeout` is the grace period it was given. `message` is why
+    it failed.
+    """
+
+    id: str
+    kind: Kind
+    state: State
+    start_time: datetime
+    end_time: datetime | None = None
+    force_after: datetime | None = None
+    timeout: GoDuration | None = None
+    generation: int
+    attempt: int
+    message: str = ""
+
+
+class HookStatus(Model):
+    """How one hook ended."""
+
+    name: str
+    state: str
+    exit_code: int = 0
+    output: str = ""
+    duration_seconds: float = 0
+
+
+class LastPowerOff(Model):
+    """The verdict of the last attempt to bring the VM down, whoever made it."""
+
+    operation: str
+    outcome: str
+    reason: str = ""
+    signal: str = ""
+    start_time: datetime
+    completion_time: datetime
+    duration_seconds: float
+    timeout_seconds: float | None = None
+    hooks: tuple[HookStatus, ...] = ()
+    message: str = ""
+
+
+class VirtualMachineStatus(Model):
+    """What the controller knows of a VM. `observed_generation` is the last spec that was acted upon."""
+
+    id: str = ""
+    phase: str = "Pending"
+    power_state: str = "Unknown"
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    operation: OperationStatus | None = None
+    last_power_off: LastPowerOff | None = None
+
+
+class ProviderStatus(Model):
+    """What the controller knows of a provider."""
+
+    phase: str = "Pending"
+    observed_generation: int = 0
+    version: str = ""
+    vm_count: int = 0
+    conditions: tuple[Condition, ...] = ()
