@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rig", action="append", help="start and test only this rig; may be repeated")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--addr", None) and not config.getoption("--vms"):
+        raise pytest.UsageError("--addr needs --vms FILE: docs/conformance.md says what is in it")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" not in metafunc.fixturenames:
         return
@@ -50,8 +55,6 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
         with rigs.start(request.param) as started:
             yield started
         return
-    if not option("--vms"):
-        raise pytest.UsageError("--addr needs --vms FILE: docs/conformance.md says what it holds")
     tls = {name: option("--" + name.replace("_", "-")) for name in ("tls_ca", "tls_cert", "tls_key")}
     yield Target(address=option("--addr"), known=Known.load(option("--vms")), **tls)
 
