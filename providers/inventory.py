@@ -66,8 +66,9 @@ class Inventory:
         if not found:
             raise VMNotFound(f"No VM has the id or name {name!r}; name one that ListVMs shows.", {"vm": name})
         if len(found) > 1:
-            ids = ", ".join(sorted(vm.id for vm in found))
-            raise AmbiguousName(f"{len(found)} VMs are named {name!r}; use one of the ids {ids}.", {"ids": ids})
+            ids = sorted(vm.id for vm in found)
+            message = f"{len(found)} VMs are named {name!r}; use one of the ids {', '.join(ids)}."
+            raise AmbiguousName(message, {"ids": ",".join(ids)})
         return found[0]
 
     def require_connected(self) -> None:

@@ -154,5 +154,5 @@ def _row(operation: Operation) -> tuple[str, str | None, str, str, int, str]:
         request.vm_id,
         moment(operation.create_time),
         int(operation.state.final),
-        operation.model_dump_json(exclude_defaults=True),
+        operation.model_dump_json(exclude_none=True),
     )

@@ -115,8 +115,8 @@ class Operations:
 
     def active_on(self, vm_id: str) -> str:
         """The id of the operation that is active on this VM, or ""."""
-        runs = self._on_vm.get(vm_id)
-        return runs[-1].operation.id if runs else ""
+        active = self._active_run(vm_id)
+        return active.operation.id if active else ""
 
     def active(self) -> list[Operation]:
         """All operations that have not ended."""
@@ -192,11 +192,15 @@ class Operations:
             return run.operation
         return await self._journal.find(request_id)
 
+    def _active_run(self, vm_id: str) -> Run | None:
+        """The newest on this VM that has no verdict; one that has may be here a moment longer."""
+        return next((run for run in reversed(self._on_vm.get(vm_id, [])) if not run.operation.state.final), None)
+
     def _require_free(self, request: Request) -> None:
-        runs = self._on_vm.get(request.vm_id)
-        if not runs or runs[-1].operation.request.kind in SUPERSEDES.get(request.kind, {}):
+        run = self._active_run(request.vm_id)
+        if run is None or run.operation.request.kind in SUPERSEDES.get(request.kind, {}):
             return
-        active = runs[-1].operation
+        active = run.operation
         raise OperationActive(
             f"Operation {active.id} ({active.request.kind}, {active.state}) is active on {request.vm_name}; "
             "wait for it, or extend, force or cancel it.",
@@ -251,8 +255,8 @@ class Operations:
         """Tell the operations that were active before what has come, and let them end first."""
         kind = run.operation.request.kind
         for before in self._before(run):
-            decision = SUPERSEDES[kind][before.operation.request.kind]
-            if not before.operation.state.final and before.operation.decision is not decision:
+            decision = SUPERSEDES.get(kind, {}).get(before.operation.request.kind)
+            if decision and not before.operation.state.final and before.operation.decision is not decision:
                 await before.decide(decision, f"{kind} {run.operation.id} came")
         for before in self._before(run):
             await before.ended()

@@ -35,6 +35,7 @@ TRANSPORT_LIMIT = 4 << 20
 answer that names the field."""
 
 log = structlog.get_logger()
+_traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # a request may hold a password
 
 
 class AddressInUse(Exception):
@@ -145,7 +146,7 @@ def _configure_logs(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(_traceback),
             structlog.processors.JSONRenderer(default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -92,6 +92,6 @@ def reason_at_deadline(vm: VM, operation: Operation) -> Reason:
     for problem in vm.problems:
         if problem.reason in DEAF:
             return problem.reason
-    if any(not sent.refused for sent in operation.sent):
-        return Reason.TIMEOUT
-    return Reason.COMMAND_FAILED if operation.sent else Reason.TOOLS_UNAVAILABLE
+    if operation.sent and all(sent.refused for sent in operation.sent):
+        return Reason.COMMAND_FAILED
+    return Reason.TIMEOUT if operation.sent or audible(vm, operation) else Reason.TOOLS_UNAVAILABLE

@@ -1,0 +1,132 @@
+"""A provider killed in any state, and started again, goes on where it was. Real processes; the sim's world lives on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from protos.power.v1 import power_pb2 as pb
+from tests.rigs.calls import Calls, calls
+from tests.rigs.process import Provider
+from tests.rigs.sim import console, hand
+
+SCRIPT = """
+guests:
+  hooked:
+    shutdown_time: 1s
+    hooks: [{match: save, takes: 2s, console: "guest hooked: saving"}]
+  slow: {shutdown_time: 3s}
+  quick: {shutdown_time: 300ms}
+  deaf: {agent: none, acpi: ignores, power_off_time: 3s}
+"""
+
+
+@dataclass
+class Rig:
+    provider: Provider
+    world: Path
+    calls: Calls
+
+    def kill_and_start(self) -> None:
+        self.provider.kill()
+        self.provider.start()
+
+    def asked(self, operation: pb.Operation) -> pb.Operation:
+        """The operation when its guest has been asked: said first, then done, then our next call is answered."""
+        seen = self.calls.until(operation, lambda seen: len(seen.steps) > 1)
+        self.calls.vm(operation.vm)
+        return seen
+
+    def shutdown(self, vm: str, seconds: float, **fields: object) -> pb.Operation:
+        timeout = Duration()
+        timeout.FromNanoseconds(int(seconds * 1e9))
+        return self.calls.stub.Shutdown(pb.ShutdownRequest(vm=vm, timeout=timeout, request_id="once", **fields))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    script, world = tmp_path / "script.yaml", tmp_path / "world.db"
+    script.write_text(SCRIPT)
+    arguments = ("--script", str(script), "--world", str(world), "--allow-guest-exec")
+    with Provider("sim", *arguments) as provider, calls(provider.address) as client:
+        yield Rig(provider, world, client)
+
+
+HOOK = pb.Hook(name="save", exec=pb.ExecHook(command=["save", "now"]))
+
+
+def test_killed_while_a_hook_runs_it_is_interrupted_and_not_run_again(rig: Rig) -> None:
+    operation = rig.shutdown("hooked", 20, pre_stop=[HOOK])
+    rig.calls.until_state(operation, pb.OPERATION_STATE_RUNNING_HOOKS)
+    rig.kill_and_start()
+    ended = rig.calls.end(operation)
+    assert ended.verdict.outcome == pb.OUTCOME_GRACEFUL
+    assert [hook.state for hook in ended.verdict.hooks] == [pb.HOOK_STATE_INTERRUPTED]
+    assert console(rig.world, "hooked").count("guest hooked: saving") == 1
+
+
+def test_killed_while_it_waits_it_keeps_force_after_and_sees_the_guest_go(rig: Rig) -> None:
+    operation = rig.shutdown("slow", 20)
+    before = rig.asked(operation)
+    rig.kill_and_start()
+    ended = rig.calls.end(operation)
+    assert ended.force_after == before.force_after
+    assert (ended.verdict.outcome, ended.verdict.signal) == (pb.OUTCOME_GRACEFUL, pb.SIGNAL_GUEST_AGENT)
+
+
+def test_a_guest_is_not_asked_again_by_the_new_process(rig: Rig) -> None:
+    operation = rig.shutdown("slow", 20)
+    rig.asked(operation)
+    rig.kill_and_start()
+    rig.calls.end(operation)
+    assert console(rig.world, "slow").count("guest slow: agent asked for shutdown") == 1
+
+
+def test_a_guest_that_went_off_while_nobody_looked_is_graceful(rig: Rig) -> None:
+    operation = rig.shutdown("quick", 20)
+    rig.asked(operation)
+    rig.kill_and_start()  # takes longer than the guest does
+    assert rig.calls.end(operation).verdict.outcome == pb.OUTCOME_GRACEFUL
+
+
+def test_a_plug_pulled_while_nobody_looked_is_out_of_band(rig: Rig) -> None:
+    operation = rig.shutdown("deaf", 20)
+    rig.asked(operation)
+    rig.provider.kill()
+    hand(rig.world, "off", "deaf")
+    rig.provider.start()
+    assert rig.calls.end(operation).verdict.outcome == pb.OUTCOME_OUT_OF_BAND
+
+
+def test_killed_while_it_forces_the_verdict_is_forced(rig: Rig) -> None:
+    operation = rig.shutdown("deaf", 1)
+    before = rig.calls.until_state(operation, pb.OPERATION_STATE_FORCING)
+    rig.kill_and_start()
+    ended = rig.calls.end(operation)
+    assert (ended.verdict.outcome, ended.verdict.reason) == (pb.OUTCOME_FORCED, pb.REASON_TIMEOUT)
+    assert ended.force_after == before.force_after
+
+
+def test_killed_while_it_asks_its_owner_it_still_asks(rig: Rig) -> None:
+    operation = rig.shutdown("deaf", 1, escalation=pb.ESCALATION_ASK)
+    rig.calls.until_state(operation, pb.OPERATION_STATE_AWAITING_DECISION)
+    rig.kill_and_start()
+    rig.calls.until_state(operation, pb.OPERATION_STATE_AWAITING_DECISION)
+    rig.calls.stub.ForceOperation(pb.ForceOperationRequest(id=operation.id))
+    assert rig.calls.end(operation).verdict.reason == pb.REASON_REQUESTED
+
+
+def test_the_same_request_finds_the_same_operation_after_a_kill(rig: Rig) -> None:
+    operation = rig.shutdown("deaf", 20)
+    rig.kill_and_start()
+    assert rig.shutdown("deaf", 20).id == operation.id
+
+
+def test_a_stopped_provider_leaves_its_operations_to_the_next(rig: Rig) -> None:
+    operation = rig.shutdown("slow", 20)
+    rig.asked(operation)
+    rig.provider.stop()
+    rig.provider.start()
+    assert rig.calls.end(operation).verdict.outcome == pb.OUTCOME_GRACEFUL

@@ -1,0 +1,18 @@
+"""The sim's world from outside: what a guest printed, and a hand on its plug."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.rigs.process import ROOT
+
+
+def hand(world: Path, *words: str) -> str:
+    """`python -m providers.sim.hand --world WORLD WORDS`, and what it prints."""
+    command = (sys.executable, "-m", "providers.sim.hand", "--world", str(world), *words)
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def console(world: Path, name: str) -> str:
+    """What a guest has printed."""
+    return hand(world, "console", name)
