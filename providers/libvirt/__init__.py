@@ -1,0 +1,1 @@
+"""libvirt's dialect, over any of its URIs. Inside, `import libvirt` is the binding: imports are absolute."""

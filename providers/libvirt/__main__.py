@@ -1,0 +1,14 @@
+"""`python -m providers.libvirt --listen ADDR [--uri URI]`."""
+
+from providers.libvirt.adapter import LibvirtAdapter
+from providers.libvirt.config import LibvirtSettings
+from providers.server import run
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    run(LibvirtSettings.load("providers.libvirt"), LibvirtAdapter)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The libvirt adapter: the eight methods, over four connections that never wait for each other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import libvirt
+
+from providers.adapter import VM, Change, Grace, GuestCredentials, GuestProcess, Signal
+from providers.errors import CommandFailed, Unsupported
+from providers.libvirt import agent, domains, snapshots
+from providers.libvirt.config import LibvirtSettings
+from providers.libvirt.mapping import SHUTDOWN_FLAGS, Domain, Host, without_credentials
+from providers.libvirt.picture import Picture
+from providers.libvirt.session import Session
+from providers.libvirt.watch import changes, subscribed
+
+
+class LibvirtAdapter:
+    """One libvirt URI. Must be made inside a running event loop; connects at the first call.
+
+    `version` ("libvirt 9.0.0 / QEMU 7.2.22") is empty until then. Four connections, none with more than the five calls at once that
+    libvirtd reads, all together less than its twenty workers (max_client_requests and max_workers in
+    libvirtd.conf): quick calls and events; power, which takes as long as QEMU takes to die; programs and
+    snapshots, which hang with a hanging guest agent; shutdowns by the agent, which return when the guest is gone.
+    """
+
+    type = "libvirt"
+    signals = tuple(SHUTDOWN_FLAGS)
+
+    def __init__(self, settings: LibvirtSettings) -> None:
+        self.endpoint = without_credentials(settings.uri)
+        self.version = ""
+        self._quick = Session(settings.uri, "quick", 4)
+        self._power = Session(settings.uri, "power", 5)
+        self._agent = Session(settings.uri, "agent", 5)
+        self._asking = Session(settings.uri, "asking", 5)
+        self._known_host: Host | None = None
+        self._picture = Picture()
+
+    async def get(self, vm_id: str) -> VM:
+        """Read one VM; three to four quick calls."""
+        return self._picture.vm(await self._read(vm_id))
+
+    async def list(self) -> Sequence[VM]:
+        """Read all VMs."""
+        return [self._picture.vm(domain) for domain in await self._read_all()]
+
+    async def power_on(self, vm_id: str) -> None:
+        """Start a VM that is off, from its managed save image if it has one; resume or wake one that is not."""
+        await self._power.call(domains.power_on, vm_id)
+
+    async def power_off(self, vm_id: str) -> None:
+        """Cut the power; of a VM with a managed save image, discard that."""
+        await self._power.call(domains.power_off, vm_id)
+
+    async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
+        """Ask the guest: one flag a signal. By the agent, this returns when it has refused or the guest is gone.
+
+        Drivers other than QEMU's choose their own way: they know ACPI's place only.
+        """
+        if signal not in SHUTDOWN_FLAGS:
+            raise CommandFailed(f"libvirt has no signal {signal}; the caller names another.")
+        flag = SHUTDOWN_FLAGS[signal] if (await self._host()).qemu else libvirt.VIR_DOMAIN_SHUTDOWN_DEFAULT
+        session = self._asking if signal is Signal.GUEST_AGENT else self._quick
+        await session.call(domains.ask, vm_id, flag)
+
+    async def guest_exec(
+        self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
+    ) -> GuestProcess:
+        """Start a program by the guest agent, as the guest's administrator; credentials are not asked for."""
+        if not (await self._host()).qemu:
+            raise Unsupported("Only QEMU's guests have an agent that runs programs; the caller leaves it out.")
+        pid = await self._agent.call(agent.start, vm_id, command)
+        return agent.AgentProcess(self._agent, vm_id, pid)
+
+    async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
+        """Take a snapshot, external or internal as `snapshots` tells."""
+        await self._agent.call(snapshots.take, vm_id, name, description, include_memory)
+
+    async def watch(self) -> AsyncIterator[Change]:
+        """Follow the lifecycle and agent events of all VMs."""
+        link = await self._quick.link()
+        async with subscribed(self._quick, link) as inbox:
+            self._known_host, self._picture = None, Picture()
+            yield self._picture.listed(await self._read_all())
+            async for change in changes(inbox, self._picture, self._read):
+                yield change
+
+    async def close(self) -> None:
+        """Close the connections; calls that hang are left to the process's end."""
+        await asyncio.gather(*(s.close() for s in (self._quick, self._power, self._agent, self._asking)))
+
+    async def _host(self) -> Host:
+        if self._known_host is None:
+            self._known_host = await self._quick.call(domains.host)
+            self.version = self._known_host.version
+        return self._known_host
+
+    async def _read(self, vm_id: str) -> Domain:
+        return await self._quick.call(domains.read, await self._host(), vm_id)
+
+    async def _read_all(self) -> Sequence[Domain]:
+        return await self._quick.call(domains.read_all, await self._host())

@@ -1,0 +1,76 @@
+"""Programs in the guest, by the QEMU guest agent (https://qemu.org/docs/master/interop/qemu-ga-ref.html).
+
+The agent runs as the guest's administrator and asks for no login. It keeps up to 16 MiB of output and hands
+it over all at once; libvirt carries some 3 MB of it in one answer.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from providers.adapter import GuestExit
+from providers.errors import CommandFailed
+from providers.libvirt.domains import find
+from providers.libvirt.session import Session
+
+
+class AgentProcess:
+    """A program that the guest's agent started."""
+
+    def __init__(self, session: Session, vm_id: str, pid: int) -> None:
+        self._session, self._vm_id, self._pid = session, vm_id, pid
+
+    @property
+    def pid(self) -> str:
+        """The guest's process id."""
+        return str(self._pid)
+
+    async def poll(self) -> GuestExit | None:
+        """Its end, or None while it runs. The agent tells an end only once."""
+        return await self._session.call(status, self._vm_id, self._pid)
+
+
+def start(connection: Any, vm_id: str, command: Sequence[str]) -> int:
+    """Start a program and return its process id."""
+    path, *args = command
+    reply = _ask(connection, vm_id, "guest-exec", {"path": path, "arg": args, "capture-output": True})
+    return int(reply["pid"])
+
+
+def status(connection: Any, vm_id: str, pid: int) -> GuestExit | None:
+    """How a program ended, or None while it runs.
+
+    Raises:
+        CommandFailed: it printed more than libvirt carries; how it ended is lost.
+    """
+    try:
+        return exit_of(_ask(connection, vm_id, "guest-exec-status", {"pid": pid}))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_RPC and connection.isAlive():
+            message = "The program ended, but printed more than libvirt carries (3 MB), so its exit code is lost; "
+            raise CommandFailed(f"{message}the hook's owner lets it print less.") from error
+        raise
+
+
+def exit_of(reply: dict[str, Any]) -> GuestExit | None:
+    """A guest-exec-status reply. A program that a signal ended has the exit code a shell would give it."""
+    if not reply["exited"]:
+        return None
+    code = 128 + reply["signal"] if "signal" in reply else reply.get("exitcode", 0)
+    return GuestExit(code, _stream(reply, "out") + _stream(reply, "err"))
+
+
+def _stream(reply: dict[str, Any], name: str) -> bytes:
+    data = base64.b64decode(reply.get(f"{name}-data", ""))
+    return data + b"\n[the guest agent kept no more of this]\n" if reply.get(f"{name}-truncated") else data
+
+
+def _ask(connection: Any, vm_id: str, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    request = json.dumps({"execute": command, "arguments": arguments})
+    timeout = libvirt_qemu.VIR_DOMAIN_QEMU_AGENT_COMMAND_DEFAULT
+    reply = libvirt_qemu.qemuAgentCommand(find(connection, vm_id), request, timeout, 0)
+    return dict(json.loads(reply)["return"])

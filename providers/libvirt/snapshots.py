@@ -1,0 +1,76 @@
+"""Snapshots of a domain.
+
+Without memory: external and of the disks only, for that works for every format, running or not, and
+takes milliseconds; the guest's file systems are frozen meanwhile if its agent can. The disk as it was stays
+in its file, and the guest goes on in a new one beside it.
+
+With memory: internal where all disks are qcow2, so that nothing but the disks has to be kept; otherwise
+external, with the memory in a file beside the first disk. The guest is halted while its memory is saved. A
+VM that is off has no memory to save.
+"""
+
+from pathlib import PurePosixPath
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import libvirt
+
+from providers.errors import CommandFailed
+from providers.libvirt.domains import find
+from providers.libvirt.mapping import Disk, disks
+
+_ATOMIC = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+_DISKS = _ATOMIC | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+_FROZEN = _DISKS | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE
+
+
+def take(connection: Any, vm_id: str, name: str, description: str, include_memory: bool) -> None:
+    """Take a snapshot; blocks until it is complete.
+
+    Raises:
+        CommandFailed: the VM has no disk.
+    """
+    handle = find(connection, vm_id)
+    found = disks(handle.XMLDesc())
+    if not found:
+        raise CommandFailed("The VM has no disk that it writes to; its owner leaves the snapshot out.")
+    if include_memory and handle.isActive():
+        _with_memory(handle, found, name, description)
+    else:
+        _disks_only(handle, definition(name, description))
+
+
+def definition(name: str, description: str, memory_file: str = "") -> str:
+    """A snapshot's XML (https://libvirt.org/formatsnapshot.html)."""
+    root = ET.Element("domainsnapshot")
+    ET.SubElement(root, "name").text = name
+    ET.SubElement(root, "description").text = description
+    if memory_file:
+        ET.SubElement(root, "memory", snapshot="external", file=memory_file)
+    return ET.tostring(root, encoding="unicode")
+
+
+def memory_file(disks: list[Disk], name: str) -> str:
+    """Where an external snapshot keeps the memory; empty: an internal one keeps it in the disks.
+
+    Raises:
+        CommandFailed: there is no place for it.
+    """
+    if all(disk.format == "qcow2" for disk in disks):
+        return ""
+    for disk in disks:
+        if disk.file:
+            return str(PurePosixPath(disk.file).with_suffix(f".{name}.memory"))
+    raise CommandFailed("The VM's disks are no files, so its memory has no place; leave the memory out.")
+
+
+def _with_memory(handle: Any, found: list[Disk], name: str, description: str) -> None:
+    place = memory_file(found, name)
+    handle.snapshotCreateXML(definition(name, description, place), _ATOMIC if place else 0)
+
+
+def _disks_only(handle: Any, xml: str) -> None:
+    try:
+        handle.snapshotCreateXML(xml, _FROZEN)
+    except libvirt.libvirtError:  # no agent, or one that cannot freeze: as a power cut would leave the disks
+        handle.snapshotCreateXML(xml, _DISKS)
