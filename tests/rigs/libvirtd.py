@@ -55,13 +55,14 @@ class Libvirtd:
     """
 
     def __init__(self) -> None:
+        parts = image()
         # Unix sockets have short names (108 bytes) and libvirt makes long ones, so not below a long TMPDIR.
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
         self.log = self.folder / "libvirtd.log"
         self.uri = f"qemu+unix:///session?socket={self.folder}/run/libvirt/libvirt-sock"
         self._daemon: subprocess.Popen[bytes] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._prepare()
+        self._prepare(parts)
 
     def __enter__(self) -> Self:
         try:
@@ -193,11 +194,11 @@ class Libvirtd:
 
     # Inside
 
-    def _prepare(self) -> None:
+    def _prepare(self, parts: Path) -> None:
         for name in ("run", "config/libvirt", "cache", "data", "state", "console"):
             (self.folder / name).mkdir(parents=True)
         (self.folder / "config" / "libvirt" / "qemu.conf").write_text(QEMU_CONF)
-        for part in image().iterdir():
+        for part in parts.iterdir():
             shutil.copy(part, self.folder)  # the cache may lie where an ordinary user cannot read
         self._notify.bind(str(self.folder / "notify"))
         self._give(self.folder, *self.folder.rglob("*"))

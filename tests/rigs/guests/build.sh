@@ -33,7 +33,8 @@ copy_modules() {
     mkdir root/modules
     for name in virtio_pci virtio_console button evdev pvpanic-mmio; do
         modprobe -d "unpacked${1%/lib/modules}" -S "$version" --show-depends "$name"
-    done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' > modules
+    done > loads
+    awk '$1 == "insmod" && !seen[$2]++ { print $2 }' loads > modules
     while read -r module; do
         case $module in
         *.zst) zstd -dc "$module" ;;
@@ -54,7 +55,8 @@ copy_libraries() {
 }
 
 build() {
-    download $(kernel_packages) qemu-guest-agent
+    packages=$(kernel_packages)
+    download $packages qemu-guest-agent
     for package in *.deb; do dpkg-deb -x "$package" unpacked; done
     mkdir -p root/bin root/dev root/proc root/sys root/run root/tmp root/sbin root/etc
     copy_modules "$([ -d unpacked/usr/lib/modules ] && echo /usr/lib/modules || echo /lib/modules)"
@@ -67,7 +69,9 @@ build() {
     cp "$here/shutdown" root/sbin/
     chmod 755 root/init root/bin/say root/bin/go-down root/sbin/shutdown
     mkdir image
-    (cd root && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet | gzip -9n) > image/initrd.gz
+    (cd root && find .) > files
+    (cd root && cpio -o -H newc -R 0:0 --quiet) < files > initrd
+    gzip -9n < initrd > image/initrd.gz
     cp unpacked/boot/vmlinuz-* image/vmlinuz
     chmod -R a+rX image
 }
