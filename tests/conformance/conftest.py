@@ -130,7 +130,7 @@ running = _running("deaf", "unreachable", "plain", "acpi", "agent", hears=_is_on
 @pytest_asyncio.fixture(loop_scope="session")
 async def off(target: Target, power: Power) -> pb.VM:
     """A VM that is off."""
-    return await power.make_off(_name(target, "spare", "deaf", "unreachable", "plain"))
+    return await power.make_off(_name(target, "spare", "deaf", "unreachable", "plain", "acpi"))
 
 
 @pytest.fixture

@@ -43,7 +43,15 @@ def _qemu() -> Iterator[Target]:
             yield target
 
 
-RIGS: Mapping[str, Callable[[], AbstractContextManager[Target]]] = {"sim": _sim}
+def _libvirt_test() -> AbstractContextManager[Target]:
+    return _served(Provider("libvirt", "--uri", "test:///default"), "libvirt-test.yaml")
+
+
+RIGS: Mapping[str, Callable[[], AbstractContextManager[Target]]] = {
+    "sim": _sim,
+    "libvirt-test": _libvirt_test,
+    "qemu": _qemu,
+}
 
 
 def start(name: str) -> AbstractContextManager[Target]:
