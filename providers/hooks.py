@@ -38,14 +38,17 @@ class Attempt:
 
 
 async def run_all(run: Run) -> bool:
-    """Run the hooks that have not run yet, in order; False if one with ABORT did not succeed."""
+    """Run the hooks that have not run yet, in order; False if one with ABORT did not succeed.
+
+    A hook that was cut short because somebody decided, or because the VM went off, aborts nothing.
+    """
     await _settle_interrupted(run)
     while run.operation.hooks_left:
         if aborted(run) or _cut_short(run):
             await _skip_rest(run)
         else:
             await _run_next(run)
-    return not aborted(run)
+    return _cut_short(run) or not aborted(run)
 
 
 def aborted(run: Run) -> bool:
