@@ -87,8 +87,7 @@ async def _ask(run: Run) -> Reason | None:
     if vm is None:
         return None
     if now >= _deadline(run):
-        await run.look()
-        return reason_at_deadline(run.vm, run.operation) if run.vm and not run.off else None
+        return await _look_once_more(run)
     if operation.force_reason is None and (deaf := deaf_reason(vm, operation)):
         return deaf
     step = Wait(None) if run.decided else next_step(vm, operation, now)
@@ -98,6 +97,19 @@ async def _ask(run: Run) -> Reason | None:
     until = min(step.until, _deadline(run)) if step.until else _deadline(run)
     await run.until(lambda: run.off or run.vm is not vm or run.operation is not operation, until)
     return None
+
+
+async def _look_once_more(run: Run) -> Reason | None:
+    """At force_after: why force is due; None if it went off, or somebody decided or extended while we looked,
+    which takes as long as the hypervisor is unavailable."""
+    operation = run.operation
+    look = run.spawn(run.look())
+    await run.until(lambda: look.done() or run.operation is not operation)
+    if look.done():
+        look.result()
+    look.cancel()
+    vm = run.vm
+    return None if vm is None or run.off or run.operation is not operation else reason_at_deadline(vm, operation)
 
 
 def _deadline(run: Run) -> datetime:
