@@ -10,7 +10,7 @@ from tests.unit.providers.world import Make, Provider, make_world
 @pytest.fixture
 async def make_provider(tmp_path: Path) -> AsyncIterator[Make]:
     """Starts a provider whose guests follow the given scripts: `await make_provider(web={"acpi": "none"})`."""
-    made = []
+    made = list[Provider]()
 
     async def make(settings: dict[str, Any] | None = None, **guests: Any) -> Provider:
         world = make_world(**(guests or {"web": {}}))
