@@ -1,5 +1,9 @@
 """`python -m cli`: the `vmpower` command."""
 
+import os
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC logs, the command says in a sentence
+
 from cli import operate, steer  # noqa: F401 - importing them registers their commands
 from cli.app import app, main
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import io
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, ParamSpec
@@ -11,7 +12,7 @@ import typer
 from cli import client as calls
 from cli import config, render
 from cli.client import Client
-from cli.errors import ExitCode, Failure, complain
+from cli.errors import ExitCode, Failure, complain, usage
 from cli.options import Output
 from protos.power.v1 import power_pb2 as pb
 
@@ -77,6 +78,9 @@ def _run(work: Coroutine[Any, Any, ExitCode | None]) -> ExitCode:
     except Failure as failure:
         complain(failure)
         return failure.code
+    except UnicodeEncodeError:
+        complain(usage("An argument is not UTF-8 text."))
+        return ExitCode.USAGE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
 
@@ -116,7 +120,7 @@ async def info(provider: Provider = "", output: Format = Output.TABLE) -> None:
 
 @command("forecast")
 async def forecast(
-    vm: Annotated[str, typer.Argument(metavar="[VM]", help="Id or unique name; none: all.")] = "",
+    vm: Annotated[str, typer.Argument(metavar="VM", help="Id or unique name; none: all.")] = "",
     check: Annotated[bool, typer.Option("--check", help="Exit with 3 if one that is not off would be forced.")] = False,
     provider: Provider = "",
     output: Format = Output.TABLE,
@@ -131,7 +135,7 @@ async def forecast(
 
 @command("operations")
 async def operations(
-    vm: Annotated[str, typer.Argument(metavar="[VM]", help="Id or unique name; none: all.")] = "",
+    vm: Annotated[str, typer.Argument(metavar="VM", help="Id or unique name; none: all.")] = "",
     active: Annotated[bool, typer.Option("--active", help="Only those that have not ended.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
     provider: Provider = "",
@@ -145,6 +149,9 @@ async def operations(
 
 def main() -> None:
     """Run the command line; whatever is wrong, say it in a sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
     try:
         app(prog_name="vmpower")
     except BrokenPipeError:  # the reader of our output has seen enough

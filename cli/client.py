@@ -22,7 +22,14 @@ CALL_TIMEOUT = 15.0
 RETRY_FIRST, RETRY_LONGEST, RETRY_FOR = 0.2, 5.0, 300.0
 """Seconds between attempts to take up a broken stream again, and until it is given up."""
 
-_OPTIONS = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 5000)]
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),  # a page of 1000 operations with all their steps
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    # A silent stream must notice that its provider's machine is gone. gRPC servers punish more than one ping in 5 min.
+    ("grpc.keepalive_time_ms", 305_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
 
@@ -61,41 +68,48 @@ class Client:
         Raises:
             Failure: the provider refuses, or was away for longer than RETRY_FOR.
         """
-        patience = _Patience()
+        outage = _Outage(note)
         while True:
             lost = "the stream ended"
             try:
                 async for message in opened():
-                    patience = _Patience()
+                    outage.over()
                     yield message
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _LOST:
                     raise translate(error, self.address) from None
                 lost = error.details() or error.code().name
-            if patience.exhausted:
+            if outage.hopeless():
                 raise unreachable(self.address, lost)
-            note(f"Connection to {self.address} lost; trying again in {patience.pause:.1f} s.")
-            await patience.wait()
+            await outage.wait()
 
 
-class _Patience:
-    """How long to wait before the next attempt, and whether there should be one."""
+class _Outage:
+    """How long a connection has been lost, and how long to wait before the next attempt."""
 
-    def __init__(self) -> None:
-        self.pause = RETRY_FIRST
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
         self._began: float | None = None
+        self._pause = RETRY_FIRST
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether RETRY_FOR has gone by since this was first asked."""
+    def hopeless(self) -> bool:
+        """Whether it has lasted for RETRY_FOR; the first question is its beginning."""
         now = asyncio.get_running_loop().time()
-        self._began = now if self._began is None else self._began
+        if self._began is None:
+            self._began, self._pause = now, RETRY_FIRST
+            self._note("The connection is lost; trying to take it up again.")
         return now - self._began >= RETRY_FOR
 
     async def wait(self) -> None:
         """Pause; twice as long the next time, up to RETRY_LONGEST."""
-        await asyncio.sleep(self.pause)
-        self.pause = min(self.pause * 2, RETRY_LONGEST)
+        await asyncio.sleep(self._pause)
+        self._pause = min(self._pause * 2, RETRY_LONGEST)
+
+    def over(self) -> None:
+        """There is a connection, again or still."""
+        if self._began is not None:
+            self._began = None
+            self._note("Connected again.")
 
 
 def _channel(endpoint: Endpoint) -> grpc.aio.Channel:

@@ -87,7 +87,7 @@ def _hook(entry: Any, where: str) -> pb.Hook:
         raise usage(f"{where} is not a mapping with exec, httpGet or snapshot.")
     try:
         return ParseDict(_proto_json(entry), pb.Hook())
-    except (ParseError, ValueError, durationpy.DurationError) as error:
+    except (ParseError, ValueError, OverflowError, durationpy.DurationError) as error:
         raise usage(f"{where}: {error}") from None
 
 

@@ -16,7 +16,7 @@ from cli.options import Output
 from cli.work import carry_out
 from protos.power.v1 import power_pb2 as pb
 
-VMs = Annotated[list[str], typer.Argument(metavar="VM...", help="Ids or unique names.")]
+VMs = Annotated[list[str], typer.Argument(metavar="VM", help="Ids or unique names.")]
 Texts = list[str] | None
 RequestId = Annotated[
     str,

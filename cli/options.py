@@ -25,9 +25,10 @@ def duration(text: str | timedelta) -> timedelta:
     if isinstance(text, timedelta):
         return text
     try:
-        return durationpy.from_str(text)
-    except durationpy.DurationError:
+        length: timedelta = durationpy.from_str(text)
+    except (durationpy.DurationError, OverflowError):
         raise typer.BadParameter(f"{text!r} is no duration; write 90s or 1m30s.") from None
+    return length
 
 
 def moment(text: str | Timestamp) -> Timestamp:

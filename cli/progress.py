@@ -24,6 +24,7 @@ class Progress:
         self.console = console or Console(file=sys.stderr, soft_wrap=True, highlight=False)
         self._operations: dict[str, pb.Operation] = {}
         self._spinner = Spinner("dots")
+        self._noted = ""
 
     def show(self, operation: pb.Operation) -> None:
         """Print the steps that are new and remember the operation for the live part."""
@@ -38,10 +39,14 @@ class Progress:
                 self.note(line)
 
     def note(self, text: str) -> None:
-        """Print something that is no step of an operation."""
+        """Print something that is no step of an operation; what several say at once is printed once."""
+        if text == self._noted:
+            return
+        self._noted = text
         self.console.print(Text(clean(text), style="yellow"))
 
     def _print(self, time: datetime, name: str, message: str) -> None:
+        self._noted = ""
         self.console.print(Text.assemble((f"{time:%H:%M:%S} ", "dim"), (name, "bold"), f" {clean(message)}"))
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Results on stdout: tables for people, JSON and YAML for programs."""
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,9 +28,15 @@ _UNBOUNDED = 10_000
 """Columns of a pipe: programs that read tables line by line must not find them folded."""
 
 
-def console() -> Console:
-    """Stdout; as wide as its terminal, or as its content where there is none."""
-    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+def show_table(table: Table | Text) -> None:
+    """Print on stdout: coloured and folded to a terminal's width, plain and never folded anywhere else."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    plain = io.StringIO()
+    Console(file=plain, width=_UNBOUNDED).print(table)
+    for line in plain.getvalue().splitlines():
+        print(line.rstrip())
 
 
 def emit(output: Output, data: Any) -> None:
@@ -52,7 +59,7 @@ def emit_line(output: Output, message: Message) -> None:
 def show(output: Output, messages: Sequence[Message], table: Table) -> None:
     """Print many messages: the table, or a list."""
     if output is Output.TABLE:
-        console().print(table)
+        show_table(table)
     else:
         emit(output, [as_dict(message) for message in messages])
 
@@ -60,7 +67,7 @@ def show(output: Output, messages: Sequence[Message], table: Table) -> None:
 def show_one(output: Output, message: Message, card: Table) -> None:
     """Print one message: the card, or an object."""
     if output is Output.TABLE:
-        console().print(card)
+        show_table(card)
     else:
         emit(output, as_dict(message))
 
@@ -74,9 +81,9 @@ def show_verdicts(output: Output, operations: Sequence[pb.Operation], several: b
         word = short(pb.Outcome, operation.verdict.outcome) or short(pb.OperationState, operation.state)
         text = Text(verdict.sentence(operation))
         text.highlight_words([word], _COLOURS.get(word, ""))
-        console().print(text)
+        show_table(text)
         for line in verdict.hook_lines(operation):
-            console().print(Text(line))
+            show_table(Text(line))
     return None
 
 

@@ -25,7 +25,7 @@ Target = Annotated[
 @command("watch")
 async def watch(
     target: Annotated[
-        str, typer.Argument(metavar="[OPERATION|VM]", help="What to follow; none: every VM, until Ctrl-C.")
+        str, typer.Argument(metavar="OPERATION|VM", help="What to follow; none: every VM, until Ctrl-C.")
     ] = "",
     provider: Provider = "",
     output: Format = Output.TABLE,
@@ -68,7 +68,7 @@ async def extend(
     *,
     by: Annotated[
         timedelta | None,
-        typer.Argument(parser=options.duration, metavar="[DURATION]", help="Added to force_after: 60s, 5m."),
+        typer.Argument(parser=options.duration, metavar="DURATION", help="Added to force_after: 60s, 5m."),
     ] = None,
     timeout: Annotated[
         timedelta | None,

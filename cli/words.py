@@ -43,7 +43,7 @@ def value(enum: "Enum[V]", text: str) -> V:
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """The message as proto JSON with every field present, enums short and null where unspecified."""
+    """The message as proto JSON: every plain field is there, enums are short, and null where unspecified."""
     return _shorten(MessageToDict(message, always_print_fields_with_no_presence=True), message.DESCRIPTOR)
 
 

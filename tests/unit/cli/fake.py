@@ -62,7 +62,9 @@ class FakeProvider:
                 ended.get()
             return
         for entry in script:
-            if isinstance(entry, Message):
+            if isinstance(entry, status_pb2.Status):
+                context.abort_with_status(rpc_status.to_status(entry))
+            elif isinstance(entry, Message):
                 yield entry
             else:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")

@@ -1,13 +1,12 @@
 import json
-import re
 
 import pytest
 from google.rpc import code_pb2
 
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.cli.conftest import Shell
-from tests.unit.cli.fake import Answer, Break, FakeProvider, not_found, refusal
-from tests.unit.cli.samples import ended, running, vm
+from tests.unit.cli.fake import Answer, FakeProvider, not_found, refusal
+from tests.unit.cli.samples import ended, vm
 
 
 @pytest.fixture(autouse=True)
@@ -57,25 +56,3 @@ def test_a_refusal_of_one_does_not_hold_up_the_others(vmpower: Shell, provider: 
 def test_one_request_id_for_several_vms_is_a_usage_error(vmpower: Shell, provider: FakeProvider) -> None:
     assert vmpower("shutdown", "web", "db", "--request-id", "mine").code == 2
     assert provider.requests("Shutdown") == []
-
-
-def test_a_connection_that_breaks_while_waiting_is_taken_up_again(vmpower: Shell, provider: FakeProvider) -> None:
-    provider.answers["Shutdown"] = running()
-    provider.streams = [[running(), Break], [Break], [ended()]]
-    done = vmpower("shutdown", "web")
-    assert done.code == 0
-    assert done.out.startswith("web: GRACEFUL")
-    assert len(re.findall(r"Connection to \S+ lost; trying again in", done.err)) == 2
-
-
-def test_a_provider_that_stays_away_exits_5_and_says_what_goes_on(
-    vmpower: Shell, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cli.client.RETRY_FOR", 0.0)
-    provider.answers["Shutdown"] = running()
-    provider.streams = [[Break]]
-    done = vmpower("shutdown", "web")
-    assert done.code == 5
-    assert "No provider answers at" in done.err
-    assert "The SHUTDOWN of web goes on without us:" in done.err
-    assert "vmpower watch op-web" in done.err
