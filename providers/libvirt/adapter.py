@@ -1,7 +1,7 @@
 """The libvirt adapter: the eight methods, over four connections that never wait for each other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import libvirt
 
@@ -18,10 +18,11 @@ from providers.libvirt.watch import changes, subscribed
 class LibvirtAdapter:
     """One libvirt URI. Must be made inside a running event loop; connects at the first call.
 
-    `version` ("libvirt 9.0.0 / QEMU 7.2.22") is empty until then. Four connections, none with more than the five calls at once that
-    libvirtd reads, all together less than its twenty workers (max_client_requests and max_workers in
-    libvirtd.conf): quick calls and events; power, which takes as long as QEMU takes to die; programs and
-    snapshots, which hang with a hanging guest agent; shutdowns by the agent, which return when the guest is gone.
+    `version` ("libvirt 9.0.0 / QEMU 7.2.22") is empty until then. Four connections, none with more than the
+    five calls at once that libvirtd reads, all together less than its twenty workers (max_client_requests
+    and max_workers in libvirtd.conf): quick calls and events; power, which takes as long as QEMU takes to
+    die; programs and snapshots, which hang with a hanging guest agent; shutdowns by the agent, which
+    return when the guest is gone.
     """
 
     type = "libvirt"
@@ -38,7 +39,7 @@ class LibvirtAdapter:
         self._picture = Picture()
 
     async def get(self, vm_id: str) -> VM:
-        """Read one VM; three to four quick calls."""
+        """Read one VM; five quick calls."""
         return self._picture.vm(await self._read(vm_id))
 
     async def list(self) -> Sequence[VM]:
@@ -77,7 +78,7 @@ class LibvirtAdapter:
         """Take a snapshot, external or internal as `snapshots` tells."""
         await self._agent.call(snapshots.take, vm_id, name, description, include_memory)
 
-    async def watch(self) -> AsyncIterator[Change]:
+    async def watch(self) -> AsyncGenerator[Change, None]:
         """Follow the lifecycle and agent events of all VMs."""
         link = await self._quick.link()
         async with subscribed(self._quick, link) as inbox:

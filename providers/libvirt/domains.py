@@ -5,6 +5,8 @@ paused domain and a stopped one with the same words, and the test driver has a c
 """
 
 import time
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +15,10 @@ import libvirt
 from providers.errors import VMNotFound
 from providers.libvirt.mapping import Domain, Host, domain, dotted
 
-AGENT_SHUTDOWN_SECONDS = 60.0
-"""libvirt gives up on a silent agent after 5 s, and on a guest that its agent shuts down after 60 s, both
-with AGENT_UNRESPONSIVE (src/qemu/qemu_agent.c): after that long, the agent had taken the request."""
+AGENT_TOOK_IT_SECONDS = 50.0
+"""libvirt waits 30 s for another agent call to end, gives up on a silent agent after 5 s, and on a guest that
+its agent is shutting down after 60 s, with the same AGENT_UNRESPONSIVE (src/qemu/qemu_agent.c). After so
+long, then, the agent has the request, and the guest just takes its time."""
 
 
 def host(connection: Any) -> Host:
@@ -39,8 +42,9 @@ def find(connection: Any, vm_id: str) -> Any:
 
 
 def read(connection: Any, host: Host, vm_id: str) -> Domain:
-    """One domain."""
-    return _read(find(connection, vm_id), host)
+    """One domain, with its addresses."""
+    handle = find(connection, vm_id)
+    return replace(_read(handle, host), addresses=_addresses(handle))
 
 
 def read_all(connection: Any, host: Host) -> list[Domain]:
@@ -88,7 +92,7 @@ def ask(connection: Any, vm_id: str, flag: int) -> None:
         handle.shutdownFlags(flag)
     except libvirt.libvirtError as error:
         silent = error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
-        taken = silent and time.monotonic() - asked >= AGENT_SHUTDOWN_SECONDS
+        taken = silent and time.monotonic() - asked >= AGENT_TOOK_IT_SECONDS
         if not taken and not _is_off(handle, libvirt.VIR_DOMAIN_SHUTDOWN):
             raise
 
@@ -98,6 +102,14 @@ def _read(handle: Any, host: Host) -> Domain:
     saved = state == libvirt.VIR_DOMAIN_SHUTOFF and bool(handle.hasManagedSaveImage())
     persistent = bool(handle.isPersistent())
     return domain(handle.XMLDesc(), state, reason, persistent=persistent, saved=saved, host=host)
+
+
+def _addresses(handle: Any) -> tuple[str, ...]:
+    """What libvirt's own DHCP servers leased to it; what is seen in ARP a guest could make up."""
+    with suppress(libvirt.libvirtError):  # it is off, or the driver keeps no leases: then none is known
+        leases = handle.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+        return tuple(address["addr"] for lease in leases.values() for address in lease["addrs"] or ())
+    return ()
 
 
 def _destroy(handle: Any) -> None:

@@ -143,6 +143,7 @@ class Domain:
     agent: Agent = Agent.ABSENT
     restarts: bool = False
     """Whether a guest that shuts down is started again at once (on_poweroff)."""
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,7 @@ def to_vm(domain: Domain, asked_by_host: bool = False) -> VM:
         problems=_problems(domain, state),
         node=domain.host.node,
         labels={} if domain.persistent else {"persistent": "false"},
+        addresses=domain.addresses,
     )
 
 

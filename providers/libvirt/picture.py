@@ -43,7 +43,7 @@ class Picture:
         match event:
             case libvirt.VIR_DOMAIN_EVENT_SHUTDOWN:
                 return self._going_down(vm_id, detail)
-            case libvirt.VIR_DOMAIN_EVENT_STOPPED if known and detail != libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED:
+            case libvirt.VIR_DOMAIN_EVENT_STOPPED if known:
                 return self._stopped(known, detail)
             case libvirt.VIR_DOMAIN_EVENT_UNDEFINED if known:
                 return self._undefined(known, detail)
@@ -53,7 +53,7 @@ class Picture:
 
     def agent(self, vm_id: str, connected: bool) -> list[Change]:
         """A VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE event."""
-        if vm_id in self._stale or vm_id in self._reading:
+        if self._pending(vm_id):
             return self._reread(vm_id)
         known = self._domains.get(vm_id)
         if known is None or not _runs(known):
@@ -91,12 +91,17 @@ class Picture:
         agent = known.agent if known.agent is Agent.ABSENT else Agent.DISCONNECTED
         reason = STOP_REASONS[detail]
         off = replace(known, state=libvirt.VIR_DOMAIN_SHUTOFF, reason=reason, agent=agent)
+        if detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED and known.persistent:
+            self._domains[known.id] = off
+            return self._reread(known.id)  # only a look tells a managed save from one to somebody's file
         changes = self._changed(off)
         return changes if known.persistent else [*changes, *self._removed(known.id)]
 
     def _undefined(self, known: Domain, detail: int) -> list[Change]:
         if detail == libvirt.VIR_DOMAIN_EVENT_UNDEFINED_RENAMED:
             return []  # DEFINED follows, with the new name
+        if self._pending(known.id):
+            return self._reread(known.id)
         return self._changed(replace(known, persistent=False)) if _runs(known) else self._removed(known.id)
 
     def _changed(self, domain: Domain) -> list[Change]:
@@ -114,6 +119,9 @@ class Picture:
         self._overtake(vm_id)
         self._stale[vm_id] = next(self._count)
         return []
+
+    def _pending(self, vm_id: str) -> bool:
+        return vm_id in self._stale or vm_id in self._reading
 
     def _overtake(self, vm_id: str) -> None:
         self._stale.pop(vm_id, None)
