@@ -32,12 +32,13 @@ def extended(operation: Operation, extension: Extension, now: datetime) -> dict[
     Raises:
         InvalidRequest: the new moment is past, or more than 24 h ahead.
     """
+    field = "extension" if extension.by is not None else "timeout" if extension.timeout is not None else "force_after"
     if operation.force_after is None and extension.until is None:
         timeout = extension.timeout or operation.timeout + (extension.by or timedelta(0))
-        _require(now + timeout, now)
+        _require(now + timeout, now, field)
         return {"timeout": timeout}
     force_after = _moment(operation, extension, now)
-    _require(force_after, now)
+    _require(force_after, now, field)
     waiting = State.WAITING_FOR_GUEST if operation.state is State.AWAITING_DECISION else operation.state
     timeout = force_after - (operation.grace_start or now)
     return {"force_after": force_after, "timeout": timeout, "state": waiting}
@@ -51,6 +52,6 @@ def _moment(operation: Operation, extension: Extension, now: datetime) -> dateti
     return max(now, operation.force_after or now) + (extension.by or timedelta(0))
 
 
-def _require(force_after: datetime, now: datetime) -> None:
+def _require(force_after: datetime, now: datetime, field: str) -> None:
     if not now <= force_after <= now + MAX_TIMEOUT:
-        raise InvalidRequest(Violation("until", f"{force_after.isoformat()} is not within the next 24 h"))
+        raise InvalidRequest(Violation(field, f"{force_after.isoformat()} is not within the next 24 h"))

@@ -260,6 +260,9 @@ class Operations:
                 await before.decide(decision, f"{kind} {run.operation.id} came")
         for before in self._before(run):
             await before.ended()
+            verdict = before.operation.verdict
+            if verdict and verdict.reason is Reason.PREEMPTED:
+                run.change("its power was cut for this", force_reason=Reason.REQUESTED)
 
     def _before(self, run: Run) -> list[Run]:
         runs = self._on_vm[run.vm_id]

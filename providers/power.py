@@ -26,6 +26,8 @@ async def power_off(run: Run) -> Verdict:
         CommandFailed: the hypervisor would not.
     """
     if run.off and run.in_state(State.PENDING):
+        if run.operation.force_reason:  # by the operation that this one pre-empted
+            return run.verdict(Outcome.FORCED, "Powered off hard, as asked.", Reason.REQUESTED)
         return run.verdict(Outcome.ALREADY_OFF, "It was off already.")
     return await force(run, Reason.REQUESTED)
 

@@ -34,7 +34,7 @@ class Calls:
                 return state
         raise AssertionError(f"it ended without that: {state}")
 
-    def until_state(self, operation: pb.Operation, state: pb.OperationState) -> pb.Operation:
+    def until_state(self, operation: pb.Operation, state: pb.OperationState.ValueType) -> pb.Operation:
         """Watch the operation until it stands in `state`."""
         return self.until(operation, lambda seen: seen.state == state)
 

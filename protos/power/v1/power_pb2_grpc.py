@@ -166,7 +166,8 @@ class PowerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PowerOff(self, request, context):
-        """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once.
+        """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once;
+        only another PowerOff is left to finish (ABORTED).
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

@@ -62,7 +62,8 @@ class PowerServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     PowerOff: _grpc.UnaryUnaryMultiCallable[_power_pb2.PowerOffRequest, _power_pb2.Operation]
-    """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once.
+    """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once;
+    only another PowerOff is left to finish (ABORTED).
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -133,7 +134,8 @@ class PowerServiceAsyncStub(PowerServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     PowerOff: _aio.UnaryUnaryMultiCallable[_power_pb2.PowerOffRequest, _power_pb2.Operation]  # type: ignore[assignment]
-    """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once.
+    """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once;
+    only another PowerOff is left to finish (ABORTED).
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -243,7 +245,8 @@ class PowerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _power_pb2.PowerOffRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_power_pb2.Operation, _abc.Awaitable[_power_pb2.Operation]]:
-        """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once.
+        """Cuts the power without asking the guest. Pre-empts whatever else is active on the VM, at once;
+        only another PowerOff is left to finish (ABORTED).
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

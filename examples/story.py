@@ -1,0 +1,78 @@
+"""Tells on the terminal what happens, as it happens, from what the provider says of its VMs and operations."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc.aio
+import yaml
+from rich.console import Console
+from watchfiles import awatch
+
+from protos.power.v1 import power_pb2 as pb
+from protos.power.v1.power_pb2_grpc import PowerServiceAsyncStub, PowerServiceStub
+
+PATIENCE = 180
+"""Seconds after which four verdicts are not coming any more."""
+COLOURS = {"web": "cyan", "legacy": "yellow", "deaf": "magenta", "broken": "blue"}
+
+
+def tell_forecast(address: str, names: Sequence[str], console: Console) -> None:
+    """Show what a shutdown of each guest would do; `deaf` hears a power button as far as anyone can see."""
+    with grpc.insecure_channel(address) as channel:
+        answer = PowerServiceStub(channel).ForecastShutdown(pb.ForecastShutdownRequest())
+    console.print("\nforecast, before anything is shut down:")
+    for vm in sorted(answer.vms, key=lambda vm: names.index(vm.name) if vm.name in names else len(names)):
+        if vm.name in names:
+            signals = ", then ".join(pb.Signal.Name(signal).removeprefix("SIGNAL_") for signal in vm.forecast.signals)
+            how = f"graceful by {signals}" if vm.forecast.graceful else "by force"
+            console.print(f"  [{COLOURS[vm.name]}]{vm.name:8}[/] {how}")
+    console.print()
+
+
+async def follow_shutdowns(address: str, state: Path, names: Sequence[str], console: Console) -> None:
+    """Tell the steps of each guest's operation, until the controller has written down all verdicts."""
+    started = time.monotonic()
+    async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
+        stub: PowerServiceAsyncStub = PowerServiceStub(channel)
+        telling = asyncio.create_task(_tell_all(stub, names, console, started))
+        await _all_recorded(state, names)
+        await telling
+
+
+async def _tell_all(stub: PowerServiceAsyncStub, names: Sequence[str], console: Console, started: float) -> None:
+    """Follow each VM's operation as soon as there is one."""
+    waiting, stories = set(names), set[asyncio.Task[None]]()
+    async for event in stub.WatchVMs(pb.WatchVMsRequest()):
+        vm = event.changed
+        if vm.name in waiting and vm.active_operation:
+            waiting.discard(vm.name)
+            stories.add(asyncio.create_task(_tell(stub, vm, console, started)))
+        if not waiting:
+            break
+    await asyncio.gather(*stories)
+
+
+async def _tell(stub: PowerServiceAsyncStub, vm: pb.VM, console: Console, started: float) -> None:
+    told = 0
+    async for operation in stub.WatchOperation(pb.WatchOperationRequest(id=vm.active_operation)):
+        for step in operation.steps[told:]:
+            seconds = time.monotonic() - started
+            console.print(f"{seconds:6.1f} s  [{COLOURS[vm.name]}]{vm.name:8}[/] {step.message}")
+        told = len(operation.steps)
+
+
+async def _all_recorded(state: Path, names: Sequence[str]) -> None:
+    """Wait until the controller's status of each VM has a verdict."""
+    changes = awatch(state, step=20, debounce=50, rust_timeout=1000, yield_on_timeout=True)
+    while not all(verdict_of(state, name) for name in names):
+        await anext(changes)
+
+
+def verdict_of(state: Path, name: str) -> dict[str, object] | None:
+    """`status.lastPowerOff` as the controller wrote it, or None."""
+    for path in state.rglob(f"{name}.yaml"):
+        status = yaml.safe_load(path.read_text()).get("status") or {}
+        return status.get("lastPowerOff")
+    return None
