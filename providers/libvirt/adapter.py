@@ -1,7 +1,8 @@
-"""The libvirt adapter: the eight methods, over four connections that never wait for each other."""
+"""The libvirt adapter: the eight methods, over connections that never wait for each other."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import libvirt
 
@@ -20,9 +21,9 @@ class LibvirtAdapter:
 
     `version` ("libvirt 9.0.0 / QEMU 7.2.22") is empty until then. Four connections, none with more than the
     five calls at once that libvirtd reads, all together less than its twenty workers (max_client_requests
-    and max_workers in libvirtd.conf): quick calls and events; power, which takes as long as QEMU takes to
-    die; programs and snapshots, which hang with a hanging guest agent; shutdowns by the agent, which
-    return when the guest is gone.
+    and max_workers in libvirtd.conf): quick calls; power, which takes as long as QEMU takes to die;
+    programs and snapshots, which hang with a hanging guest agent; shutdowns by the agent, which return
+    when the guest is gone. A watch has a fifth, for libvirt lets a connection subscribe only once.
     """
 
     type = "libvirt"
@@ -31,10 +32,11 @@ class LibvirtAdapter:
     def __init__(self, settings: LibvirtSettings) -> None:
         self.endpoint = without_credentials(settings.uri)
         self.version = ""
-        self._quick = Session(settings.uri, "quick", 4)
-        self._power = Session(settings.uri, "power", 5)
-        self._agent = Session(settings.uri, "agent", 5)
-        self._asking = Session(settings.uri, "asking", 5)
+        self._uri = settings.uri
+        self._quick = Session(self._uri, "quick", 4)
+        self._power = Session(self._uri, "power", 5)
+        self._agent = Session(self._uri, "agent", 4)
+        self._asking = Session(self._uri, "asking", 5)
         self._known_host: Host | None = None
         self._picture = Picture()
 
@@ -79,13 +81,17 @@ class LibvirtAdapter:
         await self._agent.call(snapshots.take, vm_id, name, description, include_memory)
 
     async def watch(self) -> AsyncGenerator[Change, None]:
-        """Follow the lifecycle and agent events of all VMs."""
-        link = await self._quick.link()
-        async with subscribed(self._quick, link) as inbox:
-            self._known_host, self._picture = None, Picture()
-            yield self._picture.listed(await self._read_all())
-            async for change in changes(inbox, self._picture, self._read):
-                yield change
+        """Follow the lifecycle and agent events of all VMs, over a connection of its own."""
+        events = Session(self._uri, "events", 1)
+        try:
+            async with subscribed(events) as inbox:
+                self._known_host, self._picture = None, Picture()
+                yield self._picture.listed(await self._read_all())
+                async with aclosing(changes(inbox, self._picture, self._read)) as following:
+                    async for change in following:
+                        yield change
+        finally:
+            await events.close()
 
     async def close(self) -> None:
         """Close the connections; calls that hang are left to the process's end."""

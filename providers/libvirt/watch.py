@@ -1,7 +1,7 @@
 """libvirt's events, from the thread they arrive on to the changes they mean."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from providers.adapter import Change
 from providers.errors import HypervisorError, HypervisorUnavailable, VMNotFound
 from providers.libvirt.mapping import Domain
 from providers.libvirt.picture import Picture
-from providers.libvirt.session import Link, Session, post
+from providers.libvirt.session import Session, post
 
 Step = Callable[[Picture], list[Change]]
 """One thing that happened, as what it does to the picture; it may raise what ends the watch."""
@@ -22,13 +22,13 @@ Read = Callable[[str], Awaitable[Domain]]
 
 
 @asynccontextmanager
-async def subscribed(session: Session, link: Link) -> AsyncIterator[Inbox]:
-    """An inbox that gets every event of the connection from now on, and its loss.
+async def subscribed(session: Session) -> AsyncIterator[Inbox]:
+    """An inbox that gets every event of the session's connection from now on, and its loss.
 
     Raises:
         HypervisorError
     """
-    inbox, loop = Inbox(), asyncio.get_running_loop()
+    inbox, loop, link = Inbox(), asyncio.get_running_loop(), await session.link()
     link.lost.add_done_callback(lambda lost: inbox.put_nowait(partial(_end, _lost(lost.result()))))
     tell: Tell = lambda step: post(loop, partial(inbox.put_nowait, step))  # noqa: E731 - one line says it
     callbacks = await session.run(link, _register, tell)
@@ -39,7 +39,7 @@ async def subscribed(session: Session, link: Link) -> AsyncIterator[Inbox]:
             await session.run(link, _deregister, callbacks)
 
 
-async def changes(inbox: Inbox, picture: Picture, read: Read) -> AsyncIterator[Change]:
+async def changes(inbox: Inbox, picture: Picture, read: Read) -> AsyncGenerator[Change, None]:
     """Take step after step. VMs that must be read again are read meanwhile: no event waits for an answer.
 
     Raises:

@@ -1,0 +1,40 @@
+"""Which kind of snapshot is taken, and how it is described."""
+
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from providers.errors import CommandFailed
+from providers.libvirt.mapping import Disk
+from providers.libvirt.snapshots import definition, memory_file
+
+
+def test_name_and_description_arrive_as_they_were_given() -> None:
+    root = ET.fromstring(definition("<&> ü", 'says "no"'))
+    assert (root.findtext("name"), root.findtext("description")) == ("<&> ü", 'says "no"')
+    assert root.find("memory") is None
+
+
+def test_memory_in_a_file_is_said_so() -> None:
+    memory = ET.fromstring(definition("s", "", "/disks/web.s.memory")).find("memory")
+    assert memory is not None
+    assert memory.attrib == {"snapshot": "external", "file": "/disks/web.s.memory"}
+
+
+@pytest.mark.parametrize(
+    ("disks", "file"),
+    [
+        ([Disk("qcow2", "/disks/web.qcow2")], ""),
+        ([Disk("qcow2", "/a.qcow2"), Disk("qcow2", "")], ""),
+        ([Disk("raw", "/disks/web.img")], "/disks/web.s.memory"),
+        ([Disk("raw", ""), Disk("qcow2", "/disks/data.qcow2")], "/disks/data.s.memory"),
+        ([Disk("", "/disks/web")], "/disks/web.s.memory"),
+    ],
+)
+def test_memory_goes_into_qcow2_disks_or_beside_the_first_file(disks: list[Disk], file: str) -> None:
+    assert memory_file(disks, "s") == file
+
+
+def test_memory_without_a_place_is_an_error() -> None:
+    with pytest.raises(CommandFailed, match="leave the memory out"):
+        memory_file([Disk("raw", "")], "s")
