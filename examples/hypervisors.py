@@ -64,7 +64,7 @@ def libvirt(console: Console) -> Iterator[Hypervisor]:
     from tests.rigs.libvirtd import Libvirtd  # noqa: PLC0415 - the sim must run where no libvirt can be had
 
     with Libvirtd() as rig:
-        console.print("libvirtd    our own, in session mode; QEMU emulates the processors (no KVM needed)")
+        console.print("libvirtd    our own, in session mode; QEMU needs no KVM")
         yield _Libvirt(rig)
 
 

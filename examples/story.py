@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc.aio
 import yaml
@@ -11,7 +12,10 @@ from rich.console import Console
 from watchfiles import awatch
 
 from protos.power.v1 import power_pb2 as pb
-from protos.power.v1.power_pb2_grpc import PowerServiceAsyncStub, PowerServiceStub
+from protos.power.v1.power_pb2_grpc import PowerServiceStub
+
+if TYPE_CHECKING:
+    from protos.power.v1.power_pb2_grpc import PowerServiceAsyncStub
 
 PATIENCE = 180
 """Seconds after which four verdicts are not coming any more."""
@@ -35,13 +39,13 @@ async def follow_shutdowns(address: str, state: Path, names: Sequence[str], cons
     """Tell the steps of each guest's operation, until the controller has written down all verdicts."""
     started = time.monotonic()
     async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
-        stub: PowerServiceAsyncStub = PowerServiceStub(channel)
+        stub: "PowerServiceAsyncStub" = PowerServiceStub(channel)
         telling = asyncio.create_task(_tell_all(stub, names, console, started))
         await _all_recorded(state, names)
         await telling
 
 
-async def _tell_all(stub: PowerServiceAsyncStub, names: Sequence[str], console: Console, started: float) -> None:
+async def _tell_all(stub: "PowerServiceAsyncStub", names: Sequence[str], console: Console, started: float) -> None:
     """Follow each VM's operation as soon as there is one."""
     waiting, stories = set(names), set[asyncio.Task[None]]()
     async for event in stub.WatchVMs(pb.WatchVMsRequest()):
@@ -54,7 +58,7 @@ async def _tell_all(stub: PowerServiceAsyncStub, names: Sequence[str], console: 
     await asyncio.gather(*stories)
 
 
-async def _tell(stub: PowerServiceAsyncStub, vm: pb.VM, console: Console, started: float) -> None:
+async def _tell(stub: "PowerServiceAsyncStub", vm: pb.VM, console: Console, started: float) -> None:
     told = 0
     async for operation in stub.WatchOperation(pb.WatchOperationRequest(id=vm.active_operation)):
         for step in operation.steps[told:]:

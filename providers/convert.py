@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.power.v1 import power_pb2 as pb
 from providers.adapter import VM, Reason, Signal
-from providers.model import HookResult, Operation, Step, Verdict
+from providers.model import HookResult, Kind, Operation, Step, Verdict
 
 
 def enum(wrapper: Any, prefix: str, value: StrEnum | None) -> Any:
@@ -74,6 +74,7 @@ def operation(value: Operation) -> pb.Operation:
         create_time=timestamp(value.create_time),
         force_after=timestamp(value.force_after),
         escalation=enum(pb.Escalation, "ESCALATION", value.request.escalation),
+        timeout=duration(value.timeout) if value.request.kind in (Kind.SHUTDOWN, Kind.REBOOT) else None,
         verdict=_optional(verdict, value.verdict),
         steps=[_step(step) for step in value.steps],
         error=pb.OperationError(code=failure.code, reason=failure.reason, message=failure.message) if failure else None,

@@ -786,6 +786,7 @@ class Operation(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     VM_NAME_FIELD_NUMBER: _builtins.int
     ESCALATION_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     """The VM's id."""
@@ -808,6 +809,10 @@ class Operation(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationStep]: ...
     @_builtins.property
     def error(self) -> Global___OperationError: ...
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """The grace period that counts: the caller's, or the provider's default; changed by ExtendOperation."""
+
     def __init__(
         self,
         *,
@@ -823,10 +828,11 @@ class Operation(_message.Message):
         error: Global___OperationError | None = ...,
         vm_name: _builtins.str = ...,
         escalation: Global___Escalation.ValueType = ...,
+        timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "force_after", b"force_after", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "force_after", b"force_after", "timeout", b"timeout", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "escalation", b"escalation", "force_after", b"force_after", "id", b"id", "kind", b"kind", "request_id", b"request_id", "state", b"state", "steps", b"steps", "verdict", b"verdict", "vm", b"vm", "vm_name", b"vm_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "escalation", b"escalation", "force_after", b"force_after", "id", b"id", "kind", b"kind", "request_id", b"request_id", "state", b"state", "steps", b"steps", "timeout", b"timeout", "verdict", b"verdict", "vm", b"vm", "vm_name", b"vm_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

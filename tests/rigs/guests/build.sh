@@ -63,11 +63,12 @@ build() {
     cp unpacked/usr/sbin/qemu-ga root/bin/
     copy_libraries unpacked/usr/sbin/qemu-ga
     cp /bin/busybox root/bin/
-    ln -s busybox root/bin/bash
+    # This busybox has no bash of its own; its shell will do for what hooks write.
+    printf '#!/bin/busybox sh\nexec /bin/busybox sh "$@"\n' > root/bin/bash
     cp "$here/init" root/
     cp "$here/say" "$here/go-down" root/bin/
     cp "$here/shutdown" root/sbin/
-    chmod 755 root/init root/bin/say root/bin/go-down root/sbin/shutdown
+    chmod 755 root/init root/bin/bash root/bin/say root/bin/go-down root/sbin/shutdown
     mkdir image
     (cd root && find .) > files
     (cd root && cpio -o -H newc -R 0:0 --quiet) < files > initrd
