@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import libvirt
 
 from providers.adapter import VM, Change, Grace, GuestCredentials, GuestProcess, Signal
-from providers.errors import CommandFailed, Unsupported
+from providers.errors import CommandFailed, HypervisorError, Unsupported
 from providers.libvirt import agent, domains, snapshots
 from providers.libvirt.config import LibvirtSettings
 from providers.libvirt.mapping import SHUTDOWN_FLAGS, Domain, Host, without_credentials
@@ -19,11 +19,13 @@ from providers.libvirt.watch import changes, subscribed
 class LibvirtAdapter:
     """One libvirt URI. Must be made inside a running event loop; connects at the first call.
 
-    `version` ("libvirt 9.0.0 / QEMU 7.2.22") is empty until then. Four connections, none with more than the
-    five calls at once that libvirtd reads, all together less than its twenty workers (max_client_requests
-    and max_workers in libvirtd.conf): quick calls; power, which takes as long as QEMU takes to die;
-    programs and snapshots, which hang with a hanging guest agent; shutdowns by the agent, which return
-    when the guest is gone. A watch has a fifth, for libvirt lets a connection subscribe only once.
+    `version` is empty until then, and a moment into the first watch "libvirt 9.0.0 / QEMU 7.2.22".
+
+    Four connections, none with more than the five calls at once that libvirtd reads, all together less than
+    its twenty workers (max_client_requests and max_workers in libvirtd.conf): quick calls; power, which takes
+    as long as QEMU takes to die; programs and snapshots, which hang with a hanging guest agent; shutdowns by
+    the agent, which return when the guest is gone. A watch has a fifth, for libvirt lets a connection
+    subscribe only once.
     """
 
     type = "libvirt"
@@ -59,7 +61,7 @@ class LibvirtAdapter:
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest: one flag a signal. By the agent, this returns when it has refused or the guest is gone.
 
-        Drivers other than QEMU's choose their own way: they know ACPI's place only.
+        Drivers other than QEMU's know no flags and have one way of their own; it stands where ACPI does.
         """
         if signal not in SHUTDOWN_FLAGS:
             raise CommandFailed(f"libvirt has no signal {signal}; the caller names another.")
@@ -82,15 +84,18 @@ class LibvirtAdapter:
 
     async def watch(self) -> AsyncGenerator[Change, None]:
         """Follow the lifecycle and agent events of all VMs, over a connection of its own."""
-        events = Session(self._uri, "events", 1)
+        events, naming = Session(self._uri, "events", 1), None
         try:
             async with subscribed(events) as inbox:
                 self._known_host, self._picture = None, Picture()
                 yield self._picture.listed(await self._read_all())
+                naming = asyncio.create_task(self._name_hypervisor(await self._host()))
                 async with aclosing(changes(inbox, self._picture, self._read)) as following:
                     async for change in following:
                         yield change
         finally:
+            if naming:
+                naming.cancel()
             await events.close()
 
     async def close(self) -> None:
@@ -100,8 +105,12 @@ class LibvirtAdapter:
     async def _host(self) -> Host:
         if self._known_host is None:
             self._known_host = await self._quick.call(domains.host)
-            self.version = self._known_host.version
+            self.version = self._known_host.library
         return self._known_host
+
+    async def _name_hypervisor(self, host: Host) -> None:
+        with suppress(HypervisorError):  # if the connection is lost, the watch says so
+            self.version = f"{host.library} / {await self._quick.call(domains.hypervisor)}"
 
     async def _read(self, vm_id: str) -> Domain:
         return await self._quick.call(domains.read, await self._host(), vm_id)

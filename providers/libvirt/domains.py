@@ -23,9 +23,13 @@ long, then, the agent has the request, and the guest just takes its time."""
 
 def host(connection: Any) -> Host:
     """Whom we talk to."""
-    kind = connection.getType()
-    library, hypervisor = dotted(connection.getLibVersion()), dotted(connection.getVersion())
-    return Host(connection.getHostname(), f"libvirt {library} / {kind} {hypervisor}", kind == "QEMU")
+    library = f"libvirt {dotted(connection.getLibVersion())}"
+    return Host(connection.getHostname(), library, connection.getType() == "QEMU")
+
+
+def hypervisor(connection: Any) -> str:
+    """The hypervisor and its version ("QEMU 7.2.22"); a libvirtd that just started takes seconds to find out."""
+    return f"{connection.getType()} {dotted(connection.getVersion())}"
 
 
 def find(connection: Any, vm_id: str) -> Any:

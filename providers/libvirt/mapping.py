@@ -121,10 +121,13 @@ class Agent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Whom we talk to. `qemu`: the driver knows guest agents and shutdown flags; others have neither."""
+    """Whom we talk to. `library` is libvirt's version.
+
+    `qemu`: the driver knows guest agents and shutdown flags; others have neither.
+    """
 
     node: str
-    version: str
+    library: str
     qemu: bool
 
 
@@ -146,14 +149,6 @@ class Domain:
     addresses: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A disk that the guest can write to. `file` is empty where it is something else."""
-
-    format: str
-    file: str
-
-
 def domain(xml: str, state: int, reason: int, *, persistent: bool, saved: bool, host: Host) -> Domain:
     """Read a domain's XML (https://libvirt.org/formatdomain.html)."""
     root = ET.fromstring(xml)  # noqa: S314 - libvirt's own output
@@ -169,12 +164,6 @@ def domain(xml: str, state: int, reason: int, *, persistent: bool, saved: bool, 
         agent=_agent(root),
         restarts=root.findtext("on_poweroff") in _RESTARTS,
     )
-
-
-def disks(xml: str) -> list[Disk]:
-    """The writable disks of a domain's XML."""
-    found = ET.fromstring(xml).iterfind("devices/disk")  # noqa: S314 - libvirt's own output
-    return [_disk(d) for d in found if d.get("device", "disk") == "disk" and d.find("readonly") is None]
 
 
 def to_vm(domain: Domain, asked_by_host: bool = False) -> VM:
@@ -238,14 +227,6 @@ def _agent(root: ET.Element) -> Agent:
         if target.get("name") == AGENT_CHANNEL:
             return Agent.CONNECTED if target.get("state") == "connected" else Agent.DISCONNECTED
     return Agent.ABSENT
-
-
-def _disk(disk: ET.Element) -> Disk:
-    driver, source = disk.find("driver"), disk.find("source")
-    return Disk(
-        format="" if driver is None else driver.get("type", ""),
-        file="" if source is None else source.get("file", ""),
-    )
 
 
 def _off_cause(domain: Domain, asked_by_host: bool) -> OffCause | None:

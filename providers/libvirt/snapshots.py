@@ -9,6 +9,7 @@ external, with the memory in a file beside the first disk. The guest is halted w
 VM that is off has no memory to save.
 """
 
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -17,11 +18,18 @@ import libvirt
 
 from providers.errors import CommandFailed
 from providers.libvirt.domains import find
-from providers.libvirt.mapping import Disk, disks
 
 _ATOMIC = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
 _DISKS = _ATOMIC | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
 _FROZEN = _DISKS | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk that the guest can write to. `file` is empty where it is something else."""
+
+    format: str
+    file: str
 
 
 def take(connection: Any, vm_id: str, name: str, description: str, include_memory: bool) -> None:
@@ -40,6 +48,12 @@ def take(connection: Any, vm_id: str, name: str, description: str, include_memor
         _disks_only(handle, definition(name, description))
 
 
+def disks(xml: str) -> list[Disk]:
+    """The writable disks of a domain's XML."""
+    found = ET.fromstring(xml).iterfind("devices/disk")  # noqa: S314 - libvirt's own output
+    return [_disk(d) for d in found if d.get("device", "disk") == "disk" and d.find("readonly") is None]
+
+
 def definition(name: str, description: str, memory_file: str = "") -> str:
     """A snapshot's XML (https://libvirt.org/formatsnapshot.html)."""
     root = ET.Element("domainsnapshot")
@@ -50,15 +64,15 @@ def definition(name: str, description: str, memory_file: str = "") -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def memory_file(disks: list[Disk], name: str) -> str:
+def memory_file(found: list[Disk], name: str) -> str:
     """Where an external snapshot keeps the memory; empty: an internal one keeps it in the disks.
 
     Raises:
         CommandFailed: there is no place for it.
     """
-    if all(disk.format == "qcow2" for disk in disks):
+    if all(disk.format == "qcow2" for disk in found):
         return ""
-    for disk in disks:
+    for disk in found:
         if disk.file:
             return str(PurePosixPath(disk.file).with_suffix(f".{name}.memory"))
     raise CommandFailed("The VM's disks are no files, so its memory has no place; leave the memory out.")
@@ -74,3 +88,11 @@ def _disks_only(handle: Any, xml: str) -> None:
         handle.snapshotCreateXML(xml, _FROZEN)
     except libvirt.libvirtError:  # no agent, or one that cannot freeze: as a power cut would leave the disks
         handle.snapshotCreateXML(xml, _DISKS)
+
+
+def _disk(disk: ET.Element) -> Disk:
+    driver, source = disk.find("driver"), disk.find("source")
+    return Disk(
+        format="" if driver is None else driver.get("type", ""),
+        file="" if source is None else source.get("file", ""),
+    )

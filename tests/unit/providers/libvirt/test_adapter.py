@@ -42,11 +42,19 @@ async def test_it_is_an_adapter_that_can_do_everything(adapter: LibvirtAdapter) 
     assert supports(checked, "snapshot")
 
 
-async def test_the_version_is_known_after_the_first_call(adapter: LibvirtAdapter) -> None:
+async def test_libvirts_version_is_known_after_the_first_call(adapter: LibvirtAdapter) -> None:
     assert adapter.version == ""
     await adapter.list()
     assert adapter.version.startswith("libvirt ")
-    assert " / TEST " in adapter.version
+
+
+async def test_the_hypervisors_version_is_known_once_it_is_watched(adapter: LibvirtAdapter, vm_id: str) -> None:
+    async with aclosing(adapter.watch()) as changes:
+        await anext(changes)
+        while " / TEST " not in adapter.version:
+            for switch in (adapter.power_on, adapter.power_off):
+                await switch(vm_id)
+                await anext(changes)
 
 
 async def test_get_and_list_agree(adapter: LibvirtAdapter, handle: Any, vm_id: str) -> None:
