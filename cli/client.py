@@ -26,8 +26,9 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),  # a page of 1000 operations with all their steps
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5000),
-    # A silent stream must notice that its provider's machine is gone. gRPC servers punish more than one ping in 5 min.
-    ("grpc.keepalive_time_ms", 305_000),
+    # A silent stream must notice that its provider's machine is gone. Providers allow a ping each 20 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import durationpy
+
 from providers.config import MAX_TIMEOUT
 from providers.errors import InvalidRequest, Violation
 from providers.model import Operation, State
@@ -21,7 +23,8 @@ class Extension:
         """For the operation's steps."""
         if self.until is not None:
             return f"until {self.until.isoformat(timespec='seconds')}"
-        return f"by {self.by}" if self.by is not None else f"grace period {self.timeout}"
+        length = durationpy.to_str(self.by or self.timeout or timedelta(0))
+        return f"by {length}" if self.by is not None else f"grace period {length}"
 
 
 def extended(operation: Operation, extension: Extension, now: datetime) -> dict[str, Any]:

@@ -33,6 +33,11 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 TRANSPORT_LIMIT = 4 << 20
 """Bytes that gRPC reads of one request; what is longer than the settings allow but shorter than this gets an
 answer that names the field."""
+OPTIONS = [
+    ("grpc.max_receive_message_length", TRANSPORT_LIMIT),
+    ("grpc.so_reuseport", 0),  # two providers at one address would each get half of the calls
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),  # so that clients of silent streams may ask for life
+]
 
 log = structlog.get_logger()
 _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # a request may hold a password
@@ -75,8 +80,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
 async def _start_server(
     settings: Settings, credentials: grpc.ServerCredentials | None, context: Context, operations: Operations
 ) -> grpc.aio.Server:
-    options = [("grpc.max_receive_message_length", TRANSPORT_LIMIT), ("grpc.so_reuseport", 0)]
-    server = grpc.aio.server(interceptors=[Gate(settings)], options=options)
+    server = grpc.aio.server(interceptors=[Gate(settings)], options=OPTIONS)
     power_pb2_grpc.add_PowerServiceServicer_to_server(Service(context, operations), server)
     checker = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
