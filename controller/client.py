@@ -47,7 +47,7 @@ class GrpcClient:
         self.reachable: bool | None = None
         self.problem = ""
         self._runtime, self._changed = runtime, changed
-        self._backoff = Backoff(0.2, 10.0)
+        self._backoff = Backoff(0.2, 3.0)
         self._giving_up: asyncio.TimerHandle | None = None
         self._certificates: list[tuple[int, int]] | None = None
         self._channel: grpc.aio.Channel | None = None

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from controller.source import Event
 from controller.status import PHASES
-from controller.status_models import Condition, LastPowerOff, VirtualMachineStatus
+from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus
 from controller.words import State
 
 AS_ASKED = {"GRACEFUL"}
-OPERATION_REASONS = {*PHASES.values(), "Pending"}
-"""Why a VM is not ready while all goes well; the operation's own events say more."""
+TOLD_ELSEWHERE = {*PHASES.values(), "Pending", "ProviderUnreachable"}
+"""Reasons of which the operation or the provider tells itself, once."""
 
 
 def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
@@ -18,6 +18,15 @@ def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Eve
     if new.last_power_off and new.last_power_off != old.last_power_off:
         yield _power_off(new.last_power_off)
     yield from _problem(_ready(old), _ready(new))
+
+
+def provider_events(old: ProviderStatus, new: ProviderStatus) -> Iterator[Event]:
+    """What happened between two statuses of one provider."""
+    before, after = _ready(old), _ready(new)
+    if after and (before is None or before.status != after.status):
+        yield Event(
+            "Normal" if after.status == "True" else "Warning", after.reason, after.message or "The provider answers."
+        )
 
 
 def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
@@ -36,13 +45,13 @@ def _power_off(record: LastPowerOff) -> Event:
 
 
 def _problem(before: Condition | None, after: Condition | None) -> Iterator[Event]:
-    if after is None or after.status == "True" or after.reason in OPERATION_REASONS:
+    if after is None or after.status == "True" or after.reason in TOLD_ELSEWHERE:
         return
     if before is None or before.reason != after.reason:
         yield Event("Warning", after.reason, after.message)
 
 
-def _ready(status: VirtualMachineStatus) -> Condition | None:
+def _ready(status: VirtualMachineStatus | ProviderStatus) -> Condition | None:
     return next((condition for condition in status.conditions if condition.type == "Ready"), None)
 
 

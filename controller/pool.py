@@ -5,9 +5,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from controller.models import Provider, Runtime, VirtualMachine
 from controller.power import Client
 from controller.source import Key, key_of
+
+log = structlog.get_logger()
 
 Changed = Callable[[set[str] | None], None]
 Connect = Callable[[Runtime, Changed], Client]
@@ -51,7 +55,9 @@ class Pool:
             return
         await self.remove(key)
         client = self._connect(provider.spec.runtime, lambda names: self._tell(key, names))
-        self._connections[key] = Connection(provider, client, asyncio.create_task(client.run()))
+        task = asyncio.create_task(client.run())
+        task.add_done_callback(_tell_of_a_bug)
+        self._connections[key] = Connection(provider, client, task)
 
     async def remove(self, key: Key) -> None:
         """Disconnect; its VMs learn of it."""
@@ -88,3 +94,8 @@ class Pool:
         for name in dependents if names is None else names & dependents.keys():
             for key in dependents[name]:
                 self._wake(key)
+
+
+def _tell_of_a_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        log.error("a bug in vmpower; this provider is no longer followed", exc_info=task.exception())

@@ -9,6 +9,7 @@ from typing import assert_never
 
 import structlog
 
+from controller.events import provider_events
 from controller.machine import Clock, Machine, wall_clock
 from controller.models import Provider, Resource
 from controller.pool import Connect, Connection, Pool
@@ -124,3 +125,5 @@ class Runner:
         if status != provider.status:
             await self._source.write_status(key, status)
             connection.provider = provider.model_copy(update={"status": status})
+            for event in provider_events(provider.status, status):
+                await self._source.announce(key, event)

@@ -188,6 +188,6 @@ def _tell(readings: Iterable[Reading], doubles: list[Problem], told: set[Problem
     problems = {problem for reading in readings for problem in reading.problems} | set(doubles)
     warnings = {warning for reading in readings for warning in reading.warnings}
     for message, level, found in (("bad manifest", log.error, problems), ("unknown field", log.warning, warnings)):
-        for problem in sorted(found - told, key=str):
+        for problem in sorted(found - told, key=lambda each: (each.file, each.line)):
             level(message, file=str(problem.file), line=problem.line, field=problem.field, error=problem.message)
     return problems | warnings

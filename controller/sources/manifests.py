@@ -16,6 +16,8 @@ from pydantic.alias_generators import to_camel
 from controller.models import API_VERSION, GROUP, KINDS, Resource
 
 FieldPath = tuple[str | int, ...]
+SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
+"""What people are told instead of the validator's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ def _require_single_keys(node: yaml.Node, path: FieldPath = ()) -> None:
 
 def _mistakes(error: ValidationError) -> Iterator[_Mistake]:
     for detail in error.errors(include_url=False, include_input=False):
-        yield _Mistake(detail["loc"], detail["msg"].removeprefix("Value error, "))
+        message = SAID_BETTER.get(detail["type"], detail["msg"]).removeprefix("Value error, ")
+        yield _Mistake(detail["loc"], message)
 
 
 def _slips(resource: Resource) -> Iterator[_Mistake]:

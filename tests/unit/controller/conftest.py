@@ -1,0 +1,82 @@
+"""A controller around fakes, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from controller.models import Resource
+from controller.power import VM
+from controller.runner import Runner
+from tests.unit.controller.builders import machine, provider
+from tests.unit.controller.fakes import FakeClient, FakeSource, clock
+
+
+class Controller:
+    """A runner with its fakes. `settle` lets everything happen that needs no time."""
+
+    def __init__(self, workers: int, *vms: VM) -> None:
+        self.source, self.client = FakeSource(), FakeClient(*vms)
+        self._runner = Runner(self.source, self.client.connect, workers, clock)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, *resources: Resource) -> None:
+        self.source.apply(provider(), *(resources or [machine()]))
+        self.source.sync()
+        self._task = asyncio.create_task(self._runner.run())
+        await self.settle()
+
+    async def apply(self, *resources: Resource) -> None:
+        self.source.apply(*resources)
+        await self.settle()
+
+    async def settle(self, seconds: float = 0.01) -> None:
+        await asyncio.sleep(seconds)
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+Make = Callable[..., Controller]
+Begin = Callable[..., Coroutine[Any, Any, Controller]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_loop_that_is_closed() -> Iterator[None]:
+    """looptime asks for the current loop also in tests that are not async; the one it would make stays open."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
+
+
+@pytest.fixture
+async def make_controller() -> AsyncIterator[Make]:
+    """Controllers with these VMs, not yet started."""
+    made: list[Controller] = []
+
+    def make(*vms: VM, workers: int = 4) -> Controller:
+        made.append(Controller(workers, *vms))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.stop()
+
+
+@pytest.fixture
+async def begin(make_controller: Make) -> Begin:
+    """Controllers that run with these resources and one VM named web that is on."""
+
+    async def begin(*resources: Resource) -> Controller:
+        made = make_controller()
+        await made.start(*resources)
+        return made
+
+    return begin

@@ -1,0 +1,122 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from controller.models import Provider, VirtualMachine
+from controller.words import DesiredPower, Escalation, FailurePolicy, Signal
+from tests.unit.controller.builders import machine, provider
+
+STOP = {"exec": {"command": ["/bin/stop"]}}
+
+
+def test_a_spec_that_says_little_leaves_the_rest_to_the_provider() -> None:
+    resource = machine(None)
+    assert (resource.vm_name, resource.metadata.namespace, resource.spec.power_state) == ("web", "default", None)
+    lifecycle = resource.spec.lifecycle
+    assert (lifecycle.graceful_shutdown_timeout, lifecycle.escalation, lifecycle.pre_stop) == (None, None, ())
+
+
+def test_every_field_of_a_lifecycle_is_understood() -> None:
+    lifecycle = machine(
+        gracefulShutdownTimeout="2m",
+        escalation="Ask",
+        preStop=[STOP | {"name": "drain", "timeout": "10s", "failurePolicy": "Abort"}],
+        signalPolicy={"order": ["ACPI"], "resendInterval": "0s"},
+    ).spec.lifecycle
+    assert (lifecycle.graceful_shutdown_timeout, lifecycle.escalation) == (timedelta(minutes=2), Escalation.ASK)
+    (hook,) = lifecycle.pre_stop
+    assert hook.exec
+    assert (hook.name, hook.exec.command, hook.timeout) == ("drain", ("/bin/stop",), timedelta(seconds=10))
+    assert hook.failure_policy is FailurePolicy.ABORT
+    assert lifecycle.signal_policy.order == (Signal.ACPI,)
+    assert lifecycle.signal_policy.resend_interval == timedelta(0)
+
+
+def test_one_hook_need_not_be_a_list() -> None:
+    assert machine(preStop=STOP).spec.lifecycle == machine(preStop=[STOP]).spec.lifecycle
+
+
+def test_fields_that_are_not_ours_are_kept() -> None:
+    resource = machine("Off", spec={"classRef": {"name": "small"}, "powerState": "Off"})
+    assert resource.spec.power_state is DesiredPower.OFF
+    assert resource.model_dump(by_alias=True)["spec"]["classRef"] == {"name": "small"}
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ({"url": "http://10.0.0.5:8080/drain"}, "http://10.0.0.5:8080/drain"),
+        ({"host": "10.0.0.5", "port": 8080, "path": "/drain"}, "http://10.0.0.5:8080/drain"),
+        ({"scheme": "HTTPS", "host": "web.lan", "path": "drain"}, "https://web.lan/drain"),
+    ],
+)
+def test_a_url_is_written_whole_or_as_kubernetes_does(written: dict[str, Any], url: str) -> None:
+    (hook,) = machine(preStop={"httpGet": written}).spec.lifecycle.pre_stop
+    assert hook.http_get
+    assert hook.http_get.target == url
+
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    ({"preStop": [{"exec": {"command": []}}]}, "preStop.0.exec.command", "at least 1"),
+    ({"preStop": [{"exec": {"command": [""]}}]}, "preStop.0.exec.command.0", "at least 1"),
+    ({"preStop": [{"name": "nothing"}]}, "preStop.0", "exactly one of"),
+    ({"preStop": [STOP | {"snapshot": {}}]}, "preStop.0", "exactly one of"),
+    ({"preStop": [STOP | {"timeout": "0s"}]}, "preStop.0.timeout", "more than 0s"),
+    ({"preStop": [STOP | {"timeout": "25h"}]}, "preStop.0.timeout", "at most 24h"),
+    ({"preStop": [STOP | {"failurePolicy": "Maybe"}]}, "preStop.0.failurePolicy", "'Continue' or 'Abort'"),
+    ({"preStop": [STOP | {"name": "a"}] * 2}, "preStop", "two hooks are named 'a'"),
+    ({"preStop": [STOP | {"name": "hook-2"}, STOP]}, "preStop", "two hooks are named 'hook-2'"),
+    ({"preStop": [{"httpGet": {"path": "/drain", "port": 80}}]}, "preStop.0.httpGet", "either url, or host"),
+    ({"postStart": "reboot"}, "postStart", "valid tuple"),
+    ({"escalation": "Sometimes"}, "escalation", "'Force', 'Never' or 'Ask'"),
+    ({"gracefulShutdownTimeout": 120}, "gracefulShutdownTimeout", "with a unit"),
+    ({"signalPolicy": {"order": ["SHOUT"]}}, "signalPolicy.order.0", "GUEST_AGENT"),
+]
+
+
+@pytest.mark.parametrize(("lifecycle", "field", "why"), BAD, ids=[f"{row[1]}: {row[2]}" for row in BAD])
+def test_a_mistake_is_named_by_its_field(lifecycle: dict[str, Any], field: str, why: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        machine(**lifecycle)
+    problem = caught.value.errors()[0]
+    assert ".".join(map(str, problem["loc"])) == f"spec.lifecycle.{field}"
+    assert why in problem["msg"]
+
+
+def test_an_unknown_power_state_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'On', 'Off' or 'OffGraceful'"):
+        machine("Offf")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["unix:///run/p.sock", "unix:.run/p.sock", "127.0.0.1:9443", "localhost:9443", "[::1]:9443",
+                 "dns:///localhost:9443", "ipv4:127.0.0.1:9443"],
+)  # fmt: skip
+def test_no_tls_is_needed_on_this_machine(endpoint: str) -> None:
+    assert provider(endpoint=endpoint).spec.runtime.tls is None
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["10.0.0.1:9443", "provider.lan:9443", "127.evil.example:9443", "localhost.evil:1"]
+)
+def test_any_other_address_needs_tls(endpoint: str) -> None:
+    with pytest.raises(ValidationError, match="tls is needed"):
+        provider(endpoint=endpoint)
+
+
+def test_headers_of_a_hook_are_not_shown() -> None:
+    hook = {"httpGet": {"url": "http://10.0.0.5/", "headers": {"Authorization": "Bearer secret"}}}
+    assert "secret" not in repr(machine(preStop=hook))
+
+
+def test_a_provider_of_a_kind_nobody_thought_of_is_welcome() -> None:
+    document = provider().model_dump(by_alias=True)
+    document["spec"]["type"] = "hyper-z"
+    assert Provider.model_validate(document).spec.type == "hyper-z"
+
+
+def test_a_status_survives_being_written_and_read() -> None:
+    resource = machine(gracefulShutdownTimeout="90s")
+    assert VirtualMachine.model_validate(resource.model_dump(mode="json", by_alias=True)) == resource

@@ -1,0 +1,246 @@
+"""The decision, as a table; then what must hold for whatever comes."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.models import VirtualMachine
+from controller.power import VM, Operation
+from controller.reconcile import (
+    Action,
+    Attempt,
+    Cancel,
+    Extend,
+    Find,
+    Force,
+    Hold,
+    Nothing,
+    PowerOff,
+    PowerOn,
+    StartShutdown,
+    Wait,
+    Watch,
+    reconcile,
+    serves,
+)
+from controller.words import Kind, PowerState, State
+from tests.unit.controller.builders import NOW, machine, operation, record, seconds, vm, with_status
+
+ON, OFF, PAUSED, SUSPENDED = PowerState.ON, PowerState.OFF, PowerState.PAUSED, PowerState.SUSPENDED
+FIRST = Attempt("uid-web", 1, 1)
+SECOND = Attempt("uid-web", 1, 2)
+NEW_SPEC = Attempt("uid-web", 2, 1)
+
+
+def acted_upon(power: str | None, **lifecycle: Any) -> VirtualMachine:
+    """A resource whose present spec has been looked at before."""
+    return with_status(machine(power, **lifecycle), observed_generation=1)
+
+
+def working(power: str | None, was: Any = None, generation: int = 1, **lifecycle: Any) -> VirtualMachine:
+    """A resource with an operation of ours, begun under generation 1."""
+    resource = machine(power, generation=generation, **lifecycle)
+    return with_status(resource, observed_generation=1, operation=was or record())
+
+
+AT_REST: list[tuple[str, VirtualMachine, VM | None, Action]] = [
+    ("off as wanted", acted_upon("Off"), vm(OFF), Nothing()),
+    ("off satisfies OffGraceful", acted_upon("OffGraceful"), vm(OFF), Nothing()),
+    ("on as wanted", acted_upon("On"), vm(ON), Nothing()),
+    ("paused is on", acted_upon("On"), vm(PAUSED), Nothing()),
+    ("on, never looked at before", machine("On"), vm(ON), Nothing()),
+    ("power is left to others", machine(None), vm(ON), Nothing()),
+    ("no such VM", machine("OffGraceful"), None, Nothing()),
+    ("a power state we do not know", machine("OffGraceful"), vm(PowerState.UNSPECIFIED), Nothing()),
+    ("off, never looked at before: was it us?", machine("OffGraceful"), vm(OFF), Find(FIRST)),
+    ("hard off, never looked at before", machine("Off"), vm(OFF), Find(FIRST)),
+    ("runs, is to go down", machine("OffGraceful"), vm(ON), StartShutdown(FIRST)),
+    ("runs, is to be cut off", machine("Off"), vm(ON), PowerOff(FIRST)),
+    ("off, is to run", machine("On"), vm(OFF), PowerOn(FIRST)),
+    ("suspended, is to run", machine("On"), vm(SUSPENDED), PowerOn(FIRST)),
+    ("paused, is to go down", machine("OffGraceful"), vm(PAUSED), StartShutdown(FIRST)),
+    ("suspended, is to be off", machine("Off"), vm(SUSPENDED), PowerOff(FIRST)),
+    ("drifted, first time", acted_upon("OffGraceful"), vm(ON), StartShutdown(FIRST)),
+]
+
+
+@pytest.mark.parametrize(
+    ("resource", "seen", "expected"), [row[1:] for row in AT_REST], ids=[row[0] for row in AT_REST]
+)
+def test_without_an_operation(resource: VirtualMachine, seen: VM | None, expected: Action) -> None:
+    assert reconcile(resource, seen, None, NOW) == expected
+
+
+ASK: dict[str, Any] = {"escalation": "Ask"}
+NEVER: dict[str, Any] = {"escalation": "Never"}
+FORCE: dict[str, Any] = {"escalation": "Force"}
+POWER_ON, POWER_OFF, REBOOT, SHUTDOWN = Kind.POWER_ON, Kind.POWER_OFF, Kind.REBOOT, Kind.SHUTDOWN
+WAITS = operation()
+ASKS = operation(state=State.AWAITING_DECISION, escalation="ASK")
+FORCING = operation(state=State.FORCING)
+FOREIGN = operation(id="op-9")
+IN_TIME = record(timeout=seconds(60))
+UNDER_WAY: list[tuple[str, VirtualMachine, Operation, Action]] = [
+    ("a shutdown, as wanted", working("OffGraceful"), WAITS, Watch("op-1")),
+    ("the same timeout", working("OffGraceful", IN_TIME, gracefulShutdownTimeout="60s"), WAITS, Watch("op-1")),
+    ("a longer timeout", working("OffGraceful", IN_TIME, 2, gracefulShutdownTimeout="90s"), WAITS,
+     Extend("op-1", seconds(90))),
+    ("a timeout taken away", working("OffGraceful", IN_TIME, 2), WAITS, Watch("op-1")),
+    ("a longer timeout, too late", working("OffGraceful", IN_TIME, 2, gracefulShutdownTimeout="90s"), FORCING,
+     Watch("op-1")),
+    ("a decision is waited for", working("OffGraceful", **ASK), ASKS, Watch("op-1")),
+    ("Force decides", working("OffGraceful", generation=2, **FORCE), ASKS, Force("op-1")),
+    ("Never decides", working("OffGraceful", generation=2, **NEVER), ASKS, Cancel("op-1")),
+    ("more time decides", working("OffGraceful", IN_TIME, 2, gracefulShutdownTimeout="5m", **ASK), ASKS,
+     Extend("op-1", seconds(300))),
+    ("Force becomes Never", working("OffGraceful", generation=2, **NEVER), WAITS, Cancel("op-1")),
+    ("Force becomes Ask", working("OffGraceful", generation=2, **ASK), WAITS, Cancel("op-1")),
+    ("Off cuts a shutdown short", working("Off", generation=2), WAITS, Force("op-1")),
+    ("Off, being forced already", working("Off", generation=2), FORCING, Watch("op-1")),
+    ("Off pre-empts a start", working("Off", record(POWER_ON), 2), operation(POWER_ON), PowerOff(NEW_SPEC)),
+    ("On calls a shutdown off", working("On", generation=2), WAITS, PowerOn(NEW_SPEC)),
+    ("On waits for a hard power-off", working("On", record(POWER_OFF), 2), operation(POWER_OFF), Watch("op-1")),
+    ("a start ends before a shutdown", working("OffGraceful", record(POWER_ON), 2), operation(POWER_ON), Watch("op-1")),
+    ("power is left to others", working(None, generation=2), WAITS, Watch("op-1")),
+    ("somebody else's shutdown is let be", acted_upon("On"), FOREIGN, Watch("op-9")),
+    ("somebody else's reboot is let be", acted_upon("Off"), operation(REBOOT, id="op-9"), Watch("op-9")),
+    ("somebody else's timeout is theirs", acted_upon("OffGraceful", gracefulShutdownTimeout="5s"), FOREIGN,
+     Watch("op-9")),
+    ("a new spec beats somebody else's shutdown", machine("On"), FOREIGN, PowerOn(FIRST)),
+    ("hard off beats somebody else's shutdown", acted_upon("Off"), FOREIGN, Force("op-9")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("resource", "active", "expected"), [r[1:] for r in UNDER_WAY], ids=[r[0] for r in UNDER_WAY])
+def test_with_an_operation_under_way(resource: VirtualMachine, active: Operation, expected: Action) -> None:
+    assert reconcile(resource, vm(ON), active, NOW) == expected
+
+
+DONE, FAILED, CANCELLED = (record(state=state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED))
+LATER = timedelta(days=1)
+ENDED: list[tuple[str, VirtualMachine, timedelta, Action]] = [
+    ("drifted at once", working("OffGraceful", DONE), seconds(0.5), Wait(NOW + seconds(1))),
+    ("drifted a while ago", working("OffGraceful", DONE), seconds(1), StartShutdown(SECOND)),
+    ("failed", working("OffGraceful", FAILED), seconds(29), Wait(NOW + seconds(30))),
+    ("failed a while ago", working("OffGraceful", FAILED), seconds(30), StartShutdown(SECOND)),
+    ("failed three times", working("OffGraceful", record(state=State.FAILED, attempt=3)), seconds(0),
+     Wait(NOW + seconds(120))),
+    ("failed for days", working("OffGraceful", record(state=State.FAILED, attempt=99)), seconds(0),
+     Wait(NOW + timedelta(hours=1))),
+    ("a person cancelled", working("OffGraceful", CANCELLED), LATER, Hold()),
+    ("cancelled, then a new spec", working("OffGraceful", CANCELLED, 2), seconds(0), StartShutdown(NEW_SPEC)),
+    ("failed, then a new spec", working("OffGraceful", FAILED, 2), seconds(0), StartShutdown(NEW_SPEC)),
+    ("start failed", working("On", record(POWER_ON, State.FAILED)), LATER, Nothing()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("resource", "after", "expected"), [row[1:] for row in ENDED], ids=[row[0] for row in ENDED])
+def test_after_an_operation_has_ended(resource: VirtualMachine, after: timedelta, expected: Action) -> None:
+    assert reconcile(resource, vm(ON), None, NOW + after) == expected
+
+
+def test_a_restarted_controller_listens_to_its_operation_before_anything_else() -> None:
+    assert reconcile(working("OffGraceful"), vm(OFF), None, NOW) == Watch("op-1")
+
+
+def test_an_operation_that_the_provider_forgot_is_asked_for_again_with_its_force_after() -> None:
+    forgotten = record(id="", force_after=NOW + seconds(7))
+    expected = StartShutdown(FIRST, NOW + seconds(7))
+    assert reconcile(working("OffGraceful", forgotten), vm(ON), None, NOW) == expected
+
+
+def test_somebody_elses_operation_is_listened_to() -> None:
+    assert reconcile(acted_upon("OffGraceful"), vm(ON, active="op-9"), None, NOW) == Watch("op-9")
+
+
+def test_a_vm_that_still_names_an_ended_operation_is_past_it() -> None:
+    ended = operation(id="op-9", state=State.SUCCEEDED)
+    assert reconcile(acted_upon("OffGraceful"), vm(ON, active="op-9"), ended, NOW) == StartShutdown(FIRST)
+
+
+@pytest.mark.parametrize(
+    ("power", "kind", "escalation", "expected"),
+    [
+        ("On", POWER_ON, "FORCE", True),
+        ("On", SHUTDOWN, "FORCE", False),
+        ("Off", POWER_OFF, "FORCE", True),
+        ("Off", SHUTDOWN, "ASK", True),
+        ("OffGraceful", SHUTDOWN, "NEVER", True),
+        ("OffGraceful", SHUTDOWN, "FORCE", False),
+        ("OffGraceful", POWER_OFF, "FORCE", False),
+        (None, POWER_ON, "FORCE", False),
+    ],
+)
+def test_an_operation_serves_the_spec_whose_end_and_way_it_has(
+    power: str | None, kind: Kind, escalation: str, expected: bool
+) -> None:
+    resource = machine(power, **NEVER)
+    assert serves(resource, operation(kind, escalation=escalation)) is expected
+
+
+def test_the_same_attempt_has_the_same_request_id_and_no_other_has() -> None:
+    attempts = [Attempt(uid, generation, number) for uid in "ab" for generation in (1, 11) for number in (1, 11)]
+    assert len({attempt.request_id for attempt in attempts}) == len(attempts)
+    assert Attempt("a", 1, 1).request_id == "a-1-1"
+
+
+powers = st.sampled_from(["On", "Off", "OffGraceful", None])
+states = st.sampled_from(list(State))
+operations = st.none() | st.builds(
+    operation, kind=st.sampled_from(list(Kind)), state=states, id=st.sampled_from(["op-1", "op-9"])
+)
+records = st.none() | st.builds(
+    record,
+    kind=st.sampled_from(list(Kind)),
+    state=states,
+    id=st.sampled_from(["", "op-1"]),
+    generation=st.integers(1, 3),
+    attempt=st.integers(1, 100),
+    end_time=st.just(NOW),
+)
+vms = st.none() | st.builds(vm, st.sampled_from(list(PowerState)), active=st.sampled_from(["", "op-1", "op-9"]))
+ages = st.integers(0, 10_000)
+lifecycles = st.fixed_dictionaries(
+    {}, optional={"escalation": st.sampled_from(["Force", "Never", "Ask"]), "gracefulShutdownTimeout": st.just("9s")}
+)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[VirtualMachine, VM | None, Operation | None, Any]:
+    resource = machine(draw(powers), generation=3, **draw(lifecycles))
+    known = with_status(resource, operation=draw(records), observed_generation=draw(st.integers(0, 3)))
+    return known, draw(vms), draw(operations), NOW + seconds(draw(ages))
+
+
+@given(situations())
+def test_nobody_who_wants_a_vm_on_brings_it_down(situation: tuple[Any, ...]) -> None:
+    if situation[0].spec.power_state == "On":
+        assert not isinstance(reconcile(*situation), StartShutdown | PowerOff | Force)
+
+
+@given(situations())
+def test_never_is_never_answered_by_force(situation: tuple[Any, ...]) -> None:
+    resource = situation[0]
+    if resource.spec.power_state == "OffGraceful" and resource.spec.lifecycle.escalation == "Never":
+        assert not isinstance(reconcile(*situation), PowerOff | Force)
+
+
+@given(situations())
+def test_a_vm_that_is_as_wanted_has_nothing_begun_for_it(situation: tuple[Any, ...]) -> None:
+    resource, seen, active, _ = situation
+    if seen and seen.power_state is OFF and resource.spec.power_state in {"Off", "OffGraceful"} and not active:
+        assert not isinstance(reconcile(*situation), StartShutdown | PowerOff | PowerOn)
+
+
+@given(situations())
+def test_every_attempt_is_of_the_present_spec(situation: tuple[Any, ...]) -> None:
+    attempt = getattr(reconcile(*situation), "attempt", None)
+    assert attempt is None or (attempt.generation == 3 and attempt.number >= 1)
+
+
+@given(situations())
+def test_the_decision_depends_on_nothing_else(situation: tuple[Any, ...]) -> None:
+    assert reconcile(*situation) == reconcile(*situation)

@@ -1,0 +1,135 @@
+import asyncio
+
+import pytest
+
+from controller.power import ProviderError
+from controller.source import Key, ResourceGone, SourceError
+from controller.status_models import ProviderStatus
+from controller.words import PowerState
+from tests.unit.controller.builders import machine, provider, vm
+from tests.unit.controller.conftest import Begin, Make
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_five_hundred_waiting_shutdowns_hold_no_worker(make_controller: Make) -> None:
+    names = [f"vm-{i}" for i in range(500)]
+    controller = make_controller(*(vm(name=name) for name in names), vm(name="web"), workers=2)
+    await controller.start(*(machine(name=name) for name in names))
+    assert len(controller.client.operations) == 500
+    await controller.apply(machine("Off", name="web"))
+    assert controller.client.requests[-1] == ("power_off", "id-web", "uid-web-1-1")
+
+
+async def test_no_more_calls_run_at_once_than_there_are_workers(make_controller: Make) -> None:
+    names = [f"vm-{i}" for i in range(20)]
+    controller = make_controller(*(vm(name=name) for name in names), workers=3)
+    controller.client.call_time = 1
+    await controller.start(*(machine(name=name) for name in names))
+    await controller.settle(20)
+    assert controller.client.busiest == 3
+    assert len(controller.client.operations) == 20
+
+
+async def test_a_machine_that_changes_all_the_time_does_not_keep_another_waiting(make_controller: Make) -> None:
+    controller = make_controller(vm(name="hot"), vm(name="web"), workers=1)
+    await controller.start(machine("On", name="hot"))
+    hot = asyncio.create_task(flap(controller.client.changed))
+    await controller.apply(machine("OffGraceful"))
+    hot.cancel()
+    assert controller.source.ready() == ("False", "ShuttingDown")
+
+
+async def flap(changed: object) -> None:
+    assert callable(changed)
+    while True:
+        changed({"hot"})
+        await asyncio.sleep(0.0001)
+
+
+async def test_what_failed_is_tried_again_with_growing_pauses(begin: Begin, make_controller: Make) -> None:
+    controller = make_controller()
+    controller.client.failure = ProviderError("INTERNAL", "the disk is full", "JOURNAL_FAILED")
+    await controller.start()
+    await controller.settle(100)
+    assert 6 <= len(controller.client.requests) <= 8
+    assert len({request[2] for request in controller.client.requests}) == 1
+
+
+async def test_a_status_that_could_not_be_written_is_written_later(make_controller: Make) -> None:
+    controller = make_controller()
+    controller.source.failures = [SourceError("disk full"), SourceError("disk full")]
+    await controller.start()
+    await controller.settle(10)
+    assert controller.source.ready() == ("False", "ShuttingDown")
+    assert len(controller.client.operations) == 1
+
+
+async def test_a_resource_that_is_gone_when_its_status_is_written_is_no_matter(make_controller: Make) -> None:
+    controller = make_controller()
+    controller.source.failures = [ResourceGone("web") for _ in range(100)]
+    await controller.start()
+    await controller.settle(1000)
+    assert len(controller.client.requests) == 1
+    assert len(controller.source.failures) > 90
+
+
+async def test_taking_a_manifest_away_leaves_vm_and_operation_as_they_are(begin: Begin) -> None:
+    controller = await begin(machine())
+    controller.source.delete(machine())
+    await controller.settle()
+    controller.client.turn(PowerState.ON)
+    await controller.settle(1000)
+    assert [request[0] for request in controller.client.requests] == ["shutdown"]
+    assert controller.client.watchers == 0
+
+
+async def test_a_vm_whose_provider_is_not_declared_says_so(make_controller: Make) -> None:
+    controller = make_controller()
+    await controller.start(machine(spec={"providerRef": {"name": "elsewhere"}}))
+    assert controller.source.ready() == ("Unknown", "ProviderNotFound")
+
+
+async def test_a_provider_that_is_declared_later_is_found(make_controller: Make) -> None:
+    controller = make_controller()
+    await controller.start(machine(spec={"providerRef": {"name": "late"}}))
+    await controller.apply(provider("late"))
+    controller.client.set_reachable(True)
+    await controller.settle()
+    assert controller.source.ready() == ("False", "ShuttingDown")
+
+
+async def test_a_provider_that_is_no_longer_declared_is_missed(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.source.delete(provider())
+    await controller.settle()
+    assert controller.source.ready() == ("Unknown", "ProviderNotFound")
+
+
+async def test_the_status_of_a_provider_is_written_once_for_each_change(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.set_reachable(True)
+    await controller.settle()
+    controller.client.set_reachable(False, "no answer")
+    await controller.settle()
+    written = controller.source.statuses[Key("Provider", "default", "local")]
+    assert [status.phase for status in written if isinstance(status, ProviderStatus)] == ["Ready", "Unreachable"]
+
+
+async def test_nothing_is_said_before_a_provider_has_had_time_to_answer(make_controller: Make) -> None:
+    controller = make_controller()
+    controller.client.reachable = None
+    await controller.start()
+    assert controller.source.statuses == {}
+
+
+async def test_a_source_that_gives_up_ends_the_controller(make_controller: Make) -> None:
+    controller = make_controller()
+
+    async def lost_the_lease() -> None:
+        raise SourceError("another controller leads")
+
+    controller.source.changes.get = lost_the_lease  # type: ignore[assignment, method-assign]
+    await controller.start()
+    with pytest.raises(SourceError, match="another controller leads"):
+        await controller.stop()

@@ -1,0 +1,177 @@
+from typing import Any
+
+import pytest
+
+from controller.power import Forecast, HookResult, ProviderError
+from controller.reconcile import Attempt, Hold, Wait
+from controller.status import Seen, Statement, carried_over, conditions, heard, is_news, lost, report, started
+from controller.status_models import Condition, VirtualMachineStatus
+from controller.words import Kind, PowerState, State
+from tests.unit.controller.builders import NOW, machine, operation, record, seconds, verdict, vm, with_status
+
+LATER = NOW + seconds(60)
+AWAY = ProviderError("UNAVAILABLE", "no answer", "ProviderUnreachable")
+
+
+def condition(status: VirtualMachineStatus, name: str = "Ready") -> Condition:
+    return next(found for found in status.conditions if found.type == name)
+
+
+def ready(resource: Any, **seen: Any) -> tuple[str, str]:
+    found = condition(report(resource, Seen(NOW, **seen)))
+    return found.status, found.reason
+
+
+SAID: list[tuple[str, Any, dict[str, Any], tuple[str, str]]] = [
+    ("off as wanted", machine(), {"vm": vm(PowerState.OFF)}, ("True", "Off")),
+    ("on as wanted", machine("On"), {"vm": vm()}, ("True", "On")),
+    ("paused", machine("On"), {"vm": vm(PowerState.PAUSED)}, ("False", "Paused")),
+    ("left alone", machine(None), {"vm": vm()}, ("True", "NotManaged")),
+    ("not there", machine(), {"vm": None}, ("False", "VMNotFound")),
+    ("shutting down", machine(), {"vm": vm(), "operation": operation()}, ("False", "ShuttingDown")),
+    ("starting", machine("On"), {"vm": vm(PowerState.OFF), "operation": operation(Kind.POWER_ON)},
+     ("False", "PoweringOn")),
+    ("asked", machine(), {"vm": vm(), "operation": operation(state=State.AWAITING_DECISION)},
+     ("False", "AwaitingDecision")),
+    ("cancelled", machine(), {"vm": vm(), "action": Hold()}, ("False", "Cancelled")),
+    ("failed", with_status(machine(), operation=record(state=State.FAILED)), {"vm": vm(), "action": Wait(LATER)},
+     ("False", "Failed")),
+    ("drifted", with_status(machine(), operation=record(state=State.SUCCEEDED)), {"vm": vm(), "action": Wait(LATER)},
+     ("False", "Pending")),
+    ("refused", machine(), {"vm": vm(), "error": ProviderError("X", "a template", "VM_REFUSED")},
+     ("False", "VM_REFUSED")),
+    ("away", machine(), {"trouble": AWAY}, ("Unknown", "ProviderUnreachable")),
+    ("vanished after it went off", with_status(machine(), operation=record(state=State.SUCCEEDED)), {"vm": None},
+     ("True", "Off")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("resource", "seen", "expected"), [row[1:] for row in SAID], ids=[row[0] for row in SAID])
+def test_ready_says(resource: Any, seen: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert ready(resource, **seen) == expected
+
+
+def test_a_failure_says_why_and_when_it_is_tried_again() -> None:
+    failed = record(state=State.FAILED, message="Not powered off hard, as asked.")
+    status = report(with_status(machine(), operation=failed), Seen(NOW, vm(), action=Wait(LATER)))
+    expected = "Not powered off hard, as asked. The next attempt begins at 2030-01-01T12:01:00Z."
+    assert condition(status).message == expected
+
+
+def test_a_decision_that_is_waited_for_says_how_to_decide() -> None:
+    asks = operation(state=State.AWAITING_DECISION)
+    assert "vmpower force, extend or cancel op-1" in condition(report(machine(), Seen(NOW, vm(), asks))).message
+
+
+@pytest.mark.parametrize(
+    ("forecast", "power", "expected"),
+    [
+        (Forecast(True, ("ACPI",)), PowerState.ON, ("True", "Graceful")),
+        (Forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)), PowerState.ON, ("False", "TOOLS_UNAVAILABLE")),
+        (Forecast(False, (), "PAUSED", ("paused",)), PowerState.PAUSED, ("False", "PAUSED")),
+        (Forecast(), PowerState.OFF, ("Unknown", "NotRunning")),
+    ],
+)
+def test_the_forecast_is_a_condition(forecast: Forecast, power: PowerState, expected: tuple[str, str]) -> None:
+    status = report(machine("On"), Seen(NOW, vm(power, forecast=forecast)))
+    said = condition(status, "GracefulShutdownReady")
+    assert (said.status, said.reason) == expected
+
+
+def test_power_and_forecast_hold_still_while_an_operation_is_under_way() -> None:
+    before = report(machine(), Seen(NOW, vm()))
+    begun = with_status(machine(), **dict(before) | {"operation": record()})
+    first = report(begun, Seen(NOW, vm(), operation()))
+    second = report(with_status(begun, **dict(first)), Seen(LATER, vm(PowerState.OFF), operation()))
+    assert second == first
+
+
+def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+    said = conditions((), {"Ready": Statement("False", "Pending")}, NOW)
+    same = conditions(said, {"Ready": Statement("False", "ShuttingDown")}, LATER)
+    other = conditions(same, {"Ready": Statement("True", "Off")}, LATER)
+    assert [each[0].last_transition_time for each in (said, same, other)] == [NOW, NOW, LATER]
+
+
+def test_a_spec_counts_as_observed_once_it_was_acted_upon() -> None:
+    resource = machine(generation=7)
+    assert report(resource, Seen(NOW, trouble=AWAY)).observed_generation == 0
+    assert report(resource, Seen(NOW, vm(), error=AWAY)).observed_generation == 0
+    assert report(resource, Seen(NOW, vm())).observed_generation == 7
+
+
+def test_steps_between_start_and_end_are_no_news() -> None:
+    hooks = VirtualMachineStatus(operation=record(state=State.RUNNING_HOOKS))
+    waiting = VirtualMachineStatus(operation=record())
+    assert not is_news(hooks, waiting)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"state": State.AWAITING_DECISION}, {"state": State.SUCCEEDED}, {"force_after": LATER}, {"id": "op-2"}],
+)
+def test_these_are_news(change: dict[str, Any]) -> None:
+    before = VirtualMachineStatus(operation=record())
+    after = VirtualMachineStatus(operation=record().model_copy(update=change))
+    assert is_news(before, after)
+
+
+def test_a_verdict_becomes_the_last_power_off() -> None:
+    ours = with_status(machine(), operation=record(timeout=seconds(60)))
+    result = HookResult("drain", "FAILED", 3, "queue on fire\n", seconds(0.5))
+    said = verdict("FORCED", 61, reason="TIMEOUT", hooks=(result,), message="Powered off hard.")
+    status = heard(ours.status, operation(state=State.SUCCEEDED, verdict=said), LATER)
+    assert status.model_dump(mode="json", by_alias=True)["lastPowerOff"] == {
+        "operation": "op-1",
+        "outcome": "FORCED",
+        "reason": "TIMEOUT",
+        "signal": "",
+        "startTime": "2030-01-01T12:00:00Z",
+        "completionTime": "2030-01-01T12:01:01Z",
+        "durationSeconds": 61.0,
+        "timeoutSeconds": 60.0,
+        "hooks": [
+            {"name": "drain", "state": "FAILED", "exitCode": 3, "output": "queue on fire\n", "durationSeconds": 0.5}
+        ],
+        "message": "Powered off hard.",
+    }
+
+
+@pytest.mark.parametrize("outcome", ["ALREADY_OFF", "STARTED", "ALREADY_ON", "UNSPECIFIED"])
+def test_an_outcome_without_a_power_off_leaves_the_last_one_standing(outcome: str) -> None:
+    before = heard(VirtualMachineStatus(), operation(state=State.SUCCEEDED, verdict=verdict()), NOW)
+    after = heard(before, operation(state=State.SUCCEEDED, verdict=verdict(outcome), id="op-2"), NOW)
+    assert after.last_power_off == before.last_power_off
+
+
+def test_somebody_elses_operation_does_not_take_the_place_of_ours() -> None:
+    before = VirtualMachineStatus(operation=record())
+    assert heard(before, operation(id="op-9", state=State.FORCING), NOW).operation == before.operation
+
+
+def test_an_operation_that_was_taken_on_is_remembered_with_its_attempt() -> None:
+    status = started(machine(generation=3), operation(), Attempt("uid-web", 3, 2), seconds(60))
+    assert status.operation
+    assert (status.operation.id, status.operation.generation, status.operation.attempt) == ("op-1", 3, 2)
+
+
+def test_a_lost_operation_keeps_all_but_its_id() -> None:
+    before = VirtualMachineStatus(operation=record(force_after=LATER))
+    after = lost(before, "op-1").operation
+    assert after
+    assert (after.id, after.force_after) == ("", LATER)
+    assert lost(before, "op-9") == before
+
+
+def test_an_operation_that_serves_the_new_spec_is_carried_over_to_it() -> None:
+    ours = with_status(machine(generation=2), operation=record())
+    carried = carried_over(ours, operation(), seconds(90)).operation
+    assert carried
+    assert (carried.generation, carried.timeout) == (2, seconds(90))
+
+
+def test_an_operation_that_does_not_serve_the_new_spec_stays_with_the_old() -> None:
+    ours = with_status(machine("On", generation=2), operation=record())
+    carried = carried_over(ours, operation()).operation
+    assert carried
+    assert carried.generation == 1
