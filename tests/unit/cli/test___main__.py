@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
+from tests.rigs.grpcurl import cache
 from tests.unit.cli.fake import FakeProvider
 from tests.unit.cli.samples import running, vm
 
@@ -81,11 +82,6 @@ def test_a_terminal_that_is_not_utf_8_gets_escapes(provider: FakeProvider, envir
 def test_the_wrapper_works_from_any_directory_and_through_a_link(
     provider: FakeProvider, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """A cache whose venv is this interpreter's stands for the one that `make venv` builds."""
-    python = tmp_path / "cache" / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "vmpower").symlink_to(ROOT / "vmpower")
     (tmp_path / "cli").mkdir()  # what stands where the caller stands is not ours
@@ -93,7 +89,7 @@ def test_the_wrapper_works_from_any_directory_and_through_a_link(
     provider.answers["ListVMs"] = pb.ListVMsResponse(vms=[vm("web")])
     ran = subprocess.run(
         [tmp_path / "bin" / "vmpower", "list"],
-        env=environment | {"VMPOWER_CACHE": str(tmp_path / "cache")},
+        env=environment | {"VMPOWER_CACHE": str(cache())},
         cwd=tmp_path,
         capture_output=True,
         text=True,
