@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 import structlog
 
@@ -52,7 +53,7 @@ class Operations:
         self._runs: dict[str, Run] = {}
         self._on_vm: dict[str, list[Run]] = {}
         self._by_request: dict[str, Run] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._starting = asyncio.Lock()
         self.on_end: list[Callable[[Operation], None]] = []
 
@@ -60,7 +61,7 @@ class Operations:
         """Go on with every operation that a previous process left, oldest first."""
         for operation in await self._journal.active():
             log.info("resuming", operation=operation.id, vm=operation.request.vm_name, state=operation.state)
-            self._launch(self._register(operation))
+            self._spawn(self._live(self._register(operation)))
 
     async def stop(self) -> None:
         """Leave every operation where it is; the journal has it."""
@@ -81,13 +82,16 @@ class Operations:
                 return known
             self._require_free(request)
             run = self._register(self._new(request))
+        await asyncio.shield(self._spawn(self._begin(run)))  # whether or not the caller hangs up
+        return run.operation
+
+    async def _begin(self, run: Run) -> None:
         try:
             await self._journal.save(run.operation)
         except VmpowerError:
             self._forget(run)
             raise
-        self._launch(run)
-        return run.operation
+        self._spawn(self._live(run))
 
     async def get(self, operation_id: str) -> Operation:
         """One operation, active or ended.
@@ -120,7 +124,7 @@ class Operations:
 
     def active(self) -> list[Operation]:
         """All operations that have not ended."""
-        return [run.operation for run in self._runs.values()]
+        return [run.operation for run in self._runs.values() if not run.operation.state.final]
 
     async def page(self, size: int, before: tuple[str, str] | None, vm_id: str, active_only: bool) -> list[Operation]:
         """Operations newest first, as `Journal.page`, the active ones as they are now."""
@@ -235,10 +239,11 @@ class Operations:
             del self._on_vm[run.vm_id]
         self._context.inventory.touch(run.vm_id)
 
-    def _launch(self, run: Run) -> None:
-        task = asyncio.create_task(self._live(run))
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _live(self, run: Run) -> None:
         """The whole life of an operation: after those it supersedes, and up to its verdict."""
@@ -260,8 +265,7 @@ class Operations:
                 await before.decide(decision, f"{kind} {run.operation.id} came")
         for before in self._before(run):
             await before.ended()
-            verdict = before.operation.verdict
-            if verdict and verdict.reason is Reason.PREEMPTED:
+            if (verdict := before.operation.verdict) and verdict.reason is Reason.PREEMPTED:
                 run.change("its power was cut for this", force_reason=Reason.REQUESTED)
 
     def _before(self, run: Run) -> list[Run]:
@@ -281,16 +285,15 @@ class Operations:
             failure = Failure(code=13, reason="INTERNAL", message=f"{type(error).__name__}: {error}")
             verdict = run.unchanged("vmpower failed; see its log.")
         state = _final_state(run.operation, verdict, failure)
-        if state is State.FAILED and failure is None:
-            failure = Failure(code=9, reason=verdict.outcome, message=verdict.message)
+        if state is State.FAILED:
+            failure = failure or Failure(code=9, reason=verdict.outcome, message=verdict.message)
         await run.record(verdict.message, state=state, verdict=verdict, failure=failure)
 
 
 def _final_state(operation: Operation, verdict: Verdict, failure: Failure | None) -> State:
-    if failure is not None:
+    if failure is not None or verdict.reason is Reason.HOOK_FAILED:
         return State.FAILED
-    if verdict.reason is Reason.HOOK_FAILED:
-        return State.FAILED
-    if operation.decision in (Decision.CANCEL, Decision.CALL_OFF) and verdict.outcome not in WENT_DOWN:
+    went_down = operation.request.kind is not Kind.POWER_ON and verdict.outcome in WENT_DOWN
+    if operation.decision in (Decision.CANCEL, Decision.CALL_OFF) and not went_down:
         return State.CANCELLED
     return State.FAILED if verdict.outcome is Outcome.STILL_RUNNING else State.SUCCEEDED

@@ -130,7 +130,8 @@ class Run:
             await self._journal.save(self.operation)
         except JournalFailed:
             log.exception("operation not journaled", operation=self.operation.id)
-        self.wake()
+        finally:  # also if the caller hung up meanwhile: the change is made
+            self.wake()
 
     def change(self, message: str, **changes: Any) -> None:
         """Change the operation in memory; a message becomes a step."""

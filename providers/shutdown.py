@@ -51,6 +51,8 @@ async def reboot(run: Run) -> Verdict:
     if down.outcome is Outcome.STILL_RUNNING:
         return down
     await run.record("down", went_down=down)
+    if run.operation.decision is Decision.PREEMPT:
+        return down
     if not is_on(run):
         await start(run)
     return down.model_copy(update={"end_time": run.now(), "message": f"{down.message} Started again."})
