@@ -16,8 +16,10 @@ SLOW = {"agent": "none", "shutdown_time": "9s"}
 
 async def test_killed_before_it_began_it_begins_after_the_restart(make_provider: Make) -> None:
     provider = await make_provider(web={})
+    provider.lose_hypervisor(20)
     begun = await provider.shutdown(timeout=60)
-    assert begun.state is State.PENDING
+    await until(5)
+    assert (await provider.operations.get(begun.id)).state is State.PENDING
     await provider.restart()
     operation = await provider.end(begun)
     assert (operation.id, ending(operation)) == (begun.id, "SUCCEEDED: GRACEFUL by GUEST_AGENT")
