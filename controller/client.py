@@ -31,6 +31,9 @@ CHANNEL_OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5000),  # gRPC's own 2 min would keep a provider that is back waiting
     ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.keepalive_time_ms", 30_000),  # a host that vanished without a word is noticed within 40 s
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),  # watches are silent for hours
 ]
 
 T = TypeVar("T")

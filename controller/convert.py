@@ -87,6 +87,7 @@ def operation(message: pb.Operation) -> Operation:
         request_id=message.request_id,
         force_after=_moment(message.force_after) if message.HasField("force_after") else None,
         escalation=short(pb.Escalation, "ESCALATION_", message.escalation),
+        timeout=message.timeout.ToTimedelta() if message.HasField("timeout") else None,
         verdict=_verdict(message.verdict) if message.HasField("verdict") else None,
         error=message.error.message,
     )

@@ -56,7 +56,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One PowerOn, PowerOff, Shutdown or Reboot of one VM. `error` is why it failed, for people."""
+    """One PowerOn, PowerOff, Shutdown or Reboot of one VM. `timeout` is the grace period
+    that counts, `error` why it failed, for people."""
 
     id: str
     vm: str
@@ -66,6 +67,7 @@ class Operation:
     request_id: str = ""
     force_after: datetime | None = None
     escalation: str = "UNSPECIFIED"
+    timeout: timedelta | None = None
     verdict: Verdict | None = None
     error: str = ""
 

@@ -80,8 +80,7 @@ def heard(status: VirtualMachineStatus, operation: Operation, now: datetime) -> 
         status = _update(status, operation=record)
     if verdict is None or verdict.outcome in NO_POWER_OFF:
         return status
-    timeout = record.timeout if record and ours else None
-    return _update(status, last_power_off=_last_power_off(operation.id, verdict, timeout))
+    return _update(status, last_power_off=_last_power_off(operation, verdict))
 
 
 def carried_over(
@@ -252,7 +251,8 @@ def _reachable(seen: Seen) -> Statement:
     return Statement("True", "Connected")
 
 
-def _last_power_off(operation: str, verdict: Verdict, timeout: timedelta | None) -> LastPowerOff:
+def _last_power_off(operation: Operation, verdict: Verdict) -> LastPowerOff:
+    timeout = operation.timeout if operation.kind in {Kind.SHUTDOWN, Kind.REBOOT} else None
     hooks = (
         HookStatus(
             name=hook.name,
@@ -264,7 +264,7 @@ def _last_power_off(operation: str, verdict: Verdict, timeout: timedelta | None)
         for hook in verdict.hooks
     )
     return LastPowerOff(
-        operation=operation,
+        operation=operation.id,
         outcome=verdict.outcome,
         reason=verdict.reason,
         signal=verdict.signal,

@@ -21,7 +21,7 @@ class OperationStatus(Model):
     """The operation that was last started for this resource.
 
     `id` is empty once the provider does not know it (any more). `generation` is the spec it serves;
-    `attempt` counts operations within it. `timeout` is the grace period it was given. `message` is why
+    `attempt` counts operations within it. `timeout` is the grace period that the spec gave it. `message` is why
     it failed.
     """
 

@@ -117,10 +117,10 @@ def test_these_are_news(change: dict[str, Any]) -> None:
 
 
 def test_a_verdict_becomes_the_last_power_off() -> None:
-    ours = with_status(machine(), operation=record(timeout=seconds(60)))
+    ours = with_status(machine(), operation=record())
     result = HookResult("drain", "FAILED", 3, "queue on fire\n", seconds(0.5))
     said = verdict("FORCED", 61, reason="TIMEOUT", hooks=(result,), message="Powered off hard.")
-    status = heard(ours.status, operation(state=State.SUCCEEDED, verdict=said), LATER)
+    status = heard(ours.status, operation(state=State.SUCCEEDED, verdict=said, timeout=seconds(60)), LATER)
     assert status.model_dump(mode="json", by_alias=True)["lastPowerOff"] == {
         "operation": "op-1",
         "outcome": "FORCED",

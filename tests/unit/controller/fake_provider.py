@@ -1,0 +1,102 @@
+"""A PowerService over a real socket that says what a test tells it to."""
+# ruff: noqa: N802 - the contract names its methods
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from protos.power.v1 import power_pb2 as pb
+from protos.power.v1 import power_pb2_grpc
+
+Call = grpc.aio.ServicerContext[Any, Any]
+WEB = pb.VM(id="1", name="web", power_state=pb.POWER_STATE_ON)
+
+
+class FakeProvider(power_pb2_grpc.PowerServiceServicer):
+    """Remembers requests; answers each with the same operation, or with `refusal`."""
+
+    def __init__(self) -> None:
+        self.vms = [WEB]
+        self.changes: asyncio.Queue[pb.WatchVMsResponse | None] = asyncio.Queue()
+        self.steps: asyncio.Queue[pb.Operation] = asyncio.Queue()
+        self.requests: list[Any] = []
+        self.refusal: Status | None = None
+        self.listed: list[pb.Operation] = []
+
+    def refuse(self, code: grpc.StatusCode, reason: str, message: str, **metadata: str) -> None:
+        """Every call from now on ends like this."""
+        detail = AnyMessage()
+        detail.Pack(ErrorInfo(domain="vmpower", reason=reason, metadata=metadata))
+        self.refusal = Status(code=code.value[0], message=message, details=[detail])
+
+    async def _answer(self, request: Any, call: Call) -> pb.Operation:
+        self.requests.append(request)
+        if self.refusal is not None:
+            await call.abort_with_status(rpc_status.to_status(self.refusal))
+        return pb.Operation(id="op-1", vm="1", state=pb.OPERATION_STATE_PENDING)
+
+    PowerOn: Any = _answer
+    PowerOff: Any = _answer
+    Shutdown: Any = _answer
+    Reboot: Any = _answer
+    GetOperation: Any = _answer
+    ExtendOperation: Any = _answer
+    ForceOperation: Any = _answer
+    CancelOperation: Any = _answer
+    ListVMs: Any = _answer
+    ForecastShutdown: Any = _answer
+
+    async def GetProviderInfo(self, request: pb.GetProviderInfoRequest, _: Call) -> pb.GetProviderInfoResponse:
+        return pb.GetProviderInfoResponse(type="fake", version="7", vm_count=len(self.vms))
+
+    async def GetVM(self, request: pb.GetVMRequest, call: Call) -> pb.VM:
+        found = next((vm for vm in self.vms if vm.id == request.vm), None)
+        if found is None:
+            await call.abort(grpc.StatusCode.NOT_FOUND, "no such VM")
+        return found
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, _: Call) -> pb.ListOperationsResponse:
+        self.requests.append(request)
+        return pb.ListOperationsResponse(operations=self.listed)
+
+    async def WatchVMs(self, request: pb.WatchVMsRequest, _: Call) -> AsyncIterator[pb.WatchVMsResponse]:
+        for vm in self.vms:
+            yield pb.WatchVMsResponse(changed=vm)
+        yield pb.WatchVMsResponse(snapshot_complete=True)
+        while (change := await self.changes.get()) is not None:
+            yield change
+
+    async def WatchOperation(self, request: pb.WatchOperationRequest, call: Call) -> AsyncIterator[pb.Operation]:
+        if self.refusal is not None:
+            await call.abort_with_status(rpc_status.to_status(self.refusal))
+        while True:
+            step = await self.steps.get()
+            yield step
+            if step.state == pb.OPERATION_STATE_SUCCEEDED:
+                return
+
+
+@asynccontextmanager
+async def serving(fake: FakeProvider, socket: Path, credentials: Any = None) -> AsyncIterator[str]:
+    """Serve on a unix socket, or with mTLS on a port of loopback; the address."""
+    server = grpc.aio.server()
+    power_pb2_grpc.add_PowerServiceServicer_to_server(fake, server)
+    if credentials is None:
+        address = f"unix://{socket}"
+        server.add_insecure_port(address)
+    else:
+        address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
+    await server.start()
+    try:
+        yield address
+    finally:
+        await server.stop(None)

@@ -1,0 +1,223 @@
+"""Against a real server on a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.status_pb2 import Status
+
+from controller import client as module
+from controller.client import GrpcClient
+from controller.models import Runtime, Tls
+from controller.power import Operation, ProviderError
+from controller.words import PowerState, State
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import NOW, machine
+from tests.unit.controller.fake_provider import FakeProvider, serving
+
+
+class Following:
+    """A client that runs, and what it told."""
+
+    def __init__(self, endpoint: str, tls: Tls | None = None) -> None:
+        self.news: asyncio.Queue[set[str] | None] = asyncio.Queue()
+        self.client = GrpcClient(Runtime(endpoint=endpoint, tls=tls), self.news.put_nowait)
+
+    async def told(self, condition: Callable[[GrpcClient], object]) -> None:
+        """Wait for news after which the condition holds."""
+        async with asyncio.timeout(20):
+            while not condition(self.client):
+                await self.news.get()
+
+
+@asynccontextmanager
+async def following(endpoint: str, tls: Tls | None = None) -> AsyncIterator[Following]:
+    follower = Following(endpoint, tls)
+    task = asyncio.create_task(follower.client.run())
+    try:
+        yield follower
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await follower.client.close()
+
+
+@pytest.fixture
+def fake() -> FakeProvider:
+    return FakeProvider()
+
+
+@pytest.fixture
+async def live(fake: FakeProvider, tmp_path: Path) -> AsyncIterator[Following]:
+    """A client of `fake` that has its first picture."""
+    async with serving(fake, tmp_path / "p.sock") as address, following(address) as follower:
+        await follower.told(lambda client: client.reachable)
+        yield follower
+
+
+def power(client: GrpcClient, name: str = "web") -> PowerState | None:
+    found = client.picture.find(name)
+    return found.power_state if found else None
+
+
+async def test_the_first_picture_is_whole_before_anybody_hears_of_it(live: Following) -> None:
+    assert power(live.client) is PowerState.ON
+    assert (live.client.info.version, live.client.info.vm_count) == ("7", 1)
+
+
+async def test_a_change_names_the_vm(fake: FakeProvider, live: Following) -> None:
+    off = pb.VM(id="1", name="web", power_state=pb.POWER_STATE_OFF)
+    fake.changes.put_nowait(pb.WatchVMsResponse(changed=off))
+    assert await asyncio.wait_for(anext_but(None, live.news), 10) == {"1", "web"}
+    assert power(live.client) is PowerState.OFF
+
+
+async def anext_but(unwanted: object, news: asyncio.Queue[Any]) -> object:
+    while (said := await news.get()) == unwanted:
+        pass
+    return said
+
+
+async def test_a_vm_that_is_removed_is_gone(fake: FakeProvider, live: Following) -> None:
+    fake.changes.put_nowait(pb.WatchVMsResponse(removed="1"))
+    await live.told(lambda client: power(client) is None)
+
+
+async def test_a_watch_that_ends_is_begun_anew_with_a_new_picture(fake: FakeProvider, live: Following) -> None:
+    fake.vms = [pb.VM(id="2", name="db", power_state=pb.POWER_STATE_ON)]
+    fake.changes.put_nowait(None)
+    await live.told(lambda client: power(client, "db"))
+    assert power(live.client) is None
+    assert live.client.reachable
+
+
+async def test_a_provider_that_comes_back_is_found_again(fake: FakeProvider, tmp_path: Path) -> None:
+    socket = tmp_path / "p.sock"
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(AsyncExitStack())
+        follower = await stack.enter_async_context(following(await server.enter_async_context(serving(fake, socket))))
+        await follower.told(lambda client: client.reachable)
+        await server.aclose()
+        fake.vms = [pb.VM(id="2", name="db", power_state=pb.POWER_STATE_ON)]
+        await stack.enter_async_context(serving(fake, socket))
+        await follower.told(lambda client: power(client, "db"))
+
+
+async def test_a_socket_nobody_listens_on_is_told_with_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_AFTER", 0.1)
+    async with following(f"unix://{tmp_path}/nobody.sock") as follower:
+        assert follower.client.reachable is None
+        await follower.told(lambda client: client.reachable is False)
+        assert "nobody.sock" in follower.client.problem
+
+
+async def test_a_shutdown_carries_all_that_the_lifecycle_says(fake: FakeProvider, live: Following) -> None:
+    lifecycle = machine(
+        gracefulShutdownTimeout="2m",
+        escalation="Ask",
+        preStop={"exec": {"command": ["/bin/stop"]}, "timeout": "5s", "failurePolicy": "Abort"},
+        signalPolicy={"order": ["ACPI"], "resendInterval": "0s"},
+    ).spec.lifecycle
+    operation = await live.client.shutdown("1", lifecycle, "uid-1-1", NOW)
+    (request,) = fake.requests
+    assert (operation.id, operation.state) == ("op-1", State.PENDING)
+    assert (request.vm, request.request_id, request.timeout.seconds) == ("1", "uid-1-1", 120)
+    assert (request.escalation, request.force_after.ToDatetime(NOW.tzinfo)) == (pb.ESCALATION_ASK, NOW)
+    assert request.pre_stop[0].failure_policy == pb.FAILURE_POLICY_ABORT
+    assert request.signal_policy.order == [pb.SIGNAL_ACPI]
+
+
+async def test_each_call_reaches_its_method(fake: FakeProvider, live: Following) -> None:
+    hooks = machine(postStart={"snapshot": {}}).spec.lifecycle.post_start
+    await live.client.power_on("1", hooks, "r-1")
+    await live.client.power_off("1", "r-2")
+    await live.client.extend("op-1", timedelta(seconds=90))
+    await live.client.force("op-1")
+    await live.client.cancel("op-1")
+    assert [type(request).__name__ for request in fake.requests] == [
+        "PowerOnRequest", "PowerOffRequest", "ExtendOperationRequest", "ForceOperationRequest",
+        "CancelOperationRequest",
+    ]  # fmt: skip
+    assert fake.requests[2].timeout.seconds == 90
+
+
+async def test_an_error_keeps_its_code_reason_message_and_metadata(fake: FakeProvider, live: Following) -> None:
+    fake.refuse(grpc.StatusCode.ABORTED, "OPERATION_ACTIVE", "op-9 is active", operation_id="op-9")
+    with pytest.raises(ProviderError, match="op-9 is active") as caught:
+        await live.client.power_on("1", (), "r-1")
+    error = caught.value
+    assert (error.code, error.reason, error.metadata) == ("ABORTED", "OPERATION_ACTIVE", {"operation_id": "op-9"})
+
+
+async def test_an_error_without_details_has_its_code_as_reason(fake: FakeProvider, live: Following) -> None:
+    fake.refusal = Status(code=grpc.StatusCode.INTERNAL.value[0], message="boom")
+    with pytest.raises(ProviderError, match="boom") as caught:
+        await live.client.power_off("1", "r-1")
+    assert (caught.value.code, caught.value.reason) == ("INTERNAL", "INTERNAL")
+
+
+async def test_an_operation_is_followed_to_its_end(fake: FakeProvider, live: Following) -> None:
+    for state in (pb.OPERATION_STATE_WAITING_FOR_GUEST, pb.OPERATION_STATE_SUCCEEDED):
+        fake.steps.put_nowait(pb.Operation(id="op-1", state=state))
+    states = [operation.state async for operation in live.client.watch_operation("op-1")]
+    assert states == [State.WAITING_FOR_GUEST, State.SUCCEEDED]
+
+
+async def test_an_operation_that_does_not_exist_is_an_error(fake: FakeProvider, live: Following) -> None:
+    fake.refuse(grpc.StatusCode.NOT_FOUND, "OPERATION_NOT_FOUND", "there is none")
+    with pytest.raises(ProviderError) as caught:
+        async for _ in live.client.watch_operation("op-1"):
+            pass
+    assert caught.value.reason == "OPERATION_NOT_FOUND"
+
+
+async def test_an_operation_is_found_by_its_request_id(fake: FakeProvider, live: Following) -> None:
+    fake.listed = [pb.Operation(id="op-2", request_id="b"), pb.Operation(id="op-1", request_id="a")]
+    found = await live.client.find_operation("1", "a")
+    assert found
+    assert found.id == "op-1"
+    assert await live.client.find_operation("1", "c") is None
+
+
+async def test_a_vm_is_read_anew(fake: FakeProvider, live: Following) -> None:
+    fake.vms = [pb.VM(id="1", name="web", power_state=pb.POWER_STATE_OFF)]
+    await live.client.refresh("1")
+    assert power(live.client) is PowerState.OFF
+    fake.vms = []
+    await live.client.refresh("1")
+    assert power(live.client) is None
+
+
+async def test_closing_the_connection_ends_a_watch_with_an_error_and_not_a_cancellation(live: Following) -> None:
+    async def first() -> Operation:
+        return await anext(live.client.watch_operation("op-1"))
+
+    watching = asyncio.create_task(first())
+    await asyncio.sleep(0)
+    await live.client.refresh("1")
+    await live.client.close()
+    with pytest.raises(ProviderError) as caught:
+        await watching
+    assert caught.value.code == "UNAVAILABLE"
+
+
+async def test_a_call_before_there_is_a_connection_is_unavailable() -> None:
+    early = GrpcClient(Runtime(endpoint="unix:///nowhere.sock"), lambda _: None)
+    with pytest.raises(ProviderError) as caught:
+        await early.power_off("1", "r")
+    assert caught.value.passing
+
+
+async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_AFTER", 0.1)
+    missing = Tls(ca_file=f"{tmp_path}/ca.pem", cert_file=f"{tmp_path}/c.pem", key_file=f"{tmp_path}/k.pem")
+    async with following("localhost:1", missing) as follower:
+        await follower.told(lambda client: client.reachable is False)
+        assert "ca.pem" in follower.client.problem
