@@ -7,10 +7,10 @@ A provider sits close to the hypervisor and its secrets, so a hook must not make
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from providers.errors import CommandFailed
 from providers.model import HttpGetHook
@@ -27,7 +27,7 @@ async def get(run: Run, hook: HttpGetHook) -> int:
         raise CommandFailed("Its headers are secret and did not survive the provider's restart; it was not called.")
     await run.look()  # the addresses as they are now
     addresses = run.vm.addresses if run.vm else ()
-    host = urlsplit(hook.url).hostname or ""
+    host = _host(hook.url)
     resolver = AllowedResolver(run.settings.http_hook_hosts, addresses)
     if _is_ip(host) and not resolver.allows("", host):
         raise CommandFailed(resolver.refusal(host))
@@ -79,6 +79,14 @@ class AllowedResolver(AbstractResolver):
     async def close(self) -> None:
         """Nothing is held."""
         await self._system.close()
+
+
+def _host(url: str) -> str:
+    """The host as aiohttp itself reads it: another parser might see a name where aiohttp sees an address."""
+    try:
+        return URL(url).host or ""
+    except ValueError as error:
+        raise CommandFailed("The hook's URL could not be read; the caller mends it.") from error
 
 
 def _is_ip(host: str) -> bool:

@@ -1,11 +1,13 @@
 """Stand-ins for what a unit test cannot have as it is."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from providers.adapter import VM, Change, Grace, Listed, Signal, unsupported
 from providers.blocking import Lane
-from providers.errors import JournalFailed
+from providers.errors import JournalFailed, VMNotFound
 from providers.journal import Journal
 from providers.model import Operation
 
@@ -33,3 +35,49 @@ class InlineJournal(Journal):
         if self.broken:
             raise JournalFailed("The journal cannot be written (disk full); the operator mends the disk.")
         await super().save(operation)
+
+
+class OneVM:
+    """The least hypervisor: one VM that only a test changes, and calls that a test replaces."""
+
+    type = "fake"
+    version = "1"
+    endpoint = "fake://"
+    signals = tuple(Signal)
+
+    def __init__(self, *vms: VM) -> None:
+        self.vms = {vm.id: vm for vm in vms}
+        self.news: asyncio.Queue[Change | Exception] = asyncio.Queue()
+        self.watches = 0
+
+    async def get(self, vm_id: str) -> VM:
+        if vm_id not in self.vms:
+            raise VMNotFound(f"There is no {vm_id}.")
+        return self.vms[vm_id]
+
+    async def list(self) -> Sequence[VM]:
+        return tuple(self.vms.values())
+
+    async def watch(self) -> AsyncIterator[Change]:
+        self.watches += 1
+        yield Listed(tuple(self.vms.values()))
+        while True:
+            news = await self.news.get()
+            if isinstance(news, Exception):
+                raise news
+            yield news
+
+    async def power_on(self, vm_id: str) -> None:
+        raise NotImplementedError
+
+    async def power_off(self, vm_id: str) -> None:
+        raise NotImplementedError
+
+    async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
+        raise NotImplementedError
+
+    guest_exec = unsupported
+    snapshot = unsupported
+
+    async def close(self) -> None:
+        pass
