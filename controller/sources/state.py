@@ -69,9 +69,10 @@ class StateDirectory:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = (self._root / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SourceError(f"Another controller works with {self._root}; stop it or name another.") from error
         except OSError as error:
+            self.unlock()
+            if isinstance(error, BlockingIOError):
+                raise SourceError(f"Another controller works with {self._root}; stop it or name another.") from error
             raise SourceError(f"{error}; choose a --state-dir that can be written.") from error
 
     def unlock(self) -> None:

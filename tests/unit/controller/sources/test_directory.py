@@ -1,0 +1,211 @@
+"""On a real directory with real edits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from controller.models import VirtualMachine
+from controller.source import Applied, Change, Deleted, Event, Key, ResourceGone, SourceError, Synced
+from controller.sources.directory import DirectorySource
+from controller.status_models import VirtualMachineStatus
+
+WEB = Key("VirtualMachine", "default", "web")
+
+
+def manifest(name: str = "web", power: str = "OffGraceful") -> str:
+    return (
+        "apiVersion: infra.virtrigaud.io/v1beta1\nkind: VirtualMachine\n"
+        f"metadata: {{name: {name}}}\nspec: {{providerRef: {{name: local}}, powerState: {power}}}\n"
+    )
+
+
+class Directory:
+    """Manifests, and what the source says of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.manifests, self.state = root / "manifests", root / "state"
+        self.manifests.mkdir()
+        self.source = DirectorySource(self.manifests, self.state)
+        self.changes = self.source.watch()
+
+    def write(self, name: str, text: str) -> Path:
+        file = self.manifests / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    async def next(self) -> Change:
+        return await asyncio.wait_for(anext(self.changes), 20)
+
+    async def first(self) -> list[Change]:
+        """Everything up to Synced."""
+        found = [await self.next()]
+        while not isinstance(found[-1], Synced):
+            found.append(await self.next())
+        return found[:-1]
+
+    async def applied(self) -> VirtualMachine:
+        change = await self.next()
+        assert isinstance(change, Applied)
+        assert isinstance(change.resource, VirtualMachine)
+        return change.resource
+
+
+@pytest.fixture
+async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
+    made = Directory(tmp_path)
+    async with aclosing(made.changes):  # type: ignore[type-var]
+        yield made
+
+
+def names(changes: list[Change]) -> set[str]:
+    return {change.resource.metadata.name for change in changes if isinstance(change, Applied)}
+
+
+async def test_all_levels_are_read_and_hidden_files_are_not(directory: Directory) -> None:
+    directory.write("a.yaml", manifest("a") + "---\n" + manifest("b"))
+    directory.write("deep/down/c.yml", manifest("c"))
+    directory.write(".hidden.yaml", manifest("d"))
+    directory.write(".git/e.yaml", manifest("e"))
+    directory.write("notes.txt", manifest("f"))
+    assert names(await directory.first()) == {"a", "b", "c"}
+
+
+async def test_an_edit_is_another_generation(directory: Directory) -> None:
+    file = directory.write("web.yaml", manifest())
+    await directory.first()
+    file.write_text(manifest(power="On"))
+    resource = await directory.applied()
+    assert (resource.spec.power_state, resource.metadata.generation) == ("On", 2)
+
+
+async def test_an_editor_that_renames_over_the_file_is_noticed(directory: Directory) -> None:
+    file = directory.write("web.yaml", manifest())
+    await directory.first()
+    directory.write("web.yaml.swp", manifest(power="Off")).rename(file)
+    assert (await directory.applied()).spec.power_state == "Off"
+
+
+async def test_a_new_file_in_a_new_directory_is_noticed(directory: Directory) -> None:
+    assert await directory.first() == []
+    directory.write("new/web.yaml", manifest())
+    assert (await directory.applied()).metadata.name == "web"
+
+
+async def test_a_comment_is_no_change(directory: Directory) -> None:
+    file = directory.write("web.yaml", manifest())
+    await directory.first()
+    file.write_text("# nothing new\n" + manifest())
+    directory.write("z.yaml", manifest("z"))
+    assert (await directory.applied()).metadata.name == "z"
+
+
+async def test_a_manifest_that_is_taken_away_is_told(directory: Directory) -> None:
+    file = directory.write("web.yaml", manifest())
+    await directory.first()
+    file.unlink()
+    assert await directory.next() == Deleted(WEB)
+
+
+async def test_a_manifest_that_comes_back_is_the_same_resource(directory: Directory) -> None:
+    file = directory.write("web.yaml", manifest())
+    (before,) = await directory.first()
+    await directory.source.write_status(WEB, VirtualMachineStatus(phase="Off"))
+    file.unlink()
+    await directory.next()
+    directory.write("other.yaml", manifest())
+    after = await directory.applied()
+    assert isinstance(before, Applied)
+    assert (after.metadata, after.status.phase) == (before.resource.metadata, "Off")
+
+
+async def test_a_mistake_leaves_what_was_declared_before_in_effect(directory: Directory) -> None:
+    file = directory.write("web.yaml", manifest())
+    await directory.first()
+    file.write_text("kind: [")
+    directory.write("z.yaml", manifest("z"))
+    assert (await directory.applied()).metadata.name == "z"
+    file.write_text(manifest(power="On"))
+    assert (await directory.applied()).spec.power_state == "On"
+
+
+async def test_a_mistake_is_logged_once_with_file_line_and_field(directory: Directory) -> None:
+    file = directory.write("bad.yaml", manifest(power="Sideways"))
+    directory.write("web.yaml", manifest())
+    with capture_logs() as logs:
+        assert names(await directory.first()) == {"web"}
+        directory.write("z.yaml", manifest("z"))
+        await directory.applied()
+    (entry,) = [entry for entry in logs if entry["log_level"] == "error"]
+    assert (entry["file"], entry["line"], entry["field"]) == (str(file), 4, "spec.powerState")
+
+
+async def test_a_resource_that_is_declared_twice_is_taken_from_the_first_file(directory: Directory) -> None:
+    directory.write("a.yaml", manifest(power="Off"))
+    second = directory.write("b.yaml", manifest(power="On"))
+    with capture_logs() as logs:
+        (change,) = await directory.first()
+    assert isinstance(change, Applied)
+    assert isinstance(change.resource, VirtualMachine)
+    assert change.resource.spec.power_state == "Off"
+    assert [entry["file"] for entry in logs if entry["log_level"] == "error"] == [str(second)]
+
+
+async def test_status_goes_to_the_state_directory_and_wakes_nobody(directory: Directory) -> None:
+    inside = DirectorySource(directory.manifests, directory.manifests / "state")
+    directory.write("web.yaml", manifest())
+    changes = inside.watch()
+    async with aclosing(changes):  # type: ignore[type-var]
+        assert isinstance(await anext(changes), Applied)
+        assert isinstance(await anext(changes), Synced)
+        await inside.write_status(WEB, VirtualMachineStatus(phase="Off"))
+        directory.write("z.yaml", manifest("z"))
+        change = await asyncio.wait_for(anext(changes), 20)
+    assert names([change]) == {"z"}
+
+
+async def test_a_directory_that_is_replaced_is_followed(directory: Directory, tmp_path: Path) -> None:
+    directory.write("web.yaml", manifest())
+    await directory.first()
+    replacement = tmp_path / "replacement"
+    replacement.mkdir()
+    (replacement / "web.yaml").write_text(manifest(power="On"))
+    directory.manifests.rename(tmp_path / "old")
+    replacement.rename(directory.manifests)
+    seen = await directory.next()
+    while not isinstance(seen, Applied):  # in between there may have been nothing
+        seen = await directory.next()
+    directory.write("z.yaml", manifest("z"))
+    assert (await directory.applied()).metadata.name == "z"
+
+
+async def test_the_status_of_an_unknown_resource_is_refused(directory: Directory) -> None:
+    with pytest.raises(ResourceGone):
+        await directory.source.write_status(WEB, VirtualMachineStatus())
+
+
+async def test_no_such_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nowhere"):
+        await anext(DirectorySource(tmp_path / "nowhere", tmp_path / "state").watch())
+
+
+async def test_a_second_controller_on_the_same_state_is_refused(directory: Directory) -> None:
+    await directory.first()
+    with pytest.raises(SourceError, match="Another controller"):
+        await anext(DirectorySource(directory.manifests, directory.state).watch())
+
+
+async def test_what_happens_is_logged(directory: Directory) -> None:
+    with capture_logs() as logs:
+        await directory.source.announce(WEB, Event("Warning", "Forced", "Powered off hard."))
+    assert logs == [{"event": "Powered off hard.", "resource": str(WEB), "reason": "Forced", "log_level": "warning"}]
+
+
+async def test_two_thousand_manifests_are_read(directory: Directory) -> None:
+    for i in range(20):
+        directory.write(f"{i}.yaml", "---\n".join(manifest(f"vm-{i}-{j}") for j in range(100)))
+    assert len(names(await directory.first())) == 2000

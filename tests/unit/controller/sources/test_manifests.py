@@ -1,0 +1,195 @@
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from controller.models import VirtualMachine
+from controller.sources.manifests import Reading, field_path, read
+
+HEAD = """\
+apiVersion: infra.virtrigaud.io/v1beta1
+kind: VirtualMachine
+metadata: {name: web}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "vm.yaml"
+
+
+def given(file: Path, text: str) -> Reading:
+    file.write_text(dedent(text))
+    return read(file)
+
+
+def told(reading: Reading) -> list[tuple[int, str]]:
+    return [(problem.line, problem.field) for problem in reading.problems]
+
+
+def test_on_and_off_are_words_also_without_quotes(file: Path) -> None:
+    for power in ("On", "Off", "OffGraceful"):
+        (manifest,) = given(file, HEAD + f"spec: {{providerRef: {{name: a}}, powerState: {power}}}").manifests
+        assert isinstance(manifest.resource, VirtualMachine)
+        assert manifest.resource.spec.power_state == power
+
+
+def test_true_and_false_are_still_booleans(file: Path) -> None:
+    text = HEAD + "spec:\n  providerRef: {name: a}\n  lifecycle: {preStop: {snapshot: {includeMemory: true}}}\n"
+    (manifest,) = given(file, text).manifests
+    assert isinstance(manifest.resource, VirtualMachine)
+    (hook,) = manifest.resource.spec.lifecycle.pre_stop
+    assert hook.snapshot
+    assert hook.snapshot.include_memory is True
+
+
+def test_the_seeds_own_example_with_a_script_of_several_lines_is_read(file: Path) -> None:
+    text = HEAD + dedent(
+        """\
+        spec:
+          providerRef: {name: local}
+          powerState: OffGraceful
+          classRef: {name: small}
+          lifecycle:
+            gracefulShutdownTimeout: "120s"
+            preStop:
+              exec:
+                command:
+                - "/bin/bash"
+                - "-c"
+                - |
+                  # Save application state
+                  systemctl stop my-application
+                  # Sync filesystem
+                  sync
+        """
+    )
+    reading = given(file, text)
+    assert (told(reading), reading.warnings) == ([], ())
+    resource = reading.manifests[0].resource
+    assert isinstance(resource, VirtualMachine)
+    (hook,) = resource.spec.lifecycle.pre_stop
+    assert hook.exec
+    assert hook.exec.command[2].endswith("sync\n")
+
+
+def test_each_mistake_has_its_line_and_field_and_the_others_go_on(file: Path) -> None:
+    text = HEAD + dedent(
+        """\
+        spec:
+          providerRef: {name: local}
+          lifecycle:
+            gracefulShutdownTimeout: 25h
+            preStop:
+              - exec:
+                  command: []
+        ---
+        apiVersion: infra.virtrigaud.io/v1beta1
+        kind: Provider
+        metadata: {name: local}
+        spec: {type: sim, runtime: {endpoint: "unix:p.sock"}}
+        """
+    )
+    reading = given(file, text)
+    assert sorted(told(reading)) == [
+        (7, "spec.lifecycle.gracefulShutdownTimeout"),
+        (10, "spec.lifecycle.preStop[0].exec.command"),
+    ]
+    assert [manifest.resource.kind for manifest in reading.manifests] == ["Provider"]
+
+
+def test_a_hook_that_is_no_list_has_its_own_line_too(file: Path) -> None:
+    text = "spec:\n  providerRef: {name: a}\n  lifecycle:\n    preStop:\n      exec:\n        command: []\n"
+    assert told(given(file, HEAD + text)) == [(9, "spec.lifecycle.preStop[0].exec.command")]
+
+
+def test_a_missing_field_is_blamed_on_what_should_hold_it(file: Path) -> None:
+    reading = given(file, HEAD + "spec:\n  powerState: Off\n")
+    assert told(reading) == [(4, "spec.providerRef")]
+    assert str(reading.problems[0]) == f"{file}:4: spec.providerRef: is missing"
+
+
+def test_a_resource_without_a_spec_is_a_mistake(file: Path) -> None:
+    assert told(given(file, HEAD)) == [(1, "spec")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("a: [1,\nb: }", 2), ("a: b: c", 1), ("a:\n\t- b", 2), ("a: &x [*y]", 1), ("a: !!nothing 1", 1)]
+)
+def test_what_is_not_yaml_has_a_line(file: Path, text: str, line: int) -> None:
+    assert told(given(file, text)) == [(line, "")]
+
+
+def test_documents_before_the_broken_one_count(file: Path) -> None:
+    reading = given(file, HEAD + "spec: {providerRef: {name: a}}\n---\na: [1,\nb: }\n")
+    assert (len(reading.manifests), told(reading)) == (1, [(7, "")])
+
+
+def test_bytes_that_are_not_utf_8_are_a_mistake(file: Path) -> None:
+    file.write_bytes(b"name: \xff\xfe")
+    assert told(read(file)) == [(1, "")]
+
+
+def test_a_file_that_is_gone_is_a_mistake(file: Path) -> None:
+    assert told(read(file)) == [(1, "")]
+
+
+def test_a_key_that_is_there_twice_is_a_mistake(file: Path) -> None:
+    text = HEAD + "spec:\n  powerState: On\n  providerRef: {name: a}\n  powerState: Off\n"
+    assert told(given(file, text)) == [(7, "spec.powerState")]
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("- 1\n- 2", ""),
+        ("just words", ""),
+        ("kind: VirtualMachine", "apiVersion"),
+        ("apiVersion: infra.virtrigaud.io/v1beta1", "kind"),
+        ("apiVersion: infra.virtrigaud.io/v1\nkind: VirtualMachine", "apiVersion"),
+    ],
+)
+def test_what_is_no_resource_of_ours_but_looks_like_one_is_a_mistake(file: Path, text: str, field: str) -> None:
+    assert [problem.field for problem in given(file, text).problems] == [field]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "---\n---\n", "apiVersion: v1\nkind: ConfigMap", "apiVersion: infra.virtrigaud.io/v1beta1\nkind: VMClass"],
+)
+def test_what_belongs_to_others_is_left_alone(file: Path, text: str) -> None:
+    assert given(file, text) == Reading()
+
+
+def test_yaml_for_another_purpose_is_mentioned_and_left_alone(file: Path) -> None:
+    reading = given(file, "guests: {web: {}}")
+    assert (reading.problems, len(reading.warnings)) == ((), 1)
+
+
+def test_a_status_in_a_manifest_is_not_believed(file: Path) -> None:
+    text = HEAD + "spec: {providerRef: {name: a}}\nstatus: {phase: Off}\n"
+    assert given(file, text).manifests[0].resource.status.phase == "Pending"
+
+
+def test_a_slip_of_the_pen_is_a_warning_with_its_line(file: Path) -> None:
+    text = HEAD + dedent(
+        """\
+        spec:
+          providerRef: {name: a}
+          tags: [x]
+          lifecycle:
+            gracefulShutdownTimout: 120s
+            preStop:
+              exec: {command: [x], shell: true}
+        """
+    )
+    reading = given(file, text)
+    assert [(slip.line, slip.field) for slip in reading.warnings] == [
+        (8, "spec.lifecycle.gracefulShutdownTimout"),
+        (10, "spec.lifecycle.preStop[0].exec.shell"),
+    ]
+    assert len(reading.manifests) == 1
+
+
+def test_a_field_path_reads_like_code() -> None:
+    assert field_path(("spec", "lifecycle", "preStop", 0, "exec")) == "spec.lifecycle.preStop[0].exec"

@@ -1,0 +1,51 @@
+from controller.events import events, provider_events
+from controller.power import ProviderError
+from controller.source import Event
+from controller.status import Seen, heard, report
+from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
+from controller.words import State
+from tests.unit.controller.builders import NOW, machine, operation, record, verdict, vm
+
+NONE = VirtualMachineStatus()
+
+
+def test_a_start_is_told_once() -> None:
+    begun = VirtualMachineStatus(operation=record())
+    (event,) = events(NONE, begun)
+    assert (event.type, event.reason) == ("Normal", "ShutdownStarted")
+    assert list(events(begun, begun)) == []
+
+
+def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
+    said = {}
+    for outcome in ("GRACEFUL", "FORCED", "OUT_OF_BAND"):
+        ended = heard(NONE, operation(state=State.SUCCEEDED, verdict=verdict(outcome, message="Done.")), NOW)
+        (event,) = events(NONE, ended)
+        said[event.reason] = (event.type, event.message)
+    assert said == {
+        "Graceful": ("Normal", "Done. It took 5.0 s."),
+        "Forced": ("Warning", "Done. It took 5.0 s."),
+        "OutOfBand": ("Warning", "Done. It took 5.0 s."),
+    }
+
+
+def test_a_refusal_is_told_when_it_begins_and_not_again() -> None:
+    refused = report(machine(), Seen(NOW, vm(), error=ProviderError("X", "a template", "VM_REFUSED")))
+    assert list(events(NONE, refused)) == [Event("Warning", "VM_REFUSED", "a template")]
+    assert list(events(refused, refused)) == []
+
+
+def test_two_thousand_vms_do_not_each_tell_that_their_provider_is_away() -> None:
+    away = report(machine(), Seen(NOW, trouble=ProviderError("UNAVAILABLE", "gone", "ProviderUnreachable")))
+    assert list(events(NONE, away)) == []
+
+
+def test_a_provider_tells_that_it_went_and_that_it_came_back() -> None:
+    def ready(status: str, reason: str) -> ProviderStatus:
+        said = {"type": "Ready", "status": status, "reason": reason, "lastTransitionTime": NOW}
+        return ProviderStatus(conditions=(Condition.model_validate(said),))
+
+    there, away = ready("True", "Connected"), ready("False", "ProviderUnreachable")
+    assert [event.type for event in provider_events(there, away)] == ["Warning"]
+    assert [event.type for event in provider_events(away, there)] == ["Normal"]
+    assert list(provider_events(away, away)) == []

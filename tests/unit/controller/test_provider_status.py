@@ -1,0 +1,32 @@
+from controller.power import Info
+from controller.provider_status import provider_status
+from controller.status_models import ProviderStatus
+from tests.unit.controller.builders import NOW, provider, seconds
+from tests.unit.controller.fakes import FakeClient
+
+
+def status(client: FakeClient, before: ProviderStatus | None = None, later: float = 0) -> ProviderStatus:
+    resource = provider().model_copy(update={"status": before or ProviderStatus()})
+    return provider_status(resource, client, NOW + seconds(later))
+
+
+def test_a_provider_that_answers_is_ready_and_says_what_it_is() -> None:
+    client = FakeClient()
+    client.info = Info("sim", "7", 3)
+    said = status(client)
+    assert (said.phase, said.version, said.vm_count, said.conditions[0].status) == ("Ready", "7", 3, "True")
+
+
+def test_a_provider_that_is_away_keeps_what_was_known_and_says_why() -> None:
+    client = FakeClient()
+    before = status(client)
+    client.reachable, client.problem = False, "connection refused"
+    said = status(client, before, later=9)
+    assert (said.phase, said.version, said.conditions[0].message) == ("Unreachable", "1", "connection refused")
+    assert said.conditions[0].last_transition_time == NOW + seconds(9)
+
+
+def test_nothing_is_said_before_anything_is_known() -> None:
+    client = FakeClient()
+    client.reachable = None
+    assert status(client) == ProviderStatus()
