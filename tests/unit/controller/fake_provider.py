@@ -22,7 +22,7 @@ WEB = pb.VM(id="1", name="web", power_state=pb.POWER_STATE_ON)
 
 
 class FakeProvider(power_pb2_grpc.PowerServiceServicer):
-    """Remembers requests; answers each with the same operation, or with `refusal`."""
+    """Remembers requests; answers each with the same shutdown, or with `refusal`."""
 
     def __init__(self) -> None:
         self.vms = [WEB]
@@ -42,7 +42,8 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         self.requests.append(request)
         if self.refusal is not None:
             await call.abort_with_status(rpc_status.to_status(self.refusal))
-        return pb.Operation(id="op-1", vm="1", state=pb.OPERATION_STATE_PENDING)
+        kind = pb.OPERATION_KIND_SHUTDOWN
+        return pb.Operation(id="op-1", vm="1", kind=kind, state=pb.OPERATION_STATE_PENDING)
 
     PowerOn: Any = _answer
     PowerOff: Any = _answer

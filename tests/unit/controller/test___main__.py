@@ -5,8 +5,10 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.unit.controller.fake_provider import FakeProvider, serving
@@ -14,9 +16,24 @@ from tests.unit.controller.fake_provider import FakeProvider, serving
 ROOT = Path(__file__).parents[3]
 
 
-async def start(manifests: Path, state: Path) -> Process:
-    arguments = ("-m", "controller", "--manifests", str(manifests), "--state-dir", str(state))
-    return await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stderr=PIPE)
+Start = Callable[[Path], Awaitable[Process]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts the controller on a directory; nothing is left running, however a test ends."""
+    started: list[Process] = []
+
+    async def start(manifests: Path) -> Process:
+        arguments = ("-m", "controller", "--manifests", str(manifests), "--state-dir", str(tmp_path / "state"))
+        started.append(await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stderr=PIPE))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 async def until(process: Process, word: str) -> None:
@@ -33,23 +50,25 @@ async def stop(process: Process) -> str:
     return rest.decode()
 
 
-async def test_sigterm_is_a_clean_end(tmp_path: Path) -> None:
+async def test_sigterm_is_a_clean_end(start: Start, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    process = await start(tmp_path / "m", tmp_path / "state")
+    process = await start(tmp_path / "m")
     await until(process, "synced")
     rest = await stop(process)
     assert process.returncode == 0
     assert [json.loads(line)["event"] for line in rest.splitlines()] == ["stopped"]
 
 
-async def test_a_directory_that_is_not_there_ends_it_with_a_sentence(tmp_path: Path) -> None:
-    process = await start(tmp_path / "nowhere", tmp_path / "state")
+async def test_a_directory_that_is_not_there_ends_it_with_a_sentence(start: Start, tmp_path: Path) -> None:
+    process = await start(tmp_path / "nowhere")
     _, error = await process.communicate()
     assert process.returncode == 1
     assert "nowhere" in error.decode().splitlines()[-1]
 
 
-async def test_a_manifest_becomes_one_request_and_a_status_beside_it_across_sigkill(tmp_path: Path) -> None:
+async def test_a_manifest_becomes_one_request_and_a_status_beside_it_across_sigkill(
+    start: Start, tmp_path: Path
+) -> None:
     fake = FakeProvider()
     (tmp_path / "m").mkdir()
     async with serving(fake, tmp_path / "p.sock") as address:
@@ -59,11 +78,11 @@ async def test_a_manifest_becomes_one_request_and_a_status_beside_it_across_sigk
             "apiVersion: infra.virtrigaud.io/v1beta1\nkind: VirtualMachine\nmetadata: {name: web}\n"
             "spec: {providerRef: {name: local}, powerState: OffGraceful}\n"
         )
-        first = await start(tmp_path / "m", tmp_path / "state")
+        first = await start(tmp_path / "m")
         await until(first, "ShutdownStarted")
         first.kill()
         await first.communicate()
-        second = await start(tmp_path / "m", tmp_path / "state")
+        second = await start(tmp_path / "m")
         await until(second, "synced")
         await stop(second)
     assert len(fake.requests) == 1
