@@ -1,9 +1,13 @@
+import re
 from pathlib import Path
 from textwrap import dedent
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
-from controller.models import VirtualMachine
+from controller.models import VirtualMachine, VirtualMachineSpec
 from controller.sources.manifests import Reading, field_path, read
 
 HEAD = """\
@@ -193,3 +197,32 @@ def test_a_slip_of_the_pen_is_a_warning_with_its_line(file: Path) -> None:
 
 def test_a_field_path_reads_like_code() -> None:
     assert field_path(("spec", "lifecycle", "preStop", 0, "exec")) == "spec.lifecycle.preStop[0].exec"
+
+
+EXAMPLE = Path(__file__).parents[4] / "examples" / "graceful-shutdown-vm.yaml"
+
+
+def fields_below(model: type[BaseModel]) -> set[str]:
+    """The names of all fields in and below a model, as people write them."""
+    names = set()
+    for name, field in model.model_fields.items():
+        names.add(to_camel(name))
+        for part in _parts(field.annotation):
+            names |= fields_below(part)
+    return names
+
+
+def _parts(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return set().union(*(_parts(inner) for inner in get_args(annotation)))
+
+
+def test_the_example_is_read_without_a_word() -> None:
+    reading = read(EXAMPLE)
+    assert (len(reading.manifests), reading.problems, reading.warnings) == (1, (), ())
+
+
+@pytest.mark.parametrize("field", sorted(fields_below(VirtualMachineSpec)))
+def test_the_example_shows_every_field(field: str) -> None:
+    assert re.search(rf"\b{field}\b", EXAMPLE.read_text())
