@@ -6,7 +6,8 @@ One SQLite file in WAL mode with synchronous=FULL: what `save` has returned from
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -100,7 +101,6 @@ class Journal:
         if self._writer is not None:
             await self._writer
         await self._lane.run(self._db.close)
-        self._lane.close()
 
     async def _write_waiting(self) -> None:
         while self._waiting:
@@ -113,14 +113,14 @@ class Journal:
 
     def _commit(self, batch: Sequence[Operation]) -> JournalFailed | None:
         try:
-            with self._db:
+            with _told_as_failed("written"), self._db:
                 self._db.executemany(_SAVE, [_row(operation) for operation in batch])
-        except sqlite3.Error as error:
-            return JournalFailed(f"The journal cannot be written ({error}); the operator mends the disk.")
+        except JournalFailed as failure:
+            return failure
         return None
 
     def _prune(self, before: datetime) -> None:
-        with self._db:
+        with _told_as_failed("written"), self._db:
             self._db.execute("DELETE FROM operations WHERE final = 1 AND create_time < ?", (moment(before),))
 
     async def _one(self, query: str, value: str) -> Operation | None:
@@ -128,8 +128,17 @@ class Journal:
         return found[0] if found else None
 
     async def _many(self, query: str, *values: object) -> list[Operation]:
-        rows = await self._lane.run(lambda: self._db.execute(query, values).fetchall())
+        with _told_as_failed("read"):
+            rows = await self._lane.run(lambda: self._db.execute(query, values).fetchall())
         return [Operation.model_validate_json(record) for (record,) in rows]
+
+
+@contextmanager
+def _told_as_failed(done: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JournalFailed(f"The journal cannot be {done} ({error}); the operator mends the disk.") from error
 
 
 def moment(time: datetime) -> str:

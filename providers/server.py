@@ -19,7 +19,7 @@ from protos.power.v1 import power_pb2, power_pb2_grpc
 from providers import metrics, tls
 from providers.adapter import Adapter
 from providers.config import Settings
-from providers.errors import VmpowerError
+from providers.errors import JournalFailed, VmpowerError
 from providers.gate import Gate
 from providers.inventory import Inventory
 from providers.journal import Journal
@@ -124,7 +124,10 @@ def _start_metrics(settings: Settings, context: Context, operations: Operations)
 
 async def _prune_daily(context: Context) -> None:
     while True:
-        await context.journal.prune(context.clock() - context.settings.keep_operations)
+        try:
+            await context.journal.prune(context.clock() - context.settings.keep_operations)
+        except JournalFailed:
+            log.exception("ended operations not pruned; tried again tomorrow")
         await asyncio.sleep(24 * 3600)
 
 

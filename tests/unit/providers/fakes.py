@@ -27,7 +27,6 @@ class InlineJournal(Journal):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._lane.close()
         self._lane = Inline("journal", 1)
         self.broken = False
 
