@@ -15,6 +15,7 @@ from controller.source import SourceError
 from controller.sources.directory import DirectorySource
 
 log = structlog.get_logger()
+_traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # a manifest may hold a token
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def _configure_logs(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(_traceback),
             structlog.processors.JSONRenderer(default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
