@@ -61,13 +61,19 @@ class LibvirtAdapter:
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest: one flag a signal. By the agent, this returns when it has refused or the guest is gone.
 
+        libvirt's own agent shutdown holds one of libvirtd's workers for as long as the guest takes. When so many
+        go down at once that there is no room for another, the next ones are asked past it, so that none waits.
+
         Drivers other than QEMU's know no flags and have one way of their own; it stands where ACPI does.
         """
         if signal not in SHUTDOWN_FLAGS:
             raise CommandFailed(f"libvirt has no signal {signal}; the caller names another.")
         flag = SHUTDOWN_FLAGS[signal] if (await self._host()).qemu else libvirt.VIR_DOMAIN_SHUTDOWN_DEFAULT
-        session = self._asking if signal is Signal.GUEST_AGENT else self._quick
-        await session.call(domains.ask, vm_id, flag)
+        if signal is Signal.GUEST_AGENT and self._asking.full:
+            await self._agent.call(agent.shut_down, vm_id)
+        else:
+            session = self._asking if signal is Signal.GUEST_AGENT else self._quick
+            await session.call(domains.ask, vm_id, flag)
 
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None

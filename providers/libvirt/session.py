@@ -44,6 +44,11 @@ class Session:
         self._lane = Lane(f"libvirt-{purpose}", threads)
         self._opening: asyncio.Task[Link] | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether a call would have to wait for another to return."""
+        return self._lane.full
+
     async def call(self, call: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `call(connection, ...)` on a thread, over the connection there is or a new one.
 
@@ -84,7 +89,6 @@ class Session:
             if opening.done():
                 with suppress(TimeoutError, libvirt.libvirtError):
                     await asyncio.wait_for(self._lane.run(_close, opening.result().connection), CLOSE_SECONDS)
-        self._lane.close()
 
     async def _open(self) -> Link:
         lost = asyncio.get_running_loop().create_future()

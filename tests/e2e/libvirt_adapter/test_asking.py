@@ -56,6 +56,24 @@ async def test_agents_that_keep_us_waiting_hold_up_nothing_else(adapter: Libvirt
     await asyncio.gather(*asks, return_exceptions=True)
 
 
+async def test_a_guest_is_asked_by_its_agent_also_while_many_others_go_down(
+    rig: Libvirtd, adapter: LibvirtAdapter, run: Run
+) -> None:
+    stuck, refuses, hears = run(Guest("stuck", agent="ignore")), run(Guest("no", agent="refuse")), run(Guest("yes"))
+    asks = [asyncio.create_task(adapter.send_signal(stuck, Signal.GUEST_AGENT, GRACE)) for _ in range(5)]
+    await asyncio.sleep(0)
+    async with watching(adapter) as watch:
+        with pytest.raises(CommandFailed, match="guest-shutdown"):
+            await adapter.send_signal(refuses, Signal.GUEST_AGENT, GRACE)
+        await adapter.send_signal(hears, Signal.GUEST_AGENT, GRACE)
+        assert (await watch.until_off(hears)).off_cause is OffCause.GUEST
+        assert not any(ask.done() for ask in asks)
+        await adapter.power_off(stuck)
+        await watch.until_off(stuck)
+    assert "guest yes: agent asked for shutdown" in rig.console("yes")
+    await asyncio.gather(*asks, return_exceptions=True)
+
+
 async def test_a_paused_guest_is_not_said_to_have_heard(rig: Libvirtd, adapter: LibvirtAdapter, run: Run) -> None:
     vm_id = run(Guest("paused", agent="off"))
     async with watching(adapter) as watch:
