@@ -1,6 +1,5 @@
 """A fake provider, and the command line to talk to it."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +37,6 @@ def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("VMPOWER_CONFIG", "VMPOWER_PROVIDER"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "config" / "vmpower" / "config.yaml"
-
-
-@pytest.fixture(autouse=True)
-def loop_that_is_closed() -> Iterator[None]:
-    """looptime asks for the current loop around every test, which makes one that nobody would close."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A controller around fakes, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -45,15 +45,6 @@ class Controller:
 
 Make = Callable[..., Controller]
 Begin = Callable[..., Coroutine[Any, Any, Controller]]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def a_loop_that_is_closed() -> Iterator[None]:
-    """looptime asks for the current loop also in tests that are not async; the one it would make stays open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    loop.close()
 
 
 @pytest.fixture

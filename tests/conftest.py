@@ -1,0 +1,17 @@
+"""For all tests."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def a_loop_that_is_closed() -> Iterator[None]:
+    """looptime asks for the current loop around every test, also of one that is not async; the one it would
+    make stays open, and that warning is an error."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
