@@ -9,7 +9,7 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 import durationpy
 from pydantic import BeforeValidator, Field, ValidationError
@@ -29,7 +29,8 @@ def _names(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0))]
+Timeout = Annotated[timedelta, BeforeValidator(_duration), Field(gt=timedelta(0), le=MAX_TIMEOUT)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
 
@@ -49,20 +50,22 @@ class Settings(BaseSettings):
     )
 
     listen: str = Field(description="where to serve gRPC: unix:///path or host:port")
-    metrics_listen: str = Field("", description="host:port for Prometheus; empty: no metrics are served")
+    metrics_listen: str = Field(
+        "", pattern=r"^(.+:\d+)?$", description="host:port for Prometheus; empty: no metrics are served"
+    )
     state_dir: Path = Field(
         default_factory=_state_home, description="keeps the journal; one provider process a directory"
     )
-    log_level: str = Field("info", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
-    default_timeout: Duration = Field(timedelta(seconds=60), description="grace period where the request names none")
+    default_timeout: Timeout = Field(timedelta(seconds=60), description="grace period where the request names none")
     default_escalation: Escalation = Field(
         Escalation.FORCE, description="FORCE, NEVER or ASK where the request names none"
     )
     resend_interval: Duration = Field(
         timedelta(seconds=10), description="how often ACPI is repeated: a booting guest drops it; 0s: never"
     )
-    power_timeout: Duration = Field(
+    power_timeout: Timeout = Field(
         timedelta(seconds=60), description="how long the hypervisor may take to switch a VM on or hard off"
     )
 
@@ -79,7 +82,7 @@ class Settings(BaseSettings):
         description="names (CN or SAN) of client certificates that may change power; all others only read",
     )
 
-    max_request_bytes: int = Field(1 << 20, description="a longer request is refused: no real one comes near")
+    max_request_bytes: int = Field(1 << 20, gt=0, description="a longer request is refused: no real one comes near")
     keep_operations: Duration = Field(timedelta(days=30), description="how long ended operations stay in the journal")
     drain_timeout: Duration = Field(
         timedelta(seconds=5),
