@@ -19,9 +19,11 @@ def is_private(address: str) -> bool:
 
     https://github.com/grpc/grpc/blob/master/doc/naming.md
     """
-    scheme, separator, _ = address.partition(":")
+    scheme, separator, rest = address.partition(":")
     if separator and scheme in ("unix", "unix-abstract"):
         return True
+    if scheme in ("dns", "ipv4", "ipv6"):
+        address = rest
     host = address.rpartition("/")[2].rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -33,7 +35,7 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     """mTLS credentials that follow the files, or None where none are needed.
 
     Raises:
-        InsecureAddress: they are needed and not configured.
+        InsecureAddress: they are needed and not configured, or cannot be read.
     """
     files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     if not any(files) and is_private(settings.listen):
@@ -43,9 +45,13 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
             f"{settings.listen} needs mutual TLS: set --tls-cert, --tls-key and --tls-client-ca, "
             "or listen on a unix socket or loopback."
         )
-    follower = Follower(settings)
+    try:
+        follower = Follower(settings)
+        configuration = follower.configuration()
+    except OSError as error:
+        raise InsecureAddress(f"{settings.listen} cannot have TLS: {error}.") from error
     return grpc.dynamic_ssl_server_credentials(
-        follower.configuration(),
+        configuration,
         follower.reload,  # type: ignore[arg-type]  # None means "no change", which the stub does not know
         require_client_authentication=True,
     )
