@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +16,7 @@ def report(run: Path, names: Sequence[str], consoles: Mapping[str, Sequence[str]
     """Print and write it all; 0 if each guest has a verdict."""
     verdicts = {name: verdict_of(run / "controller", name) for name in names}
     table = Table(
-        "VM", "OUTCOME", "REASON", "SIGNAL", "TIMEOUT", "ELAPSED", "HOOKS", title="verdicts", title_justify="left"
+        "VM", "OUTCOME", "REASON", "SIGNAL", "TIMEOUT", "ELAPSED", "HOOKS", box=box.SIMPLE_HEAD, pad_edge=False
     )
     lines = [_line(name, verdict) for name, verdict in verdicts.items() if verdict]
     for line in lines:
@@ -45,7 +46,7 @@ def _line(name: str, verdict: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cells(line: Mapping[str, Any]) -> list[str]:
     colour = "green" if line["outcome"] == "GRACEFUL" else "red"
-    hooks = ", ".join(f"{hook['name']} {hook['state']} ({hook.get('exitCode', 0)})" for hook in line["hooks"])
+    hooks = "; ".join(f"{hook['name']} {hook['state']}, exit code {hook.get('exitCode', 0)}" for hook in line["hooks"])
     return [
         line["vm"],
         f"[{colour}]{line['outcome']}[/]",

@@ -33,7 +33,7 @@ def main() -> None:
     chosen = HYPERVISORS[parser.parse_args().hypervisor]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that everything is put away
     _clear()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     with chosen(console) as hypervisor, _provider(hypervisor, console) as address:
         hypervisor.boot(GUESTS)
         tell_forecast(address, GUESTS, console)

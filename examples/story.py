@@ -39,7 +39,7 @@ async def follow_shutdowns(address: str, state: Path, names: Sequence[str], cons
     """Tell the steps of each guest's operation, until the controller has written down all verdicts."""
     started = time.monotonic()
     async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
-        stub: "PowerServiceAsyncStub" = PowerServiceStub(channel)
+        stub: PowerServiceAsyncStub = PowerServiceStub(channel)
         telling = asyncio.create_task(_tell_all(stub, names, console, started))
         await _all_recorded(state, names)
         await telling
