@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -63,9 +64,9 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     journal = Journal(settings.state_dir / f"{adapter.type}.journal.db")
     context = Context(adapter, inventory, journal, settings)
     operations = Operations(context)
-    server = await _start_server(settings, credentials, context, operations)
     _start_metrics(settings, context, operations)
-    await operations.resume()
+    await operations.resume()  # before anybody can call, who would miss them
+    server = await _start_server(settings, credentials, context, operations)
     following = [asyncio.create_task(inventory.run()), asyncio.create_task(_prune_daily(context))]
     log.info("serving", address=settings.listen, hypervisor=adapter.endpoint, type=adapter.type)
     await _asked_to_stop()
@@ -86,6 +87,7 @@ async def _start_server(
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
     await _follow_health(checker, context.inventory)
+    umask = os.umask(0o117)  # a unix socket is for its owner and group: 0660
     try:
         if credentials is None:
             server.add_insecure_port(settings.listen)
@@ -93,6 +95,8 @@ async def _start_server(
             server.add_secure_port(settings.listen, credentials)
     except RuntimeError as error:
         raise AddressInUse(f"{settings.listen}: {error}; free it or choose another --listen.") from error
+    finally:
+        os.umask(umask)
     await server.start()
     return server
 
@@ -119,7 +123,11 @@ async def _follow_health(checker: health.HealthServicer, inventory: Inventory) -
 def _start_metrics(settings: Settings, context: Context, operations: Operations) -> None:
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
-        start_http_server(int(port), host.strip("[]"), metrics.registry(context.inventory, operations))
+        registry = metrics.registry(context.inventory, operations)
+        try:
+            start_http_server(int(port), host.strip("[]"), registry)
+        except OSError as error:
+            raise AddressInUse(f"{settings.metrics_listen}: {error}; choose another --metrics-listen.") from error
 
 
 async def _prune_daily(context: Context) -> None:
