@@ -1,0 +1,44 @@
+"""`python -m tests.bench [NAME ...]`: run all benches, or those named. docs/benchmarks.md says what each measures."""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+
+from tests.bench.table import Result, show, store
+from tests.rigs.process import ROOT
+
+NAMES = ("stop-latency", "hypervisor-calls", "concurrent-500", "waiting-500", "journal", "start-up")
+
+
+def main() -> int:
+    """0 if all could measure; figures are told, never judged."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    names = parser.parse_args().names or NAMES
+    for name in names:
+        if name not in NAMES:
+            parser.error(f"there is no bench {name}; there are {', '.join(NAMES)}")
+    if len(names) == 1:
+        _measure(names[0])
+        return 0
+    # Each in a process of its own: no bench finds the memory, the threads or the failure of another.
+    commands = [[sys.executable, "-m", "tests.bench", name] for name in names]
+    return max([subprocess.run(command, cwd=ROOT, check=False).returncode for command in commands])
+
+
+def _measure(name: str) -> None:
+    bench: Callable[[], Awaitable[Result]] = import_module(f"tests.bench.{name.replace('-', '_')}").bench
+    result = asyncio.run(_awaited(bench))
+    show(name, result)
+    store(name, result)
+
+
+async def _awaited(bench: Callable[[], Awaitable[Result]]) -> Result:
+    return await bench()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
