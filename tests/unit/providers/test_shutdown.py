@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import Escalation, PowerState, Signal
+from providers.adapter import Escalation, Grace, PowerState, Signal
 from providers.extension import Extension
 from providers.model import State
 from providers.sim.script import guest_id
@@ -267,3 +267,33 @@ async def test_a_vm_that_vanishes_while_it_is_waited_for_is_off(make_provider: M
     provider.world.remove(guest_id("web"))
     operation = await provider.end(begun)
     assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: GRACEFUL by ACPI", 5)
+
+
+@pytest.mark.parametrize(("named", "told"), [(True, timedelta(seconds=60)), (False, None)])
+async def test_the_hypervisor_is_told_how_long_the_guest_has(
+    make_provider: Make, named: bool, told: timedelta | None
+) -> None:
+    provider = await make_provider(web={})
+    graces: list[Grace] = []
+    send_signal = provider.adapter.send_signal
+
+    async def spy(vm_id: str, signal: Signal, grace: Grace) -> None:
+        graces.append(grace)
+        await send_signal(vm_id, signal, grace)
+
+    provider.adapter.send_signal = spy  # type: ignore[method-assign]
+    await provider.end(await provider.shutdown(timeout=60, timeout_named=named, escalation=Escalation.ASK))
+    assert graces == [Grace(force_after=at(60), escalation=Escalation.ASK, timeout=told)]
+
+
+@pytest.mark.parametrize("second", [-3600, 0])
+async def test_a_force_after_that_has_passed_forces_at_once(make_provider: Make, second: float) -> None:
+    provider = await make_provider(web=DEAF)
+    operation = await provider.end(await provider.shutdown(force_after=at(second)))
+    assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/TIMEOUT", 0)
+    assert operation.force_after == at(second)
+
+
+async def test_a_force_after_that_is_named_counts_before_the_timeout(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    assert elapsed(await provider.end(await provider.shutdown(timeout=60, force_after=at(200)))) == 200
