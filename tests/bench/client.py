@@ -33,6 +33,11 @@ class Ended(NamedTuple):
         return f"{outcome}/{reason}" if verdict.reason else outcome
 
     @property
+    def begun(self) -> float:
+        """When it was begun by the provider's clock, which is ours."""
+        return moment(self.operation.create_time)
+
+    @property
     def end(self) -> float:
         """When it ended by its own verdict."""
         return moment(self.operation.verdict.end_time)

@@ -53,7 +53,7 @@ SIM = (
 async def bench() -> Result:
     """libvirtd's own log and the sim's own counters do the counting."""
     counted = await _qemu() | await _sim()
-    notes = ("repeating ACPI is the procedure's rule, one press each 10 s, for a guest that still boots drops it;",)
+    notes = ("ACPI is pressed again each 10 s unless the request says otherwise: a guest that still boots drops it",)
     rows = [_row(case, counted) for case in (*QEMU, *SIM)]
     return Result("calls that the hypervisor gets for one shutdown", rows, notes)
 
@@ -122,10 +122,9 @@ def _row(case: Case, counted: Mapping[str, Calls]) -> Row:
     few, many = counted[of_short], counted[of_long]
     return {
         "": case.title,
-        "short": f"{short} s",
-        "calls": sum(few.values()),
-        "long": f"{long} s",
-        "calls ": sum(many.values()),
+        "short, long": f"{short} s, {long} s",
+        "calls of the short": sum(few.values()),
+        "of the long": sum(many.values()),
         "more": sum(many.values()) - sum(few.values()),
-        "the long one's": ", ".join(f"{call.removeprefix('vir')} {count}" for call, count in many.items()),
+        "namely, of the long": ", ".join(f"{call.removeprefix('virDomain')} {count}" for call, count in many.items()),
     }
