@@ -129,7 +129,7 @@ async def _exec(run: Run, command: tuple[str, ...], attempt: Attempt) -> None:
     process = await run.adapter.guest_exec(run.vm_id, command, run.credentials)
     attempt.output = f"Still running in the guest as process {process.pid}."
     delay = FIRST_POLL
-    while (end := await process.poll()) is None:
+    while (end := await run.through_outages(process.poll)) is None:
         await asyncio.sleep(delay)
         delay = min(delay * 2, LAST_POLL)
     attempt.exit_code, attempt.output = end.exit_code, tail(end.output)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from providers.adapter import GuestCredentials, Reason
 from providers.errors import (
     InvalidRequest,
+    JournalFailed,
     OperationActive,
     OperationEnded,
     OperationNotFound,
@@ -17,20 +18,12 @@ from providers.errors import (
     VmpowerError,
 )
 from providers.extension import Extension, extended
-from providers.model import Decision, Failure, Kind, Operation, Outcome, Request, State, Verdict
-from providers.power import power_off, power_on
+from providers.model import Decision, Kind, Operation, Request, State
+from providers.procedures import carry_out
 from providers.run import Context, Run
-from providers.shutdown import reboot, shut_down
 
 log = structlog.get_logger()
 
-Procedure = Callable[[Run], Awaitable[Verdict]]
-PROCEDURES: Mapping[Kind, Procedure] = {
-    Kind.POWER_ON: power_on,
-    Kind.POWER_OFF: power_off,
-    Kind.SHUTDOWN: shut_down,
-    Kind.REBOOT: reboot,
-}
 SUPERSEDES: Mapping[Kind, Mapping[Kind, Decision]] = {
     Kind.POWER_OFF: {
         Kind.SHUTDOWN: Decision.PREEMPT,
@@ -40,8 +33,6 @@ SUPERSEDES: Mapping[Kind, Mapping[Kind, Decision]] = {
     Kind.POWER_ON: {Kind.SHUTDOWN: Decision.CALL_OFF, Kind.REBOOT: Decision.CALL_OFF},
 }
 """What a new operation tells the one that is active; a pair that is not here is refused."""
-
-WENT_DOWN = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.ALREADY_OFF)
 
 
 class Operations:
@@ -61,7 +52,9 @@ class Operations:
         """Go on with every operation that a previous process left, oldest first."""
         for operation in await self._journal.active():
             log.info("resuming", operation=operation.id, vm=operation.request.vm_name, state=operation.state)
-            self._spawn(self._live(self._register(operation)))
+            run = self._register(operation)
+            run.begin()
+            self._spawn(self._live(run))
 
     async def stop(self) -> None:
         """Leave every operation where it is; the journal has it."""
@@ -91,6 +84,7 @@ class Operations:
         except VmpowerError:
             self._forget(run)
             raise
+        run.begin()
         self._spawn(self._live(run))
 
     async def get(self, operation_id: str) -> Operation:
@@ -100,7 +94,7 @@ class Operations:
             OperationNotFound
         """
         if run := self._runs.get(operation_id):
-            return run.operation
+            return run.shown
         if operation := await self._journal.get(operation_id):
             return operation
         raise OperationNotFound(f"There is no operation {operation_id!r}; name one that ListOperations shows.")
@@ -129,7 +123,7 @@ class Operations:
     async def page(self, size: int, before: tuple[str, str] | None, vm_id: str, active_only: bool) -> list[Operation]:
         """Operations newest first, as `Journal.page`, the active ones as they are now."""
         found = await self._journal.page(size, before, vm_id, active_only)
-        return [self._runs[op.id].operation if op.id in self._runs else op for op in found]
+        return [self._runs[op.id].shown if op.id in self._runs else op for op in found]
 
     async def extend(self, operation_id: str, extension: Extension) -> Operation:
         """Give the guest more time (or less).
@@ -161,18 +155,19 @@ class Operations:
         """
         run = await self._undecided(operation_id)
         await run.decide(Decision.CANCEL, "told to give up")
-        await run.until(lambda: run.operation.state.final)
-        return run.operation
+        await run.until(lambda: run.shown.state.final)
+        return run.shown
 
     async def _undecided(self, operation_id: str) -> Run:
-        operation = await self.get(operation_id)
-        if operation.state.final:
+        run = self._runs.get(operation_id)
+        operation = run.operation if run else await self.get(operation_id)
+        if run is None or operation.state.final:
             raise OperationEnded(f"Operation {operation_id} has ended: {operation.state}; nothing is left to decide.")
         if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
             raise OperationEnded(f"Operation {operation_id} is a {operation.request.kind}: it does not wait.")
         if operation.state is State.FORCING or operation.decision or operation.went_down:
             raise OperationEnded(f"Operation {operation_id} is past deciding: {operation.state}.")
-        return self._runs[operation_id]
+        return run
 
     async def join(
         self, request_id: str, kind: Kind, vm: str, credentials: GuestCredentials | None = None
@@ -181,6 +176,7 @@ class Operations:
 
         Raises:
             InvalidRequest: it began an operation of another kind or VM.
+            JournalFailed: it is just failing to begin.
         """
         known = await self._known(request_id) if request_id else None
         if known is None:
@@ -189,7 +185,14 @@ class Operations:
             raise InvalidRequest(Violation("request_id", f"began operation {known.id}, which is another one"))
         if run := self._runs.get(known.id):
             run.credentials = credentials or run.credentials
+            await self._begun(run)
         return known
+
+    async def _begun(self, run: Run) -> None:
+        """Whoever joins an operation that is just being written down learns of its failure too."""
+        await run.until(lambda: run.begun or run.closed)
+        if not run.begun:
+            raise JournalFailed("The operation could not be written down, so it was not begun; ask again.")
 
     async def _known(self, request_id: str) -> Operation | None:
         if run := self._by_request.get(request_id):
@@ -250,7 +253,7 @@ class Operations:
         try:
             with self._context.inventory.observed(run.observe, run.vm_id):
                 await self._supersede(run)
-                await self._carry_out(run)
+                await carry_out(run)
         finally:
             self._forget(run)
         for listener in self.on_end:
@@ -271,29 +274,3 @@ class Operations:
     def _before(self, run: Run) -> list[Run]:
         runs = self._on_vm[run.vm_id]
         return runs[: runs.index(run)]
-
-    async def _carry_out(self, run: Run) -> None:
-        kind, failure = run.operation.request.kind, None
-        try:
-            await run.look()
-            verdict = await PROCEDURES[kind](run)
-        except VmpowerError as error:
-            failure = Failure(code=error.code.value[0], reason=error.reason, message=error.message)
-            verdict = run.unchanged(error.message)
-        except Exception as error:
-            log.exception("a bug in vmpower", operation=run.operation.id)
-            failure = Failure(code=13, reason="INTERNAL", message=f"{type(error).__name__}: {error}")
-            verdict = run.unchanged("vmpower failed; see its log.")
-        state = _final_state(run.operation, verdict, failure)
-        if state is State.FAILED:
-            failure = failure or Failure(code=9, reason=verdict.outcome, message=verdict.message)
-        await run.record(verdict.message, state=state, verdict=verdict, failure=failure)
-
-
-def _final_state(operation: Operation, verdict: Verdict, failure: Failure | None) -> State:
-    if failure is not None or verdict.reason is Reason.HOOK_FAILED:
-        return State.FAILED
-    went_down = operation.request.kind is not Kind.POWER_ON and verdict.outcome in WENT_DOWN
-    if operation.decision in (Decision.CANCEL, Decision.CALL_OFF) and not went_down:
-        return State.CANCELLED
-    return State.FAILED if verdict.outcome is Outcome.STILL_RUNNING else State.SUCCEEDED

@@ -39,6 +39,10 @@ class Run:
 
     def __init__(self, operation: Operation, context: Context) -> None:
         self.operation = operation
+        self.shown = operation
+        """The operation as it is on disk: what others see. They must not act on what a kill could still undo."""
+        self.begun = False
+        """Whether it was on disk at all."""
         self.credentials: GuestCredentials | None = operation.request.credentials
         self.adapter = context.adapter
         self.inventory = context.inventory
@@ -126,12 +130,19 @@ class Run:
         is better served by a shutdown that ends than by one that is abandoned.
         """
         self.change(message, **changes)
+        changed = self.operation
         try:
-            await self._journal.save(self.operation)
+            await self._journal.save(changed)
         except JournalFailed:
-            log.exception("operation not journaled", operation=self.operation.id)
+            log.exception("operation not journaled", operation=changed.id)
         finally:  # also if the caller hung up meanwhile: the change is made
+            self.shown = changed
             self.wake()
+
+    def begin(self) -> None:
+        """Its first record is on disk."""
+        self.begun = True
+        self.wake()
 
     def change(self, message: str, **changes: Any) -> None:
         """Change the operation in memory; a message becomes a step."""
@@ -167,15 +178,15 @@ class Run:
 
     async def changes(self) -> AsyncIterator[Operation]:
         """The operation now and after each change, up to its final state."""
-        seen = self.operation
+        seen = self.shown
         yield seen
         while not seen.state.final:
             await self._differs_from(seen)
-            seen = self.operation
+            seen = self.shown
             yield seen
 
     async def _differs_from(self, seen: Operation) -> None:
-        await self.until(lambda: self.operation is not seen)
+        await self.until(lambda: self.shown is not seen)
 
     async def through_outages(self, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` returns, asked again for as long as the hypervisor is unavailable."""

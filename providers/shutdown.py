@@ -132,8 +132,13 @@ async def _deliver(run: Run, sent: Sent) -> None:
     request, operation = run.operation.request, run.operation
     escalation = Escalation.NEVER if operation.decision is Decision.CALL_OFF else request.escalation
     grace = Grace(_deadline(run), escalation, request.timeout if request.timeout_named else None)
+
+    async def deliver() -> None:
+        if not run.decided:  # an outage may have held this up until it is not wanted any more
+            await run.adapter.send_signal(run.vm_id, sent.signal, grace)
+
     try:
-        await run.through_outages(lambda: run.adapter.send_signal(run.vm_id, sent.signal, grace))
+        await run.through_outages(deliver)
     except VMNotFound:
         await run.look()
     except VmpowerError as error:
