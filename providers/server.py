@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -87,6 +88,7 @@ async def _start_server(
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
     await _follow_health(checker, context.inventory)
+    _require_unserved(settings.listen)
     umask = os.umask(0o117)  # a unix socket is for its owner and group: 0660
     try:
         if credentials is None:
@@ -99,6 +101,20 @@ async def _start_server(
         os.umask(umask)
     await server.start()
     return server
+
+
+def _require_unserved(address: str) -> None:
+    """gRPC takes over a unix socket without asking; two providers would then work on the same VMs.
+
+    Raises:
+        AddressInUse: somebody serves there.
+    """
+    scheme, _, path = address.partition(":")
+    if scheme != "unix":
+        return
+    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.connect(path.removeprefix("//"))
+        raise AddressInUse(f"{address}: another process serves there; stop it or choose another --listen.")
 
 
 async def _follow_health(checker: health.HealthServicer, inventory: Inventory) -> None:

@@ -170,6 +170,13 @@ def test_an_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> None:
     assert said[-1].endswith("free it or choose another --listen.")
 
 
+def test_a_unix_socket_in_use_is_not_taken_over(provider: Provider, tmp_path: Path) -> None:
+    with Program("providers.sim", "--listen", provider.address, "--state-dir", str(tmp_path)) as other:
+        assert other.wait() == 1
+    with calls(provider.address) as client:
+        assert client.vm("web").name == "web"
+
+
 def test_a_metrics_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
