@@ -56,7 +56,7 @@ class Roles(_Known):
 class Known(_Known):
     """The file that `--vms` names."""
 
-    vms: Roles
+    vms: Roles = Field(default_factory=Roles)
     commands: Commands = Field(default_factory=Commands)
     scale: float = Field(1.0, gt=0)
     """Short grace periods are multiplied by it: 1 suits guests on slow hardware, 0.1 a simulation."""
