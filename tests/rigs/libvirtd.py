@@ -176,20 +176,20 @@ class Libvirtd:
         """The process of a running guest, to do it harm."""
         return int(self._status(name).with_suffix(".pid").read_text())
 
-    def wait_stop(self, name: str, *, stop: int = 1, timeout: float = 60) -> Stop:
-        """Wait until libvirt has seen a guest stop, and return its own record of that.
+    def wait_stop(self, name: str, *, timeout: float = 60) -> Stop:
+        """Wait until libvirt has seen a guest's last start end, and return its own record of that.
 
-        `stop` counts its stops since it was defined. The end of a guest that libvirtd was not there to
-        see is not recorded.
+        A session libvirtd begins the record anew at each start. The end of a guest that libvirtd was not there
+        to see is not recorded.
         """
         log = self.folder / "cache" / "libvirt" / "qemu" / "log" / f"{name}.log"
         _wait(
             log.parent,
-            lambda: len(STOPPED.findall(log.read_text())) >= stop,
-            lambda: f"libvirt saw guest {name} stop less than {stop} times:\n{log.read_text()}",
+            lambda: bool(STOPPED.search(log.read_text())),
+            lambda: f"libvirt did not see guest {name} stop:\n{log.read_text()}",
             timeout,
         )
-        when, reason = STOPPED.findall(log.read_text())[stop - 1]
+        when, reason = STOPPED.findall(log.read_text())[-1]
         return Stop(datetime.strptime(when, "%Y-%m-%d %H:%M:%S.%f%z"), reason)
 
     # Inside
