@@ -8,6 +8,7 @@ VENV := $(CACHE)/venv
 PY := $(VENV)/bin/python
 BIN := $(VENV)/bin
 export VMPOWER_CACHE := $(CACHE)
+export PATH := $(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 # An environment is as good as the requirements it was made from: the stamp bears their hash.
@@ -42,7 +43,7 @@ lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
-	@PATH="$(BIN):$$PATH" $(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/buf lint
 	@tests/generated.sh $(PY)
 
