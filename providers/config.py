@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     metrics_listen: str = Field(
         "", pattern=r"^(.+:\d+)?$", description="host:port for Prometheus; empty: no metrics are served"
     )
+    health_listen: str = Field(
+        "",
+        pattern=r"^(.+:\d+)?$",
+        description="host:port for grpc.health.v1 alone, without TLS, as kubelets probe it; empty: not served so",
+    )
     state_dir: Path = Field(
         default_factory=_state_home, description="keeps the journal; one provider process a directory"
     )

@@ -12,17 +12,17 @@ from typing import TypeVar
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from protos.power.v1 import power_pb2, power_pb2_grpc
+from protos.power.v1 import power_pb2_grpc
 from providers import metrics, tls
 from providers.adapter import Adapter
 from providers.config import Settings
 from providers.errors import JournalFailed, VmpowerError
 from providers.gate import Gate
+from providers.health import SERVICE, Health
 from providers.inventory import Inventory
 from providers.journal import Journal
 from providers.operations import Operations
@@ -30,7 +30,6 @@ from providers.run import Context
 from providers.service import Service
 
 S = TypeVar("S", bound=Settings)
-SERVICE = power_pb2.DESCRIPTOR.services_by_name["PowerService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 TRANSPORT_LIMIT = 4 << 20
 """Bytes that gRPC reads of one request; what is longer than the settings allow but shorter than this gets an
@@ -67,40 +66,56 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     operations = Operations(context)
     _start_metrics(settings, context, operations)
     await operations.resume()  # before anybody can call, who would miss them
-    server = await _start_server(settings, credentials, context, operations)
+    health = Health()
+    await health.follow(inventory)
+    server = _server(settings, credentials, Service(context, operations), health)
+    health_server = _health_server(settings, health)
+    await server.start()
+    await health_server.start()
     following = [asyncio.create_task(inventory.run()), asyncio.create_task(_prune_daily(context))]
     log.info("serving", address=settings.listen, hypervisor=adapter.endpoint, type=adapter.type)
     await _asked_to_stop()
     log.info("stopping; operations go on at the next start", active=len(operations.active()))
     await server.stop(settings.drain_timeout.total_seconds())
+    await health_server.stop(None)
     await operations.stop()
     await _cancel(following)
     await journal.close()
     await adapter.close()
 
 
-async def _start_server(
-    settings: Settings, credentials: grpc.ServerCredentials | None, context: Context, operations: Operations
+def _server(
+    settings: Settings, credentials: grpc.ServerCredentials | None, service: Service, health: Health
 ) -> grpc.aio.Server:
     server = grpc.aio.server(interceptors=[Gate(settings)], options=OPTIONS)
-    power_pb2_grpc.add_PowerServiceServicer_to_server(Service(context, operations), server)
-    checker = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    power_pb2_grpc.add_PowerServiceServicer_to_server(service, server)
+    health.add_to(server)
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
-    await _follow_health(checker, context.inventory)
     _require_unserved(settings.listen)
+    _bind(server, settings.listen, credentials, "--listen")
+    return server
+
+
+def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
+    """Nothing but health, without TLS: kubelets, which probe it, speak none. Without an address nobody hears it."""
+    server = grpc.aio.server(options=OPTIONS)
+    health.add_to(server)
+    if settings.health_listen:
+        _bind(server, settings.health_listen, None, "--health-listen")
+    return server
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, flag: str) -> None:
     umask = os.umask(0o117)  # a unix socket is for its owner and group: 0660
     try:
         if credentials is None:
-            server.add_insecure_port(settings.listen)
+            server.add_insecure_port(address)
         else:
-            server.add_secure_port(settings.listen, credentials)
+            server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise AddressInUse(f"{settings.listen}: {error}; free it or choose another --listen.") from error
+        raise AddressInUse(f"{address}: {error}; free it or choose another {flag}.") from error
     finally:
         os.umask(umask)
-    await server.start()
-    return server
 
 
 def _require_unserved(address: str) -> None:
@@ -115,25 +130,6 @@ def _require_unserved(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
         probe.connect(path.removeprefix("//"))
         raise AddressInUse(f"{address}: another process serves there; stop it or choose another --listen.")
-
-
-async def _follow_health(checker: health.HealthServicer, inventory: Inventory) -> None:
-    """SERVING only while the hypervisor answers."""
-    statuses = {True: health_pb2.HealthCheckResponse.SERVING, False: health_pb2.HealthCheckResponse.NOT_SERVING}
-    updates = set[asyncio.Task[None]]()
-
-    async def report(connected: bool) -> None:
-        for service in ("", SERVICE):
-            await checker.set(service, statuses[connected])
-
-    def on_connection(connected: bool) -> None:
-        log.info("hypervisor connected" if connected else "hypervisor lost")
-        task = asyncio.create_task(report(connected))
-        updates.add(task)
-        task.add_done_callback(updates.discard)
-
-    await report(inventory.connected.is_set())
-    inventory.on_connection(on_connection)
 
 
 def _start_metrics(settings: Settings, context: Context, operations: Operations) -> None:

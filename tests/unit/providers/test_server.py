@@ -48,12 +48,19 @@ def metrics_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def provider(script: Path, metrics_port: int) -> Iterator[Provider]:
+def health_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def provider(script: Path, metrics_port: int, health_port: int) -> Iterator[Provider]:
     arguments = (
         "--script",
         str(script),
         "--metrics-listen",
         f"127.0.0.1:{metrics_port}",
+        "--health-listen",
+        f"127.0.0.1:{health_port}",
         "--max-request-bytes",
         "2000",
     )
@@ -73,6 +80,20 @@ def test_health_is_told_for_the_server_and_the_service(provider: Provider) -> No
         for service in ("", "power.v1.PowerService"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("service", ["", "power.v1.PowerService", "liveness"])
+def test_health_is_told_at_an_address_of_its_own(provider: Provider, health_port: int, service: str) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{health_port}") as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True, timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_address_of_health_has_nothing_else(provider: Provider, health_port: int) -> None:
+    with calls(f"127.0.0.1:{health_port}") as client, pytest.raises(grpc.RpcError) as refused:
+        client.stub.ListVMs(pb.ListVMsRequest(), wait_for_ready=True, timeout=30)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_the_contract_can_be_read_from_the_server(provider: Provider) -> None:
@@ -185,6 +206,17 @@ def test_a_metrics_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> No
         listen = ("--listen", f"unix://{tmp_path}/s", "--state-dir", str(tmp_path))
         said = refusal(*listen, "--metrics-listen", address).splitlines()
     assert said[-1].startswith(f"cannot start: {address}: ")
+
+
+def test_a_health_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        listen = ("--listen", f"unix://{tmp_path}/s", "--state-dir", str(tmp_path))
+        said = refusal(*listen, "--health-listen", address).splitlines()
+    assert said[-1].startswith(f"cannot start: {address}: ")
+    assert said[-1].endswith("free it or choose another --health-listen.")
 
 
 def test_a_state_directory_in_use_is_refused_in_a_sentence(provider: Provider, tmp_path: Path) -> None:
