@@ -1,0 +1,43 @@
+"""grpc.health.v1 on a TCP address, as kubelets probe it: plaintext, and nothing but health.
+
+`""` and `liveness` are SERVING from start to stop. What the controller reaches is told by the resources' conditions:
+a provider or an API server that is away is no reason to start the controller anew.
+"""
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+SERVICES = ("", "liveness")
+
+
+class AddressInUse(Exception):
+    """Health cannot be served there."""
+
+
+class Health:
+    """A server of health alone. Made inside a running event loop."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._checker = health.HealthServicer()
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._checker, self._server)
+
+    async def start(self) -> None:
+        """Serve.
+
+        Raises:
+            AddressInUse: somebody else serves at this address, or it is none.
+        """
+        try:
+            self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise AddressInUse(f"{self._address}: {error}; free it or choose another --health-listen.") from error
+        for service in SERVICES:
+            await self._checker.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Serve no more."""
+        await self._server.stop(None)
