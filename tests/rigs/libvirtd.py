@@ -20,18 +20,17 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import libvirt
-from watchfiles import watch
 
 from tests.rigs.guests.domain import AGENT_PORT, Guest
 from tests.rigs.guests.image import image
 from tests.rigs.process import pidfd
+from tests.rigs.watching import wait_for_change
 
 QEMU_CONF = """
 # Without virtlogd, QEMU writes its own logs.
@@ -149,7 +148,7 @@ class Libvirtd:
         Raises:
             TimeoutError: it has not; the message has all that it did print.
         """
-        _wait(
+        wait_for_change(
             self.folder / "console",
             lambda: self.console(name).count(line) >= times,
             lambda: f"guest {name} printed {line!r} less than {times} times:\n{self.console(name)}",
@@ -165,7 +164,7 @@ class Libvirtd:
         status = self._status(name)
         if f"name='{AGENT_PORT}'" in status.read_text():
             heard = f"name='{AGENT_PORT}' state='connected'"
-            _wait(
+            wait_for_change(
                 status.parent,
                 lambda: heard in status.read_text(),
                 lambda: f"libvirt sees no agent in guest {name}",
@@ -183,7 +182,7 @@ class Libvirtd:
         to see is not recorded.
         """
         log = self.folder / "cache" / "libvirt" / "qemu" / "log" / f"{name}.log"
-        _wait(
+        wait_for_change(
             log.parent,
             lambda: bool(STOPPED.search(log.read_text())),
             lambda: f"libvirt did not see guest {name} stop:\n{log.read_text()}",
@@ -242,13 +241,3 @@ def _ordinary_user() -> dict[str, Any]:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _wait(folder: Path, happened: Callable[[], bool], failure: Callable[[], str], timeout: float) -> None:
-    """Look again at each change in `folder`, and each half second for one that came before the watch began."""
-    deadline = time.monotonic() + timeout
-    changes = watch(folder, watch_filter=None, step=10, debounce=50, rust_timeout=500, yield_on_timeout=True)
-    while not happened():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"after {timeout} s: {failure()}")
-        next(changes)

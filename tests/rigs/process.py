@@ -12,6 +12,7 @@ import contextlib
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,30 +35,14 @@ QUICK = [
 ]
 
 
-class Program:
-    """`python -m MODULE ARGS` in a process of its own. Leaving its context kills it.
+class Process:
+    """A command in a process of its own. `log` has what it prints, over all its starts."""
 
-    `folder` is its own, short enough for sockets and removed at the end; `log` has what it prints,
-    over all its starts.
-    """
-
-    def __init__(self, module: str, *args: str, env: Mapping[str, str] | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
-        self.log = self.folder / "log"
-        self.command = [sys.executable, "-m", module, *args]
+    def __init__(self, command: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.command = command
+        self.log = log
         self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -66,9 +51,13 @@ class Program:
             raise RuntimeError(f"{self.command} was never started")
         return self._process
 
+    def runs(self) -> bool:
+        """Whether it was started and has not ended; a frozen one runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it; one that runs already is left alone."""
-        if self._process and self._process.poll() is None:
+        if self.runs():
             return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -95,6 +84,14 @@ class Program:
         self.process.kill()
         self.process.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing, and its connections stay open."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it was."""
+        self.process.send_signal(signal.SIGCONT)
+
     def wait(self, timeout: float = 60) -> int:
         """Wait until it ends by itself, and return its exit code."""
         return self.process.wait(timeout)
@@ -102,6 +99,28 @@ class Program:
     def output(self) -> str:
         """All that it has printed."""
         return self.log.read_text(errors="replace")
+
+
+class Program(Process):
+    """`python -m MODULE ARGS` in a process of its own. Leaving its context kills it.
+
+    `folder` is its own, short enough for sockets and removed at the end.
+    """
+
+    def __init__(self, module: str, *args: str, env: Mapping[str, str] | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        super().__init__([sys.executable, "-m", module, *args], self.folder / "log", env)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Kill it and remove its folder."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from tests.rigs.grpcurl import cache
+from tests.rigs.cache import cache
 from tests.unit.cli.fake import FakeProvider
 from tests.unit.cli.samples import running, vm
 

