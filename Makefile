@@ -24,13 +24,13 @@ help: ## What there is to make
 run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ says (HYPERVISOR=libvirt or sim)
 	@$(PY) -m examples.run --hypervisor $(HYPERVISOR)
 
-test: lint setup-libvirt ## Everything: lint, types, unit, end-to-end and conformance tests
+test: lint setup-libvirt setup-k8s ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest tests/unit tests/e2e tests/conformance
 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit
 
-e2e: $(DEV) setup-libvirt ## Real guests, real processes
+e2e: $(DEV) setup-libvirt setup-k8s ## Real guests, real processes
 	@$(BIN)/pytest tests/e2e
 
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
@@ -58,6 +58,10 @@ venv: $(APP) ## The environment that the programs run in
 
 setup-sim: $(APP)
 setup-libvirt: $(APP) $(LIBVIRT) guests
+
+setup-k8s: $(DEV)
+	@[ -e /etc/ssl/certs/ca-certificates.crt ] || tests/rigs/packages.sh $(CACHE) ca-certificates
+	@$(PY) -m tests.rigs.kubernetes.binaries > /dev/null
 
 packages: ## Debian's or Ubuntu's packages for real guests
 	@tests/rigs/packages.sh $(CACHE)
