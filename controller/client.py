@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from controller import convert
 from controller.models import Hook, Lifecycle, Runtime, Tls
-from controller.power import VM, Info, Operation, Picture, ProviderError
+from controller.power import VM, GuestCredentials, Info, Operation, Picture, ProviderError
 from controller.queue import Backoff
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
@@ -82,9 +82,16 @@ class GrpcClient:
                 raise
             self.picture.remove(vm)
 
-    async def power_on(self, vm: str, post_start: tuple[Hook, ...], request_id: str) -> Operation:
+    async def power_on(
+        self, vm: str, post_start: tuple[Hook, ...], request_id: str, login: GuestCredentials | None = None
+    ) -> Operation:
         """Start the VM and then run the hooks; calls off an active shutdown."""
-        request = pb.PowerOnRequest(vm=vm, post_start=convert.hooks(post_start), request_id=request_id)
+        request = pb.PowerOnRequest(
+            vm=vm,
+            post_start=convert.hooks(post_start),
+            request_id=request_id,
+            guest_credentials=convert.credentials(login),
+        )
         return convert.operation(await self._call(self._stub.PowerOn, request))
 
     async def power_off(self, vm: str, request_id: str) -> Operation:
@@ -92,14 +99,26 @@ class GrpcClient:
         request = pb.PowerOffRequest(vm=vm, request_id=request_id)
         return convert.operation(await self._call(self._stub.PowerOff, request))
 
-    async def shutdown(self, vm: str, lifecycle: Lifecycle, request_id: str, force_after: datetime | None) -> Operation:
+    async def shutdown(
+        self,
+        vm: str,
+        lifecycle: Lifecycle,
+        request_id: str,
+        force_after: datetime | None,
+        login: GuestCredentials | None = None,
+    ) -> Operation:
         """Bring the VM down gracefully; `force_after` counts instead of the timeout where it is known."""
-        request = convert.shutdown_request(vm, lifecycle, request_id, force_after)
+        request = convert.shutdown_request(vm, lifecycle, request_id, force_after, login)
         return convert.operation(await self._call(self._stub.Shutdown, request))
 
     async def extend(self, operation: str, timeout: timedelta) -> Operation:
         """Give it a new grace period, counted from its beginning."""
         request = pb.ExtendOperationRequest(id=operation, timeout=convert.duration(timeout))
+        return convert.operation(await self._call(self._stub.ExtendOperation, request))
+
+    async def extend_by(self, operation: str, extension: timedelta) -> Operation:
+        """Move its force_after by so much, counted from now where that has passed."""
+        request = pb.ExtendOperationRequest(id=operation, extension=convert.duration(extension))
         return convert.operation(await self._call(self._stub.ExtendOperation, request))
 
     async def force(self, operation: str) -> Operation:
@@ -131,7 +150,7 @@ class GrpcClient:
 
     async def _learn_info(self) -> None:
         info = await self._call(self._stub.GetProviderInfo, pb.GetProviderInfoRequest())
-        self.info = Info(type=info.type, version=info.version, vm_count=info.vm_count)
+        self.info = convert.info(info)
 
     async def _follow_vms(self) -> None:
         snapshot: dict[str, VM] | None = {}

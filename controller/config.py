@@ -4,31 +4,79 @@ Each is a flag (`--state-dir`) or a variable (`VMPOWER_STATE_DIR`); the first on
 """
 
 import os
+import socket
 import sys
+import uuid
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal, NoReturn, Self
+from typing import Annotated, Literal, NoReturn, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from controller.fields import GoDuration
+
+LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
+
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where a pod finds the namespace that it runs in."""
 
 
 def _state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vmpower" / "controller"
 
 
+def _own_namespace() -> str:
+    return NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default"
+
+
+def _identity() -> str:
+    """Of this process: a pod that is started again by its kubelet keeps its host name."""
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+
+
 class Settings(BaseSettings):
     """What the controller can be told."""
 
-    model_config = SettingsConfigDict(env_prefix="VMPOWER_", cli_kebab_case=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="VMPOWER_", cli_kebab_case=True, cli_implicit_flags=True, frozen=True, extra="ignore"
+    )
 
-    manifests: Path = Field(description="directory of VirtualMachine and Provider manifests (YAML); edits are followed")
+    manifests: Path | None = Field(
+        None, description="directory of VirtualMachine and Provider manifests (YAML); edits are followed"
+    )
     state_dir: Path = Field(
-        default_factory=_state_home, description="keeps each resource's status; one controller process a directory"
+        default_factory=_state_home,
+        description="keeps each resource's status beside --manifests; one controller process a directory",
+    )
+    secrets_dir: Path | None = Field(
+        None, description="with --manifests: guest credentials, as <namespace>/<name>/username and .../password"
+    )
+
+    kubernetes: bool = Field(False, description="resources come from a Kubernetes API instead of a directory")
+    kubeconfig: Path | None = Field(None, description="how to reach it; without it, as the pod's ServiceAccount")
+    namespace: str = Field("", description="only resources of this namespace; empty: of all")
+    lease_namespace: str = Field(default_factory=_own_namespace, description="where the leader's Lease is")
+    lease_name: str = Field("vmpower", min_length=1, description="controllers that share it take turns")
+    lease_duration: LeaseDuration = Field(
+        timedelta(seconds=15), description="how long a leader that vanished without a word keeps the others waiting"
+    )
+    identity: str = Field(default_factory=_identity, min_length=1, description="who we are in the Lease")
+
+    health_listen: str = Field(
+        "", pattern=r"^(.+:\d+)?$", description="host:port for gRPC health checks, without TLS; empty: none"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
     workers: int = Field(
         16, ge=1, le=1000, description="how many VMs are attended to at the same moment; waiting takes no worker"
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.kubernetes == (self.manifests is not None):
+            raise ValueError("give either --kubernetes or --manifests DIR")
+        return self
 
     @classmethod
     def load(cls, prog: str, args: list[str] | None = None) -> Self:
@@ -41,7 +89,10 @@ class Settings(BaseSettings):
 
 def _explain(prog: str, error: ValidationError) -> NoReturn:
     for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if not problem["loc"]:
+            print(f"{prog}: {problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+            continue
+        name = str(problem["loc"][0])
         flag, variable = "--" + name.replace("_", "-"), "VMPOWER_" + name.upper()
         print(f"{prog}: {flag} ({variable}): {problem['msg']}", file=sys.stderr)
     sys.exit(2)

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controller.models import Hook, Lifecycle
-from controller.power import VM, Forecast, HookResult, Operation, Verdict
+from controller.power import VM, Forecast, GuestCredentials, HookResult, Info, Operation, Verdict
 from controller.words import Escalation, Kind, PowerState, State
 from protos.power.v1 import power_pb2 as pb
 
@@ -52,6 +52,22 @@ def timestamp(value: datetime) -> Timestamp:
 
 def _moment(message: Timestamp) -> datetime:
     return message.ToDatetime(tzinfo=UTC)
+
+
+def info(message: pb.GetProviderInfoResponse) -> Info:
+    """What a provider says about itself."""
+    return Info(
+        type=message.type,
+        version=message.version,
+        signals=tuple(short(pb.Signal, "SIGNAL_", signal) for signal in message.signals),
+        guest_exec=message.guest_exec,
+        snapshot=message.snapshot,
+    )
+
+
+def credentials(login: GuestCredentials | None) -> pb.GuestCredentials | None:
+    """A login for a request."""
+    return pb.GuestCredentials(username=login.username, password=login.password) if login else None
 
 
 def vm(message: pb.VM) -> VM:
@@ -139,7 +155,11 @@ def _hook(hook: Hook) -> pb.Hook:
 
 
 def shutdown_request(
-    vm_id: str, lifecycle: Lifecycle, request_id: str, force_after: datetime | None
+    vm_id: str,
+    lifecycle: Lifecycle,
+    request_id: str,
+    force_after: datetime | None,
+    login: GuestCredentials | None = None,
 ) -> pb.ShutdownRequest:
     """A Shutdown as the lifecycle wants it; what it leaves out is left to the provider."""
     request = pb.ShutdownRequest(
@@ -147,6 +167,7 @@ def shutdown_request(
         request_id=request_id,
         escalation=_escalation(lifecycle.escalation),
         pre_stop=hooks(lifecycle.pre_stop),
+        guest_credentials=credentials(login),
     )
     if lifecycle.graceful_shutdown_timeout is not None:
         request.timeout.FromTimedelta(lifecycle.graceful_shutdown_timeout)

@@ -5,9 +5,18 @@ from collections.abc import Iterator
 from controller.source import Event
 from controller.status import PHASES
 from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus
-from controller.words import State
+from controller.words import Kind, State
 
-AS_ASKED = {"GRACEFUL"}
+WENT_DOWN = {
+    "GRACEFUL": ("Normal", "GracefulShutdown"),
+    "FORCED": ("Warning", "ForcedOff"),
+    "CRASHED": ("Warning", "Crashed"),
+    "OUT_OF_BAND": ("Warning", "OutOfBand"),
+    "STILL_RUNNING": ("Warning", "StillRunning"),
+}
+"""The event for each way of going down; an outcome that is new to us is a warning of its own name."""
+FINE = {"SUCCEEDED", "SKIPPED"}
+"""Ends of a hook that need no telling."""
 TOLD_ELSEWHERE = {*PHASES.values(), "Pending", "ProviderUnreachable"}
 """Reasons of which the operation or the provider tells itself, once."""
 
@@ -16,13 +25,14 @@ def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Eve
     """What happened between two statuses of one VM."""
     yield from _operation(old, new)
     if new.last_power_off and new.last_power_off != old.last_power_off:
-        yield _power_off(new.last_power_off)
-    yield from _problem(_ready(old), _ready(new))
+        yield from _power_off(new.last_power_off)
+    yield from _problem(_condition(old, "Ready"), _condition(new, "Ready"))
+    yield from _forecast(_condition(old, "GracefulShutdownReady"), _condition(new, "GracefulShutdownReady"))
 
 
 def provider_events(old: ProviderStatus, new: ProviderStatus) -> Iterator[Event]:
     """What happened between two statuses of one provider."""
-    before, after = _ready(old), _ready(new)
+    before, after = _condition(old, "Ready"), _condition(new, "Ready")
     if after and (before is None or before.status != after.status):
         yield Event(
             "Normal" if after.status == "True" else "Warning", after.reason, after.message or "The provider answers."
@@ -35,13 +45,20 @@ def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator
         return
     if before is None or before.id != after.id:
         yield Event("Normal", f"{_camel(after.kind)}Started", f"Operation {after.id} began (attempt {after.attempt}).")
-    if after.state is State.SUCCEEDED and (before is None or before.state is not State.SUCCEEDED):
-        yield Event("Normal", f"{_camel(after.kind)}Succeeded", f"Operation {after.id} has done it.")
+    ended = after.state is State.SUCCEEDED and (before is None or before.state is not State.SUCCEEDED)
+    if ended and after.kind is Kind.POWER_ON:  # the others tell how the VM went down
+        yield Event("Normal", "PowerOnSucceeded", f"Operation {after.id} has done it.")
 
 
-def _power_off(record: LastPowerOff) -> Event:
+def _power_off(record: LastPowerOff) -> Iterator[Event]:
+    for hook in record.hooks:
+        if hook.state not in FINE:
+            code = f", exit code {hook.exit_code}" if hook.exit_code else ""
+            said = f": {hook.output.strip()}" if hook.output.strip() else ""
+            yield Event("Warning", "HookFailed", f"Hook {hook.name}: {hook.state}{code}{said}")
+    level, reason = WENT_DOWN.get(record.outcome, ("Warning", _camel(record.outcome)))
     message = f"{record.message} It took {record.duration_seconds:.1f} s."
-    return Event("Normal" if record.outcome in AS_ASKED else "Warning", _camel(record.outcome), message)
+    yield Event("Normal" if level == "Normal" else "Warning", reason, message)
 
 
 def _problem(before: Condition | None, after: Condition | None) -> Iterator[Event]:
@@ -51,8 +68,13 @@ def _problem(before: Condition | None, after: Condition | None) -> Iterator[Even
         yield Event("Warning", after.reason, after.message)
 
 
-def _ready(status: VirtualMachineStatus | ProviderStatus) -> Condition | None:
-    return next((condition for condition in status.conditions if condition.type == "Ready"), None)
+def _forecast(before: Condition | None, after: Condition | None) -> Iterator[Event]:
+    if after and after.status == "False" and (before is None or before.status != "False"):
+        yield Event("Warning", "GracefulShutdownNotReady", f"{after.reason}: {after.message}")
+
+
+def _condition(status: VirtualMachineStatus | ProviderStatus, name: str) -> Condition | None:
+    return next((condition for condition in status.conditions if condition.type == name), None)
 
 
 def _camel(words: str) -> str:

@@ -1,14 +1,16 @@
 """One VM's affairs: take in what was heard, decide, act, write down. Holds no worker while it waits."""
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from controller import status
+from controller.decisions import answer
 from controller.events import events
-from controller.models import VirtualMachine
-from controller.power import VM, Client, Operation, ProviderError
+from controller.models import Hook, VirtualMachine
+from controller.power import VM, Client, GuestCredentials, Operation, ProviderError
 from controller.queue import KeyQueue
 from controller.reconcile import (
     Action,
@@ -17,6 +19,7 @@ from controller.reconcile import (
     Extend,
     Find,
     Force,
+    Nothing,
     PowerOff,
     PowerOn,
     StartShutdown,
@@ -24,8 +27,9 @@ from controller.reconcile import (
     Watch,
     reconcile,
 )
-from controller.source import Key, Source, key_of
+from controller.source import Decided, Key, SecretUnavailable, Source, key_of
 from controller.status_models import VirtualMachineStatus
+from controller.words import PowerState
 
 Clock = Callable[[], datetime]
 
@@ -44,6 +48,8 @@ class Machine:
         self._source, self._queue, self._clock = source, queue, clock
         self._written = resource.status
         self._operation: Operation | None = None
+        self._decisions: deque[Decided] = deque()
+        self._answered: deque[Decided] = deque()
         self._refreshed = ""
         self._watching: tuple[Client, str] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -51,6 +57,11 @@ class Machine:
     def apply(self, resource: VirtualMachine) -> None:
         """Take in another spec; what we know of its status is newer than what comes with it."""
         self.resource = resource.model_copy(update={"status": self.resource.status})
+
+    def decide(self, decided: Decided) -> None:
+        """Take in what somebody decided; it is answered when it is known what it is about."""
+        if decided not in self._decisions:
+            self._decisions.append(decided)
 
     def close(self) -> None:
         """Stop listening; the operation goes on at its provider."""
@@ -87,6 +98,7 @@ class Machine:
             vm = client.picture.find(self.resource.vm_name)
             action = reconcile(self.resource, vm, self._operation, self._clock())
             await self._act(client, vm, action)
+            await self._answer_decisions(client, action)
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
         self._follow_what_is_active(client, action)
@@ -96,6 +108,24 @@ class Machine:
             raise error
         if isinstance(action, Wait):
             self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
+        if self.resource.metadata.leaving and self._is_down(vm, action):
+            await self._source.release(self._key)
+
+    def _is_down(self, vm: VM | None, action: Action | None) -> bool:
+        off = vm is None or vm.power_state is PowerState.OFF
+        return off and isinstance(action, Nothing | Find) and (self._operation is None or self._operation.state.final)
+
+    async def _answer_decisions(self, client: Client, action: Action) -> None:
+        unheard = isinstance(action, Watch) and (self._operation is None or self._operation.id != action.id)
+        while self._decisions and not unheard:
+            event, operation = await answer(client, self._operation, self._decisions[0])
+            self._answered.append(self._decisions.popleft())
+            if operation is not None and operation is not self._operation:
+                self._hear(operation)
+            await self._source.announce(self._key, event)
+        while self._answered:
+            await self._source.take(self._answered[0])
+            self._answered.popleft()
 
     def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
         """Listening is all there is to do when the operation has just ended, or somebody else's is active."""
@@ -152,12 +182,14 @@ class Machine:
                 if found is not None:
                     self._begun(found, attempt)
             case PowerOn(attempt):
-                self._begun(await client.power_on(vm_id, lifecycle.post_start, attempt.request_id), attempt)
+                login = await self._login(lifecycle.post_start)
+                self._begun(await client.power_on(vm_id, lifecycle.post_start, attempt.request_id, login), attempt)
             case PowerOff(attempt):
                 self._begun(await client.power_off(vm_id, attempt.request_id), attempt)
             case StartShutdown(attempt, force_after):
-                request_id = attempt.request_id
-                self._begun(await client.shutdown(vm_id, lifecycle, request_id, force_after), attempt)
+                login = await self._login(lifecycle.pre_stop)
+                begun = await client.shutdown(vm_id, lifecycle, attempt.request_id, force_after, login)
+                self._begun(begun, attempt)
             case Extend(operation, timeout):
                 extended = await client.extend(operation, timeout)
                 self._know(status.carried_over(self.resource, extended, timeout))
@@ -168,6 +200,16 @@ class Machine:
                 self._hear(await client.cancel(operation))
             case Watch() if self._operation is not None:
                 self._know(status.carried_over(self.resource, self._operation))
+
+    async def _login(self, hooks: Sequence[Hook]) -> GuestCredentials | None:
+        """The guest's credentials, read anew at each use."""
+        reference = self.resource.spec.lifecycle.guest_credentials_secret_ref
+        if reference is None or not any(hook.exec for hook in hooks):
+            return None
+        try:
+            return await self._source.guest_credentials(self._key.namespace, reference.name)
+        except SecretUnavailable as error:
+            raise ProviderError("FAILED_PRECONDITION", str(error), "GuestCredentialsUnavailable") from error
 
     def _begun(self, operation: Operation, attempt: Attempt) -> None:
         timeout = self.resource.spec.lifecycle.graceful_shutdown_timeout
@@ -187,8 +229,12 @@ class Machine:
     async def _report(self, seen: status.Seen) -> None:
         self._know(status.report(self.resource, seen))
         old, new = self._written, self.resource.status
-        if status.is_news(old, new):
-            await self._source.write_status(self._key, new)
-            self._written = new
-            for event in events(old, new):
-                await self._source.announce(self._key, event)
+        if not status.is_news(old, new):
+            return
+        if status.just_begun(new, seen.now):
+            self._queue.add_within(self._key, status.MOMENT.total_seconds())
+            return
+        await self._source.write_status(self._key, new)
+        self._written = new
+        for event in events(old, new):
+            await self._source.announce(self._key, event)

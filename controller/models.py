@@ -20,8 +20,17 @@ LOOPBACK = re.compile(r"^(unix(-abstract)?:|((dns|ipv4|ipv6):(///)?)?(127\.\d+\.
 """gRPC targets that never leave this machine."""
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, Mapping) else value
+def _in_order(value: Any) -> Any:
+    """One hook is written by itself, several as `{hooks: [...]}`: a schema can describe one form only."""
+    if isinstance(value, list):
+        raise ValueError("write several hooks as {hooks: [...]}")  # noqa: TRY004 - pydantic wants this class
+    if not isinstance(value, Mapping):
+        return value
+    if "hooks" not in value:
+        return [value]
+    if len(value) > 1:
+        raise ValueError("give either one hook, or hooks alone")
+    return value["hooks"]
 
 
 class ExecAction(Model):
@@ -89,7 +98,7 @@ def _unique_names(hooks: tuple[Hook, ...]) -> tuple[Hook, ...]:
     return hooks
 
 
-Hooks = Annotated[tuple[Hook, ...], BeforeValidator(_as_list), AfterValidator(_unique_names)]
+Hooks = Annotated[tuple[Hook, ...], BeforeValidator(_in_order), AfterValidator(_unique_names)]
 
 
 class SignalPolicy(Model):
@@ -97,6 +106,12 @@ class SignalPolicy(Model):
 
     order: tuple[Signal, ...] = ()
     resend_interval: Interval | None = None
+
+
+class SecretRef(Model):
+    """Names a secret beside the VM, with `username` and `password`."""
+
+    name: Name
 
 
 class Lifecycle(Model):
@@ -107,6 +122,7 @@ class Lifecycle(Model):
     pre_stop: Hooks = ()
     post_start: Hooks = ()
     signal_policy: SignalPolicy = SignalPolicy()
+    guest_credentials_secret_ref: SecretRef | None = None
 
 
 class ProviderRef(Model):
@@ -123,6 +139,12 @@ class VirtualMachineSpec(Model):
     vm_name: str = ""
     power_state: DesiredPower | None = None
     lifecycle: Lifecycle = Lifecycle()
+
+    @model_validator(mode="after")
+    def _off_asks_nobody(self) -> Self:
+        if self.power_state is DesiredPower.OFF and self.lifecycle.escalation is Escalation.ASK:
+            raise ValueError("escalation Ask has no meaning with powerState Off, which cuts the power at once")
+        return self
 
 
 class Tls(Model):
@@ -155,12 +177,14 @@ class ProviderSpec(Model):
 
 
 class Metadata(Model):
-    """A resource's identity. `uid` and `generation` are the source's business."""
+    """A resource's identity. All but its names are the source's business; `leaving` says that it is deleted,
+    and that its owner wants the VM brought down first."""
 
     name: Name
     namespace: Annotated[Name, Field(max_length=63)] = "default"
     uid: str = ""
     generation: int = 0
+    leaving: bool = False
 
 
 class VirtualMachine(Model):
@@ -176,6 +200,11 @@ class VirtualMachine(Model):
     def vm_name(self) -> str:
         """The VM's id or unique name at its provider."""
         return self.spec.vm_name or self.metadata.name
+
+    @property
+    def wanted(self) -> DesiredPower | None:
+        """What its owner wants now."""
+        return DesiredPower.OFF_GRACEFUL if self.metadata.leaving else self.spec.power_state
 
 
 class Provider(Model):

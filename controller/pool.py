@@ -30,8 +30,8 @@ class Connection:
 class Pool:
     """Finds the client of a VM, and wakes VMs when their provider has news of them."""
 
-    def __init__(self, connect: Connect, wake: Callable[[Key], None]) -> None:
-        self._connect, self._wake = connect, wake
+    def __init__(self, connect: Connect, wake: Callable[[Key], None], wake_soon: Callable[[Key], None]) -> None:
+        self._connect, self._wake, self._wake_soon = connect, wake, wake_soon
         self._connections: dict[Key, Connection] = {}
         self._dependents: defaultdict[Key, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
         self._bound: dict[Key, tuple[Key, str]] = {}
@@ -80,20 +80,32 @@ class Pool:
         provider = Key("Provider", reference.namespace or vm.metadata.namespace, reference.name)
         self._bound[key] = (provider, vm.vm_name)
         self._dependents[provider][vm.vm_name].add(key)
+        self._wake_soon(provider)
 
     def unbind(self, key: Key) -> None:
         """Forget this VM."""
         if key in self._bound:
             provider, name = self._bound.pop(key)
             self._dependents[provider][name].discard(key)
+            self._wake_soon(provider)
+
+    def declared(self, provider: Key) -> int:
+        """How many VMs name this provider."""
+        return sum(map(len, self._dependents[provider].values()))
 
     def _tell(self, provider: Key, names: set[str] | None) -> None:
         dependents = self._dependents[provider]
         if names is None:
             self._wake(provider)
+        elif self._count_is_old(provider):
+            self._wake_soon(provider)
         for name in dependents if names is None else names & dependents.keys():
             for key in dependents[name]:
                 self._wake(key)
+
+    def _count_is_old(self, provider: Key) -> bool:
+        known = self._connections.get(provider)
+        return known is not None and len(known.client.picture) != known.provider.status.vm_count
 
 
 def _tell_of_a_bug(task: asyncio.Task[None]) -> None:

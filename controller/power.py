@@ -1,7 +1,7 @@
 """Providers as the controller sees them: VMs, operations, verdicts, calls and errors, free of gRPC."""
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -78,7 +78,17 @@ class Info:
 
     type: str = ""
     version: str = ""
-    vm_count: int = 0
+    signals: tuple[str, ...] = ()
+    guest_exec: bool = False
+    snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GuestCredentials:
+    """A login in the guest. Read at use, kept nowhere."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 class ProviderError(Exception):
@@ -170,17 +180,29 @@ class Client(Protocol):
     async def refresh(self, vm: str) -> None:
         """Read one VM anew and put it into `picture`."""
 
-    async def power_on(self, vm: str, post_start: tuple[Hook, ...], request_id: str) -> Operation:
+    async def power_on(
+        self, vm: str, post_start: tuple[Hook, ...], request_id: str, login: GuestCredentials | None = None
+    ) -> Operation:
         """Start the VM and then run the hooks; calls off an active shutdown."""
 
     async def power_off(self, vm: str, request_id: str) -> Operation:
         """Cut the power; pre-empts whatever else is active."""
 
-    async def shutdown(self, vm: str, lifecycle: Lifecycle, request_id: str, force_after: datetime | None) -> Operation:
+    async def shutdown(
+        self,
+        vm: str,
+        lifecycle: Lifecycle,
+        request_id: str,
+        force_after: datetime | None,
+        login: GuestCredentials | None = None,
+    ) -> Operation:
         """Bring the VM down gracefully; `force_after` counts instead of the timeout where it is known."""
 
     async def extend(self, operation: str, timeout: timedelta) -> Operation:
         """Give it a new grace period, counted from its beginning."""
+
+    async def extend_by(self, operation: str, extension: timedelta) -> Operation:
+        """Move its force_after by so much, counted from now where that has passed."""
 
     async def force(self, operation: str) -> Operation:
         """End the waiting now."""

@@ -3,27 +3,30 @@
 from datetime import datetime
 
 from controller.models import Provider
-from controller.power import Client, Info
+from controller.power import Client
 from controller.status import Statement, conditions
-from controller.status_models import ProviderStatus
+from controller.status_models import Capabilities, ProviderStatus
 
 
-def provider_status(provider: Provider, client: Client, now: datetime) -> ProviderStatus:
-    """The whole status as of now; unchanged while it is not yet known whether the provider answers."""
+def provider_status(provider: Provider, client: Client, declared: int, now: datetime) -> ProviderStatus:
+    """The whole status as of now, with `declared` resources that name it; unchanged while it is not yet known
+    whether the provider answers. What one that is away said of itself stays."""
     if client.reachable is None:
         return provider.status
-    reachable, info = client.reachable, client.info if client.reachable else _as_before(provider.status)
+    reachable, generation = client.reachable, provider.metadata.generation
     said = Statement("True", "Connected") if reachable else Statement("False", "ProviderUnreachable", client.problem)
     return provider.status.model_copy(
-        update={
+        update=(_about(client) if reachable else {})
+        | {
             "phase": "Ready" if reachable else "Unreachable",
-            "observed_generation": provider.metadata.generation,
-            "version": info.version,
-            "vm_count": info.vm_count,
-            "conditions": conditions(provider.status.conditions, {"Ready": said}, now),
+            "observed_generation": generation,
+            "declared_count": declared,
+            "conditions": conditions(provider.status.conditions, {"Ready": said}, now, generation),
         }
     )
 
 
-def _as_before(status: ProviderStatus) -> Info:
-    return Info(version=status.version, vm_count=status.vm_count)
+def _about(client: Client) -> dict[str, object]:
+    info = client.info
+    able = Capabilities(signals=info.signals, guest_exec=info.guest_exec, snapshot=info.snapshot)
+    return {"type": info.type, "version": info.version, "capabilities": able, "vm_count": len(client.picture)}

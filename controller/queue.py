@@ -57,6 +57,11 @@ class KeyQueue(Generic[K]):
         loop = asyncio.get_running_loop()
         self._timers[key] = loop.call_later(max(seconds, 0.0), self.add, key)
 
+    def add_within(self, key: K, seconds: float) -> None:
+        """Give `key` attention in at most `seconds`: what is added meanwhile is one with it."""
+        if key not in self._timers:
+            self.add_after(key, seconds)
+
     def retry(self, key: K) -> None:
         """Give `key` attention after a pause that grows with each retry in a row."""
         self.add_after(key, self._backoffs.setdefault(key, Backoff(*self._retry)).next())

@@ -144,7 +144,7 @@ def reconcile(resource: VirtualMachine, vm: VM | None, operation: Operation | No
     unheard = _unheard_of(resource.status.operation, vm, operation)
     if unheard:
         return Watch(unheard)
-    wanted = resource.spec.power_state
+    wanted = resource.wanted
     if vm is None or wanted is None or vm.power_state is PowerState.UNSPECIFIED:
         return Nothing()
     if vm.power_state in SATISFIED_BY[wanted]:
@@ -154,7 +154,7 @@ def reconcile(resource: VirtualMachine, vm: VM | None, operation: Operation | No
 
 def serves(resource: VirtualMachine, operation: Operation) -> bool:
     """Whether `operation` brings about what the present spec wants, in the way it wants it."""
-    wanted, escalation = resource.spec.power_state, resource.spec.lifecycle.escalation
+    wanted, escalation = resource.wanted, resource.spec.lifecycle.escalation
     if wanted is None or operation.kind not in SERVED_BY[wanted]:
         return False
     return wanted is not DesiredPower.OFF_GRACEFUL or escalation in {None, _escalation(operation)}
@@ -175,7 +175,7 @@ def _steer(resource: VirtualMachine, operation: Operation) -> Action:
     record, generation = resource.status.operation, resource.metadata.generation
     ours = record is not None and record.id == operation.id
     may_change = ours or resource.status.observed_generation != generation
-    match resource.spec.power_state, operation.kind:
+    match resource.wanted, operation.kind:
         case DesiredPower.ON, Kind.SHUTDOWN if may_change:
             return PowerOn(_next_attempt(resource))
         case DesiredPower.OFF, Kind.SHUTDOWN if operation.state is not State.FORCING:

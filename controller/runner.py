@@ -16,7 +16,10 @@ from controller.pool import Connect, Connection, Pool
 from controller.power import ProviderError
 from controller.provider_status import provider_status
 from controller.queue import KeyQueue
-from controller.source import Applied, Change, Deleted, Key, ResourceGone, Source, SourceError, Synced, key_of
+from controller.source import Applied, Change, Decided, Deleted, Key, ResourceGone, Source, SourceError, Synced, key_of
+
+COUNT_AFTER = 5.0
+"""Seconds until a provider's counts are looked at again: two thousand new VMs are one write."""
 
 log = structlog.get_logger()
 
@@ -27,7 +30,7 @@ class Runner:
     def __init__(self, source: Source, connect: Connect, workers: int = 16, clock: Clock = wall_clock) -> None:
         self._source, self._clock, self._workers = source, clock, workers
         self._queue: KeyQueue[Key] = KeyQueue()
-        self._pool = Pool(connect, self._queue.add)
+        self._pool = Pool(connect, self._queue.add, lambda key: self._queue.add_within(key, COUNT_AFTER))
         self._machines: dict[Key, Machine] = {}
 
     async def run(self) -> None:
@@ -59,6 +62,11 @@ class Runner:
                 await self._apply(key_of(resource), resource)
             case Deleted(key):
                 await self._delete(key)
+            case Decided(key) if key in self._machines:
+                self._machines[key].decide(change)
+                self._queue.add(key)
+            case Decided():
+                log.info("a decision about a machine that is gone", resource=str(change.key))
             case Synced():
                 log.info("synced", virtual_machines=len(self._machines))
             case _:
@@ -121,7 +129,7 @@ class Runner:
 
     async def _report(self, key: Key, connection: Connection) -> None:
         provider = connection.provider
-        status = provider_status(provider, connection.client, self._clock())
+        status = provider_status(provider, connection.client, self._pool.declared(key), self._clock())
         if status != provider.status:
             await self._source.write_status(key, status)
             connection.provider = provider.model_copy(update={"status": status})

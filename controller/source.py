@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from controller.models import Resource, Status
+from controller.power import GuestCredentials
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,11 +45,21 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """Somebody decides about the shutdown of a VM that has been applied. `by` is who, where that is known.
+    Whatever becomes of it, it is answered with `Source.take`."""
+
+    key: Key
+    text: str
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Synced:
     """All that was there at the start has been applied: from now on, what is missing is missing."""
 
 
-Change = Applied | Deleted | Synced
+Change = Applied | Deleted | Decided | Synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +75,16 @@ class ResourceGone(Exception):
     """A status cannot be written: the resource was deleted meanwhile."""
 
 
+class SecretUnavailable(Exception):
+    """A secret that a resource names cannot be read; the message says who acts next."""
+
+
 class SourceError(Exception):
     """The source cannot go on, or cannot do this now; the message says who acts next."""
+
+
+class LeadLost(SourceError):
+    """Another controller may lead now. Whoever watches stops what it does, and may watch again."""
 
 
 class Source(Protocol):
@@ -78,8 +97,12 @@ class Source(Protocol):
         out a spec that still stands.
 
         Raises:
-            SourceError: it is not ours to lead any more, or cannot be read at all; the process ends.
+            LeadLost: it is not ours to lead any more.
+            SourceError: it cannot be read at all; the process ends.
         """
+
+    async def close(self) -> None:
+        """All work has ended: let another controller lead, and give back what is held."""
 
     async def write_status(self, key: Key, status: Status) -> None:
         """Keep `status`; when this returns it outlives the process.
@@ -91,3 +114,25 @@ class Source(Protocol):
 
     async def announce(self, key: Key, event: Event) -> None:
         """Tell people; best effort, raises nothing."""
+
+    async def take(self, decided: Decided) -> None:
+        """The decision has been answered: it is not to be heard again.
+
+        Raises:
+            SourceError: that could not be written now; the caller tries again.
+        """
+
+    async def release(self, key: Key) -> None:
+        """The VM of a resource that is leaving is down: let the resource go.
+
+        Raises:
+            SourceError: that could not be written now; the caller tries again.
+        """
+
+    async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
+        """Read a login in the guest, at each use.
+
+        Raises:
+            SecretUnavailable: there is no such secret, or it holds no login.
+            SourceError: it cannot be read now; the caller tries again.
+        """

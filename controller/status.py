@@ -24,6 +24,8 @@ PHASES = {
 }
 NO_POWER_OFF = {"ALREADY_OFF", "ALREADY_ON", "STARTED", "UNSPECIFIED"}
 """Outcomes that say nothing about how the VM last went down."""
+MOMENT = timedelta(seconds=1)
+"""A provider that has not begun by then waits for something, which is worth telling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def report(resource: VirtualMachine, seen: Seen) -> VirtualMachineStatus:
         phase=_phase(active, power),
         power_state=power,
         observed_generation=resource.metadata.generation if acted else old.observed_generation,
-        conditions=conditions(old.conditions, statements, seen.now),
+        conditions=conditions(old.conditions, statements, seen.now, resource.metadata.generation),
     )
 
 
@@ -130,8 +132,15 @@ def is_news(old: VirtualMachineStatus, new: VirtualMachineStatus) -> bool:
     return _without_steps(old) != _without_steps(new)
 
 
+def just_begun(status: VirtualMachineStatus, now: datetime) -> bool:
+    """Whether its operation began a moment ago and has not taken a step: what comes next, force_after most
+    often, follows within milliseconds and goes into the same write."""
+    record = status.operation
+    return record is not None and record.state is State.PENDING and now - record.start_time < MOMENT
+
+
 def conditions(
-    old: tuple[Condition, ...], statements: dict[str, Statement | None], now: datetime
+    old: tuple[Condition, ...], statements: dict[str, Statement | None], now: datetime, generation: int
 ) -> tuple[Condition, ...]:
     """The conditions, each with the time since when its status holds. None: nothing new is to be said."""
     known = {condition.type: condition for condition in old}
@@ -146,6 +155,7 @@ def conditions(
             reason=said.reason,
             message=said.message,
             last_transition_time=since,
+            observed_generation=generation,
         )
     return tuple(known.values())
 
@@ -179,7 +189,7 @@ def _ready(resource: VirtualMachine, seen: Seen, active: Operation | None) -> St
         return _under_way(active)
     if seen.vm is None:
         return _without_vm(resource, seen)
-    match resource.spec.power_state:
+    match resource.wanted:
         case None:
             return Statement("True", "NotManaged", "spec.powerState is not set: power is left as it is")
         case wanted if seen.vm.power_state in SATISFIED_BY[wanted]:
@@ -219,7 +229,7 @@ def _without_vm(resource: VirtualMachine, seen: Seen) -> Statement:
 
 def _power_without_vm(resource: VirtualMachine, seen: Seen) -> str:
     """A VM without a definition (libvirt: transient) vanishes when it goes off."""
-    record, wanted = resource.status.operation, resource.spec.power_state
+    record, wanted = resource.status.operation, resource.wanted
     off = wanted in {DesiredPower.OFF, DesiredPower.OFF_GRACEFUL}
     if record and wanted and off and record.state is State.SUCCEEDED and record.kind in SERVED_BY[wanted]:
         return PowerState.OFF.value

@@ -8,13 +8,14 @@ from controller.words import Kind, State
 
 
 class Condition(Model):
-    """One statement about a resource, and since when it holds."""
+    """One statement about a resource, since when it holds, and the spec that it was made about."""
 
     type: str
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str = ""
     last_transition_time: datetime
+    observed_generation: int = 0
 
 
 class OperationStatus(Model):
@@ -74,11 +75,23 @@ class VirtualMachineStatus(Model):
     last_power_off: LastPowerOff | None = None
 
 
+class Capabilities(Model):
+    """What a provider can do: the signals it knows, programs in guests, snapshots."""
+
+    signals: tuple[str, ...] = ()
+    guest_exec: bool = False
+    snapshot: bool = False
+
+
 class ProviderStatus(Model):
-    """What the controller knows of a provider."""
+    """What the controller knows of a provider. `vm_count` is how many VMs it serves, `declared_count` how many
+    resources name it."""
 
     phase: str = "Pending"
     observed_generation: int = 0
+    type: str = ""
     version: str = ""
+    capabilities: Capabilities = Capabilities()
     vm_count: int = 0
+    declared_count: int = 0
     conditions: tuple[Condition, ...] = ()

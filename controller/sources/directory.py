@@ -15,7 +15,20 @@ import structlog
 from watchfiles._rust_notify import RustNotify
 
 from controller.models import Status
-from controller.source import Applied, Change, Deleted, Event, Key, ResourceGone, SourceError, Synced, key_of
+from controller.power import GuestCredentials
+from controller.source import (
+    Applied,
+    Change,
+    Decided,
+    Deleted,
+    Event,
+    Key,
+    ResourceGone,
+    SecretUnavailable,
+    SourceError,
+    Synced,
+    key_of,
+)
 from controller.sources.manifests import Manifest, Problem, Reading, read
 from controller.sources.state import StateDirectory
 
@@ -45,8 +58,8 @@ class DirectorySource:
     Hidden files and directories are left alone, and so is the state directory if it lies inside.
     """
 
-    def __init__(self, manifests: Path, state_dir: Path) -> None:
-        self._root, self._state_dir = manifests.absolute(), state_dir.absolute()
+    def __init__(self, manifests: Path, state_dir: Path, secrets_dir: Path | None = None) -> None:
+        self._root, self._state_dir, self._secrets = manifests.absolute(), state_dir.absolute(), secrets_dir
         self._state = StateDirectory(state_dir)
         self._known = _Known()
         self._unwritten = False
@@ -85,6 +98,32 @@ class DirectorySource:
         """Log it: here people read logs."""
         level = log.warning if event.type == "Warning" else log.info
         level(event.message, resource=str(key), reason=event.reason)
+
+    async def take(self, decided: Decided) -> None:
+        """Nobody decides here: `vmpower` does by hand."""
+
+    async def release(self, key: Key) -> None:
+        """Nothing is held here: a manifest that is taken away is gone."""
+
+    async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
+        """Read the two files of a secret.
+
+        Raises:
+            SecretUnavailable
+        """
+        if self._secrets is None:
+            raise SecretUnavailable(
+                "guestCredentialsSecretRef needs --secrets-dir; the controller's operator names it."
+            )
+        folder = self._secrets / namespace / name
+        try:
+            username, password = ((folder / part).read_text().rstrip("\n") for part in ("username", "password"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SecretUnavailable(f"{error}; whoever owns the secret mends it.") from error
+        return GuestCredentials(username, password)
+
+    async def close(self) -> None:
+        """Nothing is held: `watch` gives back what it took."""
 
     def _look(self) -> list[Change]:
         """Read what is new, and tell what that changes."""

@@ -67,7 +67,9 @@ class _NoResource(Exception):
     """YAML for another purpose."""
 
 
-class _Mistake(Exception):
+class Mistake(Exception):
+    """What is wrong with one field."""
+
     def __init__(self, path: FieldPath, message: str, node: yaml.Node | None = None) -> None:
         super().__init__(message)
         self.path, self.message, self.node = path, message, node
@@ -86,10 +88,10 @@ def read(file: Path) -> Reading:
                 manifest = _manifest(loader, node, file)
             except _NoResource:
                 warnings.append(Problem(file, node.start_mark.line + 1, "", "neither apiVersion nor kind: no manifest"))
-            except _Mistake as mistake:
+            except Mistake as mistake:
                 problems.append(_problem(file, node, mistake))
             except ValidationError as error:
-                problems.extend(_problem(file, node, mistake) for mistake in _mistakes(error))
+                problems.extend(_problem(file, node, mistake) for mistake in mistakes(error))
             else:
                 if manifest is not None:
                     manifests.append(manifest)
@@ -108,11 +110,11 @@ def _manifest(loader: Any, node: yaml.Node, file: Path) -> Manifest | None:
     try:
         document = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
-        raise _Mistake((), f"not a value: {error.problem}") from error
+        raise Mistake((), f"not a value: {error.problem}") from error
     if document is None:
         return None
     if not isinstance(document, dict):
-        raise _Mistake((), "a manifest is a mapping with apiVersion, kind, metadata and spec")
+        raise Mistake((), "a manifest is a mapping with apiVersion, kind, metadata and spec")
     kind = _kind_of(document)
     if kind is None:
         return None
@@ -126,11 +128,11 @@ def _kind_of(document: Mapping[str, Any]) -> Any:
         raise _NoResource
     for name, value in (("apiVersion", version), ("kind", kind)):
         if not isinstance(value, str):
-            raise _Mistake((name,), "is missing, or no text")
+            raise Mistake((name,), "is missing, or no text")
     if str(version).partition("/")[0] != GROUP:
         return None
     if version != API_VERSION:
-        raise _Mistake(("apiVersion",), f"{version!r} is not known; write {API_VERSION}")
+        raise Mistake(("apiVersion",), f"{version!r} is not known; write {API_VERSION}")
     return KINDS.get(str(kind))
 
 
@@ -139,7 +141,7 @@ def _require_single_keys(node: yaml.Node, path: FieldPath = ()) -> None:
         seen = set[str]()
         for key, value in node.value:
             if str(key.value) in seen:
-                raise _Mistake((*path, str(key.value)), "is there twice", key)
+                raise Mistake((*path, str(key.value)), "is there twice", key)
             seen.add(str(key.value))
             _require_single_keys(value, (*path, str(key.value)))
     elif isinstance(node, yaml.SequenceNode):
@@ -147,17 +149,18 @@ def _require_single_keys(node: yaml.Node, path: FieldPath = ()) -> None:
             _require_single_keys(item, (*path, place))
 
 
-def _mistakes(error: ValidationError) -> Iterator[_Mistake]:
+def mistakes(error: ValidationError) -> Iterator[Mistake]:
+    """The validator's findings in our words."""
     for detail in error.errors(include_url=False, include_input=False):
         message = SAID_BETTER.get(detail["type"], detail["msg"]).removeprefix("Value error, ")
-        yield _Mistake(detail["loc"], message)
+        yield Mistake(detail["loc"], message)
 
 
-def _slips(resource: Resource) -> Iterator[_Mistake]:
+def _slips(resource: Resource) -> Iterator[Mistake]:
     """Fields below a part of the spec that we do know: those of the spec itself may be another controller's."""
     for path in unknown_fields(resource.spec, ("spec",)):
         if len(path) > 2:
-            yield _Mistake(path, "has no meaning here; it is kept, and ignored")
+            yield Mistake(path, "has no meaning here; it is kept, and ignored")
 
 
 def unknown_fields(model: BaseModel, path: FieldPath = ()) -> Iterator[FieldPath]:
@@ -175,23 +178,41 @@ def _models_in(value: Any) -> Iterator[tuple[tuple[int, ...], BaseModel]]:
         yield from (((place,), part) for place, part in enumerate(value) if isinstance(part, BaseModel))
 
 
-def _problem(file: Path, node: yaml.Node, mistake: _Mistake) -> Problem:
-    found = mistake.node or _locate(node, mistake.path)
-    return Problem(file, found.start_mark.line + 1, field_path(mistake.path), mistake.message)
+def _problem(file: Path, node: yaml.Node, mistake: Mistake) -> Problem:
+    path = tuple(_as_written(node, mistake.path))
+    found = mistake.node or _locate(node, path)
+    return Problem(file, found.start_mark.line + 1, field_path(path), mistake.message)
+
+
+def _as_written(node: yaml.Node | None, path: FieldPath) -> Iterator[str | int]:
+    """Our models know hooks as a list; they are written as one, or below `hooks`."""
+    for step in path:
+        if isinstance(step, int) and isinstance(node, yaml.MappingNode):
+            node = _inner(node, "hooks")
+            if node is None:
+                continue
+            yield "hooks"
+        yield step
+        node = _inner(node, step)
+
+
+def _inner(node: yaml.Node | None, step: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step]  # type: ignore[no-any-return]
+    if isinstance(node, yaml.MappingNode):
+        return next((item for key, item in node.value if key.value == step), None)
+    return None
 
 
 def _locate(node: yaml.Node, path: FieldPath) -> yaml.Node:
     """The key or item at `path`, or the last one on the way there that exists."""
     found, value = node, node
     for step in path:
-        if isinstance(value, yaml.SequenceNode) and isinstance(step, int) and step < len(value.value):
-            found = value = value.value[step]
-        elif isinstance(value, yaml.MappingNode) and isinstance(step, str):
-            inner = next(((key, item) for key, item in value.value if key.value == step), None)
-            if inner is None:
-                return found
-            found, value = inner
-        # A step that is in neither is the place in a list that was written as its only item.
+        inner = _inner(value, step)
+        if inner is None:
+            break
+        keys = value.value if isinstance(value, yaml.MappingNode) else ()
+        found, value = next((key for key, _ in keys if key.value == step), inner), inner
     return found
 
 

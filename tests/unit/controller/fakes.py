@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controller.models import Hook, Lifecycle, Resource, Runtime, Status
-from controller.power import VM, Info, Operation, Picture, ProviderError, Verdict
-from controller.source import Applied, Change, Deleted, Event, Key, Synced, key_of
+from controller.power import VM, GuestCredentials, Info, Operation, Picture, ProviderError, Verdict
+from controller.source import Applied, Change, Decided, Deleted, Event, Key, SecretUnavailable, Synced, key_of
 from controller.status_models import VirtualMachineStatus
 from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, vm
@@ -25,7 +25,8 @@ class FakeClient:
     def __init__(self, *vms: VM) -> None:
         self.picture = Picture()
         self.picture.replace(vms or [vm()])
-        self.info = Info("sim", "1", len(self.picture))
+        self.info = Info("sim", "1", ("ACPI",))
+        self.logins: list[GuestCredentials | None] = []
         self.reachable: bool | None = True
         self.problem = ""
         self.changed: Callable[[set[str] | None], None] = lambda _: None
@@ -61,13 +62,24 @@ class FakeClient:
         self.reachable, self.problem = reachable, problem
         self.changed(None)
 
-    async def power_on(self, vm: str, post_start: tuple[Hook, ...], request_id: str) -> Operation:
+    async def power_on(
+        self, vm: str, post_start: tuple[Hook, ...], request_id: str, login: GuestCredentials | None = None
+    ) -> Operation:
+        self.logins.append(login)
         return await self._begin(Kind.POWER_ON, vm, request_id, post_start)
 
     async def power_off(self, vm: str, request_id: str) -> Operation:
         return await self._begin(Kind.POWER_OFF, vm, request_id)
 
-    async def shutdown(self, vm: str, lifecycle: Lifecycle, request_id: str, force_after: datetime | None) -> Operation:
+    async def shutdown(
+        self,
+        vm: str,
+        lifecycle: Lifecycle,
+        request_id: str,
+        force_after: datetime | None,
+        login: GuestCredentials | None = None,
+    ) -> Operation:
+        self.logins.append(login)
         wanted = lifecycle.escalation.name if lifecycle.escalation else "FORCE"
         return await self._begin(Kind.SHUTDOWN, vm, request_id, lifecycle, force_after, escalation=wanted)
 
@@ -75,6 +87,12 @@ class FakeClient:
         self.requests.append(("extend", operation, timeout))
         known = self.operations[operation]
         return await self.tell(operation, force_after=known.create_time + timeout, state=State.WAITING_FOR_GUEST)
+
+    async def extend_by(self, operation: str, extension: timedelta) -> Operation:
+        self.requests.append(("extend_by", operation, extension))
+        if self.failure is not None:
+            raise self.failure
+        return await self.tell(operation, force_after=clock() + extension, state=State.WAITING_FOR_GUEST)
 
     async def force(self, operation: str) -> Operation:
         self.requests.append(("force", operation))
@@ -162,6 +180,9 @@ class FakeSource:
     statuses: dict[Key, list[Status]] = field(default_factory=dict)
     events: list[tuple[Key, Event]] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+    taken: list[Decided] = field(default_factory=list)
+    released: list[Key] = field(default_factory=list)
+    secrets: dict[tuple[str, str], GuestCredentials] = field(default_factory=dict)
 
     def apply(self, *resources: Resource) -> None:
         for resource in resources:
@@ -184,6 +205,29 @@ class FakeSource:
 
     async def announce(self, key: Key, event: Event) -> None:
         self.events.append((key, event))
+
+    async def take(self, decided: Decided) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.taken.append(decided)
+
+    async def release(self, key: Key) -> None:
+        self.released.append(key)
+
+    async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
+        if (namespace, name) not in self.secrets:
+            raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
+        return self.secrets[namespace, name]
+
+    async def close(self) -> None:
+        pass
+
+    def decide(self, text: str, name: str = "web", by: str = "kubectl-annotate") -> None:
+        self.changes.put_nowait(Decided(Key("VirtualMachine", "default", name), text, by))
+
+    def reasons(self, name: str = "web") -> list[str]:
+        """The reasons of what people were told of a VM."""
+        return [event.reason for key, event in self.events if key.name == name]
 
     def written(self, name: str = "web") -> list[VirtualMachineStatus]:
         found = self.statuses.get(Key("VirtualMachine", "default", name), [])

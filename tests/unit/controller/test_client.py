@@ -67,7 +67,7 @@ def power(client: GrpcClient, name: str = "web") -> PowerState | None:
 
 async def test_the_first_picture_is_whole_before_anybody_hears_of_it(live: Following) -> None:
     assert power(live.client) is PowerState.ON
-    assert (live.client.info.version, live.client.info.vm_count) == ("7", 1)
+    assert (live.client.info.version, len(live.client.picture)) == ("7", 1)
 
 
 async def test_a_change_names_the_vm(fake: FakeProvider, live: Following) -> None:

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,29 @@ def test_state_is_kept_in_the_users_state_directory(monkeypatch: pytest.MonkeyPa
     assert Settings.load("controller", ["--manifests", "m"]).state_dir == Path("/var/state/vmpower/controller")
 
 
+def test_a_lease_is_written_as_go_writes_durations() -> None:
+    settings = Settings.load("controller", ["--kubernetes", "--lease-duration", "1m30s"])
+    assert settings.lease_duration == timedelta(seconds=90)
+
+
+def test_the_lease_is_in_the_namespace_of_the_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "namespace").write_text("vmpower-system\n")
+    monkeypatch.setattr("controller.config.NAMESPACE_FILE", tmp_path / "namespace")
+    assert Settings.load("controller", ["--kubernetes"]).lease_namespace == "vmpower-system"
+
+
+def test_two_processes_of_one_host_are_two() -> None:
+    first, second = (Settings.load("controller", ["--kubernetes"]).identity for _ in range(2))
+    assert first != second
+
+
 @pytest.mark.parametrize(
     ("arguments", "flag"),
     [
-        ([], "--manifests (VMPOWER_MANIFESTS)"),
+        ([], "give either --kubernetes or --manifests DIR"),
+        (["--kubernetes", "--manifests", "m"], "give either --kubernetes or --manifests DIR"),
+        (["--kubernetes", "--lease-duration", "1s"], "--lease-duration"),
+        (["--kubernetes", "--health-listen", "here"], "--health-listen"),
         (["--manifests", "m", "--log-level", "loud"], "--log-level"),
         (["--manifests", "m", "--workers", "0"], "--workers"),
     ],

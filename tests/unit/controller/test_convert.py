@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from controller import convert
-from controller.power import Forecast, HookResult
+from controller.power import Forecast, GuestCredentials, HookResult, Info
 from controller.words import DesiredPower, Escalation, FailurePolicy, Kind, PowerState, Signal, State
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import NOW, machine
@@ -65,11 +65,13 @@ def test_a_spec_that_leaves_something_out_leaves_it_to_the_provider() -> None:
 
 def test_each_kind_of_hook_is_carried_whole() -> None:
     declared = machine(
-        preStop=[
-            {"name": "a", "exec": {"command": ["/bin/sh", "-c", "true"]}, "timeout": "5s"},
-            {"httpGet": {"url": "http://10.0.0.5/", "headers": {"X": "1"}, "expectStatus": 204}},
-            {"snapshot": {"name": "s", "description": "d", "includeMemory": True}, "failurePolicy": "Abort"},
-        ]
+        preStop={
+            "hooks": [
+                {"name": "a", "exec": {"command": ["/bin/sh", "-c", "true"]}, "timeout": "5s"},
+                {"httpGet": {"url": "http://10.0.0.5/", "headers": {"X": "1"}, "expectStatus": 204}},
+                {"snapshot": {"name": "s", "description": "d", "includeMemory": True}, "failurePolicy": "Abort"},
+            ]
+        }
     ).spec.lifecycle.pre_stop
     program, call, snapshot = convert.hooks(declared)
     assert (program.name, list(program.exec.command), program.timeout.seconds) == ("a", ["/bin/sh", "-c", "true"], 5)
@@ -79,6 +81,17 @@ def test_each_kind_of_hook_is_carried_whole() -> None:
     assert not call.HasField("timeout")
     assert snapshot.snapshot == pb.SnapshotHook(name="s", description="d", include_memory=True)
     assert snapshot.failure_policy == pb.FAILURE_POLICY_ABORT
+
+
+def test_a_login_goes_with_the_shutdown() -> None:
+    login = GuestCredentials("admin", "s3cret")
+    request = convert.shutdown_request("1", machine().spec.lifecycle, "r", None, login)
+    assert request.guest_credentials == pb.GuestCredentials(username="admin", password="s3cret")
+
+
+def test_what_a_provider_can_do_is_told() -> None:
+    message = pb.GetProviderInfoResponse(type="sim", version="1", signals=[pb.SIGNAL_ACPI], guest_exec=True)
+    assert convert.info(message) == Info("sim", "1", ("ACPI",), guest_exec=True)
 
 
 @pytest.mark.parametrize(

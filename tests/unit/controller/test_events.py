@@ -1,5 +1,5 @@
 from controller.events import events, provider_events
-from controller.power import ProviderError
+from controller.power import Forecast, HookResult, ProviderError
 from controller.source import Event
 from controller.status import Seen, heard, report
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
@@ -23,10 +23,24 @@ def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
         (event,) = events(NONE, ended)
         said[event.reason] = (event.type, event.message)
     assert said == {
-        "Graceful": ("Normal", "Done. It took 5.0 s."),
-        "Forced": ("Warning", "Done. It took 5.0 s."),
+        "GracefulShutdown": ("Normal", "Done. It took 5.0 s."),
+        "ForcedOff": ("Warning", "Done. It took 5.0 s."),
         "OutOfBand": ("Warning", "Done. It took 5.0 s."),
     }
+
+
+def test_a_hook_that_failed_is_told_with_its_exit_code_and_last_words() -> None:
+    hooks = (HookResult("drain", "FAILED", 3, "queue on fire\n"), HookResult("sync", "SUCCEEDED"))
+    ended = heard(NONE, operation(state=State.SUCCEEDED, verdict=verdict("GRACEFUL", hooks=hooks)), NOW)
+    failed, _ = events(NONE, ended)
+    assert failed == Event("Warning", "HookFailed", "Hook drain: FAILED, exit code 3: queue on fire")
+
+
+def test_a_forecast_that_turns_bad_is_told_once() -> None:
+    deaf = vm(forecast=Forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)))
+    good, bad = report(machine("On"), Seen(NOW, vm())), report(machine("On"), Seen(NOW, deaf))
+    assert list(events(good, bad)) == [Event("Warning", "GracefulShutdownNotReady", "TOOLS_UNAVAILABLE: no agent")]
+    assert list(events(bad, bad)) == list(events(bad, good)) == []
 
 
 def test_a_refusal_is_told_when_it_begins_and_not_again() -> None:

@@ -118,6 +118,7 @@ async def test_never_instead_of_force_takes_force_away_from_a_running_shutdown(b
 async def test_a_restarted_controller_goes_on_with_the_same_operation(make_controller: Make) -> None:
     before, after = make_controller(), make_controller()
     await before.start(machine())
+    await before.settle(1)
     await before.stop()
     after.client.operations = before.client.operations
     await after.start(restarted(machine(), before))
@@ -248,4 +249,4 @@ async def test_people_are_told_how_it_went(begin: Begin) -> None:
     await controller.client.end("op-1", "FORCED", reason="TIMEOUT", message="Powered off hard, reason TIMEOUT.")
     await controller.settle()
     told = [(event.type, event.reason) for key, event in controller.source.events if key.kind == "VirtualMachine"]
-    assert told == [("Normal", "ShutdownStarted"), ("Normal", "ShutdownSucceeded"), ("Warning", "Forced")]
+    assert told == [("Normal", "ShutdownStarted"), ("Warning", "ForcedOff")]

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.models import Provider, VirtualMachine
+from controller.models import Provider
+from controller.status_models import VirtualMachineStatus
 from controller.words import DesiredPower, Escalation, FailurePolicy, Signal
-from tests.unit.controller.builders import machine, provider
+from tests.unit.controller.builders import machine, provider, record, seconds
 
 STOP = {"exec": {"command": ["/bin/stop"]}}
 
@@ -22,7 +23,7 @@ def test_every_field_of_a_lifecycle_is_understood() -> None:
     lifecycle = machine(
         gracefulShutdownTimeout="2m",
         escalation="Ask",
-        preStop=[STOP | {"name": "drain", "timeout": "10s", "failurePolicy": "Abort"}],
+        preStop=STOP | {"name": "drain", "timeout": "10s", "failurePolicy": "Abort"},
         signalPolicy={"order": ["ACPI"], "resendInterval": "0s"},
     ).spec.lifecycle
     assert (lifecycle.graceful_shutdown_timeout, lifecycle.escalation) == (timedelta(minutes=2), Escalation.ASK)
@@ -35,7 +36,7 @@ def test_every_field_of_a_lifecycle_is_understood() -> None:
 
 
 def test_one_hook_need_not_be_a_list() -> None:
-    assert machine(preStop=STOP).spec.lifecycle == machine(preStop=[STOP]).spec.lifecycle
+    assert machine(preStop=STOP).spec.lifecycle == machine(preStop={"hooks": [STOP]}).spec.lifecycle
 
 
 def test_fields_that_are_not_ours_are_kept() -> None:
@@ -59,17 +60,20 @@ def test_a_url_is_written_whole_or_as_kubernetes_does(written: dict[str, Any], u
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
-    ({"preStop": [{"exec": {"command": []}}]}, "preStop.0.exec.command", "at least 1"),
-    ({"preStop": [{"exec": {"command": [""]}}]}, "preStop.0.exec.command.0", "at least 1"),
-    ({"preStop": [{"name": "nothing"}]}, "preStop.0", "exactly one of"),
-    ({"preStop": [STOP | {"snapshot": {}}]}, "preStop.0", "exactly one of"),
-    ({"preStop": [STOP | {"timeout": "0s"}]}, "preStop.0.timeout", "more than 0s"),
-    ({"preStop": [STOP | {"timeout": "25h"}]}, "preStop.0.timeout", "at most 24h"),
-    ({"preStop": [STOP | {"failurePolicy": "Maybe"}]}, "preStop.0.failurePolicy", "'Continue' or 'Abort'"),
-    ({"preStop": [STOP | {"name": "a"}] * 2}, "preStop", "two hooks are named 'a'"),
-    ({"preStop": [STOP | {"name": "hook-2"}, STOP]}, "preStop", "two hooks are named 'hook-2'"),
-    ({"preStop": [{"httpGet": {"path": "/drain", "port": 80}}]}, "preStop.0.httpGet", "either url, or host"),
+    ({"preStop": {"hooks": [{"exec": {"command": []}}]}}, "preStop.0.exec.command", "at least 1"),
+    ({"preStop": {"hooks": [{"exec": {"command": [""]}}]}}, "preStop.0.exec.command.0", "at least 1"),
+    ({"preStop": {"hooks": [{"name": "nothing"}]}}, "preStop.0", "exactly one of"),
+    ({"preStop": {"hooks": [STOP | {"snapshot": {}}]}}, "preStop.0", "exactly one of"),
+    ({"preStop": {"hooks": [STOP | {"timeout": "0s"}]}}, "preStop.0.timeout", "more than 0s"),
+    ({"preStop": {"hooks": [STOP | {"timeout": "25h"}]}}, "preStop.0.timeout", "at most 24h"),
+    ({"preStop": {"hooks": [STOP | {"failurePolicy": "Maybe"}]}}, "preStop.0.failurePolicy", "'Continue' or 'Abort'"),
+    ({"preStop": {"hooks": [STOP | {"name": "a"}] * 2}}, "preStop", "two hooks are named 'a'"),
+    ({"preStop": {"hooks": [STOP | {"name": "hook-2"}, STOP]}}, "preStop", "two hooks are named 'hook-2'"),
+    ({"preStop": {"hooks": [{"httpGet": {"path": "/drain", "port": 80}}]}}, "preStop.0.httpGet", "either url, or host"),
     ({"postStart": "reboot"}, "postStart", "valid tuple"),
+    ({"preStop": [STOP]}, "preStop", "write several hooks as {hooks: [...]}"),
+    ({"preStop": {"hooks": [STOP], "timeout": "5s"}}, "preStop", "either one hook, or hooks alone"),
+    ({"guestCredentialsSecretRef": {"name": "Not A Name"}}, "guestCredentialsSecretRef.name", "match pattern"),
     ({"escalation": "Sometimes"}, "escalation", "'Force', 'Never' or 'Ask'"),
     ({"gracefulShutdownTimeout": 120}, "gracefulShutdownTimeout", "with a unit"),
     ({"signalPolicy": {"order": ["SHOUT"]}}, "signalPolicy.order.0", "GUEST_AGENT"),
@@ -83,6 +87,16 @@ def test_a_mistake_is_named_by_its_field(lifecycle: dict[str, Any], field: str, 
     problem = caught.value.errors()[0]
     assert ".".join(map(str, problem["loc"])) == f"spec.lifecycle.{field}"
     assert why in problem["msg"]
+
+
+def test_off_asks_nobody() -> None:
+    with pytest.raises(ValidationError, match="cuts the power at once"):
+        machine("Off", escalation="Ask")
+
+
+def test_a_vm_that_leaves_is_brought_down_whatever_its_spec_says() -> None:
+    leaving = machine("On").metadata.model_copy(update={"leaving": True})
+    assert machine("On").model_copy(update={"metadata": leaving}).wanted == "OffGraceful"
 
 
 def test_an_unknown_power_state_is_refused() -> None:
@@ -107,8 +121,8 @@ def test_any_other_address_needs_tls(endpoint: str) -> None:
 
 
 def test_headers_of_a_hook_are_not_shown() -> None:
-    hook = {"httpGet": {"url": "http://10.0.0.5/", "headers": {"Authorization": "Bearer secret"}}}
-    assert "secret" not in repr(machine(preStop=hook))
+    hook = {"httpGet": {"url": "http://10.0.0.5/", "headers": {"Authorization": "Bearer hunter2"}}}
+    assert "hunter2" not in repr(machine(preStop=hook))
 
 
 def test_a_provider_of_a_kind_nobody_thought_of_is_welcome() -> None:
@@ -118,5 +132,5 @@ def test_a_provider_of_a_kind_nobody_thought_of_is_welcome() -> None:
 
 
 def test_a_status_survives_being_written_and_read() -> None:
-    resource = machine(gracefulShutdownTimeout="90s")
-    assert VirtualMachine.model_validate(resource.model_dump(mode="json", by_alias=True)) == resource
+    status = VirtualMachineStatus(operation=record(timeout=seconds(90)), last_power_off=None)
+    assert VirtualMachineStatus.model_validate(status.model_dump(mode="json", by_alias=True)) == status

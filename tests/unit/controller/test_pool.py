@@ -19,7 +19,8 @@ class Connected:
     def __init__(self) -> None:
         self.clients: list[FakeClient] = []
         self.woken: list[Key] = []
-        self.pool = Pool(self._connect, self.woken.append)
+        self.soon: list[Key] = []
+        self.pool = Pool(self._connect, self.woken.append, self.soon.append)
 
     def _connect(self, runtime: Any, changed: Any) -> FakeClient:
         self.clients.append(FakeClient().connect(runtime, changed))
@@ -65,6 +66,17 @@ async def test_another_address_is_another_connection_and_other_changes_are_not()
     assert len(it.clients) == 1
     await it.pool.apply(provider(endpoint="unix:///run/other.sock"))
     assert len(it.clients) == 2
+    await it.pool.close()
+
+
+async def test_a_provider_is_woken_soon_when_its_counts_may_differ() -> None:
+    it = Connected()
+    await it.pool.apply(provider())
+    it.pool.bind(WEB, machine())
+    it.pool.unbind(WEB)
+    assert (it.soon, it.pool.declared(LOCAL)) == ([LOCAL, LOCAL], 0)
+    it.clients[0].changed({"web"})  # its status says that there is no VM yet
+    assert it.soon == [LOCAL, LOCAL, LOCAL]
     await it.pool.close()
 
 

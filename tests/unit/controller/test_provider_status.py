@@ -1,20 +1,22 @@
 from controller.power import Info
 from controller.provider_status import provider_status
-from controller.status_models import ProviderStatus
+from controller.status_models import Capabilities, ProviderStatus
 from tests.unit.controller.builders import NOW, provider, seconds
 from tests.unit.controller.fakes import FakeClient
 
 
 def status(client: FakeClient, before: ProviderStatus | None = None, later: float = 0) -> ProviderStatus:
     resource = provider().model_copy(update={"status": before or ProviderStatus()})
-    return provider_status(resource, client, NOW + seconds(later))
+    return provider_status(resource, client, 5, NOW + seconds(later))
 
 
 def test_a_provider_that_answers_is_ready_and_says_what_it_is() -> None:
     client = FakeClient()
-    client.info = Info("sim", "7", 3)
+    client.info = Info("sim", "7", ("ACPI",), guest_exec=True)
     said = status(client)
-    assert (said.phase, said.version, said.vm_count, said.conditions[0].status) == ("Ready", "7", 3, "True")
+    assert (said.phase, said.type, said.version, said.conditions[0].status) == ("Ready", "sim", "7", "True")
+    assert said.capabilities == Capabilities(signals=("ACPI",), guest_exec=True, snapshot=False)
+    assert (said.vm_count, said.declared_count) == (1, 5)
 
 
 def test_a_provider_that_is_away_keeps_what_was_known_and_says_why() -> None:

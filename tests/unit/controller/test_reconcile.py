@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from controller.models import VirtualMachine
@@ -210,7 +210,9 @@ lifecycles = st.fixed_dictionaries(
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[VirtualMachine, VM | None, Operation | None, Any]:
-    resource = machine(draw(powers), generation=3, **draw(lifecycles))
+    power, lifecycle = draw(powers), draw(lifecycles)
+    assume(power != "Off" or lifecycle.get("escalation") != "Ask")
+    resource = machine(power, generation=3, **lifecycle)
     known = with_status(resource, operation=draw(records), observed_generation=draw(st.integers(0, 3)))
     return known, draw(vms), draw(operations), NOW + seconds(draw(ages))
 

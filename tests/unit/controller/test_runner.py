@@ -37,7 +37,7 @@ async def test_a_machine_that_changes_all_the_time_does_not_keep_another_waiting
     hot = asyncio.create_task(flap(controller.client.changed))
     await controller.apply(machine("OffGraceful"))
     hot.cancel()
-    assert controller.source.ready() == ("False", "ShuttingDown")
+    assert controller.client.requests[0][:2] == ("shutdown", "id-web")
 
 
 async def flap(changed: object) -> None:
@@ -96,7 +96,7 @@ async def test_a_provider_that_is_declared_later_is_found(make_controller: Make)
     await controller.apply(provider("late"))
     controller.client.set_reachable(True)
     await controller.settle()
-    assert controller.source.ready() == ("False", "ShuttingDown")
+    assert controller.client.requests[0][0] == "shutdown"
 
 
 async def test_a_provider_that_is_no_longer_declared_is_missed(begin: Begin) -> None:

@@ -4,7 +4,18 @@ import pytest
 
 from controller.power import Forecast, HookResult, ProviderError
 from controller.reconcile import Attempt, Hold, Wait
-from controller.status import Seen, Statement, carried_over, conditions, heard, is_news, lost, report, started
+from controller.status import (
+    Seen,
+    Statement,
+    carried_over,
+    conditions,
+    heard,
+    is_news,
+    just_begun,
+    lost,
+    report,
+    started,
+)
 from controller.status_models import Condition, VirtualMachineStatus
 from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, machine, operation, record, seconds, verdict, vm, with_status
@@ -87,10 +98,18 @@ def test_power_and_forecast_hold_still_while_an_operation_is_under_way() -> None
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
-    said = conditions((), {"Ready": Statement("False", "Pending")}, NOW)
-    same = conditions(said, {"Ready": Statement("False", "ShuttingDown")}, LATER)
-    other = conditions(same, {"Ready": Statement("True", "Off")}, LATER)
+    said = conditions((), {"Ready": Statement("False", "Pending")}, NOW, 1)
+    same = conditions(said, {"Ready": Statement("False", "ShuttingDown")}, LATER, 2)
+    other = conditions(same, {"Ready": Statement("True", "Off")}, LATER, 2)
     assert [each[0].last_transition_time for each in (said, same, other)] == [NOW, NOW, LATER]
+    assert [each[0].observed_generation for each in (said, same, other)] == [1, 2, 2]
+
+
+def test_an_operation_that_has_just_begun_waits_for_its_first_step() -> None:
+    pending = VirtualMachineStatus(operation=record(state=State.PENDING))
+    assert just_begun(pending, NOW + seconds(0.5))
+    assert not just_begun(pending, NOW + seconds(1))
+    assert not just_begun(VirtualMachineStatus(operation=record()), NOW)
 
 
 def test_a_spec_counts_as_observed_once_it_was_acted_upon() -> None:

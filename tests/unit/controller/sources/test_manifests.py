@@ -85,8 +85,9 @@ def test_each_mistake_has_its_line_and_field_and_the_others_go_on(file: Path) ->
           lifecycle:
             gracefulShutdownTimeout: 25h
             preStop:
-              - exec:
-                  command: []
+              hooks:
+                - exec:
+                    command: []
         ---
         apiVersion: infra.virtrigaud.io/v1beta1
         kind: Provider
@@ -97,14 +98,14 @@ def test_each_mistake_has_its_line_and_field_and_the_others_go_on(file: Path) ->
     reading = given(file, text)
     assert sorted(told(reading)) == [
         (7, "spec.lifecycle.gracefulShutdownTimeout"),
-        (10, "spec.lifecycle.preStop[0].exec.command"),
+        (11, "spec.lifecycle.preStop.hooks[0].exec.command"),
     ]
     assert [manifest.resource.kind for manifest in reading.manifests] == ["Provider"]
 
 
-def test_a_hook_that_is_no_list_has_its_own_line_too(file: Path) -> None:
+def test_a_hook_by_itself_has_its_own_line_too(file: Path) -> None:
     text = "spec:\n  providerRef: {name: a}\n  lifecycle:\n    preStop:\n      exec:\n        command: []\n"
-    assert told(given(file, HEAD + text)) == [(9, "spec.lifecycle.preStop[0].exec.command")]
+    assert told(given(file, HEAD + text)) == [(9, "spec.lifecycle.preStop.exec.command")]
 
 
 def test_a_missing_field_is_blamed_on_what_should_hold_it(file: Path) -> None:
@@ -190,7 +191,7 @@ def test_a_slip_of_the_pen_is_a_warning_with_its_line(file: Path) -> None:
     reading = given(file, text)
     assert [(slip.line, slip.field) for slip in reading.warnings] == [
         (8, "spec.lifecycle.gracefulShutdownTimout"),
-        (10, "spec.lifecycle.preStop[0].exec.shell"),
+        (10, "spec.lifecycle.preStop.exec.shell"),
     ]
     assert len(reading.manifests) == 1
 

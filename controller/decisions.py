@@ -1,0 +1,92 @@
+"""What a person decides about a running shutdown, as one line of text, and how it is carried out.
+
+extend=5m   its deadline moves by so much, counted from now where it has passed
+force       it is powered off hard now
+cancel      it is given up; a guest that has been asked may still go down
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.fields import Timeout
+from controller.power import Client, Operation, ProviderError
+from controller.source import Decided, Event
+from controller.words import Kind
+
+_DURATION: TypeAdapter[timedelta] = TypeAdapter(Timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Give the guest more time."""
+
+    extension: timedelta
+
+
+SHUTDOWNS = {Kind.SHUTDOWN, Kind.REBOOT}
+Choice = Extend | Literal["force", "cancel"]
+
+
+class BadDecision(ValueError):
+    """The text is no decision; the message says what is."""
+
+
+def choice(text: str) -> Choice:
+    """The decision that `text` names.
+
+    Raises:
+        BadDecision: it names none.
+    """
+    word, _, extension = text.strip().partition("=")
+    match word, extension:
+        case "force" | "cancel", "":
+            return "force" if word == "force" else "cancel"
+        case "extend", _:
+            return Extend(_duration(text, extension))
+    raise BadDecision(f"{text!r} is no decision; write extend=5m, force or cancel.")
+
+
+def _duration(text: str, extension: str) -> timedelta:
+    try:
+        return _DURATION.validate_python(extension)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadDecision(f"{text!r} is no decision: {why}.") from error
+
+
+async def answer(client: Client, operation: Operation | None, decided: Decided) -> tuple[Event, Operation | None]:
+    """Do as was decided about `operation`; what people are told, and the operation as it is then.
+
+    Raises:
+        ProviderError: the provider cannot be asked now.
+    """
+    asked = f"asked by {decided.by}" if decided.by else "nobody knows by whom"
+    try:
+        told = await _carry_out(client, _shutdown(operation), choice(decided.text))
+    except BadDecision as refused:
+        return Event("Warning", "DecisionRefused", f"{refused} ({asked})"), operation
+    except ProviderError as error:
+        if error.passing:
+            raise
+        return Event("Warning", "DecisionRefused", f"{decided.text}: {error.message} ({asked})"), operation
+    until = f"; the guest has until {told.force_after:%FT%TZ}" if decided.text.startswith("extend") else ""
+    return Event("Normal", "DecisionTaken", f"{decided.text}, {asked}{until}: operation {told.id}."), told
+
+
+def _shutdown(operation: Operation | None) -> str:
+    if operation is None or operation.state.final or operation.kind not in SHUTDOWNS:
+        raise BadDecision("No shutdown is under way: there is nothing to decide.")
+    return operation.id
+
+
+async def _carry_out(client: Client, operation: str, chosen: Choice) -> Operation:
+    match chosen:
+        case Extend(extension):
+            return await client.extend_by(operation, extension)
+        case "force":
+            return await client.force(operation)
+        case _:
+            return await client.cancel(operation)

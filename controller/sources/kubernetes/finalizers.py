@@ -1,0 +1,65 @@
+"""Keeps our finalizer on resources whose owner wants the VM brought down first, and on no others."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from controller.queue import Backoff
+from controller.source import Key
+from controller.sources.kubernetes.api import ApiError, Object
+from controller.sources.kubernetes.resources import FINALIZER, is_deleted, is_held, wants_hold
+
+log = structlog.get_logger()
+Patch = Callable[[Key, Object], Awaitable[None]]
+
+
+def correction(raw: Object) -> Object | None:
+    """A merge patch that puts the finalizers in order, None where they are. It replaces the whole list, so it
+    counts only if nobody has changed the object meanwhile."""
+    held, wanted, meta = is_held(raw), wants_hold(raw), raw["metadata"]
+    present = meta.get("finalizers", [])
+    if held == wanted or (wanted and is_deleted(raw)):  # none can be added to what is deleted
+        return None
+    finalizers = [*present, FINALIZER] if wanted else [name for name in present if name != FINALIZER]
+    return {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
+
+
+def removal(raw: Object) -> list[Object]:
+    """A JSON patch that takes ours away, whatever else of the object has changed meanwhile."""
+    path = f"/metadata/finalizers/{raw['metadata']['finalizers'].index(FINALIZER)}"
+    return [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
+
+
+class Finalizers:
+    """Puts them in order one object at a time, each until it is done or the object has changed."""
+
+    def __init__(self, patch: Patch) -> None:
+        self._patch = patch
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+
+    def keep(self, key: Key, raw: Object) -> None:
+        """See to one object as it is now; what was begun for an older state of it is given up."""
+        self.forget(key)
+        body = correction(raw)
+        if body is not None:
+            task = asyncio.create_task(self._write(key, body))
+            self._tasks[key] = task
+            task.add_done_callback(lambda _: self._tasks.pop(key) if self._tasks.get(key) is task else None)
+
+    def forget(self, key: Key) -> None:
+        """It has changed, or is gone."""
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            task.cancel()
+
+    async def _write(self, key: Key, body: Object) -> None:
+        backoff = Backoff(0.5, 30.0)
+        while True:
+            try:
+                return await self._patch(key, body)
+            except ApiError as error:
+                if error.status in {404, 409}:  # its newer state is on its way to us
+                    return None
+                log.warning("finalizer not written; to be tried again", resource=str(key), error=str(error))
+            await asyncio.sleep(backoff.next())

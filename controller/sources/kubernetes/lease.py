@@ -1,0 +1,119 @@
+"""Which of several controllers leads: the one that holds a Lease of the API.
+
+The election is the client library's; here it learns to survive an API server that does not answer, and to
+hand over at once instead of letting the lease run out.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from kubernetes.aio import client
+from kubernetes.aio.leaderelection.electionconfig import Config
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from controller.sources.kubernetes.api import MERGE, ApiError, translated
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Where the lease is, who we are, and how long it holds without being renewed."""
+
+    namespace: str
+    name: str
+    identity: str
+    duration: timedelta = timedelta(seconds=15)
+
+    @property
+    def retry(self) -> float:
+        """Seconds between two looks at it; with a deadline of two thirds of its length, as client-go has it."""
+        return max(1.0, self.duration.total_seconds() / 7.5)
+
+    @property
+    def deadline(self) -> float:
+        """Seconds without a renewal after which we stop leading, before somebody else may begin."""
+        return self.duration.total_seconds() * 2 / 3
+
+
+class Lease:
+    """The lead, to be acquired, kept and given back."""
+
+    def __init__(self, connection: client.ApiClient, terms: Terms) -> None:
+        self._terms = terms
+        self._leases = client.CoordinationV1Api(connection)
+        self._lock = _Lock(terms, connection)
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def acquire(self) -> "asyncio.Task[None]":
+        """Wait until we lead. The task that is returned keeps the lead, and ends when it is lost."""
+        if self._keeping is None or self._keeping.done():
+            election = LeaderElection(self._config())
+            log.info("standing by", lease=f"{self._terms.namespace}/{self._terms.name}", identity=self._terms.identity)
+            await election.acquire()
+            log.info("leading", identity=self._terms.identity)
+            self._keeping = asyncio.create_task(election.renew_loop())
+        return self._keeping
+
+    async def release(self) -> None:
+        """Let another one lead at once, if we do."""
+        if self._keeping is None or self._keeping.done():
+            return
+        self._keeping.cancel()
+        await asyncio.gather(self._keeping, return_exceptions=True)
+        freed = {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}
+        try:
+            with translated():
+                await self._leases.patch_namespaced_lease(
+                    self._terms.name, self._terms.namespace, freed, _content_type=MERGE, _request_timeout=5.0
+                )
+        except ApiError as error:
+            log.warning("lease not given back; it runs out", error=str(error))
+        else:
+            log.info("handed over", identity=self._terms.identity)
+
+    def _config(self) -> Config:
+        terms = self._terms
+        return Config(self._lock, terms.duration.total_seconds(), terms.deadline, terms.retry, _nothing, _nothing)
+
+
+async def _nothing() -> None:
+    """The library's callbacks: we await instead."""
+
+
+class _Lock(LeaseLock):
+    """A lock whose calls end in time, and whose failures are answers and not exceptions."""
+
+    def __init__(self, terms: Terms, connection: client.ApiClient) -> None:
+        super().__init__(terms.name, terms.namespace, terms.identity, connection)
+        self._timeout = terms.retry
+
+    async def get(
+        self, name: str, namespace: str
+    ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
+        try:
+            with translated():
+                async with asyncio.timeout(self._timeout):
+                    return await super().get(name, namespace)
+        except ApiError as error:
+            return False, client.ApiException(error.status, str(error))
+
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        try:
+            with translated():
+                async with asyncio.timeout(self._timeout):
+                    return await super().create(name, namespace, election_record)
+        except ApiError:
+            return False
+
+    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        try:
+            with translated():
+                async with asyncio.timeout(self._timeout):
+                    return await super().update(name, namespace, updated_record)
+        except ApiError:
+            return False

@@ -1,0 +1,100 @@
+"""One kind of resource through whatever happens to the connection: all there is, then each change."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from controller.queue import Backoff
+from controller.source import Key
+from controller.sources.kubernetes.api import Api, ApiError, Object
+
+EXPIRED = 410
+"""HTTP's Gone: the server has forgotten the version that we watch from, and everything is listed anew."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A resource as it is now."""
+
+    key: Key
+    raw: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A resource that exists no more."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All resources of the kind have been seen."""
+
+    kind: str
+
+
+Item = Seen | Gone | Listed
+
+
+class Reflector:
+    """List and watch, as API clients do:
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes"""
+
+    def __init__(self, api: Api, kind: str, tell: Callable[[Item], None]) -> None:
+        self._api, self._kind, self._tell = api, kind, tell
+        self._known: set[Key] = set()
+        self._version = ""
+        self._backoff = Backoff(0.2, 5.0)
+
+    async def run(self) -> None:
+        """Tell what there is until cancelled."""
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._follow()
+            except ApiError as error:
+                self._missed(error)
+            await asyncio.sleep(self._backoff.next())
+
+    def _missed(self, error: ApiError) -> None:
+        if error.status == EXPIRED:
+            self._version = ""
+        log.warning("watch broken; it is begun anew", kind=self._kind, error=str(error), relist=not self._version)
+
+    async def _list(self) -> None:
+        known = set[Key]()
+        version = ""
+        async for page in self._api.list(self._kind):
+            for raw in page["items"]:
+                known.add(self._key(raw))
+                self._tell(Seen(self._key(raw), raw))
+            version = page["metadata"]["resourceVersion"]
+        for key in self._known - known:
+            self._tell(Gone(key))
+        self._known, self._version = known, version
+        self._tell(Listed(self._kind))
+
+    async def _follow(self) -> None:
+        async for event in self._api.watch(self._kind, self._version):
+            raw = event["raw_object"]
+            self._take_in(event["type"], raw)
+            self._version = raw["metadata"]["resourceVersion"]
+            self._backoff.reset()
+
+    def _take_in(self, kind_of_event: str, raw: Object) -> None:
+        match kind_of_event:
+            case "ADDED" | "MODIFIED":
+                self._known.add(self._key(raw))
+                self._tell(Seen(self._key(raw), raw))
+            case "DELETED":
+                self._known.discard(self._key(raw))
+                self._tell(Gone(self._key(raw)))
+
+    def _key(self, raw: Object) -> Key:
+        return Key(self._kind, raw["metadata"]["namespace"], raw["metadata"]["name"])

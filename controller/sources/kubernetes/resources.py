@@ -1,0 +1,124 @@
+"""From objects of the API to the resources that the core knows. Pure.
+
+Of an object's metadata and spec only what means something here is kept: the rest (a VM's disks, who manages
+which field) belongs to others, and two thousand of it would fill our memory.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from controller.models import KINDS, Resource, Status
+from controller.source import Decided, Key
+from controller.sources.kubernetes.api import Object
+from controller.sources.manifests import field_path, mistakes
+
+DECISION = "vmpower/decision"
+"""The annotation by which people decide about a running shutdown."""
+ON_DELETE = "vmpower/on-delete"
+"""The annotation by which owners say what becomes of the VM when the resource is deleted."""
+FINALIZER = "vmpower/on-delete"
+"""Holds a deleted resource until its VM is down."""
+BRING_DOWN = "OffGraceful"
+
+
+IDENTITY = ("name", "namespace", "uid", "generation")
+ESSENCE = ("uid", "generation", "resourceVersion", "finalizers", "deletionTimestamp")
+
+log = structlog.get_logger()
+
+
+class Invalid(Exception):
+    """The object is not as our models want it; the message names the fields."""
+
+
+def resource_of(kind: str, raw: Object) -> Resource:
+    """The resource that an object declares.
+
+    Raises:
+        Invalid: it cannot be acted upon.
+    """
+    model = KINDS[kind]
+    declared = {
+        "apiVersion": raw["apiVersion"],
+        "kind": kind,
+        "metadata": {name: raw["metadata"][name] for name in IDENTITY} | {"leaving": is_leaving(raw)},
+        "spec": _known_part(model.model_fields["spec"].annotation, raw.get("spec", {})),
+    }
+    try:
+        resource = model.model_validate(declared)
+    except ValidationError as error:
+        said = (f"{field_path(mistake.path)}: {mistake.message}" for mistake in mistakes(error))
+        raise Invalid("; ".join(said)) from error
+    return resource.model_copy(update={"status": _status(resource, raw)})
+
+
+def _status(resource: Resource, raw: Object) -> Status:
+    """The status as last written; one that another version wrote in another form begins anew."""
+    try:
+        return type(resource.status).model_validate(raw.get("status", {}))
+    except ValidationError as error:
+        log.warning("status is not readable; it begins anew", resource=resource.metadata.name, error=str(error))
+        return resource.status
+
+
+def _known_part(spec: Any, written: Mapping[str, Any]) -> Mapping[str, Any]:
+    model: type[BaseModel] = spec
+    known = {field.alias for field in model.model_fields.values()}
+    return {name: value for name, value in written.items() if name in known}
+
+
+def essence(raw: Object) -> Object:
+    """What is worth remembering of an object to tell its next state from this one."""
+    meta = raw["metadata"]
+    ours = {name: value for name, value in meta.get("annotations", {}).items() if name in {DECISION, ON_DELETE}}
+    return {"metadata": {name: meta[name] for name in ESSENCE if name in meta} | {"annotations": ours}}
+
+
+def is_leaving(raw: Object) -> bool:
+    """Whether it is deleted, and held until its VM is down."""
+    return is_deleted(raw) and is_held(raw) and wants_hold(raw)
+
+
+def is_deleted(raw: Object) -> bool:
+    """Whether somebody has deleted it; it stays until its finalizers are gone."""
+    return "deletionTimestamp" in raw["metadata"]
+
+
+def is_held(raw: Object) -> bool:
+    """Whether it bears our finalizer."""
+    return FINALIZER in raw["metadata"].get("finalizers", ())
+
+
+def wants_hold(raw: Object) -> bool:
+    """Whether its owner wants the VM brought down before it goes."""
+    return annotation(raw, ON_DELETE) == BRING_DOWN
+
+
+def annotation(raw: Object, name: str) -> str | None:
+    """The value of an annotation, None where there is none."""
+    value: str | None = raw["metadata"].get("annotations", {}).get(name)
+    return value
+
+
+def decided(key: Key, raw: Object) -> Decided | None:
+    """What somebody has decided about the VM, and by which program, where the API server tells."""
+    text = annotation(raw, DECISION)
+    return None if text is None else Decided(key, text, _writer(raw)[0])
+
+
+def decision_id(raw: Object) -> tuple[str, ...] | None:
+    """Tells one decision from the next one with the same words."""
+    text = annotation(raw, DECISION)
+    return None if text is None else (raw["metadata"]["uid"], text, *_writer(raw))
+
+
+def _writer(raw: Object) -> tuple[str, str]:
+    """Who wrote the decision and when: the API server keeps the manager of each field, not the user."""
+    for entry in raw["metadata"].get("managedFields", ()):
+        fields = entry.get("fieldsV1", {}).get("f:metadata", {}).get("f:annotations", {})
+        if f"f:{DECISION}" in fields:
+            return entry.get("manager", ""), entry.get("time", "")
+    return "", ""

@@ -1,0 +1,211 @@
+"""The source for clusters: resources come from a Kubernetes API and their status goes back to it.
+
+One controller of several leads (lease.py); it alone lists, watches and writes.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import structlog
+from kubernetes.aio import client
+
+from controller.models import Status
+from controller.power import GuestCredentials
+from controller.source import (
+    Applied,
+    Change,
+    Decided,
+    Deleted,
+    Event,
+    Key,
+    LeadLost,
+    ResourceGone,
+    SecretUnavailable,
+    Synced,
+)
+from controller.sources.kubernetes import resources
+from controller.sources.kubernetes.announcer import Announcer
+from controller.sources.kubernetes.api import JSON_PATCH, PLURALS, Api, ApiError, Object, connect
+from controller.sources.kubernetes.finalizers import Finalizers, removal
+from controller.sources.kubernetes.lease import Lease, Terms
+from controller.sources.kubernetes.reflector import Gone, Item, Listed, Reflector, Seen
+
+log = structlog.get_logger()
+
+
+class KubernetesSource:
+    """Resources of one namespace, or of all where `namespace` is empty."""
+
+    def __init__(self, kubeconfig: Path | None, namespace: str, terms: Terms) -> None:
+        self._kubeconfig, self._namespace, self._terms = kubeconfig, namespace, terms
+        self._connection: client.ApiClient | None = None
+
+    async def _connect(self) -> None:
+        if self._connection is None:
+            self._connection = await connect(self._kubeconfig)
+            self._api = Api(self._connection, self._namespace)
+            self._lease = Lease(self._connection, self._terms)
+            self._announcer = Announcer(self._api.create_event, self._terms.identity)
+
+    async def watch(self) -> AsyncIterator[Change]:
+        """Nothing until we lead; then what there is, `Synced`, and each change.
+
+        Raises:
+            LeadLost: the lease could not be renewed.
+            SourceError: nobody says where the API server is.
+        """
+        await self._connect()
+        leading = await self._lease.acquire()
+        self._seen = _Seen()
+        finalizers = Finalizers(self._api.patch)
+        items: asyncio.Queue[Item | None] = asyncio.Queue()
+        leading.add_done_callback(lambda _: items.put_nowait(None))
+        tasks = [asyncio.create_task(Reflector(self._api, kind, items.put_nowait).run()) for kind in PLURALS]
+        try:
+            while (item := await items.get()) and not leading.done():
+                for change in self._changes(item, finalizers):
+                    yield change
+            raise LeadLost("The lease could not be renewed in time; another controller may lead.")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _changes(self, item: Item, finalizers: Finalizers) -> Iterator[Change]:
+        match item:
+            case Listed(kind):
+                if self._seen.all_listed(kind):
+                    yield Synced()
+            case Gone(key):
+                finalizers.forget(key)
+                if self._seen.forget(key):
+                    yield Deleted(key)
+            case Seen(key, raw):
+                finalizers.keep(key, raw)
+                yield from self._seen_changes(key, raw)
+
+    def _seen_changes(self, key: Key, raw: Object) -> Iterator[Change]:
+        if resources.is_deleted(raw) and not resources.is_leaving(raw):
+            if self._seen.forget(key):
+                yield Deleted(key)
+            return
+        if self._seen.is_new(key, raw):
+            try:
+                yield Applied(resources.resource_of(key.kind, raw))
+            except resources.Invalid as invalid:
+                log.warning("not acted upon", resource=str(key), error=str(invalid))
+                self._announcer.say(key, raw["metadata"]["uid"], Event("Warning", "InvalidSpec", str(invalid)))
+        if self._seen.is_new_decision(key, raw) and (decided := resources.decided(key, raw)):
+            yield decided
+
+    async def write_status(self, key: Key, status: Status) -> None:
+        """Patch the status of the resource that we know by that name, and of no later one.
+
+        Raises:
+            ResourceGone, SourceError
+        """
+        # In a merge patch null removes a field: what the new status does not have is not to stay.
+        body = {"metadata": {"uid": self._uid(key)}, "status": status.model_dump(mode="json", by_alias=True)}
+        try:
+            await self._api.patch_status(key, body)
+        except ApiError as error:
+            if error.status in {404, 409}:
+                raise ResourceGone(str(key)) from error
+            raise
+
+    async def announce(self, key: Key, event: Event) -> None:
+        """Send an Event when its turn comes."""
+        if (raw := self._seen.latest.get(key)) is not None:
+            self._announcer.say(key, raw["metadata"]["uid"], event)
+
+    async def take(self, decided: Decided) -> None:
+        """Remove the annotation, unless it says something else by now."""
+        path = "/metadata/annotations/" + resources.DECISION.replace("/", "~1")  # RFC 6901
+        operations = [{"op": "test", "path": path, "value": decided.text}, {"op": "remove", "path": path}]
+        await self._patch(decided.key, operations, gone={404, 422})
+
+    async def release(self, key: Key) -> None:
+        """Take away our finalizer; whatever else holds the resource is not our business."""
+        raw = self._seen.latest.get(key)
+        if raw is not None and resources.is_held(raw):
+            await self._patch(key, removal(raw), gone={404})
+
+    async def _patch(self, key: Key, operations: list[Object], gone: set[int]) -> None:
+        try:
+            await self._api.patch(key, operations, JSON_PATCH)
+        except ApiError as error:
+            if error.status not in gone:
+                raise
+
+    async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
+        """Read the Secret.
+
+        Raises:
+            SecretUnavailable, SourceError
+        """
+        try:
+            found = await self._api.secret(namespace, name)
+            username, password = (base64.b64decode(found[field]).decode() for field in ("username", "password"))
+        except ApiError as error:
+            if error.status in {403, 404}:
+                raise SecretUnavailable(str(error)) from error
+            raise
+        except (KeyError, ValueError) as error:
+            raise SecretUnavailable(
+                f"Secret {namespace}/{name} needs username and password, as text; whoever owns it mends it."
+            ) from error
+        return GuestCredentials(username, password)
+
+    async def close(self) -> None:
+        """Send the last Events, hand over, and close the connection."""
+        if self._connection is not None:
+            await self._announcer.close()
+            await self._lease.release()
+            await self._connection.close()  # type: ignore[no-untyped-call]
+
+    def _uid(self, key: Key) -> str:
+        raw = self._seen.latest.get(key)
+        if raw is None:
+            raise ResourceGone(str(key))
+        return str(raw["metadata"]["uid"])
+
+
+class _Seen:
+    """What we have been told of each resource: to tell news from echoes, of our own writes above all."""
+
+    def __init__(self) -> None:
+        self.latest: dict[Key, Object] = {}
+        self._unlisted = set(PLURALS)
+        self._decisions: dict[Key, tuple[str, ...]] = {}
+
+    def all_listed(self, kind: str) -> bool:
+        """Whether this was the last kind to be listed for the first time."""
+        was = bool(self._unlisted)
+        self._unlisted.discard(kind)
+        return was and not self._unlisted
+
+    def forget(self, key: Key) -> bool:
+        """Whether it was known."""
+        self._decisions.pop(key, None)
+        return self.latest.pop(key, None) is not None
+
+    def is_new(self, key: Key, raw: Object) -> bool:
+        """Whether its spec, or that it leaves, is new. What we write ourselves is neither."""
+        before, meta = self.latest.get(key), raw["metadata"]
+        self.latest[key] = resources.essence(raw)
+        return (
+            before is None
+            or before["metadata"]["uid"] != meta["uid"]
+            or before["metadata"]["generation"] != meta["generation"]
+            or resources.is_leaving(before) != resources.is_leaving(raw)
+        )
+
+    def is_new_decision(self, key: Key, raw: Object) -> bool:
+        """Whether somebody has decided since the last look."""
+        now = resources.decision_id(raw)
+        before = self._decisions.pop(key, None)
+        if now is not None:
+            self._decisions[key] = now
+        return now is not None and now != before
