@@ -1,0 +1,150 @@
+"""Resources for test_crds: good ones, bad ones with the field and the sentence that are to be told, whole statuses."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from controller.models import API_VERSION
+from controller.status_models import (
+    Capabilities,
+    Condition,
+    HookStatus,
+    LastPowerOff,
+    OperationStatus,
+    ProviderStatus,
+    VirtualMachineStatus,
+)
+from controller.words import Kind, State
+
+Document = dict[str, Any]
+
+NOON = datetime(2030, 1, 1, 12, 0, 0, 123456, UTC)
+CONDITION = Condition(
+    type="Ready", status="True", reason="Off", message="As wanted.", last_transition_time=NOON, observed_generation=3
+)
+STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
+    "VirtualMachine": VirtualMachineStatus(
+        id="id-1",
+        phase="Off",
+        power_state="Off",
+        observed_generation=3,
+        conditions=(CONDITION, CONDITION.model_copy(update={"type": "ProviderReachable"})),
+        operation=OperationStatus(
+            id="op-1",
+            kind=Kind.SHUTDOWN,
+            state=State.SUCCEEDED,
+            start_time=NOON,
+            end_time=NOON,
+            force_after=NOON,
+            timeout=timedelta(minutes=2),
+            generation=3,
+            attempt=2,
+            message="said",
+        ),
+        last_power_off=LastPowerOff(
+            operation="op-1",
+            outcome="FORCED",
+            reason="TIMEOUT",
+            signal="ACPI",
+            start_time=NOON,
+            completion_time=NOON,
+            duration_seconds=120,
+            timeout_seconds=120.5,
+            hooks=(HookStatus(name="drain", state="FAILED", exit_code=3, output="no\n", duration_seconds=0.5),),
+            message="It was forced.",
+        ),
+    ),
+    "Provider": ProviderStatus(
+        phase="Ready",
+        observed_generation=3,
+        type="sim",
+        version="0.1.0",
+        capabilities=Capabilities(signals=("ACPI",), guest_exec=True, snapshot=True),
+        vm_count=5,
+        declared_count=4,
+        conditions=(CONDITION,),
+    ),
+}
+
+
+def vm(lifecycle: Any = None, **spec: Any) -> Document:
+    return resource("VirtualMachine", {"providerRef": {"name": "lab"}, "lifecycle": lifecycle or {}, **spec})
+
+
+def provider(**runtime: Any) -> Document:
+    return resource("Provider", {"type": "sim", "runtime": runtime})
+
+
+def resource(kind: str, spec: Document) -> Document:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "web"}, "spec": spec}
+
+
+def stop(*hooks: Document) -> Document:
+    return vm({"preStop": {"hooks": list(hooks)}})
+
+
+SNAP: Document = {"snapshot": {}}
+EXEC: Document = {"exec": {"command": ["/bin/sync"]}}
+ONE_HANDLER = "give exactly one of exec, httpGet and snapshot"
+TIME = "must be a time of more than 0s and at most 24h with its unit, such as 90s, 2m or 1m30s"
+NO_TARGET = "give either url, or host with port and path"
+TLS = {"caFile": "ca", "certFile": "cert", "keyFile": "key"}
+
+GOOD = {
+    "only a provider": vm(),
+    **{f"a timeout of {time}": vm({"gracefulShutdownTimeout": time})
+       for time in ("120s", "2m", "1m30s", "1.5h", "500ms", ".5s", "24h", "+5s")},
+    "ACPI never again": vm({"signalPolicy": {"order": ["ACPI", "GUEST_AGENT"], "resendInterval": "0s"}}),
+    "Ask with OffGraceful": vm({"escalation": "Ask"}, powerState="OffGraceful"),
+    "Off with Never": vm({"escalation": "Never"}, powerState="Off"),
+    "a hook with all": vm({"preStop": EXEC | {"name": "sync", "timeout": "5s", "failurePolicy": "Abort"}}),
+    "a snapshot with all": vm({"postStart": {"snapshot": {"name": "a", "description": "b", "includeMemory": True}}}),
+    "a whole url": stop({"httpGet": {"url": "http://192.0.2.1/", "headers": {"X-A": "b"}, "expectStatus": 204}}),
+    "a host": stop({"httpGet": {"scheme": "HTTPS", "host": "192.0.2.1", "port": 443, "path": "/drain"}}),
+    "no hooks": stop(),
+    "hooks without names": stop(SNAP, EXEC, SNAP),
+    "a hook with the name of its own place": stop(SNAP | {"name": "hook-1"}, SNAP),
+    "a hook with the name of a place that is named": stop(SNAP | {"name": "hook-2"}, SNAP | {"name": "two"}),
+    "a hook with the name of no place": stop(SNAP, SNAP | {"name": "hook-3"}),
+    "guest credentials": vm({"guestCredentialsSecretRef": {"name": "guest"}}),
+    "a provider on a socket": provider(endpoint="unix:/run/p.sock"),
+    "a provider on loopback": provider(endpoint="127.0.0.1:9443"),
+    "a provider with tls": provider(endpoint="p.example:9443", tls=TLS),
+}  # fmt: skip
+
+BAD: list[tuple[Document, str, str]] = [
+    *((vm({"gracefulShutdownTimeout": time}), "spec.lifecycle.gracefulShutdownTimeout", TIME)
+      for time in ("-5s", "abc", "0s", "0", "", "5", "25h", "24h0.1s", "5s or so", "99999999999h")),
+    (vm({"gracefulShutdownTimeout": 120}), "spec.lifecycle.gracefulShutdownTimeout", "must be of type string"),
+    (vm({"preStop": EXEC | {"timeout": "25h"}}), "spec.lifecycle.preStop.timeout", TIME),
+    (stop(SNAP, EXEC | {"timeout": "0s"}), "spec.lifecycle.preStop.hooks[1].timeout", TIME),
+    (vm({"signalPolicy": {"resendInterval": "-1s"}}), "spec.lifecycle.signalPolicy.resendInterval", "must be a time"),
+    (vm({"signalPolicy": {"order": ["SHOUT"]}}), "spec.lifecycle.signalPolicy.order[0]", '"GUEST_AGENT"'),
+    (vm(powerState="off"), "spec.powerState", 'supported values: "On", "Off", "OffGraceful"'),
+    (vm({"escalation": "Sometimes"}), "spec.lifecycle.escalation", 'supported values: "Force", "Never", "Ask"'),
+    (vm({"escalation": "Ask"}, powerState="Off"), "spec.lifecycle.escalation", "take escalation Ask out, or write"),
+    (vm({"preStop": {}}), "spec.lifecycle.preStop", ONE_HANDLER),
+    (vm({"preStop": EXEC | SNAP}), "spec.lifecycle.preStop", ONE_HANDLER),
+    (vm({"postStart": {"name": "nothing"}}), "spec.lifecycle.postStart", ONE_HANDLER),
+    (stop(SNAP, {"name": "nothing"}), "spec.lifecycle.preStop.hooks[1]", ONE_HANDLER),
+    (stop(EXEC | SNAP), "spec.lifecycle.preStop.hooks[0]", ONE_HANDLER),
+    (vm({"preStop": EXEC | {"hooks": [SNAP]}}), "spec.lifecycle.preStop", "nothing else stands beside hooks"),
+    (vm({"preStop": {"hooks": [SNAP], "timeout": "5s"}}), "spec.lifecycle.preStop", "nothing else stands beside hooks"),
+    (vm({"preStop": [EXEC]}), "spec.lifecycle.preStop[0].exec", "unknown field"),
+    (stop(SNAP | {"name": "a"}, EXEC | {"name": "a"}), "spec.lifecycle.preStop.hooks", "two hooks have the same name"),
+    (stop(SNAP, SNAP | {"name": "hook-1"}), "spec.lifecycle.preStop.hooks", "hook-1, hook-2 and so on by its place"),
+    (vm({"preStop": EXEC | {"failurePolicy": "Maybe"}}), "spec.lifecycle.preStop.failurePolicy", '"Continue", "Abort"'),
+    (vm({"preStop": {"exec": {}}}), "spec.lifecycle.preStop.exec.command", "Required value"),
+    (vm({"preStop": {"exec": {"command": []}}}), "spec.lifecycle.preStop.exec.command", "at least 1 items"),
+    (vm({"preStop": {"exec": {"command": [""]}}}), "spec.lifecycle.preStop.exec.command[0]", "at least 1 chars"),
+    (vm({"preStop": {"httpGet": {"path": "/"}}}), "spec.lifecycle.preStop.httpGet", NO_TARGET),
+    (stop({"httpGet": {"url": "http://a/", "host": "a"}}), "spec.lifecycle.preStop.hooks[0].httpGet", NO_TARGET),
+    (stop({"httpGet": {"host": "a", "port": 65536}}), "spec.lifecycle.preStop.hooks[0].httpGet.port", "65535"),
+    (vm({"guestCredentialsSecretRef": {}}), "spec.lifecycle.guestCredentialsSecretRef.name", "Required value"),
+    (resource("VirtualMachine", {"powerState": "On"}), "spec.providerRef", "Required value"),
+    (resource("VirtualMachine", {"providerRef": {"name": "My_Lab"}}), "spec.providerRef.name", "should match"),
+    (resource("Provider", {"type": "sim"}), "spec.runtime", "Required value"),
+    (resource("Provider", {"type": "", "runtime": {"endpoint": "unix:/p"}}), "spec.type", "at least 1 chars"),
+    (provider(endpoint="p.example:9443"), "spec.runtime.tls", "tls (caFile, certFile, keyFile) is needed for any"),
+    (provider(endpoint="localhost.evil:1"), "spec.runtime.tls", "any address but a unix socket or loopback"),
+    (provider(endpoint="p.example:9443", tls={"caFile": "ca"}), "spec.runtime.tls.keyFile", "Required value"),
+]  # fmt: skip
