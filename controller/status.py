@@ -199,7 +199,7 @@ def _ready(resource: VirtualMachine, seen: Seen, active: Operation | None) -> St
 
 def _under_way(active: Operation) -> Statement:
     if active.state is State.AWAITING_DECISION:
-        choice = f"vmpower force, extend or cancel {active.id}, or change the spec"
+        choice = f"vmpower force, extend or cancel {active.id}, change the spec, or annotate it with vmpower/decision"
         return Statement("False", "AwaitingDecision", f"The guest still runs; decide: {choice}.")
     return Statement("False", PHASES[active.kind], f"Operation {active.id} is under way.")
 

@@ -5,8 +5,9 @@ hand over at once instead of letting the lease run out.
 """
 
 import asyncio
+import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from kubernetes.aio import client
@@ -78,7 +79,8 @@ class Lease:
 
     def _config(self) -> Config:
         terms = self._terms
-        return Config(self._lock, terms.duration.total_seconds(), terms.deadline, terms.retry, _nothing, _nothing)
+        duration = math.ceil(terms.duration.total_seconds())  # the API's are whole seconds
+        return Config(self._lock, duration, terms.deadline, terms.retry, _nothing, _nothing)
 
 
 async def _nothing() -> None:
@@ -103,17 +105,31 @@ class _Lock(LeaseLock):
             return False, client.ApiException(error.status, str(error))
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        # Not the library's: it asks for `pretty=True`, which its own API class refuses (37.0.2).
+        meta, spec = client.V1ObjectMeta(name=name), self.update_lease(_in_utc(election_record))
         try:
             with translated():
-                async with asyncio.timeout(self._timeout):
-                    return await super().create(name, namespace, election_record)
-        except ApiError:
+                await self.api_instance.create_namespaced_lease(
+                    namespace, client.V1Lease(metadata=meta, spec=spec), _request_timeout=self._timeout
+                )
+        except ApiError as error:
+            log.info("lease not created", error=str(error))
             return False
+        return True
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         try:
             with translated():
                 async with asyncio.timeout(self._timeout):
-                    return await super().update(name, namespace, updated_record)
+                    return await super().update(name, namespace, _in_utc(updated_record))
         except ApiError:
             return False
+
+
+def _in_utc(record: LeaderElectionRecord) -> LeaderElectionRecord:
+    """The library writes local time and calls it UTC."""
+    now = str(datetime.now(UTC).replace(tzinfo=None))
+    if record.acquire_time == record.renew_time:  # it is being acquired, not renewed
+        record.acquire_time = now
+    record.renew_time = now
+    return record
