@@ -16,7 +16,9 @@ from controller.words import DesiredPower, Escalation, FailurePolicy, Signal
 
 GROUP = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
-LOOPBACK = re.compile(r"^(unix(-abstract)?:|((dns|ipv4|ipv6):(///)?)?(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?$)")
+LOOPBACK = re.compile(
+    r"^(unix(-abstract)?:|((dns|ipv4|ipv6):(///)?)?(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?$)", re.A
+)
 """gRPC targets that never leave this machine."""
 
 
@@ -76,7 +78,7 @@ class SnapshotAction(Model):
 class Hook(Model):
     """Something to do before a VM goes down or after it came up: exactly one of exec, httpGet, snapshot."""
 
-    name: str = ""
+    name: Annotated[str, Field(max_length=63)] = ""
     exec: ExecAction | None = None
     http_get: HttpGetAction | None = None
     snapshot: SnapshotAction | None = None
@@ -98,7 +100,7 @@ def _unique_names(hooks: tuple[Hook, ...]) -> tuple[Hook, ...]:
     return hooks
 
 
-Hooks = Annotated[tuple[Hook, ...], BeforeValidator(_in_order), AfterValidator(_unique_names)]
+Hooks = Annotated[tuple[Hook, ...], Field(max_length=32), BeforeValidator(_in_order), AfterValidator(_unique_names)]
 
 
 class SignalPolicy(Model):

@@ -22,6 +22,8 @@ def test_timeouts_are_read_as_go_writes_them(text: str, seconds: float) -> None:
         ("soon", "no duration"),
         ("", "no duration"),
         ("120", "no duration"),
+        ("1d", "no duration"),
+        ("5s or 3s", "no duration"),
         (120, "text with a unit"),
         (True, "text with a unit"),
     ],
