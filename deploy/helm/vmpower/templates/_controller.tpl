@@ -1,0 +1,54 @@
+{{- define "vmpower.controller.container" -}}
+name: controller
+{{ include "vmpower.program" . }}
+command: [python, -m, controller]
+args:
+- --kubernetes
+{{- with .Values.watchNamespace }}
+- --namespace={{ . }}
+{{- end }}
+- --lease-namespace={{ .Release.Namespace }}
+- --lease-name={{ include "vmpower.fullname" . }}
+- --lease-duration={{ .Values.controller.leaseDuration }}
+- --health-listen={{ .Values.bindAddress }}:9440
+- --workers={{ int .Values.controller.workers }}
+- --log-level={{ .Values.logLevel }}
+ports:
+- {name: health, containerPort: 9440}
+{{ include "vmpower.probes" 9440 }}
+resources:
+  {{- toYaml .Values.controller.resources | nindent 2 }}
+volumeMounts:
+- {name: kube-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+- {name: tmp, mountPath: /tmp}
+{{- if eq .Values.form "sidecar" }}
+- {name: sockets, mountPath: /run/vmpower, readOnly: true} # it connects, and makes no socket
+{{- end }}
+{{- if .Values.controller.tls.secret }}
+- {name: tls, mountPath: /etc/vmpower/tls, readOnly: true}
+{{- end }}
+{{- with .Values.controller.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* The token is for the controller's container alone: providers share the pod, and not its rights. */}}
+{{- define "vmpower.controller.volumes" -}}
+- name: kube-api
+  projected:
+    defaultMode: 0440
+    sources:
+    - serviceAccountToken: {path: token, expirationSeconds: 3607}
+    - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+    - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+- {name: tmp, emptyDir: {}}
+{{- if eq .Values.form "sidecar" }}
+- {name: sockets, emptyDir: {}}
+{{- end }}
+{{- with .Values.controller.tls.secret }}
+- {name: tls, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
+{{- with .Values.controller.volumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
