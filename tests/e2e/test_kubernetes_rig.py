@@ -1,5 +1,6 @@
 """The Kubernetes rig itself: its API refuses what it should, comes back as it was, and writes down who asked."""
 
+import json
 import select
 import subprocess
 from collections.abc import Iterator
@@ -64,11 +65,12 @@ def test_kubectl_is_the_administrator(cluster: Cluster) -> None:
 
 
 def test_all_programs_know_their_versions(cluster: Cluster) -> None:
+    kubernetes, helm = binaries.versions()
     command = ["bash", "-c", "kubectl version; helm version --template '{{.Version}}'"]
     said = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, check=True).stdout
-    assert "Client Version: v1.35.4" in said
-    assert "Server Version: v1.35.4" in said
-    assert said.endswith("v3.20.2")
+    assert f"Client Version: {kubernetes}\n" in said
+    assert f"Server Version: {kubernetes}\n" in said
+    assert said.endswith(f"\n{helm}")
 
 
 def test_helm_reaches_the_api(cluster: Cluster) -> None:
@@ -146,6 +148,15 @@ def test_a_watch_does_not_hold_up_a_stop(cluster: Cluster) -> None:
         assert watcher.wait(30) == 0
 
 
+def test_a_watch_can_begin_with_all_there_is(cluster: Cluster) -> None:
+    note(cluster, "listed")
+    begin = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    seen = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/default/configmaps?{begin}&timeoutSeconds=1")
+    events = [json.loads(line) for line in seen.splitlines()]
+    assert "listed" in [event["object"]["metadata"].get("name") for event in events]
+    assert events[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
 def test_the_audit_log_names_who_wrote_what(cluster: Cluster, account: Path) -> None:
     mark = cluster.mark()
     note(cluster, "audited")
@@ -172,8 +183,7 @@ def test_our_resources_can_be_used_at_once_when_their_crds_are_installed(cluster
 
 @pytest.mark.parametrize("program", ["etcd", "kube-apiserver"])
 def test_a_server_that_cannot_start_says_why(program: str, tmp_path: Path) -> None:
-    path = binaries.etcd() if program == "etcd" else binaries.kubernetes() / program
-    server = Server([str(path), "--no-such-flag"], tmp_path / "log", free_port(), "/")
+    server = Server([str(binaries.programs() / program), "--no-such-flag"], tmp_path / "log", free_port(), "/")
     with pytest.raises(RuntimeError, match=r"ended with \d+:\n(.|\n)*no-such-flag"):
         server.start()
 

@@ -1,44 +1,46 @@
-"""A Kubernetes API server, its etcd, and what people use with it: built or downloaded once, and never installed.
+"""A Kubernetes API server, its etcd, and what people use with it: built once, and never installed.
 
-tools/go.mod says the versions. A newer one is `go get helm.sh/helm/v3@VERSION && go mod tidy` there, and likewise for
-k8s.io/kubernetes, whose own go.mod replaces its staging modules: those lines move along by hand.
+tools/go.mod says the versions; Go's own `go get` and `go mod tidy` move them, but its `replace` lines, which are those
+of Kubernetes' own go.mod, move along by hand. etcd is the one that Kubernetes asks for: a distribution's may be too old
+for a watch that begins with a list.
 """
 
 import hashlib
 import re
-import subprocess
 from pathlib import Path
 
-from tests.rigs.cache import locked
 from tests.rigs.go import install
 
-HERE = Path(__file__).parent
-TOOLS = HERE / "tools"
-PACKAGES = ("k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl", "helm.sh/helm/v3/cmd/helm")
+TOOLS = Path(__file__).parent / "tools"
+PACKAGES = (
+    "./etcd",
+    "k8s.io/kubernetes/cmd/kube-apiserver",
+    "k8s.io/kubernetes/cmd/kubectl",
+    "helm.sh/helm/v3/cmd/helm",
+)
 
 
-def kubernetes() -> Path:
-    """The folder of `kube-apiserver`, `kubectl` and `helm`; the first call builds them, which takes some minutes."""
+def programs() -> Path:
+    """The folder of `etcd`, `kube-apiserver`, `kubectl` and `helm`; the first call builds them: some minutes."""
     flags = _flags()
-    parts = (TOOLS / "go.mod").read_bytes(), (TOOLS / "go.sum").read_bytes(), flags.encode()
-    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
+    sources = [(TOOLS / name).read_bytes() for name in ("go.mod", "go.sum", "etcd/main.go")]
+    digest = hashlib.sha256(b"\0".join([*sources, flags.encode()])).hexdigest()[:12]
     return install(f"kubernetes-{digest}", PACKAGES, module=TOOLS, ldflags=flags)
 
 
-def etcd() -> Path:
-    """The path of the distribution's etcd; the first call downloads it."""
-    with locked("etcd") as cache:
-        found = subprocess.run([HERE / "etcd.sh", cache], stdout=subprocess.PIPE, text=True, check=True)
-    return Path(found.stdout.strip())
+def versions() -> tuple[str, str]:
+    """Those of Kubernetes and of Helm, like v1.2.3."""
+    mod = (TOOLS / "go.mod").read_text()
+    found = dict(re.findall(r"^\t(k8s.io/kubernetes|helm.sh/helm/v3) (v\S+)", mod, re.MULTILINE))
+    return found["k8s.io/kubernetes"], found["helm.sh/helm/v3"]
 
 
 def _flags() -> str:
     """Programs built from modules do not know their versions, and a chart's `kubeVersion` asks for them."""
-    versions = dict(re.findall(r"^\t(k8s.io/kubernetes|helm.sh/helm/v3) (v\S+)", _mod(), re.MULTILINE))
-    kube, helm = versions["k8s.io/kubernetes"], versions["helm.sh/helm/v3"]
-    major, minor, _ = kube.removeprefix("v").split(".", 2)
+    kubernetes, helm = versions()
+    major, minor, _ = kubernetes.removeprefix("v").split(".", 2)
     values = {
-        "k8s.io/component-base/version.gitVersion": kube,
+        "k8s.io/component-base/version.gitVersion": kubernetes,
         "k8s.io/component-base/version.gitMajor": major,
         "k8s.io/component-base/version.gitMinor": minor,
         "helm.sh/helm/v3/internal/version.version": helm,
@@ -48,10 +50,5 @@ def _flags() -> str:
     return " ".join(["-s -w", *(f"-X {name}={value}" for name, value in values.items())])
 
 
-def _mod() -> str:
-    return (TOOLS / "go.mod").read_text()
-
-
 if __name__ == "__main__":
-    print(etcd())
-    print(kubernetes())
+    print(programs())

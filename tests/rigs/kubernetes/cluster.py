@@ -37,9 +37,9 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        programs, etcd = binaries.kubernetes(), binaries.etcd()
+        programs = binaries.programs()
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
-        self._plane = ControlPlane(self.folder, programs, etcd)
+        self._plane = ControlPlane(self.folder, programs)
         self._audit = AuditLog(self._plane.audit_log)
         self.kubeconfig = self._write_kubeconfig("admin", {"token": self._plane.token}, "default")
 

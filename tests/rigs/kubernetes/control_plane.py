@@ -13,7 +13,7 @@ from tests.rigs.kubernetes.server import Server, free_port
 class ControlPlane:
     """Both servers, not yet started. `address` is the API's, `ca` vouches for it, `token` is its administrator's."""
 
-    def __init__(self, folder: Path, programs: Path, etcd: Path) -> None:
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.programs = programs
         self.token = secrets.token_hex(16)
         self.ca = folder / "ca.pem"
@@ -22,14 +22,11 @@ class ControlPlane:
         tls = self._write_secrets()
         etcd_port, port = free_port(), free_port()
         self.address = f"https://127.0.0.1:{port}"
-        self.etcd = Server([str(etcd), *self._etcd_flags(etcd_port)], folder / "etcd.log", etcd_port, "/health")
-        self.api = Server(
-            [str(programs / "kube-apiserver"), *self._api_flags(etcd_port, port)],
-            folder / "kube-apiserver.log",
-            port,
-            "/readyz",
-            tls,
-        )
+        self.etcd = self._server("etcd", self._etcd_flags(etcd_port), etcd_port, "/health")
+        self.api = self._server("kube-apiserver", self._api_flags(etcd_port, port), port, "/readyz", tls)
+
+    def _server(self, name: str, flags: list[str], port: int, path: str, tls: ssl.SSLContext | None = None) -> Server:
+        return Server([str(self.programs / name), *flags], self._folder / f"{name}.log", port, path, tls)
 
     def _write_secrets(self) -> ssl.SSLContext:
         authority = trustme.CA()
@@ -51,7 +48,6 @@ class ControlPlane:
             f"--advertise-client-urls={url}",
             "--listen-peer-urls=http://127.0.0.1:0",  # it has no peers
             "--unsafe-no-fsync",  # the data need not outlive the machine
-            "--logger=zap",
             "--log-level=warn",
         ]
 
