@@ -58,8 +58,9 @@ def may(cluster: Cluster, namespace: str) -> May:
 
 @pytest.fixture
 def claim(cluster: Cluster, namespace: str) -> Callable[[], str]:
-    """The uid of the claim that has the sim's journal."""
-    return lambda: cluster.kubectl("get", "pvc", "vmpower-sim", "-n", namespace, "-o", "jsonpath={.metadata.uid}")
+    """The uid of the claim that has the sim's journal, and when it was told to go: a finalizer outlives that here."""
+    told = "jsonpath={.metadata.uid} {.metadata.deletionTimestamp}"
+    return lambda: cluster.kubectl("get", "pvc", "vmpower-sim", "-n", namespace, "-o", told)
 
 
 def test_the_controller_may_do_its_work_in_all_namespaces(install: Install, may: May) -> None:
