@@ -32,8 +32,10 @@ def _own_namespace() -> str:
 
 
 def _identity() -> str:
-    """Of this process: a pod that is started again by its kubelet keeps its host name."""
-    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    """A pod's host name is its own, and a container that is started again in it takes up its lead at once. On
+    other hosts there may be several of us."""
+    host = socket.gethostname()
+    return host if NAMESPACE_FILE.exists() else f"{host}-{uuid.uuid4().hex[:8]}"
 
 
 class Settings(BaseSettings):

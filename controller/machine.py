@@ -1,4 +1,8 @@
-"""One VM's affairs: take in what was heard, decide, act, write down. Holds no worker while it waits."""
+"""One VM's affairs: take in what was heard, decide, act; and, apart from that, write down.
+
+Holds no worker while it waits, and writes from another queue than it acts from: an API server that is slow
+never keeps a guest from being asked.
+"""
 
 import asyncio
 from collections import deque
@@ -40,16 +44,20 @@ def wall_clock() -> datetime:
 
 
 class Machine:
-    """One declared VM. `attend` is called by one worker at a time; operations tell their news between."""
+    """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; operations tell
+    their news between."""
 
-    def __init__(self, resource: VirtualMachine, source: Source, queue: KeyQueue[Key], clock: Clock) -> None:
+    def __init__(
+        self, resource: VirtualMachine, source: Source, queue: KeyQueue[Key], writing: KeyQueue[Key], clock: Clock
+    ) -> None:
         self.resource = resource
         self._key = key_of(resource)
-        self._source, self._queue, self._clock = source, queue, clock
+        self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
         self._written = resource.status
         self._operation: Operation | None = None
         self._decisions: deque[Decided] = deque()
         self._answered: deque[Decided] = deque()
+        self._may_go = False
         self._refreshed = ""
         self._watching: tuple[Client, str] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -73,12 +81,11 @@ class Machine:
 
         Raises:
             ProviderError: the provider would not; it is in the status, and to be tried again.
-            SourceError: the status could not be written; likewise.
-            ResourceGone: there is no status to write any more.
+            SourceError: a secret cannot be read now; likewise.
         """
         trouble = self._trouble(client)
         if trouble or client is None:
-            await self._report(status.Seen(self._clock(), trouble=trouble))
+            self._report(status.Seen(self._clock(), trouble=trouble))
         elif client.reachable:
             await self._serve(client)
 
@@ -103,13 +110,12 @@ class Machine:
             error = self._unless_it_ended(client, refused)
         self._follow_what_is_active(client, action)
         if error is None or not error.passing:
-            await self._report(status.Seen(self._clock(), vm, self._operation, action, error))
+            self._may_go = self.resource.metadata.leaving and self._is_down(vm, action)
+            self._report(status.Seen(self._clock(), vm, self._operation, action, error))
         if error is not None:
             raise error
         if isinstance(action, Wait):
             self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
-        if self.resource.metadata.leaving and self._is_down(vm, action):
-            await self._source.release(self._key)
 
     def _is_down(self, vm: VM | None, action: Action | None) -> bool:
         off = vm is None or vm.power_state is PowerState.OFF
@@ -123,9 +129,6 @@ class Machine:
             if operation is not None and operation is not self._operation:
                 self._hear(operation)
             await self._source.announce(self._key, event)
-        while self._answered:
-            await self._source.take(self._answered[0])
-            self._answered.popleft()
 
     def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
         """Listening is all there is to do when the operation has just ended, or somebody else's is active."""
@@ -226,13 +229,31 @@ class Machine:
     def _know(self, known: VirtualMachineStatus) -> None:
         self.resource = self.resource.model_copy(update={"status": known})
 
-    async def _report(self, seen: status.Seen) -> None:
+    def _report(self, seen: status.Seen) -> None:
         self._know(status.report(self.resource, seen))
+        if self._answered or self._may_go or status.is_news(self._written, self.resource.status):
+            self._writing.add(self._key)
+
+    async def write_down(self) -> None:
+        """Write what is news, tell people of it, and then let go of what was waiting for that.
+
+        Raises:
+            SourceError: it could not be written; to be tried again.
+            ResourceGone: there is nothing to write it to any more.
+        """
+        await self._write_status()
+        while self._answered:
+            await self._source.take(self._answered[0])
+            self._answered.popleft()
+        if self._may_go:
+            await self._source.release(self._key)
+
+    async def _write_status(self) -> None:
         old, new = self._written, self.resource.status
         if not status.is_news(old, new):
             return
-        if status.just_begun(new, seen.now):
-            self._queue.add_within(self._key, status.MOMENT.total_seconds())
+        if status.just_begun(new, self._clock()):
+            self._writing.add_within(self._key, status.MOMENT.total_seconds())
             return
         await self._source.write_status(self._key, new)
         self._written = new

@@ -2,10 +2,12 @@
 
 A worker is held for the length of a call, never for the length of a shutdown: what is under way wakes its
 key when there is news. So thousands of machines need a handful of workers, and none waits for another's guest.
+What is to be written down waits in a queue of its own, with workers of its own.
 """
 
 import asyncio
-from typing import assert_never
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, assert_never
 
 import structlog
 
@@ -30,7 +32,8 @@ class Runner:
     def __init__(self, source: Source, connect: Connect, workers: int = 16, clock: Clock = wall_clock) -> None:
         self._source, self._clock, self._workers = source, clock, workers
         self._queue: KeyQueue[Key] = KeyQueue()
-        self._pool = Pool(connect, self._queue.add, lambda key: self._queue.add_within(key, COUNT_AFTER))
+        self._writing: KeyQueue[Key] = KeyQueue()
+        self._pool = Pool(connect, self._wake, lambda key: self._writing.add_within(key, COUNT_AFTER))
         self._machines: dict[Key, Machine] = {}
 
     async def run(self) -> None:
@@ -44,7 +47,7 @@ class Runner:
             async for change in self._source.watch():
                 await self._take_in(change)
                 if isinstance(change, Synced) and not tasks:
-                    tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+                    tasks = [asyncio.create_task(work) for _ in range(self._workers) for work in self._work()]
         finally:
             await self._stop(tasks)
 
@@ -81,9 +84,13 @@ class Runner:
                 machine.apply(resource)
             else:
                 self._forget(key)
-                self._machines[key] = Machine(resource, self._source, self._queue, self._clock)
+                self._machines[key] = Machine(resource, self._source, self._queue, self._writing, self._clock)
             self._pool.bind(key, resource)
-        self._queue.add(key)
+        self._wake(key)
+
+    def _wake(self, key: Key) -> None:
+        """A machine wants attention; of a provider there is only to write down how it is."""
+        (self._writing if key.kind == "Provider" else self._queue).add(key)
 
     async def _delete(self, key: Key) -> None:
         if key.kind == "Provider":
@@ -92,38 +99,47 @@ class Runner:
             self._pool.unbind(key)
             self._forget(key)
         self._queue.drop(key)
+        self._writing.drop(key)
 
     def _forget(self, key: Key) -> None:
         machine = self._machines.pop(key, None)
         if machine is not None:
             machine.close()
 
-    async def _work(self) -> None:
-        while True:
-            key = await self._queue.get()
-            try:
-                await self._attend(key)
-            finally:
-                self._queue.done(key)
+    def _work(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        return self._serve(self._queue, self._attend), self._serve(self._writing, self._write_down)
 
-    async def _attend(self, key: Key) -> None:
+    async def _serve(self, queue: KeyQueue[Key], deed: Callable[[Key], Awaitable[None]]) -> None:
+        while True:
+            key = await queue.get()
+            try:
+                await self._do(queue, deed, key)
+            finally:
+                queue.done(key)
+
+    async def _do(self, queue: KeyQueue[Key], deed: Callable[[Key], Awaitable[None]], key: Key) -> None:
         try:
-            await self._attend_to_one(key)
+            await deed(key)
         except ResourceGone:
             log.info("deleted meanwhile", resource=str(key))
         except (ProviderError, SourceError) as error:
             log.warning("to be tried again", resource=str(key), error=str(error))
-            self._queue.retry(key)
+            queue.retry(key)
         except Exception:
             log.exception("a bug in vmpower; to be tried again", resource=str(key))
-            self._queue.retry(key)
+            queue.retry(key)
         else:
-            self._queue.forget(key)
+            queue.forget(key)
 
-    async def _attend_to_one(self, key: Key) -> None:
-        machine, connection = self._machines.get(key), self._pool.get(key)
+    async def _attend(self, key: Key) -> None:
+        machine = self._machines.get(key)
         if machine is not None:
             await machine.attend(self._pool.client_of(key))
+
+    async def _write_down(self, key: Key) -> None:
+        machine, connection = self._machines.get(key), self._pool.get(key)
+        if machine is not None:
+            await machine.write_down()
         elif connection is not None:
             await self._report(key, connection)
 

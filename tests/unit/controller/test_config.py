@@ -34,6 +34,13 @@ def test_the_lease_is_in_the_namespace_of_the_pod(monkeypatch: pytest.MonkeyPatc
     assert Settings.load("controller", ["--kubernetes"]).lease_namespace == "vmpower-system"
 
 
+def test_a_container_that_is_started_again_is_the_same_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "namespace").write_text("vmpower-system\n")
+    monkeypatch.setattr("controller.config.NAMESPACE_FILE", tmp_path / "namespace")
+    first, second = (Settings.load("controller", ["--kubernetes"]).identity for _ in range(2))
+    assert first == second
+
+
 def test_two_processes_of_one_host_are_two() -> None:
     first, second = (Settings.load("controller", ["--kubernetes"]).identity for _ in range(2))
     assert first != second
