@@ -6,7 +6,7 @@ What is to be written down waits in a queue of its own, with workers of its own.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, assert_never
 
 import structlog
@@ -22,6 +22,9 @@ from controller.source import Applied, Change, Decided, Deleted, Key, ResourceGo
 
 COUNT_AFTER = 5.0
 """Seconds until a provider's counts are looked at again: two thousand new VMs are one write."""
+
+WRITERS = 4
+"""Statuses that are written at the same moment: few, so that in a rush the guests are asked first."""
 
 log = structlog.get_logger()
 
@@ -47,7 +50,7 @@ class Runner:
             async for change in self._source.watch():
                 await self._take_in(change)
                 if isinstance(change, Synced) and not tasks:
-                    tasks = [asyncio.create_task(work) for _ in range(self._workers) for work in self._work()]
+                    tasks = [asyncio.create_task(work) for work in self._work()]
         finally:
             await self._stop(tasks)
 
@@ -106,8 +109,9 @@ class Runner:
         if machine is not None:
             machine.close()
 
-    def _work(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        return self._serve(self._queue, self._attend), self._serve(self._writing, self._write_down)
+    def _work(self) -> Iterator[Coroutine[Any, Any, None]]:
+        yield from (self._serve(self._queue, self._attend) for _ in range(self._workers))
+        yield from (self._serve(self._writing, self._write_down) for _ in range(WRITERS))
 
     async def _serve(self, queue: KeyQueue[Key], deed: Callable[[Key], Awaitable[None]]) -> None:
         while True:

@@ -68,11 +68,13 @@ class Announcer:
                 self._waiting.task_done()
 
     async def _send(self, said: _Said) -> None:
-        backoff = Backoff(0.5, 10.0)
+        backoff, event = Backoff(0.5, 10.0), self._event(said)
         for left in reversed(range(TRIES)):
             try:
-                await self._create(said.key.namespace, self._event(said))
+                await self._create(said.key.namespace, event)
             except ApiError as error:
+                if error.status == 409:  # it had arrived, and its answer got lost: we alone know its name
+                    return
                 if error.status or not left:  # an answer will not change; no answer may
                     log.warning("event not sent", resource=str(said.key), error=str(error))
                     return
@@ -83,7 +85,7 @@ class Announcer:
     def _event(self, said: _Said) -> client.CoreV1Event:
         key, event = said.key, said.event
         return client.CoreV1Event(
-            metadata=client.V1ObjectMeta(name=f"{key.name[:230]}.{time.time_ns():x}", namespace=key.namespace),
+            metadata=client.V1ObjectMeta(name=_name(key), namespace=key.namespace),
             involved_object=client.V1ObjectReference(
                 api_version=API_VERSION, kind=key.kind, namespace=key.namespace, name=key.name, uid=said.uid
             ),
@@ -97,3 +99,8 @@ class Announcer:
             reporting_component="vmpower",
             reporting_instance=self._identity[:128],
         )
+
+
+def _name(key: Key) -> str:
+    """A new one that the API takes: labels of a name end with a letter or digit."""
+    return f"{key.name[:230].rstrip('-.')}.{time.time_ns():x}"

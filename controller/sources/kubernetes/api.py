@@ -5,14 +5,14 @@ All of them are here, so this file says which verbs the controller's Role must g
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
-from kubernetes.aio.watch import Watch
 
 from controller.models import GROUP
 from controller.source import Key, SourceError
@@ -54,9 +54,11 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 str(kubeconfig), client_configuration=configuration, persist_config=False
             )
-    except (config.ConfigException, OSError, ValueError) as error:
-        raise SourceError(f"{error}; give --kubeconfig, or run it as a pod with a ServiceAccount.") from error
-    return client.ApiClient(configuration)
+        return client.ApiClient(configuration)  # it reads the certificates
+    except (config.ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        if kubeconfig is not None:
+            raise SourceError(f"{kubeconfig} is no kubeconfig that can be used: {error}") from error
+        raise SourceError(f"{error} Give --kubeconfig FILE, or run it as a pod with a ServiceAccount.") from error
 
 
 class Api:
@@ -72,28 +74,26 @@ class Api:
         token = ""
         while True:
             with translated():
-                page = await self._list(kind, limit=PAGE, _continue=token, _request_timeout=CALL_TIMEOUT)
-            yield cast(Object, page)
+                page = _page(await self._list(kind, limit=PAGE, _continue=token, _request_timeout=CALL_TIMEOUT))
+            yield page
             token = page["metadata"].get("continue", "")
             if not token:
                 return
 
     async def watch(self, kind: str, version: str) -> AsyncIterator[Object]:
-        """Events (`type`, `raw_object`), bookmarks too, since `version`, until the server ends the stream."""
-
-        async def open_stream(**arguments: Any) -> Any:
-            arguments.pop("_preload_content")
-            return await self._list(kind, raw=True, **arguments)
-
+        """Events (`type`, `object`), bookmarks too, since `version`, until the server ends the stream."""
         since = {"resource_version": version, "allow_watch_bookmarks": True, "timeout_seconds": WATCH_SECONDS}
         with translated():
-            async with Watch() as watch:  # type: ignore[no-untyped-call]
-                stream = watch.stream(open_stream, **since, _request_timeout=WATCH_SECONDS + CALL_TIMEOUT)
-                with suppress(StopAsyncIteration):
-                    while True:
-                        async with asyncio.timeout(SILENCE):
-                            event = await anext(stream)
-                        yield event
+            async with asyncio.timeout(SILENCE):
+                stream = await self._list(
+                    kind, raw=True, watch=True, **since, _request_timeout=WATCH_SECONDS + CALL_TIMEOUT
+                )
+            # Not the library's Watch: it makes an error page an event, and raises what nobody can tell from a bug.
+            async with stream:
+                if stream.status != 200:
+                    raise client.ApiException(stream.status, stream.reason, body=await stream.text())
+                while line := await _line(stream):
+                    yield _event(line)
 
     async def patch(self, key: Key, body: Any, content_type: str = MERGE) -> None:
         """Change a resource's metadata."""
@@ -103,12 +103,12 @@ class Api:
                 _content_type=content_type, _request_timeout=CALL_TIMEOUT,
             )  # fmt: skip
 
-    async def patch_status(self, key: Key, body: Mapping[str, Any]) -> None:
-        """Change a resource's status."""
+    async def patch_status(self, key: Key, operations: Sequence[Object]) -> None:
+        """Change a resource's status by a JSON patch."""
         with translated():
             await self._resources.patch_namespaced_custom_object_status(
-                GROUP, VERSION, key.namespace, PLURALS[key.kind], key.name, dict(body),
-                _content_type=MERGE, _request_timeout=CALL_TIMEOUT,
+                GROUP, VERSION, key.namespace, PLURALS[key.kind], key.name, operations,
+                _content_type=JSON_PATCH, _request_timeout=CALL_TIMEOUT,
             )  # fmt: skip
 
     async def create_event(self, namespace: str, event: client.CoreV1Event) -> None:
@@ -129,6 +129,28 @@ class Api:
         return await method(GROUP, VERSION, *place, PLURALS[kind], **arguments)
 
 
+def _page(answer: Any) -> Object:
+    match answer:
+        case {"items": [*_], "metadata": {"resourceVersion": str()}}:
+            return cast(Object, answer)
+    raise ValueError("no list of resources")
+
+
+async def _line(stream: aiohttp.ClientResponse) -> bytes:
+    async with asyncio.timeout(SILENCE):
+        return await stream.content.readline()
+
+
+def _event(line: bytes) -> Object:
+    """An event; what the server tells of a failure of its own is an error like any other."""
+    match json.loads(line):
+        case {"type": "ERROR", "object": {"code": int(code), **status}}:
+            raise client.ApiException(code, status.get("reason"), body=json.dumps(status))
+        case {"type": str(), "object": {"metadata": {"resourceVersion": str()}}} as event:
+            return cast(Object, event)
+    raise ValueError("no event of a watch")
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """The library's errors, and those of the connection under it, as `ApiError`."""
@@ -139,15 +161,17 @@ def translated() -> Iterator[None]:
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         why = str(error) or type(error).__name__
         raise ApiError(0, f"The API server does not answer: {why}; it is tried again.") from error
+    except ValueError:  # also of the library's models, which quote what they were given: a secret maybe
+        raise ApiError(0, "What answers is no API server, or was cut off; it is tried again.") from None
 
 
 def _sentence(error: client.ApiException) -> str:
-    said = str(error.reason or "")
-    with suppress(ValueError, TypeError, AttributeError):  # whatever stands between may answer in HTML
-        said = json.loads(error.body or "")["message"]
+    said, body = str(error.reason or ""), error.body or ""
+    with suppress(ValueError, TypeError, KeyError):  # whatever stands between may answer in HTML
+        said = str(json.loads(body)["message"] or said)
     match error.status:
         case 403:
             return f"{said}; whoever runs the controller grants it in its Role."
-        case 404 if "could not find the requested resource" in said or said == "404 page not found":
+        case 404 if body.strip() == "404 page not found":
             return f"The API server does not know {GROUP}/{VERSION}; apply controller/crds."
     return f"{said or 'refused'} (HTTP {error.status})"

@@ -53,6 +53,11 @@ class Finalizers:
         if task is not None:
             task.cancel()
 
+    def close(self) -> None:
+        """Give up what has been begun."""
+        for key in list(self._tasks):
+            self.forget(key)
+
     async def _write(self, key: Key, body: Object) -> None:
         backoff = Backoff(0.5, 30.0)
         while True:

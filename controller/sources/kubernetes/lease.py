@@ -16,7 +16,7 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from controller.sources.kubernetes.api import MERGE, ApiError, translated
+from controller.sources.kubernetes.api import JSON_PATCH, ApiError, translated
 
 log = structlog.get_logger()
 
@@ -57,8 +57,19 @@ class Lease:
             log.info("standing by", lease=f"{self._terms.namespace}/{self._terms.name}", identity=self._terms.identity)
             await election.acquire()
             log.info("leading", identity=self._terms.identity)
-            self._keeping = asyncio.create_task(election.renew_loop())
+            self._keeping = asyncio.create_task(self._keep(election))
         return self._keeping
+
+    async def _keep(self, election: LeaderElection) -> None:
+        """Renew it until that has failed for too long. The library goes by the wall clock, which may be set, and
+        looks at it between calls only: by then another may lead."""
+        renewing = asyncio.create_task(election.renew_loop())
+        try:
+            while not renewing.done() and (left := self._lock.renewed + self._terms.deadline - _now()) > 0:
+                await asyncio.wait([renewing], timeout=min(left, self._terms.retry))
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
 
     async def release(self) -> None:
         """Let another one lead at once, if we do."""
@@ -66,11 +77,15 @@ class Lease:
             return
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)
-        freed = {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}
+        freed = [
+            {"op": "test", "path": "/spec/holderIdentity", "value": self._terms.identity},  # nobody else's
+            {"op": "replace", "path": "/spec/holderIdentity", "value": ""},
+            {"op": "replace", "path": "/spec/leaseDurationSeconds", "value": 1},
+        ]
         try:
             with translated():
                 await self._leases.patch_namespaced_lease(
-                    self._terms.name, self._terms.namespace, freed, _content_type=MERGE, _request_timeout=5.0
+                    self._terms.name, self._terms.namespace, freed, _content_type=JSON_PATCH, _request_timeout=5.0
                 )
         except ApiError as error:
             log.warning("lease not given back; it runs out", error=str(error))
@@ -93,6 +108,8 @@ class _Lock(LeaseLock):
     def __init__(self, terms: Terms, connection: client.ApiClient) -> None:
         super().__init__(terms.name, terms.namespace, terms.identity, connection)
         self._timeout = terms.retry
+        self.renewed = -math.inf
+        """When the last write began that is known to have made or kept us the leader, on the loop's clock."""
 
     async def get(
         self, name: str, namespace: str
@@ -100,12 +117,16 @@ class _Lock(LeaseLock):
         try:
             with translated():
                 async with asyncio.timeout(self._timeout):
-                    return await super().get(name, namespace)
+                    found, record = await super().get(name, namespace)
         except ApiError as error:
             return False, client.ApiException(error.status, str(error))
+        if isinstance(record, LeaderElectionRecord) and record.holder_identity not in {None, self.identity}:
+            self.renewed = -math.inf
+        return found, record  # type: ignore[return-value]  # the pair is one of those above
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         # Not the library's: it asks for `pretty=True`, which its own API class refuses (37.0.2).
+        begun = _now()
         meta, spec = client.V1ObjectMeta(name=name), self.update_lease(_in_utc(election_record))
         try:
             with translated():
@@ -115,21 +136,30 @@ class _Lock(LeaseLock):
         except ApiError as error:
             log.info("lease not created", error=str(error))
             return False
+        self.renewed = begun
         return True
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        begun = _now()
         try:
             with translated():
                 async with asyncio.timeout(self._timeout):
-                    return await super().update(name, namespace, _in_utc(updated_record))
+                    written = await super().update(name, namespace, _in_utc(updated_record))
         except ApiError:
             return False
+        if written:
+            self.renewed = begun
+        return written
 
 
 def _in_utc(record: LeaderElectionRecord) -> LeaderElectionRecord:
     """The library writes local time and calls it UTC."""
-    now = str(datetime.now(UTC).replace(tzinfo=None))
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # it reads no other form
     if record.acquire_time == record.renew_time:  # it is being acquired, not renewed
         record.acquire_time = now
     record.renew_time = now
     return record
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

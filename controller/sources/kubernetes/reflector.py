@@ -47,7 +47,7 @@ class Reflector:
 
     def __init__(self, api: Api, kind: str, tell: Callable[[Item], None]) -> None:
         self._api, self._kind, self._tell = api, kind, tell
-        self._known: set[Key] = set()
+        self._known: dict[Key, str] = {}  # its uid
         self._version = ""
         self._backoff = Backoff(0.2, 5.0)
 
@@ -68,21 +68,19 @@ class Reflector:
         log.warning("watch broken; it is begun anew", kind=self._kind, error=str(error), relist=not self._version)
 
     async def _list(self) -> None:
-        known = set[Key]()
+        listed = set[Key]()
         version = ""
         async for page in self._api.list(self._kind):
-            for raw in page["items"]:
-                known.add(self._key(raw))
-                self._tell(Seen(self._key(raw), raw))
+            listed |= {self._see(raw) for raw in page["items"]}
             version = page["metadata"]["resourceVersion"]
-        for key in self._known - known:
-            self._tell(Gone(key))
-        self._known, self._version = known, version
+        for key in self._known.keys() - listed:
+            self._lose(key)
+        self._version = version
         self._tell(Listed(self._kind))
 
     async def _follow(self) -> None:
         async for event in self._api.watch(self._kind, self._version):
-            raw = event["raw_object"]
+            raw = event["object"]
             self._take_in(event["type"], raw)
             self._version = raw["metadata"]["resourceVersion"]
             self._backoff.reset()
@@ -90,11 +88,21 @@ class Reflector:
     def _take_in(self, kind_of_event: str, raw: Object) -> None:
         match kind_of_event:
             case "ADDED" | "MODIFIED":
-                self._known.add(self._key(raw))
-                self._tell(Seen(self._key(raw), raw))
+                self._see(raw)
             case "DELETED":
-                self._known.discard(self._key(raw))
-                self._tell(Gone(self._key(raw)))
+                self._lose(self._key(raw))
+
+    def _see(self, raw: Object) -> Key:
+        key, uid = self._key(raw), raw["metadata"]["uid"]
+        if self._known.get(key, uid) != uid:  # deleted and made anew while we could not look
+            self._lose(key)
+        self._known[key] = uid
+        self._tell(Seen(key, raw))
+        return key
+
+    def _lose(self, key: Key) -> None:
+        self._known.pop(key, None)
+        self._tell(Gone(key))
 
     def _key(self, raw: Object) -> Key:
         return Key(self._kind, raw["metadata"]["namespace"], raw["metadata"]["name"])

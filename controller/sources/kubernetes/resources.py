@@ -50,8 +50,7 @@ def resource_of(kind: str, raw: Object) -> Resource:
     try:
         resource = model.model_validate(declared)
     except ValidationError as error:
-        said = (f"{field_path(mistake.path)}: {mistake.message}" for mistake in mistakes(error))
-        raise Invalid("; ".join(said)) from error
+        raise Invalid(_said(error)) from error
     return resource.model_copy(update={"status": _status(resource, raw)})
 
 
@@ -60,11 +59,18 @@ def _status(resource: Resource, raw: Object) -> Status:
     try:
         return type(resource.status).model_validate(raw.get("status", {}))
     except ValidationError as error:
-        log.warning("status is not readable; it begins anew", resource=resource.metadata.name, error=str(error))
+        log.warning("status is not readable; it begins anew", resource=resource.metadata.name, error=_said(error))
         return resource.status
 
 
-def _known_part(spec: Any, written: Mapping[str, Any]) -> Mapping[str, Any]:
+def _said(error: ValidationError) -> str:
+    """Which fields are wrong and why; not what they hold."""
+    return "; ".join(f"{field_path(mistake.path)}: {mistake.message}" for mistake in mistakes(error))
+
+
+def _known_part(spec: Any, written: Any) -> Any:
+    if not isinstance(written, Mapping):  # as a CRD that is not ours may allow
+        return written
     model: type[BaseModel] = spec
     known = {field.alias for field in model.model_fields.values()}
     return {name: value for name, value in written.items() if name in known}

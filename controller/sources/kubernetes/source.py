@@ -61,14 +61,19 @@ class KubernetesSource:
         self._seen = _Seen()
         finalizers = Finalizers(self._api.patch)
         items: asyncio.Queue[Item | None] = asyncio.Queue()
-        leading.add_done_callback(lambda _: items.put_nowait(None))
         tasks = [asyncio.create_task(Reflector(self._api, kind, items.put_nowait).run()) for kind in PLURALS]
+        for task in (leading, *tasks):
+            task.add_done_callback(lambda _: items.put_nowait(None))
         try:
             while (item := await items.get()) and not leading.done():
                 for change in self._changes(item, finalizers):
                     yield change
+            for task in tasks:
+                if task.done():  # it ends by a bug of ours only: better none of us than one that is deaf
+                    task.result()
             raise LeadLost("The lease could not be renewed in time; another controller may lead.")
         finally:
+            finalizers.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -83,7 +88,8 @@ class KubernetesSource:
                 if self._seen.forget(key):
                     yield Deleted(key)
             case Seen(key, raw):
-                finalizers.keep(key, raw)
+                if key.kind == "VirtualMachine":
+                    finalizers.keep(key, raw)
                 yield from self._seen_changes(key, raw)
 
     def _seen_changes(self, key: Key, raw: Object) -> Iterator[Change]:
@@ -106,12 +112,15 @@ class KubernetesSource:
         Raises:
             ResourceGone, SourceError
         """
-        # In a merge patch null removes a field: what the new status does not have is not to stay.
-        body = {"metadata": {"uid": self._uid(key)}, "status": status.model_dump(mode="json", by_alias=True)}
+        # A merge patch would not do: the API lets nobody change a uid by it, and so ignores what it says of one.
+        operations = [
+            {"op": "test", "path": "/metadata/uid", "value": self._uid(key)},
+            {"op": "add", "path": "/status", "value": status.model_dump(mode="json", by_alias=True, exclude_none=True)},
+        ]
         try:
-            await self._api.patch_status(key, body)
+            await self._api.patch_status(key, operations)
         except ApiError as error:
-            if error.status in {404, 409}:
+            if error.status == 404:
                 raise ResourceGone(str(key)) from error
             raise
 
