@@ -33,7 +33,7 @@ from controller.reconcile import (
 )
 from controller.source import Decided, Key, SecretUnavailable, Source, key_of
 from controller.status_models import VirtualMachineStatus
-from controller.words import PowerState
+from controller.words import Kind, PowerState
 
 Clock = Callable[[], datetime]
 
@@ -61,6 +61,7 @@ class Machine:
         self._refreshed = ""
         self._watching: tuple[Client, str] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._watch_broke = False
 
     def apply(self, resource: VirtualMachine) -> None:
         """Take in another spec; what we know of its status is newer than what comes with it."""
@@ -155,6 +156,7 @@ class Machine:
                 self._operation = news
                 self._queue.add(self._key)
         except ProviderError as error:
+            self._watch_broke = True
             if error.reason == "OPERATION_NOT_FOUND":
                 self._lose(operation)
         if self._operation is None or not self._operation.state.final:
@@ -202,7 +204,21 @@ class Machine:
             case Cancel(operation):
                 self._hear(await client.cancel(operation))
             case Watch() if self._operation is not None:
+                await self._hand_in_again(client, self._operation)
                 self._know(status.carried_over(self.resource, self._operation))
+
+    async def _hand_in_again(self, client: Client, operation: Operation) -> None:
+        """A provider keeps logins in memory only: one that was restarted meanwhile has lost it, and asking for
+        the same operation hands it in."""
+        lifecycle = self.resource.spec.lifecycle
+        ours = self.resource.status.operation is not None and self.resource.status.operation.id == operation.id
+        if not self._watch_broke or not ours:
+            return
+        if operation.kind is Kind.SHUTDOWN and (login := await self._login(lifecycle.pre_stop)):
+            await client.shutdown(operation.vm, lifecycle, operation.request_id, operation.force_after, login)
+        if operation.kind is Kind.POWER_ON and (login := await self._login(lifecycle.post_start)):
+            await client.power_on(operation.vm, lifecycle.post_start, operation.request_id, login)
+        self._watch_broke = False
 
     async def _login(self, hooks: Sequence[Hook]) -> GuestCredentials | None:
         """The guest's credentials, read anew at each use."""

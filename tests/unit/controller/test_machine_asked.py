@@ -77,6 +77,17 @@ async def test_a_login_is_read_for_hooks_that_run_in_the_guest(make_controller: 
     assert controller.client.logins == [LOGIN]
 
 
+async def test_a_provider_that_was_restarted_is_handed_the_login_again(make_controller: Make) -> None:
+    controller = make_controller()
+    controller.source.secrets[("default", "web-guest")] = LOGIN
+    await controller.start(machine(preStop=EXEC, guestCredentialsSecretRef={"name": "web-guest"}))
+    await controller.client.tell("op-1", state=State.RUNNING_HOOKS)
+    await controller.client.break_watches()
+    await controller.settle(10)
+    assert controller.client.logins == [LOGIN, LOGIN]
+    assert len(controller.client.operations) == 1
+
+
 async def test_no_login_is_read_where_no_hook_needs_one(begin: Begin) -> None:
     controller = await begin(machine(preStop={"snapshot": {}}, guestCredentialsSecretRef={"name": "web-guest"}))
     assert controller.client.logins == [None]
