@@ -36,7 +36,7 @@ e2e: $(DEV) setup-libvirt setup-k8s ## Real guests, real processes
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
 	@$(BIN)/pytest tests/conformance --addr '$(ADDR)' $(if $(VMS),--vms '$(VMS)')
 
-bench: $(DEV) setup-libvirt ## Tables of speed and cost; also written to .run/bench/
+bench: $(DEV) setup-libvirt setup-k8s ## Tables of speed and cost; also written to .run/bench/
 	@$(PY) -m tests.bench
 
 lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract

@@ -10,7 +10,15 @@ from importlib import import_module
 from tests.bench.table import Result, show, store
 from tests.rigs.process import ROOT
 
-NAMES = ("stop-latency", "hypervisor-calls", "concurrent-500", "waiting-500", "journal", "start-up")
+NAMES = (
+    "stop-latency",
+    "hypervisor-calls",
+    "concurrent-500",
+    "waiting-500",
+    "journal",
+    "start-up",
+    "kubernetes-2000",
+)
 
 
 def main() -> int:
