@@ -72,8 +72,15 @@ async def answer(client: Client, operation: Operation | None, decided: Decided) 
         if error.passing:
             raise
         return Event("Warning", "DecisionRefused", f"{decided.text}: {error.message} ({asked})"), operation
-    until = f"; the guest has until {told.force_after:%FT%TZ}" if decided.text.startswith("extend") else ""
-    return Event("Normal", "DecisionTaken", f"{decided.text}, {asked}{until}: operation {told.id}."), told
+    return Event(
+        "Normal", "DecisionTaken", f"{decided.text}, {asked}{_until(decided, told)}: operation {told.id}."
+    ), told
+
+
+def _until(decided: Decided, told: Operation) -> str:
+    """The new deadline; there is none while hooks run, for the time that was extended has not begun."""
+    known = decided.text.strip().startswith("extend") and told.force_after
+    return f"; the guest has until {told.force_after:%FT%TZ}" if known else ""
 
 
 def _shutdown(operation: Operation | None) -> str:

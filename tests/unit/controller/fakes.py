@@ -92,6 +92,9 @@ class FakeClient:
         self.requests.append(("extend_by", operation, extension))
         if self.failure is not None:
             raise self.failure
+        known = self.operations[operation]
+        if known.state is State.RUNNING_HOOKS:  # the grace period that grows has not begun
+            return await self.tell(operation, timeout=(known.timeout or timedelta(0)) + extension)
         return await self.tell(operation, force_after=clock() + extension, state=State.WAITING_FOR_GUEST)
 
     async def force(self, operation: str) -> Operation:

@@ -58,6 +58,12 @@ async def test_an_extension_tells_the_new_deadline() -> None:
 
 
 @pytest.mark.looptime
+async def test_an_extension_while_hooks_run_tells_no_deadline_for_there_is_none_yet() -> None:
+    event = await told(FakeClient(), operation(state=State.RUNNING_HOOKS), "extend=5m", "me")
+    assert event.message == "extend=5m, asked by me: operation op-1."
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize("about", [None, operation(state=State.SUCCEEDED), operation(Kind.POWER_OFF, State.FORCING)])
 async def test_without_a_shutdown_there_is_nothing_to_decide(about: Operation | None) -> None:
     client = FakeClient()
