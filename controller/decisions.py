@@ -72,15 +72,15 @@ async def answer(client: Client, operation: Operation | None, decided: Decided) 
         if error.passing:
             raise
         return Event("Warning", "DecisionRefused", f"{decided.text}: {error.message} ({asked})"), operation
-    return Event(
-        "Normal", "DecisionTaken", f"{decided.text}, {asked}{_until(decided, told)}: operation {told.id}."
-    ), told
+    message = f"{decided.text}, {asked}{_until(decided, told)}: operation {told.id}."
+    return Event("Normal", "DecisionTaken", message), told
 
 
 def _until(decided: Decided, told: Operation) -> str:
-    """The new deadline; there is none while hooks run, for the time that was extended has not begun."""
-    known = decided.text.strip().startswith("extend") and told.force_after
-    return f"; the guest has until {told.force_after:%FT%TZ}" if known else ""
+    """The new deadline; while hooks run there is none yet, and what was extended is the time that they precede."""
+    if told.force_after is None or not decided.text.strip().startswith("extend"):
+        return ""
+    return f"; the guest has until {told.force_after:%FT%TZ}"
 
 
 def _shutdown(operation: Operation | None) -> str:
