@@ -5,7 +5,7 @@ All of them are here, so this file says which verbs the controller's Role must g
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,8 @@ SILENCE = 150.0
 MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"  # RFC 7386, RFC 6902
 
 Object = dict[str, Any]
+Operations = list[Object]
+"""A JSON patch."""
 
 
 class ApiError(SourceError):
@@ -103,7 +105,7 @@ class Api:
                 _content_type=content_type, _request_timeout=CALL_TIMEOUT,
             )  # fmt: skip
 
-    async def patch_status(self, key: Key, operations: Sequence[Object]) -> None:
+    async def patch_status(self, key: Key, operations: Operations) -> None:
         """Change a resource's status by a JSON patch."""
         with translated():
             await self._resources.patch_namespaced_custom_object_status(

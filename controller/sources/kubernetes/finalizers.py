@@ -7,7 +7,7 @@ import structlog
 
 from controller.queue import Backoff
 from controller.source import Key
-from controller.sources.kubernetes.api import ApiError, Object
+from controller.sources.kubernetes.api import ApiError, Object, Operations
 from controller.sources.kubernetes.resources import FINALIZER, is_deleted, is_held, wants_hold
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ def correction(raw: Object) -> Object | None:
     return {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
 
 
-def removal(raw: Object) -> list[Object]:
+def removal(raw: Object) -> Operations:
     """A JSON patch that takes ours away, whatever else of the object has changed meanwhile."""
     path = f"/metadata/finalizers/{raw['metadata']['finalizers'].index(FINALIZER)}"
     return [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]

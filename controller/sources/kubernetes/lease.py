@@ -16,7 +16,7 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from controller.sources.kubernetes.api import JSON_PATCH, ApiError, translated
+from controller.sources.kubernetes.api import JSON_PATCH, ApiError, Operations, translated
 
 log = structlog.get_logger()
 
@@ -77,7 +77,7 @@ class Lease:
             return
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)
-        freed = [
+        freed: Operations = [
             {"op": "test", "path": "/spec/holderIdentity", "value": self._terms.identity},  # nobody else's
             {"op": "replace", "path": "/spec/holderIdentity", "value": ""},
             {"op": "replace", "path": "/spec/leaseDurationSeconds", "value": 1},
@@ -154,7 +154,8 @@ class _Lock(LeaseLock):
 
 def _in_utc(record: LeaderElectionRecord) -> LeaderElectionRecord:
     """The library writes local time and calls it UTC."""
-    now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # it reads no other form
+    utc = datetime.now(UTC).replace(tzinfo=None)
+    now = str(utc.replace(microsecond=utc.microsecond or 1))  # neither it nor the API reads one without a fraction
     if record.acquire_time == record.renew_time:  # it is being acquired, not renewed
         record.acquire_time = now
     record.renew_time = now

@@ -27,7 +27,7 @@ from controller.source import (
 )
 from controller.sources.kubernetes import resources
 from controller.sources.kubernetes.announcer import Announcer
-from controller.sources.kubernetes.api import JSON_PATCH, PLURALS, Api, ApiError, Object, connect
+from controller.sources.kubernetes.api import JSON_PATCH, PLURALS, Api, ApiError, Object, Operations, connect
 from controller.sources.kubernetes.finalizers import Finalizers, removal
 from controller.sources.kubernetes.lease import Lease, Terms
 from controller.sources.kubernetes.reflector import Gone, Item, Listed, Reflector, Seen
@@ -113,7 +113,7 @@ class KubernetesSource:
             ResourceGone, SourceError
         """
         # A merge patch would not do: the API lets nobody change a uid by it, and so ignores what it says of one.
-        operations = [
+        operations: Operations = [
             {"op": "test", "path": "/metadata/uid", "value": self._uid(key)},
             {"op": "add", "path": "/status", "value": status.model_dump(mode="json", by_alias=True, exclude_none=True)},
         ]
@@ -141,7 +141,7 @@ class KubernetesSource:
         if raw is not None and resources.is_held(raw):
             await self._patch(key, removal(raw), gone={404})
 
-    async def _patch(self, key: Key, operations: list[Object], gone: set[int]) -> None:
+    async def _patch(self, key: Key, operations: Operations, gone: set[int]) -> None:
         try:
             await self._api.patch(key, operations, JSON_PATCH)
         except ApiError as error:

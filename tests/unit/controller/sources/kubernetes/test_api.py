@@ -1,0 +1,144 @@
+"""What is asked of a real HTTP server, and what its answers are to us."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from controller.source import SourceError
+from controller.sources.kubernetes.api import JSON_PATCH, MERGE, Api, ApiError, connect
+from tests.unit.controller.sources.kubernetes.fakes import WEB
+from tests.unit.controller.sources.kubernetes.server import Called, document, page, refusal, stream, vm
+
+ALL = "/apis/infra.virtrigaud.io/v1beta1/virtualmachines"
+ONE = "/apis/infra.virtrigaud.io/v1beta1/namespaces/default/virtualmachines/web"
+SECRET = base64.b64encode(b"hunter2").decode()
+
+
+async def test_pages_are_followed_to_the_last(http: Called) -> None:
+    http.answer(page(vm("1"), vm("2"), token="more"), page(vm("3"), token="last"), page(vm("4")))
+    assert [item["metadata"]["resourceVersion"] for item in await http.items()] == ["1", "2", "3", "4"]
+    assert [asked.query.get("continue") for asked in http.server.asked] == ["", "more", "last"]
+
+
+async def test_pages_are_asked_for_by_their_size_and_at_no_version(http: Called) -> None:
+    http.answer(page())
+    await http.items()
+    assert http.server.asked[0].query == {"limit": "500", "continue": ""}
+
+
+async def test_resources_of_all_namespaces_are_one_list(http: Called) -> None:
+    http.answer(page(), page())
+    await http.items()
+    await http.items("Provider")
+    assert [asked.path for asked in http.server.asked] == [ALL, ALL.replace("virtualmachines", "providers")]
+
+
+async def test_resources_of_one_namespace_are_asked_for_there(http: Called) -> None:
+    http.api = Api(http.connection, "lab")
+    http.answer(page(), stream())
+    await http.items()
+    await http.watch()
+    assert {asked.path for asked in http.server.asked} == {
+        "/apis/infra.virtrigaud.io/v1beta1/namespaces/lab/virtualmachines"
+    }
+
+
+async def test_a_page_that_can_no_longer_be_had_is_told_by_its_code(http: Called) -> None:
+    http.answer(page(vm(), token="old"), refusal(410, "Expired", "The provided continue parameter is too old"))
+    with pytest.raises(ApiError) as raised:
+        await http.items()
+    assert raised.value.status == 410
+
+
+async def test_metadata_is_changed_by_a_merge_patch_or_a_json_patch(http: Called) -> None:
+    http.answer(document({}), document({}))
+    await http.api.patch(WEB, {"metadata": {"finalizers": []}})
+    await http.api.patch(WEB, [{"op": "remove", "path": "/x"}], JSON_PATCH)
+    merge, json_patch = http.server.asked
+    assert (merge.method, merge.path, merge.content_type) == ("PATCH", ONE, MERGE)
+    assert merge.body == {"metadata": {"finalizers": []}}
+    assert (json_patch.method, json_patch.path, json_patch.content_type) == ("PATCH", ONE, JSON_PATCH)
+    assert json_patch.body == [{"op": "remove", "path": "/x"}]
+
+
+async def test_a_status_is_changed_by_a_json_patch_of_the_subresource(http: Called) -> None:
+    operations = [{"op": "add", "path": "/status", "value": {"phase": "Off"}}]
+    http.answer(document({}))
+    await http.api.patch_status(WEB, operations)
+    (asked,) = http.server.asked
+    assert (asked.method, asked.path, asked.content_type) == ("PATCH", ONE + "/status", JSON_PATCH)
+    assert asked.body == operations
+
+
+async def test_an_event_is_created_in_its_namespace(http: Called) -> None:
+    http.answer(document({"metadata": {}, "involvedObject": {}}))
+    await http.create_event("lab")
+    (asked,) = http.server.asked
+    assert (asked.method, asked.path, asked.body["reason"]) == ("POST", "/api/v1/namespaces/lab/events", "Forced")
+
+
+async def test_a_secret_is_read_by_its_name_and_comes_in_base64(http: Called) -> None:
+    http.answer(document({"data": {"password": SECRET}}))
+    assert await http.api.secret("lab", "login") == {"password": SECRET}
+    assert (http.server.asked[0].method, http.server.asked[0].path) == ("GET", "/api/v1/namespaces/lab/secrets/login")
+
+
+async def test_a_secret_without_data_is_empty(http: Called) -> None:
+    http.answer(document({}))
+    assert await http.secret() == {}
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: lab, user: me}}]
+clusters: [{name: lab, cluster: {server: "https://127.0.0.1:6443"}}]
+users: [{name: me, user: {token: hunter2}}]
+"""
+
+
+async def test_a_kubeconfig_tells_where_the_server_is_and_who_we_are(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text(KUBECONFIG)
+    async with await connect(file) as connection:
+        assert connection.configuration.host == "https://127.0.0.1:6443"
+        assert connection.configuration.api_key == {"BearerToken": "Bearer hunter2"}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "[]",
+        "just words",
+        "{[ hunter2",
+        "\xff",
+        "current-context: here",
+        KUBECONFIG.replace("current-context: here", "current-context: there"),
+        KUBECONFIG.replace("token: hunter2", "tokenFile: /nowhere"),
+        KUBECONFIG.replace('6443"', '6443", certificate-authority: /nowhere'),
+        KUBECONFIG.replace('6443"', '6443", certificate-authority-data: bm9uZQ=='),
+        KUBECONFIG.replace('6443"', '6443", certificate-authority-data: "//"'),
+    ],
+)
+async def test_a_kubeconfig_that_cannot_be_used_is_named_and_not_quoted(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(written, encoding="latin-1")
+    with pytest.raises(SourceError, match=f"^{file} is no kubeconfig") as raised:
+        await connect(file)
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"^{tmp_path / 'config'} is no kubeconfig"):
+        await connect(tmp_path / "config")
+
+
+async def test_without_a_kubeconfig_and_outside_of_a_pod_it_is_told_what_to_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(SourceError, match="Give --kubeconfig FILE, or run it as a pod"):
+        await connect(None)
