@@ -1,0 +1,152 @@
+"""A vCenter, or an ESXi host, on loopback, with guests that behave as they are told: shutdown times, tools, faults.
+
+    with VCenter({"web": {"shutdown_time": "2s"}, "node": {"count": 200}}) as vcenter:
+        ...  # a client of vcenter.url, as vcenter.username with vcenter.password
+        vcenter.set("web", ignores=True)
+        assert vcenter.show("web")["asked_at"]
+
+The program is sim/, on govmomi's simulator; sim/vcenter/behaviour.go lists what VMs can do. All calls block.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from tests.rigs.go import install
+from tests.rigs.process import Process
+from tests.rigs.watching import wait_for_change
+
+SIM = Path(__file__).parent / "sim"
+PACKAGE = "vmpower/tests/rigs/vsphere/sim"
+
+Behaviour = Mapping[str, object]
+
+
+class Thumbprint(NamedTuple):
+    """A certificate's, in pairs of hexadecimal digits with colons between them."""
+
+    sha256: str
+    sha1: str
+
+
+class Connections(NamedTuple):
+    """TCP connections of clients: those that are open, and all that ever were."""
+
+    open: int
+    opened: int
+
+
+def program() -> Path:
+    """The program; the first call builds it: a minute or two."""
+    sources = sorted(path for path in SIM.rglob("*") if path.is_file() and not path.name.endswith("_test.go"))
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    return install(f"vsphere-{digest}", [PACKAGE], module=SIM) / "sim"
+
+
+class VCenter:
+    """A vCenter and its guests. `folder` has all it ever writes.
+
+    `vms` are behaviours by the names of their VMs; with `count`, there are `name-0001` and on.
+    `latency` is in seconds and is added to every call, half on its way there and half on its way back.
+    """
+
+    username = "vmpower@vsphere.local"
+
+    def __init__(self, vms: Mapping[str, Behaviour], *, esx: bool = False, latency: float = 0.0) -> None:
+        self.password = "Geheim-1!"
+        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        self._ready = self.folder / "ready.json"
+        config = {
+            "folder": str(self.folder),
+            "vms": vms,
+            "esx": esx,
+            "latency": latency,
+            "username": self.username,
+            "password": self.password,
+        }
+        (self.folder / "config.json").write_text(json.dumps(config))
+        command = [str(program()), str(self.folder / "config.json"), str(self._ready)]
+        self.process = Process(command, self.folder / "log", env={"TMPDIR": str(self.folder)})
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it and everything that runs in guests, and remove its folder."""
+        if self.process.runs():
+            self.process.stop()
+        shutil.rmtree(self.folder)
+
+    # The guests
+
+    def show(self, name: str) -> dict[str, Any]:
+        """What a VM is, and what happened to it; times are those of `time.time()`."""
+        shown: dict[str, Any] = self._act("show", name)
+        return shown
+
+    def set(self, name: str, **behaviour: object) -> None:
+        """Change how a VM behaves from now on."""
+        self._act("set", name, behaviour)
+
+    def power(self, name: str, how: str) -> None:
+        """A colleague's hand: `on`, `off`, `suspend`; or fate's: `crash`."""
+        self._act("power", name, how)
+
+    # What clients did
+
+    def calls(self) -> dict[str, int]:
+        """How many times each SOAP method was called, also where that failed."""
+        calls: dict[str, int] = self._post("calls")
+        return calls
+
+    def reset_calls(self) -> dict[str, int]:
+        """The same, and begin to count anew."""
+        calls: dict[str, int] = self._post("reset_calls")
+        return calls
+
+    def connections(self) -> Connections:
+        """Those that are open now, and how many were opened in all."""
+        return Connections(*self._post("connections"))
+
+    # Inside
+
+    def _start(self) -> None:
+        self.process.start()
+        wait_for_change(
+            self.folder,
+            lambda: self._ready.exists() or not self.process.runs(),
+            self.process.output,
+            timeout=60,
+        )
+        if not self._ready.exists():
+            raise RuntimeError(f"the vCenter did not start:\n{self.process.output()}")
+        ready = json.loads(self._ready.read_text())
+        self.url: str = ready["url"]
+        self.ca = Path(ready["ca"])
+        self.thumbprint = Thumbprint(ready["sha256"], ready["sha1"])
+        self._control: str = ready["control"]
+
+    def _act(self, action: str, vm: str, arguments: object = None) -> Any:
+        return self._post(action, {"vm": vm} if arguments is None else {"vm": vm, "with": arguments})
+
+    def _post(self, action: str, body: object = None) -> Any:
+        request = urllib.request.Request(f"{self._control}/{action}", json.dumps(body).encode(), method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{action}: {error.read().decode().strip()}") from error
