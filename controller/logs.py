@@ -28,4 +28,4 @@ def configure(level: str) -> None:
 
 
 def _stdlib() -> list[structlog.typing.Processor]:
-    return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.stdlib.ExtraAdder(), *_SHARED]
+    return [structlog.stdlib.ExtraAdder(), structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_SHARED]

@@ -118,8 +118,10 @@ class DirectorySource:
         folder = self._secrets / namespace / name
         try:
             username, password = ((folder / part).read_text().rstrip("\n") for part in ("username", "password"))
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise SecretUnavailable(f"{error}; whoever owns the secret mends it.") from error
+        except UnicodeDecodeError:  # it quotes what it could not decode
+            raise SecretUnavailable(f"{folder} is no text; whoever owns the secret mends it.") from None
         return GuestCredentials(username, password)
 
     async def close(self) -> None:

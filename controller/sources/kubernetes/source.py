@@ -161,10 +161,10 @@ class KubernetesSource:
             if error.status in {403, 404}:
                 raise SecretUnavailable(str(error)) from error
             raise
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError):  # it quotes what it could not decode
             raise SecretUnavailable(
                 f"Secret {namespace}/{name} needs username and password, as text; whoever owns it mends it."
-            ) from error
+            ) from None
         return GuestCredentials(username, password)
 
     async def close(self) -> None:

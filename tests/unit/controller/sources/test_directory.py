@@ -1,6 +1,7 @@
 """On a real directory with real edits."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -9,7 +10,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.models import VirtualMachine
-from controller.source import Applied, Change, Deleted, Event, Key, ResourceGone, SourceError, Synced
+from controller.power import GuestCredentials
+from controller.source import (
+    Applied,
+    Change,
+    Deleted,
+    Event,
+    Key,
+    ResourceGone,
+    SecretUnavailable,
+    SourceError,
+    Synced,
+)
 from controller.sources.directory import DirectorySource
 from controller.status_models import VirtualMachineStatus
 
@@ -209,3 +221,47 @@ async def test_two_thousand_manifests_are_read(directory: Directory) -> None:
     for i in range(20):
         directory.write(f"{i}.yaml", "---\n".join(manifest(f"vm-{i}-{j}") for j in range(100)))
     assert len(names(await directory.first())) == 2000
+
+
+def login(secrets: Path, **files: bytes) -> DirectorySource:
+    """A source whose secret default/login has these files."""
+    folder = secrets / "default" / "login"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return DirectorySource(secrets / "manifests", secrets / "state", secrets)
+
+
+async def test_a_login_is_read_from_two_files_of_its_secret(tmp_path: Path) -> None:
+    source = login(tmp_path, username=b"root", password="hünter 2 ".encode())
+    assert await source.guest_credentials("default", "login") == GuestCredentials("root", "hünter 2 ")
+
+
+async def test_the_end_of_the_line_is_no_part_of_a_login(tmp_path: Path) -> None:
+    source = login(tmp_path, username=b"root\r\n", password=b"hunter2\n")
+    assert await source.guest_credentials("default", "login") == GuestCredentials("root", "hunter2")
+
+
+async def test_a_login_is_read_anew_at_each_use(tmp_path: Path) -> None:
+    for password in ("old", "new"):
+        source = login(tmp_path, username=b"root", password=password.encode())
+        assert (await source.guest_credentials("default", "login")).password == password
+
+
+async def test_without_a_directory_of_secrets_it_is_told_which_flag_is_missing(directory: Directory) -> None:
+    with pytest.raises(SecretUnavailable, match="needs --secrets-dir"):
+        await directory.source.guest_credentials("default", "login")
+
+
+@pytest.mark.parametrize("files", [{}, {"username": b"root"}, {"username": b"root", "password": b"hunter2\xff"}])
+async def test_a_secret_that_is_no_login_is_named_and_not_quoted(tmp_path: Path, files: dict[str, bytes]) -> None:
+    source = login(tmp_path, **files)
+    with pytest.raises(SecretUnavailable, match=f"{tmp_path}/default/login.*; whoever owns the secret") as raised:
+        await source.guest_credentials("default", "login")
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_a_secret_of_another_namespace_is_not_found(tmp_path: Path) -> None:
+    source = login(tmp_path, username=b"root", password=b"hunter2")
+    with pytest.raises(SecretUnavailable, match="other/login"):
+        await source.guest_credentials("other", "login")
