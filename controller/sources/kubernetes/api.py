@@ -5,7 +5,8 @@ All of them are here, so this file says which verbs the controller's Role must g
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,8 @@ WATCH_SECONDS = 240
 """A watch is begun anew after that long, as all clients do, so that servers share the load of them."""
 SILENCE = 150.0
 """Seconds without a word, not even the bookmark of each minute, after which a watch counts as dead."""
+TOKEN_AGE = 60.0
+"""Seconds after which the token is read again, as in pods: they expire, some after a quarter of an hour."""
 MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"  # RFC 7386, RFC 6902
 
 Object = dict[str, Any]
@@ -53,14 +56,29 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
         if kubeconfig is None:
             config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config(  # type: ignore[no-untyped-call]
+            loader = await config.load_kube_config(  # type: ignore[no-untyped-call]
                 str(kubeconfig), client_configuration=configuration, persist_config=False
             )
+            configuration.refresh_api_key_hook = _renewal(loader)  # type: ignore[assignment]  # declared as None
         return client.ApiClient(configuration)  # it reads the certificates
     except (config.ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         if kubeconfig is not None:
             raise SourceError(f"{kubeconfig} is no kubeconfig that can be used: {error}") from error
         raise SourceError(f"{error} Give --kubeconfig FILE, or run it as a pod with a ServiceAccount.") from error
+
+
+def _renewal(loader: Any) -> Callable[[client.Configuration], Awaitable[None]]:
+    """Reads the token again now and then, or asks its plugin for another; the library does so in pods only."""
+    read = time.monotonic()
+
+    async def renew(configuration: client.Configuration) -> None:
+        nonlocal read
+        if time.monotonic() - read >= TOKEN_AGE:
+            read = time.monotonic()
+            async with asyncio.timeout(CALL_TIMEOUT):
+                await loader.load_and_set(configuration)
+
+    return renew
 
 
 class Api:
@@ -160,6 +178,8 @@ def translated() -> Iterator[None]:
         yield
     except client.ApiException as error:
         raise ApiError(error.status or 0, _sentence(error)) from error
+    except config.ConfigException as error:  # of a token that is read again
+        raise ApiError(0, f"{error} It is tried again.") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         why = str(error) or type(error).__name__
         raise ApiError(0, f"The API server does not answer: {why}; it is tried again.") from error

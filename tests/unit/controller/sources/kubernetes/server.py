@@ -27,6 +27,7 @@ class Asked:
     query: dict[str, str]
     content_type: str
     body: Any
+    authorization: str = ""
 
 
 class HttpServer:
@@ -48,7 +49,8 @@ class HttpServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         text = await request.text()
         body = json.loads(text) if text else None
-        self.asked.append(Asked(request.method, request.path, dict(request.query), request.content_type, body))
+        who = request.headers.get("Authorization", "")
+        self.asked.append(Asked(request.method, request.path, dict(request.query), request.content_type, body, who))
         try:
             return await self.answers.popleft()(request)
         except asyncio.CancelledError:

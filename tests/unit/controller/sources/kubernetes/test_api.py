@@ -1,12 +1,10 @@
 """What is asked of a real HTTP server, and what its answers are to us."""
 
 import base64
-from pathlib import Path
 
 import pytest
 
-from controller.source import SourceError
-from controller.sources.kubernetes.api import JSON_PATCH, MERGE, Api, ApiError, connect
+from controller.sources.kubernetes.api import JSON_PATCH, MERGE, Api, ApiError
 from tests.unit.controller.sources.kubernetes.fakes import WEB
 from tests.unit.controller.sources.kubernetes.server import Called, document, page, refusal, stream, vm
 
@@ -87,58 +85,3 @@ async def test_a_secret_is_read_by_its_name_and_comes_in_base64(http: Called) ->
 async def test_a_secret_without_data_is_empty(http: Called) -> None:
     http.answer(document({}))
     assert await http.secret() == {}
-
-
-KUBECONFIG = """
-apiVersion: v1
-kind: Config
-current-context: here
-contexts: [{name: here, context: {cluster: lab, user: me}}]
-clusters: [{name: lab, cluster: {server: "https://127.0.0.1:6443"}}]
-users: [{name: me, user: {token: hunter2}}]
-"""
-
-
-async def test_a_kubeconfig_tells_where_the_server_is_and_who_we_are(tmp_path: Path) -> None:
-    file = tmp_path / "config"
-    file.write_text(KUBECONFIG)
-    async with await connect(file) as connection:
-        assert connection.configuration.host == "https://127.0.0.1:6443"
-        assert connection.configuration.api_key == {"BearerToken": "Bearer hunter2"}
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        "",
-        "[]",
-        "just words",
-        "{[ hunter2",
-        "\xff",
-        "current-context: here",
-        KUBECONFIG.replace("current-context: here", "current-context: there"),
-        KUBECONFIG.replace("token: hunter2", "tokenFile: /nowhere"),
-        KUBECONFIG.replace('6443"', '6443", certificate-authority: /nowhere'),
-        KUBECONFIG.replace('6443"', '6443", certificate-authority-data: bm9uZQ=='),
-        KUBECONFIG.replace('6443"', '6443", certificate-authority-data: "//"'),
-    ],
-)
-async def test_a_kubeconfig_that_cannot_be_used_is_named_and_not_quoted(tmp_path: Path, written: str) -> None:
-    file = tmp_path / "config"
-    file.write_text(written, encoding="latin-1")
-    with pytest.raises(SourceError, match=f"^{file} is no kubeconfig") as raised:
-        await connect(file)
-    assert "hunter2" not in str(raised.value)
-
-
-async def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=f"^{tmp_path / 'config'} is no kubeconfig"):
-        await connect(tmp_path / "config")
-
-
-async def test_without_a_kubeconfig_and_outside_of_a_pod_it_is_told_what_to_give(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(SourceError, match="Give --kubeconfig FILE, or run it as a pod"):
-        await connect(None)
