@@ -73,7 +73,7 @@ def test_on_calls_it_off(lab: Lab) -> None:
     status = lab.vms.wait_status("deaf-0005", runs)
     ended = next(operation for operation in lab.operations("deaf-0005") if operation.id == before["id"])
     assert ended.verdict.outcome == pb.OUTCOME_STILL_RUNNING
-    assert "power_off" not in lab.hypervisor_calls("deaf-0005")
+    assert "power_off" not in lab.guest("deaf-0005").calls
     assert status["operation"]["kind"] == "POWER_ON"
 
 

@@ -6,14 +6,14 @@ with open_lab(cluster, "guests: {web: {shutdown_time: 3s}}") as lab:
     lab.console("web")
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from protos.power.v1 import power_pb2 as pb
+from providers.sim.guest import Guest
+from providers.sim.world import World
 from tests.rigs import sim
 from tests.rigs.calls import Calls, calls
 from tests.rigs.kubernetes.account import controller_account, user_of
@@ -29,13 +29,14 @@ LEASE = 4
 
 @dataclass(frozen=True)
 class Lab:
-    """`controller` is the first one; `calls` are for looking at the provider past it."""
+    """`controller` is the first one; `calls` are for looking at the provider past it, `world` at its hypervisor."""
 
     cluster: Cluster
     vms: Resources
     provider: Provider
     controller: KubernetesController
     calls: Calls
+    world: World
     kubeconfig: Path
 
     @property
@@ -58,16 +59,16 @@ class Lab:
 
     def hand(self, *words: str) -> str:
         """Reach into the sim's world: docs/sim.md."""
-        return sim.hand(_world(self.provider), *words)
+        return sim.hand(_world_of(self.provider), *words)
 
     def console(self, vm: str) -> str:
         """What a guest has printed."""
         return self.hand("console", vm)
 
-    def hypervisor_calls(self, vm: str) -> dict[str, int]:
-        """How many calls of each kind the hypervisor has had about a VM."""
-        shown: dict[str, Any] = json.loads(self.hand("show", vm))
-        return dict(shown["calls"])
+    def guest(self, vm: str) -> Guest:
+        """A guest as the sim keeps it."""
+        (found,) = self.world.named(vm)
+        return found
 
 
 @contextmanager
@@ -76,23 +77,25 @@ def open_lab(cluster: Cluster, script: str, secrets: Sequence[str] = (), identit
     with ExitStack() as stack:
         namespace = stack.enter_context(fresh_namespace(cluster))
         provider = stack.enter_context(_provider(script))
-        vms = Resources(cluster, namespace)
-        vms.declare_provider("lab", provider.address)
         kubeconfig = controller_account(cluster, namespace, secrets)
-        controller = stack.enter_context(_controller(kubeconfig, namespace, identity))
+        controller = _controller(kubeconfig, namespace, identity)
+        vms = Resources(cluster, namespace, controller.output)
+        vms.declare_provider("lab", provider.address)
+        stack.enter_context(controller)
         client = stack.enter_context(calls(provider.address))
-        yield Lab(cluster, vms, provider, controller, client, kubeconfig)
+        world = stack.enter_context(closing(World(_world_of(provider))))
+        yield Lab(cluster, vms, provider, controller, client, world, kubeconfig)
 
 
 def _provider(script: str) -> Provider:
     """The script and the world are in the provider's own folder."""
     provider = Provider("sim", "--allow-guest-exec")
     (provider.folder / "script.yaml").write_text(script)
-    provider.command += ["--script", str(provider.folder / "script.yaml"), "--world", str(_world(provider))]
+    provider.command += ["--script", str(provider.folder / "script.yaml"), "--world", str(_world_of(provider))]
     return provider
 
 
-def _world(provider: Provider) -> Path:
+def _world_of(provider: Provider) -> Path:
     return provider.folder / "world.db"
 
 

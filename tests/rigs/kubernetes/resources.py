@@ -19,11 +19,14 @@ LINES = 'jsonpath={@}{"\\n"}'
 
 
 class Resources:
-    """Those of one namespace. All calls block; `kind` is any that kubectl knows."""
+    """Those of one namespace. All calls block; `kind` is any that kubectl knows.
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    `explain` is asked when something does not happen; what it says is in the message.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, explain: Callable[[], str] = str) -> None:
         self.namespace = namespace
-        self._cluster = cluster
+        self._cluster, self._explain = cluster, explain
 
     def kubectl(self, *args: str, input: str | None = None) -> str:  # noqa: A002 (subprocess.run calls it so)
         """What kubectl printed.
@@ -83,7 +86,8 @@ class Resources:
         for last in self._follow(kind, name, timeout=timeout):
             if holds(last):
                 return last
-        raise TimeoutError(f"{kind} {name}: {json.dumps(last, indent=2)}")
+        last.get("metadata", {}).pop("managedFields", None)
+        raise TimeoutError(f"{kind} {name}: {json.dumps(last, indent=2)}\n{self._explain()}")
 
     def wait_status(self, name: str, holds: Callable[[Object], bool], kind: str = "vm", timeout: float = 60) -> Object:
         """Its status as soon as it `holds`.
@@ -106,7 +110,8 @@ class Resources:
             if event["reason"] == reason:
                 return event
             seen.append(event)
-        raise TimeoutError(f"no {reason} among {[(event['reason'], event['message']) for event in seen]}")
+        others = "\n".join(f"{event['reason']}: {event['message']}" for event in seen)
+        raise TimeoutError(f"no {reason} about {name}, only\n{others}\n{self._explain()}")
 
     def _follow(self, *what: str, timeout: float) -> Iterator[Object]:
         """What there is, then each change, until so many seconds have passed or the API ends it."""
