@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -102,9 +102,9 @@ class VCenter:
         """Change how a VM behaves from now on."""
         self._act("set", name, behaviour)
 
-    def power(self, name: str, how: str) -> None:
-        """A colleague's hand: `on`, `off`, `suspend`; or fate's: `crash`."""
-        self._act("power", name, how)
+    def power(self, names: str | Sequence[str], how: str) -> None:
+        """A colleague's hand: `on`, `off`, `suspend`; or fate's: `crash`. Of several VMs it takes care at once."""
+        self._post("power", {"vms": [names] if isinstance(names, str) else names, "with": how})
 
     # What clients did
 

@@ -21,7 +21,7 @@ type action func(v *VCenter, body []byte) (any, error)
 
 var actions = map[string]action{
 	"show":        forVM(func(v *VM, _ struct{}) (any, error) { return v.show(), nil }),
-	"power":       forVM(func(v *VM, how string) (any, error) { return nil, v.hand(how) }),
+	"power":       forAll(func(v *VM, how string) error { return v.hand(how) }),
 	"set":         forVM(func(v *VM, changes json.RawMessage) (any, error) { return nil, v.set(changes) }),
 	"calls":       func(v *VCenter, _ []byte) (any, error) { return v.front.counted(false), nil },
 	"reset_calls": func(v *VCenter, _ []byte) (any, error) { return v.front.counted(true), nil },
@@ -79,6 +79,29 @@ func forVM[T any](act func(*VM, T) (any, error)) action {
 			return nil, fmt.Errorf("there is no VM %q", request.VM)
 		}
 		return act(vm, request.With)
+	}
+}
+
+// forAll is an action on all VMs that the JSON names.
+func forAll[T any](act func(*VM, T) error) action {
+	return func(v *VCenter, body []byte) (any, error) {
+		var request struct {
+			VMs  []string `json:"vms"`
+			With T        `json:"with"`
+		}
+		if err := Decode(body, &request); err != nil {
+			return nil, err
+		}
+		for _, key := range request.VMs {
+			vm := v.vm(key)
+			if vm == nil {
+				return nil, fmt.Errorf("there is no VM %q", key)
+			}
+			if err := act(vm, request.With); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmpower/tests/rigs/vsphere/sim/collector"
 )
 
 // How many VMs are made at once; the simulator waits in each for its own tasks, by polling.
@@ -30,6 +32,7 @@ func (v *VCenter) create() error {
 		return err
 	}
 	v.service = v.model.Service
+	v.collector = collector.Install(v.service.Context.Map, v.model.ServiceContent)
 	return v.addAll(cast(v.config.VMs))
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmpower/tests/rigs/vsphere/sim/collector"
 )
 
 // Config is what the rig is told when it starts.
@@ -34,11 +36,12 @@ type Ready struct {
 
 // VCenter is all of it.
 type VCenter struct {
-	config  Config
-	model   *simulator.Model
-	service *simulator.Service
-	front   *front
-	control *control
+	config    Config
+	model     *simulator.Model
+	service   *simulator.Service
+	front     *front
+	control   *control
+	collector *collector.PropertyCollector
 
 	mu       sync.Mutex
 	password string
