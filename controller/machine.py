@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import inf
 
 from controller import status
 from controller.decisions import answer
@@ -55,7 +56,7 @@ class Machine:
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
         self._written = resource.status
         self._operation: Operation | None = None
-        self._decisions: deque[Decided] = deque()
+        self._decisions: dict[Decided, int] = {}  # by age, each with the generation that it was made about
         self._answered: deque[Decided] = deque()
         self._may_go = False
         self._refreshed = ""
@@ -68,9 +69,8 @@ class Machine:
         self.resource = resource.model_copy(update={"status": self.resource.status})
 
     def decide(self, decided: Decided) -> None:
-        """Take in what somebody decided; it is answered when it is known what it is about."""
-        if decided not in self._decisions:
-            self._decisions.append(decided)
+        """Take in what somebody decided about the present spec; it is answered when it is known what is under way."""
+        self._decisions.setdefault(decided, self.resource.metadata.generation)
 
     def close(self) -> None:
         """Stop listening; the operation goes on at its provider."""
@@ -105,6 +105,8 @@ class Machine:
         try:
             vm = client.picture.find(self.resource.vm_name)
             action = reconcile(self.resource, vm, self._operation, self._clock())
+            if await self._answer_decisions(client, action, before=self.resource.metadata.generation):
+                action = reconcile(self.resource, vm, self._operation, self._clock())
             await self._act(client, vm, action)
             await self._answer_decisions(client, action)
         except ProviderError as refused:
@@ -122,14 +124,19 @@ class Machine:
         off = vm is None or vm.power_state is PowerState.OFF
         return off and isinstance(action, Nothing | Find) and (self._operation is None or self._operation.state.final)
 
-    async def _answer_decisions(self, client: Client, action: Action) -> None:
+    async def _answer_decisions(self, client: Client, action: Action, before: float = inf) -> bool:
+        """Those about specs `before` this one, and whether there were any: what somebody decided about the last spec is
+        not about what this one begins."""
         unheard = isinstance(action, Watch) and (self._operation is None or self._operation.id != action.id)
-        while self._decisions and not unheard:
-            event, operation = await answer(client, self._operation, self._decisions[0])
-            self._answered.append(self._decisions.popleft())
+        due = [] if unheard else [decided for decided, generation in self._decisions.items() if generation < before]
+        for decided in due:
+            event, operation = await answer(client, self._operation, decided)
+            del self._decisions[decided]
+            self._answered.append(decided)
             if operation is not None and operation is not self._operation:
                 self._hear(operation)
             await self._source.announce(self._key, event)
+        return bool(due)
 
     def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
         """Listening is all there is to do when the operation has just ended, or somebody else's is active."""

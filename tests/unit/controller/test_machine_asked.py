@@ -54,6 +54,29 @@ async def test_a_decision_waits_until_the_operation_is_known_again(make_controll
     assert (calls(controller), controller.source.taken) == ([], [])
 
 
+async def test_a_decision_is_about_what_is_under_way_and_not_about_what_a_later_spec_begins(begin: Begin) -> None:
+    controller = await begin(machine(escalation="Force"))
+    controller.source.decide("cancel")
+    await controller.apply(machine(escalation="Force", generation=2))
+    assert calls(controller) == ["shutdown", "cancel", "shutdown"]
+
+
+async def test_a_decision_right_before_the_spec_forces_nothing_that_it_begins(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.source.decide("force")
+    await controller.apply(machine(generation=2))
+    assert calls(controller) == ["shutdown"]
+    assert "DecisionRefused" in controller.source.reasons()
+
+
+async def test_a_decision_right_after_the_spec_is_about_what_that_begins(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.source.apply(machine(generation=2))
+    controller.source.decide("force")
+    await controller.settle()
+    assert calls(controller) == ["shutdown", "force"]
+
+
 async def test_a_cancelled_shutdown_stays_cancelled(begin: Begin) -> None:
     controller = await begin(machine())
     controller.source.decide("cancel")
