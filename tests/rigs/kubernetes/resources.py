@@ -77,13 +77,13 @@ class Resources:
         return sorted(found, key=lambda event: str(event["metadata"]["name"]))
 
     def wait(self, name: str, holds: Callable[[Object], bool], kind: str = "vm", timeout: float = 60) -> Object:
-        """It as soon as it `holds`.
+        """It as soon as it is there and `holds`.
 
         Raises:
             TimeoutError: it does not; the message has the last state.
         """
         last: Object = {}
-        for last in self._follow(kind, name, timeout=timeout):
+        for last in self._follow(kind, "--field-selector", f"metadata.name={name}", timeout=timeout):
             if holds(last):
                 return last
         last.get("metadata", {}).pop("managedFields", None)
