@@ -33,12 +33,15 @@ class Fleet:
 
     async def patch_one(self, name: str, patch: Mapping[str, Any]) -> float:
         """Patch one (a merge patch), and say when it was sent."""
+        return (await self.write(name, patch))[0]
+
+    async def write(self, name: str, patch: Mapping[str, Any]) -> tuple[float, Any]:
+        """Patch one; when that was sent, and the object as it is then."""
         async with self._room:
             sent = time.time()
-            await self._api.patch_namespaced_custom_object(
+            return sent, await self._api.patch_namespaced_custom_object(
                 GROUP, VERSION, self._namespace, PLURAL, name, dict(patch), _content_type=MERGE
             )
-            return sent
 
     async def all(self) -> dict[str, Any]:
         """All of them as they are, by name."""
