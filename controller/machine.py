@@ -59,6 +59,7 @@ class Machine:
         self._decisions: dict[Decided, int] = {}  # by age, each with the generation that it was made about
         self._answered: deque[Decided] = deque()
         self._may_go = False
+        self._attended = False
         self._refreshed = ""
         self._watching: tuple[Client, str] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -69,8 +70,11 @@ class Machine:
         self.resource = resource.model_copy(update={"status": self.resource.status})
 
     def decide(self, decided: Decided) -> None:
-        """Take in what somebody decided about the present spec; it is answered when it is known what is under way."""
-        self._decisions.setdefault(decided, self.resource.metadata.generation)
+        """Take in what somebody decided about the present spec; it is answered when it is known what is under way.
+        What we find at our start may be older than the spec, and so is about the last one that was acted upon."""
+        resource = self.resource
+        about = resource.metadata.generation if self._attended else resource.status.observed_generation
+        self._decisions.setdefault(decided, about)
 
     def close(self) -> None:
         """Stop listening; the operation goes on at its provider."""
@@ -101,6 +105,7 @@ class Machine:
 
     async def _serve(self, client: Client) -> None:
         action, error, vm = None, None, None
+        self._attended = True
         await self._take_in(client)
         try:
             vm = client.picture.find(self.resource.vm_name)

@@ -8,7 +8,7 @@ from controller.models import VirtualMachine
 from controller.power import GuestCredentials
 from controller.source import Key, SourceError
 from controller.words import PowerState, State
-from tests.unit.controller.builders import machine, vm
+from tests.unit.controller.builders import machine, provider, vm, with_status
 from tests.unit.controller.conftest import Begin, Controller, Make
 
 pytestmark = pytest.mark.looptime
@@ -67,6 +67,17 @@ async def test_a_decision_right_before_the_spec_forces_nothing_that_it_begins(be
     await controller.apply(machine(generation=2))
     assert calls(controller) == ["shutdown"]
     assert "DecisionRefused" in controller.source.reasons()
+
+
+async def test_a_decision_that_is_found_with_a_spec_that_nobody_has_acted_upon_forces_nothing_that_it_begins(
+    make_controller: Make,
+) -> None:
+    controller = make_controller()
+    unseen = with_status(machine(generation=2), observed_generation=1)
+    controller.source.apply(provider(), unseen)
+    controller.source.decide("force")
+    await controller.start(unseen)
+    assert calls(controller) == ["shutdown"]
 
 
 async def test_a_decision_right_after_the_spec_is_about_what_that_begins(begin: Begin) -> None:
