@@ -100,7 +100,7 @@ def test_statuses_catch_up(outage: Outage) -> None:
 
 
 def test_statuses_catch_up_within_seconds(outage: Outage) -> None:
-    assert outage.caught_up - outage.ended < timedelta(seconds=15)
+    assert outage.caught_up - outage.ended < timedelta(seconds=10)
 
 
 def test_operations_and_their_deadlines_stay(outage: Outage) -> None:

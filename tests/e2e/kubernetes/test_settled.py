@@ -41,8 +41,8 @@ def minute(cluster: Cluster) -> Iterator[Minute]:
 
 def wait_settled(lab: Lab) -> None:
     """All is told: verdicts, what the provider has, and the last Event."""
+    lab.vms.wait_all(VMS, lambda state: state.get("status", {}).get("phase") == "Off")
     for vm in VMS:
-        lab.vms.wait_status(vm, lambda status: status.get("phase") == "Off" and "lastPowerOff" in status)
         lab.vms.wait_event(vm, "GracefulShutdown")
     lab.vms.wait_status("lab", lambda status: status.get("declaredCount") == len(VMS), kind="vmprov")
 

@@ -8,7 +8,7 @@ verdict = vms.wait_status("web", lambda status: "lastPowerOff" in status)["lastP
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tests.rigs.kubernetes.cluster import Cluster
@@ -88,6 +88,20 @@ class Resources:
                 return last
         last.get("metadata", {}).pop("managedFields", None)
         raise TimeoutError(f"{kind} {name}: {json.dumps(last, indent=2)}\n{self._explain()}")
+
+    def wait_all(self, names: Iterable[str], holds: Callable[[Object], bool], kind: str = "vm") -> None:
+        """Until each of these has been seen as `holds` wants it, within a minute.
+
+        Raises:
+            TimeoutError: some have not; the message has their names.
+        """
+        missing = set(names)
+        for state in self._follow(kind, timeout=60):
+            if holds(state):
+                missing.discard(state["metadata"]["name"])
+            if not missing:
+                return
+        raise TimeoutError(f"{kind}: {sorted(missing)}\n{self._explain()}")
 
     def wait_status(self, name: str, holds: Callable[[Object], bool], kind: str = "vm", timeout: float = 60) -> Object:
         """Its status as soon as it `holds`.
