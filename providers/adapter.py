@@ -95,6 +95,10 @@ class VM:
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     """The guest's IP addresses, as far as `get` learns them without asking the guest."""
+    aliases: tuple[str, ...] = ()
+    """What else it may be called by, beside id and name: its path in the hypervisor's inventory."""
+    runs_programs: bool = True
+    """Whether an agent that hears signals runs programs too; one that just starts may not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,7 @@ class Adapter(Protocol):
 
         Raises:
             VMNotFound: it is gone.
+            Locked: something holds the VM; what `get` then tells shows it as a passing problem.
             CommandFailed: refused, or the guest cannot hear this signal after all.
         """
 

@@ -15,6 +15,7 @@
     └── HypervisorError
         ├── HypervisorUnavailable  UNAVAILABLE       nobody: it is retried with back-off
         ├── CommandFailed          FAILED_PRECONDITION  the operator of the hypervisor
+        │   └── Locked             FAILED_PRECONDITION  nobody: what holds the VM ends
         └── UnknownNativeState     INTERNAL          the makers of vmpower
 
 `service.py` is the only place that turns one into an RPC status.
@@ -148,6 +149,12 @@ class CommandFailed(HypervisorError):
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "COMMAND_FAILED"
+
+
+class Locked(CommandFailed):
+    """Something else holds the VM for a while (a backup, a migration); nothing was done to it."""
+
+    reason = "LOCKED"
 
 
 class UnknownNativeState(HypervisorError):

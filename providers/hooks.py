@@ -137,7 +137,8 @@ async def _exec(run: Run, command: tuple[str, ...], attempt: Attempt) -> None:
 
 
 def _agent_up(run: Run) -> bool:
-    return run.vm is not None and any(signal is not Signal.ACPI for signal in run.vm.signals)
+    vm = run.vm
+    return vm is not None and vm.runs_programs and any(signal is not Signal.ACPI for signal in vm.signals)
 
 
 def tail(output: bytes) -> str:

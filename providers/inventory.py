@@ -53,7 +53,7 @@ class Inventory:
             delay = min(delay * 2, LAST_RETRY)
 
     def resolve(self, name: str) -> VM:
-        """The VM of this id, or of this name if only one bears it.
+        """The VM of this id, or of this name or alias if only one bears it.
 
         Raises:
             VMNotFound, AmbiguousName
@@ -62,7 +62,7 @@ class Inventory:
         self.require_connected()
         if vm := self.vms.get(name):
             return vm
-        found = [vm for vm in self.vms.values() if vm.name == name]
+        found = [vm for vm in self.vms.values() if name == vm.name or name in vm.aliases]
         if not found:
             raise VMNotFound(f"No VM has the id or name {name!r}; name one that ListVMs shows.", {"vm": name})
         if len(found) > 1:

@@ -172,7 +172,7 @@ class Operations:
     async def join(
         self, request_id: str, kind: Kind, vm: str, credentials: GuestCredentials | None = None
     ) -> Operation | None:
-        """The operation that this request_id began, or None. `vm` is an id or a name.
+        """The operation that this request_id began, or None. `vm` is an id, a name or an alias.
 
         Raises:
             InvalidRequest: it began an operation of another kind or VM.
@@ -181,12 +181,17 @@ class Operations:
         known = await self._known(request_id) if request_id else None
         if known is None:
             return None
-        if known.request.kind is not kind or vm not in (known.request.vm_id, known.request.vm_name):
+        if known.request.kind is not kind or vm not in self._names(known.request):
             raise InvalidRequest(Violation("request_id", f"began operation {known.id}, which is another one"))
         if run := self._runs.get(known.id):
             run.credentials = credentials or run.credentials
             await self._begun(run)
         return known
+
+    def _names(self, request: Request) -> tuple[str, ...]:
+        """What the VM of a request may be called, also after it is gone."""
+        vm = self._context.inventory.vms.get(request.vm_id)
+        return (request.vm_id, request.vm_name, *(vm.aliases if vm else ()))
 
     async def _begun(self, run: Run) -> None:
         """Whoever joins an operation that is just being written down learns of its failure too."""

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from providers import hooks
 from providers.adapter import Escalation, Grace, Reason, Signal
-from providers.errors import VMNotFound, VmpowerError
+from providers.errors import Locked, VMNotFound, VmpowerError
 from providers.model import Decision, Outcome, Sent, State, Verdict
 from providers.power import force, is_on, judge, start
 from providers.run import Run
@@ -141,6 +141,8 @@ async def _deliver(run: Run, sent: Sent) -> None:
         await run.through_outages(deliver)
     except VMNotFound:
         await run.look()
+    except Locked as error:
+        await _held_up(run, sent, error.message)
     except VmpowerError as error:
         await _refused(run, sent, error.message)
     except Exception as error:
@@ -152,6 +154,14 @@ async def _refused(run: Run, sent: Sent, why: str) -> None:
         return
     marked = tuple(s.model_copy(update={"refused": True}) if s is sent else s for s in run.operation.sent)
     await run.record(f"{sent.signal} was refused: {why}", sent=marked)
+
+
+async def _held_up(run: Run, sent: Sent, why: str) -> None:
+    """Nothing was asked. Once the VM shows what holds it, the next step is to wait for that to end."""
+    await run.look()
+    if run.off or run.operation.state.final:
+        return
+    await run.record(f"{sent.signal} must wait: {why}", sent=tuple(s for s in run.operation.sent if s is not sent))
 
 
 def _escalation(run: Run) -> Escalation:

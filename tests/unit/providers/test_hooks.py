@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from providers.adapter import GuestCredentials, GuestProcess, PowerState
 from providers.extension import Extension
 from providers.model import Hook, Kind, Operation, SnapshotHook, State
+from providers.sim import feed, mapping
 from providers.sim.stimuli import power_off
 from tests.unit.providers.world import Make, Provider, at, elapsed, ending, exec_hook, until
 
@@ -237,3 +239,19 @@ async def test_a_login_that_a_restart_lost_can_be_brought_by_who_joins(make_prov
     await provider.operations.join("r", Kind.SHUTDOWN, "web", login)
     await provider.end(begun)
     assert logins == [None, login]
+
+
+async def test_a_hook_after_the_start_waits_until_the_agent_runs_programs(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_vm = mapping.to_vm
+    monkeypatch.setattr(
+        feed, "to_vm", lambda guest, now: replace(to_vm(guest, now), runs_programs=now >= at(50).timestamp())
+    )
+    provider = await make_provider(web={"power": "off", "boot_time": "5s"})
+    begun = await provider.power_on(hooks=(exec_hook(timeout=120),))
+    await until(49)
+    assert provider.guest().processes == ()
+    await until(51)
+    provider.rewrite(labels={"anything": "different"})
+    assert states(await provider.end(begun)) == [("drain", "SUCCEEDED")]

@@ -52,6 +52,12 @@ async def test_a_vm_is_found_by_its_name(inventory: Followed) -> None:
     assert inventory.resolve("db") is DB
 
 
+async def test_a_vm_is_found_by_an_alias(inventory: Followed) -> None:
+    found = VM("3", "app", PowerState.ON, aliases=("/dc/vm/app",))
+    await inventory.hear(Changed(found))
+    assert inventory.resolve("/dc/vm/app") is found
+
+
 async def test_a_vm_that_nobody_has_is_not_found(inventory: Followed) -> None:
     with pytest.raises(VMNotFound, match="No VM has the id or name 'nothing'"):
         inventory.resolve("nothing")

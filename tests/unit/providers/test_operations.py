@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +52,14 @@ async def test_the_same_request_id_finds_what_ended_before_a_restart(make_provid
     ended = await provider.end(await provider.shutdown(request_id="r"))
     await provider.restart()
     assert await provider.shutdown(request_id="r") == ended
+
+
+async def test_the_same_request_id_joins_by_whatever_its_vm_is_called(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    first = await provider.shutdown(request_id="r")
+    provider.inventory.vms[provider.vm().id] = replace(provider.vm(), aliases=("/dc/vm/web",))
+    joined = [await provider.operations.join("r", Kind.SHUTDOWN, vm) for vm in ("web", "/dc/vm/web", provider.vm().id)]
+    assert joined == [first] * 3
 
 
 async def test_callers_at_the_same_time_with_one_request_id_get_one_operation(make_provider: Make) -> None:
