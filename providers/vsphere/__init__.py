@@ -1,0 +1,1 @@
+"""vSphere's dialect, spoken to a vCenter or to a single ESXi host by pyvmomi."""

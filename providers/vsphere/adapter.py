@@ -1,0 +1,170 @@
+"""The vSphere adapter: the eight methods, in one session and over a handful of connections."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Concatenate, ParamSpec, TypeVar
+
+from providers.adapter import VM, Change, Grace, GuestCredentials, GuestProcess, Listed, Signal
+from providers.blocking import Lane
+from providers.errors import CommandFailed, Locked, VMNotFound
+from providers.vsphere import collector, commands, programs
+from providers.vsphere.commands import OFF, ON, is_already
+from providers.vsphere.config import VsphereSettings, login
+from providers.vsphere.endings import Endings
+from providers.vsphere.mapping import translate
+from providers.vsphere.picture import Picture
+from providers.vsphere.programs import Guest, GuestProgram
+from providers.vsphere.properties import Update
+from providers.vsphere.session import Link, Session, SessionLost
+from providers.vsphere.watch import Feed, following
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class VsphereAdapter:
+    """One vCenter or ESXi host. Must be made inside a running event loop; logs in at the first call.
+
+    `version` is empty until the first watch.
+
+    Three lanes beside that of the watch, so that no kind of call waits for another: asking guests, of which
+    hundreds may come at once; power and reading; programs in guests, which hang with a hanging guest.
+    """
+
+    type = "vsphere"
+    signals: tuple[Signal, ...] = (Signal.VMWARE_TOOLS,)
+
+    def __init__(self, settings: VsphereSettings) -> None:
+        self.endpoint = settings.url
+        self.version = ""
+        self._settings = settings
+        self._session = Session(settings)
+        self._asking = Lane("vsphere-asking", 8)
+        self._power = Lane("vsphere-power", 4)
+        self._guests = Lane("vsphere-guests", 4)
+        self._picture = Picture()
+        self._endings = Endings()
+
+    async def get(self, vm_id: str) -> VM:
+        """Read one VM; one call."""
+        read = await self._call(self._power, collector.read, vm_id)
+        if (vm := self._picture.vm(read)) is None:
+            raise VMNotFound(f"vSphere does not tell what {vm_id} is; name a VM that ListVMs shows.", {"vm": vm_id})
+        return vm
+
+    async def list(self) -> Sequence[VM]:
+        """Read all VMs, as a watch does first."""
+        async with aclosing(self.watch()) as changes:
+            listed = await anext(changes)
+        return listed.vms if isinstance(listed, Listed) else ()
+
+    async def power_on(self, vm_id: str) -> None:
+        """Start a VM that is off, or resume one that is suspended."""
+        await self._ended(await self._call(self._power, commands.power_on, vm_id), ON)
+
+    async def power_off(self, vm_id: str) -> None:
+        """Cut the power."""
+        await self._ended(await self._call(self._power, commands.power_off, vm_id), OFF)
+
+    async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
+        """Ask the guest's VMware Tools; one call."""
+        if signal is not Signal.VMWARE_TOOLS:
+            raise CommandFailed(f"vSphere has no signal {signal}; the caller leaves it out.")
+        try:
+            await self._call(self._asking, commands.shut_down, vm_id)
+        except Locked as error:
+            self._picture.lock(await self._moid(vm_id), commands.holder(error.__cause__))
+            raise
+
+    async def guest_exec(
+        self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
+    ) -> GuestProcess:
+        """Start a program, as the request's user or else the one in --guest-credentials-dir."""
+        machine = self._picture.machine(await self._moid(vm_id))
+        if machine is None:
+            raise VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})
+        guest = Guest(machine, credentials or self._guest_login())
+        started = await self._session.call(self._guests, programs.start, guest, command)
+        return GuestProgram(self._session, self._guests, guest, started)
+
+    async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
+        """Take a snapshot; without memory, of file systems brought to rest if the guest has tools."""
+        await self._ended(await self._call(self._power, commands.snapshot, vm_id, name, description, include_memory))
+
+    async def watch(self) -> AsyncGenerator[Change, None]:
+        """Follow everything in scope. When the session has expired, log in and list anew."""
+        while True:
+            listed = False
+            link = await self._session.link()
+            self.version = link.content.about.fullName
+            try:
+                async with following(self._session, link, self._settings.scope) as feed:
+                    yield await self._listed(feed)
+                    listed = True
+                    while True:
+                        for change in await self._changes(feed):
+                            yield change
+            except SessionLost:
+                if not listed:
+                    raise
+
+    async def close(self) -> None:
+        """Log out; calls that hang are left to the process's end."""
+        await self._session.close()
+
+    async def _listed(self, feed: Feed) -> Listed:
+        """Begin anew. A task that somebody waited for before, and that vCenter does not list now, it has forgotten."""
+        before, picture = self._endings.waiting(), Picture()
+        picture.apply(await feed.next())
+        self._picture = picture
+        self._endings.lose(before, picture.tasks)
+        self._endings.look(picture.tasks)
+        return picture.listed()
+
+    async def _changes(self, feed: Feed) -> Sequence[Change]:
+        picture = self._picture
+        changes = picture.apply(await feed.next())
+        for moid in picture.take_strays():
+            changes += picture.stray(moid, await self._where(moid))
+        self._endings.look(picture.tasks)
+        return changes
+
+    async def _where(self, moid: str) -> Update | None:
+        """A VM that left our sight; None: it exists no more."""
+        try:
+            return await self._session.call(self._power, collector.read, moid)
+        except VMNotFound:
+            return None
+
+    async def _call(
+        self, lane: Lane, call: Callable[Concatenate[Link, str, P], T], vm_id: str, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._session.call(lane, call, await self._moid(vm_id), *args, **kwargs)
+
+    async def _moid(self, vm_id: str) -> str:
+        """Its id within vCenter, which is asked only for a VM that the watch has not told of."""
+        moid = self._picture.moid(vm_id) or await self._session.call(self._power, collector.find, vm_id)
+        if not moid:
+            raise VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})
+        return moid
+
+    async def _ended(self, task: str, wanted: str = "") -> None:
+        """Wait for a task; one that failed because the VM is as wanted already has done no harm."""
+        if not task:
+            return
+        error = (await self._endings.of(task, self._picture.tasks)).error
+        if error and not is_already(error, wanted):
+            raise translate(error) from error
+
+    def _guest_login(self) -> GuestCredentials:
+        folder = self._settings.guest_credentials_dir
+        if folder is None:
+            raise CommandFailed(
+                "A program in a guest needs a login there: the caller sends guest_credentials, or the provider's "
+                "operator sets --guest-credentials-dir."
+            )
+        try:
+            return GuestCredentials(*login(folder))
+        except (OSError, ValueError) as error:
+            message = f"The guests' login cannot be read ({error}); the operator mends --guest-credentials-dir."
+            raise CommandFailed(message) from error

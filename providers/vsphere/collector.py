@@ -1,0 +1,121 @@
+"""The property collector: one call that waits, and the news it brings of all objects that matter.
+
+Two filters. One follows the VMs in scope, and the folders, datacenters and hosts whose names theirs are made of, by
+container views. The other follows the tasks that vCenter lists as recent: it tells what becomes of ours, and of any
+other that holds a VM or ends its run. Nothing else is ever asked in order to know the state of something.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pyVmomi import vim, vmodl
+
+from providers.errors import HypervisorUnavailable
+from providers.vsphere.mapping import why
+from providers.vsphere.properties import KINDS, MACHINE, Update, update
+from providers.vsphere.session import POLL_SECONDS, Link, SessionLost
+
+PC = vmodl.query.PropertyCollector
+
+LOST = (vmodl.fault.ManagedObjectNotFound, vmodl.fault.RequestCanceled, vmodl.query.InvalidCollectorVersion)
+PLACES = [vim.Folder, vim.Datacenter, vim.HostSystem]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What changed up to `version`, which is handed back to ask for what comes next; `more` is there already."""
+
+    version: str
+    updates: tuple[Update, ...] = ()
+    more: bool = False
+
+
+def follow(link: Link, scope: str) -> str:
+    """Begin to follow what is in scope; returns the collector's id. Blocks for a few calls.
+
+    Raises:
+        HypervisorUnavailable: there is no such scope.
+    """
+    collector = link.content.propertyCollector.CreatePropertyCollector()
+    collector.CreateFilter(_recent_tasks(link.content.taskManager), False)
+    views = link.content.viewManager
+    machines = views.CreateContainerView(_container(link, scope), [vim.VirtualMachine], True)
+    places = views.CreateContainerView(link.content.rootFolder, PLACES, True)
+    collector.CreateFilter(_inventory(link.content.rootFolder, machines, places), False)
+    return str(collector._moId)
+
+
+def wait(link: Link, collector: str, version: str) -> News:
+    """Block until something is different from `version`, or for as long as vCenter holds the call.
+
+    "" is the version of somebody who knows nothing.
+
+    Raises:
+        SessionLost: the collector is gone, or has lost count.
+    """
+    options = PC.WaitOptions(maxWaitSeconds=POLL_SECONDS)
+    try:
+        answer = PC(collector, link.polls).WaitForUpdatesEx(version, options)
+    except LOST as fault:
+        raise SessionLost(f"vCenter does not follow any more ({why(fault)}); all is read again.") from fault
+    if answer is None:
+        return News(version)
+    return News(answer.version, tuple(_updates(answer)), bool(answer.truncated))
+
+
+def leave(link: Link, collector: str) -> None:
+    """Follow no longer; a call that waits ends."""
+    PC(collector, link.stub).Destroy()
+
+
+def read(link: Link, moid: str) -> Update:
+    """One VM as it is now; one call."""
+    spec = PC.FilterSpec(propSet=[_properties("VirtualMachine")], objectSet=[PC.ObjectSpec(obj=link.vm(moid))])
+    found = link.content.propertyCollector.RetrievePropertiesEx([spec], PC.RetrieveOptions())
+    [content] = found.objects
+    told = {prop.name: prop.val for prop in content.propSet}
+    return update(content.obj, ((path, told.get(path)) for path in MACHINE), enters=True)
+
+
+def find(link: Link, vm_id: str) -> str:
+    """The id within vCenter of the VM with this instance UUID; empty: there is none. One call."""
+    found = link.content.searchIndex.FindByUuid(None, vm_id, True, True)
+    return str(found._moId) if found else ""
+
+
+def _container(link: Link, scope: str) -> Any:
+    if not scope.strip("/"):
+        return link.content.rootFolder
+    found = link.content.searchIndex.FindByInventoryPath(scope.strip("/"))
+    if found is None:
+        message = f"The inventory has no {scope}, or hides it from this account; the provider's operator mends --scope."
+        raise HypervisorUnavailable(message)
+    return found
+
+
+def _updates(answer: Any) -> Iterable[Update]:
+    for filter_update in answer.filterSet:
+        for change in filter_update.objectSet:
+            values = None if change.kind == "leave" else ((c.name, c.val) for c in change.changeSet)
+            yield update(change.obj, values, enters=change.kind == "enter")
+
+
+def _recent_tasks(manager: Any) -> Any:
+    return PC.FilterSpec(propSet=[_properties("Task")], objectSet=[_through(manager, vim.TaskManager, "recentTask")])
+
+
+def _inventory(root: Any, machines: Any, places: Any) -> Any:
+    kinds = [name for name in KINDS if name != "Task"]
+    views = [_through(view, vim.view.ContainerView, "view") for view in (machines, places)]
+    objects = [PC.ObjectSpec(obj=root, skip=False), *views]
+    return PC.FilterSpec(propSet=[_properties(kind) for kind in kinds], objectSet=objects)
+
+
+def _through(owner: Any, kind: Any, path: str) -> Any:
+    step = PC.TraversalSpec(name=path, type=kind, path=path, skip=False)
+    return PC.ObjectSpec(obj=owner, skip=True, selectSet=[step])
+
+
+def _properties(kind: str) -> Any:
+    return PC.PropertySpec(type=getattr(vim, kind), pathSet=list(KINDS[kind][1]))

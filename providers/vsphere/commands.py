@@ -1,0 +1,61 @@
+"""The calls that change a VM. None waits for it: most return the task that vCenter makes of it.
+
+A VM that is already as it should be is no error. vSphere says so by InvalidPowerState, at once or as a task's end.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyVmomi import vim
+
+from providers.vsphere.session import Link
+
+ON, OFF = "poweredOn", "poweredOff"
+
+
+def power_on(link: Link, moid: str) -> str:
+    """Start it, or resume it if it is suspended."""
+    return _switch(lambda: link.vm(moid).PowerOn(None), ON)
+
+
+def power_off(link: Link, moid: str) -> str:
+    """Cut its power; of a suspended VM, discard the memory."""
+    return _switch(link.vm(moid).PowerOff, OFF)
+
+
+def shut_down(link: Link, moid: str) -> None:
+    """Ask the guest, by its tools; returns when they have been told."""
+    try:
+        link.vm(moid).ShutdownGuest()
+    except vim.fault.InvalidPowerState as fault:
+        if not is_already(fault, OFF):
+            raise
+
+
+def snapshot(link: Link, moid: str, name: str, description: str, include_memory: bool) -> str:
+    """Take a snapshot; without the memory, of file systems that the tools have brought to rest."""
+    return _task(link.vm(moid).CreateSnapshot(name, description, include_memory, not include_memory))
+
+
+def is_already(fault: Exception, state: str) -> bool:
+    """Whether a fault only says that the VM is in this power state."""
+    return isinstance(fault, vim.fault.InvalidPowerState) and fault.existingState == state
+
+
+def holder(fault: BaseException | None) -> str:
+    """The id of the task that a VM is busy with, by TaskInProgress."""
+    return _task(fault.task) if isinstance(fault, vim.fault.TaskInProgress) else ""
+
+
+def _switch(switch: Callable[[], Any], state: str) -> str:
+    """The task's id; empty: the VM is there already."""
+    try:
+        return _task(switch())
+    except vim.fault.InvalidPowerState as fault:
+        if is_already(fault, state):
+            return ""
+        raise
+
+
+def _task(task: Any) -> str:
+    return str(task._moId)

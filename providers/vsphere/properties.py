@@ -1,0 +1,161 @@
+"""What the provider reads of vSphere's objects, each property by its path.
+
+Paths and types are those of the vSphere Web Services API reference: VirtualMachine, VirtualMachineRuntimeInfo,
+GuestInfo, Folder, HostSystem, TaskInfo. A property that is not set stands for what its field has by default.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a VM waits for a person to answer."""
+
+    text: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What matters here about a VirtualMachine, in vSphere's words; empty where vSphere says nothing.
+
+    The last four are what we noticed ourselves: that it ran while we looked, that its guest began to go down or to
+    restart, the task that vCenter named when it refused us, and that it was moved to where we are not to look.
+    """
+
+    moid: str
+    name: str = ""
+    id: str = ""
+    parent: str = ""
+    host: str = ""
+    power: str = ""
+    connection: str = "connected"
+    clean_power_off: bool | None = None
+    template: bool = False
+    ft_role: int = 1
+    question: Question | None = None
+    tools: str = "guestToolsNotRunning"
+    tools_version: str = ""
+    guest_state: str = ""
+    state_change: bool | None = None
+    runs_programs: bool = False
+    family: str = ""
+    guest_id: str = ""
+    disabled: frozenset[str] = frozenset()
+    seen_running: bool = False
+    leaving: bool = False
+    locked_by: str = ""
+    strayed: bool = False
+
+    @property
+    def plain_name(self) -> str:
+        """Its name as people write it: vSphere's has escapes for three characters, and stands so in paths."""
+        return self.name.replace("%2f", "/").replace("%5c", "\\").replace("%25", "%")
+
+    @property
+    def readable(self) -> bool:
+        """Whether enough is known to tell of it: a VM that is just being made has no id yet."""
+        return bool(self.id and self.power)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder, a datacenter or a host."""
+
+    moid: str
+    name: str = ""
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task, its kind (descriptionId) and how it stands."""
+
+    moid: str
+    entity: str = ""
+    kind: str = ""
+    state: str = "queued"
+    queued: datetime | None = None
+    error: Exception | None = None
+
+
+Item = Machine | Place | Task
+Field = tuple[str, Callable[[Any], Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An object that was read or changed; `fields` None: it is gone, or out of sight.
+
+    `enters`: it is new, and fields that are not there are not set.
+    """
+
+    kind: type[Item]
+    moid: str
+    fields: Mapping[str, Any] | None
+    enters: bool = False
+
+
+def _moid(reference: Any) -> str:
+    return str(reference._moId)
+
+
+def _question(info: Any) -> Question:
+    return Question(info.text, tuple(choice.label for choice in info.choice.choiceInfo))
+
+
+WATCHED_METHODS = frozenset({"ShutdownGuest"})
+"""vCenter lists a hundred methods that are disabled on a VM; this one tells something."""
+
+MACHINE: Mapping[str, Field] = {
+    "name": ("name", str),
+    "parent": ("parent", _moid),
+    "config.instanceUuid": ("id", str),
+    "config.template": ("template", bool),
+    "config.ftInfo": ("ft_role", lambda info: int(info.role)),
+    "config.guestId": ("guest_id", str),
+    "guest.guestFamily": ("family", str),
+    "guest.guestState": ("guest_state", str),
+    "guest.toolsRunningStatus": ("tools", str),
+    "guest.toolsVersionStatus2": ("tools_version", str),
+    "guest.guestStateChangeSupported": ("state_change", bool),
+    "guest.guestOperationsReady": ("runs_programs", bool),
+    "runtime.powerState": ("power", str),
+    "runtime.connectionState": ("connection", str),
+    "runtime.cleanPowerOff": ("clean_power_off", bool),
+    "runtime.question": ("question", _question),
+    "runtime.host": ("host", _moid),
+    "disabledMethod": ("disabled", lambda methods: WATCHED_METHODS.intersection(map(str, methods))),
+}
+PLACE: Mapping[str, Field] = {"name": ("name", str), "parent": ("parent", _moid)}
+TASK: Mapping[str, Field] = {
+    "info.entity": ("entity", _moid),
+    "info.descriptionId": ("kind", str),
+    "info.state": ("state", str),
+    "info.queueTime": ("queued", lambda time: time),
+    "info.error": ("error", lambda fault: fault),
+}
+
+KINDS: Mapping[str, tuple[type[Item], Mapping[str, Field]]] = {
+    "VirtualMachine": (Machine, MACHINE),
+    "Folder": (Place, PLACE),
+    "Datacenter": (Place, PLACE),
+    "HostSystem": (Place, {"name": PLACE["name"]}),
+    "Task": (Task, TASK),
+}
+"""The types that are followed, what they become, and their properties."""
+
+
+def update(reference: Any, values: Iterable[tuple[str, Any]] | None, *, enters: bool = False) -> Update:
+    """What pyvmomi says of an object, in fields; a value of None is one that is not set."""
+    kind, paths = KINDS[reference._wsdlName]
+    if values is None:
+        return Update(kind, _moid(reference), None)
+    fields = dict[str, Any]()
+    for path, value in values:
+        name, convert = paths[path]
+        fields[name] = kind.__dataclass_fields__[name].default if value is None else convert(value)
+    return Update(kind, _moid(reference), fields, enters)
