@@ -47,10 +47,32 @@ def _libvirt_test() -> AbstractContextManager[Target]:
     return _served(Provider("libvirt", "--uri", "test:///default"), "libvirt-test.yaml")
 
 
+@contextmanager
+def _vsphere() -> Iterator[Target]:
+    from tests.rigs.vsphere.provider import vsphere_provider  # noqa: PLC0415 - nor a vCenter
+    from tests.rigs.vsphere.vcenter import VCenter  # noqa: PLC0415
+
+    quick: dict[str, object] = {"boot_time": "200ms", "shutdown_time": "200ms"}
+    vms: dict[str, dict[str, object]] = {
+        "agent": quick,
+        "deaf": quick | {"ignores": True},
+        "unreachable": quick | {"tools": "not_running"},
+        "slow": quick | {"shutdown_time": "1s"},
+        "spare": quick | {"power": "off"},
+        "twin-1": {"name": "twin", "folder": "a"},
+        "twin-2": {"name": "twin", "folder": "b"},
+        "golden": {"template": True, "power": "off"},
+        "Gäste-Server ☕": quick,
+    }
+    with VCenter(vms) as vcenter, _served(vsphere_provider(vcenter), "vsphere.yaml") as target:
+        yield target
+
+
 RIGS: Mapping[str, Callable[[], AbstractContextManager[Target]]] = {
     "sim": _sim,
     "libvirt-test": _libvirt_test,
     "qemu": _qemu,
+    "vsphere": _vsphere,
 }
 
 

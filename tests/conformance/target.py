@@ -30,7 +30,7 @@ class Roles(_Known):
     """
 
     agent: str | None = None
-    """Goes down when its agent or the power button asks; exec hooks work in it."""
+    """Goes down when its agent asks, or the power button where the provider has one; exec hooks work in it."""
     acpi: str | None = None
     """Goes down when the power button is pressed; it has no agent."""
     deaf: str | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
@@ -22,6 +23,8 @@ async def test_a_guest_goes_down_by_its_best_signal(power: Power, agent: pb.VM) 
 
 
 async def test_a_guest_goes_down_by_the_signal_that_the_caller_prefers(power: Power, agent: pb.VM) -> None:
+    if pb.SIGNAL_ACPI not in (await power.info()).signals:
+        pytest.skip("this provider offers one signal, so there is nothing to prefer")
     operation = await power.shutdown(agent, signal_policy=press_each_second(pb.SIGNAL_ACPI))
     assert ending(await power.end(operation)) == "SUCCEEDED: GRACEFUL by ACPI"
 
