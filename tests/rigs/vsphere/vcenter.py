@@ -50,17 +50,23 @@ def program() -> Path:
 
 
 class VCenter:
-    """A vCenter and its guests. `folder` has all it ever writes.
+    """A vCenter and its guests; with `esx`, a host that stands alone. `folder` has all it ever writes.
 
-    `vms` are behaviours by the names of their VMs; with `count`, there are `name-0001` and on.
-    `latency` is in seconds and is added to every call, half on its way there and half on its way back.
+    `vms` are behaviours by the names of their VMs; with `count`, there are `name-0001` and on. A behaviour's own
+    `name` is the VM's, where that is to be another: calls here know a VM by its key. `latency` is in seconds and is
+    added to every call, half on its way there and half on its way back.
+
+    `credentials` is a folder with the files `username` and `password`, as one would mount them. `ca` is a file with
+    the certificate that signed vCenter's, whose own is pinned by `thumbprint`.
     """
 
-    username = "vmpower@vsphere.local"
-
     def __init__(self, vms: Mapping[str, Behaviour], *, esx: bool = False, latency: float = 0.0) -> None:
+        self.username = "root" if esx else "vmpower@vsphere.local"
         self.password = "Geheim-1!"
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        self.credentials = self.folder / "credentials"
+        self.credentials.mkdir()
+        self._write_credentials()
         self._ready = self.folder / "ready.json"
         config = {
             "folder": str(self.folder),
@@ -94,17 +100,74 @@ class VCenter:
     # The guests
 
     def show(self, name: str) -> dict[str, Any]:
-        """What a VM is, and what happened to it; times are those of `time.time()`."""
+        """What a VM is, and what happened to it; times are those of `time.time()`.
+
+        moid, instance_uuid, power (poweredOn, ...), tools (guestToolsRunning, ...), asked_at (method and time of each
+        call on it, whatever became of it), on_at, off_at, off_cause (guest, power_off, hand, crash), snapshots.
+        """
         shown: dict[str, Any] = self._act("show", name)
         return shown
 
-    def set(self, name: str, **behaviour: object) -> None:
+    def set(self, key: str, **behaviour: object) -> None:
         """Change how a VM behaves from now on."""
-        self._act("set", name, behaviour)
+        self._act("set", key, behaviour)
 
     def power(self, names: str | Sequence[str], how: str) -> None:
         """A colleague's hand: `on`, `off`, `suspend`; or fate's: `crash`. Of several VMs it takes care at once."""
         self._post("power", {"vms": [names] if isinstance(names, str) else names, "with": how})
+
+    def add(self, key: str, **behaviour: object) -> None:
+        """One more VM, or many (`count`)."""
+        self._post("add", {key: behaviour})
+
+    def remove(self, name: str) -> None:
+        """Take a VM out of the inventory, also one that runs."""
+        self._act("remove", name)
+
+    def rename(self, name: str, to: str) -> None:
+        """Give a VM another name. Here it is known by the old one."""
+        self._act("rename", name, to)
+
+    def move(self, name: str, folder: str) -> None:
+        """Put a VM into another folder of its datacenter, a path like `a/b`; folders that are missing are made."""
+        self._act("move", name, folder)
+
+    # vCenter itself
+
+    def expire_sessions(self) -> None:
+        """End all sessions; whoever waits for updates is told that it is not authenticated."""
+        self._post("expire", {})
+
+    def rotate_password(self, new: str) -> None:
+        """From now on logins need the new password, which is also in `credentials`. Sessions go on."""
+        self._post("rotate", new)
+        self.password = new
+        self._write_credentials()
+
+    def outage(self, seconds: float, *, keep_sessions: bool, busy: bool = False) -> None:
+        """Cut all connections and be away for so long, from now on; this returns at once. Guests live on.
+
+        A vCenter that is `busy` takes connections and answers each call with 503, as the proxy before one that is
+        coming up.
+        """
+        self._post("go_away", {"seconds": seconds, "keep_sessions": keep_sessions, "busy": busy})
+
+    def stop(self, *, keep_sessions: bool = True, busy: bool = False) -> None:
+        """The same until `start`."""
+        self.outage(0, keep_sessions=keep_sessions, busy=busy)
+
+    def start(self) -> None:
+        """Be back, on the same port."""
+        self._post("come_back", {})
+
+    def faults(self, **methods: Sequence[str]) -> None:
+        """What becomes of the next calls of methods, whatever they are called on: one entry for each call.
+
+        `ok`, the name of a fault's type, `http:503` (or another status), `cut` (it does not reach vCenter) or `lost`
+        (its answer does not come back). The behaviour `faults` is the same for calls on one VM; there, `task:` before
+        a fault's name lets the task fail and not the call.
+        """
+        self._post("faults", methods)
 
     # What clients did
 
@@ -123,6 +186,10 @@ class VCenter:
         return Connections(*self._post("connections"))
 
     # Inside
+
+    def _write_credentials(self) -> None:
+        (self.credentials / "username").write_text(self.username)
+        (self.credentials / "password").write_text(self.password)
 
     def _start(self) -> None:
         self.process.start()

@@ -80,11 +80,7 @@ func (s *selection) add(object ref) {
 
 // references are those in a property of an object.
 func references(ctx *simulator.Context, object ref, path string) (found []ref) {
-	value, state := read(ctx, object, path)
-	if state != present {
-		return nil
-	}
-	switch value := value.(type) {
+	switch value := read(ctx, object, path)[0].value.(type) {
 	case ref:
 		return []ref{value}
 	case *types.ArrayOfManagedObjectReference:

@@ -48,12 +48,11 @@ func (f *PropertyFilter) update(object ref) (update, bool) {
 // tell is the update with the values of now.
 func (u update) tell(ctx *simulator.Context) types.ObjectUpdate {
 	told := types.ObjectUpdate{Kind: u.kind, Obj: u.object}
-	for _, path := range u.paths {
-		value, state := read(ctx, u.object, path)
-		if u.kind == types.ObjectUpdateKindEnter && state != present {
+	for _, p := range read(ctx, u.object, u.paths...) {
+		if u.kind == types.ObjectUpdateKindEnter && p.state != present {
 			continue // what is unset is not told of
 		}
-		told.ChangeSet = append(told.ChangeSet, types.PropertyChange{Name: path, Op: operations[state], Val: value})
+		told.ChangeSet = append(told.ChangeSet, types.PropertyChange{Name: p.path, Op: operations[p.state], Val: p.value})
 	}
 	return told
 }

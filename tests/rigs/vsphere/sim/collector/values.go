@@ -19,15 +19,32 @@ const (
 	lost // what it is part of is unset
 )
 
-// read is the value of a property now. What is told of it is not changed afterwards: those who change objects put
-// new values in the places of old ones.
-func read(ctx *simulator.Context, object ref, path string) (value any, state state) {
+// property is the value of one at some moment.
+type property struct {
+	path  string
+	value any
+	state state
+}
+
+// read is some properties of an object as they are now. What is told of them is not changed afterwards: those who
+// change objects put new values in the places of old ones.
+func read(ctx *simulator.Context, object ref, paths ...string) []property {
 	found := ctx.Session.Get(object)
+	read := make([]property, len(paths))
 	if found == nil {
-		return nil, lost
+		for i, path := range paths {
+			read[i] = property{path: path, state: lost}
+		}
+		return read
 	}
-	ctx.WithLock(found, func() { value, state = valueAt(managed(found), path) })
-	return value, state
+	ctx.WithLock(found, func() {
+		value := managed(found)
+		for i, path := range paths {
+			at, state := valueAt(value, path)
+			read[i] = property{path, at, state}
+		}
+	})
+	return read
 }
 
 // managed is the object without what wraps it: one of package mo, in the first field of each wrapper.

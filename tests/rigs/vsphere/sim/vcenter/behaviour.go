@@ -3,6 +3,7 @@ package vcenter
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,23 +18,25 @@ type Behaviour struct {
 	Folder     string `json:"folder"`     // a path below the datacenter's VM folder
 	Pool       string `json:"pool"`       // a resource pool below the cluster's own
 
-	Power           string              `json:"power"` // on, off, suspended
-	BootTime        Seconds             `json:"boot_time"`
-	ShutdownTime    Seconds             `json:"shutdown_time"`
-	PowerOffTime    Seconds             `json:"power_off_time"` // how long the task runs
-	Tools           string              `json:"tools"`          // running, not_running, executing_scripts, not_installed, old
-	Ignores         bool                `json:"ignores"`        // requests are accepted, and nothing happens
-	Refuses         bool                `json:"refuses"`        // requests fail with InvalidState
-	OnShutdown      string              `json:"on_shutdown"`    // off, reboot
-	Template        bool                `json:"template"`
-	FTSecondary     bool                `json:"ft_secondary"`
-	Question        *Question           `json:"question"`
-	DisabledMethods []string            `json:"disabled_methods"`
-	Connection      string              `json:"connection"` // connected, disconnected, inaccessible, invalid, orphaned
-	Guest           string              `json:"guest"`      // linux, windows
-	GuestLogin      Login               `json:"guest_login"`
-	Programs        map[string]string   `json:"programs"` // a Windows guest's: its path there -> what runs here
-	Faults          map[string][]string `json:"faults"`   // method -> what becomes of its next calls
+	Power           string            `json:"power"` // on, off, suspended
+	BootTime        Seconds           `json:"boot_time"`
+	ShutdownTime    Seconds           `json:"shutdown_time"`
+	PowerOffTime    Seconds           `json:"power_off_time"` // how long the task runs
+	SnapshotTime    Seconds           `json:"snapshot_time"`  // the same
+	Tools           string            `json:"tools"`          // running, not_running, executing_scripts, not_installed, old
+	Ignores         bool              `json:"ignores"`        // requests are accepted, and nothing happens
+	Refuses         bool              `json:"refuses"`        // requests fail with InvalidState
+	OnShutdown      string            `json:"on_shutdown"`    // off, reboot
+	Template        bool              `json:"template"`
+	FTSecondary     bool              `json:"ft_secondary"`
+	Question        *Question         `json:"question"`
+	DisabledMethods []string          `json:"disabled_methods"`
+	Connection      string            `json:"connection"` // connected, disconnected, inaccessible, invalid, orphaned
+	Guest           string            `json:"guest"`      // linux, windows
+	Address         string            `json:"address"`    // an IP address that tools tell
+	GuestLogin      Login             `json:"guest_login"`
+	Programs        map[string]string `json:"programs"` // a Windows guest's: its path there -> what runs here
+	Faults          plan              `json:"faults"`   // what becomes of calls on it
 }
 
 // Question is one that a VM waits for an answer to.
@@ -65,12 +68,15 @@ func healthy() Behaviour {
 
 // changed is the behaviour with the fields that the JSON names replaced.
 func (b Behaviour) changed(text []byte) (Behaviour, error) {
-	b.Faults = maps.Clone(b.Faults)
-	b.Programs = maps.Clone(b.Programs)
-	if err := Decode(text, &b); err != nil {
+	changed := b
+	changed.Faults, changed.Programs = maps.Clone(b.Faults), maps.Clone(b.Programs)
+	if err := Decode(text, &changed); err != nil {
 		return b, err
 	}
-	return b, b.check()
+	if changed.place() != b.place() || changed.Name != b.Name || changed.Power != b.Power || changed.Count != b.Count {
+		return b, errors.New("name, count, power and place are what a VM begins with; there are calls that change them")
+	}
+	return changed, nil
 }
 
 func (b Behaviour) check() error {
@@ -88,7 +94,7 @@ func (b Behaviour) check() error {
 			return fmt.Errorf("%s: %q is none of %q", word.field, word.value, word.words)
 		}
 	}
-	return b.checkFaults()
+	return b.Faults.check()
 }
 
 // Seconds is a duration; in JSON a number, or text like "250ms".

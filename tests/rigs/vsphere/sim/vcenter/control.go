@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-
-	"github.com/vmware/govmomi/simulator"
 )
 
 // control is the way in for tests: POST /ACTION with JSON, on a loopback port of its own.
@@ -17,12 +15,22 @@ type control struct {
 	server  *http.Server
 }
 
+// action does something; what it returns is the answer.
 type action func(v *VCenter, body []byte) (any, error)
 
 var actions = map[string]action{
 	"show":        forVM(func(v *VM, _ struct{}) (any, error) { return v.show(), nil }),
-	"power":       forAll(func(v *VM, how string) error { return v.hand(how) }),
 	"set":         forVM(func(v *VM, changes json.RawMessage) (any, error) { return nil, v.set(changes) }),
+	"rename":      forVM(func(v *VM, name string) (any, error) { return nil, v.rename(name) }),
+	"move":        forVM(func(v *VM, folder string) (any, error) { return nil, v.move(folder) }),
+	"remove":      forVM(func(v *VM, _ struct{}) (any, error) { return nil, v.remove() }),
+	"power":       forAll(func(v *VM, how string) error { return v.hand(how) }),
+	"add":         forAny(func(v *VCenter, vms map[string]Behaviour) error { return v.addAll(cast(vms)) }),
+	"faults":      forAny(func(v *VCenter, faults plan) error { return v.plans.set(faults) }),
+	"expire":      forAny(func(v *VCenter, _ struct{}) error { v.expire(); return nil }),
+	"rotate":      forAny(func(v *VCenter, password string) error { v.rotate(password); return nil }),
+	"go_away":     forAny(func(v *VCenter, how outage) error { return v.goAway(how) }),
+	"come_back":   forAny(func(v *VCenter, _ struct{}) error { return v.comeBack() }),
 	"calls":       func(v *VCenter, _ []byte) (any, error) { return v.front.counted(false), nil },
 	"reset_calls": func(v *VCenter, _ []byte) (any, error) { return v.front.counted(true), nil },
 	"connections": func(v *VCenter, _ []byte) (any, error) { return v.front.connections(), nil },
@@ -64,6 +72,17 @@ func (c *control) act(r *http.Request) (any, error) {
 	return act(c.rig, body)
 }
 
+// forAny is an action on all of the vCenter.
+func forAny[T any](act func(*VCenter, T) error) action {
+	return func(v *VCenter, body []byte) (any, error) {
+		var with T
+		if err := Decode(body, &with); err != nil {
+			return nil, err
+		}
+		return nil, act(v, with)
+	}
+}
+
 // forVM is an action on the VM that the JSON names by its key.
 func forVM[T any](act func(*VM, T) (any, error)) action {
 	return func(v *VCenter, body []byte) (any, error) {
@@ -74,9 +93,9 @@ func forVM[T any](act func(*VM, T) (any, error)) action {
 		if err := Decode(body, &request); err != nil {
 			return nil, err
 		}
-		vm := v.vm(request.VM)
-		if vm == nil {
-			return nil, fmt.Errorf("there is no VM %q", request.VM)
+		vm, err := v.known(request.VM)
+		if err != nil {
+			return nil, err
 		}
 		return act(vm, request.With)
 	}
@@ -93,9 +112,9 @@ func forAll[T any](act func(*VM, T) error) action {
 			return nil, err
 		}
 		for _, key := range request.VMs {
-			vm := v.vm(key)
-			if vm == nil {
-				return nil, fmt.Errorf("there is no VM %q", key)
+			vm, err := v.known(key)
+			if err != nil {
+				return nil, err
 			}
 			if err := act(vm, request.With); err != nil {
 				return nil, err
@@ -105,76 +124,9 @@ func forAll[T any](act func(*VM, T) error) action {
 	}
 }
 
-// shown is a VM as tests see it.
-type shown struct {
-	record
-
-	MoID         string `json:"moid"`
-	InstanceUUID string `json:"instance_uuid"`
-	Power        string `json:"power"`
-	Tools        string `json:"tools"`
-}
-
-func (v *VM) show() (s shown) {
-	v.locked(func(*simulator.Context) {
-		s = shown{
-			record:       v.record,
-			MoID:         v.Self.Value,
-			InstanceUUID: v.Config.InstanceUuid,
-			Power:        string(v.powerState()),
-			Tools:        v.heard().running,
-		}
-		s.Asked = append([]call{}, v.record.Asked...)
-	})
-	return s
-}
-
-// set changes how it behaves from now on.
-func (v *VM) set(changes []byte) (err error) {
-	v.locked(func(ctx *simulator.Context) {
-		var b Behaviour
-		if b, err = v.b.changed(changes); err == nil {
-			v.b = b
-			v.publish(ctx)
-		}
-	})
-	return err
-}
-
-// hand is a colleague's, on its plug.
-func (v *VM) hand(how string) (err error) {
-	v.locked(func(ctx *simulator.Context) {
-		switch how {
-		case "on":
-			v.setOn(ctx)
-		case "off":
-			v.setOff(ctx, "hand")
-		case "crash":
-			v.setOff(ctx, "crash")
-		case "suspend":
-			v.setSuspended(ctx)
-		default:
-			err = fmt.Errorf("power: %q is none of on, off, crash, suspend", how)
-		}
-	})
-	return err
-}
-
-func (f *front) counted(reset bool) map[string]int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	calls := map[string]int{}
-	for method, count := range f.calls {
-		calls[method] = count
+func (v *VCenter) known(key string) (*VM, error) {
+	if vm := v.vm(key); vm != nil {
+		return vm, nil
 	}
-	if reset {
-		clear(f.calls)
-	}
-	return calls
-}
-
-func (f *front) connections() []int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return []int{len(f.open_), f.opened}
+	return nil, fmt.Errorf("there is no VM %q", key)
 }

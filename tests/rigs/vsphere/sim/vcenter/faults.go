@@ -1,7 +1,6 @@
 package vcenter
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 
@@ -10,18 +9,14 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// A fault's name in a behaviour is that of its type; with "task:" before it, the call succeeds and its task fails.
-const (
-	fine   = "ok"
-	inTask = "task:"
-)
-
 // said is what vCenter says of a fault; of others it says nothing here.
 var said = map[string]string{
+	"DuplicateName":              "The name already exists.",
 	"FileNotFound":               "File was not found",
 	"GuestOperationsUnavailable": "The guest operations agent could not be contacted.",
 	"GuestPermissionDenied":      "Permission to perform this operation was denied.",
 	"GuestProcessNotFound":       "The process was not found.",
+	"HostNotConnected":           "Unable to communicate with the remote host, since it is disconnected.",
 	"InvalidGuestLogin":          "Failed to authenticate with the guest operating system using the supplied credentials.",
 	"InvalidLogin":               "Cannot complete login due to an incorrect user name or password.",
 	"InvalidPowerState":          "The attempted operation cannot be performed in the current state.",
@@ -34,17 +29,6 @@ var said = map[string]string{
 	"RequestCanceled":            "The request was canceled.",
 	"TaskInProgress":             "The operation cannot be performed because another task is in progress.",
 	"ToolsUnavailable":           "Cannot complete operation because VMware Tools is not running in this virtual machine.",
-}
-
-func (b Behaviour) checkFaults() error {
-	for method, names := range b.Faults {
-		for _, name := range names {
-			if name = strings.TrimPrefix(name, inTask); name != fine && newFault(name) == nil {
-				return fmt.Errorf("faults.%s: there is no fault %q", method, name)
-			}
-		}
-	}
-	return nil
 }
 
 // newFault is an empty fault of the type with this name; nil, if there is none.
@@ -65,15 +49,10 @@ func soapFault(fault types.BaseMethodFault) *soap.Fault {
 	return simulator.Fault(said[faultName(fault)], fault)
 }
 
-// nextFault is what becomes of this call, which is noted; the other says whether its task fails rather than itself.
+// nextFault is what becomes of this call; the other says whether its task fails rather than itself.
 func (v *VM) nextFault(method string) (fault types.BaseMethodFault, task bool) {
-	names := v.b.Faults[method]
-	if len(names) == 0 {
-		return nil, false
-	}
-	v.b.Faults[method] = names[1:]
-	name, task := strings.CutPrefix(names[0], inTask)
-	if name == fine {
+	name, task := strings.CutPrefix(v.b.Faults.take(method, inside), inTask)
+	if name == "" || name == fine {
 		return nil, false
 	}
 	return v.fill(newFault(name)), task

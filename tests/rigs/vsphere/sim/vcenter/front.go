@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"regexp"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,37 +23,32 @@ type front struct {
 
 	mu     sync.Mutex
 	server *http.Server
+	busy   bool // answers 503, as the proxy before a vCenter that is coming up
 	calls  map[string]int
-	open_  map[net.Conn]bool
+	conns  map[net.Conn]bool
 	opened int
 }
 
-func newFront(v *VCenter) (*front, error) {
-	authority, err := newAuthority(v.config.Folder)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := authority.issue("vcenter")
-	if err != nil {
-		return nil, err
-	}
-	f := &front{rig: v, identity: identity, calls: map[string]int{}, open_: map[net.Conn]bool{}}
-	f.address, err = freeAddress()
+func newFront(v *VCenter, identity identity) (*front, error) {
+	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	registry := v.service.Context.Map
 	v.service.RegisterSDK(registry, registry.Path+"/vimService")
-	f.mux = v.service.ServeMux
-	f.mux.HandleFunc(registry.Path+"/vimServiceVersions.xml", v.service.ServiceVersions)
-	v.service.Context.Map.SessionManager().ServiceHostName = f.address
-	return f, nil
+	mux := v.service.ServeMux
+	mux.HandleFunc(registry.Path+"/vimServiceVersions.xml", v.service.ServiceVersions)
+	registry.SessionManager().ServiceHostName = address
+	return &front{
+		rig: v, identity: identity, address: address, mux: mux, calls: map[string]int{}, conns: map[net.Conn]bool{},
+	}, nil
 }
 
-// open begins to listen; a front that listens already is left alone.
-func (f *front) open() error {
+// open begins to listen. A front that does so already is left alone, but for being busy.
+func (f *front) open(busy bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.busy = busy
 	if f.server != nil {
 		return nil
 	}
@@ -58,7 +56,7 @@ func (f *front) open() error {
 	if err != nil {
 		return err
 	}
-	f.server = &http.Server{Handler: http.HandlerFunc(f.serve), ConnState: f.follow}
+	f.server = &http.Server{Handler: http.HandlerFunc(f.serve), ConnState: f.follow, ErrorLog: quiet}
 	config := &tls.Config{Certificates: []tls.Certificate{f.identity.tls}}
 	go func(server *http.Server) { _ = server.Serve(tls.NewListener(listener, config)) }(f.server)
 	return nil
@@ -80,10 +78,10 @@ func (f *front) follow(conn net.Conn, state http.ConnState) {
 	defer f.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		f.open_[conn] = true
+		f.conns[conn] = true
 		f.opened++
 	case http.StateClosed, http.StateHijacked:
-		delete(f.open_, conn)
+		delete(f.conns, conn)
 	}
 }
 
@@ -94,42 +92,76 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	f.count(method(r, body))
+	method := methodOf(r, body)
+	if f.count(method) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	time.Sleep(f.rig.latency() / 2)
 	answer := &answer{ResponseWriter: w, status: http.StatusOK}
-	f.mux.ServeHTTP(answer, r)
+	f.pass(answer, r, f.rig.inTransit(method, vmOf(body)))
 	time.Sleep(f.rig.latency() / 2)
 	answer.send()
 }
 
-func (f *front) count(method string) {
+// pass is the way to the method and back, with what was planned for it.
+func (f *front) pass(answer *answer, r *http.Request, planned string) {
+	status, _ := strconv.Atoi(strings.TrimPrefix(planned, inTransit))
+	switch {
+	case planned == cut:
+		panic(http.ErrAbortHandler)
+	case status != 0:
+		answer.WriteHeader(status)
+		return
+	}
+	f.mux.ServeHTTP(answer, r)
+	if planned == lost {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (f *front) count(method string) (busy bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls[method]++
+	return f.busy
 }
 
-var called = regexp.MustCompile(`<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)`)
+// counted are all calls since the beginning, or since they were last taken to zero.
+func (f *front) counted(reset bool) map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	calls := maps.Clone(f.calls)
+	if reset {
+		clear(f.calls)
+	}
+	return calls
+}
 
-// method is that of a SOAP call; of any other request, what it asks for.
-func method(r *http.Request, body []byte) string {
+// connections are those that are open, and all that were.
+func (f *front) connections() []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []int{len(f.conns), f.opened}
+}
+
+var (
+	called = regexp.MustCompile(`<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)`)
+	ofVM   = regexp.MustCompile(`<(?:\w+:)?(?:_this|vm)\b[^>]*>(vm-\d+|\d+)</`)
+)
+
+// methodOf is that of a SOAP call; of any other request, what it asks for.
+func methodOf(r *http.Request, body []byte) string {
 	if found := called.FindSubmatch(body); found != nil {
 		return string(found[1])
 	}
 	return r.Method + " " + r.URL.Path
 }
 
-// answer is held back until it is whole.
-type answer struct {
-	http.ResponseWriter
-
-	status int
-	body   bytes.Buffer
-}
-
-func (a *answer) WriteHeader(status int)         { a.status = status }
-func (a *answer) Write(text []byte) (int, error) { return a.body.Write(text) }
-
-func (a *answer) send() {
-	a.ResponseWriter.WriteHeader(a.status)
-	_, _ = a.ResponseWriter.Write(a.body.Bytes())
+// vmOf is the id of the VM that a call is about.
+func vmOf(body []byte) string {
+	if found := ofVM.FindSubmatch(body); found != nil {
+		return string(found[1])
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package vcenter
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,7 +9,6 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
-	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmpower/tests/rigs/vsphere/sim/collector"
@@ -19,28 +19,29 @@ const makers = 64
 
 // create builds the model and all VMs.
 func (v *VCenter) create() error {
-	v.model = simulator.VPX()
-	if v.config.ESX {
-		v.model = simulator.ESX()
-	}
-	v.model.Machine, v.model.Portgroup, v.model.Host, v.model.ClusterHost = 0, 0, 0, 1
-	if v.config.ESX {
-		v.model.ClusterHost = 0
-	}
-	v.model.ServiceContent.About = about(v.model.ServiceContent.About)
+	vms := cast(v.config.VMs)
+	v.model = model(v.config.ESX, datacenters(vms))
 	if err := v.model.Create(); err != nil {
 		return err
 	}
 	v.service = v.model.Service
 	v.collector = collector.Install(v.service.Context.Map, v.model.ServiceContent)
-	return v.addAll(cast(v.config.VMs))
+	v.nameDatacenters(datacenters(vms))
+	return v.addAll(vms)
 }
 
-// about is the version that clients see: one of vSphere 8.
-func about(about types.AboutInfo) types.AboutInfo {
+// model is one of the simulator's, empty: a cluster with one host in each datacenter.
+func model(esx bool, datacenters []string) *simulator.Model {
+	model := simulator.VPX()
+	model.Datacenter, model.ClusterHost = len(datacenters), 1
+	if esx {
+		model = simulator.ESX()
+	}
+	model.Machine, model.Portgroup, model.Host = 0, 0, 0
+	about := &model.ServiceContent.About
 	about.Version, about.ApiVersion, about.Build = "8.0.2", "8.0.2.0", "22617221"
 	about.FullName = fmt.Sprintf("%s %s build-%s", about.Name, about.Version, about.Build)
-	return about
+	return model
 }
 
 // cast is each single VM by its key.
@@ -85,24 +86,39 @@ func (v *VCenter) addAll(vms map[string]Behaviour) error {
 
 // add makes one VM.
 func (v *VCenter) add(key string, b Behaviour) error {
+	if v.vm(key) != nil {
+		return fmt.Errorf("there is a VM %q", key)
+	}
 	ctx := v.context()
-	place, err := v.place(ctx, b)
+	folder, pool, err := v.find(ctx, b.place())
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	request := &types.CreateVM_Task{This: place.folder.Self, Pool: place.pool, Config: types.VirtualMachineConfigSpec{
-		Name:    or(b.Name, key),
-		GuestId: "otherGuest",
+	name := cmp.Or(b.Name, key)
+	if err := v.claims.claim(folder.Self, name); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	request := &types.CreateVM_Task{This: folder.Self, Pool: pool, Config: types.VirtualMachineConfigSpec{
+		Name:    name,
+		GuestId: string(types.VirtualMachineGuestOsIdentifierOtherGuest),
 		Files:   &types.VirtualMachineFileInfo{VmPathName: "[LocalDS_0]"},
 	}}
-	body := place.folder.CreateVMTask(ctx, request).(*methods.CreateVM_TaskBody)
-	task := ctx.Map.Get(body.Res.Returnval).(*simulator.Task)
+	result, err := finished(ctx, folder.CreateVMTask(ctx, request).(*methods.CreateVM_TaskBody).Res.Returnval)
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	v.adopt(key, result.(types.ManagedObjectReference), b)
+	return nil
+}
+
+// finished is the result of one of the simulator's own tasks, when it has ended.
+func finished(ctx *simulator.Context, ref types.ManagedObjectReference) (types.AnyType, error) {
+	task := ctx.Map.Get(ref).(*simulator.Task)
 	task.Wait()
 	if task.Info.Error != nil {
-		return fmt.Errorf("%s: %s", key, faultName(task.Info.Error.Fault))
+		return nil, fmt.Errorf("%s", faultName(task.Info.Error.Fault))
 	}
-	v.adopt(key, task.Info.Result.(types.ManagedObjectReference), b)
-	return nil
+	return task.Info.Result, nil
 }
 
 // adopt puts a guest that behaves into a VM of the simulator's.
@@ -118,18 +134,54 @@ func (v *VCenter) adopt(key string, ref types.ManagedObjectReference, b Behaviou
 	v.vms[key] = vm
 }
 
-// place is where a VM belongs.
-type place struct {
-	folder *simulator.Folder
-	pool   types.ManagedObjectReference
+// remove takes a VM out of the inventory, as it is.
+func (v *VM) remove() (err error) {
+	v.locked(func(ctx *simulator.Context) {
+		v.stir()
+		v.Runtime.PowerState = types.VirtualMachinePowerStatePoweredOff // the simulator would not remove it otherwise
+		if fault := v.UnregisterVM(ctx, &types.UnregisterVM{This: v.Self}).Fault(); fault != nil {
+			err = fmt.Errorf("%s", fault.String)
+		}
+	})
+	v.rig.claims.release(*v.Parent, v.Name)
+	v.rig.mu.Lock()
+	defer v.rig.mu.Unlock()
+	delete(v.rig.vms, v.key)
+	return err
 }
 
-func (v *VCenter) place(ctx *simulator.Context, b Behaviour) (place, error) {
-	for _, entity := range ctx.Map.All("Datacenter") {
-		dc := entity.(*simulator.Datacenter)
-		folder := ctx.Map.Get(dc.VmFolder).(*simulator.Folder)
-		pool := ctx.Map.Any("ResourcePool").(mo.Entity).Reference()
-		return place{folder, pool}, nil
+// rename gives it a name that nobody in its folder has.
+func (v *VM) rename(name string) (err error) {
+	v.locked(func(ctx *simulator.Context) {
+		if err = v.rig.claims.claim(*v.Parent, name); err != nil {
+			return
+		}
+		v.rig.claims.release(*v.Parent, v.Name)
+		ctx.Update(v, []types.PropertyChange{
+			{Name: "name", Val: name}, {Name: "config.name", Val: name}, {Name: "summary.config.name", Val: name},
+		})
+	})
+	return err
+}
+
+// move puts it into another folder of its datacenter.
+func (v *VM) move(path string) error {
+	ctx := v.rig.context()
+	folder, _, err := v.rig.find(ctx, place{datacenter: v.b.Datacenter, folder: path})
+	if err != nil {
+		return err
 	}
-	return place{}, fmt.Errorf("there is no datacenter %q", b.Datacenter)
+	if err := v.rig.claims.claim(folder.Self, v.Name); err != nil {
+		return err
+	}
+	v.rig.claims.release(*v.Parent, v.Name)
+	request := &types.MoveIntoFolder_Task{This: folder.Self, List: []types.ManagedObjectReference{v.Self}}
+	body := folder.MoveIntoFolderTask(ctx, request).(*methods.MoveIntoFolder_TaskBody)
+	if _, err := finished(ctx, body.Res.Returnval); err != nil {
+		return err
+	}
+	v.locked(func(ctx *simulator.Context) { // the simulator moves it without a word
+		ctx.Update(v, []types.PropertyChange{{Name: "parent", Val: folder.Self}})
+	})
+	return nil
 }

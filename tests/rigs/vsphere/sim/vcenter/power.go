@@ -2,7 +2,6 @@ package vcenter
 
 import (
 	"slices"
-	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -10,14 +9,18 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// asked notes a call, and says what speaks against it before anything of the VM is looked at.
+// asked notes a call, and says what speaks against it before anything of the guest is looked at.
 func (v *VM) asked(method string) (fault types.BaseMethodFault, task bool) {
 	v.record.Asked = append(v.record.Asked, call{method, now()})
-	if fault, task := v.nextFault(method); fault != nil {
+	switch fault, task := v.nextFault(method); {
+	case fault != nil:
 		return fault, task
-	}
-	if slices.Contains(v.b.DisabledMethods, method) {
+	case slices.Contains(v.b.DisabledMethods, method):
 		return &types.MethodDisabled{}, false
+	case v.b.Connection == "disconnected":
+		return &types.HostNotConnected{}, false
+	case v.b.Connection != "connected":
+		return &types.InvalidState{}, false
 	}
 	return nil, false
 }
@@ -28,7 +31,7 @@ func (v *VM) ShutdownGuest(ctx *simulator.Context, _ *types.ShutdownGuest) soap.
 	if v.b.OnShutdown == "reboot" {
 		last = v.boot
 	}
-	if fault := v.ask(ctx, "ShutdownGuest", last); fault != nil {
+	if fault := v.ask(ctx, "ShutdownGuest", guestShutdown, last); fault != nil {
 		return &methods.ShutdownGuestBody{Fault_: soapFault(fault)}
 	}
 	return &methods.ShutdownGuestBody{Res: &types.ShutdownGuestResponse{}}
@@ -36,13 +39,13 @@ func (v *VM) ShutdownGuest(ctx *simulator.Context, _ *types.ShutdownGuest) soap.
 
 // RebootGuest asks the guest to go down and to come up again; its power stays on.
 func (v *VM) RebootGuest(ctx *simulator.Context, _ *types.RebootGuest) soap.HasFault {
-	if fault := v.ask(ctx, "RebootGuest", v.boot); fault != nil {
+	if fault := v.ask(ctx, "RebootGuest", guestReboot, v.boot); fault != nil {
 		return &methods.RebootGuestBody{Fault_: soapFault(fault)}
 	}
 	return &methods.RebootGuestBody{Res: &types.RebootGuestResponse{}}
 }
 
-func (v *VM) ask(ctx *simulator.Context, method string, last func(*simulator.Context)) types.BaseMethodFault {
+func (v *VM) ask(ctx *simulator.Context, method string, event func(types.VmEvent) types.BaseEvent, last func(*simulator.Context)) types.BaseMethodFault {
 	fault, _ := v.asked(method)
 	switch {
 	case fault != nil:
@@ -53,23 +56,29 @@ func (v *VM) ask(ctx *simulator.Context, method string, last func(*simulator.Con
 		return &types.ToolsUnavailable{}
 	case v.b.Refuses:
 		return &types.InvalidState{}
-	case v.phase == up && !v.b.Ignores && v.b.Question == nil:
+	}
+	v.post(ctx, event)
+	if v.phase == up && !v.b.Ignores && v.b.Question == nil {
 		v.goDown(ctx, last)
 	}
 	return nil
 }
 
+// StandbyGuest asks the guest to sleep.
+func (v *VM) StandbyGuest(ctx *simulator.Context, _ *types.StandbyGuest) soap.HasFault {
+	if fault := v.ask(ctx, "StandbyGuest", guestStandby, v.setSuspended); fault != nil {
+		return &methods.StandbyGuestBody{Fault_: soapFault(fault)}
+	}
+	return &methods.StandbyGuestBody{Res: &types.StandbyGuestResponse{}}
+}
+
 // PowerOnVMTask gives it power; a suspended guest goes on where it was.
 func (v *VM) PowerOnVMTask(ctx *simulator.Context, _ *types.PowerOnVM_Task) soap.HasFault {
 	task, fault := v.power(ctx, "powerOn", 0, func(ctx *simulator.Context) types.BaseMethodFault {
-		switch {
-		case v.isOn():
+		if v.isOn() {
 			return v.wrongPower(types.VirtualMachinePowerStatePoweredOn)
-		case v.phase == suspended:
-			v.enter(ctx, up)
-		default:
-			v.setOn(ctx)
 		}
+		v.setOn(ctx)
 		return nil
 	})
 	if fault != nil {
@@ -116,6 +125,7 @@ func (v *VM) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Task) soap.Has
 		}
 		v.stir()
 		v.boot(ctx)
+		v.post(ctx, resetting)
 		return nil
 	})
 	if fault != nil {
@@ -124,24 +134,9 @@ func (v *VM) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Task) soap.Has
 	return &methods.ResetVM_TaskBody{Res: &types.ResetVM_TaskResponse{Returnval: task}}
 }
 
-// power begins a power task, unless another is under way.
+// power begins a power task.
 func (v *VM) power(ctx *simulator.Context, name string, takes Seconds, run func(*simulator.Context) types.BaseMethodFault) (types.ManagedObjectReference, types.BaseMethodFault) {
-	fault, inTask := v.asked(methodOf[name])
-	switch {
-	case inTask:
-		run = func(*simulator.Context) types.BaseMethodFault { return fault }
-	case fault != nil:
-		return types.ManagedObjectReference{}, fault
-	case v.b.Template:
-		return types.ManagedObjectReference{}, &types.NotSupported{}
-	case v.busy != nil:
-		return types.ManagedObjectReference{}, &types.TaskInProgress{Task: *v.busy}
-	}
-	return v.task(ctx, name, time.Duration(takes), run), nil
-}
-
-var methodOf = map[string]string{
-	"powerOn": "PowerOnVM_Task", "powerOff": "PowerOffVM_Task", "suspend": "SuspendVM_Task", "reset": "ResetVM_Task",
+	return v.begin(ctx, name, takes, func(ctx *simulator.Context) (any, types.BaseMethodFault) { return nil, run(ctx) })
 }
 
 func (v *VM) wrongPower(requested types.VirtualMachinePowerState) types.BaseMethodFault {

@@ -1,12 +1,14 @@
 package vcenter
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -23,6 +25,7 @@ func (v *VM) publish(ctx *simulator.Context) {
 	}
 	if len(changes) > 0 {
 		ctx.Update(v, changes)
+		v.DisabledMethod = nil // Get shows them
 	}
 }
 
@@ -30,113 +33,33 @@ func (v *VM) publish(ctx *simulator.Context) {
 func (v *VM) properties() map[string]any {
 	properties := map[string]any{
 		"config.template":         v.b.Template,
+		"config.ftInfo":           v.ftInfo(),
 		"summary.config.template": v.b.Template,
+		"disabledMethod":          v.disabledMethods(),
+		"guestHeartbeatStatus":    v.heartbeat(),
 	}
-	both := func(name string, value any) {
+	for name, value := range v.runtime() {
 		properties["runtime."+name] = value
 		properties["summary.runtime."+name] = value
 	}
-	both("powerState", v.powerState())
-	both("connectionState", types.VirtualMachineConnectionState(v.b.Connection))
-	both("question", v.question())
-	both("bootTime", v.bootTime())
-	both("faultToleranceState", v.ftState())
-	both("recordReplayState", types.VirtualMachineRecordReplayStateInactive)
 	for name, value := range v.tools() {
 		properties["guest."+name] = value
 	}
 	for _, name := range []string{"toolsStatus", "toolsVersionStatus2", "toolsRunningStatus", "hostName", "ipAddress"} {
 		properties["summary.guest."+name] = properties["guest."+name]
 	}
-	properties["guestHeartbeatStatus"] = v.heartbeat()
 	return properties
 }
 
-// heard is what vCenter hears of tools that run, start, or do not.
-type heard struct {
-	running, state string
-	ready          bool
-}
-
-var (
-	silent       = heard{running: "guestToolsNotRunning", state: "notRunning"}
-	initializing = heard{running: "guestToolsExecutingScripts", state: "running"}
-	talking      = heard{running: "guestToolsRunning", state: "running", ready: true}
-	leaving      = heard{running: "guestToolsRunning", state: "shuttingDown"}
-)
-
-func (v *VM) heard() heard {
-	if v.b.Tools == "not_running" || v.b.Tools == "not_installed" {
-		return silent
-	}
-	switch v.phase {
-	case starting:
-		return initializing
-	case up:
-		if v.b.Tools == "executing_scripts" {
-			return initializing
-		}
-		return talking
-	case stopping:
-		return leaving
-	}
-	return silent
-}
-
-// tools are the guest's own properties, as vCenter shows them.
-func (v *VM) tools() map[string]any {
-	heard := v.heard()
+func (v *VM) runtime() map[string]any {
 	return map[string]any{
-		"toolsRunningStatus":              heard.running,
-		"toolsStatus":                     v.toolsStatus(heard),
-		"toolsVersionStatus":              v.toolsVersion(),
-		"toolsVersionStatus2":             v.toolsVersion(),
-		"guestState":                      heard.state,
-		"guestStateChangeSupported":       heard.ready,
-		"guestOperationsReady":            heard.ready,
-		"interactiveGuestOperationsReady": false,
-		"guestFamily":                     map[string]string{"linux": "linuxGuest", "windows": "windowsGuest"}[v.b.Guest],
-		"guestId":                         map[string]string{"linux": "debian12_64Guest", "windows": "windows2019srv_64Guest"}[v.b.Guest],
-		"hostName":                        v.hostName(heard),
-		"ipAddress":                       "",
+		"powerState":          v.powerState(),
+		"connectionState":     types.VirtualMachineConnectionState(v.b.Connection),
+		"question":            v.question(),
+		"bootTime":            v.bootTime(),
+		"faultToleranceState": v.ftState(),
+		"recordReplayState":   types.VirtualMachineRecordReplayStateInactive,
 	}
-}
-
-// toolsStatus is the deprecated property that says everything at once.
-func (v *VM) toolsStatus(heard heard) types.VirtualMachineToolsStatus {
-	switch {
-	case v.b.Tools == "not_installed":
-		return types.VirtualMachineToolsStatusToolsNotInstalled
-	case heard == silent:
-		return types.VirtualMachineToolsStatusToolsNotRunning
-	case v.b.Tools == "old":
-		return types.VirtualMachineToolsStatusToolsOld
-	}
-	return types.VirtualMachineToolsStatusToolsOk
-}
-
-func (v *VM) toolsVersion() string {
-	switch v.b.Tools {
-	case "not_installed":
-		return "guestToolsNotInstalled"
-	case "old":
-		return "guestToolsSupportedOld"
-	}
-	return "guestToolsCurrent"
-}
-
-func (v *VM) hostName(heard heard) string {
-	if heard == silent {
-		return ""
-	}
-	return v.Name
-}
-
-func (v *VM) heartbeat() types.ManagedEntityStatus {
-	if v.heard() == silent {
-		return types.ManagedEntityStatusGray
-	}
-	return types.ManagedEntityStatusGreen
 }
 
 func (v *VM) bootTime() any {
@@ -153,17 +76,62 @@ func (v *VM) ftState() types.VirtualMachineFaultToleranceState {
 	return types.VirtualMachineFaultToleranceStateNotConfigured
 }
 
+// ftInfo is what tells a secondary from a primary. The primary is none of this vCenter's VMs.
+func (v *VM) ftInfo() any {
+	if !v.b.FTSecondary {
+		return nil
+	}
+	uuids := []string{"52000000-0000-0000-0000-000000000001", v.Config.InstanceUuid}
+	return types.FaultToleranceSecondaryConfigInfo{
+		FaultToleranceConfigInfo: types.FaultToleranceConfigInfo{Role: 2, InstanceUuids: uuids},
+		PrimaryVM:                types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-0"},
+	}
+}
+
+// Methods that vCenter shows as disabled by the power state; there are more.
+var (
+	whenOn        = []string{"PowerOnVM_Task", "MarkAsTemplate", "MarkAsVirtualMachine", "UnregisterVM", "Destroy_Task"}
+	whenSuspended = []string{"SuspendVM_Task", "ResetVM_Task", "ShutdownGuest", "RebootGuest", "StandbyGuest", "MarkAsTemplate"}
+	whenOff       = append([]string{"PowerOffVM_Task"}, whenSuspended...)
+)
+
+func (v *VM) disabledMethods() []string {
+	methods := whenOn
+	switch v.phase {
+	case off:
+		methods = whenOff
+	case suspended:
+		methods = whenSuspended
+	}
+	return slices.Concat(methods, v.b.DisabledMethods)
+}
+
 // question is a value or nil, never a pointer: the simulator takes no pointers for properties.
 func (v *VM) question() any {
 	if v.b.Question == nil {
 		return nil
 	}
 	info := types.VirtualMachineQuestionInfo{Id: "1", Text: v.b.Question.Text}
+	info.Message = []types.VirtualMachineMessage{{Id: "msg.rig", Text: v.b.Question.Text}}
 	for i, choice := range v.b.Question.Choices {
 		info.Choice.ChoiceInfo = append(info.Choice.ChoiceInfo, &types.ElementDescription{
 			Description: types.Description{Label: choice, Summary: choice},
-			Key:         fmt.Sprint(i),
+			Key:         strconv.Itoa(i),
 		})
 	}
 	return info
+}
+
+// AnswerVM lets the guest go on.
+func (v *VM) AnswerVM(ctx *simulator.Context, r *types.AnswerVM) soap.HasFault {
+	fault, _ := v.asked("AnswerVM")
+	if fault == nil && (v.b.Question == nil || r.QuestionId != "1") {
+		fault = &types.InvalidArgument{InvalidProperty: "questionId"}
+	}
+	if fault != nil {
+		return &methods.AnswerVMBody{Fault_: soapFault(fault)}
+	}
+	v.b.Question = nil
+	v.publish(ctx)
+	return &methods.AnswerVMBody{Res: &types.AnswerVMResponse{}}
 }

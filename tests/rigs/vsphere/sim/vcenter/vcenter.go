@@ -2,7 +2,6 @@
 package vcenter
 
 import (
-	"cmp"
 	"context"
 	"net/url"
 	"sync"
@@ -26,12 +25,11 @@ type Config struct {
 
 // Ready says where it is when it has started.
 type Ready struct {
-	URL     string            `json:"url"`
-	Control string            `json:"control"`
-	CA      string            `json:"ca"`
-	SHA1    string            `json:"sha1"`
-	SHA256  string            `json:"sha256"`
-	VMs     map[string]string `json:"vms"`
+	URL     string `json:"url"`
+	Control string `json:"control"`
+	CA      string `json:"ca"`
+	SHA1    string `json:"sha1"`
+	SHA256  string `json:"sha256"`
 }
 
 // VCenter is all of it.
@@ -43,6 +41,9 @@ type VCenter struct {
 	control   *control
 	collector *collector.PropertyCollector
 
+	plans    plans
+	claims   claims
+	placing  sync.Mutex
 	mu       sync.Mutex
 	password string
 	vms      map[string]*VM
@@ -50,21 +51,35 @@ type VCenter struct {
 
 // New starts a vCenter; it serves when this returns.
 func New(config Config) (*VCenter, error) {
-	v := &VCenter{config: config, password: config.Password, vms: map[string]*VM{}}
+	v := &VCenter{
+		config:   config,
+		password: config.Password,
+		vms:      map[string]*VM{},
+		plans:    plans{plan: plan{}},
+		claims:   claims{taken: map[[2]string]bool{}},
+	}
 	if err := v.create(); err != nil {
 		return nil, err
 	}
-	front, err := newFront(v)
+	authority, err := newAuthority(config.Folder)
 	if err != nil {
 		return nil, err
 	}
-	v.front = front
-	v.service.Listen = &url.URL{Scheme: "https", Host: front.address, User: url.UserPassword(config.Username, "")}
-	v.service.Context.Map.SessionManager().ValidLogin = v.validLogin
+	identity, err := authority.issue("vcenter")
+	if err != nil {
+		return nil, err
+	}
+	if v.front, err = newFront(v, identity); err != nil {
+		return nil, err
+	}
+	v.service.Listen = &url.URL{Scheme: "https", Host: v.front.address, User: url.UserPassword(config.Username, "")}
+	registry := v.service.Context.Map
+	registry.SessionManager().ValidLogin = v.validLogin
+	registry.Handler = v.before
 	if v.control, err = newControl(v); err != nil {
 		return nil, err
 	}
-	return v, front.open()
+	return v, v.front.open(false)
 }
 
 // Close ends everything.
@@ -92,10 +107,13 @@ func (v *VCenter) context() *simulator.Context {
 	return &ctx
 }
 
-func (v *VCenter) validLogin(login *types.Login) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return login.UserName == v.config.Username && login.Password == v.password
+// contextFor is one of somebody's.
+func (v *VCenter) contextFor(user string) *simulator.Context {
+	ctx := v.context()
+	session := *ctx.Session
+	session.UserName = user
+	ctx.Session = &session
+	return ctx
 }
 
 func (v *VCenter) vm(key string) *VM {
@@ -104,10 +122,12 @@ func (v *VCenter) vm(key string) *VM {
 	return v.vms[key]
 }
 
-func (v *VCenter) latency() time.Duration {
-	return time.Duration(v.config.Latency)
+// byID is the VM with this managed object id.
+func (v *VCenter) byID(moid string) *VM {
+	vm, _ := v.service.Context.Map.Get(types.ManagedObjectReference{Type: "VirtualMachine", Value: moid}).(*VM)
+	return vm
 }
 
-func or(value, otherwise string) string {
-	return cmp.Or(value, otherwise)
+func (v *VCenter) latency() time.Duration {
+	return time.Duration(v.config.Latency)
 }

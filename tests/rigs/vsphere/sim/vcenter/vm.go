@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -30,23 +31,10 @@ type VM struct {
 	b      Behaviour
 	phase  phase
 	timer  *time.Timer
-	epoch  int // a timer of an earlier one means nothing
-	told   map[string]any
-	busy   *types.ManagedObjectReference // the power task that runs
+	epoch  int                           // a timer of an earlier one means nothing
+	told   map[string]any                // properties, as clients know them
+	busy   *types.ManagedObjectReference // the task that runs
 	record record
-}
-
-// record is what happened to a VM, for tests.
-type record struct {
-	Asked    []call  `json:"asked_at"`
-	OffAt    float64 `json:"off_at"`
-	OnAt     float64 `json:"on_at"`
-	OffCause string  `json:"off_cause"`
-}
-
-type call struct {
-	Method string  `json:"method"`
-	Time   float64 `json:"time"`
 }
 
 // now is Python's time.time().
@@ -56,18 +44,31 @@ func now() float64 {
 
 func newVM(rig *VCenter, key string, inner *simulator.VirtualMachine, b Behaviour) *VM {
 	v := &VM{VirtualMachine: inner, rig: rig, key: key, b: b, told: map[string]any{}}
-	switch b.Power {
-	case "on":
+	switch {
+	case b.Template: // is always off
+	case b.Power == "on":
 		v.phase, v.record.OnAt = up, now()
-	case "suspended":
+	case b.Power == "suspended":
 		v.phase, v.record.OnAt = suspended, now()
 	}
 	return v
 }
 
-// locked runs f while nobody else is here. It is for timers and the control, not for calls of clients.
+// Get is the VM as clients are shown it. Disabled methods are shown here alone: the simulator would refuse them all
+// in the same way, and vCenter says of those that the power state disables that the power state is wrong.
+func (v *VM) Get() mo.Reference {
+	shown := v.VirtualMachine.VirtualMachine
+	shown.DisabledMethod = v.disabledMethods()
+	return &shown
+}
+
+// locked runs f while nobody else is here, on nobody's behalf. It is not for calls of clients, which have the lock.
 func (v *VM) locked(f func(ctx *simulator.Context)) {
-	ctx := v.rig.context()
+	v.lockedFor("", f)
+}
+
+func (v *VM) lockedFor(user string, f func(ctx *simulator.Context)) {
+	ctx := v.rig.contextFor(user)
 	ctx.WithLock(v, func() { f(ctx) })
 }
 
@@ -97,7 +98,7 @@ func (v *VM) enter(ctx *simulator.Context, phase phase) {
 	v.publish(ctx)
 }
 
-// boot is what a guest does when it has power.
+// boot is what a guest does when it has power, or has it again.
 func (v *VM) boot(ctx *simulator.Context) {
 	half := time.Duration(v.b.BootTime) / 2
 	v.enter(ctx, booting)
@@ -107,7 +108,7 @@ func (v *VM) boot(ctx *simulator.Context) {
 	})
 }
 
-// goDown is what a guest does that was asked to; then comes `at last`.
+// goDown is what a guest does that was asked to.
 func (v *VM) goDown(ctx *simulator.Context, last func(ctx *simulator.Context)) {
 	half := time.Duration(v.b.ShutdownTime) / 2
 	v.enter(ctx, stopping)
@@ -118,19 +119,26 @@ func (v *VM) goDown(ctx *simulator.Context, last func(ctx *simulator.Context)) {
 }
 
 func (v *VM) setOn(ctx *simulator.Context) {
-	v.record.OnAt = now()
-	v.boot(ctx)
+	if v.phase == suspended {
+		v.enter(ctx, up)
+	} else {
+		v.record.OnAt = now()
+		v.boot(ctx)
+	}
+	v.post(ctx, poweredOn)
 }
 
 func (v *VM) setOff(ctx *simulator.Context, cause string) {
 	v.stir()
 	v.record.OffAt, v.record.OffCause = now(), cause
 	v.enter(ctx, off)
+	v.post(ctx, poweredOff)
 }
 
 func (v *VM) setSuspended(ctx *simulator.Context) {
 	v.stir()
 	v.enter(ctx, suspended)
+	v.post(ctx, suspendedVM)
 }
 
 func (v *VM) isOn() bool {

@@ -1,0 +1,89 @@
+"""VMware's own client on the rig, with nothing of ours between them.
+
+with client(vcenter) as content:
+    machine(content, vcenter, "web").ShutdownGuest()
+"""
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from pyVim.task import WaitForTask
+from pyVmomi import vim, vmodl
+from pyVmomi.SoapAdapter import SoapStubAdapter
+
+from tests.rigs.vsphere.vcenter import VCenter
+
+VERSION = "vim.version.v8_0_2_0"
+
+
+@contextmanager
+def client(vcenter: VCenter) -> Iterator[Any]:
+    """A session's ServiceContent."""
+    url = urlsplit(vcenter.url)
+    trust = ssl.create_default_context(cafile=str(vcenter.ca))
+    stub = SoapStubAdapter(url.hostname, url.port, version=VERSION, path=url.path, sslContext=trust)
+    try:
+        content: Any = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
+        content.sessionManager.Login(vcenter.username, vcenter.password)
+        yield content
+    finally:
+        stub.DropConnections()
+
+
+def machine(content: Any, vcenter: VCenter, name: str) -> Any:
+    """The VM that the rig knows by this name."""
+    return vim.VirtualMachine(vcenter.show(name)["moid"], content.rootFolder._stub)
+
+
+def ended(task: Any) -> Any:
+    """A task when it has ended; its error is raised."""
+    WaitForTask(task)  # type: ignore[no-untyped-call]
+    return task
+
+
+class Following:
+    """Properties of all VMs below a place, as a collector tells them: `values` by managed object ids."""
+
+    def __init__(self, content: Any, paths: list[str], below: Any = None) -> None:
+        query = vmodl.query.PropertyCollector
+        self._collector = content.propertyCollector.CreatePropertyCollector()
+        view = content.viewManager.CreateContainerView(below or content.rootFolder, [vim.VirtualMachine], True)
+        step = query.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
+        start = query.ObjectSpec(obj=view, skip=True, selectSet=[step])
+        wanted = query.PropertySpec(type=vim.VirtualMachine, pathSet=paths)
+        self._collector.CreateFilter(query.FilterSpec(objectSet=[start], propSet=[wanted]), partialUpdates=False)
+        self._version = ""
+        self.values: dict[str, dict[str, Any]] = {}
+        self.turn()
+
+    def turn(self, seconds: float = 30) -> None:
+        """Wait for the next update, and take it over."""
+        while True:
+            options = vmodl.query.PropertyCollector.WaitOptions(maxWaitSeconds=int(seconds))
+            update = self._collector.WaitForUpdatesEx(self._version, options)
+            if update is None:
+                raise TimeoutError(f"nothing changed for {seconds} s: {self.values}")
+            self._version = update.version
+            for change in (change for part in update.filterSet for change in part.objectSet):
+                self._take(change)
+            if not update.truncated:
+                return
+
+    def until(self, moid: str, path: str, value: object, timeout: float = 30) -> float:
+        """Turn until a property has that value; the time (`time.time()`) when that was told."""
+        while self.values.get(moid, {}).get(path) != value:
+            self.turn(timeout)
+        return time.time()
+
+    def _take(self, change: Any) -> None:
+        moid = change.obj._moId
+        if change.kind == "leave":
+            del self.values[moid]
+            return
+        known = self.values.setdefault(moid, {})
+        for part in change.changeSet:
+            known[part.name] = part.val

@@ -1,0 +1,47 @@
+package vcenter
+
+import (
+	"slices"
+
+	"github.com/vmware/govmomi/simulator"
+)
+
+// record is what happened to a VM.
+type record struct {
+	Asked     []call     `json:"asked_at"`
+	OffAt     float64    `json:"off_at"`
+	OnAt      float64    `json:"on_at"`
+	OffCause  string     `json:"off_cause"` // guest, power_off, hand, crash
+	Snapshots []snapshot `json:"snapshots"`
+}
+
+// call is one that a client made on a VM, whatever became of it.
+type call struct {
+	Method string  `json:"method"`
+	Time   float64 `json:"time"`
+}
+
+// shown is a VM as tests see it.
+type shown struct {
+	record
+
+	MoID         string `json:"moid"`
+	InstanceUUID string `json:"instance_uuid"`
+	Power        string `json:"power"`
+	Tools        string `json:"tools"`
+}
+
+func (v *VM) show() (s shown) {
+	v.locked(func(*simulator.Context) {
+		s = shown{
+			record:       v.record,
+			MoID:         v.Self.Value,
+			InstanceUUID: v.Config.InstanceUuid,
+			Power:        string(v.powerState()),
+			Tools:        v.heard().running,
+		}
+		s.Asked = append([]call{}, v.record.Asked...)
+		s.Snapshots = slices.Clone(v.record.Snapshots)
+	})
+	return s
+}
