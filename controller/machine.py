@@ -31,6 +31,7 @@ from controller.reconcile import (
     Wait,
     Watch,
     reconcile,
+    unheard,
 )
 from controller.source import Decided, Key, SecretUnavailable, Source, key_of
 from controller.status_models import VirtualMachineStatus
@@ -132,8 +133,9 @@ class Machine:
     async def _answer_decisions(self, client: Client, action: Action, before: float = inf) -> bool:
         """Those about specs `before` this one, and whether there were any: what somebody decided about the last spec is
         not about what this one begins."""
-        unheard = isinstance(action, Watch) and (self._operation is None or self._operation.id != action.id)
-        due = [] if unheard else [decided for decided, generation in self._decisions.items() if generation < before]
+        if unheard(action, self._operation):
+            return False
+        due = [decided for decided, generation in self._decisions.items() if generation < before]
         for decided in due:
             event, operation = await answer(client, self._operation, decided)
             del self._decisions[decided]
@@ -188,6 +190,7 @@ class Machine:
             self._refreshed = operation.id
             with suppress(ProviderError):  # the watch of all VMs will tell
                 await client.refresh(operation.vm)
+        self._know(status.recognised(self.resource, operation))
         self._know(status.heard(self.resource.status, operation, self._clock()))
 
     async def _act(self, client: Client, vm: VM | None, action: Action) -> None:

@@ -13,8 +13,10 @@ An operation that somebody else started is left to its end, unless the spec was 
 VM hard off. A paused VM counts as on: whoever holds it has a reason.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 from controller.models import VirtualMachine
 from controller.power import VM, Operation
@@ -49,6 +51,12 @@ class Attempt:
     def request_id(self) -> str:
         """What makes the provider recognise it."""
         return f"{self.uid}-{self.generation}-{self.number}"
+
+    @classmethod
+    def of(cls, uid: str, request_id: str) -> Self | None:
+        """The attempt for this resource that bears this request_id; None where it is somebody else's."""
+        found = re.fullmatch(re.escape(uid) + r"-(\d+)-(\d+)", request_id, re.ASCII)
+        return cls(uid, int(found[1]), int(found[2])) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +149,9 @@ def reconcile(resource: VirtualMachine, vm: VM | None, operation: Operation | No
     """
     if operation is not None and not operation.state.final:
         return _steer(resource, operation)
-    unheard = _unheard_of(resource.status.operation, vm, operation)
-    if unheard:
-        return Watch(unheard)
+    another = _unheard_of(resource.status.operation, vm, operation)
+    if another:
+        return Watch(another)
     wanted = resource.wanted
     if vm is None or wanted is None or vm.power_state is PowerState.UNSPECIFIED:
         return Nothing()
@@ -158,6 +166,11 @@ def serves(resource: VirtualMachine, operation: Operation) -> bool:
     if wanted is None or operation.kind not in SERVED_BY[wanted]:
         return False
     return wanted is not DesiredPower.OFF_GRACEFUL or escalation in {None, _escalation(operation)}
+
+
+def unheard(action: Action | None, operation: Operation | None) -> bool:
+    """Whether something is under way that we have yet to hear of; `operation` is what we heard of last."""
+    return isinstance(action, Watch) and (operation is None or operation.id != action.id)
 
 
 def _escalation(operation: Operation) -> Escalation | None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from controller.models import VirtualMachine
 from controller.power import VM, Forecast, Operation, ProviderError, Verdict
-from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, serves
+from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, serves, unheard
 from controller.status_models import Condition, HookStatus, LastPowerOff, OperationStatus, VirtualMachineStatus
 from controller.words import DesiredPower, Kind, PowerState, State
 
@@ -65,6 +65,16 @@ def started(
     return _update(resource.status, operation=record)
 
 
+def recognised(resource: VirtualMachine, operation: Operation) -> VirtualMachineStatus:
+    """The status once an operation turns out to be ours: a controller that was killed had no time to write it down."""
+    meta, record = resource.metadata, resource.status.operation
+    attempt = Attempt.of(meta.uid, operation.request_id)
+    if attempt is None or (record and (record.id == operation.id or record.start_time > operation.create_time)):
+        return resource.status
+    wrote = resource.spec.lifecycle.graceful_shutdown_timeout
+    return started(resource, operation, attempt, wrote if attempt.generation == meta.generation else operation.timeout)
+
+
 def heard(status: VirtualMachineStatus, operation: Operation, now: datetime) -> VirtualMachineStatus:
     """The status after news of an operation, ours or not."""
     record, verdict = status.operation, operation.verdict
@@ -111,7 +121,7 @@ def report(resource: VirtualMachine, seen: Seen) -> VirtualMachineStatus:
     power = seen.vm.power_state.value if seen.vm else _power_without_vm(resource, seen)
     if (active or seen.trouble) and old.power_state != PowerState.UNSPECIFIED.value:
         power = old.power_state
-    acted = seen.error is None and seen.trouble is None
+    acted = seen.error is None and seen.trouble is None and not unheard(seen.action, seen.operation)
     statements = {
         "Ready": _ready(resource, seen, active),
         "GracefulShutdownReady": _graceful(seen, old),

@@ -187,6 +187,12 @@ def test_the_same_attempt_has_the_same_request_id_and_no_other_has() -> None:
     assert Attempt("a", 1, 1).request_id == "a-1-1"
 
 
+def test_an_attempt_is_recognised_by_its_request_id_and_no_other_is() -> None:
+    assert Attempt.of("uid-1", "uid-1-22-3") == Attempt("uid-1", 22, 3)
+    others = ("", "by-hand", "uid-1", "uid-1-2", "uid-1-2-3-4", "uid-12-2-3", "xuid-1-2-3", "uid-1-2-x")
+    assert [each for each in others if Attempt.of("uid-1", each)] == []
+
+
 powers = st.sampled_from(["On", "Off", "OffGraceful", None])
 states = st.sampled_from(list(State))
 operations = st.none() | st.builds(

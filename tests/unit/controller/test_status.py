@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from controller.power import Forecast, HookResult, ProviderError
-from controller.reconcile import Attempt, Hold, Wait
+from controller.reconcile import Attempt, Hold, Wait, Watch
 from controller.status import (
     Seen,
     Statement,
@@ -116,6 +116,7 @@ def test_a_spec_counts_as_observed_once_it_was_acted_upon() -> None:
     resource = machine(generation=7)
     assert report(resource, Seen(NOW, trouble=AWAY)).observed_generation == 0
     assert report(resource, Seen(NOW, vm(), error=AWAY)).observed_generation == 0
+    assert report(resource, Seen(NOW, vm(), action=Watch("op-9"))).observed_generation == 0
     assert report(resource, Seen(NOW, vm())).observed_generation == 7
 
 
