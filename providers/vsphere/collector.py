@@ -6,6 +6,7 @@ other that holds a VM or ends its run. Nothing else is ever asked in order to kn
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,22 +67,34 @@ def wait(link: Link, collector: str, version: str) -> News:
 
 def leave(link: Link, collector: str) -> None:
     """Follow no longer; a call that waits ends."""
-    PC(collector, link.stub).Destroy()
+    with suppress(*LOST):
+        PC(collector, link.stub).Destroy()
 
 
 def read(link: Link, moid: str) -> Update:
     """One VM as it is now; one call."""
-    spec = PC.FilterSpec(propSet=[_properties("VirtualMachine")], objectSet=[PC.ObjectSpec(obj=link.vm(moid))])
-    found = link.content.propertyCollector.RetrievePropertiesEx([spec], PC.RetrieveOptions())
-    [content] = found.objects
-    told = {prop.name: prop.val for prop in content.propSet}
-    return update(content.obj, ((path, told.get(path)) for path in MACHINE), enters=True)
+    machine = link.vm(moid)
+    told = _retrieve(link, machine, list(MACHINE))
+    return update(machine, ((path, told.get(path)) for path in MACHINE), enters=True)
+
+
+def certificate(link: Link, host: str) -> str:
+    """A host's certificate, PEM, as vCenter knows it; one call."""
+    told = _retrieve(link, vim.HostSystem(host, link.stub), ["config.certificate"])
+    return bytes(byte & 0xFF for byte in told["config.certificate"]).decode()
 
 
 def find(link: Link, vm_id: str) -> str:
     """The id within vCenter of the VM with this instance UUID; empty: there is none. One call."""
     found = link.content.searchIndex.FindByUuid(None, vm_id, True, True)
     return str(found._moId) if found else ""
+
+
+def _retrieve(link: Link, reference: Any, paths: list[str]) -> dict[str, Any]:
+    wanted = PC.PropertySpec(type=type(reference), pathSet=paths)
+    spec = PC.FilterSpec(propSet=[wanted], objectSet=[PC.ObjectSpec(obj=reference)])
+    [content] = link.content.propertyCollector.RetrievePropertiesEx([spec], PC.RetrieveOptions()).objects
+    return {prop.name: prop.val for prop in content.propSet}
 
 
 def _container(link: Link, scope: str) -> Any:

@@ -18,11 +18,14 @@ from pyVmomi import vim, vmodl
 from providers.adapter import GuestCredentials, GuestExit
 from providers.blocking import Lane
 from providers.errors import CommandFailed, HypervisorError
+from providers.vsphere import collector
 from providers.vsphere.properties import Machine
 from providers.vsphere.quoting import for_guest
-from providers.vsphere.session import CALL_SECONDS, Link, Session
+from providers.vsphere.session import Link, Session
 from providers.vsphere.wire import pinned
 
+FETCH_SECONDS = 10
+"""How long a host may take to hand over a file, or to turn out not to be reachable."""
 KEPT = 1 << 20
 """Bytes of output that are kept, from its end."""
 
@@ -65,7 +68,10 @@ class GuestProgram:
         code = await call(lane, exit_code, guest, self._pid)
         if code is None:
             return None
-        output = await call(lane, fetch, guest, self._output)
+        try:
+            output = await call(lane, fetch, guest, self._output)
+        except CommandFailed as error:  # how the program ended is known all the same
+            output = error.message.encode()
         with suppress(HypervisorError):  # the hook has done its work; the guest's owner finds a small file
             await call(lane, remove, guest, self._output)
         return GuestExit(code, output)
@@ -99,16 +105,20 @@ def exit_code(link: Link, guest: Guest, pid: int) -> int | None:
 
 
 def fetch(link: Link, guest: Guest, path: str) -> bytes:
-    """The end of a file in the guest, from the host that the guest runs on."""
-    url = link.guest_managers[0].InitiateFileTransferFromGuest(*guest.place(link), path).url
-    parts = urlsplit(url)
+    """The end of a file in the guest, from the host that the guest runs on.
+
+    Raises:
+        CommandFailed: that host does not hand it over; vCenter may be as well as ever.
+    """
+    parts = urlsplit(link.guest_managers[0].InitiateFileTransferFromGuest(*guest.place(link), path).url)
     connection = _connection(link, guest, parts.netloc)
     try:
-        connection.request("GET", f"{parts.path}?{parts.query}")
-        response = connection.getresponse()
-        if response.status != 200:
-            raise HTTPException(f"the host answers {response.status} {response.reason}")
-        return _tail(response)
+        return _get(connection, f"{parts.path}?{parts.query}")
+    except (OSError, HTTPException) as error:
+        raise CommandFailed(
+            f"What the program printed cannot be fetched from the host {connection.host} ({type(error).__name__}: "
+            f"{error}); the provider's operator sees that it can be reached and is trusted."
+        ) from error
     finally:
         connection.close()
 
@@ -127,17 +137,20 @@ def _connection(link: Link, guest: Guest, netloc: str) -> HTTPSConnection:
     tls = link.tls
     if tls.thumbprint and host.netloc != ours.netloc:
         tls = pinned(_thumbprint(link, guest))
-    return HTTPSConnection(host.hostname or "", host.port, timeout=CALL_SECONDS, context=tls)
+    return HTTPSConnection(host.hostname or "", host.port, timeout=FETCH_SECONDS, context=tls)
 
 
 def _thumbprint(link: Link, guest: Guest) -> str:
     """Where a thumbprint vouches for vCenter, vCenter vouches for its hosts: it knows their certificates."""
-    config: Any = vim.HostSystem(guest.machine.host, link.stub).config
-    certificate = bytes(byte & 0xFF for byte in config.certificate).decode()
+    certificate = collector.certificate(link, guest.machine.host)
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
 
 
-def _tail(response: Any) -> bytes:
+def _get(connection: HTTPSConnection, target: str) -> bytes:
+    connection.request("GET", target)
+    response = connection.getresponse()
+    if response.status != 200:
+        raise HTTPException(f"it answers {response.status} {response.reason}")
     kept = b""
     while more := response.read(KEPT):
         kept = (kept + more)[-KEPT:]

@@ -1,0 +1,295 @@
+"""The eight methods, on a vCenter that says what a test wants; tests/e2e/vsphere has one that lives."""
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from providers.adapter import Change, Changed, Escalation, Grace, GuestCredentials, Listed, OffCause, Reason, Signal
+from providers.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound
+from providers.vsphere.adapter import VsphereAdapter
+from providers.vsphere.config import VsphereSettings
+from providers.vsphere.properties import Task
+from providers.vsphere.session import SessionLost
+from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news, told
+
+VM, TASK = vim.VirtualMachine("vm-1", None), vim.Task("task-1", None)
+ID = "5012"
+GRACE = Grace(datetime.max.replace(tzinfo=UTC), Escalation.NEVER)
+WEB: dict[str, Any] = {
+    "name": "web",
+    "config_instanceUuid": ID,
+    "runtime_powerState": "poweredOn",
+    "guest_toolsRunningStatus": "guestToolsRunning",
+    "guest_guestStateChangeSupported": True,
+}
+
+
+class VCenter(FakeStub):
+    """Tells its news when a test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.news: queue.Queue[Any] = queue.Queue()
+        self.answers = {
+            "CreatePropertyCollector": PC("collector-2", self),
+            "CreateFilter": PC.Filter("filter-1", self),
+            "CreateContainerView": lambda *_: vim.view.ContainerView("view-1", self),
+            "WaitForUpdatesEx": self._next,
+            "PowerOnVM_Task": TASK,
+            "PowerOffVM_Task": TASK,
+            "CreateSnapshot_Task": TASK,
+            "RetrievePropertiesEx": told(VM, **WEB),
+        }
+        self.say(change(VM, "enter", **WEB))
+
+    def say(self, *updates: Any) -> None:
+        self.news.put(news("1", *updates))
+
+    def task(self, state: str, **properties: Any) -> None:
+        about = {"info_entity": VM, "info_descriptionId": "VirtualMachine.powerOff", "info_state": state} | properties
+        self.say(change(TASK, "enter", **about))
+
+    def _next(self, *_: object) -> Any:
+        answer = self.news.get(timeout=30)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def vcenter() -> VCenter:
+    return VCenter()
+
+
+@pytest.fixture
+def adapter(vcenter: VCenter, tmp_path: Path) -> VsphereAdapter:
+    settings = VsphereSettings(listen="unix:///x", url="https://vcenter.example", credentials_dir=tmp_path)
+    adapter = VsphereAdapter(settings)
+    adapter._session = OneSession(link(vcenter))
+    return adapter
+
+
+class Watch:
+    """What a watch yields, followed in the background as the inventory does."""
+
+    def __init__(self, changes: AsyncIterator[Change]) -> None:
+        self.seen: asyncio.Queue[Change] = asyncio.Queue()
+        self.following = asyncio.create_task(self._follow(changes))
+
+    async def _follow(self, changes: AsyncIterator[Change]) -> None:
+        async for one in changes:
+            self.seen.put_nowait(one)
+
+    async def next(self) -> Any:
+        return await asyncio.wait_for(self.seen.get(), 30)
+
+
+@pytest.fixture
+async def watch(adapter: VsphereAdapter, vcenter: VCenter) -> AsyncIterator[Watch]:
+    """Followed from its beginning; one VM is known."""
+    async with aclosing(adapter.watch()) as changes:
+        watch = Watch(changes)
+        assert isinstance(await watch.next(), Listed)
+        yield watch
+        vcenter.say()
+        watch.following.cancel()
+        await asyncio.gather(watch.following, return_exceptions=True)
+
+
+async def test_a_watch_begins_with_all_vms_and_goes_on_with_changes(adapter: VsphereAdapter, vcenter: VCenter) -> None:
+    async with aclosing(adapter.watch()) as changes:
+        listed = await anext(changes)
+        assert isinstance(listed, Listed)
+        assert [vm.id for vm in listed.vms] == [ID]
+        vcenter.say(change(VM, name="shop"))
+        changed = await anext(changes)
+        assert isinstance(changed, Changed)
+        assert changed.vm.name == "shop"
+
+
+async def test_the_version_is_known_from_the_first_watch_on(adapter: VsphereAdapter, watch: Watch) -> None:
+    assert adapter.version == "VMware vCenter Server 8.0.2"
+
+
+async def test_a_watch_whose_session_is_lost_lists_anew(watch: Watch, vcenter: VCenter) -> None:
+    vcenter.news.put(vmodl.query.InvalidCollectorVersion())
+    vcenter.say(change(VM, "enter", **WEB | {"name": "shop"}))
+    listed = await watch.next()
+    assert [vm.name for vm in listed.vms] == ["shop"]
+
+
+async def test_a_watch_that_cannot_even_list_ends(adapter: VsphereAdapter, vcenter: VCenter) -> None:
+    vcenter.news = queue.Queue()
+    vcenter.news.put(vmodl.query.InvalidCollectorVersion())
+    with pytest.raises(SessionLost):
+        await anext(adapter.watch())
+
+
+async def test_a_watch_ends_with_its_connection(adapter: VsphereAdapter, vcenter: VCenter) -> None:
+    async with aclosing(adapter.watch()) as changes:
+        await anext(changes)
+        vcenter.news.put(ConnectionResetError())
+        with pytest.raises(HypervisorUnavailable):
+            await anext(changes)
+
+
+async def test_all_vms_can_be_listed_without_a_watch(adapter: VsphereAdapter) -> None:
+    assert [vm.name for vm in await adapter.list()] == ["web"]
+
+
+async def test_a_running_vm_that_leaves_is_looked_for(watch: Watch, vcenter: VCenter) -> None:
+    vcenter.answers["RetrievePropertiesEx"] = told(VM, **WEB)
+    vcenter.say(change(VM, "leave"))
+    assert "scope" in (await watch.next()).vm.refused
+
+
+async def test_a_running_vm_that_is_gone_is_removed(watch: Watch, vcenter: VCenter) -> None:
+    vcenter.answers["RetrievePropertiesEx"] = vmodl.fault.ManagedObjectNotFound()
+    vcenter.say(change(VM, "leave"))
+    assert (await watch.next()).vm_id == ID
+
+
+# Asking
+
+
+async def test_asking_a_guest_is_one_call_and_nothing_else(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    vcenter.calls.clear()
+    await adapter.send_signal(ID, Signal.VMWARE_TOOLS, GRACE)
+    assert [method for method, _ in vcenter.calls if method != "WaitForUpdatesEx"] == ["ShutdownGuest"]
+
+
+async def test_a_signal_that_vsphere_lacks_is_refused(adapter: VsphereAdapter) -> None:
+    with pytest.raises(CommandFailed, match="ACPI"):
+        await adapter.send_signal(ID, Signal.ACPI, GRACE)
+
+
+async def test_a_vm_that_turns_out_to_be_busy_is_locked_from_then_on(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    vcenter.answers["ShutdownGuest"] = vim.fault.TaskInProgress(task=TASK)
+    with pytest.raises(Locked):
+        await adapter.send_signal(ID, Signal.VMWARE_TOOLS, GRACE)
+    assert [problem.reason for problem in (await adapter.get(ID)).problems] == [Reason.LOCKED]
+
+
+# Power
+
+
+async def test_a_power_off_returns_when_its_task_has_ended(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    switching = asyncio.create_task(adapter.power_off(ID))
+    vcenter.task("running")
+    vcenter.say(change(VM, runtime_powerState="poweredOff"))
+    assert (await watch.next()).vm.off_cause is OffCause.HOST
+    assert not switching.done()
+    vcenter.task("success")
+    await asyncio.wait_for(switching, 30)
+
+
+@pytest.mark.parametrize(("method", "wanted"), [("power_on", "poweredOn"), ("power_off", "poweredOff")])
+async def test_a_task_that_found_the_vm_as_wanted_is_no_error(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter, method: str, wanted: str
+) -> None:
+    vcenter.task("error", info_error=vim.fault.InvalidPowerState(existingState=wanted))
+    await asyncio.wait_for(getattr(adapter, method)(ID), 30)
+
+
+async def test_a_task_that_failed_is_an_error_in_vspheres_words(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    vcenter.task("error", info_error=vim.fault.InvalidState(msg="Not now."))
+    with pytest.raises(CommandFailed, match="Not now"):
+        await asyncio.wait_for(adapter.power_on(ID), 30)
+
+
+async def test_a_vm_that_is_as_wanted_needs_no_task(adapter: VsphereAdapter, vcenter: VCenter, watch: Watch) -> None:
+    vcenter.answers["PowerOffVM_Task"] = vim.fault.InvalidPowerState(existingState="poweredOff")
+    await asyncio.wait_for(adapter.power_off(ID), 30)
+
+
+async def test_a_snapshot_is_complete_when_its_task_is(adapter: VsphereAdapter, watch: Watch, vcenter: VCenter) -> None:
+    vcenter.task("success")
+    await asyncio.wait_for(adapter.snapshot(ID, "before", "why", True), 30)
+    assert vcenter.called("CreateSnapshot_Task") == [("before", "why", True, False)]
+
+
+async def test_a_task_that_a_restarted_vcenter_forgot_is_asked_again(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, of = asyncio.Event(), adapter._endings.of
+
+    async def noted(moid: str, tasks: dict[str, Task]) -> Task:
+        begun.set()
+        return await of(moid, tasks)
+
+    monkeypatch.setattr(adapter._endings, "of", noted)
+    switching = asyncio.create_task(adapter.power_off(ID))
+    await begun.wait()
+    vcenter.news.put(vmodl.query.InvalidCollectorVersion())
+    vcenter.say(change(VM, "enter", **WEB))
+    with pytest.raises(HypervisorUnavailable, match="forgotten"):
+        await asyncio.wait_for(switching, 30)
+
+
+# Finding
+
+
+async def test_a_vm_that_no_watch_has_told_of_is_found_by_its_id(adapter: VsphereAdapter, vcenter: VCenter) -> None:
+    vcenter.answers["FindByUuid"] = VM
+    assert (await adapter.get(ID)).name == "web"
+
+
+async def test_a_vm_that_does_not_exist_is_not_found(adapter: VsphereAdapter) -> None:
+    with pytest.raises(VMNotFound, match="nobody"):
+        await adapter.get("nobody")
+
+
+# Programs
+
+
+@pytest.fixture
+def started(vcenter: VCenter) -> VCenter:
+    vcenter.answers |= {"CreateTemporaryFileInGuest": "/tmp/out", "StartProgramInGuest": 4711}
+    return vcenter
+
+
+def logins(vcenter: VCenter) -> list[tuple[str, str]]:
+    return [(login.username, login.password) for _, login, _ in vcenter.called("StartProgramInGuest")]
+
+
+async def test_a_program_runs_as_the_requests_user(adapter: VsphereAdapter, watch: Watch, started: VCenter) -> None:
+    process = await adapter.guest_exec(ID, ["true"], GuestCredentials("web-admin", "geheim"))
+    assert (process.pid, logins(started)) == ("4711", [("web-admin", "geheim")])
+
+
+async def test_without_one_it_runs_as_the_configured_user(
+    adapter: VsphereAdapter, watch: Watch, started: VCenter, tmp_path: Path
+) -> None:
+    (tmp_path / "username").write_text("root")
+    (tmp_path / "password").write_text("guest")
+    adapter._settings = adapter._settings.model_copy(update={"guest_credentials_dir": tmp_path})
+    await adapter.guest_exec(ID, ["true"], None)
+    assert logins(started) == [("root", "guest")]
+
+
+async def test_without_any_login_it_says_who_can_name_one(adapter: VsphereAdapter, watch: Watch) -> None:
+    with pytest.raises(CommandFailed, match="--guest-credentials-dir"):
+        await adapter.guest_exec(ID, ["true"], None)
+
+
+async def test_a_configured_login_that_cannot_be_read_is_told(
+    adapter: VsphereAdapter, watch: Watch, tmp_path: Path
+) -> None:
+    adapter._settings = adapter._settings.model_copy(update={"guest_credentials_dir": tmp_path / "nowhere"})
+    with pytest.raises(CommandFailed, match="cannot be read"):
+        await adapter.guest_exec(ID, ["true"], None)

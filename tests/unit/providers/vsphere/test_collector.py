@@ -1,0 +1,120 @@
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from providers.errors import HypervisorUnavailable
+from providers.vsphere import collector
+from providers.vsphere.properties import Machine, Task
+from providers.vsphere.session import POLL_SECONDS, SessionLost
+from tests.unit.providers.vsphere.fake import PC, FakeStub, change, link, news, told
+
+VM = vim.VirtualMachine("vm-1", None)
+
+
+@pytest.fixture
+def stub() -> FakeStub:
+    stub = FakeStub()
+    stub.answers = {
+        "CreatePropertyCollector": PC("collector-2", stub),
+        "CreateFilter": PC.Filter("filter-1", stub),
+        "CreateContainerView": lambda *_: vim.view.ContainerView("view-1", stub),
+    }
+    return stub
+
+
+def specs(stub: FakeStub) -> list[Any]:
+    return [spec for spec, _ in stub.called("CreateFilter")]
+
+
+def test_one_filter_is_for_tasks_and_one_for_everything_else(stub: FakeStub) -> None:
+    assert collector.follow(link(stub), "") == "collector-2"
+    followed = [[props.type._wsdlName for props in spec.propSet] for spec in specs(stub)]
+    assert followed == [["Task"], ["VirtualMachine", "Folder", "Datacenter", "HostSystem"]]
+
+
+def test_without_a_scope_all_vms_are_followed(stub: FakeStub) -> None:
+    collector.follow(link(stub), "")
+    container, kinds, recursive = stub.called("CreateContainerView")[0]
+    assert (container._moId, kinds, recursive) == ("root", [vim.VirtualMachine], True)
+
+
+@pytest.mark.parametrize("scope", ["/dc/vm/prod", "dc/vm/prod/"])
+def test_only_vms_in_scope_are_followed_and_all_folders(stub: FakeStub, scope: str) -> None:
+    stub.answers["FindByInventoryPath"] = vim.Folder("group-7", stub)
+    collector.follow(link(stub), scope)
+    assert stub.called("FindByInventoryPath") == [("dc/vm/prod",)]
+    assert [container._moId for container, *_ in stub.called("CreateContainerView")] == ["group-7", "root"]
+
+
+def test_a_scope_that_does_not_exist_is_told(stub: FakeStub) -> None:
+    with pytest.raises(HypervisorUnavailable, match=r"no /dc/vm/prdo.*--scope"):
+        collector.follow(link(stub), "/dc/vm/prdo")
+
+
+# Waiting
+
+
+def test_news_is_what_changed_and_the_version_to_go_on_from(stub: FakeStub) -> None:
+    stub.answers["WaitForUpdatesEx"] = news("2", change(VM, name="web"), change(VM, "leave"), truncated=True)
+    answer = collector.wait(link(stub), "collector-2", "1")
+    assert (answer.version, answer.more) == ("2", True)
+    assert [(update.kind, update.fields, update.enters) for update in answer.updates] == [
+        (Machine, {"name": "web"}, False),
+        (Machine, None, False),
+    ]
+
+
+def test_an_object_that_enters_is_marked(stub: FakeStub) -> None:
+    task = vim.Task("task-1", None)
+    stub.answers["WaitForUpdatesEx"] = news("2", change(task, "enter", info_state="running"))
+    [update] = collector.wait(link(stub), "collector-2", "1").updates
+    assert (update.kind, update.moid, update.enters) == (Task, "task-1", True)
+
+
+def test_no_news_keeps_the_version(stub: FakeStub) -> None:
+    answer = collector.wait(link(stub), "collector-2", "1")
+    assert (answer.version, answer.updates, answer.more) == ("1", (), False)
+
+
+def test_vcenter_is_told_how_long_to_hold_the_call(stub: FakeStub) -> None:
+    collector.wait(link(stub), "collector-2", "1")
+    [(version, options)] = stub.called("WaitForUpdatesEx")
+    assert (version, options.maxWaitSeconds) == ("1", POLL_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [vmodl.fault.ManagedObjectNotFound(), vmodl.fault.RequestCanceled(), vmodl.query.InvalidCollectorVersion()],
+)
+def test_a_collector_that_is_gone_or_lost_count_is_made_anew(stub: FakeStub, fault: Exception) -> None:
+    stub.answers["WaitForUpdatesEx"] = fault
+    with pytest.raises(SessionLost):
+        collector.wait(link(stub), "collector-2", "1")
+
+
+def test_whoever_leaves_takes_the_collector_along(stub: FakeStub) -> None:
+    collector.leave(link(stub), "collector-2")
+    assert [name for name, _ in stub.calls] == ["DestroyPropertyCollector"]
+
+
+# Reading
+
+
+def test_a_vm_is_read_in_one_call_and_what_is_not_set_is_blank(stub: FakeStub) -> None:
+    stub.answers["RetrievePropertiesEx"] = told(VM, name="web", runtime_powerState="poweredOff")
+    read = collector.read(link(stub), "vm-1")
+    assert read.fields
+    assert (read.moid, read.enters) == ("vm-1", True)
+    assert (read.fields["name"], read.fields["power"], read.fields["question"]) == ("web", "poweredOff", None)
+    assert [name for name, _ in stub.calls] == ["RetrievePropertiesEx"]
+
+
+def test_a_vm_is_found_by_its_instance_uuid(stub: FakeStub) -> None:
+    stub.answers["FindByUuid"] = VM
+    assert collector.find(link(stub), "5012") == "vm-1"
+    assert stub.called("FindByUuid") == [(None, "5012", True, True)]
+
+
+def test_a_vm_that_does_not_exist_is_not_found(stub: FakeStub) -> None:
+    assert collector.find(link(stub), "5012") == ""

@@ -1,0 +1,104 @@
+import asyncio
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from providers.blocking import Lane
+from providers.errors import HypervisorUnavailable
+from providers.vsphere.session import Link, SessionLost
+from providers.vsphere.watch import Feed, following
+from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news
+
+VM = vim.VirtualMachine("vm-1", None)
+
+
+@pytest.fixture
+def stub() -> FakeStub:
+    stub = FakeStub()
+    stub.answers = {
+        "CreatePropertyCollector": PC("collector-2", stub),
+        "CreateFilter": PC.Filter("filter-1", stub),
+        "CreateContainerView": lambda *_: vim.view.ContainerView("view-1", stub),
+    }
+    return stub
+
+
+@pytest.fixture
+def made(stub: FakeStub) -> Link:
+    return link(stub)
+
+
+@pytest.fixture
+def feed(made: Link) -> Feed:
+    return Feed(OneSession(made), made, Lane("test", 1), "collector-2")
+
+
+def versions(stub: FakeStub) -> list[str]:
+    return [version for version, _ in stub.called("WaitForUpdatesEx")]
+
+
+async def test_parts_of_an_answer_are_put_together(stub: FakeStub, feed: Feed) -> None:
+    stub.answers["WaitForUpdatesEx"] = [
+        news("1", change(VM, "enter", name="web"), truncated=True),
+        news("2", change(VM, name="shop")),
+    ]
+    assert [update.fields for update in await feed.next()] == [{"name": "web"}, {"name": "shop"}]
+
+
+async def test_each_call_goes_on_where_the_last_ended(stub: FakeStub, feed: Feed) -> None:
+    stub.answers["WaitForUpdatesEx"] = [news(str(version), change(VM, name="web")) for version in (1, 2)]
+    await feed.next()
+    await feed.next()
+    assert versions(stub) == ["", "1"]
+
+
+async def test_without_news_it_goes_on_waiting_from_where_it_was(stub: FakeStub, feed: Feed) -> None:
+    stub.answers["WaitForUpdatesEx"] = [news("1", change(VM, name="a")), None, None, news("2", change(VM, name="b"))]
+    await feed.next()
+    assert [update.fields for update in await feed.next()] == [{"name": "b"}]
+    assert versions(stub) == ["", "1", "1", "1"]
+
+
+async def test_a_call_that_still_waits_is_left_when_its_session_is_lost(
+    made: Link, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, end = asyncio.Event(), asyncio.Event()
+
+    async def hold(*_: object) -> None:
+        held.set()
+        await end.wait()
+
+    monkeypatch.setattr(feed._session, "run", hold)
+    waiting = asyncio.create_task(feed.next())
+    await held.wait()
+    made.lost.set()
+    with pytest.raises(SessionLost):
+        await waiting
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(vim.fault.NotAuthenticated(), SessionLost), (ConnectionResetError(), HypervisorUnavailable)]
+)
+async def test_what_ends_it_is_told(stub: FakeStub, feed: Feed, error: Exception, kind: type[Exception]) -> None:
+    stub.answers["WaitForUpdatesEx"] = error
+    with pytest.raises(kind):
+        await feed.next()
+
+
+async def test_whoever_ends_following_takes_the_collector_along(stub: FakeStub, made: Link) -> None:
+    async with following(OneSession(made), made, ""):
+        assert not stub.called("DestroyPropertyCollector")
+    assert len(stub.called("DestroyPropertyCollector")) == 1
+
+
+async def test_a_lost_session_has_taken_the_collector_along_itself(stub: FakeStub, made: Link) -> None:
+    async with following(OneSession(made), made, ""):
+        made.lost.set()
+    assert not stub.called("DestroyPropertyCollector")
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), vmodl.fault.ManagedObjectNotFound()])
+async def test_a_collector_that_cannot_be_taken_along_is_left(stub: FakeStub, made: Link, error: Exception) -> None:
+    stub.answers["DestroyPropertyCollector"] = error
+    async with following(OneSession(made), made, ""):
+        pass
