@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.rigs.cache import locked
@@ -23,23 +23,31 @@ def install(name: str, packages: Sequence[str], *, module: Path | None = None, l
     return folder
 
 
+def go(*words: str, module: Path | None, env: Mapping[str, str] | None = None) -> None:
+    """`go WORDS` in the folder of a module; it prints where we do.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    subprocess.run(["go", *words], cwd=module, env=_environment() | dict(env or {}), check=True)
+
+
 def _build(folder: Path, packages: Sequence[str], module: Path | None, ldflags: str) -> None:
     """A program appears in the folder as a whole; what a killed build left is thrown away by the next."""
     print(f"building {', '.join(map(_program, packages))}: some minutes, once", file=sys.stderr, flush=True)
     half = folder / ".half"
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
-    subprocess.run(["go", "install", "-ldflags", ldflags, *packages], cwd=module, env=_environment(half), check=True)
+    go("install", "-ldflags", ldflags, *packages, module=module, env={"GOBIN": str(half)})
     for program in half.iterdir():
         program.replace(folder / program.name)
     half.rmdir()
 
 
-def _environment(target: Path) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The same programs whatever compilers and settings the machine has."""
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "GOBIN": str(target),
         "GOFLAGS": "-mod=readonly -trimpath",
         "CGO_ENABLED": "0",
     }

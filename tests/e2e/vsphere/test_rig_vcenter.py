@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
+from tests.rigs.go import go
 from tests.rigs.vsphere.client import Following, client, machine
-from tests.rigs.vsphere.vcenter import VCenter
+from tests.rigs.vsphere.vcenter import SIM, VCenter
 
 VMS: dict[str, dict[str, object]] = {
     "web": {"shutdown_time": "100ms"},
@@ -228,6 +229,12 @@ def test_an_unknown_version_of_updates_is_refused(rig: VCenter, content: Any) ->
     Following(content, POWER)
     with pytest.raises(vmodl.query.InvalidCollectorVersion):
         content.propertyCollector.WaitForUpdatesEx("4711")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("check", ["vet", "test"])
+def test_the_program_passes_its_own_checks(check: str) -> None:
+    go(check, "./...", module=SIM)
 
 
 def test_nothing_is_left_of_a_rig() -> None:

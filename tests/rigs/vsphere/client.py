@@ -6,6 +6,7 @@ with client(vcenter) as content:
 
 import ssl
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,62 @@ def ended(task: Any) -> Any:
     """A task when it has ended; its error is raised."""
     WaitForTask(task)  # type: ignore[no-untyped-call]
     return task
+
+
+class Inside:
+    """A guest from within, for one login."""
+
+    def __init__(self, content: Any, vm: Any, username: str = "root", password: str = "guest") -> None:
+        operations = content.guestOperationsManager
+        self.files, self.processes = operations.fileManager, operations.processManager
+        self._stub = content.rootFolder._stub
+        self._vm = vm
+        self._auth = vim.vm.guest.NamePasswordAuthentication(
+            username=username, password=password, interactiveSession=False
+        )
+
+    def start(self, program: str, arguments: str = "", **spec: Any) -> int:
+        """StartProgramInGuest; the process's number."""
+        spec["programPath"], spec["arguments"] = program, arguments
+        wanted = vim.vm.guest.ProcessManager.ProgramSpec(**spec)
+        pid: int = self.processes.StartProgramInGuest(self._vm, self._auth, wanted)
+        return pid
+
+    def process(self, pid: int) -> Any:
+        """What ListProcessesInGuest says of one."""
+        return self.processes.ListProcessesInGuest(self._vm, self._auth, [pid])[0]
+
+    def run(self, program: str, arguments: str = "", **spec: Any) -> Any:
+        """Start a program and ask until it has ended."""
+        pid = self.start(program, arguments, **spec)
+        while not (process := self.process(pid)).endTime:
+            pass
+        return process
+
+    def terminate(self, pid: int) -> None:
+        """TerminateProcessInGuest."""
+        self.processes.TerminateProcessInGuest(self._vm, self._auth, pid)
+
+    def temporary(self) -> str:
+        """CreateTemporaryFileInGuest; its path."""
+        path: str = self.files.CreateTemporaryFileInGuest(self._vm, self._auth, "vmpower-", ".out")
+        return path
+
+    def delete(self, path: str) -> None:
+        """DeleteFileInGuest."""
+        self.files.DeleteFileInGuest(self._vm, self._auth, path)
+
+    def transfer(self, path: str) -> Any:
+        """InitiateFileTransferFromGuest."""
+        return self.files.InitiateFileTransferFromGuest(self._vm, self._auth, path)
+
+    def read(self, path: str) -> bytes:
+        """A file's content, from where vCenter says."""
+        trust = self._stub.schemeArgs["context"]
+        url = self.transfer(path).url.replace("*:", "127.0.0.1:")
+        with urllib.request.urlopen(url, context=trust) as answer:
+            content: bytes = answer.read()
+            return content
 
 
 class Following:

@@ -46,7 +46,7 @@ def program() -> Path:
     """The program; the first call builds it: a minute or two."""
     sources = sorted(path for path in SIM.rglob("*") if path.is_file() and not path.name.endswith("_test.go"))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    return install(f"vsphere-{digest}", [PACKAGE], module=SIM) / "sim"
+    return install(f"vsphere-{digest}", [PACKAGE, f"{PACKAGE}/recorder"], module=SIM) / "sim"
 
 
 class VCenter:

@@ -38,6 +38,7 @@ func newFront(v *VCenter, identity identity) (*front, error) {
 	v.service.RegisterSDK(registry, registry.Path+"/vimService")
 	mux := v.service.ServeMux
 	mux.HandleFunc(registry.Path+"/vimServiceVersions.xml", v.service.ServiceVersions)
+	mux.Handle(guestFile, v.transfers)
 	registry.SessionManager().ServiceHostName = address
 	return &front{
 		rig: v, identity: identity, address: address, mux: mux, calls: map[string]int{}, conns: map[net.Conn]bool{},

@@ -89,6 +89,10 @@ func (a *authority) issue(name string) (identity, error) {
 	}, nil
 }
 
+func (i identity) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.tls.Certificate[0]})
+}
+
 // thumbprint is written as vSphere does: pairs of digits with colons.
 func thumbprint(sum []byte) string {
 	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")

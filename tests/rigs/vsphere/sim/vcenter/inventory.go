@@ -143,6 +143,9 @@ func (v *VM) remove() (err error) {
 			err = fmt.Errorf("%s", fault.String)
 		}
 	})
+	if inside := v.rig.guests.known(v); inside != nil {
+		inside.PowerOff()
+	}
 	v.rig.claims.release(*v.Parent, v.Name)
 	v.rig.mu.Lock()
 	defer v.rig.mu.Unlock()

@@ -29,6 +29,9 @@ type shown struct {
 	InstanceUUID string `json:"instance_uuid"`
 	Power        string `json:"power"`
 	Tools        string `json:"tools"`
+
+	Processes []process `json:"processes"`
+	Files     []string  `json:"files"`
 }
 
 func (v *VM) show() (s shown) {
@@ -43,5 +46,8 @@ func (v *VM) show() (s shown) {
 		s.Asked = append([]call{}, v.record.Asked...)
 		s.Snapshots = slices.Clone(v.record.Snapshots)
 	})
+	if inside := v.rig.guests.known(v); inside != nil {
+		s.Processes, s.Files = processes(inside), inside.Files()
+	}
 	return s
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmpower/tests/rigs/vsphere/sim/collector"
+	"vmpower/tests/rigs/vsphere/sim/guest"
 )
 
 // Config is what the rig is told when it starts.
@@ -38,6 +39,9 @@ type VCenter struct {
 	model     *simulator.Model
 	service   *simulator.Service
 	front     *front
+	host      *host // a vCenter's
+	transfers *transfers
+	guests    guests
 	control   *control
 	collector *collector.PropertyCollector
 
@@ -57,35 +61,56 @@ func New(config Config) (*VCenter, error) {
 		vms:      map[string]*VM{},
 		plans:    plans{plan: plan{}},
 		claims:   claims{taken: map[[2]string]bool{}},
+		guests:   guests{all: map[string]*guest.Guest{}},
 	}
+	v.transfers = &transfers{rig: v, offered: map[string]transfer{}}
 	if err := v.create(); err != nil {
 		return nil, err
 	}
-	authority, err := newAuthority(config.Folder)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := authority.issue("vcenter")
-	if err != nil {
-		return nil, err
-	}
-	if v.front, err = newFront(v, identity); err != nil {
-		return nil, err
-	}
-	v.service.Listen = &url.URL{Scheme: "https", Host: v.front.address, User: url.UserPassword(config.Username, "")}
+	v.installGuestOperations()
 	registry := v.service.Context.Map
 	registry.SessionManager().ValidLogin = v.validLogin
 	registry.Handler = v.before
-	if v.control, err = newControl(v); err != nil {
-		return nil, err
+	return v, v.listen()
+}
+
+// listen opens all that clients and tests reach.
+func (v *VCenter) listen() error {
+	authority, err := newAuthority(v.config.Folder)
+	if err != nil {
+		return err
 	}
-	return v, v.front.open(false)
+	identity, err := authority.issue("vcenter")
+	if err != nil {
+		return err
+	}
+	if v.front, err = newFront(v, identity); err != nil {
+		return err
+	}
+	v.service.Listen = &url.URL{Scheme: "https", Host: v.front.address, User: url.UserPassword(v.config.Username, "")}
+	if !v.config.ESX {
+		identity, err := authority.issue("host")
+		if err != nil {
+			return err
+		}
+		if v.host, err = newHost(v, identity); err != nil {
+			return err
+		}
+	}
+	if v.control, err = newControl(v); err != nil {
+		return err
+	}
+	return v.front.open(false)
 }
 
 // Close ends everything.
 func (v *VCenter) Close() {
 	v.front.close()
+	if v.host != nil {
+		v.host.close()
+	}
 	v.control.close()
+	v.guests.powerOffAll()
 	v.model.Remove()
 }
 

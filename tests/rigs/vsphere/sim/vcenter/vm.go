@@ -95,7 +95,14 @@ func (v *VM) stir() int {
 
 func (v *VM) enter(ctx *simulator.Context, phase phase) {
 	v.phase = phase
+	if inside := v.rig.guests.known(v); inside != nil && !v.runsPrograms() {
+		inside.PowerOff()
+	}
 	v.publish(ctx)
+}
+
+func (v *VM) runsPrograms() bool {
+	return v.phase == suspended || v.phase == starting || v.phase == up || v.phase == stopping
 }
 
 // boot is what a guest does when it has power, or has it again.
