@@ -1,6 +1,6 @@
 """The vSphere adapter: the eight methods, in one session and over a handful of connections."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -15,6 +15,7 @@ from providers.vsphere.mapping import translate
 from providers.vsphere.picture import Picture
 from providers.vsphere.programs import Guest, GuestProgram
 from providers.vsphere.properties import Update
+from providers.vsphere.reads import Reads
 from providers.vsphere.session import Link, Session, SessionLost
 from providers.vsphere.watch import Feed, following
 
@@ -27,8 +28,8 @@ class VsphereAdapter:
 
     `version` is empty until the first watch.
 
-    Three lanes beside that of the watch, so that no kind of call waits for another: asking guests, of which
-    hundreds may come at once; power and reading; programs in guests, which hang with a hanging guest.
+    Three lanes beside that of the watch, so that no kind of call waits for another: reading and asking, of which
+    hundreds may come at once; power; programs in guests, which hang with a hanging guest.
     """
 
     type = "vsphere"
@@ -39,17 +40,19 @@ class VsphereAdapter:
         self.version = ""
         self._settings = settings
         self._session = Session(settings)
-        self._asking = Lane("vsphere-asking", 8)
+        self._quick = Lane("vsphere-quick", 8)
         self._power = Lane("vsphere-power", 4)
         self._guests = Lane("vsphere-guests", 4)
+        self._reads = Reads(self._read)
         self._picture = Picture()
         self._endings = Endings()
 
     async def get(self, vm_id: str) -> VM:
-        """Read one VM; one call."""
-        read = await self._call(self._power, collector.read, vm_id)
-        if (vm := self._picture.vm(read)) is None:
-            raise VMNotFound(f"vSphere does not tell what {vm_id} is; name a VM that ListVMs shows.", {"vm": vm_id})
+        """Read one VM; one call, for all that are read at the same time."""
+        read = await self._reads.of(await self._moid(vm_id))
+        vm = self._picture.vm(read) if read else None
+        if vm is None:
+            raise _not_found(vm_id)
         return vm
 
     async def list(self) -> Sequence[VM]:
@@ -71,7 +74,7 @@ class VsphereAdapter:
         if signal is not Signal.VMWARE_TOOLS:
             raise CommandFailed(f"vSphere has no signal {signal}; the caller leaves it out.")
         try:
-            await self._call(self._asking, commands.shut_down, vm_id)
+            await self._call(self._quick, commands.shut_down, vm_id)
         except Locked as error:
             self._picture.lock(await self._moid(vm_id), commands.holder(error.__cause__))
             raise
@@ -82,7 +85,7 @@ class VsphereAdapter:
         """Start a program, as the request's user or else the one in --guest-credentials-dir."""
         machine = self._picture.machine(await self._moid(vm_id))
         if machine is None:
-            raise VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})
+            raise _not_found(vm_id)
         guest = Guest(machine, credentials or self._guest_login())
         started = await self._session.call(self._guests, programs.start, guest, command)
         return GuestProgram(self._session, self._guests, guest, started)
@@ -125,16 +128,12 @@ class VsphereAdapter:
         picture = self._picture
         changes = picture.apply(await feed.next())
         for moid in picture.take_strays():
-            changes += picture.stray(moid, await self._where(moid))
+            changes += picture.stray(moid, await self._reads.of(moid))
         self._endings.look(picture.tasks)
         return changes
 
-    async def _where(self, moid: str) -> Update | None:
-        """A VM that left our sight; None: it exists no more."""
-        try:
-            return await self._session.call(self._power, collector.read, moid)
-        except VMNotFound:
-            return None
+    async def _read(self, moids: Sequence[str]) -> Mapping[str, Update]:
+        return await self._session.call(self._quick, collector.read, moids)
 
     async def _call(
         self, lane: Lane, call: Callable[Concatenate[Link, str, P], T], vm_id: str, *args: P.args, **kwargs: P.kwargs
@@ -143,9 +142,9 @@ class VsphereAdapter:
 
     async def _moid(self, vm_id: str) -> str:
         """Its id within vCenter, which is asked only for a VM that the watch has not told of."""
-        moid = self._picture.moid(vm_id) or await self._session.call(self._power, collector.find, vm_id)
+        moid = self._picture.moid(vm_id) or await self._session.call(self._quick, collector.find, vm_id)
         if not moid:
-            raise VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})
+            raise _not_found(vm_id)
         return moid
 
     async def _ended(self, task: str, wanted: str = "") -> None:
@@ -168,3 +167,7 @@ class VsphereAdapter:
         except (OSError, ValueError) as error:
             message = f"The guests' login cannot be read ({error}); the operator mends --guest-credentials-dir."
             raise CommandFailed(message) from error
+
+
+def _not_found(vm_id: str) -> VMNotFound:
+    return VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})

@@ -5,7 +5,7 @@ container views. The other follows the tasks that vCenter lists as recent: it te
 other that holds a VM or ends its run. Nothing else is ever asked in order to know the state of something.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -71,16 +71,16 @@ def leave(link: Link, collector: str) -> None:
         PC(collector, link.stub).Destroy()
 
 
-def read(link: Link, moid: str) -> Update:
-    """One VM as it is now; one call."""
-    machine = link.vm(moid)
-    told = _retrieve(link, machine, list(MACHINE))
-    return update(machine, ((path, told.get(path)) for path in MACHINE), enters=True)
+def read(link: Link, moids: Sequence[str]) -> dict[str, Update]:
+    """VMs as they are now, in one call; those that do not exist are not in the answer."""
+    found = _retrieve(link, [link.vm(moid) for moid in moids], list(MACHINE))
+    whole = [(reference, [(path, told.get(path)) for path in MACHINE]) for reference, told in found]
+    return {str(reference._moId): update(reference, values, enters=True) for reference, values in whole}
 
 
 def certificate(link: Link, host: str) -> str:
     """A host's certificate, PEM, as vCenter knows it; one call."""
-    told = _retrieve(link, vim.HostSystem(host, link.stub), ["config.certificate"])
+    [(_, told)] = _retrieve(link, [vim.HostSystem(host, link.stub)], ["config.certificate"])
     return bytes(byte & 0xFF for byte in told["config.certificate"]).decode()
 
 
@@ -90,11 +90,15 @@ def find(link: Link, vm_id: str) -> str:
     return str(found._moId) if found else ""
 
 
-def _retrieve(link: Link, reference: Any, paths: list[str]) -> dict[str, Any]:
-    wanted = PC.PropertySpec(type=type(reference), pathSet=paths)
-    spec = PC.FilterSpec(propSet=[wanted], objectSet=[PC.ObjectSpec(obj=reference)])
-    [content] = link.content.propertyCollector.RetrievePropertiesEx([spec], PC.RetrieveOptions()).objects
-    return {prop.name: prop.val for prop in content.propSet}
+def _retrieve(link: Link, references: list[Any], paths: list[str]) -> list[tuple[Any, dict[str, Any]]]:
+    spec = PC.FilterSpec(
+        propSet=[PC.PropertySpec(type=type(references[0]), pathSet=paths)],
+        objectSet=[PC.ObjectSpec(obj=reference) for reference in references],
+        reportMissingObjectsInResults=True,
+    )
+    result = link.content.propertyCollector.RetrievePropertiesEx([spec], PC.RetrieveOptions())
+    found = result.objects if result else []
+    return [(content.obj, {prop.name: prop.val for prop in content.propSet}) for content in found]
 
 
 def _container(link: Link, scope: str) -> Any:

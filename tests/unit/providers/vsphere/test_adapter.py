@@ -151,7 +151,7 @@ async def test_a_running_vm_that_leaves_is_looked_for(watch: Watch, vcenter: VCe
 
 
 async def test_a_running_vm_that_is_gone_is_removed(watch: Watch, vcenter: VCenter) -> None:
-    vcenter.answers["RetrievePropertiesEx"] = vmodl.fault.ManagedObjectNotFound()
+    vcenter.answers["RetrievePropertiesEx"] = None
     vcenter.say(change(VM, "leave"))
     assert (await watch.next()).vm_id == ID
 
@@ -247,6 +247,12 @@ async def test_a_task_that_a_restarted_vcenter_forgot_is_asked_again(
 async def test_a_vm_that_no_watch_has_told_of_is_found_by_its_id(adapter: VsphereAdapter, vcenter: VCenter) -> None:
     vcenter.answers["FindByUuid"] = VM
     assert (await adapter.get(ID)).name == "web"
+
+
+async def test_a_vm_that_is_gone_is_not_found(adapter: VsphereAdapter, watch: Watch, vcenter: VCenter) -> None:
+    vcenter.answers["RetrievePropertiesEx"] = None
+    with pytest.raises(VMNotFound, match=ID):
+        await adapter.get(ID)
 
 
 async def test_a_vm_that_does_not_exist_is_not_found(adapter: VsphereAdapter) -> None:

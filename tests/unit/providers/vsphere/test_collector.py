@@ -101,13 +101,17 @@ def test_whoever_leaves_takes_the_collector_along(stub: FakeStub) -> None:
 # Reading
 
 
-def test_a_vm_is_read_in_one_call_and_what_is_not_set_is_blank(stub: FakeStub) -> None:
+def test_vms_are_read_in_one_call_and_what_is_not_set_is_blank(stub: FakeStub) -> None:
     stub.answers["RetrievePropertiesEx"] = told(VM, name="web", runtime_powerState="poweredOff")
-    read = collector.read(link(stub), "vm-1")
-    assert read.fields
-    assert (read.moid, read.enters) == ("vm-1", True)
-    assert (read.fields["name"], read.fields["power"], read.fields["question"]) == ("web", "poweredOff", None)
-    assert [name for name, _ in stub.calls] == ["RetrievePropertiesEx"]
+    read = collector.read(link(stub), ["vm-1", "vm-2"])
+    assert [objects.obj._moId for objects in stub.called("RetrievePropertiesEx")[0][0][0].objectSet] == ["vm-1", "vm-2"]
+    assert (list(read), read["vm-1"].enters) == (["vm-1"], True)
+    fields = read["vm-1"].fields or {}
+    assert (fields["name"], fields["power"], fields["question"]) == ("web", "poweredOff", None)
+
+
+def test_where_none_of_them_exists_nothing_is_read(stub: FakeStub) -> None:
+    assert collector.read(link(stub), ["vm-1"]) == {}
 
 
 def test_a_vm_is_found_by_its_instance_uuid(stub: FakeStub) -> None:

@@ -1,0 +1,48 @@
+"""Reading VMs: those that are wanted while a call is under way are read together by the next one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from providers.vsphere.properties import Update
+
+Read = Callable[[Sequence[str]], Awaitable[Mapping[str, Update]]]
+"""Reads VMs by their ids within vCenter; those that do not exist are not in the answer."""
+
+
+class Reads:
+    """Whoever asks gets what was true after he asked; two hundred who ask at once cost vCenter a few calls."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._wanted: dict[str, asyncio.Future[Update | None]] = {}
+        self._working: asyncio.Task[None] | None = None
+
+    async def of(self, moid: str) -> Update | None:
+        """A VM as it is now; None: there is none.
+
+        Raises:
+            HypervisorUnavailable, CommandFailed
+        """
+        if moid not in self._wanted:
+            self._wanted[moid] = asyncio.get_running_loop().create_future()
+        wanted = self._wanted[moid]
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+        return await asyncio.shield(wanted)
+
+    async def _work(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            await self._settle(wanted)
+        self._working = None
+
+    async def _settle(self, wanted: Mapping[str, asyncio.Future[Update | None]]) -> None:
+        try:
+            found = await self._read(list(wanted))
+        except Exception as error:  # theirs, who asked
+            for future in wanted.values():
+                future.set_exception(error)
+                future.exception()  # nobody need be left to take it
+        else:
+            for moid, future in wanted.items():
+                future.set_result(found.get(moid))
