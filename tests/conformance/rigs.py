@@ -49,7 +49,7 @@ def _libvirt_test() -> AbstractContextManager[Target]:
 
 @contextmanager
 def _vsphere() -> Iterator[Target]:
-    from tests.rigs.vsphere.provider import vsphere_provider  # noqa: PLC0415 - nor a vCenter
+    from tests.rigs.vsphere.provider import provider  # noqa: PLC0415 - nor a vCenter
     from tests.rigs.vsphere.vcenter import VCenter  # noqa: PLC0415
 
     quick: dict[str, object] = {"boot_time": "200ms", "shutdown_time": "200ms"}
@@ -64,7 +64,7 @@ def _vsphere() -> Iterator[Target]:
         "golden": {"template": True, "power": "off"},
         "Gäste-Server ☕": quick,
     }
-    with VCenter(vms) as vcenter, _served(vsphere_provider(vcenter), "vsphere.yaml") as target:
+    with VCenter(vms) as vcenter, _served(provider(vcenter), "vsphere.yaml") as target:
         yield target
 
 
