@@ -57,6 +57,7 @@ func (v *VM) runtime() map[string]any {
 		"connectionState":     types.VirtualMachineConnectionState(v.b.Connection),
 		"question":            v.question(),
 		"bootTime":            v.bootTime(),
+		"cleanPowerOff":       v.cleanPowerOff(),
 		"faultToleranceState": v.ftState(),
 		"recordReplayState":   types.VirtualMachineRecordReplayStateInactive,
 	}
@@ -67,6 +68,14 @@ func (v *VM) bootTime() any {
 		return nil
 	}
 	return timeOf(v.record.OnAt)
+}
+
+// cleanPowerOff is false after a crash alone: one whose power was cut has ended in order, as vCenter sees it.
+func (v *VM) cleanPowerOff() any {
+	if v.phase != off {
+		return nil
+	}
+	return v.record.OffCause != "crash"
 }
 
 func (v *VM) ftState() types.VirtualMachineFaultToleranceState {
