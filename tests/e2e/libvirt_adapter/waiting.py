@@ -1,57 +1,16 @@
-"""What a watch yields and how a guest's program ends, to be waited for."""
+"""Guests that a test runs, and programs in them."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable
 
-from providers.adapter import VM, Change, Changed, Escalation, Grace, GuestExit, GuestProcess, Listed, PowerState
+from providers.adapter import GuestExit
 from providers.libvirt.adapter import LibvirtAdapter
+from tests.e2e.following import GRACE, Watch, ended, watching
 
-GRACE = Grace(datetime.max.replace(tzinfo=UTC), Escalation.NEVER)
-PATIENCE = 60
+__all__ = ["GRACE", "Run", "Watch", "ended", "execute", "watching"]
+
 Run = Callable[..., str]
 """Starts a guest, waits until it is ready and returns its id."""
 
 
-class Watch:
-    """What a watch yields, to be waited for."""
-
-    def __init__(self, changes: AsyncIterator[Change]) -> None:
-        self._changes = changes
-
-    async def until(self, wanted: Callable[[VM], bool]) -> VM:
-        """The first VM, listed or changed, that is wanted."""
-        async with asyncio.timeout(PATIENCE):
-            async for change in self._changes:
-                vms = change.vms if isinstance(change, Listed) else (change.vm,) if isinstance(change, Changed) else ()
-                for vm in vms:
-                    if wanted(vm):
-                        return vm
-        raise AssertionError("the watch ended")
-
-    async def next(self) -> Change:
-        async with asyncio.timeout(PATIENCE):
-            return await anext(self._changes)
-
-    async def until_off(self, vm_id: str) -> VM:
-        return await self.until(lambda vm: vm.id == vm_id and vm.power_state is PowerState.OFF)
-
-
-@asynccontextmanager
-async def watching(adapter: LibvirtAdapter) -> AsyncIterator[Watch]:
-    async with aclosing(adapter.watch()) as changes:
-        assert isinstance(await anext(changes), Listed)
-        yield Watch(changes)
-
-
 async def execute(adapter: LibvirtAdapter, vm_id: str, *command: str) -> GuestExit:
     return await ended(await adapter.guest_exec(vm_id, command, None))
-
-
-async def ended(process: GuestProcess) -> GuestExit:
-    """Asks again and again: the agent tells nobody by itself, and its answer takes the guest a moment."""
-    async with asyncio.timeout(PATIENCE):
-        while (end := await process.poll()) is None:
-            pass
-    return end
