@@ -71,6 +71,9 @@ func (v *VM) fill(fault types.BaseMethodFault) types.BaseMethodFault {
 		fault.Obj = v.Self
 	case *types.TaskInProgress:
 		fault.Task = types.ManagedObjectReference{Type: "Task", Value: "task-0"}
+		if v.busy != nil {
+			fault.Task = *v.busy
+		}
 	}
 	return fault
 }
