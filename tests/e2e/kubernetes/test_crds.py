@@ -12,7 +12,7 @@ from tests.e2e.kubernetes.crd_cases import BAD, EXEC, GOOD, STATUS, Document, pr
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.process import ROOT
 
-EXAMPLES = sorted((ROOT / "examples" / "kubernetes").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "deploy" / "examples").glob("*.yaml"))
 BASIC = """
 apiVersion: infra.virtrigaud.io/v1beta1
 kind: VirtualMachine

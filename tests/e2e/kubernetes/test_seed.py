@@ -9,7 +9,7 @@ from tests.rigs.kubernetes.lab import Lab, open_lab
 from tests.rigs.kubernetes.resources import Object
 from tests.rigs.process import ROOT
 
-EXAMPLES = ROOT / "examples" / "kubernetes"
+EXAMPLES = ROOT / "deploy" / "examples"
 SCRIPT = """
 guests:
   my-vm: {shutdown_time: 1s}
@@ -36,14 +36,14 @@ def went_down(status: Object) -> bool:
 
 
 def test_the_basic_example_goes_down_gracefully(lab: Lab) -> None:
-    apply(lab, "seed-basic.yaml")
+    apply(lab, "basic.yaml")
     verdict = lab.vms.wait_status("my-vm", went_down)["lastPowerOff"]
     assert (verdict["outcome"], verdict["signal"]) == ("GRACEFUL", "GUEST_AGENT")
     assert lab.console("my-vm").endswith("guest my-vm: powering off\n")
 
 
 def test_the_advanced_example_runs_its_hook_and_goes_down_gracefully(lab: Lab) -> None:
-    apply(lab, "seed-advanced.yaml")
+    apply(lab, "advanced.yaml")
     verdict = lab.vms.wait_status("my-vm-hooks", went_down)["lastPowerOff"]
     assert (verdict["outcome"], verdict["timeoutSeconds"]) == ("GRACEFUL", 120)
     assert [(hook["state"], hook["exitCode"], hook["output"]) for hook in verdict["hooks"]] == [
@@ -52,7 +52,7 @@ def test_the_advanced_example_runs_its_hook_and_goes_down_gracefully(lab: Lab) -
 
 
 def test_the_hook_of_the_advanced_example_runs_before_the_guest_is_asked(lab: Lab) -> None:
-    apply(lab, "seed-advanced.yaml")
+    apply(lab, "advanced.yaml")
     lab.vms.wait_status("my-vm-hooks", went_down)
     assert lab.console("my-vm-hooks").splitlines()[1:] == [
         "stopped my-application",
@@ -62,7 +62,7 @@ def test_the_hook_of_the_advanced_example_runs_before_the_guest_is_asked(lab: La
 
 
 def test_kubectl_get_vm_shows_them(lab: Lab) -> None:
-    for name, example in (("my-vm", "seed-basic.yaml"), ("my-vm-hooks", "seed-advanced.yaml")):
+    for name, example in (("my-vm", "basic.yaml"), ("my-vm-hooks", "advanced.yaml")):
         apply(lab, example)
         lab.vms.wait_status(name, went_down)
     table = [line.split()[:-1] for line in lab.vms.kubectl("get", "vm", "my-vm", "my-vm-hooks").splitlines()]
