@@ -17,12 +17,15 @@ APP := $(call stamp,app)
 LIBVIRT := $(call stamp,libvirt)
 DEV := $(call stamp,dev)
 
-.PHONY: help run test lint types unit e2e conformance bench proto format venv packages guests clean lock
+.PHONY: help run run-k8s test lint types unit e2e conformance bench proto format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ says (HYPERVISOR=libvirt or sim)
 	@$(PY) -m examples.run --hypervisor $(HYPERVISOR)
+
+run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of our own, with kubectl
+	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
 test: lint setup-libvirt setup-k8s ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest tests/unit tests/e2e tests/conformance

@@ -9,12 +9,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from examples.story import verdict_of
+Verdict = Mapping[str, Any]
 
 
-def report(run: Path, names: Sequence[str], consoles: Mapping[str, Sequence[str]], console: Console) -> int:
+def report(
+    run: Path, verdicts: Mapping[str, Verdict | None], consoles: Mapping[str, Sequence[str]], console: Console
+) -> int:
     """Print and write it all; 0 if each guest has a verdict."""
-    verdicts = {name: verdict_of(run / "controller", name) for name in names}
     table = Table(
         "VM", "OUTCOME", "REASON", "SIGNAL", "TIMEOUT", "ELAPSED", "HOOKS", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -23,16 +24,16 @@ def report(run: Path, names: Sequence[str], consoles: Mapping[str, Sequence[str]
         table.add_row(*_cells(line))
     console.print(table)
     console.print("\nthe guests' own last words, on their consoles:")
-    for name in names:
+    for name in verdicts:
         for said in [text for text in consoles[name] if text.startswith("guest ")][-3:]:
             console.print(f"  {said}")
         (run / f"{name}.console.log").write_text("\n".join(consoles[name]) + "\n")
     (run / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     console.print("\nthe same as JSON lines: .run/verdicts.jsonl")
-    return 0 if len(lines) == len(names) else 1
+    return 0 if len(lines) == len(verdicts) else 1
 
 
-def _line(name: str, verdict: Mapping[str, Any]) -> dict[str, Any]:
+def _line(name: str, verdict: Verdict) -> dict[str, Any]:
     return {
         "vm": name,
         "outcome": verdict["outcome"],

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,13 +35,13 @@ def tell_forecast(address: str, names: Sequence[str], console: Console) -> None:
     console.print()
 
 
-async def follow_shutdowns(address: str, state: Path, names: Sequence[str], console: Console) -> None:
+async def follow_shutdowns(address: str, recorded: Awaitable[None], names: Sequence[str], console: Console) -> None:
     """Tell the steps of each guest's operation, until the controller has written down all verdicts."""
     started = time.monotonic()
     async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
         stub: PowerServiceAsyncStub = PowerServiceStub(channel)
         telling = asyncio.create_task(_tell_all(stub, names, console, started))
-        await _all_recorded(state, names)
+        await recorded
         await telling
 
 
@@ -67,7 +67,7 @@ async def _tell(stub: "PowerServiceAsyncStub", vm: pb.VM, console: Console, star
         told = len(operation.steps)
 
 
-async def _all_recorded(state: Path, names: Sequence[str]) -> None:
+async def all_recorded(state: Path, names: Sequence[str]) -> None:
     """Wait until the controller's status of each VM has a verdict."""
     changes = awatch(state, step=20, debounce=50, rust_timeout=1000, yield_on_timeout=True)
     while not all(verdict_of(state, name) for name in names):

@@ -1,4 +1,4 @@
-"""`make run`, on real guests and on the sim: each verdict, and the guest's own console that agrees with it."""
+"""`make run` and `make run-k8s`, on real guests and on the sim: each verdict, and the guest's own console that agrees."""
 
 import json
 import subprocess
@@ -11,9 +11,10 @@ import pytest
 from tests.rigs.process import ROOT
 
 
-@pytest.fixture(scope="module", params=["libvirt", "sim"])
+@pytest.fixture(scope="module", params=["run libvirt", "run sim", "run_k8s libvirt"])
 def shown(request: pytest.FixtureRequest) -> str:
-    command = (sys.executable, "-m", "examples.run", "--hypervisor", request.param)
+    what, hypervisor = request.param.split()
+    command = (sys.executable, "-m", f"examples.{what}", "--hypervisor", hypervisor)
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=180).stdout
 
 
@@ -60,7 +61,8 @@ def test_the_terminal_shows_the_verdicts(shown: str) -> None:
 
 
 def test_nothing_is_left_running(shown: str) -> None:
-    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if ".run/controller" in _read(path)]
+    ours = (".run/controller", "controller-0")
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if any(word in _read(path) for word in ours)]
     assert left == []
 
 

@@ -1,0 +1,63 @@
+"""What `make run` and `make run-k8s` share: the guests, the provider, and where everything is left."""
+
+import argparse
+import contextlib
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from rich.console import Console
+
+from examples.hypervisors import Hypervisor, libvirt, sim
+from tests.rigs.process import ROOT, Program, Provider
+
+RUN = ROOT / ".run"
+GUESTS = ("web", "legacy", "deaf", "broken")
+MANIFESTS = ("provider", "graceful-shutdown-vm", "legacy", "deaf", "broken")
+"""Files in examples/: the provider, and a VirtualMachine for each guest."""
+HYPERVISORS: dict[str, Callable[[Console], AbstractContextManager[Hypervisor]]] = {"libvirt": libvirt, "sim": sim}
+
+
+def set_up(description: str | None) -> tuple[Callable[[Console], AbstractContextManager[Hypervisor]], Console]:
+    """Read the command line, clear `.run/`, and see to it that a SIGTERM puts everything away."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--hypervisor", choices=HYPERVISORS, default="libvirt")
+    chosen = HYPERVISORS[parser.parse_args().hypervisor]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    _clear()
+    return chosen, Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+
+
+def _clear() -> None:
+    shutil.rmtree(RUN / "controller", ignore_errors=True)
+    for left in ("provider.sock", "verdicts.jsonl"):
+        (RUN / left).unlink(missing_ok=True)
+    (RUN / "controller").mkdir(parents=True)
+
+
+@contextlib.contextmanager
+def provider(hypervisor: Hypervisor, console: Console) -> Iterator[str]:
+    """The provider; the manifests name its socket as `.run/provider.sock`."""
+    with Provider(hypervisor.name, *hypervisor.arguments, "--allow-guest-exec") as served:
+        socket = RUN / "provider.sock"
+        socket.symlink_to(served.address.removeprefix("unix://"))
+        console.print(f"provider    python -m providers.{hypervisor.name} serves unix:.run/provider.sock")
+        try:
+            yield served.address
+        finally:
+            shutil.copy(served.log, RUN / "provider.log")
+            socket.unlink()
+
+
+@contextlib.contextmanager
+def controller(program: Program, said: str, console: Console) -> Iterator[None]:
+    """The controller, stopped in an orderly way at the end; its log is kept."""
+    with program:
+        console.print(f"controller  python -m controller {said}")
+        try:
+            yield
+            program.stop()
+        finally:
+            shutil.copy(program.log, RUN / "controller.log")
