@@ -1,4 +1,4 @@
-"""`make run` and `make run-k8s`, on real guests and on the sim: each verdict, and the guest's own console that agrees."""
+"""`make run` and `make run-k8s`, on real guests and the sim: each verdict, and the guest's own console that agrees."""
 
 import json
 import subprocess
