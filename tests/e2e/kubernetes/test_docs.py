@@ -1,27 +1,104 @@
-"""Every console block of docs/kubernetes.md is run, in order, in a namespace of its own."""
+"""Every command of docs/kubernetes.md, typed from top to bottom: it does what the page shows.
 
-import re
-import shutil
+No pod runs here, so after the page has installed the chart its two programs are started as processes: the controller
+with the flags and the ServiceAccount that its Deployment names, the sim as the provider.
+"""
+
+import json
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.rigs.kubernetes.cluster import Cluster
-from tests.rigs.process import ROOT
+from tests.rigs.kubernetes.controller import KubernetesController
+from tests.rigs.page import Example, examples
+from tests.rigs.process import ROOT, Provider
 
 PAGE = ROOT / "docs" / "kubernetes.md"
-BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GUESTS = """
+guests:
+  my-vm: {shutdown_time: 1s, boot_time: 500ms}
+  my-vm-hooks: {shutdown_time: 1s, hooks: [{match: systemctl stop, takes: 500ms, output: "saved\\n"}]}
+  deaf: {agent: none, acpi: ignores}
+"""
+LOOKS = ("kubectl get", "kubectl events", "kubectl describe")
+"""Commands that only look: who is quicker than what they look for looks again."""
+PATIENCE = 20.0
+"""Seconds until what they look for is there."""
+Result = tuple[str, int]
 
 
-def commands() -> list[str]:
-    lines = [line for block in BLOCK.findall(PAGE.read_text()) for line in block.splitlines()]
-    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+@cache
+def page() -> list[Example]:
+    return examples(PAGE)
 
 
-def test_each_command_of_the_page_works(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    environment = cluster.environment | {"KUBECONFIG": str(shutil.copy(cluster.kubeconfig, tmp_path))}
-    script = f"kubectl config set-context --current --namespace {namespace}\n" + "\n".join(commands())
-    done = subprocess.run(
-        ["/bin/sh", "-ex"], input=script, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("+ kubectl ") >= len(commands())
+@pytest.fixture(scope="module")
+def results(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Result]]:
+    """What each command printed, and its exit code."""
+    with ExitStack() as stack:
+        stack.callback(put_away, cluster)
+        install, *others = page()
+        found = [result(install, cluster)]
+        start_programs(cluster, stack, tmp_path_factory.mktemp("sim"))
+        yield found + [result(example, cluster) for example in others]
+
+
+def start_programs(cluster: Cluster, stack: ExitStack, folder: Path) -> None:
+    script = folder / "guests.yaml"
+    script.write_text(GUESTS)
+    world = str(folder / "world.db")
+    provider = stack.enter_context(Provider("sim", "--allow-guest-exec", "--script", str(script), "--world", world))
+    endpoint = json.dumps({"spec": {"runtime": {"endpoint": provider.address}}})
+    cluster.kubectl("patch", "vmprov", "lab", "--type", "merge", "--patch", endpoint)
+    account = cluster.service_account("vmpower", "vmpower")
+    stack.enter_context(KubernetesController(account, *flags(cluster), identity="vmpower-0"))
+
+
+def flags(cluster: Cluster) -> list[str]:
+    """Those of the chart, but for what every start has anyway and the port, which may be somebody's here."""
+    deployment = json.loads(cluster.kubectl("get", "deployment", "vmpower", "-n", "vmpower", "-o", "json"))
+    (container,) = (one for one in deployment["spec"]["template"]["spec"]["containers"] if one["name"] == "controller")
+    return [flag for flag in container["args"] if not flag.startswith(("--kubernetes", "--health-listen"))]
+
+
+def result(example: Example, cluster: Cluster) -> Result:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = run(example.command, cluster)
+        late = time.monotonic() > deadline
+        if late or not example.command.startswith(LOOKS) or example.is_matched_by(found[0]):
+            return found
+
+
+def run(command: str, cluster: Cluster) -> Result:
+    shell = ["bash", "-c", f"{{ {command}\n}} 2>&1"]
+    done = subprocess.run(shell, cwd=ROOT, env=cluster.environment, stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout, done.returncode
+
+
+def put_away(cluster: Cluster) -> None:
+    """Also what a page leaves that stops half-way."""
+    ours = json.dumps({"metadata": {"finalizers": None}})
+    for left in cluster.kubectl("get", "vm", "-o", "name").split():
+        cluster.kubectl("patch", left, "--type", "merge", "--patch", ours)
+        cluster.kubectl("delete", left)
+    cluster.try_kubectl("delete", "secret", "web-guest", "--ignore-not-found")
+    if cluster.helm("list", "--namespace", "vmpower", "--short"):
+        cluster.helm("uninstall", "vmpower", "--namespace", "vmpower")
+
+
+def _title(number: int) -> str:
+    return f"{number + 1}-{'-'.join(page()[number].command.split()[:3])}"
+
+
+@pytest.mark.parametrize("number", range(len(page())), ids=_title)
+def test_a_command_of_the_page_does_what_the_page_shows(number: int, results: list[Result]) -> None:
+    example, (printed, status) = page()[number], results[number]
+    assert example.is_matched_by(printed), printed
+    assert (status == 0) is ("is invalid" not in example.shown)
