@@ -200,6 +200,8 @@ def _stub(url: str, tls: Verifying, seconds: int) -> SoapStubAdapter:
 
 
 def _log_out(link: Link) -> None:
+    """A call that is still under way brings its connection back to a pool that has no place for it, and closes it."""
     link.content.sessionManager.Logout()
-    link.stub.DropConnections()
-    link.polls.DropConnections()
+    for stub in (link.stub, link.polls):
+        stub.poolSize = 0
+        stub.DropConnections()

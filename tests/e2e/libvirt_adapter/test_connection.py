@@ -4,7 +4,6 @@ import os
 import signal
 import statistics
 from collections.abc import Callable
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +13,7 @@ from providers.adapter import OffCause, PowerState, Signal
 from providers.errors import HypervisorUnavailable
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.session import Link, Session
-from tests.e2e.libvirt_adapter.waiting import GRACE, Run, Watch, watching
+from tests.e2e.libvirt_adapter.waiting import GRACE, Run, following, watching
 from tests.rigs.guests.domain import Guest
 from tests.rigs.libvirtd import Libvirtd
 
@@ -35,8 +34,7 @@ async def test_a_killed_libvirtd_ends_the_watch_and_the_next_one_goes_on(
             os.kill(rig.pid("leaves"), signal.SIGKILL)
         finally:
             rig.start()
-    async with aclosing(adapter.watch()) as changes:
-        watch = Watch(changes)
+    async with following(adapter) as watch:
         assert (await watch.until(lambda vm: vm.id == stays)).power_state is PowerState.ON
         await adapter.power_off(stays)
         assert (await watch.until_off(stays)).off_cause is OffCause.HOST

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from providers.adapter import GuestExit
 from providers.libvirt.adapter import LibvirtAdapter
-from tests.e2e.following import GRACE, Watch, ended, watching
+from tests.e2e.following import GRACE, ended, following, watching
 
-__all__ = ["GRACE", "Run", "Watch", "ended", "execute", "watching"]
+__all__ = ["GRACE", "Run", "ended", "execute", "following", "watching"]
 
 Run = Callable[..., str]
 """Starts a guest, waits until it is ready and returns its id."""
