@@ -103,7 +103,9 @@ class VCenter:
         """What a VM is, and what happened to it; times are those of `time.time()`.
 
         moid, instance_uuid, power (poweredOn, ...), tools (guestToolsRunning, ...), asked_at (method and time of each
-        call on it, whatever became of it), on_at, off_at, off_cause (guest, power_off, hand, crash), snapshots.
+        call on it, whatever became of it), on_at, off_at, off_cause (guest, power_off, hand, crash), snapshots,
+        processes (pid, program, argv as the program received it, command_line, owner, started_at, ended_at, exit_code)
+        and files (of the guest's own, by their paths in its folder).
         """
         shown: dict[str, Any] = self._act("show", name)
         return shown
@@ -217,3 +219,7 @@ class VCenter:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise ValueError(f"{action}: {error.read().decode().strip()}") from error
+
+
+if __name__ == "__main__":
+    print(program())

@@ -32,7 +32,8 @@ type PropertyCollector struct {
 	wake    chan struct{}
 	wait    *wait
 	version int
-	unsure  []update // told in the last answer, which may never have arrived
+	known   string   // the version that the client had when it asked last
+	unsure  []update // told since then, in an answer that may never have arrived
 
 	live sync.Map // of the model: *PropertyCollector -> true
 }

@@ -71,17 +71,21 @@ func (f *PropertyFilter) restart() {
 // retell: the client may not know of this update.
 func (f *PropertyFilter) retell(u update) {
 	known := f.members[u.object]
-	switch {
-	case u.kind == types.ObjectUpdateKindLeave && known == nil:
-		known = &member{entered: true, left: true}
-		f.members[u.object] = known
-	case known == nil || known.left:
+	if known == nil {
+		if u.kind == types.ObjectUpdateKindLeave {
+			known = &member{entered: true, left: true}
+			f.members[u.object] = known
+			f.queue(u.object, known)
+		}
 		return
-	case u.kind == types.ObjectUpdateKindEnter:
+	}
+	if u.kind == types.ObjectUpdateKindEnter {
 		known.entered = false
 	}
-	for _, path := range u.paths {
-		known.add(path)
+	if !known.left {
+		for _, path := range u.paths {
+			known.add(path)
+		}
+		f.queue(u.object, known)
 	}
-	f.queue(u.object, known)
 }

@@ -84,23 +84,20 @@ func (pc *PropertyCollector) begin(version string) (*wait, types.BaseMethodFault
 
 // rewind: everything that the client cannot know in this version is to be told again.
 func (pc *PropertyCollector) rewind(version string) types.BaseMethodFault {
-	switch version {
-	case "":
+	switch {
+	case version == "":
 		for _, filter := range pc.filters {
 			filter.restart()
 		}
-	case strconv.Itoa(pc.version):
-	case strconv.Itoa(pc.version - 1):
-		if pc.unsure == nil {
-			return &types.InvalidCollectorVersion{}
-		}
+	case version == strconv.Itoa(pc.version):
+	case version == pc.known:
 		for _, update := range pc.unsure {
 			update.filter.retell(update)
 		}
 	default:
 		return &types.InvalidCollectorVersion{}
 	}
-	pc.unsure = nil
+	pc.known, pc.unsure = version, nil
 	return nil
 }
 

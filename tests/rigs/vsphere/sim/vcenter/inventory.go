@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -13,9 +12,6 @@ import (
 
 	"vmpower/tests/rigs/vsphere/sim/collector"
 )
-
-// How many VMs are made at once; the simulator waits in each for its own tasks, by polling.
-const makers = 64
 
 // create builds the model and all VMs.
 func (v *VCenter) create() error {
@@ -26,8 +22,26 @@ func (v *VCenter) create() error {
 	}
 	v.service = v.model.Service
 	v.collector = collector.Install(v.service.Context.Map, v.model.ServiceContent)
+	v.endings.waits = map[types.ManagedObjectReference]chan struct{}{}
+	v.service.Context.Map.AddHandler(&v.endings)
 	v.nameDatacenters(datacenters(vms))
-	return v.addAll(vms)
+	if err := v.addAll(vms); err != nil {
+		return err
+	}
+	v.forgetTasks()
+	return nil
+}
+
+// forgetTasks: a vCenter that has been up for a while no longer shows those that made its VMs.
+func (v *VCenter) forgetTasks() {
+	ctx := v.context()
+	for _, task := range ctx.Map.AllReference("Task") {
+		ctx.Map.Remove(ctx, task.Reference())
+	}
+	for _, entity := range ctx.Map.All("") {
+		entity.Entity().RecentTask = nil
+	}
+	ctx.Map.Get(*v.model.ServiceContent.TaskManager).(*simulator.TaskManager).RecentTask = nil
 }
 
 // model is one of the simulator's, empty: a cluster with one host in each datacenter.
@@ -59,25 +73,12 @@ func cast(vms map[string]Behaviour) map[string]Behaviour {
 	return all
 }
 
+// addAll makes VMs one after the other: the simulator's ways to make some at once step on each other's toes.
 func (v *VCenter) addAll(vms map[string]Behaviour) error {
-	keys := make(chan string)
-	failed := make(chan error, len(vms))
-	var group sync.WaitGroup
-	for range makers {
-		group.Go(func() {
-			for key := range keys {
-				failed <- v.add(key, vms[key])
-			}
-		})
-	}
+	v.adding.Lock()
+	defer v.adding.Unlock()
 	for _, key := range slices.Sorted(maps.Keys(vms)) {
-		keys <- key
-	}
-	close(keys)
-	group.Wait()
-	close(failed)
-	for err := range failed {
-		if err != nil {
+		if err := v.add(key, vms[key]); err != nil {
 			return err
 		}
 	}
@@ -103,22 +104,12 @@ func (v *VCenter) add(key string, b Behaviour) error {
 		GuestId: string(types.VirtualMachineGuestOsIdentifierOtherGuest),
 		Files:   &types.VirtualMachineFileInfo{VmPathName: "[LocalDS_0]"},
 	}}
-	result, err := finished(ctx, folder.CreateVMTask(ctx, request).(*methods.CreateVM_TaskBody).Res.Returnval)
+	result, err := v.endings.finished(ctx, folder.CreateVMTask(ctx, request).(*methods.CreateVM_TaskBody).Res.Returnval)
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
 	v.adopt(key, result.(types.ManagedObjectReference), b)
 	return nil
-}
-
-// finished is the result of one of the simulator's own tasks, when it has ended.
-func finished(ctx *simulator.Context, ref types.ManagedObjectReference) (types.AnyType, error) {
-	task := ctx.Map.Get(ref).(*simulator.Task)
-	task.Wait()
-	if task.Info.Error != nil {
-		return nil, fmt.Errorf("%s", faultName(task.Info.Error.Fault))
-	}
-	return task.Info.Result, nil
 }
 
 // adopt puts a guest that behaves into a VM of the simulator's.
@@ -169,6 +160,8 @@ func (v *VM) rename(name string) (err error) {
 
 // move puts it into another folder of its datacenter.
 func (v *VM) move(path string) error {
+	v.rig.adding.Lock()
+	defer v.rig.adding.Unlock()
 	ctx := v.rig.context()
 	folder, _, err := v.rig.find(ctx, place{datacenter: v.b.Datacenter, folder: path})
 	if err != nil {
@@ -180,7 +173,7 @@ func (v *VM) move(path string) error {
 	v.rig.claims.release(*v.Parent, v.Name)
 	request := &types.MoveIntoFolder_Task{This: folder.Self, List: []types.ManagedObjectReference{v.Self}}
 	body := folder.MoveIntoFolderTask(ctx, request).(*methods.MoveIntoFolder_TaskBody)
-	if _, err := finished(ctx, body.Res.Returnval); err != nil {
+	if _, err := v.rig.endings.finished(ctx, body.Res.Returnval); err != nil {
 		return err
 	}
 	v.locked(func(ctx *simulator.Context) { // the simulator moves it without a word

@@ -11,12 +11,10 @@ type outage struct {
 
 // goAway cuts all connections; guests live on.
 func (v *VCenter) goAway(how outage) error {
+	v.comesBack(time.Duration(how.Seconds))
 	v.front.close()
 	if !how.KeepSessions {
 		v.expire()
-	}
-	if how.Seconds > 0 {
-		time.AfterFunc(time.Duration(how.Seconds), func() { _ = v.comeBack() })
 	}
 	if how.Busy {
 		return v.front.open(true)
@@ -26,5 +24,18 @@ func (v *VCenter) goAway(how outage) error {
 
 // comeBack is on the same port.
 func (v *VCenter) comeBack() error {
+	v.comesBack(0)
 	return v.front.open(false)
+}
+
+// comesBack is planned, or not, whatever was planned before.
+func (v *VCenter) comesBack(in time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.back != nil {
+		v.back.Stop()
+	}
+	if in > 0 {
+		v.back = time.AfterFunc(in, func() { _ = v.comeBack() })
+	}
 }

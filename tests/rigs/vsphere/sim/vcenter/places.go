@@ -52,8 +52,6 @@ func (v *VCenter) nameDatacenters(names []string) {
 
 // find is the folder and the pool of a place; those it lacks are made.
 func (v *VCenter) find(ctx *simulator.Context, place place) (*simulator.Folder, types.ManagedObjectReference, error) {
-	v.placing.Lock()
-	defer v.placing.Unlock()
 	dc := v.datacenter(ctx, place.datacenter)
 	if dc == nil {
 		return nil, types.ManagedObjectReference{}, fmt.Errorf("there is no datacenter %q", place.datacenter)

@@ -1,10 +1,6 @@
 package vcenter
 
-import (
-	"slices"
-
-	"github.com/vmware/govmomi/simulator"
-)
+import "github.com/vmware/govmomi/simulator"
 
 // record is what happened to a VM.
 type record struct {
@@ -42,9 +38,11 @@ func (v *VM) show() (s shown) {
 			InstanceUUID: v.Config.InstanceUuid,
 			Power:        string(v.powerState()),
 			Tools:        v.heard().running,
+			Processes:    []process{},
+			Files:        []string{},
 		}
 		s.Asked = append([]call{}, v.record.Asked...)
-		s.Snapshots = slices.Clone(v.record.Snapshots)
+		s.Snapshots = append([]snapshot{}, v.record.Snapshots...)
 	})
 	if inside := v.rig.guests.known(v); inside != nil {
 		s.Processes, s.Files = processes(inside), inside.Files()

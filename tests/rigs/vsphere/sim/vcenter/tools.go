@@ -54,6 +54,7 @@ func (v *VM) tools() map[string]any {
 		"guestId":                         systems[v.b.Guest],
 		"hostName":                        v.known(heard, v.Name),
 		"ipAddress":                       v.known(heard, v.b.Address),
+		"net":                             nics(v.known(heard, v.b.Address)),
 	}
 }
 
@@ -93,4 +94,11 @@ func (v *VM) heartbeat() types.ManagedEntityStatus {
 		return types.ManagedEntityStatusGray
 	}
 	return types.ManagedEntityStatusGreen
+}
+
+func nics(address string) any {
+	if address == "" {
+		return nil
+	}
+	return []types.GuestNicInfo{{Network: "VM Network", IpAddress: []string{address}, Connected: true, DeviceConfigId: 4000}}
 }

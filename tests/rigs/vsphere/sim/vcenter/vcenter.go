@@ -1,4 +1,15 @@
 // Package vcenter makes govmomi's simulator a vCenter, or an ESXi host, whose guests behave as tests want them to.
+//
+// Where it is known to differ from a real one:
+//
+//   - What happens is told 10 ms later; a vCenter hears of it from its hosts, which takes it up to seconds.
+//   - Tools notice once a second that a program has ended; here it is seen at once. Times are whole seconds in both.
+//   - Real hosts answer with names and on port 443; here they are ports of 127.0.0.1.
+//   - A guest that waits for an answer to a question accepts requests and does nothing. What a real one does is not
+//     documented.
+//   - Disabled methods are shown as far as power and tests disable them; a vCenter shows many more.
+//   - Files that a guest's programs write anywhere but below its own folder are the host's.
+//   - Events and tasks are there, but no alarms, permissions, DRS, HA or migrations.
 package vcenter
 
 import (
@@ -47,8 +58,10 @@ type VCenter struct {
 
 	plans    plans
 	claims   claims
-	placing  sync.Mutex
+	adding   sync.Mutex // the inventory is changed by one at a time
+	endings  endings
 	mu       sync.Mutex
+	back     *time.Timer // ends an outage
 	password string
 	vms      map[string]*VM
 }
