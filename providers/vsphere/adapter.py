@@ -96,20 +96,20 @@ class VsphereAdapter:
 
     async def watch(self) -> AsyncGenerator[Change, None]:
         """Follow everything in scope. When the session has expired, log in and list anew."""
-        while True:
-            listed = False
+        losses = 0
+        while losses < 2:  # a second one in a row is no expiry, but an outage
             link = await self._session.link()
             self.version = link.content.about.fullName
             try:
                 async with following(self._session, link, self._settings.scope) as feed:
                     yield await self._listed(feed)
-                    listed = True
+                    losses = 0
                     while True:
                         for change in await self._changes(feed):
                             yield change
-            except SessionLost:
-                if not listed:
-                    raise
+            except SessionLost as lost:
+                losses, last = losses + 1, lost
+        raise last
 
     async def close(self) -> None:
         """Log out; calls that hang are left to the process's end."""

@@ -58,6 +58,11 @@ class Link:
         """pyvmomi's object for a VM."""
         return vim.VirtualMachine(moid, self.stub)
 
+    def disconnect(self) -> None:
+        """Close all connections; one that serves a call just now, when that comes back."""
+        _disconnect(self.stub)
+        _disconnect(self.polls)
+
     @cached_property
     def guest_managers(self) -> tuple[Any, Any]:
         """Those of files and of processes in guests; two calls, once."""
@@ -117,6 +122,7 @@ class Session:
     def forget(self, link: Link) -> None:
         """This session is of no more use; the next call logs in."""
         link.lost.set()
+        link.disconnect()
         opening = self._opening
         if opening and opening.done() and not _failed(opening) and opening.result() is link:
             self._opening = None
@@ -181,8 +187,12 @@ def _failed(opening: asyncio.Task[Link]) -> bool:
 def _log_in(settings: VsphereSettings, account: tuple[str, str]) -> Link:
     tls = verifying(settings)
     stub = _stub(settings.url, tls, CALL_SECONDS)
-    content: Any = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
-    content.sessionManager.Login(*account, None)
+    try:
+        content: Any = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
+        content.sessionManager.Login(*account, None)
+    except BaseException:
+        _disconnect(stub)
+        raise
     polls = _stub(settings.url, tls, POLL_SECONDS + CALL_SECONDS)
     polls.cookie = stub.cookie
     return Link(settings.url, stub, polls, tls, content)
@@ -200,8 +210,12 @@ def _stub(url: str, tls: Verifying, seconds: int) -> SoapStubAdapter:
 
 
 def _log_out(link: Link) -> None:
-    """A call that is still under way brings its connection back to a pool that has no place for it, and closes it."""
-    link.content.sessionManager.Logout()
-    for stub in (link.stub, link.polls):
-        stub.poolSize = 0
-        stub.DropConnections()
+    try:
+        link.content.sessionManager.Logout()
+    finally:
+        link.disconnect()
+
+
+def _disconnect(stub: SoapStubAdapter) -> None:
+    stub.poolSize = 0
+    stub.DropConnections()

@@ -125,11 +125,21 @@ async def test_a_watch_whose_session_is_lost_lists_anew(watch: Watch, vcenter: V
     assert [vm.name for vm in listed.vms] == ["shop"]
 
 
-async def test_a_watch_that_cannot_even_list_ends(adapter: VsphereAdapter, vcenter: VCenter) -> None:
-    vcenter.news = queue.Queue()
+async def test_a_watch_whose_session_was_lost_before_it_began_logs_in_anew(
+    adapter: VsphereAdapter, vcenter: VCenter
+) -> None:
+    listing = vcenter.news.get()
     vcenter.news.put(vmodl.query.InvalidCollectorVersion())
+    vcenter.news.put(listing)
+    assert [vm.name for vm in await adapter.list()] == ["web"]
+
+
+async def test_a_watch_that_loses_its_session_again_and_again_ends(adapter: VsphereAdapter, vcenter: VCenter) -> None:
+    vcenter.news.get()
+    for _ in range(2):
+        vcenter.news.put(vmodl.query.InvalidCollectorVersion())
     with pytest.raises(SessionLost):
-        await anext(adapter.watch())
+        await adapter.list()
 
 
 async def test_a_watch_ends_with_its_connection(adapter: VsphereAdapter, vcenter: VCenter) -> None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
@@ -14,6 +13,7 @@ from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.vsphere import session as module
 from providers.vsphere.config import VsphereSettings
 from providers.vsphere.session import Link, Session, SessionLost
+from tests.unit.providers.vsphere.fake import FakeStub, link
 
 
 class VCenter:
@@ -33,8 +33,7 @@ class VCenter:
         self.logins.append(account)
         if self.raises:
             raise self.raises
-        nothing: Any = None
-        return Link("https://vcenter.example/sdk", nothing, nothing, nothing, nothing)
+        return link(FakeStub())
 
 
 @pytest.fixture
