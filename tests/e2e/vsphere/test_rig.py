@@ -245,3 +245,24 @@ def test_a_crash_is_nobodys_task(rig: VCenter, content: Any, spare: Any) -> None
     rig.power("one", "crash")
     assert rig.show("one")["off_cause"] == "crash"
     assert content.taskManager.recentTask == before
+
+
+def test_events_tell_what_a_guest_was_asked_and_what_became_of_it(rig: VCenter, content: Any, spare: Any) -> None:
+    following = Following(content, PATHS)
+    spare.ShutdownGuest()
+    following.until(spare._moId, "runtime.powerState", "poweredOff")
+    itself = vim.event.EventFilterSpec.ByEntity(entity=spare, recursion="self")
+    events = sorted(
+        content.eventManager.QueryEvents(vim.event.EventFilterSpec(entity=itself)), key=lambda event: event.key
+    )
+    assert [(type(event).__name__.rpartition(".")[2], event.userName) for event in events[-2:]] == [
+        ("VmGuestShutdownEvent", rig.username),
+        ("VmPoweredOffEvent", ""),
+    ]
+
+
+def test_an_address_is_known_while_tools_run(rig: VCenter, spare: Any) -> None:
+    rig.set("one", address="127.0.0.7")
+    assert (spare.guest.ipAddress, spare.guest.net[0].ipAddress[0]) == ("127.0.0.7", "127.0.0.7")
+    rig.set("one", tools="not_running")
+    assert (spare.guest.ipAddress, spare.guest.net) == (None, [])

@@ -102,7 +102,9 @@ func (pc *PropertyCollector) rewind(version string) types.BaseMethodFault {
 }
 
 // await is nil if there was nothing to tell in time.
-func (pc *PropertyCollector) await(ctx *simulator.Context, wait *wait, max int, seconds *int32) (*types.UpdateSet, types.BaseMethodFault) {
+func (pc *PropertyCollector) await(
+	ctx *simulator.Context, wait *wait, max int, seconds *int32,
+) (*types.UpdateSet, types.BaseMethodFault) {
 	late := timer(seconds)
 	for {
 		if set := pc.collect(ctx, wait, max); set != nil || (seconds != nil && *seconds == 0) {

@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -167,6 +168,9 @@ func (p *parser) operator(c byte) error {
 	return nil
 }
 
+// A digit right before a redirection is the handle that it is for, if it stands alone.
+var handled = regexp.MustCompile(`(^|[ \t])[0-9]$`)
+
 // redirect is taken out of the command, with the digit before it.
 func (p *parser) redirect() error {
 	found := redirect{mode: p.rest[:1], handle: '1'}
@@ -177,11 +181,10 @@ func (p *parser) redirect() error {
 	if found.mode == ">" && strings.HasPrefix(p.rest, ">") {
 		found.mode, p.rest = ">>", p.rest[1:]
 	}
-	before := p.text.String()
-	if n := len(before); n > 0 && before[n-1] >= '0' && before[n-1] <= '9' && (n == 1 || strings.ContainsAny(before[n-2:n-1], " \t")) {
-		found.handle = before[n-1]
+	if before := p.text.String(); handled.MatchString(before) {
+		found.handle = before[len(before)-1]
 		p.text.Reset()
-		p.text.WriteString(before[:n-1])
+		p.text.WriteString(before[:len(before)-1])
 	}
 	found.target, p.rest = target(strings.TrimLeft(p.rest, " \t"))
 	if found.target == "" {

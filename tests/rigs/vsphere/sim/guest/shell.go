@@ -21,6 +21,10 @@ type shell struct {
 // files are what a program reads and writes; nil: nothing.
 type files [3]*os.File
 
+// unrecognized is what cmd.exe says of what it does not find.
+const unrecognized = "'%s' is not recognized as an internal or external command,\r\n" +
+	"operable program or batch file.\r\n"
+
 // What cmd.exe ends with.
 const (
 	failed        = 1
@@ -35,7 +39,7 @@ func (s *shell) call(line string, files files) int32 {
 	}
 	program := s.guest.find(name)
 	if program == "" {
-		say(files[2], fmt.Sprintf("'%s' is not recognized as an internal or external command,\r\noperable program or batch file.\r\n", name))
+		say(files[2], fmt.Sprintf(unrecognized, name))
 		return failed
 	}
 	argv := split(line)

@@ -78,7 +78,9 @@ func (g *guests) powerOffAll() {
 }
 
 // enter is the user land of a VM, for somebody who may.
-func (v *VCenter) enter(method string, ref types.ManagedObjectReference, auth types.BaseGuestAuthentication) (*VM, *guest.Guest, types.BaseMethodFault) {
+func (v *VCenter) enter(
+	method string, ref types.ManagedObjectReference, auth types.BaseGuestAuthentication,
+) (*VM, *guest.Guest, types.BaseMethodFault) {
 	vm := v.byID(ref.Value)
 	if vm == nil {
 		return nil, nil, &types.ManagedObjectNotFound{Obj: ref}

@@ -45,7 +45,10 @@ func (v *VM) RebootGuest(ctx *simulator.Context, _ *types.RebootGuest) soap.HasF
 	return &methods.RebootGuestBody{Res: &types.RebootGuestResponse{}}
 }
 
-func (v *VM) ask(ctx *simulator.Context, method string, event func(types.VmEvent) types.BaseEvent, last func(*simulator.Context)) types.BaseMethodFault {
+// ask is a request to the guest: whether it is accepted, the event that vCenter makes of it, and what comes at last.
+func (v *VM) ask(
+	ctx *simulator.Context, method string, event func(types.VmEvent) types.BaseEvent, last func(*simulator.Context),
+) types.BaseMethodFault {
 	fault, _ := v.asked(method)
 	switch {
 	case fault != nil:
@@ -135,7 +138,9 @@ func (v *VM) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Task) soap.Has
 }
 
 // power begins a power task.
-func (v *VM) power(ctx *simulator.Context, name string, takes Seconds, run func(*simulator.Context) types.BaseMethodFault) (types.ManagedObjectReference, types.BaseMethodFault) {
+func (v *VM) power(
+	ctx *simulator.Context, name string, takes Seconds, run func(*simulator.Context) types.BaseMethodFault,
+) (types.ManagedObjectReference, types.BaseMethodFault) {
 	return v.begin(ctx, name, takes, func(ctx *simulator.Context) (any, types.BaseMethodFault) { return nil, run(ctx) })
 }
 

@@ -100,8 +100,10 @@ func (v *VM) ftInfo() any {
 // Methods that vCenter shows as disabled by the power state; there are more.
 var (
 	whenOn        = []string{"PowerOnVM_Task", "MarkAsTemplate", "MarkAsVirtualMachine", "UnregisterVM", "Destroy_Task"}
-	whenSuspended = []string{"SuspendVM_Task", "ResetVM_Task", "ShutdownGuest", "RebootGuest", "StandbyGuest", "MarkAsTemplate"}
-	whenOff       = append([]string{"PowerOffVM_Task"}, whenSuspended...)
+	whenSuspended = []string{
+		"SuspendVM_Task", "ResetVM_Task", "ShutdownGuest", "RebootGuest", "StandbyGuest", "MarkAsTemplate",
+	}
+	whenOff = append([]string{"PowerOffVM_Task"}, whenSuspended...)
 )
 
 func (v *VM) disabledMethods() []string {

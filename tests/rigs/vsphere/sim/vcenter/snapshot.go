@@ -20,14 +20,15 @@ type snapshot struct {
 
 // CreateSnapshotTask takes one. Without tools, or with memory, nothing is quiesced, whatever was asked for.
 func (v *VM) CreateSnapshotTask(ctx *simulator.Context, r *types.CreateSnapshot_Task) soap.HasFault {
-	task, fault := v.begin(ctx, "createSnapshot", v.b.SnapshotTime, func(ctx *simulator.Context) (any, types.BaseMethodFault) {
+	take := func(ctx *simulator.Context) (any, types.BaseMethodFault) {
 		return v.takeSnapshot(ctx, snapshot{
 			Name:        r.Name,
 			Description: r.Description,
 			Memory:      r.Memory && v.isOn(),
 			Quiesced:    r.Quiesce && !r.Memory && v.heard() == talking,
 		}), nil
-	})
+	}
+	task, fault := v.begin(ctx, "createSnapshot", v.b.SnapshotTime, take)
 	if fault != nil {
 		return &methods.CreateSnapshot_TaskBody{Fault_: soapFault(fault)}
 	}

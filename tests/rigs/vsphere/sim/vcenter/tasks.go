@@ -24,7 +24,9 @@ var methodNames = map[string]string{
 type outcome func(*simulator.Context) (any, types.BaseMethodFault)
 
 // begin is a call that starts a task on a VM, unless another is under way.
-func (v *VM) begin(ctx *simulator.Context, name string, takes Seconds, run outcome) (types.ManagedObjectReference, types.BaseMethodFault) {
+func (v *VM) begin(
+	ctx *simulator.Context, name string, takes Seconds, run outcome,
+) (types.ManagedObjectReference, types.BaseMethodFault) {
 	fault, inTask := v.asked(methodNames[name])
 	switch {
 	case inTask:
