@@ -61,6 +61,7 @@ class VCenter:
     """
 
     def __init__(self, vms: Mapping[str, Behaviour], *, esx: bool = False, latency: float = 0.0) -> None:
+        sim = program()  # first of all: where it cannot be built, nothing is left behind
         self.username = "root" if esx else "vmpower@vsphere.local"
         self.password = "Geheim-1!"
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
@@ -77,7 +78,7 @@ class VCenter:
             "password": self.password,
         }
         (self.folder / "config.json").write_text(json.dumps(config))
-        command = [str(program()), str(self.folder / "config.json"), str(self._ready)]
+        command = [str(sim), str(self.folder / "config.json"), str(self._ready)]
         self.process = Process(command, self.folder / "log", env={"TMPDIR": str(self.folder)})
 
     def __enter__(self) -> Self:
