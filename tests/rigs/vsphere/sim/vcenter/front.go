@@ -69,9 +69,13 @@ func (f *front) close() {
 	server := f.server
 	f.server = nil
 	f.mu.Unlock()
-	if server != nil {
-		_ = server.Close()
+	if server == nil {
+		return
 	}
+	_ = server.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.conns) // the server says so of each a little later
 }
 
 func (f *front) follow(conn net.Conn, state http.ConnState) {
