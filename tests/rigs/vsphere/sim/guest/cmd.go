@@ -50,6 +50,11 @@ func inner(arguments string, exists func(string) bool) (string, error) {
 		case 's':
 			stripping = true
 		case 'd', 'q', 'a', 'u':
+		case 'v': // delayed expansion, which is off anyway
+			if len(rest) < 4 || !strings.EqualFold(rest[:4], ":off") {
+				return "", fmt.Errorf("%w: /v%s", errUnknown, rest)
+			}
+			rest = rest[4:]
 		default:
 			return "", fmt.Errorf("%w: /%c", errUnknown, option)
 		}
