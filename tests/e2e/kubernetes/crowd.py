@@ -82,12 +82,13 @@ class Crowd:
     async def follow(self) -> None:
         """Take in what kubectl tells, until cancelled."""
         command = ("kubectl", "get", "vm", "--namespace", self._lab.namespace, "--watch", "--output", LINES)
-        environment, told = self._lab.cluster.environment, asyncio.subprocess.PIPE
-        kubectl = await asyncio.create_subprocess_exec(*command, env=environment, stdout=told, limit=LINE)
+        environment, pipe = self._lab.cluster.environment, asyncio.subprocess.PIPE
+        kubectl = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, limit=LINE)
         assert kubectl.stdout is not None
         try:
             async for line in kubectl.stdout:
-                await self._hear(json.loads(line))
+                if (told := json.loads(line))["kind"] == "VirtualMachine":  # while there is none, it is an empty List
+                    await self._hear(told)
         finally:
             kubectl.kill()
             await kubectl.wait()

@@ -88,8 +88,9 @@ def outcome(cluster: Cluster) -> Iterator[Outcome]:
 
 
 def make_random_edits(lab: Lab, history: History) -> None:
-    """Round after round. No draw is made smaller: the same edits may do something else the next time."""
+    """Round after round, until one fails. Hypothesis only draws: a round that it repeated would end otherwise."""
     timeouts = (f"{1000 + round_}ms" for round_ in count())
+    failed: list[Exception] = []
 
     @seed(SEED)
     @settings(
@@ -101,9 +102,16 @@ def make_random_edits(lab: Lab, history: History) -> None:
     )
     @given(rounds, endings)
     def round_(visits: Mapping[str, Sequence[Edit]], ending: Mapping[str, str]) -> None:
-        asyncio.run(one_round(lab, history, visits, ending, next(timeouts)))
+        if failed:
+            return
+        try:
+            asyncio.run(one_round(lab, history, visits, ending, next(timeouts)))
+        except Exception as error:
+            failed.append(error)
 
     round_()
+    for error in failed:
+        raise error
 
 
 async def create(lab: Lab, history: History) -> None:
