@@ -12,6 +12,7 @@ from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.controller import KubernetesController
 from tests.rigs.kubernetes.lab import LEASE, Lab, open_lab
 from tests.rigs.kubernetes.resources import Object
+from tests.rigs.watching import wait_for_change
 
 SCRIPT = """
 guests:
@@ -40,6 +41,7 @@ def pair(cluster: Cluster) -> Iterator[tuple[Lab, KubernetesController]]:
     with open_lab(cluster, SCRIPT) as lab:
         wait_led_by(lab, "first")
         with lab.another_controller("second") as second:
+            wait_for_change(second.folder, lambda: "standing by" in second.output(), second.output, timeout=60)
             yield lab, second
 
 
