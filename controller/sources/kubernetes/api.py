@@ -60,11 +60,13 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
                 str(kubeconfig), client_configuration=configuration, persist_config=False
             )
             configuration.refresh_api_key_hook = _renewal(loader)  # type: ignore[assignment]  # declared as None
-        return client.ApiClient(configuration)  # it reads the certificates
+        connection = client.ApiClient(configuration)  # it reads the certificates
     except (config.ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         if kubeconfig is not None:
             raise SourceError(f"{kubeconfig} is no kubeconfig that can be used: {error}") from error
         raise SourceError(f"{error} Give --kubeconfig FILE, or run it as a pod with a ServiceAccount.") from error
+    connection.user_agent = "vmpower"  # also what managedFields call us
+    return connection
 
 
 def _renewal(loader: Any) -> Callable[[client.Configuration], Awaitable[None]]:

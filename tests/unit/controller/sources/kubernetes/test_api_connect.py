@@ -39,6 +39,7 @@ async def test_a_kubeconfig_tells_where_the_server_is_and_who_we_are(tmp_path: P
     async with await connect(file) as connection:
         assert connection.configuration.host == "https://127.0.0.1:6443"
         assert connection.configuration.api_key == {"BearerToken": "Bearer hunter2"}
+        assert connection.user_agent == "vmpower"
 
 
 @pytest.mark.parametrize(
