@@ -60,9 +60,19 @@ class Picture:
         return self._machines.get(moid)
 
     def vm(self, read: Update) -> VM | None:
-        """A VM that was just read, with what only the news told; None: it has no id."""
+        """A VM that was just read, with what only the news told; None: it has no id.
+
+        Whoever read it knows this now. Where the news has it otherwise, the next one says so again: what came and went
+        between two of them would else be believed for ever.
+        """
         machine = self._with(read)
-        return self._vm(machine) if machine.readable else None
+        if not machine.readable:
+            return None
+        vm = self._vm(machine)
+        if read.moid in self._told:
+            self._told[read.moid] = vm
+            self._touched.add(read.moid)
+        return vm
 
     def lock(self, moid: str, task: str) -> None:
         """vCenter refused us because of this task; the VM is locked until that ends."""

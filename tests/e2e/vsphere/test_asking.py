@@ -95,7 +95,6 @@ async def test_a_vm_that_a_snapshot_holds_is_locked_until_that_is_taken(
             [problem] = (await adapter.get(vm_id)).problems
             assert (problem.reason, problem.passing) == (Reason.LOCKED, True)
             assert "VirtualMachine.createSnapshot" in problem.message
-            vcenter.set("web", address="192.0.2.7")
             free = await watch.until(lambda vm: vm.id == vm_id and vm.signals == (TOOLS,))
             assert free.problems == ()
             await adapter.send_signal(vm_id, TOOLS, GRACE)

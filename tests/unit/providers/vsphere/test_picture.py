@@ -220,10 +220,10 @@ def test_a_lock_ends_with_a_task_that_vcenter_lists_no_more(picture: Picture) ->
     assert vm.problems == ()
 
 
-def test_the_end_of_a_lock_that_was_told_is_told(picture: Picture) -> None:
+def test_the_end_of_a_lock_is_told_to_whoever_read_of_it(picture: Picture) -> None:
     picture.apply([task(kind="relocate")])
     picture.lock("vm-1", "task-1")
-    assert only(picture.apply([machine(name="shop")])).problems[0].reason is Reason.LOCKED
+    picture.vm(new())
     assert only(picture.apply([task(state="success", kind="relocate")])).problems == ()
 
 
@@ -268,9 +268,14 @@ def test_a_vm_that_is_read_off_before_the_news_has_the_cause_that_the_news_would
     assert vm.off_cause is OffCause.GUEST
 
 
-def test_what_is_read_is_no_news_by_itself(picture: Picture) -> None:
+def test_what_was_read_and_is_borne_out_is_not_told_again(picture: Picture) -> None:
     picture.vm(new(name="shop"))
-    assert picture.listed().vms[0].name == "web"
+    assert picture.apply([machine(name="shop")]) == []
+
+
+def test_what_was_read_and_had_passed_before_the_news_is_put_right_by_them(picture: Picture) -> None:
+    picture.vm(new(name="shop"))
+    assert only(picture.apply([])).name == "web"
 
 
 def test_a_vm_without_id_cannot_be_told_of(picture: Picture) -> None:
