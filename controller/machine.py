@@ -114,7 +114,8 @@ class Machine:
             if await self._answer_decisions(client, action, before=self.resource.metadata.generation):
                 action = reconcile(self.resource, vm, self._operation, self._clock())
             await self._act(client, vm, action)
-            await self._answer_decisions(client, action)
+            if await self._answer_decisions(client, action):
+                action = reconcile(self.resource, vm, self._operation, self._clock())  # what there is to be said now
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
         self._follow_what_is_active(client, action)

@@ -17,6 +17,7 @@ NAMES = (
     "waiting-500",
     "journal",
     "start-up",
+    "kubernetes-quick",
     "kubernetes-2000",
 )
 

@@ -58,15 +58,10 @@ def asked(lab: Lab, vm: str) -> float:
     return min(line.at for line in lab.guest(vm).console if "asked" in line.text)
 
 
-def p95(delays: Sequence[float]) -> float:
-    return sorted(delays)[math.ceil(0.95 * len(delays)) - 1]
-
-
-def test_a_hundred_guests_that_take_5_s_are_asked_within_a_second(lab: Lab) -> None:
-    sent = patch(lab, WEBS, OFF_GRACEFUL)
+def test_a_hundred_guests_are_all_asked_before_the_first_of_them_is_down(lab: Lab) -> None:
+    patch(lab, WEBS, OFF_GRACEFUL)
     lab.vms.wait_all(WEBS, in_phase("Off"))
-    assert max(sent.values()) - min(sent.values()) < 1
-    assert p95([asked(lab, vm) - sent[vm] for vm in WEBS]) < 1
+    assert max(asked(lab, vm) for vm in WEBS) < min(lab.guest(vm).off_at or 0 for vm in WEBS)
 
 
 def test_a_hard_off_among_200_that_wait_is_done_within_a_second(lab: Lab) -> None:

@@ -96,6 +96,16 @@ async def test_a_cancelled_shutdown_stays_cancelled(begin: Begin) -> None:
     assert controller.source.ready() == ("False", "Cancelled")
 
 
+async def test_a_cancelled_shutdown_is_never_said_to_be_still_to_come(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.client.tell("op-1", state=State.WAITING_FOR_GUEST)
+    await controller.settle()
+    controller.source.decide("cancel")
+    await controller.settle(10)
+    said = [next(c.reason for c in status.conditions if c.type == "Ready") for status in controller.source.written()]
+    assert said == ["ShuttingDown", "Cancelled"]
+
+
 async def test_a_decision_without_a_shutdown_is_refused_and_taken(begin: Begin) -> None:
     controller = await begin(machine("On"))
     controller.source.decide("force")
