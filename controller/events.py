@@ -43,7 +43,8 @@ def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator
     before, after = old.operation, new.operation
     if after is None or not after.id:
         return
-    if before is None or before.id != after.id:
+    unknown = before is None or before.id != after.id
+    if unknown and not after.state.final:  # in a rush its end may be the first that is written: it tells all there is
         yield Event("Normal", f"{_camel(after.kind)}Started", f"Operation {after.id} began (attempt {after.attempt}).")
     ended = after.state is State.SUCCEEDED and (before is None or before.state is not State.SUCCEEDED)
     if ended and after.kind is Kind.POWER_ON:  # the others tell how the VM went down

@@ -51,7 +51,7 @@ class FakeClient:
         pass
 
     async def refresh(self, vm: str) -> None:
-        pass
+        await self._take_time()
 
     def turn(self, power: PowerState, name: str = "web", active: str = "") -> None:
         """The hypervisor reports another power state."""

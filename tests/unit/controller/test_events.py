@@ -16,6 +16,12 @@ def test_a_start_is_told_once() -> None:
     assert list(events(begun, begun)) == []
 
 
+def test_an_operation_that_had_ended_before_it_was_written_down_is_told_by_its_end_alone() -> None:
+    known = VirtualMachineStatus(operation=record())
+    ended = heard(known, operation(state=State.SUCCEEDED, verdict=verdict("GRACEFUL", message="Done.")), NOW)
+    assert [event.reason for event in events(NONE, ended)] == ["GracefulShutdown"]
+
+
 def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
     said = {}
     for outcome in ("GRACEFUL", "FORCED", "OUT_OF_BAND"):

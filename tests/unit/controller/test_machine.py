@@ -246,6 +246,7 @@ async def test_an_operation_that_ended_in_the_same_moment_is_no_error(begin: Beg
 
 async def test_people_are_told_how_it_went(begin: Begin) -> None:
     controller = await begin(machine())
+    await controller.settle(1)
     await controller.client.end("op-1", "FORCED", reason="TIMEOUT", message="Powered off hard, reason TIMEOUT.")
     await controller.settle()
     told = [(event.type, event.reason) for key, event in controller.source.events if key.kind == "VirtualMachine"]

@@ -100,6 +100,7 @@ async def test_a_cancelled_shutdown_is_never_said_to_be_still_to_come(begin: Beg
     controller = await begin(machine())
     await controller.client.tell("op-1", state=State.WAITING_FOR_GUEST)
     await controller.settle()
+    controller.client.call_time = 0.01  # statuses are written meanwhile
     controller.source.decide("cancel")
     await controller.settle(10)
     said = [next(c.reason for c in status.conditions if c.type == "Ready") for status in controller.source.written()]
