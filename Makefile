@@ -27,13 +27,13 @@ run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ sa
 run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of our own, with kubectl
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
-test: lint setup-libvirt setup-k8s ## Everything: lint, types, unit, end-to-end and conformance tests
+test: lint setup-libvirt setup-k8s setup-vsphere ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest tests/unit tests/e2e tests/conformance
 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit
 
-e2e: $(DEV) setup-libvirt setup-k8s ## Real guests, real processes
+e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere ## Real guests, real processes
 	@$(BIN)/pytest tests/e2e
 
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
@@ -65,6 +65,9 @@ setup-libvirt: $(APP) $(LIBVIRT) guests
 setup-k8s: $(DEV)
 	@[ -e /etc/ssl/certs/ca-certificates.crt ] || tests/rigs/packages.sh $(CACHE) ca-certificates
 	@$(PY) -m tests.rigs.kubernetes.binaries > /dev/null
+
+setup-vsphere: $(DEV)
+	@$(PY) -m tests.rigs.vsphere.vcenter > /dev/null
 
 packages: ## Debian's or Ubuntu's packages for real guests
 	@tests/rigs/packages.sh $(CACHE)
