@@ -2,7 +2,8 @@
 
 Two filters. One follows the VMs in scope, and the folders, datacenters and hosts whose names theirs are made of, by
 container views. The other follows the tasks that vCenter lists as recent: it tells what becomes of ours, and of any
-other that holds a VM or ends its run. Nothing else is ever asked in order to know the state of something.
+other that holds a VM or ends its run. It is the second, for a task begins before what it does: whoever looks at
+the VMs first and at the tasks after finds the task. Nothing else is ever asked in order to know how something is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,11 +40,11 @@ def follow(link: Link, scope: str) -> str:
         HypervisorUnavailable: there is no such scope.
     """
     collector = link.content.propertyCollector.CreatePropertyCollector()
-    collector.CreateFilter(_recent_tasks(link.content.taskManager), False)
     views = link.content.viewManager
     machines = views.CreateContainerView(_container(link, scope), [vim.VirtualMachine], True)
     places = views.CreateContainerView(link.content.rootFolder, PLACES, True)
     collector.CreateFilter(_inventory(link.content.rootFolder, machines, places), False)
+    collector.CreateFilter(_recent_tasks(link.content.taskManager), False)
     return str(collector._moId)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from providers.adapter import VM, Change, Changed, Listed, Removed
+from providers.adapter import VM, Change, Changed, Listed, PowerState, Removed
 from providers.vsphere.mapping import CUTS, STARTS, has_ended, to_vm
 from providers.vsphere.properties import Machine, Place, Task, Update
 
@@ -153,7 +153,7 @@ class Picture:
     def _news(self, moid: str) -> list[Change]:
         machine, told = self._machines.get(moid), self._told.get(moid)
         vm = self._vm(machine) if machine and machine.readable else None
-        if vm == told:
+        if vm == told or (vm and told and self._undecided(moid, told, vm)):
             return []
         changes = list[Change]()
         if told and (vm is None or vm.id != told.id):
@@ -162,6 +162,12 @@ class Picture:
             self._told[moid], self._moids[vm.id] = vm, moid
             changes.append(Changed(vm))
         return changes
+
+    def _undecided(self, moid: str, told: VM, vm: VM) -> bool:
+        """It went off while somebody's power-off is still under way: its end tells whether the guest was faster."""
+        went_off = told.power_state is PowerState.ON and vm.power_state is PowerState.OFF
+        tasks = [self.tasks[task] for task in self._tasks_of.get(moid, set()) - self._spent]
+        return went_off and any(task.kind in CUTS and not has_ended(task) for task in tasks)
 
     def _forget(self, moid: str, told: VM) -> list[Change]:
         """Another VM may bear the same id for a while: one that is registered anew beside its own remains."""

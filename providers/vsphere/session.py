@@ -176,7 +176,7 @@ class Session:
 
 
 def _through_gate(link: Link, call: Callable[Concatenate[Link, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    with link.gate:
+    with link.gate.turn():
         return call(link, *args, **kwargs)
 
 

@@ -5,12 +5,18 @@ import hmac
 import socket
 import ssl
 import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from providers.vsphere.config import VsphereSettings
 
-PATIENCE = 0.01
-"""Seconds without an answer after which another connection helps more than it costs."""
+WORTH = 0.005
+"""Seconds of waiting for vCenter that are worth another connection."""
+PATIENCE = 0.1
+"""Seconds without any answer after which a call goes beside those that hang."""
 KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """A vCenter that vanished without a word is given up after 25 s, also by a call that waits for news."""
 
@@ -76,28 +82,42 @@ def _unverified(context: Verifying) -> Verifying:
 
 
 class Gate:
-    """Lets calls through one after the other, and one more at once whenever none has come back for a moment.
+    """How many calls are under way at once, and so how many connections there are: each serves one call at a time.
 
-    A connection serves one call at a time, so this is how many connections there are: one for a vCenter that
-    answers at once, however many calls there are, and more as it takes longer. The lanes bound how many.
+    One for a vCenter that answers at once, however many calls there are; more for a distant or a slow one. What
+    counts is the quickest of the last calls, for others may have been kept waiting on our side. One more goes
+    whenever nothing comes back at all. The lanes bound how many.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside, self._room, self._left = 0, 1, 0
+        self._inside, self._extra, self._events = 0, 0, 0
+        self._recent: deque[float] = deque(maxlen=8)
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn, and have it while the context lasts."""
+        self._enter()
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._leave(time.monotonic() - began)
+
+    def _enter(self) -> None:
         with self._changed:
-            while self._inside >= self._room:
-                left = self._left
-                if not self._changed.wait(PATIENCE) and self._left == left:
-                    self._room += 1
+            while self._inside > self._extra + min(self._recent, default=0.0) // WORTH:
+                seen = self._events
+                if not self._changed.wait(PATIENCE) and self._events == seen:
+                    self._extra += 1
+                    self._events += 1  # of all who wait, one makes room
             self._inside += 1
 
-    def __exit__(self, *_: object) -> None:
+    def _leave(self, seconds: float) -> None:
         with self._changed:
+            self._recent.append(seconds)
             self._inside -= 1
-            self._left += 1
+            self._events += 1
             if not self._inside:
-                self._room = 1
-            self._changed.notify()
+                self._extra = 0
+            self._changed.notify_all()

@@ -199,11 +199,13 @@ async def test_a_power_off_returns_when_its_task_has_ended(
 ) -> None:
     switching = asyncio.create_task(adapter.power_off(ID))
     vcenter.task("running")
-    vcenter.say(change(VM, runtime_powerState="poweredOff"))
-    assert (await watch.next()).vm.off_cause is OffCause.HOST
+    vcenter.say(change(VM, name="shop"))
+    await watch.next()
     assert not switching.done()
+    vcenter.say(change(VM, runtime_powerState="poweredOff"))
     vcenter.task("success")
     await asyncio.wait_for(switching, 30)
+    assert (await watch.next()).vm.off_cause is OffCause.HOST
 
 
 @pytest.mark.parametrize(("method", "wanted"), [("power_on", "poweredOn"), ("power_off", "poweredOff")])

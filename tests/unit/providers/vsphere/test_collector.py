@@ -27,10 +27,10 @@ def specs(stub: FakeStub) -> list[Any]:
     return [spec for spec, _ in stub.called("CreateFilter")]
 
 
-def test_one_filter_is_for_tasks_and_one_for_everything_else(stub: FakeStub) -> None:
+def test_one_filter_is_for_tasks_and_one_for_everything_else_before_it(stub: FakeStub) -> None:
     assert collector.follow(link(stub), "") == "collector-2"
     followed = [[props.type._wsdlName for props in spec.propSet] for spec in specs(stub)]
-    assert followed == [["Task"], ["VirtualMachine", "Folder", "Datacenter", "HostSystem"]]
+    assert followed == [["VirtualMachine", "Folder", "Datacenter", "HostSystem"], ["Task"]]
 
 
 def test_without_a_scope_all_vms_are_followed(stub: FakeStub) -> None:

@@ -135,9 +135,16 @@ def test_a_guest_that_goes_off_by_itself_was_ended_by_itself(picture: Picture) -
     assert (vm.power_state, vm.off_cause) == (PowerState.OFF, OffCause.GUEST)
 
 
-@pytest.mark.parametrize("state", ["running", "success"])
-def test_a_vm_that_goes_off_with_a_power_off_task_was_ended_by_its_host(picture: Picture, state: str) -> None:
-    assert only(picture.apply([machine(**OFF), task(state=state)])).off_cause is OffCause.HOST
+def test_a_vm_that_goes_off_with_a_power_off_task_was_ended_by_its_host(picture: Picture) -> None:
+    assert only(picture.apply([machine(**OFF), task(state="success")])).off_cause is OffCause.HOST
+
+
+@pytest.mark.parametrize(("state", "cause"), [("success", OffCause.HOST), ("error", OffCause.GUEST)])
+def test_who_was_faster_is_told_when_the_power_off_task_has_ended(
+    picture: Picture, state: str, cause: OffCause
+) -> None:
+    assert picture.apply([task(), machine(**OFF)]) == []
+    assert only(picture.apply([task(state=state)])).off_cause is cause
 
 
 def test_a_power_off_task_that_failed_ended_nothing(picture: Picture) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import socket
 import ssl
 import threading
@@ -113,7 +114,7 @@ def most_inside(gate: Gate) -> int:
     inside, seen = list[int](), list[int]()
 
     def call() -> None:
-        with gate:
+        with gate.turn():
             inside.append(1)
             seen.append(len(inside))
             inside.pop()
@@ -128,11 +129,11 @@ def hold_two(gate: Gate) -> None:
     second_is_inside = threading.Event()
 
     def first() -> None:
-        with gate:
+        with gate.turn():
             assert second_is_inside.wait(30)
 
     def second() -> None:
-        with gate:
+        with gate.turn():
             second_is_inside.set()
 
     all_at_once(first, second)
@@ -145,6 +146,21 @@ def test_calls_that_come_back_at_once_go_one_after_the_other(monkeypatch: pytest
 
 def test_another_call_goes_beside_one_that_does_not_come_back() -> None:
     hold_two(Gate())
+
+
+def test_a_vcenter_that_takes_its_time_is_asked_by_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=0.02)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(wire, "PATIENCE", 30)
+    gate, together = Gate(), threading.Barrier(5)
+    with gate.turn():
+        pass
+
+    def call() -> None:
+        with gate.turn():
+            together.wait(30)
+
+    all_at_once(*[call] * 5)
 
 
 def test_there_is_room_for_one_again_when_all_have_come_back(monkeypatch: pytest.MonkeyPatch) -> None:

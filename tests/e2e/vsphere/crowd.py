@@ -1,0 +1,76 @@
+"""Many shutdowns at once, through the provider's own API."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from protos.power.v1 import power_pb2 as pb
+from protos.power.v1.power_pb2_grpc import PowerServiceStub
+from tests.rigs.calls import FINAL
+from tests.rigs.process import QUICK
+
+PATIENCE = 100
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a shutdown ended, and when whoever waited for it was told."""
+
+    operation: pb.Operation
+    told: float
+
+    @property
+    def ending(self) -> str:
+        verdict = self.operation.verdict
+        reason = f"/{pb.Reason.Name(verdict.reason).removeprefix('REASON_')}" if verdict.reason else ""
+        return pb.Outcome.Name(verdict.outcome).removeprefix("OUTCOME_") + reason
+
+    @property
+    def early(self) -> bool:
+        """Whether it was forced before its time."""
+        verdict, force_after = self.operation.verdict, self.operation.force_after
+        timed_out = verdict.outcome == pb.OUTCOME_FORCED and verdict.reason == pb.REASON_TIMEOUT
+        return timed_out and verdict.end_time.ToNanoseconds() < force_after.ToNanoseconds()
+
+
+class Crowd:
+    """The VMs of one provider, by their names."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = PowerServiceStub(channel)
+
+    async def begin(self, timeouts: Mapping[str, float]) -> dict[str, pb.Operation]:
+        """Ask for a shutdown of each of these, with its timeout in seconds."""
+        begun = await asyncio.gather(*(self._begin(name, seconds) for name, seconds in timeouts.items()))
+        return dict(zip(timeouts, begun, strict=True))
+
+    async def _begin(self, name: str, seconds: float) -> pb.Operation:
+        timeout = Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))
+        return await self._stub.Shutdown(pb.ShutdownRequest(vm=name, timeout=timeout), wait_for_ready=True)
+
+    async def ends(self, operations: Mapping[str, pb.Operation]) -> dict[str, Ended]:
+        """How they all ended; a provider that is restarted meanwhile is asked again."""
+        async with asyncio.timeout(PATIENCE):
+            ended = await asyncio.gather(*(self._end(operation) for operation in operations.values()))
+        return dict(zip(operations, ended, strict=True))
+
+    async def _end(self, operation: pb.Operation) -> Ended:
+        while True:
+            try:
+                async for seen in self._stub.WatchOperation(
+                    pb.WatchOperationRequest(id=operation.id), wait_for_ready=True
+                ):
+                    if seen.state in FINAL:
+                        return Ended(seen, time.time())
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+
+
+def connect(address: str) -> grpc.aio.Channel:
+    """A connection that comes back quickly when the server does."""
+    return grpc.aio.insecure_channel(address, options=QUICK)
