@@ -97,8 +97,12 @@ def _retrieve(link: Link, references: list[Any], paths: list[str]) -> list[tuple
         objectSet=[PC.ObjectSpec(obj=reference) for reference in references],
         reportMissingObjectsInResults=True,
     )
-    result = link.content.propertyCollector.RetrievePropertiesEx([spec], PC.RetrieveOptions())
-    found = result.objects if result else []
+    collector = link.content.propertyCollector
+    result = collector.RetrievePropertiesEx([spec], PC.RetrieveOptions())
+    found = list(result.objects) if result else []
+    while result and result.token:  # vCenter hands over only so many at once
+        result = collector.ContinueRetrievePropertiesEx(result.token)
+        found += result.objects
     return [(content.obj, {prop.name: prop.val for prop in content.propSet}) for content in found]
 
 

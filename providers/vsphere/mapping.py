@@ -98,6 +98,7 @@ FAULTS: dict[type[Exception], tuple[type[VmpowerError], str]] = {
     vim.fault.InvalidGuestLogin: (CommandFailed, _LOGIN),
     vim.fault.InvalidState: (CommandFailed, _STATE),
     vim.fault.MethodDisabled: (CommandFailed, "vCenter has disabled that for this VM ({why}); whoever did enables it."),
+    vim.fault.RestrictedVersion: (CommandFailed, "This ESXi's licence allows no changes by its API ({why})."),
     vim.fault.SnapshotFault: (CommandFailed, _QUIESCE),
     vim.fault.TaskInProgress: (Locked, _LOCKED),
     vim.fault.ToolsUnavailable: (CommandFailed, _TOOLS),
@@ -203,7 +204,8 @@ def _problems(machine: Machine, state: PowerState, lock: str) -> tuple[Problem, 
         case PowerState.SUSPENDED:
             message = "It is suspended, its memory on disk; a hard power-off discards that, a start resumes it."
             return (Problem(message, Reason.SUSPENDED),)
-    return ()
+    asks = _asks(machine.question)  # one that is just being started may ask, too
+    return (asks,) if asks else ()
 
 
 def _obstacles(machine: Machine, lock: str) -> tuple[Problem, ...]:

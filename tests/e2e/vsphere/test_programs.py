@@ -9,6 +9,7 @@ from providers.adapter import GuestCredentials, GuestExit, GuestProcess
 from providers.errors import CommandFailed
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import ended, watching
+from tests.e2e.vsphere.conftest import Settings
 from tests.rigs.vsphere.vcenter import VCenter
 
 LOGIN = GuestCredentials("root", "guest")
@@ -113,6 +114,14 @@ async def test_nothing_is_left_in_the_guest(vcenter: VCenter, adapter: VsphereAd
     with pytest.raises(CommandFailed):
         await start(vcenter, adapter, "linux", "/bin/echo", "\0")
     assert vcenter.show("linux")["files"] == before
+
+
+@pytest.mark.parametrize("way", ["ca_file", "thumbprint", "insecure"])
+async def test_output_is_fetched_whatever_vouches_for_vcenter(vcenter: VCenter, settings: Settings, way: str) -> None:
+    trust = {"ca_file": vcenter.ca, "thumbprint": vcenter.thumbprint.sha256, "insecure": True}
+    adapter = VsphereAdapter(settings(**{way: trust[way]}))
+    assert (await execute(vcenter, adapter, "linux", "/bin/echo", "ü")).output == "ü\n".encode()
+    await adapter.close()
 
 
 async def test_a_wrong_login_is_reported_and_not_repeated(vcenter: VCenter, adapter: VsphereAdapter) -> None:

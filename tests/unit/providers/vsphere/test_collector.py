@@ -110,6 +110,14 @@ def test_vms_are_read_in_one_call_and_what_is_not_set_is_blank(stub: FakeStub) -
     assert (fields["name"], fields["power"], fields["question"]) == ("web", "poweredOff", None)
 
 
+def test_vms_that_vcenter_hands_over_bit_by_bit_are_all_read(stub: FakeStub) -> None:
+    first, second = told(VM, name="web"), told(vim.VirtualMachine("vm-2", None), name="db")
+    first.token = "more"
+    stub.answers |= {"RetrievePropertiesEx": first, "ContinueRetrievePropertiesEx": second}
+    assert list(collector.read(link(stub), ["vm-1", "vm-2"])) == ["vm-1", "vm-2"]
+    assert stub.called("ContinueRetrievePropertiesEx") == [("more",)]
+
+
 def test_where_none_of_them_exists_nothing_is_read(stub: FakeStub) -> None:
     assert collector.read(link(stub), ["vm-1"]) == {}
 

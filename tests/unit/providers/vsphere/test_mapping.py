@@ -86,6 +86,11 @@ def test_a_vm_that_is_off_has_no_problems() -> None:
     assert to_vm(replace(OFF, tools="guestToolsNotRunning")).problems == ()
 
 
+def test_a_vm_that_asks_something_before_it_starts_says_so() -> None:
+    vm = to_vm(replace(OFF, question=Question("Moved?", ("yes", "no"))))
+    assert [problem.reason for problem in vm.problems] == [Reason.QUESTION_PENDING]
+
+
 @pytest.mark.parametrize(
     ("fields", "word"),
     [({"template": True}, "template"), ({"ft_role": 2}, "fault tolerant"), ({"strayed": True}, "scope")],
