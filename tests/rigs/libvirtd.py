@@ -23,13 +23,14 @@ import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import libvirt
 
 from tests.rigs.guests.domain import AGENT_PORT, Guest
 from tests.rigs.guests.image import image
 from tests.rigs.process import pidfd
+from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
 
 QEMU_CONF = """
@@ -47,7 +48,7 @@ class Stop(NamedTuple):
     reason: str
 
 
-class Libvirtd:
+class Libvirtd(Rig):
     """One libvirtd and its guests. It may be stopped or killed and started again; `close` ends it all.
 
     `uri` is for any client of the same user, or root; `folder` has all it ever writes.
@@ -62,17 +63,6 @@ class Libvirtd:
         self._daemon: subprocess.Popen[bytes] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._prepare(parts)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # The daemon
 

@@ -19,10 +19,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.rigs.rig import Rig
 
 ROOT = Path(__file__).parents[2]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -101,7 +102,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
-class Program(Process):
+class Program(Process, Rig):
     """`python -m MODULE ARGS` in a process of its own. Leaving its context kills it.
 
     `folder` is its own, short enough for sockets and removed at the end.
@@ -110,17 +111,6 @@ class Program(Process):
     def __init__(self, module: str, *args: str, env: Mapping[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
         super().__init__([sys.executable, "-m", module, *args], self.folder / "log", env)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Kill it and remove its folder."""

@@ -18,19 +18,19 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 from tests.rigs.kubernetes import binaries
 from tests.rigs.kubernetes.audit import AuditEvent, AuditLog
 from tests.rigs.kubernetes.control_plane import ControlPlane
 from tests.rigs.kubernetes.kubeconfig import write_kubeconfig
 from tests.rigs.process import ROOT
+from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
 
 CRDS = ROOT / "controller" / "crds"
 
 
-class Cluster:
+class Cluster(Rig):
     """One API server, which may be stopped, killed or frozen and started again; `close` ends it all.
 
     `kubeconfig` is its administrator's; `folder` has all it ever writes. RBAC and PodSecurity are on.
@@ -42,17 +42,6 @@ class Cluster:
         self._plane = ControlPlane(self.folder, programs)
         self._audit = AuditLog(self._plane.audit_log)
         self.kubeconfig = self._write_kubeconfig("admin", {"token": self._plane.token}, "default")
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # The servers
 
