@@ -85,6 +85,15 @@ def certificate(link: Link, host: str) -> str:
     return bytes(byte & 0xFF for byte in told["config.certificate"]).decode()
 
 
+def guest_managers(link: Link) -> tuple[Any, Any]:
+    """Those of files and of processes in guests; one call in a session."""
+    if "guests" not in link.kept:
+        [(_, told)] = _retrieve(link, [link.content.guestOperationsManager], ["fileManager", "processManager"])
+        link.kept["guests"] = (told["fileManager"], told["processManager"])
+    files, processes = link.kept["guests"]
+    return files, processes
+
+
 def find(link: Link, vm_id: str) -> str:
     """The id within vCenter of the VM with this instance UUID; empty: there is none. One call."""
     found = link.content.searchIndex.FindByUuid(None, vm_id, True, True)

@@ -18,7 +18,7 @@ from pyVmomi import vim, vmodl
 from providers.adapter import GuestCredentials, GuestExit
 from providers.blocking import Lane
 from providers.errors import CommandFailed, HypervisorError
-from providers.vsphere import collector
+from providers.vsphere.collector import certificate, guest_managers
 from providers.vsphere.properties import Machine
 from providers.vsphere.quoting import for_guest
 from providers.vsphere.session import Link, Session
@@ -79,7 +79,7 @@ class GuestProgram:
 
 def start(link: Link, guest: Guest, command: Sequence[str]) -> tuple[int, str]:
     """Start a program; returns its process id and the file that its output goes to."""
-    files, processes = link.guest_managers
+    files, processes = guest_managers(link)
     place = guest.place(link)
     output = str(files.CreateTemporaryFile(*place, "vmpower-", ".out", None))
     try:
@@ -98,7 +98,7 @@ def exit_code(link: Link, guest: Guest, pid: int) -> int | None:
     Raises:
         CommandFailed: the guest does not know it any more; tools forget one five minutes after its end.
     """
-    found = link.guest_managers[1].ListProcesses(*guest.place(link), [pid])
+    found = guest_managers(link)[1].ListProcesses(*guest.place(link), [pid])
     if not found:
         raise CommandFailed(f"The guest does not know process {pid} any more: it was restarted, or its tools were.")
     return None if found[0].endTime is None else int(found[0].exitCode)
@@ -110,7 +110,7 @@ def fetch(link: Link, guest: Guest, path: str) -> bytes:
     Raises:
         CommandFailed: that host does not hand it over; vCenter may be as well as ever.
     """
-    parts = urlsplit(link.guest_managers[0].InitiateFileTransferFromGuest(*guest.place(link), path).url)
+    parts = urlsplit(guest_managers(link)[0].InitiateFileTransferFromGuest(*guest.place(link), path).url)
     connection = _connection(link, guest, parts.netloc)
     try:
         return _get(connection, f"{parts.path}?{parts.query}")
@@ -125,7 +125,7 @@ def fetch(link: Link, guest: Guest, path: str) -> bytes:
 
 def remove(link: Link, guest: Guest, path: str) -> None:
     """Delete a file in the guest."""
-    link.guest_managers[0].DeleteFile(*guest.place(link), path)
+    guest_managers(link)[0].DeleteFile(*guest.place(link), path)
 
 
 def _connection(link: Link, guest: Guest, netloc: str) -> HTTPSConnection:
@@ -142,8 +142,8 @@ def _connection(link: Link, guest: Guest, netloc: str) -> HTTPSConnection:
 
 def _thumbprint(link: Link, guest: Guest) -> str:
     """Where a thumbprint vouches for vCenter, vCenter vouches for its hosts: it knows their certificates."""
-    certificate = collector.certificate(link, guest.machine.host)
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+    pem = certificate(link, guest.machine.host)
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
 def _get(connection: HTTPSConnection, target: str) -> bytes:

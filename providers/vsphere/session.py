@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from http.client import HTTPException
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from xml.parsers.expat import ExpatError
@@ -42,7 +41,7 @@ class SessionLost(HypervisorUnavailable):
     """vCenter does not know the session, or what it held for it, any more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Link:
     """A session: calls go through `stub`, the one call that waits for news through `polls`, its own connection."""
 
@@ -53,6 +52,8 @@ class Link:
     content: Any
     gate: Gate = field(default_factory=Gate)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What need be read only once."""
 
     def vm(self, moid: str) -> Any:
         """pyvmomi's object for a VM."""
@@ -62,12 +63,6 @@ class Link:
         """Close all connections; one that serves a call just now, when that comes back."""
         _disconnect(self.stub)
         _disconnect(self.polls)
-
-    @cached_property
-    def guest_managers(self) -> tuple[Any, Any]:
-        """Those of files and of processes in guests; two calls, once."""
-        operations = self.content.guestOperationsManager
-        return operations.fileManager, operations.processManager
 
 
 class Session:

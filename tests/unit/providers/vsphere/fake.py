@@ -44,13 +44,14 @@ def link(stub: FakeStub, url: str = "https://vcenter.example/sdk", thumbprint: s
         propertyCollector=PC("collector", stub),
         viewManager=vim.view.ViewManager("views", stub),
         taskManager=vim.TaskManager("tasks", stub),
+        guestOperationsManager=vim.vm.guest.GuestOperationsManager("guests", stub),
         searchIndex=vim.SearchIndex("search", stub),
         sessionManager=vim.SessionManager("sessions", stub),
         about=vim.AboutInfo(fullName="VMware vCenter Server 8.0.2"),
     )
     made = Link(url, stub, stub, pinned(thumbprint), content)
     files, processes = vim.vm.guest.FileManager("files", stub), vim.vm.guest.ProcessManager("processes", stub)
-    made.__dict__["guest_managers"] = (files, processes)  # as if they had been asked for
+    made.kept["guests"] = (files, processes)
     return made
 
 

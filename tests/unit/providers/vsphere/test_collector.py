@@ -130,3 +130,13 @@ def test_a_vm_is_found_by_its_instance_uuid(stub: FakeStub) -> None:
 
 def test_a_vm_that_does_not_exist_is_not_found(stub: FakeStub) -> None:
     assert collector.find(link(stub), "5012") == ""
+
+
+def test_the_managers_of_guests_are_read_once(stub: FakeStub) -> None:
+    files, processes = vim.vm.guest.FileManager("f", stub), vim.vm.guest.ProcessManager("p", stub)
+    manager = vim.vm.guest.GuestOperationsManager("guests", stub)
+    stub.answers["RetrievePropertiesEx"] = told(manager, fileManager=files, processManager=processes)
+    made = link(stub)
+    made.kept.clear()
+    assert collector.guest_managers(made) == collector.guest_managers(made) == (files, processes)
+    assert len(stub.called("RetrievePropertiesEx")) == 1
