@@ -130,6 +130,14 @@ def test_a_vm_that_a_backup_holds_is_asked_when_that_is_done(served: Served, web
     assert any("must wait" in step.message and "TaskInProgress" in step.message for step in operation.steps)
 
 
+def test_a_vm_that_is_held_beyond_its_deadline_cannot_be_forced_either_and_says_why(served: Served, web: Guest) -> None:
+    vm_id = web(snapshot_time="8s", faults={"ShutdownGuest": ["TaskInProgress"]})
+    with client(served.vcenter) as content:
+        machine(content, served.vcenter, "web").CreateSnapshot("backup", "", False, False)
+        operation = served.calls.end(served.shutdown(vm_id, 1))
+    assert (operation.state, operation.error.reason) == (pb.OPERATION_STATE_FAILED, "LOCKED")
+
+
 def test_a_reboot_ends_with_the_vm_on(served: Served, web: Guest) -> None:
     vm_id = web()
     operation = served.calls.stub.Reboot(pb.RebootRequest(vm=vm_id, timeout=Duration(seconds=60)))
