@@ -1,106 +1,22 @@
 """The eight methods, on a vCenter that says what a test wants; tests/e2e/vsphere has one that lives."""
 
 import asyncio
-import queue
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.adapter import Change, Changed, Escalation, Grace, GuestCredentials, Listed, OffCause, Reason, Signal
+from providers.adapter import Changed, Escalation, Grace, GuestCredentials, Listed, OffCause, Reason, Signal
 from providers.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound
 from providers.vsphere.adapter import VsphereAdapter
-from providers.vsphere.config import VsphereSettings
 from providers.vsphere.properties import Task
 from providers.vsphere.session import SessionLost
-from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news, told
+from tests.unit.providers.vsphere.conftest import ID, TASK, VM, WEB, VCenter, Watch
+from tests.unit.providers.vsphere.fake import change, told
 
-VM, TASK = vim.VirtualMachine("vm-1", None), vim.Task("task-1", None)
-ID = "5012"
 GRACE = Grace(datetime.max.replace(tzinfo=UTC), Escalation.NEVER)
-WEB: dict[str, Any] = {
-    "name": "web",
-    "config_instanceUuid": ID,
-    "runtime_powerState": "poweredOn",
-    "guest_toolsRunningStatus": "guestToolsRunning",
-    "guest_guestStateChangeSupported": True,
-}
-
-
-class VCenter(FakeStub):
-    """Tells its news when a test lets it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.news: queue.Queue[Any] = queue.Queue()
-        self.answers = {
-            "CreatePropertyCollector": PC("collector-2", self),
-            "CreateFilter": PC.Filter("filter-1", self),
-            "CreateContainerView": lambda *_: vim.view.ContainerView("view-1", self),
-            "WaitForUpdatesEx": self._next,
-            "PowerOnVM_Task": TASK,
-            "PowerOffVM_Task": TASK,
-            "CreateSnapshot_Task": TASK,
-            "RetrievePropertiesEx": told(VM, **WEB),
-        }
-        self.say(change(VM, "enter", **WEB))
-
-    def say(self, *updates: Any) -> None:
-        self.news.put(news("1", *updates))
-
-    def task(self, state: str, **properties: Any) -> None:
-        about = {"info_entity": VM, "info_descriptionId": "VirtualMachine.powerOff", "info_state": state} | properties
-        self.say(change(TASK, "enter", **about))
-
-    def _next(self, *_: object) -> Any:
-        answer = self.news.get(timeout=30)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-@pytest.fixture
-def vcenter() -> VCenter:
-    return VCenter()
-
-
-@pytest.fixture
-def adapter(vcenter: VCenter, tmp_path: Path) -> VsphereAdapter:
-    settings = VsphereSettings(listen="unix:///x", url="https://vcenter.example", credentials_dir=tmp_path)
-    adapter = VsphereAdapter(settings)
-    adapter._session = OneSession(link(vcenter))
-    return adapter
-
-
-class Watch:
-    """What a watch yields, followed in the background as the inventory does."""
-
-    def __init__(self, changes: AsyncIterator[Change]) -> None:
-        self.seen: asyncio.Queue[Change] = asyncio.Queue()
-        self.following = asyncio.create_task(self._follow(changes))
-
-    async def _follow(self, changes: AsyncIterator[Change]) -> None:
-        async for one in changes:
-            self.seen.put_nowait(one)
-
-    async def next(self) -> Any:
-        return await asyncio.wait_for(self.seen.get(), 30)
-
-
-@pytest.fixture
-async def watch(adapter: VsphereAdapter, vcenter: VCenter) -> AsyncIterator[Watch]:
-    """Followed from its beginning; one VM is known."""
-    async with aclosing(adapter.watch()) as changes:
-        watch = Watch(changes)
-        assert isinstance(await watch.next(), Listed)
-        yield watch
-        vcenter.say()
-        watch.following.cancel()
-        await asyncio.gather(watch.following, return_exceptions=True)
 
 
 async def test_a_watch_begins_with_all_vms_and_goes_on_with_changes(adapter: VsphereAdapter, vcenter: VCenter) -> None:
