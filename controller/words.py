@@ -37,6 +37,7 @@ class Signal(StrEnum):
     GUEST_AGENT = "GUEST_AGENT"
     VMWARE_TOOLS = "VMWARE_TOOLS"
     ACPI = "ACPI"
+    INIT = "INIT"
 
 
 class PowerState(StrEnum):

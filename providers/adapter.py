@@ -4,7 +4,7 @@ An adapter speaks one hypervisor's dialect and nothing more. It never sleeps, re
 judges: `shutdown.py` does, once, for all of them.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,12 +14,16 @@ from providers.errors import Unsupported
 
 
 class PowerState(StrEnum):
-    """A VM's power. Whatever a hypervisor reports beyond these raises `UnknownNativeState`."""
+    """A VM's power. Whatever a hypervisor reports beyond these raises `UnknownNativeState`.
+
+    UNKNOWN: the hypervisor itself cannot tell now, for the VM's host does not answer; neither on nor off.
+    """
 
     ON = "ON"
     OFF = "OFF"
     PAUSED = "PAUSED"
     SUSPENDED = "SUSPENDED"
+    UNKNOWN = "UNSPECIFIED"
 
 
 class OffCause(StrEnum):
@@ -36,6 +40,8 @@ class Signal(StrEnum):
     GUEST_AGENT = "GUEST_AGENT"
     VMWARE_TOOLS = "VMWARE_TOOLS"
     ACPI = "ACPI"
+    INIT = "INIT"
+    """A container's first process is told to halt."""
 
 
 class Escalation(StrEnum):
@@ -82,6 +88,10 @@ class VM:
     `signals` is what the guest can hear at this moment, best first; empty unless `power_state` is ON.
     `off_cause` is None while the VM runs and where the hypervisor does not say. `refused` is why
     this VM takes no operations at all (a template, a fault tolerance secondary); empty: it does.
+    `forced` is why the hypervisor cut its power by itself, as `send_signal` had told it to; `off_cause` is HOST then.
+    `always_forced` is why a shutdown, once asked for, ends with force at its deadline whatever anybody says; empty: it
+    does not. `grace` is how long the hypervisor lets its guest take where the request names no timeout; None: it has no
+    opinion.
     """
 
     id: str
@@ -99,6 +109,9 @@ class VM:
     """What else it may be called by, beside id and name: its path in the hypervisor's inventory."""
     runs_programs: bool = True
     """Whether an agent that hears signals runs programs too; one that just starts may not yet."""
+    forced: Reason | None = None
+    always_forced: str = ""
+    grace: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +141,10 @@ Change = Listed | Changed | Removed
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """How long the guest has, for a hypervisor that can finish the job by itself if we die.
+    """How long the guest has, for a hypervisor that finishes the job by itself.
 
-    `timeout` is what the request named; None: it named none.
+    `timeout` is what is left until `force_after`; None: nobody named a time, and the hypervisor's own (`VM.grace`)
+    holds.
     """
 
     force_after: datetime
@@ -169,8 +183,17 @@ class GuestProcess(Protocol):
         """
 
 
+Attended = Callable[[], frozenset[str]]
+"""The ids of the VMs that operations are about at this moment."""
+
+
+def nobody() -> frozenset[str]:
+    """No operation is active."""
+    return frozenset()
+
+
 class Adapter(Protocol):
-    """One hypervisor's dialect, eight methods. `vm_id` is always the hypervisor's own identifier.
+    """One hypervisor's dialect, nine methods. `vm_id` is always the hypervisor's own identifier.
 
     Every method may raise `HypervisorUnavailable` (the connection is lost; asking again later is
     right) and `UnknownNativeState`.
@@ -211,10 +234,20 @@ class Adapter(Protocol):
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest once, in this one way; return when the request is accepted.
 
+        Where `withdraw` is supported, this hands the whole of `grace` to the hypervisor: with FORCE it cuts the power
+        at the end, also if we are gone. It then returns when the hypervisor has done with it, in whatever way.
+
         Raises:
             VMNotFound: it is gone.
             Locked: something holds the VM; what `get` then tells shows it as a passing problem.
             CommandFailed: refused, or the guest cannot hear this signal after all.
+        """
+
+    async def withdraw(self, vm_id: str) -> None:
+        """Take back what `send_signal` handed to the hypervisor: it cuts no power any more. The guest stays asked.
+
+        Raises:
+            CommandFailed, Unsupported: this hypervisor finishes nothing by itself.
         """
 
     async def guest_exec(
@@ -233,8 +266,10 @@ class Adapter(Protocol):
             VMNotFound, CommandFailed, Unsupported
         """
 
-    def watch(self) -> AsyncIterator[Change]:
+    def watch(self, attended: Attended = nobody, /) -> AsyncIterator[Change]:
         """One subscription for all VMs: `Listed` first, then every change of power, agent, name or existence.
+
+        A hypervisor that sends no events has to be polled; `attended` tells how urgently, and whose past matters.
 
         Ends only by raising `HypervisorUnavailable`; the caller starts a new one.
         """

@@ -40,7 +40,7 @@ class Inventory:
         delay = FIRST_RETRY
         while True:
             try:
-                async for change in self._adapter.watch():
+                async for change in self._adapter.watch(self.attended):
                     delay = FIRST_RETRY
                     self._apply(change)
                     self._set_connected(True)
@@ -107,6 +107,10 @@ class Inventory:
             observers.discard(observer)
             if not observers:
                 self._observers.pop(vm_id, None)
+
+    def attended(self) -> frozenset[str]:
+        """The VMs that somebody observes by their ids: those that operations are about."""
+        return frozenset(self._observers) - {""}
 
     def touch(self, vm_id: str) -> None:
         """Tell those who observe all VMs that something else about this one has changed (its active operation)."""

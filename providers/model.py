@@ -6,7 +6,7 @@ Credentials and HTTP header values are never part of what is written (`Field(exc
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -164,11 +164,13 @@ class Step(Record):
 
 class Sent(Record):
     """A signal that the guest was sent. It is written down before it is sent, so that a restart does
-    not send it twice; `refused` is added when the hypervisor or the guest says so."""
+    not send it twice; `refused` is added when the hypervisor or the guest says so. `handed_over` is when the
+    hypervisor will cut the power by itself; None: it will not."""
 
     time: datetime
     signal: Signal
     refused: bool = False
+    handed_over: datetime | None = None
 
 
 class Verdict(Record):
@@ -217,6 +219,11 @@ class Operation(Record):
     went_down: Verdict | None = None
     verdict: Verdict | None = None
     failure: Failure | None = None
+
+    def sent_but(self, signal: Sent, **changes: Any) -> tuple[Sent, ...]:
+        """What was sent, one of it changed; it may have changed otherwise since the caller has seen it."""
+        key = (signal.time, signal.signal)
+        return tuple(s.model_copy(update=changes) if (s.time, s.signal) == key else s for s in self.sent)
 
     @property
     def hooks_left(self) -> tuple[Hook, ...]:

@@ -16,6 +16,7 @@ from providers.errors import (
     OperationNotFound,
     Violation,
     VmpowerError,
+    VMRefused,
 )
 from providers.extension import Extension, extended
 from providers.model import Decision, Kind, Operation, Request, State
@@ -133,6 +134,7 @@ class Operations:
             InvalidRequest: the new moment is not within the next 24 h.
         """
         run = await self._undecided(operation_id)
+        _require_revocable(run)
         changes = extended(run.operation, extension, self._context.clock())
         await run.record(f"extended: {extension}", **changes)
         return run.operation
@@ -154,6 +156,7 @@ class Operations:
             OperationNotFound, OperationEnded
         """
         run = await self._undecided(operation_id)
+        _require_revocable(run)
         await run.decide(Decision.CANCEL, "told to give up")
         await run.until(lambda: run.shown.state.final)
         return run.shown
@@ -279,3 +282,15 @@ class Operations:
     def _before(self, run: Run) -> list[Run]:
         runs = self._on_vm[run.vm_id]
         return runs[: runs.index(run)]
+
+
+def _require_revocable(run: Run) -> None:
+    """Some hypervisors, once told, let nobody take it back.
+
+    Raises:
+        VMRefused
+    """
+    if run.vm and run.vm.always_forced and run.accepted:
+        raise VMRefused(
+            f"{run.vm.name}: {run.vm.always_forced} It has been asked, which cannot be taken back or changed."
+        )

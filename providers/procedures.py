@@ -28,7 +28,7 @@ async def carry_out(run: Run) -> None:
     """Run the procedure of an operation's kind, and record how it ended."""
     kind, failure = run.operation.request.kind, None
     try:
-        await run.look()
+        await run.look_unless(lambda: run.decided and run.vm is not None)
         verdict = await PROCEDURES[kind](run)
     except VmpowerError as error:
         failure = Failure(code=error.code.value[0], reason=error.reason, message=error.message)

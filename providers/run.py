@@ -72,6 +72,12 @@ class Run:
         return self.went_off is not None or is_off(self.vm)
 
     @property
+    def force_after(self) -> datetime:
+        """When the grace period ends, which has begun."""
+        assert self.operation.force_after is not None  # noqa: S101 - set when the grace period begins
+        return self.operation.force_after
+
+    @property
     def decided(self) -> bool:
         """Whether somebody decided to end the waiting."""
         return self.operation.decision is not None
@@ -91,10 +97,14 @@ class Run:
         return VM(self.vm_id, self.operation.request.vm_name, PowerState.OFF)
 
     @property
+    def last_seen_off(self) -> VM | None:
+        """The VM as it was when it was off."""
+        return self.went_off or self.vm
+
+    @property
     def off_cause(self) -> OffCause | None:
         """Who ended the VM's last run, where the hypervisor says."""
-        off = self.went_off or self.vm
-        return off.off_cause if off else None
+        return self.last_seen_off.off_cause if self.last_seen_off else None
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
@@ -169,8 +179,11 @@ class Run:
         )
 
     def unchanged(self, message: str) -> Verdict:
-        """The verdict of an operation that did nothing to the VM, or could not."""
-        return self.verdict(Outcome.ALREADY_OFF if self.off else Outcome.STILL_RUNNING, message)
+        """The verdict of an operation that did nothing to the VM, or could not; then also why force was due."""
+        if self.off:
+            return self.verdict(Outcome.ALREADY_OFF, message)
+        due = self.operation.force_reason
+        return self.verdict(Outcome.STILL_RUNNING, message, None if due is Reason.REQUESTED else due)
 
     async def decide(self, decision: Decision, message: str) -> None:
         """Take note of what somebody decided; the procedure acts on it."""
@@ -203,6 +216,14 @@ class Run:
     async def look(self) -> None:
         """Read the VM's state from the hypervisor itself."""
         await self.through_outages(lambda: self.inventory.refresh(self.vm_id))
+
+    async def look_unless(self, condition: Callable[[], bool]) -> None:
+        """The same, given up when the condition holds: it takes as long as the hypervisor is unavailable."""
+        look = self.spawn(self.look())
+        await self.until(lambda: look.done() or condition())
+        if look.done():
+            look.result()
+        look.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do something beside the procedure; it ends with the run at the latest."""

@@ -5,10 +5,8 @@ escalation says; tell truthfully how it ended. Each step is journaled before it 
 restarted provider enters at the top, finds what was done already, and goes on with the same force_after.
 """
 
-from datetime import datetime
-
-from providers import hooks
-from providers.adapter import Escalation, Grace, Reason, Signal
+from providers import handover, hooks
+from providers.adapter import Escalation, Reason, Signal
 from providers.errors import Locked, VMNotFound, VmpowerError
 from providers.model import Decision, Outcome, Sent, State, Verdict
 from providers.power import force, is_on, judge, start
@@ -74,6 +72,9 @@ async def _wait_for_guest(run: Run) -> Reason | None:
     while not run.off:
         if run.operation.decision in (Decision.FORCE, Decision.PREEMPT):
             return Reason.PREEMPTED if run.operation.decision is Decision.PREEMPT else Reason.REQUESTED
+        if handover.outdated(run):
+            await handover.take_back(run)
+            continue
         if _gives_up(run):
             return None
         if run.in_state(State.AWAITING_DECISION, State.FORCING):
@@ -88,15 +89,17 @@ async def _ask(run: Run) -> Reason | None:
     vm, operation, now = run.vm, run.operation, run.now()
     if vm is None:
         return None
-    if now >= _deadline(run):
+    if now >= handover.deadline(run):
         return await _look_once_more(run)
     if operation.force_reason is None and (deaf := deaf_reason(vm, operation)):
         return deaf
-    step = Wait(None) if run.decided else next_step(vm, operation, now)
+    waits = run.decided or (handover.finishes(run) and run.accepted)
+    step = Wait(None) if waits else next_step(vm, operation, now)
     if isinstance(step, Send):
         await _send(run, step.signal)
         return None
-    until = min(step.until, _deadline(run)) if step.until else _deadline(run)
+    deadline = handover.deadline(run)
+    until = min(step.until, deadline) if step.until else deadline
     await run.until(lambda: run.off or run.vm is not vm or run.operation is not operation, until)
     return None
 
@@ -105,37 +108,23 @@ async def _look_once_more(run: Run) -> Reason | None:
     """At force_after: why force is due; None if it went off, or somebody decided or extended while we looked,
     which takes as long as the hypervisor is unavailable."""
     operation = run.operation
-    look = run.spawn(run.look())
-    await run.until(lambda: look.done() or run.operation is not operation)
-    if look.done():
-        look.result()
-    look.cancel()
+    await run.look_unless(lambda: run.operation is not operation)
     vm = run.vm
     return None if vm is None or run.off or run.operation is not operation else reason_at_deadline(vm, operation)
-
-
-def _deadline(run: Run) -> datetime:
-    force_after = run.operation.force_after
-    assert force_after is not None  # noqa: S101 - _begin_grace has set it
-    return force_after
 
 
 async def _send(run: Run, signal: Signal) -> None:
     """Write down that the guest is asked, then ask. The answer may be long in coming (an agent answers when
     its guest is gone, or never), so nobody waits for it; a refusal is noted whenever it comes."""
-    sent = Sent(time=run.now(), signal=signal)
+    sent = Sent(time=run.now(), signal=signal, handed_over=handover.moment(run))
     await run.record(f"asking the guest by {signal}", sent=(*run.operation.sent, sent))
     run.spawn(_deliver(run, sent))
 
 
 async def _deliver(run: Run, sent: Sent) -> None:
-    request, operation = run.operation.request, run.operation
-    escalation = Escalation.NEVER if operation.decision is Decision.CALL_OFF else request.escalation
-    grace = Grace(_deadline(run), escalation, request.timeout if request.timeout_named else None)
-
     async def deliver() -> None:
-        if not run.decided:  # an outage may have held this up until it is not wanted any more
-            await run.adapter.send_signal(run.vm_id, sent.signal, grace)
+        if not run.decided and not run.in_state(State.FORCING):  # an outage may have held this up until then
+            await run.adapter.send_signal(run.vm_id, sent.signal, handover.grace(run))
 
     try:
         await run.through_outages(deliver)
@@ -152,8 +141,7 @@ async def _deliver(run: Run, sent: Sent) -> None:
 async def _refused(run: Run, sent: Sent, why: str) -> None:
     if run.off or run.operation.state.final:
         return
-    marked = tuple(s.model_copy(update={"refused": True}) if s is sent else s for s in run.operation.sent)
-    await run.record(f"{sent.signal} was refused: {why}", sent=marked)
+    await run.record(f"{sent.signal} was refused: {why}", sent=run.operation.sent_but(sent, refused=True))
 
 
 async def _held_up(run: Run, sent: Sent, why: str) -> None:
@@ -161,7 +149,8 @@ async def _held_up(run: Run, sent: Sent, why: str) -> None:
     await run.look()
     if run.off or run.operation.state.final:
         return
-    await run.record(f"{sent.signal} must wait: {why}", sent=tuple(s for s in run.operation.sent if s is not sent))
+    rest = tuple(s for s in run.operation.sent if s.time != sent.time)
+    await run.record(f"{sent.signal} must wait: {why}", sent=rest)
 
 
 def _escalation(run: Run) -> Escalation:

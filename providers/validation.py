@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from protos.power.v1 import power_pb2 as pb
 from providers.adapter import VM, Escalation, GuestCredentials, Signal
 from providers.config import MAX_TIMEOUT, Settings
-from providers.errors import InvalidRequest, Violation
+from providers.errors import InvalidRequest, Violation, VMRefused
 from providers.extension import Extension
 from providers.model import (
     DEFAULT_HOOK_TIMEOUT,
@@ -97,23 +98,19 @@ class Checker:
 def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Request:
     """Raises InvalidRequest."""
     check = Checker()
-    named = message.HasField("timeout")
-    timeout = check.length(message.timeout, "timeout") if named else settings.default_timeout
     force_after = check.moment(message.force_after, "force_after") if message.HasField("force_after") else None
     policy = message.signal_policy
     resend = settings.resend_interval
     if policy.HasField("resend_interval"):
         resend = check.length(policy.resend_interval, "signal_policy.resend_interval", zero=True)
     order = check.enums(policy, "order", Signal, "signal_policy.order")
-    return _finish(
+    return _going_down(
         check,
         message,
         kind=Kind.SHUTDOWN,
         find=find,
-        timeout=timeout,
-        timeout_named=named,
+        settings=settings,
         force_after=force_after,
-        escalation=check.enum(message, "escalation", Escalation) or settings.default_escalation,
         hooks=_hooks(check, message.pre_stop, "pre_stop"),
         signal_order=order,
         resend_interval=resend,
@@ -123,18 +120,8 @@ def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Req
 
 def reboot(message: pb.RebootRequest, find: Find, settings: Settings) -> Request:
     """Raises InvalidRequest."""
-    check = Checker()
-    named = message.HasField("timeout")
-    return _finish(
-        check,
-        message,
-        kind=Kind.REBOOT,
-        find=find,
-        timeout=check.length(message.timeout, "timeout") if named else settings.default_timeout,
-        timeout_named=named,
-        escalation=check.enum(message, "escalation", Escalation) or settings.default_escalation,
-        resend_interval=settings.resend_interval,
-    )
+    resend = settings.resend_interval
+    return _going_down(Checker(), message, kind=Kind.REBOOT, find=find, settings=settings, resend_interval=resend)
 
 
 def power_on(message: pb.PowerOnRequest, find: Find) -> Request:
@@ -180,6 +167,33 @@ def page_size(value: int, default: int) -> int:
     check.require(value >= 0, "page_size", "must not be negative")
     check.finish()
     return min(value or default, 1000)
+
+
+def _going_down(check: Checker, message: Any, *, find: Find, settings: Settings, **fields: Any) -> Request:
+    """A time and a way are named, or those of the hypervisor or of the settings hold.
+
+    Raises:
+        InvalidRequest
+        VMRefused: this VM is powered off hard at its deadline whatever is asked, and the request wants that never.
+    """
+    named = message.HasField("timeout")
+    timeout = check.length(message.timeout, "timeout") if named else settings.default_timeout
+    escalation = check.enum(message, "escalation", Escalation) or settings.default_escalation
+    check_vm = partial(_possible, find, escalation)
+    request = _finish(
+        check, message, find=check_vm, timeout=timeout, timeout_named=named, escalation=escalation, **fields
+    )
+    grace = find(message.vm).grace
+    return request.model_copy(update={"timeout": grace}) if grace and not named else request
+
+
+def _possible(find: Find, escalation: Escalation, name: str) -> VM:
+    vm = find(name)
+    if vm.always_forced and escalation is not Escalation.FORCE:
+        raise VMRefused(
+            f"{vm.name}: {vm.always_forced} Escalation {escalation} cannot be kept; ask with FORCE, or not."
+        )
+    return vm
 
 
 def _finish(check: Checker, message: Any, *, find: Find, **fields: Any) -> Request:

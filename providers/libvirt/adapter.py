@@ -1,4 +1,4 @@
-"""The libvirt adapter: the eight methods, over connections that never wait for each other."""
+"""The libvirt adapter: the nine methods, over connections that never wait for each other."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -6,7 +6,7 @@ from contextlib import aclosing, suppress
 
 import libvirt
 
-from providers.adapter import VM, Change, Grace, GuestCredentials, GuestProcess, Signal
+from providers.adapter import VM, Attended, Change, Grace, GuestCredentials, GuestProcess, Signal, nobody, unsupported
 from providers.errors import CommandFailed, HypervisorError, Unsupported
 from providers.libvirt import agent, domains, snapshots
 from providers.libvirt.config import LibvirtSettings
@@ -30,6 +30,7 @@ class LibvirtAdapter:
 
     type = "libvirt"
     signals = tuple(SHUTDOWN_FLAGS)
+    withdraw = unsupported  # it finishes nothing by itself
 
     def __init__(self, settings: LibvirtSettings) -> None:
         self.endpoint = without_credentials(settings.uri)
@@ -88,7 +89,7 @@ class LibvirtAdapter:
         """Take a snapshot, external or internal as `snapshots` tells."""
         await self._agent.call(snapshots.take, vm_id, name, description, include_memory)
 
-    async def watch(self) -> AsyncGenerator[Change, None]:
+    async def watch(self, _: Attended = nobody, /) -> AsyncGenerator[Change, None]:
         """Follow the lifecycle and agent events of all VMs, over a connection of its own."""
         events, naming = Session(self._uri, "events", 1), None
         try:

@@ -249,7 +249,7 @@ def _problems(domain: Domain, state: PowerState) -> tuple[Problem, ...]:
             return (_pause(domain),)
         case PowerState.SUSPENDED:
             return (_suspension(domain),)
-        case PowerState.OFF:
+        case _:
             return ()
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from providers.adapter import (
     VM,
+    Attended,
     Change,
     Grace,
     GuestCredentials,
@@ -17,6 +18,8 @@ from providers.adapter import (
     Listed,
     PowerState,
     Signal,
+    nobody,
+    unsupported,
 )
 from providers.config import Settings
 from providers.errors import CommandFailed, HypervisorUnavailable
@@ -62,6 +65,7 @@ class SimAdapter:
     type = "sim"
     version = "1"
     signals = tuple(ASK)
+    withdraw = unsupported  # it finishes nothing by itself
 
     def __init__(self, world: World, script: Script | None = None) -> None:
         self.endpoint = f"sim://{world.path.absolute() if world.path else ''}"
@@ -118,7 +122,7 @@ class SimAdapter:
         taken = partial(take_snapshot, name=name, description=description, include_memory=include_memory)
         await self._call(vm_id, "snapshot", taken)
 
-    async def watch(self) -> AsyncIterator[Change]:
+    async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
         """All VMs, then whatever changes."""
         await self._meet(self._world.count_own("watch"), "watch")
         with self._feed.subscribe() as queue:

@@ -1,10 +1,21 @@
-"""The vSphere adapter: the eight methods, in one session and over a handful of connections."""
+"""The vSphere adapter: the nine methods, in one session and over a handful of connections."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Concatenate, ParamSpec, TypeVar
 
-from providers.adapter import VM, Change, Grace, GuestCredentials, GuestProcess, Listed, Signal
+from providers.adapter import (
+    VM,
+    Attended,
+    Change,
+    Grace,
+    GuestCredentials,
+    GuestProcess,
+    Listed,
+    Signal,
+    nobody,
+    unsupported,
+)
 from providers.blocking import Lane
 from providers.errors import CommandFailed, Locked, VMNotFound
 from providers.vsphere import collector, commands, programs
@@ -34,6 +45,7 @@ class VsphereAdapter:
 
     type = "vsphere"
     signals: tuple[Signal, ...] = (Signal.VMWARE_TOOLS,)
+    withdraw = unsupported  # it finishes nothing by itself
 
     def __init__(self, settings: VsphereSettings) -> None:
         self.endpoint = settings.url
@@ -94,7 +106,7 @@ class VsphereAdapter:
         """Take a snapshot; without memory, of file systems brought to rest if the guest has tools."""
         await self._ended(await self._call(self._power, commands.snapshot, vm_id, name, description, include_memory))
 
-    async def watch(self) -> AsyncGenerator[Change, None]:
+    async def watch(self, _: Attended = nobody, /) -> AsyncGenerator[Change, None]:
         """Follow everything in scope. When the session has expired, log in and list anew."""
         losses = 0
         while losses < 2:  # a second one in a row is no expiry, but an outage

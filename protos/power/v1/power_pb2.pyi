@@ -35,6 +35,7 @@ class _PowerState:
 class _PowerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PowerState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POWER_STATE_UNSPECIFIED: _PowerState.ValueType  # 0
+    """The hypervisor itself cannot tell now: the VM's host does not answer it. Neither on nor off."""
     POWER_STATE_ON: _PowerState.ValueType  # 1
     POWER_STATE_OFF: _PowerState.ValueType  # 2
     POWER_STATE_PAUSED: _PowerState.ValueType  # 3
@@ -48,6 +49,7 @@ class PowerState(_PowerState, metaclass=_PowerStateEnumTypeWrapper):
     """
 
 POWER_STATE_UNSPECIFIED: PowerState.ValueType  # 0
+"""The hypervisor itself cannot tell now: the VM's host does not answer it. Neither on nor off."""
 POWER_STATE_ON: PowerState.ValueType  # 1
 POWER_STATE_OFF: PowerState.ValueType  # 2
 POWER_STATE_PAUSED: PowerState.ValueType  # 3
@@ -69,6 +71,8 @@ class _SignalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Signal.ValueTy
     """VMware Tools or open-vm-tools."""
     SIGNAL_ACPI: _Signal.ValueType  # 3
     """The power button."""
+    SIGNAL_INIT: _Signal.ValueType  # 4
+    """A container's first process is told to halt."""
 
 class Signal(_Signal, metaclass=_SignalEnumTypeWrapper):
     """One way of asking the guest."""
@@ -80,6 +84,8 @@ SIGNAL_VMWARE_TOOLS: Signal.ValueType  # 2
 """VMware Tools or open-vm-tools."""
 SIGNAL_ACPI: Signal.ValueType  # 3
 """The power button."""
+SIGNAL_INIT: Signal.ValueType  # 4
+"""A container's first process is told to halt."""
 Global___Signal: _TypeAlias = Signal  # noqa: Y015
 
 class _Escalation:
@@ -1127,7 +1133,9 @@ class ShutdownRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The grace period: more than 0, at most 24 h; it begins when the hooks have ended. Unset: the provider's default."""
+        """The grace period: more than 0, at most 24 h; it begins when the hooks have ended. Unset: the hypervisor's own for
+        this VM where it has one (Proxmox VE), else the provider's default.
+        """
 
     @_builtins.property
     def pre_stop(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hook]: ...

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from providers.adapter import VM, Change, Grace, Listed, Signal, unsupported
+from providers.adapter import VM, Attended, Change, Grace, Listed, Signal, nobody, unsupported
 from providers.blocking import Lane
 from providers.errors import JournalFailed, VMNotFound
 from providers.journal import Journal
@@ -57,7 +57,7 @@ class OneVM:
     async def list(self) -> Sequence[VM]:
         return tuple(self.vms.values())
 
-    async def watch(self) -> AsyncIterator[Change]:
+    async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
         self.watches += 1
         yield Listed(tuple(self.vms.values()))
         while True:
@@ -75,6 +75,7 @@ class OneVM:
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         raise NotImplementedError
 
+    withdraw = unsupported
     guest_exec = unsupported
     snapshot = unsupported
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from providers.adapter import VM, Change, Changed, Listed, OffCause, PowerState, Removed
+from providers.adapter import VM, Attended, Change, Changed, Listed, OffCause, PowerState, Removed, nobody
 from providers.errors import AmbiguousName, CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.inventory import Inventory, is_off
 from tests.unit.providers.fakes import OneVM
@@ -139,7 +139,7 @@ async def test_listeners_hear_of_each_loss_and_return_once(inventory: Followed) 
 
 async def test_a_hypervisor_that_stays_away_is_asked_ever_more_rarely() -> None:
     class Away(OneVM):
-        async def watch(self) -> AsyncIterator[Change]:
+        async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
             self.watches += 1
             raise HypervisorUnavailable("refused")
             yield

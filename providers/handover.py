@@ -1,0 +1,79 @@
+"""What is handed to a hypervisor that finishes a shutdown by itself (Proxmox VE), and how it is taken back.
+
+Such a hypervisor is told the guest's time with the request; it waits and, with FORCE, cuts the power at the end, also
+if this process is gone by then. Whoever changes that time, or calls the shutdown off, must take it back first: from
+then on the deadline is kept here, as everywhere else.
+"""
+
+from datetime import datetime, timedelta
+
+from providers.adapter import Escalation, Grace, supports
+from providers.errors import VmpowerError
+from providers.model import Decision, Sent
+from providers.run import Run
+
+MARGIN = timedelta(seconds=15)
+"""How long after force_after such a hypervisor may take before we cut the power ourselves. Proxmox VE gives QEMU 10 s
+to heed SIGTERM before it sends SIGKILL (qemu-server, `_do_vm_stop`)."""
+AT_ONCE = timedelta(seconds=1)
+
+
+def finishes(run: Run) -> bool:
+    """Whether the hypervisor waits by itself."""
+    return supports(run.adapter, "withdraw")
+
+
+def grace(run: Run) -> Grace:
+    """What the hypervisor is told with a signal that is sent now."""
+    force_after = run.force_after
+    left = max(force_after - run.now(), timedelta(0))
+    return Grace(force_after, _escalation(run), left if _named(run) else None)
+
+
+def moment(run: Run) -> datetime | None:
+    """When the hypervisor would cut the power if a signal were sent now; None: not by itself."""
+    return run.force_after if finishes(run) and _escalation(run) is Escalation.FORCE else None
+
+
+def deadline(run: Run) -> datetime:
+    """When we do as the escalation says: at force_after, and later only where the hypervisor does so before."""
+    return run.force_after + (MARGIN if _handed(run) else timedelta(0))
+
+
+def outdated(run: Run) -> bool:
+    """Whether the hypervisor would cut the power at a moment that does not hold any more."""
+    handed = _handed(run)
+    called_off = run.operation.decision in (Decision.CANCEL, Decision.CALL_OFF)
+    return handed is not None and (called_off or handed.handed_over != run.force_after)
+
+
+async def take_back(run: Run) -> None:
+    """Tell the hypervisor not to cut the power. If it will not listen, that is said, and it may still do so."""
+    handed = _handed(run)
+    work = run.spawn(run.through_outages(lambda: run.adapter.withdraw(run.vm_id)))
+    await run.until(lambda: work.done() or run.off)
+    if handed is None or not work.done():
+        work.cancel()
+        return
+    message = "the hypervisor will not cut the power by itself any more"
+    try:
+        work.result()
+    except VmpowerError as error:
+        message = f"the hypervisor may still cut the power at {handed.handed_over:%H:%M:%S} UTC: {error.message}"
+    await run.record(message, sent=run.operation.sent_but(handed, handed_over=None))
+
+
+def _handed(run: Run) -> Sent | None:
+    return run.accepted if run.accepted and run.accepted.handed_over else None
+
+
+def _escalation(run: Run) -> Escalation:
+    called_off = run.operation.decision is Decision.CALL_OFF
+    return Escalation.NEVER if called_off else run.operation.request.escalation
+
+
+def _named(run: Run) -> bool:
+    """Whether anybody named a time, or the one that the hypervisor would take has begun already."""
+    operation, request = run.operation, run.operation.request
+    named = request.timeout_named or request.force_after is not None or operation.timeout != request.timeout
+    return named or operation.grace_start is None or run.now() - operation.grace_start >= AT_ONCE
