@@ -41,7 +41,7 @@ async def test_a_power_off_that_is_refused_twice_is_tried_a_third_time(make_prov
 async def test_a_power_off_that_is_always_refused_fails_with_the_hypervisors_words(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF | {"faults": {"power_off": "refuse always"}})
     operation = await provider.end(await provider.shutdown(timeout=60))
-    assert ending(operation) == "FAILED: STILL_RUNNING"
+    assert ending(operation) == "FAILED: STILL_RUNNING/TIMEOUT"
     assert operation.failure
     assert (operation.failure.code, operation.failure.reason) == (9, "COMMAND_FAILED")
     assert "refused power_off" in operation.failure.message
