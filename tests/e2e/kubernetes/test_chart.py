@@ -1,6 +1,7 @@
 """What the Helm chart renders, as the API and our own programs take it."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import yaml
 
 from controller.config import Settings as ControllerSettings
 from controller.models import Provider
-from providers.config import Settings
 from providers.libvirt.config import LibvirtSettings
 from providers.sim.adapter import SimSettings
+from providers.vsphere.config import VsphereSettings
 from tests.rigs.kubernetes.chart import CHART, VALUES, Object, containers, of_kind, pods, render, selects
 from tests.rigs.kubernetes.cluster import CRDS, Cluster
 from tests.rigs.process import ROOT
@@ -20,8 +21,11 @@ PROGRAMS: dict[str, Any] = {
     "controller": ControllerSettings,
     "providers.sim": SimSettings,
     "providers.libvirt": LibvirtSettings,
-    "providers.vsphere": Settings,  # it has no program yet: the values name no flag but those that all have
+    "providers.vsphere": VsphereSettings,
 }
+MOUNTED = "/etc/vmpower"
+Pod = Callable[[Object], Any]
+"""Returns the settings that a container's program reads."""
 
 
 @pytest.fixture(params=VALUES)
@@ -32,6 +36,24 @@ def values(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def objects(cluster: Cluster, namespace: str, values: str) -> list[Object]:
     return render(cluster, namespace, values)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
+    """Where a container's program is started: what it is told, where files that are mounted are in a folder here."""
+    (tmp_path / "credentials").mkdir()
+
+    def here(text: str) -> str:
+        return text.replace(MOUNTED, str(tmp_path))
+
+    def start(container: Object) -> Any:
+        module = container["command"][2]
+        with monkeypatch.context() as environment:
+            for variable in container.get("env", []):
+                environment.setenv(variable["name"], here(variable.get("value", "")))
+            return PROGRAMS[module].load(module, [here(arg) for arg in container["args"]])
+
+    return start
 
 
 @pytest.fixture
@@ -87,10 +109,21 @@ def test_where_only_restricted_pods_are_admitted_no_other_one_is(
     assert 'violates PodSecurity "restricted' in done.stderr
 
 
-def test_each_program_accepts_its_flags(objects: list[Object]) -> None:
+def test_each_program_accepts_its_flags(objects: list[Object], pod: Pod) -> None:
     for container in containers(objects):
-        module = container["command"][2]
-        PROGRAMS[module].load(module, container["args"])
+        assert pod(container)
+
+
+def test_a_vcenters_provider_finds_its_logins_where_they_are_mounted(
+    cluster: Cluster, namespace: str, pod: Pod, tmp_path: Path
+) -> None:
+    objects = render(cluster, namespace, "ci/values-sidecar.yaml")
+    (container,) = (one for one in containers(objects) if one["name"] == "provider-vcenter")
+    settings = pod(container)
+    folders = {"credentials": settings.credentials_dir, "guests": settings.guest_credentials_dir}
+    assert folders == {name: tmp_path / name for name in folders}
+    mounted = {one["mountPath"] for one in container["volumeMounts"]}
+    assert {f"{MOUNTED}/{name}" for name in folders} < mounted
 
 
 def test_each_container_is_probed_where_it_tells_its_health(objects: list[Object]) -> None:

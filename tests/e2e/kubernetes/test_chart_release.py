@@ -122,3 +122,8 @@ def test_an_uninstall_leaves_the_journal_to_the_next_install(
 def test_the_notes_tell_of_a_provider_that_reaches_no_hypervisor(install: Install) -> None:
     notes = install("--set", "providers[0].name=kvm,providers[0].type=libvirt")
     assert "kvm: providers[].egress names nothing" in notes
+
+
+def test_the_notes_tell_of_a_vcenter_without_a_login(install: Install) -> None:
+    notes = install("--set", "providers[0].name=vcenter,providers[0].type=vsphere")
+    assert "vcenter: providers[].credentialsSecret names nothing" in notes
