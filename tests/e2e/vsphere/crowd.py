@@ -52,6 +52,22 @@ class Crowd:
         timeout = Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))
         return await self._stub.Shutdown(pb.ShutdownRequest(vm=name, timeout=timeout), wait_for_ready=True)
 
+    async def asked(self, operations: Mapping[str, pb.Operation]) -> None:
+        """Return when the guests of all of them are being waited for."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(self._asked(operation) for operation in operations.values()))
+
+    async def _asked(self, operation: pb.Operation) -> None:
+        async for seen in self._stub.WatchOperation(pb.WatchOperationRequest(id=operation.id)):
+            if seen.state == pb.OPERATION_STATE_WAITING_FOR_GUEST:
+                return
+
+    async def unended(self, operations: Mapping[str, pb.Operation]) -> set[str]:
+        """Those that have no verdict yet."""
+        requests = [pb.GetOperationRequest(id=operation.id) for operation in operations.values()]
+        now = await asyncio.gather(*(self._stub.GetOperation(request) for request in requests))
+        return {operation.vm_name for operation in now if operation.state not in FINAL}
+
     async def ends(self, operations: Mapping[str, pb.Operation]) -> dict[str, Ended]:
         """How they all ended; a provider that is restarted meanwhile is asked again."""
         async with asyncio.timeout(PATIENCE):
