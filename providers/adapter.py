@@ -110,6 +110,8 @@ class VM:
     runs_programs: bool = True
     """Whether an agent that hears signals runs programs too; one that just starts may not yet."""
     forced: Reason | None = None
+    off_after: timedelta | None = None
+    """How long after it was asked its last run ended, by the hypervisor's clock; where it does not say by whom."""
     always_forced: str = ""
     grace: timedelta | None = None
 

@@ -7,7 +7,7 @@ then on the deadline is kept here, as everywhere else.
 
 from datetime import datetime, timedelta
 
-from providers.adapter import Escalation, Grace, supports
+from providers.adapter import Escalation, Grace, Reason, supports
 from providers.errors import VmpowerError
 from providers.model import Decision, Sent
 from providers.run import Run
@@ -61,6 +61,16 @@ async def take_back(run: Run) -> None:
     except VmpowerError as error:
         message = f"the hypervisor may still cut the power at {handed.handed_over:%H:%M:%S} UTC: {error.message}"
     await run.record(message, sent=run.operation.sent_but(handed, handed_over=None))
+
+
+def cut(run: Run) -> Reason | None:
+    """Why the hypervisor cut the power of a VM that is off, as it had been told to; None: it did not."""
+    off, handed = run.last_seen_off, _handed(run)
+    if off is None or off.forced:
+        return off.forced if off else None
+    if handed is None or handed.handed_over is None or off.off_after is None:
+        return None
+    return Reason.TIMEOUT if off.off_after >= handed.handed_over - handed.time else None
 
 
 def _handed(run: Run) -> Sent | None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from providers import hooks
+from providers import handover, hooks
 from providers.adapter import OffCause, PowerState, Reason
 from providers.errors import CommandFailed, VMNotFound
 from providers.inventory import jittered
@@ -80,16 +80,13 @@ def is_on(run: Run) -> bool:
 def judge(run: Run) -> Verdict:
     """How a VM that is off went down: by the hypervisor's own word first, by what we did second."""
     cause, reason, accepted = run.off_cause, run.operation.force_reason, run.accepted
-    forced = run.last_seen_off.forced if run.last_seen_off else None
     forcing = run.in_state(State.FORCING)
     if cause is OffCause.CRASHED:
         return run.verdict(Outcome.CRASHED, "The guest or its hypervisor process died.")
     if forcing and cause is not OffCause.GUEST:
         return run.verdict(Outcome.FORCED, f"Powered off hard, reason {reason}.", reason)
-    if forced:
-        return run.verdict(
-            Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {forced}.", forced
-        )
+    if cut := handover.cut(run):
+        return run.verdict(Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
     if cause is OffCause.HOST:
         return run.verdict(Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
     if accepted is None:
