@@ -8,7 +8,7 @@ then on the deadline is kept here, as everywhere else.
 from datetime import datetime, timedelta
 
 from providers.adapter import Escalation, Grace, Reason, supports
-from providers.errors import VmpowerError
+from providers.errors import HypervisorUnavailable, VmpowerError
 from providers.model import Decision, Sent
 from providers.run import Run
 
@@ -49,32 +49,58 @@ def outdated(run: Run) -> bool:
 
 async def take_back(run: Run) -> None:
     """Tell the hypervisor not to cut the power. If it will not listen, that is said, and it may still do so."""
-    handed = _handed(run)
-    work = run.spawn(run.through_outages(lambda: run.adapter.withdraw(run.vm_id)))
-    await run.until(lambda: work.done() or run.off)
-    if handed is None or not work.done():
-        work.cancel()
+    if (handed := _handed(run)) is None:
         return
-    message = "the hypervisor will not cut the power by itself any more"
-    try:
-        work.result()
-    except VmpowerError as error:
-        message = f"the hypervisor may still cut the power at {handed.handed_over:%H:%M:%S} UTC: {error.message}"
-    await run.record(message, sent=run.operation.sent_but(handed, handed_over=None))
+    work = run.spawn(run.through_outages(lambda: run.adapter.withdraw(run.vm_id)))
+    await run.until(lambda: work.done() or run.off or _told_to_force(run), _useful_until(run, handed))
+    if work.done():
+        await _note(run, handed, work.exception())
+    elif not run.off and not _told_to_force(run):
+        await _note(run, handed, HypervisorUnavailable("it does not answer"))
+    work.cancel()
+
+
+def given_up(run: Run) -> str:
+    """What is left of a shutdown that was given up."""
+    if (sent := run.accepted) and sent.kept and sent.handed_over:
+        moment = f"{sent.handed_over:%H:%M:%S} UTC"
+        return f"The shutdown was given up, but the hypervisor may still cut the power at {moment}."
+    return "The shutdown was given up; nothing will force the VM off."
 
 
 def cut(run: Run) -> Reason | None:
     """Why the hypervisor cut the power of a VM that is off, as it had been told to; None: it did not."""
-    off, handed = run.last_seen_off, _handed(run)
+    off, sent = run.last_seen_off, run.accepted
     if off is None or off.forced:
         return off.forced if off else None
-    if handed is None or handed.handed_over is None or off.off_after is None:
+    if sent is None or sent.handed_over is None or off.off_after is None:
         return None
-    return Reason.TIMEOUT if off.off_after >= handed.handed_over - handed.time else None
+    return Reason.TIMEOUT if off.off_after >= sent.handed_over - sent.time else None
+
+
+async def _note(run: Run, handed: Sent, error: BaseException | None) -> None:
+    if error is None:
+        changed = run.operation.sent_but(handed, handed_over=None)
+        await run.record("the hypervisor will not cut the power by itself any more", sent=changed)
+        return
+    why = error.message if isinstance(error, VmpowerError) else f"{type(error).__name__}: {error}"
+    message = f"the hypervisor may still cut the power at {handed.handed_over:%H:%M:%S} UTC: {why}"
+    await run.record(message, sent=run.operation.sent_but(handed, kept=True))
+
+
+def _useful_until(run: Run, handed: Sent) -> datetime:
+    """A hypervisor that is away is told again and again, until it has cut the power or we are to do so."""
+    moment = handed.handed_over or run.force_after
+    return min(moment, run.force_after) + MARGIN
+
+
+def _told_to_force(run: Run) -> bool:
+    return run.operation.decision in (Decision.FORCE, Decision.PREEMPT)
 
 
 def _handed(run: Run) -> Sent | None:
-    return run.accepted if run.accepted and run.accepted.handed_over else None
+    sent = run.accepted
+    return sent if sent and sent.handed_over and not sent.kept else None
 
 
 def _escalation(run: Run) -> Escalation:

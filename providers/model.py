@@ -165,12 +165,13 @@ class Step(Record):
 class Sent(Record):
     """A signal that the guest was sent. It is written down before it is sent, so that a restart does
     not send it twice; `refused` is added when the hypervisor or the guest says so. `handed_over` is when the
-    hypervisor will cut the power by itself; None: it will not."""
+    hypervisor will cut the power by itself; None: it will not. `kept`: it was told not to, and would not listen."""
 
     time: datetime
     signal: Signal
     refused: bool = False
     handed_over: datetime | None = None
+    kept: bool = False
 
 
 class Verdict(Record):

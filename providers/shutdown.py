@@ -36,7 +36,7 @@ async def shut_down(run: Run) -> Verdict:
                 await _hold(run, reason)
     if run.off:
         return judge(run)
-    return run.verdict(Outcome.STILL_RUNNING, "The shutdown was given up; nothing will force the VM off.")
+    return run.verdict(Outcome.STILL_RUNNING, handover.given_up(run))
 
 
 async def reboot(run: Run) -> Verdict:

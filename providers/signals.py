@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from providers.adapter import VM, Reason, Signal
+from providers.adapter import VM, PowerState, Reason, Signal
 from providers.model import Operation, Sent
 
 DEAF = (Reason.PAUSED, Reason.SUSPENDED, Reason.QUESTION_PENDING, Reason.LOCKED)
@@ -76,7 +76,7 @@ def deaf_reason(vm: VM, operation: Operation) -> Reason | None:
     """
     if any(not sent.refused for sent in operation.sent):
         return None
-    if any(problem.passing for problem in vm.problems):
+    if vm.power_state is PowerState.UNKNOWN or any(problem.passing for problem in vm.problems):
         return None
     for problem in vm.problems:
         if problem.reason in DEAF:

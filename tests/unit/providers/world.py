@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from providers.adapter import VM
+from providers.adapter import VM, Adapter
 from providers.config import Settings
 from providers.errors import HypervisorUnavailable
 from providers.inventory import Inventory
@@ -24,6 +24,7 @@ from providers.sim.stimuli import Stimulus
 from providers.sim.world import World
 from tests.unit.providers.fakes import InlineJournal
 
+A = TypeVar("A", bound=Adapter)
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 """When the event loop's virtual time is 0."""
 
@@ -47,23 +48,23 @@ def make_world(faults: dict[str, Any] | None = None, **guests: dict[str, Any]) -
     return world
 
 
-class Provider:
-    """Its guests are named by the keys of `guests`; a request's fields are those of `model.Request`."""
+class ProviderOf(Generic[A]):
+    """Of any hypervisor: `connect` makes its adapter. A request's fields are those of `model.Request`."""
 
-    def __init__(self, world: World, state_dir: Path, **settings: Any) -> None:
-        self.world = world
+    def __init__(self, connect: Callable[[], A], state_dir: Path, **settings: Any) -> None:
+        self.connect = connect
         self.settings = Settings(listen="unix:///nowhere", state_dir=state_dir, **settings)
         self.running = False
 
     async def start(self) -> None:
-        self.adapter = SimAdapter(self.world)
+        self.adapter = self.connect()
         self.inventory = Inventory(self.adapter)
-        self.journal = InlineJournal(self.settings.state_dir / "sim.journal.db")
+        self.journal = InlineJournal(self.settings.state_dir / "journal.db")
         self.context = Context(self.adapter, self.inventory, self.journal, self.settings, virtual_clock)
         self.operations = Operations(self.context)
+        await self.operations.resume()
         self._following = asyncio.create_task(self.inventory.run())
         await self.inventory.connected.wait()
-        await self.operations.resume()
         self.running = True
 
     async def kill(self) -> None:
@@ -114,11 +115,19 @@ class Provider:
         """How an operation ends, in a line."""
         return ending(await self.end(await begun))
 
-    def guest(self, name: str = "web") -> Guest:
-        return self.world.guest(guest_id(name))
-
     def vm(self, name: str = "web") -> VM:
         return self.inventory.vms[guest_id(name)]
+
+
+class Provider(ProviderOf[SimAdapter]):
+    """Of the sim. Its guests are named by the keys of `guests`."""
+
+    def __init__(self, world: World, state_dir: Path, **settings: Any) -> None:
+        super().__init__(lambda: SimAdapter(world), state_dir, **settings)
+        self.world = world
+
+    def guest(self, name: str = "web") -> Guest:
+        return self.world.guest(guest_id(name))
 
     def do(self, stimulus: Stimulus, name: str = "web") -> None:
         """Let something happen to a guest that this provider has not asked for."""
