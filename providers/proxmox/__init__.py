@@ -1,0 +1,1 @@
+"""Proxmox VE's dialect, spoken to the nodes of one cluster by proxmoxer."""
