@@ -73,9 +73,13 @@ def cut(run: Run) -> Reason | None:
     off, sent = run.last_seen_off, run.accepted
     if off is None or off.forced:
         return off.forced if off else None
-    if sent is None or sent.handed_over is None or off.off_after is None:
+    if sent is None or sent.handed_over is None or off.off_cause:
         return None
-    return Reason.TIMEOUT if off.off_after >= sent.handed_over - sent.time else None
+    if off.off_after is None:  # nobody tells: then what always forces has forced, if its time had come
+        late = bool(off.always_forced) and run.now() >= sent.handed_over
+    else:
+        late = off.off_after >= sent.handed_over - sent.time
+    return Reason.TIMEOUT if late else None
 
 
 async def _note(run: Run, handed: Sent, error: BaseException | None) -> None:

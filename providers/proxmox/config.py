@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from providers.config import Names, Settings
+from providers.config import Names, Settings, Timeout
 
 PORT = 8006
 """pveproxy's, where an address names none."""
@@ -39,6 +40,10 @@ class ProxmoxSettings(Settings):
         "they then need no CA",
     )
     insecure: bool = Field(False, description="do not verify the nodes' certificates: for a test, never for work")
+    active_interval: Timeout = Field(
+        timedelta(seconds=2), description="how often the cluster is read while an operation is active"
+    )
+    idle_interval: Timeout = Field(timedelta(seconds=15), description="how often it is read otherwise")
 
     @field_validator("url")
     @classmethod

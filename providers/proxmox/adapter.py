@@ -1,0 +1,232 @@
+"""The Proxmox VE adapter: the nine methods, on one cluster."""
+
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from providers.adapter import (
+    VM,
+    Attended,
+    Change,
+    Escalation,
+    Grace,
+    GuestCredentials,
+    GuestProcess,
+    PowerState,
+    Signal,
+    nobody,
+)
+from providers.errors import CommandFailed, Locked, Unsupported, VMNotFound
+from providers.proxmox.api import Api
+from providers.proxmox.config import ProxmoxSettings
+from providers.proxmox.follow import Follower
+from providers.proxmox.guests import LXC, Guest
+from providers.proxmox.mapping import task_error
+from providers.proxmox.picture import Picture
+from providers.proxmox.programs import GuestProgram
+from providers.proxmox.session import Session, Unanswered
+from providers.proxmox.states import HIBERNATED, power_state, require_known
+from providers.proxmox.tasks import SHUTDOWNS, Task, gave_up, is_already
+
+T = TypeVar("T")
+RECENT = 5
+
+
+class ProxmoxAdapter:
+    """One cluster. Must be made inside a running event loop; logs in at the first call.
+
+    A shutdown is handed over whole: Proxmox VE asks, waits and, with FORCE, cuts the power by itself.
+    """
+
+    type = "proxmox"
+    signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI, Signal.INIT)
+
+    def __init__(self, settings: ProxmoxSettings) -> None:
+        self.endpoint = ",".join(settings.url)
+        self.version = ""
+        self._session = Session(settings)
+        self._api = Api(self._session)
+        self._picture = Picture()
+        self._follower = Follower(self._api, self._picture, settings)
+        self._attended: Attended = nobody
+        self._unsure = set[str]()
+        """Guests of which we do not know whether our last request reached them."""
+
+    async def get(self, vm_id: str) -> VM:
+        """Ask the guest's own node: by a ping where an agent should answer it, which tells most at once."""
+        self._follower.hurry()
+        await self._at(vm_id, self._look)
+        vm = self._picture.vm(vm_id)
+        if vm is None:
+            raise _not_found(vm_id)
+        return vm
+
+    async def list(self) -> Sequence[VM]:
+        """One call."""
+        await self._follower.refresh(self._attended())
+        return self._picture.listed().vms
+
+    async def power_on(self, vm_id: str) -> None:
+        """Start it; resume it if it is paused or sleeps. HA, where it manages it, is told to, and does."""
+        await self._switch(vm_id, _starting, PowerState.ON)
+
+    async def power_off(self, vm_id: str) -> None:
+        """Cut its power, and end our shutdown of it if one is under way."""
+        await self._switch(vm_id, _stopping, PowerState.OFF)
+
+    async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
+        """Let Proxmox VE shut it down; return when it has ended that, or HA was told to."""
+        vm = self._picture.vm(vm_id)
+        if vm and signal not in vm.signals:
+            raise CommandFailed(f"{signal} does not reach {vm.name} now; the caller sends what its forecast shows.")
+        task = await self._at(vm_id, lambda guest: self._shut_down(guest, _shutdown(grace)))
+        ended = await self._follower.follow(task)
+        if ended.succeeded or (ended.kind in SHUTDOWNS and gave_up(ended.status)):
+            return
+        error = task_error(ended.status)
+        if isinstance(error, Locked):
+            await self._follower.refresh(self._attended())
+        raise error
+
+    async def withdraw(self, vm_id: str) -> None:
+        """End the shutdown's task. The guest was asked and goes down, or does not."""
+        guest = await self._find(vm_id)
+        if guest.managed:
+            raise CommandFailed("HA has been told to stop it, which cannot be taken back; it waits for nobody.")
+        task = self._follower.shutdown_of(vm_id) or await self._running_shutdown(guest)
+        if task:
+            await self._api.abort(task)
+            await self._follower.follow(task)
+
+    async def guest_exec(
+        self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
+    ) -> GuestProcess:
+        """Start a program by the guest agent, as the guest's administrator; credentials are not asked for."""
+        if (await self._find(vm_id)).kind == LXC:
+            raise Unsupported("Proxmox VE runs no programs in containers by its API; the caller leaves it out.")
+        pid = await self._at(vm_id, lambda guest: self._api.execute(guest, command))
+        return GuestProgram(pid, lambda: self._at(vm_id, lambda guest: self._api.execution(guest, pid)))
+
+    async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
+        """Take a snapshot; a container has no memory to be kept."""
+        params: dict[str, Any] = {"snapname": name, "description": description}
+        if include_memory:
+            if (await self._find(vm_id)).kind == LXC:
+                raise CommandFailed("A container's snapshot cannot keep its memory; the hook's owner leaves it out.")
+            params["vmstate"] = 1
+        await self._done(await self._at(vm_id, lambda guest: self._api.snapshot(guest, params)))
+
+    async def watch(self, attended: Attended = nobody, /) -> AsyncGenerator[Change, None]:
+        """Poll the cluster, often while there are operations."""
+        self._attended = attended
+        self.version = f"Proxmox VE {await self._api.version()}"
+        async with aclosing(self._follower.changes(attended)) as following:
+            async for changes in following:
+                for change in changes:
+                    yield change
+
+    async def close(self) -> None:
+        """Give back connections; calls that hang are left to the process's end."""
+        await self._session.close()
+
+    # Inside
+
+    async def _look(self, guest: Guest) -> None:
+        require_known(guest)
+        if self._picture.noticed(guest.id).config is None:
+            await self._follower.detail(guest)
+        config = self._picture.noticed(guest.id).config
+        awake = power_state(guest) is PowerState.ON and not guest.lock
+        if awake and config and config.agent and await self._answers(guest):
+            return
+        status = await self._api.status(guest)
+        lock = str(status.get("lock") or "")
+        await self._follower.learn(guest, str(status.get("qmpstatus") or status["status"]), lock)
+
+    async def _answers(self, guest: Guest) -> bool:
+        """Whether its agent does; one that may not be asked tells nothing."""
+        try:
+            answers = await self._api.ping(guest)
+        except CommandFailed:
+            return False
+        self._follower.tell(self._picture.notice(guest.id, answers=answers, asked=""))
+        return answers
+
+    async def _shut_down(self, guest: Guest, params: Mapping[str, Any]) -> Task:
+        """Begin a shutdown, unless the last attempt did so although its answer was lost."""
+        if guest.id in self._unsure and (task := await self._running_shutdown(guest)):
+            self._unsure.discard(guest.id)
+            return task
+        try:
+            task = await self._api.act(guest, "shutdown", params)
+        except Unanswered:
+            self._unsure.add(guest.id)
+            raise
+        self._unsure.discard(guest.id)
+        return task
+
+    async def _running_shutdown(self, guest: Guest) -> Task | None:
+        tasks = await self._api.tasks(guest.node, vmid=guest.id, limit=RECENT)
+        return next((task for task in tasks if task.runs and task.kind in SHUTDOWNS), None)
+
+    async def _switch(
+        self, vm_id: str, how: Callable[[Guest], tuple[str, Mapping[str, Any]]], wanted: PowerState
+    ) -> None:
+        task = await self._at(vm_id, lambda guest: self._api.act(guest, *how(guest)))
+        await self._done(task)
+        if (await self._find(vm_id)).managed:
+            await self._follower.reached(vm_id, wanted)
+
+    async def _done(self, task: Task) -> None:
+        """Wait for a task; one that failed because the guest is as wanted already has done no harm."""
+        ended = await self._follower.follow(task)
+        if not ended.succeeded and not is_already(ended.status):
+            raise task_error(ended.status)
+
+    async def _at(self, vm_id: str, call: Callable[[Guest], Awaitable[T]]) -> T:
+        """Do something where the guest is now; it may just have moved."""
+        guest = await self._find(vm_id)
+        try:
+            return await call(guest)
+        except VMNotFound:
+            await self._follower.refresh(self._attended())
+            moved = self._picture.guests.get(vm_id)
+            if moved is None or moved.node == guest.node:
+                raise
+            return await call(moved)
+
+    async def _find(self, vm_id: str) -> Guest:
+        if vm_id not in self._picture.guests:
+            await self._follower.refresh(self._attended())
+        guest = self._picture.guests.get(vm_id)
+        if guest is None:
+            raise _not_found(vm_id)
+        return guest
+
+
+def _shutdown(grace: Grace) -> dict[str, Any]:
+    """Whole seconds, rounded up: the guest never has less than it was promised. None is sent where none was named."""
+    params: dict[str, Any] = {}
+    if grace.timeout is not None:
+        params["timeout"] = max(1, math.ceil(grace.timeout.total_seconds()))
+    if grace.escalation is Escalation.FORCE:
+        params["forceStop"] = 1
+    return params
+
+
+def _starting(guest: Guest) -> tuple[str, Mapping[str, Any]]:
+    held = power_state(guest) in (PowerState.PAUSED, PowerState.SUSPENDED) and guest.lock != HIBERNATED
+    return ("resume" if held else "start"), {}
+
+
+def _stopping(guest: Guest) -> tuple[str, Mapping[str, Any]]:
+    if guest.lock == HIBERNATED:
+        raise CommandFailed(
+            f"{guest.name} is hibernated, and Proxmox VE discards saved memory only by hand; its owner starts it first."
+        )
+    return "stop", {} if guest.managed else {"overrule-shutdown": 1}
+
+
+def _not_found(vm_id: str) -> VMNotFound:
+    return VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})

@@ -1,0 +1,86 @@
+"""What only calls about a single guest tell: its configuration, whether its agent answers, who holds its lock."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+
+from providers.adapter import Change, PowerState
+from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.proxmox.api import Api
+from providers.proxmox.guests import QEMU, Config, Guest
+from providers.proxmox.picture import Picture
+from providers.proxmox.states import power_state
+
+AT_ONCE = 8
+"""Guests that are asked about at the same time."""
+A_FEW = 8
+"""Guests that are looked at again beside each idle poll, those longest ago first: the same for 10 and for 10,000."""
+FIRST_SECONDS = 10.0
+"""How long the first listing waits for agents that hang; theirs is told later."""
+HOLDERS = 10
+
+
+class Details:
+    """Reads them in the background, and tells what changes by it."""
+
+    def __init__(self, api: Api, picture: Picture, tell: Callable[[Iterable[Change]], None]) -> None:
+        self._api, self._picture, self._tell = api, picture, tell
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._read_at: dict[str, float] = {}
+
+    async def first(self) -> None:
+        """Read those of every guest that has none yet."""
+        self.want(vm_id for vm_id in self._picture.guests if self._picture.noticed(vm_id).config is None)
+        if self._reading:
+            await asyncio.wait(self._reading.values(), timeout=FIRST_SECONDS)
+
+    def want(self, vm_ids: Iterable[str]) -> None:
+        """Read these soon."""
+        for vm_id in vm_ids:
+            if vm_id not in self._reading:
+                self._reading[vm_id] = asyncio.create_task(self._read(vm_id))
+
+    def sweep(self, urgent: Sequence[str], *, idle: bool) -> None:
+        """After a poll: the urgent ones, and when there is nothing else to do a few of all."""
+        self.want(urgent)
+        if idle:
+            self.want(sorted(self._picture.guests, key=lambda vm_id: self._read_at.get(vm_id, 0.0))[:A_FEW])
+
+    async def read(self, guest: Guest) -> Config:
+        """Read those of one guest now.
+
+        Raises:
+            CommandFailed, HypervisorUnavailable, VMNotFound
+        """
+        config = await self._api.config(guest)
+        self._read_at[guest.id] = monotonic()
+        answers, asked = await self._answers(guest, config)
+        holder = await self._holder(guest) if guest.lock else ""
+        self._tell(self._picture.notice(guest.id, config=config, answers=answers, asked=asked, holder=holder))
+        return config
+
+    async def _read(self, vm_id: str) -> None:
+        try:
+            async with self._places:
+                guest = self._picture.guests.get(vm_id)
+                if guest is not None and power_state(guest) is not PowerState.UNKNOWN:
+                    await self.read(guest)
+        except (CommandFailed, HypervisorUnavailable, VMNotFound):
+            self._read_at[vm_id] = monotonic()  # what was known stays; it is read again in its turn
+        finally:
+            del self._reading[vm_id]
+
+    async def _answers(self, guest: Guest, config: Config) -> tuple[bool | None, str]:
+        if guest.kind != QEMU or not config.agent or power_state(guest) is not PowerState.ON:
+            return None, ""
+        try:
+            return await self._api.ping(guest), ""
+        except CommandFailed as error:
+            return None, error.message
+
+    async def _holder(self, guest: Guest) -> str:
+        for task in await self._api.tasks(guest.node, vmid=guest.id, limit=HOLDERS):
+            if task.runs:
+                return f"{task.kind} by {task.user}"
+        return ""

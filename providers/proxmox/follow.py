@@ -1,0 +1,226 @@
+"""Following the cluster: one call for all guests, one a node for all tasks, as often as somebody needs to know.
+
+Proxmox VE sends no events. While an operation is active everything is read every `active_interval`, else every
+`idle_interval`, however many guests there are. What only a guest's own calls tell (its configuration, whether its agent
+answers) is read when it is first seen, when its row changes, and of a few at a time beside the idle polls.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import replace
+from time import monotonic
+
+from providers.adapter import Attended, Change, Changed, OffCause, PowerState, Signal
+from providers.errors import CommandFailed, HypervisorUnavailable
+from providers.proxmox import past
+from providers.proxmox.api import Api
+from providers.proxmox.config import ProxmoxSettings
+from providers.proxmox.details import Details
+from providers.proxmox.guests import Guest
+from providers.proxmox.past import Ending
+from providers.proxmox.picture import Picture
+from providers.proxmox.states import power_state
+from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, Followed, Task, ended
+
+AWAITED = 0.5
+"""Seconds between looks at tasks that somebody waits for and that are soon done (a start, a stop)."""
+NEVER = float("inf")
+OWN = 1000
+"""Rows of a node's task list that are read at once; what is not among them is asked for by itself."""
+
+
+class Follower:
+    """Keeps the picture up to date, and says what has changed."""
+
+    def __init__(self, api: Api, picture: Picture, settings: ProxmoxSettings) -> None:
+        self._api, self._picture = api, picture
+        self._active = settings.active_interval.total_seconds()
+        self._idle = settings.idle_interval.total_seconds()
+        self._details = Details(api, picture, self.tell)
+        self._followed = Followed()
+        self._news = list[Change]()
+        self._bell = asyncio.Event()
+        self._turns = set[asyncio.Event]()
+        self._rows_read = self._tasks_read = 0.0
+
+    async def changes(self, attended: Attended) -> AsyncGenerator[Sequence[Change], None]:
+        """All guests first, then what changes; ends only by raising HypervisorUnavailable."""
+        rows = await self._rows()
+        endings = await self._recall(rows, attended())
+        self._picture.apply(rows, endings)
+        await self._details.first()
+        self._news.clear()
+        yield [self._picture.listed()]
+        while True:
+            await self._due(attended)
+            await self._poll(attended())
+            news, self._news = self._news, []
+            if news:
+                yield news
+
+    def tell(self, changes: Iterable[Change]) -> None:
+        """Something has changed."""
+        self._news += changes
+        self._bell.set()
+        for turn in self._turns:
+            turn.set()
+
+    def hurry(self) -> None:
+        """An operation may have begun."""
+        self._bell.set()
+
+    def follow(self, task: Task) -> asyncio.Future[Task]:
+        """The task when it has ended."""
+        ended = self._followed.follow(task)
+        self._bell.set()
+        return ended
+
+    def shutdown_of(self, vm_id: str) -> Task | None:
+        """The shutdown of this guest that is under way, if it is known."""
+        return self._followed.shutdown_of(vm_id)
+
+    async def refresh(self, attended: frozenset[str] = frozenset()) -> None:
+        """Read all guests now."""
+        guests = [self._picture.guests[row.id] if self._defer(row) else row for row in await self._rows()]
+        changes = self._picture.apply(guests, await self._endings(guests, attended))
+        self.tell(changes)
+        self._details.want(change.vm.id for change in changes if isinstance(change, Changed))
+
+    async def learn(self, guest: Guest, status: str, lock: str) -> None:
+        """Its node has told its state just now."""
+        fresh = replace(guest, status=status, lock=lock)
+        if self._defer(fresh):
+            return
+        ending = await self._ending(fresh) if self._picture.went_off([fresh]) else None
+        self.tell(self._picture.learn(guest.id, monotonic(), ending, status=status, lock=lock))
+
+    async def detail(self, guest: Guest) -> None:
+        """Read now what only its own calls tell."""
+        await self._details.read(guest)
+
+    async def reached(self, vm_id: str, state: PowerState) -> None:
+        """Wait until a guest's power is so, or it is gone."""
+        turn = asyncio.Event()
+        self._turns.add(turn)
+        try:
+            while (guest := self._picture.guests.get(vm_id)) and power_state(guest) is not state:
+                turn.clear()
+                await turn.wait()
+        finally:
+            self._turns.discard(turn)
+
+    async def _rows(self) -> list[Guest]:
+        rows = self._picture.current(await self._api.guests(), monotonic())
+        self._rows_read = monotonic()
+        return rows
+
+    async def _due(self, attended: Attended) -> None:
+        """Until it is time to look, or there is news already."""
+        while not self._news:
+            self._bell.clear()
+            wait = min(self._next_rows(attended), self._next_tasks()) - monotonic()
+            if wait <= 0:
+                return
+            try:
+                async with asyncio.timeout(wait):
+                    await self._bell.wait()
+            except TimeoutError:
+                return
+
+    def _next_rows(self, attended: Attended) -> float:
+        busy = attended() or self._followed.running()
+        return self._rows_read + (self._active if busy else self._idle)
+
+    def _next_tasks(self) -> float:
+        running = self._followed.running()
+        if not running:
+            return NEVER
+        soon = any(task.kind not in SHUTDOWNS for task in running)
+        return self._tasks_read + (min(AWAITED, self._active) if soon else self._active)
+
+    async def _poll(self, attended: frozenset[str]) -> None:
+        """Tasks first: they know of an end before cluster/resources does, and by whom it came."""
+        if monotonic() >= self._next_tasks():
+            await self._look_at_tasks()
+        if monotonic() >= self._next_rows(lambda: attended):
+            await self.refresh(attended)
+            self._details.sweep(self._silent(attended), idle=not attended)
+
+    def _silent(self, attended: frozenset[str]) -> list[str]:
+        """Guests that operations are about and whose agents are still to come up."""
+        noticed = ((vm_id, self._picture.vm(vm_id), self._picture.noticed(vm_id)) for vm_id in attended)
+        return [
+            vm_id
+            for vm_id, vm, known in noticed
+            if vm and vm.power_state is PowerState.ON and known.config and known.config.agent
+            if not known.answers and Signal.GUEST_AGENT not in vm.signals
+        ]
+
+    # Tasks
+
+    async def _look_at_tasks(self) -> None:
+        self._tasks_read = monotonic()
+        nodes = self._followed.nodes().items()
+        listed = await asyncio.gather(*(self._list(node, since) for node, since in nodes))
+        known = {task.upid: task for tasks in listed for task in tasks}
+        found = [known.get(task.upid) or await self._single(task) for task in self._followed.running()]
+        over = [task for task in found if not task.runs]
+        await asyncio.gather(*(self._ended(task) for task in over if task.kind in SHUTDOWNS))
+        await asyncio.gather(*(self._ended(task) for task in over if task.kind not in SHUTDOWNS))
+
+    async def _list(self, node: str, since: int) -> list[Task]:
+        try:
+            return await self._api.tasks(node, since=since, limit=OWN)
+        except HypervisorUnavailable:
+            return []  # the node is away; its tasks are looked at when it is back
+
+    async def _single(self, task: Task) -> Task:
+        try:
+            return ended(task, await self._api.task(task))
+        except (HypervisorUnavailable, CommandFailed):
+            return task
+
+    async def _ended(self, task: Task) -> None:
+        """Tell what follows from the end of a task, then those who wait for it."""
+        guest = self._picture.guests.get(task.vm_id)
+        off = guest is not None and power_state(guest) is PowerState.OFF
+        if task.succeeded and task.kind in SHUTDOWNS and not off:
+            self.tell(self._went(task, "stopped", await past.of_shutdown(self._api, task)))
+        elif task.succeeded and task.kind in STOPS and not off:
+            self.tell(self._went(task, "stopped", Ending(OffCause.HOST)))
+        elif task.succeeded and task.kind in STARTS:
+            self.tell(self._went(task, "running"))
+        self._followed.end(task)
+
+    def _went(self, task: Task, status: str, ending: Ending | None = None) -> list[Change]:
+        return self._picture.learn(task.vm_id, monotonic(), ending, status=status)
+
+    # What was before
+
+    def _defer(self, guest: Guest) -> bool:
+        """A container whose shutdown has not ended: only the end tells whether it was killed."""
+        task = self._followed.shutdown_of(guest.id)
+        off = power_state(guest) is PowerState.OFF
+        return off and task is not None and task.kind == "vzshutdown" and guest.id in self._picture.guests
+
+    async def _ending(self, guest: Guest) -> Ending:
+        task = self._followed.shutdown_of(guest.id)
+        try:
+            return await (past.of_shutdown(self._api, task) if task else past.of_guest(self._api, guest))
+        except CommandFailed:
+            return Ending()
+
+    async def _recall(self, rows: Sequence[Guest], attended: frozenset[str]) -> dict[str, Ending]:
+        """After a start: how guests ended that somebody waited for, and whose shutdowns are still under way."""
+        mine = [guest for guest in rows if guest.id in attended]
+        for node in {guest.node for guest in mine}:
+            for task in await self._list(node, 0):
+                if task.runs and task.kind in SHUTDOWNS and task.vm_id in attended:
+                    self._followed.follow(task)
+        return await self._endings(mine, attended)
+
+    async def _endings(self, guests: Sequence[Guest], attended: frozenset[str]) -> dict[str, Ending]:
+        """How those ended that have gone off and that somebody waits for; the others' past is nobody's concern."""
+        gone_off = [guest for guest in self._picture.went_off(guests) if guest.id in attended]
+        endings = await asyncio.gather(*(self._ending(guest) for guest in gone_off))
+        return {guest.id: ending for guest, ending in zip(gone_off, endings, strict=True)}

@@ -1,0 +1,112 @@
+"""What Proxmox VE tells of a guest: a row of cluster/resources, its configuration, and what was noticed beside.
+
+Shapes as in the API viewer (cluster/resources; nodes/{node}/qemu/{vmid}/config; nodes/{node}/lxc/{vmid}/config).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from providers.adapter import OffCause, Reason
+
+QEMU, LXC = "qemu", "lxc"
+UNMANAGED = ("", "unmanaged", "ignored")
+"""HA states in which the API acts by itself (`vm_is_ha_managed` in pve-ha-manager)."""
+GRACE = timedelta(seconds=60)
+"""How long Proxmox VE waits where neither the request nor the guest's configuration says (qemu-server,
+`_do_vm_stop`; pve-container, `vm_shutdown`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One row of cluster/resources. `status` is QEMU's run state where it has one; `uptime` is in seconds."""
+
+    id: str
+    kind: str
+    name: str
+    node: str
+    status: str
+    uptime: int = 0
+    lock: str = ""
+    ha: str = ""
+    template: bool = False
+    tags: str = ""
+    pool: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the API, as long as it does not move."""
+        return f"nodes/{self.node}/{self.kind}/{self.id}"
+
+    @property
+    def managed(self) -> bool:
+        """Whether only HA starts and stops it."""
+        return self.ha not in UNMANAGED
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What of its configuration matters here. `down` is None where `startup` names no timeout."""
+
+    agent: bool = False
+    acpi: bool = True
+    startup: str = ""
+    down: timedelta | None = None
+    protection: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What we know of a guest beside its row.
+
+    `answers` is whether its agent answered the last ping (None: not asked, or not allowed to), `asked` what came in
+    the way of asking. `holder` is the task behind its lock. The rest tells how its last run ended.
+    """
+
+    config: Config | None = None
+    answers: bool | None = None
+    asked: str = ""
+    holder: str = ""
+    cause: OffCause | None = None
+    forced: Reason | None = None
+    off_after: timedelta | None = None
+
+
+def guest(row: Mapping[str, Any]) -> Guest:
+    """Of a row whose type is qemu or lxc. One that its node has not told of yet has no name."""
+    return Guest(
+        id=str(row["vmid"]),
+        kind=row["type"],
+        name=str(row.get("name") or f"{row['type']}-{row['vmid']}"),
+        node=row["node"],
+        status=row["status"],
+        uptime=int(row.get("uptime") or 0),
+        lock=row.get("lock") or "",
+        ha=row.get("hastate") or "",
+        template=bool(int(row.get("template") or 0)),
+        tags=row.get("tags") or "",
+        pool=row.get("pool") or "",
+    )
+
+
+def config(answer: Mapping[str, Any]) -> Config:
+    """Of the current configuration. A property string's first value may stand without its name (`agent: 1`)."""
+    startup = str(answer.get("startup") or "")
+    down = _properties(startup).get("down", "")
+    return Config(
+        agent=_true(_properties(str(answer.get("agent", "0")), first="enabled").get("enabled", "0")),
+        acpi=_true(answer.get("acpi", 1)),
+        startup=startup,
+        down=timedelta(seconds=int(down)) if down.isdecimal() and int(down) else None,
+        protection=_true(answer.get("protection", 0)),
+    )
+
+
+def _properties(text: str, first: str = "order") -> dict[str, str]:
+    parts = [part.strip().partition("=") for part in text.split(",")]
+    return {name if equals else first: value if equals else name for name, equals, value in parts}
+
+
+def _true(value: object) -> bool:
+    return str(value).lower() in ("1", "yes", "true", "on")

@@ -1,0 +1,48 @@
+"""Programs in a guest, by its QEMU guest agent through Proxmox VE (nodes/{node}/qemu/{vmid}/agent/exec).
+
+The agent runs them as the guest's administrator and asks for no login; no shell is in between. It keeps up to 16 MiB of
+output (https://qemu.org/docs/master/interop/qemu-ga-ref.html).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from providers.adapter import GuestExit
+
+
+class GuestProgram:
+    """A program that the guest's agent started."""
+
+    def __init__(self, pid: int, ask: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        self._pid, self._ask = pid, ask
+
+    @property
+    def pid(self) -> str:
+        """The guest's process id."""
+        return str(self._pid)
+
+    async def poll(self) -> GuestExit | None:
+        """Its end, or None while it runs. The agent tells an end only once."""
+        return exit_of(await self._ask())
+
+
+def exit_of(answer: Mapping[str, Any]) -> GuestExit | None:
+    """An exec-status answer. A program that a signal ended has the exit code a shell would give it."""
+    if not int(answer["exited"]):
+        return None
+    code = 128 + int(answer["signal"]) if "signal" in answer else int(answer.get("exitcode", 0))
+    return GuestExit(code, _stream(answer, "out") + _stream(answer, "err"))
+
+
+def _stream(answer: Mapping[str, Any], name: str) -> bytes:
+    data = _bytes(str(answer.get(f"{name}-data") or ""))
+    cut = answer.get(f"{name}-truncated")
+    return data + b"\n[the guest agent kept no more of this]\n" if cut and int(cut) else data
+
+
+def _bytes(text: str) -> bytes:
+    """Proxmox VE hands over bytes as if each were a character (qemu-server, `qemu_exec_status`)."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()

@@ -1,0 +1,214 @@
+"""Proxmox VE's states and ours: of QEMU, of containers, of locks and of HA.
+
+QEMU's run states are those of its QAPI schema (`RunState`); cluster/resources shows them as pvestatd has last heard of
+them (pve-manager, `update_qemu_status`). Locks: qemu-server and pve-container, the configuration's `lock`. HA states:
+pve-ha-manager, `PVE::HA::Tools` and `PVE::HA::Manager`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from providers.adapter import VM, PowerState, Problem, Reason, Signal
+from providers.errors import HypervisorUnavailable, UnknownNativeState
+from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, Noticed
+
+STATES: Mapping[str, Mapping[str, PowerState]] = {
+    QEMU: {
+        "running": PowerState.ON,
+        "shutdown": PowerState.ON,  # the guest is down, its QEMU not yet
+        "stopped": PowerState.OFF,
+        "paused": PowerState.PAUSED,
+        "prelaunch": PowerState.PAUSED,
+        "inmigrate": PowerState.PAUSED,
+        "postmigrate": PowerState.PAUSED,
+        "finish-migrate": PowerState.PAUSED,
+        "save-vm": PowerState.PAUSED,
+        "restore-vm": PowerState.PAUSED,
+        "io-error": PowerState.PAUSED,
+        "internal-error": PowerState.PAUSED,
+        "guest-panicked": PowerState.PAUSED,
+        "watchdog": PowerState.PAUSED,
+        "debug": PowerState.PAUSED,
+        "colo": PowerState.ON,
+        "suspended": PowerState.SUSPENDED,
+        "unknown": PowerState.UNKNOWN,
+    },
+    LXC: {"running": PowerState.ON, "stopped": PowerState.OFF, "unknown": PowerState.UNKNOWN},
+}
+
+PASSING = {"prelaunch", "inmigrate", "postmigrate", "finish-migrate", "save-vm", "restore-vm"}
+"""Pauses that somebody else's work brings, and ends."""
+
+PAUSES = {
+    "io-error": "its storage failed it; its owner mends the storage and resumes it",
+    "internal-error": "QEMU met an error; its owner resets it",
+    "guest-panicked": "its guest crashed; its owner looks into it",
+    "watchdog": "its watchdog stopped it; its owner looks into it",
+}
+
+LOCKS = {
+    "backup": "a backup",
+    "clone": "a clone",
+    "create": "its creation",
+    "destroyed": "its removal",
+    "disk": "work on its disks",
+    "fstrim": "fstrim",
+    "import": "an import",
+    "migrate": "a migration",
+    "mounted": "somebody who has mounted its disks",
+    "rollback": "a rollback",
+    "snapshot": "a snapshot",
+    "snapshot-delete": "the removal of a snapshot",
+    "suspending": "its suspension to disk",
+}
+"""`suspended` is a lock, too, of a guest whose memory is on disk."""
+
+HIBERNATED = "suspended"
+
+HA_BROKEN = {
+    "error": "HA has given it up (state error)",
+    "fence": "its node is being fenced",
+    "recovery": "HA is recovering it from a failed node",
+}
+"""HA states in which HA carries out no request."""
+
+ALWAYS_FORCED = "It is managed by HA, which waits as long as it is told and then always powers off hard."
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    guest: Guest
+    noticed: Noticed
+    config: Config
+    state: PowerState
+
+
+def power_state(guest: Guest) -> PowerState:
+    """Its power. A word that nobody knows tells neither on nor off; `require_known` raises for it."""
+    state = STATES[guest.kind].get(guest.status, PowerState.UNKNOWN)
+    return PowerState.SUSPENDED if state is PowerState.OFF and guest.lock == HIBERNATED else state
+
+
+def require_known(guest: Guest) -> None:
+    """Whether its power can be told at all.
+
+    Raises:
+        HypervisorUnavailable: its node does not answer.
+        UnknownNativeState
+    """
+    if guest.status not in STATES[guest.kind]:
+        raise UnknownNativeState(f"Proxmox VE reports the state {guest.status!r}; vmpower's makers must add it.")
+    if power_state(guest) is PowerState.UNKNOWN:
+        raise HypervisorUnavailable(
+            f"The node {guest.node} does not answer, so that the state of {guest.name} is not known; its operator "
+            "looks into it, and it is asked again."
+        )
+
+
+def to_vm(guest: Guest, noticed: Noticed) -> VM:
+    """The VM as everyone sees it."""
+    seen = _Seen(guest, noticed, noticed.config or Config(), power_state(guest))
+    off = seen.state is PowerState.OFF
+    return VM(
+        id=guest.id,
+        name=guest.name,
+        power_state=seen.state,
+        off_cause=noticed.cause if off else None,
+        forced=noticed.forced if off else None,
+        off_after=noticed.off_after if off else None,
+        signals=_signals(seen),
+        problems=_problems(seen),
+        refused="It is a template, which never runs" if guest.template else "",
+        always_forced=ALWAYS_FORCED if guest.managed else "",
+        grace=(seen.config.down if guest.kind == QEMU and not guest.managed else None) or GRACE,
+        node=guest.node,
+        labels=_labels(seen),
+        aliases=(f"{guest.kind}/{guest.id}",),
+        runs_programs=bool(noticed.answers),
+    )
+
+
+def _signals(seen: _Seen) -> tuple[Signal, ...]:
+    """Proxmox VE chooses by itself: the agent if it is enabled and answers a ping, else ACPI (`_do_vm_stop`)."""
+    guest, config = seen.guest, seen.config
+    if seen.state is not PowerState.ON or guest.lock or guest.ha in HA_BROKEN:
+        return ()
+    if guest.kind == LXC:
+        return (Signal.INIT,)
+    if config.agent and seen.noticed.answers is not False:
+        return (Signal.GUEST_AGENT,)
+    return (Signal.ACPI,) if config.acpi else ()
+
+
+def _problems(seen: _Seen) -> tuple[Problem, ...]:
+    found = [*_locked(seen), *_held(seen), *_deaf(seen), *_managed(seen)]
+    if seen.config.protection:
+        found.append(Problem("It is protected, which keeps it from being removed, not from being switched off."))
+    return tuple(found)
+
+
+def _locked(seen: _Seen) -> list[Problem]:
+    guest, holder = seen.guest, seen.noticed.holder
+    if not guest.lock or guest.lock == HIBERNATED:
+        return []
+    what = LOCKS.get(guest.lock, "something")
+    by = f": {holder}" if holder else ""
+    message = f"It is locked ({guest.lock}) by {what}{by}; it is asked when that ends."
+    return [Problem(message, Reason.LOCKED, passing=True)]
+
+
+def _held(seen: _Seen) -> list[Problem]:
+    match seen.state:
+        case PowerState.PAUSED:
+            why = PAUSES.get(seen.guest.status, "its owner resumes it")
+            message = f"It is paused ({seen.guest.status}): {why}."
+            return [Problem(message, Reason.PAUSED, passing=seen.guest.status in PASSING)]
+        case PowerState.SUSPENDED if seen.guest.lock == HIBERNATED:
+            return [Problem("It is hibernated: its memory is saved on disk; a start resumes it.", Reason.SUSPENDED)]
+        case PowerState.SUSPENDED:
+            return [Problem("Its guest sleeps (suspended to RAM); a start wakes it.", Reason.SUSPENDED)]
+        case PowerState.UNKNOWN:
+            message = f"Its state is {seen.guest.status!r} (node {seen.guest.node}); it is asked when that is known."
+            return [Problem(message, Reason.COMMAND_FAILED, passing=True)]
+    return []
+
+
+def _deaf(seen: _Seen) -> list[Problem]:
+    config, noticed = seen.config, seen.noticed
+    if seen.state is not PowerState.ON or seen.guest.kind == LXC:
+        return []
+    found = []
+    if noticed.asked:
+        found.append(Problem(f"Whether its guest agent answers is not known: {noticed.asked}"))
+    elif config.agent and noticed.answers is False:
+        found.append(_silent("Its guest agent is enabled and does not answer", config))
+    elif not config.agent:
+        found.append(_silent("Its guest agent is not enabled", config))
+    return found
+
+
+def _silent(what: str, config: Config) -> Problem:
+    if config.acpi:
+        return Problem(f"{what}; it can be asked by ACPI only.")
+    return Problem(f"{what}, and ACPI is off in its configuration: it hears no signal.", Reason.TOOLS_UNAVAILABLE)
+
+
+def _managed(seen: _Seen) -> list[Problem]:
+    if not seen.guest.managed:
+        return []
+    if broken := HA_BROKEN.get(seen.guest.ha):
+        message = f"It is managed by HA, and {broken}: it carries out no request; the cluster's operator looks into it."
+        return [Problem(message, Reason.COMMAND_FAILED)]
+    return [Problem(f"{ALWAYS_FORCED} NEVER and ASK are refused.")]
+
+
+def _labels(seen: _Seen) -> dict[str, str]:
+    guest = seen.guest
+    labels = {
+        "kind": guest.kind,
+        "tags": guest.tags,
+        "pool": guest.pool,
+        "ha": guest.ha,
+        "startup": seen.config.startup,
+    }
+    return {name: value for name, value in labels.items() if value}

@@ -1,0 +1,134 @@
+"""Tasks of Proxmox VE: what a UPID says, and following many of them with one list a node.
+
+UPID:node:pid:pstart:starttime:type:id:user: with hexadecimal numbers (pve-common, `PVE::Tools::upid_decode`).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+SHUTDOWNS = frozenset({"qmshutdown", "vzshutdown"})
+STOPS = frozenset({"qmstop", "vzstop"})
+STARTS = frozenset({"qmstart", "vzstart", "qmresume", "vzresume"})
+RUNNING = "RUNNING"
+LOST = "lost: Proxmox VE does not know the task any more"
+
+GAVE_UP = (
+    "powerdown failed - got timeout",
+    "container did not stop",
+    "received interrupt",
+    "interrupted by signal",
+    "unexpected status",
+)
+"""How a shutdown's task ends that has asked its guest, but waited in vain or was ended while it waited (qemu-server,
+`_do_vm_stop`; pve-container, `vm_stop`; pve-common, `PVE::RESTEnvironment`)."""
+ALREADY = ("already running", "not running")
+"""How a task ends whose guest was as wanted already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task. `started` and `ended` are seconds since 1970 by its node's clock; `status` is empty while it runs."""
+
+    upid: str
+    node: str
+    kind: str
+    vm_id: str
+    user: str
+    started: int
+    ended: int | None = None
+    status: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return not self.status
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did what it was for; warnings do no harm."""
+        return self.status == "OK" or self.status.startswith("WARNINGS")
+
+    @property
+    def path(self) -> str:
+        """Where it is in the API."""
+        return f"nodes/{self.node}/tasks/{self.upid}"
+
+
+def decode(upid: str) -> Task:
+    """The task of a UPID, as it is when it begins.
+
+    Raises:
+        ValueError: that is no UPID.
+    """
+    _, node, _, _, started, kind, vm_id, user, *_ = upid.split(":")
+    return Task(upid, node, kind, vm_id, user, int(started, 16))
+
+
+def gave_up(status: str) -> bool:
+    """Whether a shutdown ended so without having been refused."""
+    return any(text in status for text in GAVE_UP)
+
+
+def is_already(status: str) -> bool:
+    """Whether a start or a stop ended so with nothing left to do."""
+    return any(text in status for text in ALREADY)
+
+
+def listed(row: Mapping[str, Any]) -> Task:
+    """The task of a row of nodes/{node}/tasks; there `status` is how it ended."""
+    status, token = str(row.get("status") or ""), row.get("tokenid")
+    return Task(
+        upid=row["upid"],
+        node=row["node"],
+        kind=row["type"],
+        vm_id=str(row.get("id") or ""),
+        user=f"{row['user']}!{token}" if token and "!" not in row["user"] else row["user"],
+        started=int(row["starttime"]),
+        ended=int(row["endtime"]) if row.get("endtime") else None,
+        status="" if status == RUNNING else status,
+    )
+
+
+def ended(task: Task, answer: Mapping[str, Any]) -> Task:
+    """The task with what nodes/{node}/tasks/{upid}/status tells, which has no time of its end."""
+    return replace(task, status=str(answer.get("exitstatus") or LOST)) if answer["status"] == "stopped" else task
+
+
+class Followed:
+    """The tasks whose end somebody needs to know."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, asyncio.Future[Task]] = {}
+        self._tasks: dict[str, Task] = {}
+
+    def follow(self, task: Task) -> asyncio.Future[Task]:
+        """Its end, when it comes; the same for all who ask."""
+        if task.upid not in self._ends:
+            self._ends[task.upid] = asyncio.get_running_loop().create_future()
+            self._tasks[task.upid] = task
+        return self._ends[task.upid]
+
+    def running(self) -> Sequence[Task]:
+        """Those that have not ended."""
+        return tuple(self._tasks.values())
+
+    def nodes(self) -> Mapping[str, int]:
+        """Where they run, and since when at the earliest."""
+        found = dict[str, int]()
+        for task in self._tasks.values():
+            found[task.node] = min(found.get(task.node, task.started), task.started)
+        return found
+
+    def shutdown_of(self, vm_id: str) -> Task | None:
+        """The newest shutdown of this guest that runs."""
+        found = [task for task in self._tasks.values() if task.vm_id == vm_id and task.kind in SHUTDOWNS]
+        return max(found, key=lambda task: task.started, default=None)
+
+    def end(self, task: Task) -> None:
+        """It has ended."""
+        self._tasks.pop(task.upid, None)
+        end = self._ends.pop(task.upid, None)
+        if end and not end.done():
+            end.set_result(task)
