@@ -39,7 +39,7 @@ e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere ## Real guests, real processes
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
 	@$(BIN)/pytest tests/conformance --addr '$(ADDR)' $(if $(VMS),--vms '$(VMS)')
 
-bench: $(DEV) setup-libvirt setup-k8s ## Tables of speed and cost; also written to .run/bench/
+bench: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc ## Tables of speed and cost; also written to .run/bench/
 	@$(PY) -m tests.bench
 
 lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
@@ -68,6 +68,9 @@ setup-k8s: $(DEV)
 
 setup-vsphere: $(DEV)
 	@$(PY) -m tests.rigs.vsphere.vcenter > /dev/null
+
+setup-govc: $(DEV)
+	@$(PY) -m tests.rigs.vsphere.govc > /dev/null
 
 packages: ## Debian's or Ubuntu's packages for real guests
 	@tests/rigs/packages.sh $(CACHE)

@@ -19,6 +19,8 @@ NAMES = (
     "start-up",
     "kubernetes-quick",
     "kubernetes-2000",
+    "vsphere-200",
+    "vsphere-idle-2000",
 )
 
 

@@ -146,6 +146,12 @@ def test_connections_are_counted(rig: VCenter) -> None:
     assert rig.connections().open == 0
 
 
+@pytest.mark.usefixtures("content")
+def test_the_most_connections_at_once_are_remembered(rig: VCenter) -> None:
+    rig.stop()
+    assert rig.connections().peak >= 1
+
+
 def test_an_answer_that_is_lost_was_given(rig: VCenter, content: Any) -> None:
     following = Following(content, POWER)
     rig.set("web", faults={"ShutdownGuest": ["lost"]})

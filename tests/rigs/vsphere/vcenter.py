@@ -36,10 +36,11 @@ class Thumbprint(NamedTuple):
 
 
 class Connections(NamedTuple):
-    """TCP connections of clients: those that are open, and all that ever were."""
+    """TCP connections of clients: those that are open, all that ever were, and the most that were open at once."""
 
     open: int
     opened: int
+    peak: int
 
 
 def program() -> Path:
@@ -185,7 +186,7 @@ class VCenter:
         return calls
 
     def connections(self) -> Connections:
-        """Those that are open now, and how many were opened in all."""
+        """Those that are open now, were opened in all, and were open at once."""
         return Connections(*self._post("connections"))
 
     # Inside

@@ -27,6 +27,7 @@ type front struct {
 	calls  map[string]int
 	conns  map[net.Conn]bool
 	opened int
+	peak   int
 }
 
 func newFront(v *VCenter, identity identity) (*front, error) {
@@ -85,6 +86,7 @@ func (f *front) follow(conn net.Conn, state http.ConnState) {
 	case http.StateNew:
 		f.conns[conn] = true
 		f.opened++
+		f.peak = max(f.peak, len(f.conns))
 	case http.StateClosed, http.StateHijacked:
 		delete(f.conns, conn)
 	}
@@ -143,11 +145,11 @@ func (f *front) counted(reset bool) map[string]int {
 	return calls
 }
 
-// connections are those that are open, and all that were.
+// connections are those that are open, all that were, and how many there were at once at the most.
 func (f *front) connections() []int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return []int{len(f.conns), f.opened}
+	return []int{len(f.conns), f.opened, f.peak}
 }
 
 var (
