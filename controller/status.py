@@ -221,6 +221,8 @@ def _as_wanted(wanted: DesiredPower, vm: VM) -> Statement:
 
 
 def _not_as_wanted(resource: VirtualMachine, seen: Seen) -> Statement:
+    if seen.vm and seen.vm.power_state is PowerState.UNSPECIFIED:
+        return Statement("Unknown", "PowerUnknown", "Its provider cannot tell whether it runs: nothing is done.")
     record = resource.status.operation
     why = record.message if record else ""
     match seen.action:

@@ -13,7 +13,7 @@ from controller.status_models import (
     ProviderStatus,
     VirtualMachineStatus,
 )
-from controller.words import Kind, State
+from controller.words import Kind, Signal, State
 
 Document = dict[str, Any]
 
@@ -94,6 +94,7 @@ GOOD = {
     **{f"a timeout of {time}": vm({"gracefulShutdownTimeout": time})
        for time in ("120s", "2m", "1m30s", "1.5h", "500ms", ".5s", "24h", "+5s")},
     "ACPI never again": vm({"signalPolicy": {"order": ["ACPI", "GUEST_AGENT"], "resendInterval": "0s"}}),
+    "every signal": vm({"signalPolicy": {"order": [str(signal) for signal in Signal]}}),
     "Ask with OffGraceful": vm({"escalation": "Ask"}, powerState="OffGraceful"),
     "Off with Never": vm({"escalation": "Never"}, powerState="Off"),
     "a hook with all": vm({"preStop": EXEC | {"name": "sync", "timeout": "5s", "failurePolicy": "Abort"}}),

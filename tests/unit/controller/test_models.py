@@ -24,14 +24,14 @@ def test_every_field_of_a_lifecycle_is_understood() -> None:
         gracefulShutdownTimeout="2m",
         escalation="Ask",
         preStop=STOP | {"name": "drain", "timeout": "10s", "failurePolicy": "Abort"},
-        signalPolicy={"order": ["ACPI"], "resendInterval": "0s"},
+        signalPolicy={"order": ["INIT", "ACPI"], "resendInterval": "0s"},
     ).spec.lifecycle
     assert (lifecycle.graceful_shutdown_timeout, lifecycle.escalation) == (timedelta(minutes=2), Escalation.ASK)
     (hook,) = lifecycle.pre_stop
     assert hook.exec
     assert (hook.name, hook.exec.command, hook.timeout) == ("drain", ("/bin/stop",), timedelta(seconds=10))
     assert hook.failure_policy is FailurePolicy.ABORT
-    assert lifecycle.signal_policy.order == (Signal.ACPI,)
+    assert lifecycle.signal_policy.order == (Signal.INIT, Signal.ACPI)
     assert lifecycle.signal_policy.resend_interval == timedelta(0)
 
 

@@ -30,6 +30,7 @@ from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, machine, operation, record, seconds, vm, with_status
 
 ON, OFF, PAUSED, SUSPENDED = PowerState.ON, PowerState.OFF, PowerState.PAUSED, PowerState.SUSPENDED
+UNKNOWN = PowerState.UNSPECIFIED
 FIRST = Attempt("uid-web", 1, 1)
 SECOND = Attempt("uid-web", 1, 2)
 NEW_SPEC = Attempt("uid-web", 2, 1)
@@ -54,7 +55,9 @@ AT_REST: list[tuple[str, VirtualMachine, VM | None, Action]] = [
     ("on, never looked at before", machine("On"), vm(ON), Nothing()),
     ("power is left to others", machine(None), vm(ON), Nothing()),
     ("no such VM", machine("OffGraceful"), None, Nothing()),
-    ("a power state we do not know", machine("OffGraceful"), vm(PowerState.UNSPECIFIED), Nothing()),
+    ("nobody knows whether it runs, is to go down", machine("OffGraceful"), vm(UNKNOWN), Nothing()),
+    ("nobody knows whether it runs, is to be cut off", machine("Off"), vm(UNKNOWN), Nothing()),
+    ("nobody knows whether it runs, is to run", machine("On"), vm(UNKNOWN), Nothing()),
     ("off, never looked at before: was it us?", machine("OffGraceful"), vm(OFF), Find(FIRST)),
     ("hard off, never looked at before", machine("Off"), vm(OFF), Find(FIRST)),
     ("runs, is to go down", machine("OffGraceful"), vm(ON), StartShutdown(FIRST)),
@@ -241,6 +244,13 @@ def test_a_vm_that_is_as_wanted_has_nothing_begun_for_it(situation: tuple[Any, .
     resource, seen, active, _ = situation
     if seen and seen.power_state is OFF and resource.spec.power_state in {"Off", "OffGraceful"} and not active:
         assert not isinstance(reconcile(*situation), StartShutdown | PowerOff | PowerOn)
+
+
+@given(situations())
+def test_nothing_is_begun_for_a_vm_of_which_nobody_knows_whether_it_runs(situation: tuple[Any, ...]) -> None:
+    resource, _, active, now = situation
+    assume(active is None or active.state.final)
+    assert isinstance(reconcile(resource, vm(UNKNOWN), active, now), Nothing | Watch)
 
 
 @given(situations())
