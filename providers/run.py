@@ -6,7 +6,7 @@ The procedures (`shutdown.py`, `power.py`, `hooks.py`) read and wait through thi
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -202,16 +202,21 @@ class Run:
         await self.until(lambda: self.shown is not seen)
 
     async def through_outages(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` returns, asked again for as long as the hypervisor is unavailable."""
+        """What `call` returns, asked again for as long as the hypervisor is unavailable, and as soon as it tells of
+        the VM, whose host may be all that was away."""
         delay = FIRST_RETRY
         while True:
             await self.inventory.connected.wait()
+            vm = self.vm
             try:
                 return await call()
             except HypervisorUnavailable as error:
                 log.warning("hypervisor unavailable", operation=self.operation.id, error=error.message)
-            await asyncio.sleep(jittered(delay))
+            await self._changed_since(vm, jittered(delay))
             delay = min(delay * 2, LAST_RETRY)
+
+    async def _changed_since(self, vm: VM | None, seconds: float) -> None:
+        await self.until(lambda: self.vm is not vm, self.now() + timedelta(seconds=seconds))
 
     async def look(self) -> None:
         """Read the VM's state from the hypervisor itself."""

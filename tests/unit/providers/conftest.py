@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.providers.world import Make, Provider, make_world
+from providers.adapter import VM
+from tests.unit.providers.finisher import WEB, Finisher, FinisherProvider, MakeFinisher
+from tests.unit.providers.world import Make, Provider, ProviderOf, make_world
 
 
 @pytest.fixture
@@ -21,6 +23,27 @@ async def make_provider(tmp_path: Path) -> AsyncIterator[Make]:
 
     yield make
     for provider in made:
-        if provider.running:
-            await provider.kill()
-        await provider.adapter.close()
+        await end(provider)
+
+
+@pytest.fixture
+async def make_finisher(tmp_path: Path) -> AsyncIterator[MakeFinisher]:
+    """Starts a provider on a hypervisor that finishes shutdowns by itself: `await make_finisher(takes=20)`."""
+    made = list[FinisherProvider]()
+
+    async def make(vm: VM = WEB, takes: float | None = None) -> FinisherProvider:
+        hypervisor = Finisher(vm, takes)
+        provider = FinisherProvider(lambda: hypervisor, tmp_path / "state")
+        made.append(provider)
+        await provider.start()
+        return provider
+
+    yield make
+    for provider in made:
+        await end(provider)
+
+
+async def end(provider: ProviderOf[Any]) -> None:
+    if provider.running:
+        await provider.kill()
+    await provider.adapter.close()

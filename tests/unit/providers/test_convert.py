@@ -110,6 +110,18 @@ def test_a_vm_is_told_with_its_operation() -> None:
     assert (said.node, dict(said.labels), said.active_operation) == ("host-1", {"tier": "front"}, "op")
 
 
+def test_a_power_state_that_the_hypervisor_cannot_tell_is_unspecified() -> None:
+    assert convert.vm(VM("1", "web", PowerState.UNKNOWN), "").power_state == pb.POWER_STATE_UNSPECIFIED
+
+
+def test_a_vm_of_unknown_power_would_not_go_down_gracefully() -> None:
+    assert not convert.vm(VM("1", "web", PowerState.UNKNOWN), "").forecast.graceful
+
+
+def test_a_container_is_asked_by_its_init() -> None:
+    assert list(forecast(signals=(Signal.INIT,)).signals) == [pb.SIGNAL_INIT]
+
+
 def test_a_vm_that_hears_would_go_down_gracefully() -> None:
     said = forecast(signals=(Signal.GUEST_AGENT, Signal.ACPI))
     assert (said.graceful, list(said.signals)) == (True, [pb.SIGNAL_GUEST_AGENT, pb.SIGNAL_ACPI])

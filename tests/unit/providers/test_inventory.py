@@ -81,6 +81,33 @@ async def test_a_change_is_told_to_those_who_observe_the_vm(inventory: Followed)
     assert inventory.told == [("1", WEB_OFF)]
 
 
+async def test_what_is_observed_by_its_id_is_attended(inventory: Followed) -> None:
+    with inventory.observed(inventory.note, "1"):
+        assert inventory.attended() == {"1"}
+    assert inventory.attended() == frozenset()
+
+
+async def test_who_observes_all_attends_to_nothing_in_particular(inventory: Followed) -> None:
+    with inventory.observed(inventory.note):
+        assert inventory.attended() == frozenset()
+
+
+async def test_the_adapter_is_told_what_is_attended_at_each_moment() -> None:
+    class Curious(OneVM):
+        async def watch(self, attended: Attended = nobody, /) -> AsyncIterator[Change]:
+            self.attended = attended
+            async for change in super().watch(attended):
+                yield change
+
+    adapter = Curious(WEB)
+    inventory = Followed(adapter)
+    following = asyncio.create_task(inventory.run())
+    await inventory.connected.wait()
+    with inventory.observed(inventory.note, "1"):
+        assert adapter.attended() == {"1"}
+    following.cancel()
+
+
 async def test_a_change_is_told_to_those_who_observe_all(inventory: Followed) -> None:
     with inventory.observed(inventory.note):
         await inventory.hear(Changed(WEB_OFF), Removed("2"))
@@ -97,6 +124,10 @@ async def test_who_no_longer_observes_is_told_nothing(inventory: Followed) -> No
 async def test_a_vm_that_is_gone_is_off(inventory: Followed) -> None:
     await inventory.hear(Removed("1"))
     assert is_off(inventory.vms.get("1"))
+
+
+def test_a_vm_whose_host_does_not_answer_is_not_off() -> None:
+    assert not is_off(VM("1", "web", PowerState.UNKNOWN))
 
 
 async def test_a_lost_connection_makes_the_picture_useless_until_it_is_back(inventory: Followed) -> None:

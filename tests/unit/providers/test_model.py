@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from providers.adapter import GuestCredentials
-from providers.model import Hook, HttpGetHook, Kind, Operation, Request, State
+from providers.adapter import GuestCredentials, Signal
+from providers.model import Hook, HttpGetHook, Kind, Operation, Request, Sent, State
 from tests.unit.providers.world import at
 
 REQUEST = Request(
@@ -37,6 +37,16 @@ def test_what_is_written_is_read_back_without_its_secrets() -> None:
 def test_an_operation_does_not_change() -> None:
     with pytest.raises(ValidationError):
         OPERATION.state = State.FAILED  # type: ignore[misc]
+
+
+def test_one_of_the_signals_that_were_sent_is_changed_whatever_else_has_changed_of_it() -> None:
+    button = Sent(time=at(5), signal=Signal.ACPI)
+    agent = Sent(time=at(0), signal=Signal.GUEST_AGENT, handed_over=at(60))
+    operation = OPERATION.model_copy(update={"sent": (agent.model_copy(update={"handed_over": None}), button)})
+    assert operation.sent_but(agent, refused=True) == (
+        Sent(time=at(0), signal=Signal.GUEST_AGENT, refused=True),
+        button,
+    )
 
 
 def test_hooks_are_left_until_they_have_a_result() -> None:

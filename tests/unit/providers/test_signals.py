@@ -46,6 +46,10 @@ def refused(signal: Signal, second: float = 0) -> Sent:
     return Sent(time=at(second), signal=signal, refused=True)
 
 
+def test_a_vm_whose_host_does_not_answer_is_not_deaf() -> None:
+    assert deaf_reason(VM("1", "web", PowerState.UNKNOWN), waiting()) is None
+
+
 def test_the_best_that_is_heard_comes_first() -> None:
     assert next_step(guest(AGENT, ACPI), waiting(), at(0)) == Send(AGENT)
 

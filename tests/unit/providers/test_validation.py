@@ -12,9 +12,10 @@ from protos.power.v1 import power_pb2 as pb
 from providers import validation
 from providers.adapter import VM, Escalation, PowerState, Signal
 from providers.config import Settings
-from providers.errors import InvalidRequest, VMNotFound
+from providers.errors import InvalidRequest, VMNotFound, VMRefused
 from providers.extension import Extension
 from providers.model import ExecHook, Request
+from providers.validation import Find
 
 SETTINGS = Settings(listen="unix:///nowhere", state_dir=Path("/nowhere"))
 HOUR = 3600
@@ -125,6 +126,51 @@ def test_what_is_named_counts() -> None:
     assert (request.timeout, request.timeout_named) == (timedelta(hours=24), True)
     assert (request.escalation, request.signal_order) == (Escalation.ASK, (Signal.ACPI,))
     assert request.resend_interval == timedelta(0)
+
+
+def of(**fields: Any) -> Find:
+    return lambda name: VM(f"id-of-{name}", name, PowerState.ON, **fields)
+
+
+def test_the_hypervisors_own_time_for_the_vm_counts_where_none_is_named() -> None:
+    own = of(grace=timedelta(seconds=180))
+    request = validation.shutdown(pb.ShutdownRequest(vm="web"), own, SETTINGS)
+    assert (request.timeout, request.timeout_named) == (timedelta(seconds=180), False)
+
+
+def test_a_named_time_counts_before_the_hypervisors_own() -> None:
+    own = of(grace=timedelta(seconds=180))
+    request = validation.shutdown(pb.ShutdownRequest(vm="web", timeout=Duration(seconds=30)), own, SETTINGS)
+    assert (request.timeout, request.timeout_named) == (timedelta(seconds=30), True)
+
+
+def test_a_reboot_has_the_hypervisors_own_time_too() -> None:
+    own = of(grace=timedelta(seconds=180))
+    assert validation.reboot(pb.RebootRequest(vm="web"), own, SETTINGS).timeout == timedelta(seconds=180)
+
+
+@pytest.mark.parametrize("escalation", [pb.ESCALATION_NEVER, pb.ESCALATION_ASK])
+def test_a_vm_that_is_always_forced_is_not_promised_otherwise(escalation: pb.Escalation.ValueType) -> None:
+    message = pb.ShutdownRequest(vm="web", escalation=escalation)
+    with pytest.raises(VMRefused, match=r"web: HA forces\. Escalation (NEVER|ASK) cannot be kept; ask with FORCE"):
+        validation.shutdown(message, of(always_forced="HA forces."), SETTINGS)
+
+
+def test_a_default_that_cannot_be_kept_is_refused_too() -> None:
+    cautious = SETTINGS.model_copy(update={"default_escalation": Escalation.NEVER})
+    with pytest.raises(VMRefused, match="HA forces"):
+        validation.reboot(pb.RebootRequest(vm="web"), of(always_forced="HA forces."), cautious)
+
+
+def test_a_vm_that_is_always_forced_may_be_asked_with_force() -> None:
+    request = validation.shutdown(pb.ShutdownRequest(vm="web"), of(always_forced="HA forces."), SETTINGS)
+    assert request.escalation is Escalation.FORCE
+
+
+def test_a_bad_request_is_told_before_what_the_vm_refuses() -> None:
+    message = pb.ShutdownRequest(vm="web", timeout=Duration(), escalation=pb.ESCALATION_NEVER)
+    with pytest.raises(InvalidRequest):
+        validation.shutdown(message, of(always_forced="HA forces."), SETTINGS)
 
 
 def test_a_hook_without_a_name_is_named_by_its_place() -> None:
