@@ -59,9 +59,10 @@ TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
         CommandFailed,
         "It has no QEMU guest agent ({said}); the guest's owner installs one and turns on its option.",
     ),
-    r"QEMU guest agent is not running|qga command '.*' failed|guest-ping|\bqga socket\b|^Agent error": (
+    r"QEMU guest agent is not running|qga command '.*' failed|guest-ping|\bqga socket\b": (CommandFailed, _AGENT),
+    r"^Agent error": (
         CommandFailed,
-        _AGENT,
+        "Its QEMU guest agent refused or failed it ({said}); the guest's owner looks into it.",
     ),
     r"^VM quit/powerdown failed|^container did not stop": (
         CommandFailed,

@@ -153,7 +153,7 @@ def test_a_user_may_be_an_e_mail_address(tmp_path: Path) -> None:
 @pytest.mark.parametrize("secret", ["", "two\nlines", "gehéim"])
 def test_a_token_secret_that_no_header_can_carry_is_refused_unquoted(tmp_path: Path, secret: str) -> None:
     write(tmp_path, TOKEN | {"token-secret": secret})
-    with pytest.raises(ValueError, match="token-secret must be what PVE showed when the token was made$"):
+    with pytest.raises(ValueError, match=r"token-secret must be what PVE showed when the token was made$"):
         login(tmp_path)
 
 

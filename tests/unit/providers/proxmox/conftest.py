@@ -1,0 +1,57 @@
+"""Nodes of a cluster on loopback, under one CA."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.unit.providers.proxmox.node import Dead, Node, Silent
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    return file
+
+
+@pytest.fixture(scope="session")
+def certificate(authority: trustme.CA) -> trustme.LeafCert:
+    return authority.issue_cert("127.0.0.1")
+
+
+@pytest.fixture
+async def node(certificate: trustme.LeafCert) -> AsyncIterator[Node]:
+    node = Node(certificate)
+    await node.start()
+    yield node
+    await node.stop()
+
+
+@pytest.fixture
+async def second(certificate: trustme.LeafCert) -> AsyncIterator[Node]:
+    """Another node of the same cluster."""
+    second = Node(certificate)
+    await second.start()
+    yield second
+    await second.stop()
+
+
+@pytest.fixture
+def dead() -> Iterator[Dead]:
+    dead = Dead()
+    yield dead
+    dead.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    silent = Silent()
+    yield silent
+    silent.close()

@@ -1,0 +1,394 @@
+"""The session, with real nodes on loopback."""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from providers.blocking import Lane
+from providers.errors import CommandFailed, HypervisorUnavailable, Locked
+from providers.proxmox import endpoint
+from providers.proxmox import session as module
+from providers.proxmox.session import Session, Unanswered
+from tests.unit.providers.proxmox.node import (
+    SECRET,
+    USER,
+    Dead,
+    Node,
+    Silent,
+    as_token,
+    as_user,
+    data,
+    failure,
+    settings,
+)
+
+Make = Callable[..., Session]
+SHUTDOWN = "nodes/pve1/qemu/100/status/shutdown"
+
+
+@pytest.fixture
+async def make(tmp_path: Path, ca_file: Path) -> AsyncIterator[Make]:
+    """A session with these endpoints, as a user."""
+    made = list[Session]()
+    as_user(tmp_path)
+
+    def make(*urls: str, **verified: object) -> Session:
+        made.append(Session(settings(tmp_path, *urls, **(verified or {"ca_file": ca_file}))))
+        return made[-1]
+
+    yield make
+    for session in made:
+        await session.close()
+
+
+@pytest.fixture
+def lane() -> Lane:
+    return Lane("test", 8)
+
+
+async def refusing(_request: web.Request) -> web.StreamResponse:
+    return failure(401, "authentication failure")
+
+
+# Calls
+
+
+async def test_a_call_brings_the_data_of_its_answer(make: Make, node: Node, lane: Lane) -> None:
+    assert await make(node.url).call(lane, "GET", "version") == "version"
+
+
+async def test_parameters_reach_a_read_in_its_query(make: Make, node: Node, lane: Lane) -> None:
+    await make(node.url).call(lane, "GET", "cluster/resources", {"type": "vm"})
+    assert (node.asked[0].query, node.asked[0].body) == ("type=vm", "")
+
+
+async def test_parameters_reach_a_change_in_its_body(make: Make, node: Node, lane: Lane) -> None:
+    await make(node.url).call(lane, "POST", SHUTDOWN, {"overrule-shutdown": True, "timeout": 300, "unset": None})
+    assert (node.asked[0].query, node.asked[0].body) == ("", "overrule-shutdown=1&timeout=300")
+
+
+async def test_a_list_is_sent_as_repeated_keys(make: Make, node: Node, lane: Lane) -> None:
+    command = ["/bin/sh", "-c", "echo 'a b' ü"]
+    await make(node.url).call(lane, "POST", "nodes/pve1/qemu/100/agent/exec", {"command": command})
+    assert node.asked[0].body == "command=%2Fbin%2Fsh&command=-c&command=echo+%27a+b%27+%C3%BC"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_the_other_methods_are_those_that_are_asked_for(
+    make: Make, node: Node, lane: Lane, method: endpoint.Method
+) -> None:
+    await make(node.url).call(lane, method, "nodes/pve1/tasks/UPID:x")
+    assert (node.asked[0].method, node.asked[0].path) == (method, "nodes/pve1/tasks/UPID:x")
+
+
+async def test_what_proxmox_ve_refuses_becomes_an_error_of_ours(make: Make, node: Node, lane: Lane) -> None:
+    async def locked(_request: web.Request) -> web.StreamResponse:
+        return failure(500, "VM is locked (backup)")
+
+    node.answer = locked
+    with pytest.raises(Locked, match="backup"):
+        await make(node.url).call(lane, "POST", SHUTDOWN)
+
+
+async def test_what_is_wrong_with_a_parameter_is_told(make: Make, node: Node, lane: Lane) -> None:
+    async def verifies(_request: web.Request) -> web.StreamResponse:
+        return failure(400, "Parameter verification failed.", {"timeout": "type check failed"})
+
+    node.answer = verifies
+    with pytest.raises(CommandFailed, match="timeout: type check failed"):
+        await make(node.url).call(lane, "POST", SHUTDOWN)
+
+
+async def test_calls_one_after_the_other_share_a_connection(make: Make, node: Node, lane: Lane) -> None:
+    session = make(node.url)
+    for _ in range(10):
+        await session.call(lane, "POST", SHUTDOWN)
+    assert len({asked.peer for asked in node.asked}) == 1
+
+
+# One node instead of another
+
+
+async def test_a_node_that_is_away_is_passed_over(make: Make, dead: Dead, node: Node, lane: Lane) -> None:
+    assert await make(dead.url, node.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
+
+
+async def test_a_node_that_is_silent_is_passed_over_also_for_a_change(
+    make: Make, silent: Silent, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 0.2)
+    assert await make(silent.url, node.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
+
+
+async def test_the_node_that_answered_last_is_asked_first(make: Make, node: Node, second: Node, lane: Lane) -> None:
+    session = make(node.url, second.url)
+    await session.call(lane, "GET", "version")
+    node.answer = node.cut
+    await session.call(lane, "GET", "version")
+    node.answer = None
+    await session.call(lane, "GET", "version")
+    assert (len(node.asked), len(second.asked)) == (2, 2)
+
+
+async def test_nodes_that_are_all_away_are_each_named(
+    make: Make, dead: Dead, silent: Silent, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 0.2)
+    with pytest.raises(HypervisorUnavailable) as refused:
+        await make(dead.url, silent.url).call(lane, "GET", "version")
+    assert f"{dead.url} (Connection refused), {silent.url} (it does not answer)" in str(refused.value)
+
+
+async def test_a_node_that_comes_back_is_found_again(make: Make, node: Node, lane: Lane) -> None:
+    session = make(node.url)
+    node.answer = node.cut
+    with pytest.raises(HypervisorUnavailable):
+        await session.call(lane, "GET", "version")
+    node.answer = None
+    assert await session.call(lane, "GET", "version") == "version"
+
+
+async def test_a_read_that_broke_is_asked_of_the_next_node(make: Make, node: Node, second: Node, lane: Lane) -> None:
+    node.answer = node.cut
+    assert await make(node.url, second.url).call(lane, "GET", "version") == "version"
+
+
+async def test_a_read_that_takes_too_long_is_asked_of_the_next_node(
+    make: Make, node: Node, second: Node, lane: Lane
+) -> None:
+    node.answer = node.hang
+    assert await make(node.url, second.url).call(lane, "GET", "version", timeout=0.2) == "version"
+
+
+async def test_a_node_that_fails_to_log_in_is_passed_over(make: Make, node: Node, second: Node, lane: Lane) -> None:
+    node.login_answer = node.cut
+    assert await make(node.url, second.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
+
+
+# What may have been done
+
+
+async def test_a_change_that_broke_is_not_sent_again(make: Make, node: Node, second: Node, lane: Lane) -> None:
+    node.answer = node.cut
+    with pytest.raises(Unanswered, match="not known whether"):
+        await make(node.url, second.url).call(lane, "POST", SHUTDOWN)
+    assert (len(node.asked), len(second.asked)) == (1, 0)
+
+
+async def test_a_change_that_takes_too_long_is_not_sent_again(make: Make, node: Node, second: Node, lane: Lane) -> None:
+    node.answer = node.hang
+    with pytest.raises(Unanswered, match="does not answer"):
+        await make(node.url, second.url).call(lane, "POST", SHUTDOWN, timeout=0.2)
+    assert (len(node.asked), len(second.asked)) == (1, 0)
+
+
+async def test_after_a_change_that_broke_another_node_is_asked(
+    make: Make, node: Node, second: Node, lane: Lane
+) -> None:
+    session = make(node.url, second.url)
+    node.answer = node.cut
+    with pytest.raises(Unanswered):
+        await session.call(lane, "POST", SHUTDOWN)
+    await session.call(lane, "GET", "version")
+    assert [asked.path for asked in second.asked] == ["version"]
+
+
+@pytest.mark.parametrize(("status", "unsure"), [(595, False), (503, False), (596, True), (599, True), (504, True)])
+async def test_a_change_handed_to_a_node_that_is_away_may_have_been_done_unless_that_was_never_reached(
+    make: Make, node: Node, lane: Lane, status: int, unsure: bool
+) -> None:
+    async def away(_request: web.Request) -> web.StreamResponse:
+        return failure(status, "Connection timed out")
+
+    node.answer = away
+    with pytest.raises(HypervisorUnavailable, match="Connection timed out") as refused:
+        await make(node.url).call(lane, "POST", SHUTDOWN)
+    assert isinstance(refused.value, Unanswered) is unsure
+
+
+# Certificates
+
+
+async def test_a_certificate_of_another_ca_is_told(make: Make, node: Node, lane: Lane) -> None:
+    with pytest.raises(HypervisorUnavailable, match=r"certificate does not verify.*--ca-file"):
+        await make(node.url, ca_file=None).call(lane, "GET", "version")
+
+
+async def test_a_node_with_another_fingerprint_gets_no_password(make: Make, node: Node, lane: Lane) -> None:
+    with pytest.raises(HypervisorUnavailable, match="another fingerprint"):
+        await make(node.url, fingerprint="ab" * 32).call(lane, "GET", "version")
+    assert (node.logins, node.asked) == ([], [])
+
+
+async def test_a_node_with_the_right_fingerprint_needs_no_ca(make: Make, node: Node, lane: Lane) -> None:
+    assert await make(node.url, fingerprint=node.fingerprint).call(lane, "GET", "version") == "version"
+
+
+async def test_a_ca_that_cannot_be_read_names_the_setting(make: Make, node: Node, lane: Lane) -> None:
+    with pytest.raises(HypervisorUnavailable, match=r"No such file.*--ca-file"):
+        await make(node.url, ca_file="/nowhere/ca.pem").call(lane, "GET", "version")
+
+
+# Logging in
+
+
+async def test_callers_that_come_together_share_one_login(make: Make, node: Node, lane: Lane) -> None:
+    session = make(node.url)
+    await asyncio.gather(*(session.call(lane, "GET", "version") for _ in range(20)))
+    assert node.logins == [(USER, "first")]
+
+
+async def test_many_who_find_their_ticket_expired_share_one_login(make: Make, node: Node, lane: Lane) -> None:
+    session = make(node.url)
+    await session.call(lane, "GET", "version")
+    node.tickets.clear()
+    await asyncio.gather(*(session.call(lane, "POST", SHUTDOWN) for _ in range(20)))
+    assert len(node.logins) == 2
+    assert [asked.path for asked in node.asked].count(SHUTDOWN) == 20
+
+
+async def test_a_password_that_changed_is_read_anew(make: Make, node: Node, lane: Lane, tmp_path: Path) -> None:
+    session = make(node.url)
+    await session.call(lane, "GET", "version")
+    node.tickets.clear()
+    node.password = "second"
+    as_user(tmp_path, "second")
+    await session.call(lane, "GET", "version")
+    assert node.logins == [(USER, "first"), (USER, "second")]
+
+
+async def test_a_token_is_sent_with_each_call_and_never_logs_in(
+    make: Make, node: Node, lane: Lane, tmp_path: Path
+) -> None:
+    as_token(tmp_path)
+    assert await make(node.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
+    assert node.logins == []
+
+
+async def test_a_token_that_changed_is_read_anew(make: Make, node: Node, lane: Lane, tmp_path: Path) -> None:
+    as_token(tmp_path)
+    session = make(node.url)
+    await session.call(lane, "GET", "version")
+    node.secret = "another"
+    as_token(tmp_path, "another")
+    assert await session.call(lane, "POST", SHUTDOWN) == SHUTDOWN
+
+
+@pytest.mark.parametrize("write", [as_token, as_user])
+async def test_a_login_that_is_refused_again_is_an_outage_that_names_it(
+    make: Make, node: Node, lane: Lane, tmp_path: Path, write: Callable[[Path, str], None]
+) -> None:
+    write(tmp_path, "wrong")
+    with pytest.raises(HypervisorUnavailable, match=rf"refuses the login of {USER}.*--credentials-dir"):
+        await make(node.url).call(lane, "GET", "version")
+
+
+async def test_a_refused_password_is_not_tried_again_at_once(
+    make: Make, node: Node, lane: Lane, tmp_path: Path
+) -> None:
+    as_user(tmp_path, "wrong")
+    session = make(node.url)
+    for _ in range(5):
+        with pytest.raises(HypervisorUnavailable, match="refuses the login"):
+            await session.call(lane, "GET", "version")
+    assert node.logins == [(USER, "wrong")]
+
+
+async def test_a_refused_password_is_tried_again_as_soon_as_it_is_another(
+    make: Make, node: Node, lane: Lane, tmp_path: Path
+) -> None:
+    as_user(tmp_path, "wrong")
+    session = make(node.url)
+    with pytest.raises(HypervisorUnavailable):
+        await session.call(lane, "GET", "version")
+    as_user(tmp_path)
+    assert await session.call(lane, "GET", "version") == "version"
+
+
+async def test_a_refused_password_is_tried_again_after_a_while(
+    make: Make, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.login_answer = refusing
+    session = make(node.url)
+    with pytest.raises(HypervisorUnavailable):
+        await session.call(lane, "GET", "version")
+    node.login_answer = None
+    monkeypatch.setattr(module, "REFUSED_SECONDS", 0.0)
+    assert await session.call(lane, "GET", "version") == "version"
+
+
+async def test_an_old_ticket_is_renewed_by_itself(
+    make: Make, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(node.url)
+    await session.call(lane, "GET", "version")
+    (ticket,) = node.tickets
+    monkeypatch.setattr(endpoint, "RENEW_SECONDS", -1.0)
+    await session.call(lane, "POST", SHUTDOWN)
+    assert node.logins == [(USER, "first"), (USER, ticket)]
+
+
+async def test_a_ticket_too_old_to_be_renewed_is_had_anew_by_the_password(
+    make: Make, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(node.url)
+    await session.call(lane, "GET", "version")
+    node.tickets.clear()
+    monkeypatch.setattr(endpoint, "RENEW_SECONDS", -1.0)
+    await session.call(lane, "GET", "version")
+    assert [password for _, password in node.logins] == ["first", f"PVE:{USER}:1", "first"]
+
+
+async def test_a_user_with_a_second_factor_is_told_to_be_a_token(make: Make, node: Node, lane: Lane) -> None:
+    async def challenges(_request: web.Request) -> web.StreamResponse:
+        return data({"ticket": "PVE:!tfa!", "CSRFPreventionToken": "x", "NeedTFA": 1})
+
+    node.login_answer = challenges
+    with pytest.raises(HypervisorUnavailable, match=r"second factor of vmpower@pve.*token"):
+        await make(node.url).call(lane, "GET", "version")
+
+
+async def test_a_login_that_fails_otherwise_is_told_by_its_own_words(make: Make, node: Node, lane: Lane) -> None:
+    async def fails(_request: web.Request) -> web.StreamResponse:
+        return failure(500, "cluster not ready - no quorum?")
+
+    node.login_answer = fails
+    with pytest.raises(HypervisorUnavailable, match="no quorum"):
+        await make(node.url).call(lane, "GET", "version")
+
+
+async def test_a_login_that_cannot_be_read_names_the_setting(
+    make: Make, node: Node, lane: Lane, tmp_path: Path
+) -> None:
+    (tmp_path / "password").unlink()
+    with pytest.raises(HypervisorUnavailable, match=r"password.*--credentials-dir"):
+        await make(node.url).call(lane, "GET", "version")
+
+
+@pytest.mark.parametrize("write", [as_token, as_user])
+@pytest.mark.parametrize("fault", ["cut", "refuse", "fail"])
+async def test_no_error_has_a_secret(
+    make: Make, node: Node, lane: Lane, tmp_path: Path, write: Callable[[Path, str], None], fault: str
+) -> None:
+    async def fails(_request: web.Request) -> web.StreamResponse:
+        return failure(500, "failed") if fault == "fail" else failure(401, "No ticket")
+
+    write(tmp_path, SECRET)
+    node.password = SECRET
+    node.answer = node.cut if fault == "cut" else fails
+    with pytest.raises((HypervisorUnavailable, CommandFailed)) as failed:
+        await make(node.url).call(lane, "POST", SHUTDOWN)
+    told = "".join(traceback.format_exception(failed.value))
+    assert not [secret for secret in (SECRET, *node.tickets) if secret in told]
+
+
+# Closing
+
+
+async def test_a_session_that_never_began_can_be_closed(make: Make, node: Node) -> None:
+    await make(node.url).close()
+    assert node.logins == []
