@@ -93,9 +93,9 @@ def log_in(url: str, http: requests.Session, login: Login) -> Endpoint:
     return Endpoint(url, login.name, http, ticket, renewal=Login(login.name, ticket.cookie))
 
 
-def why(error: requests.RequestException) -> str:
+def why(error: NotConnected | requests.RequestException) -> str:
     """A clause for people. What requests says itself may be long, and quotes addresses."""
-    if isinstance(error, Strange):
+    if isinstance(error, NotConnected | Strange):
         return str(error)
     return "it does not answer" if isinstance(error, requests.Timeout) else "the connection broke"
 

@@ -79,14 +79,11 @@ class Session:
         for url in tuple(self._urls):
             try:
                 return await self._ask_one(await self._endpoint(url), lane, method, *call)
-            except NotConnected as error:
-                away.append(f"{url} ({error})")
-            except requests.RequestException as error:
+            except (NotConnected, requests.RequestException) as error:
                 self._put_last(url)
-                if method != "GET":
+                if method != "GET" and not isinstance(error, NotConnected):
                     raise Unanswered(_unanswered(url, why(error))) from error
                 away.append(f"{url} ({why(error)})")
-            self._put_last(url)
         raise HypervisorUnavailable(f"Proxmox VE cannot be reached at {', '.join(away)}; its operator looks after it.")
 
     async def _ask_one(self, endpoint: Endpoint, lane: Lane, method: Method, *call: Any) -> Any:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import requests
 import trustme
+from aiohttp import web
 
 from providers.proxmox.wire import NotConnected, transport, verifying
-from tests.unit.providers.proxmox.node import Dead, Node, Silent, settings
+from tests.unit.providers.proxmox.node import Dead, Node, Silent, data, settings
 
 Get = Callable[..., Awaitable[int]]
 PATH = "/api2/json/version"
@@ -103,6 +104,24 @@ async def test_the_environment_names_no_proxy_for_us(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", dead.url)
     assert await get(node.url, ca_file=ca_file) == 401
+
+
+async def test_the_environment_has_no_password_for_us(
+    node: Node, ca_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[str | None]()
+
+    async def listens(request: web.Request) -> web.StreamResponse:
+        sent.append(request.headers.get("Authorization"))
+        return data(None)
+
+    node.login_answer = listens
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login root password x")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    context, login = verifying(settings(tmp_path, node.url, ca_file=ca_file)), {"username": "a", "password": "b"}
+    with transport(context, connections=1) as session:
+        await asyncio.to_thread(session.post, f"{node.url}/api2/json/access/ticket", login, timeout=30)
+    assert sent == [None]
 
 
 async def test_the_environment_names_no_ca_for_us(
