@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from time import monotonic
 
-from providers.adapter import Attended, Change, Changed, OffCause, PowerState, Signal
+from providers.adapter import VM, Attended, Change, Changed, OffCause, PowerState
 from providers.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox import past
 from providers.proxmox.api import Api
@@ -24,6 +24,8 @@ from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, Followed, Task, en
 
 AWAITED = 0.5
 """Seconds between looks at tasks that somebody waits for and that are soon done (a start, a stop)."""
+BOOT_SECONDS = 300
+"""How long after its start a guest's agent is waited for."""
 NEVER = float("inf")
 OWN = 1000
 """Rows of a node's task list that are read at once; what is not among them is asked for by itself."""
@@ -84,7 +86,7 @@ class Follower:
         guests = [self._picture.guests[row.id] if self._defer(row) else row for row in await self._rows()]
         changes = self._picture.apply(guests, await self._endings(guests, attended))
         self.tell(changes)
-        self._details.want(change.vm.id for change in changes if isinstance(change, Changed))
+        self._details.want(change.vm.id for change in changes if isinstance(change, Changed) and _runs(change.vm))
 
     async def learn(self, guest: Guest, status: str, lock: str) -> None:
         """Its node has told its state just now."""
@@ -147,14 +149,9 @@ class Follower:
             self._details.sweep(self._silent(attended), idle=not attended)
 
     def _silent(self, attended: frozenset[str]) -> list[str]:
-        """Guests that operations are about and whose agents are still to come up."""
-        noticed = ((vm_id, self._picture.vm(vm_id), self._picture.noticed(vm_id)) for vm_id in attended)
-        return [
-            vm_id
-            for vm_id, vm, known in noticed
-            if vm and vm.power_state is PowerState.ON and known.config and known.config.agent
-            if not known.answers and Signal.GUEST_AGENT not in vm.signals
-        ]
+        """Guests that operations are about, that have just come up, and whose agents are still to come."""
+        guests = [self._picture.guests[vm_id] for vm_id in attended if vm_id in self._picture.guests]
+        return [guest.id for guest in guests if _boots(guest) and not self._picture.noticed(guest.id).answers]
 
     # Tasks
 
@@ -224,3 +221,11 @@ class Follower:
         gone_off = [guest for guest in self._picture.went_off(guests) if guest.id in attended]
         endings = await asyncio.gather(*(self._ending(guest) for guest in gone_off))
         return {guest.id: ending for guest, ending in zip(gone_off, endings, strict=True)}
+
+
+def _boots(guest: Guest) -> bool:
+    return power_state(guest) is PowerState.ON and guest.uptime < BOOT_SECONDS
+
+
+def _runs(vm: VM) -> bool:
+    return vm.power_state is PowerState.ON

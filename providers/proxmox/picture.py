@@ -82,7 +82,9 @@ class Picture:
 
     def _current(self, row: Guest, now: float) -> Guest:
         """The row, unless it is an old one: as long as it shows what it did before its node told otherwise."""
-        since = self._since.get(row.id)
+        known, since = self.guests.get(row.id), self._since.get(row.id)
+        if known and power_state(row) is PowerState.UNKNOWN:  # then Proxmox VE has forgotten its name, too
+            return replace(known, status=row.status, node=row.node)
         if since is None:
             return row
         same = row.status == since.row.status and row.uptime >= since.row.uptime and row.node == since.row.node
