@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.unit.providers.proxmox.node import Dead, Node, Silent
+from providers.blocking import Lane
+from providers.proxmox.session import Session
+from tests.unit.providers.proxmox.node import Dead, Make, Node, Silent, as_user, settings
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +57,23 @@ def silent() -> Iterator[Silent]:
     silent = Silent()
     yield silent
     silent.close()
+
+
+@pytest.fixture
+async def make(tmp_path: Path, ca_file: Path) -> AsyncIterator[Make]:
+    """A session with these endpoints, as a user."""
+    made = list[Session]()
+    as_user(tmp_path)
+
+    def make(*urls: str, **verified: object) -> Session:
+        made.append(Session(settings(tmp_path, *urls, **(verified or {"ca_file": ca_file}))))
+        return made[-1]
+
+    yield make
+    for session in made:
+        await session.close()
+
+
+@pytest.fixture
+def lane() -> Lane:
+    return Lane("test", 8)

@@ -13,7 +13,9 @@ import trustme
 from aiohttp import web
 
 from providers.proxmox.config import ProxmoxSettings
+from providers.proxmox.session import Session
 
+Make = Callable[..., Session]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 USER, TOKEN, SECRET = "vmpower@pve", "vmpower@pve!power", "11111111-2222-3333-4444-555555555555"
 
