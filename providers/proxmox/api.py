@@ -11,7 +11,7 @@ from providers.blocking import Lane
 from providers.errors import CommandFailed
 from providers.proxmox import guests, tasks
 from providers.proxmox.guests import LXC, QEMU, Config, Guest
-from providers.proxmox.session import Session
+from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.tasks import Task
 
 AGENT_SECONDS = 20.0
@@ -61,6 +61,8 @@ class Api:
         """
         try:
             await self._session.call(self._agents, "POST", f"{guest.path}/agent/ping", timeout=AGENT_SECONDS)
+        except Unanswered:
+            return False
         except CommandFailed as error:
             if error.metadata.get("status") == "403":
                 raise
