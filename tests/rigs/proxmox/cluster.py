@@ -9,10 +9,8 @@ The program is pve/, before PyPI's fakepve; each of its files says what PVE does
 block. Seconds of the cluster are PVE's and last `time_scale` of ours; times are those of `time.time()`.
 """
 
-import hashlib
 import json
 import shutil
-import ssl
 import sys
 import tempfile
 import urllib.error
@@ -21,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-import trustme
-
 from tests.rigs.process import Process
+from tests.rigs.proxmox.certificates import certify
 from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
 
@@ -45,6 +42,7 @@ class Options(TypedDict, total=False):
 DEFAULTS = Options(
     time_scale=1.0, latency=0.0, acl=False, release=9, ha_delay=10.0, stale_secs=0.0, refuses_early=False
 )
+SECRETS = ("user", "password", "root_password", "token_id", "token_secret")
 
 
 class Cluster(Rig):
@@ -66,18 +64,19 @@ class Cluster(Rig):
         self, guests: Mapping[str, Behaviour], *, nodes: Sequence[str] = ("pve1", "pve2"), **options: Unpack[Options]
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        self.nodes = tuple(nodes)
         self.options = Options(**(DEFAULTS | options))
         self.time_scale = self.options["time_scale"]
-        self.user, self.password = "vmpower@pve", "Geheim-1!"
+        self.user, self.password, self.root_password = "vmpower@pve", "Geheim-1!", "Wurzel-1!"
         self.token_id, self.token_secret = "vmpower@pve!provider", "0b0ffb06-0fcc-4a31-9c1e-6f7a4e1c2d3b"
         self.credentials, self.token_dir = self.folder / "credentials", self.folder / "token"
         self._write_credentials()
         self.ca = self.folder / "ca.pem"
-        self.fingerprints = list[str]()
-        addresses = self._addresses(nodes)
+        certificates = certify(nodes, self.ca)
+        self.fingerprints = [certificate.fingerprint for certificate in certificates.values()]
         self._ready = self.folder / "ready.json"
-        own = {"folder": str(self.folder), "guests": guests, "nodes": list(nodes), "addresses": addresses}
-        who = {name: getattr(self, name) for name in ("user", "password", "token_id", "token_secret")}
+        own = {"folder": str(self.folder), "guests": guests, "nodes": list(nodes), "certificates": certificates}
+        who = {name: getattr(self, name) for name in SECRETS}
         config = self.folder / "config.json"
         config.write_text(json.dumps(own | who | self.options))
         command = [sys.executable, "-m", "tests.rigs.proxmox.pve", str(config), str(self._ready)]
@@ -275,20 +274,6 @@ class Cluster(Rig):
             folder.mkdir(exist_ok=True)
             for name, text in contents.items():
                 (folder / name).write_text(text)
-
-    def _addresses(self, nodes: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """By nodes, a loopback address and the file of its certificate and key."""
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(str(self.ca))
-        addresses = {}
-        for n, node in enumerate(nodes):
-            host, file = f"127.0.0.{11 + n}", self.folder / f"{node}.pem"
-            issued = authority.issue_cert(host, node)
-            issued.private_key_and_cert_chain_pem.write_to_path(str(file))
-            digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())).hexdigest()
-            self.fingerprints.append(":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper())
-            addresses[node] = (host, str(file))
-        return addresses
 
     def _post(self, action: str, **arguments: object) -> Any:
         request = urllib.request.Request(f"{self._control}/{action}", json.dumps(arguments).encode(), method="POST")

@@ -56,8 +56,8 @@ def port(control: Control) -> web.Application:
 async def serve(config: dict[str, Any], ready: Path) -> None:
     """Serve until SIGTERM."""
     control, edge, agent = cluster(config)
-    for name, (host, certificate) in config["addresses"].items():
-        await edge.listen(name, host, certificate)
+    for node, (host, certificate, _) in config["certificates"].items():
+        await edge.listen(node, host, certificate)
     runner = web.AppRunner(port(control), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -19,7 +19,7 @@ class Datacenter:
     """`release` is PVE's: 9, or 8 as of before qemu-server 8.3.3. With `refuses_early`, a lock is an HTTP error."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.pve: Any = FakePve(user="root@pam", password="root-1!")
+        self.pve: Any = FakePve(user="root@pam", password=config["root_password"])
         self.release = int(config["release"])
         self.refuses_early = bool(config["refuses_early"])
         self.pve.version, self.pve.release_version = {9: ("9.0.10", "9.0"), 8: ("8.2.7", "8.2")}[self.release]
@@ -32,6 +32,7 @@ class Datacenter:
         self._check_password, self.pve.check_password = self.pve.check_password, self._proves
         self.guests = dict[str, Guest]()
         self._by_vmid = dict[int, Guest]()
+        self._vmids = itertools.count(100)
         self.tasks = Tasks(self.pve)
         self.gone = list[Callable[[Guest], None]]()
         self._background = set[asyncio.Future[Any]]()
@@ -103,7 +104,8 @@ class Datacenter:
             told(guest)
 
     def _vmid(self) -> int:
-        return next(vmid for vmid in itertools.count(100 + len(self.guests)) if vmid not in self._by_vmid)
+        """No number is given twice, so that a guest's tasks are its own."""
+        return next(vmid for vmid in self._vmids if vmid not in self._by_vmid)
 
     async def _disks(self, vm: Any, keys: object = None) -> None:
         """fakepve asks here how slow disks are."""

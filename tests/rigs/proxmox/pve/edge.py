@@ -5,11 +5,14 @@ client -> edge (what a proxy sees: records, 595, closes) -> fakepve (tickets, to
 """
 
 import asyncio
+import json
+import re
 import ssl
 import weakref
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote_plus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler as Next
@@ -84,7 +87,7 @@ class Edge:
         async def call(_match: object, values: Mapping[str, Any]) -> object:
             return await route(values, request[fake_server.USER])
 
-        values = await fake_server.params(request)
+        values = await received(request)
         try:
             data = await self._dc.pve.answer(request, match, values, request[fake_server.USER], call)
         except PveError as error:
@@ -95,11 +98,7 @@ class Edge:
 
     async def _record(self, request: web.Request) -> None:
         path = request.path.removeprefix(API)
-        try:
-            values = await fake_server.params(request)
-        except PveError:
-            values = {}
-        self.requests.append((request.method, path, values))
+        self.requests.append((request.method, path, await received(request)))
         match = self._dc.pve.resolve(request, API)
         self.calls[f"{request.method} {match.template if match else path}"] += 1
 
@@ -124,7 +123,6 @@ class Endpoint:
         self.node = node
         self.host = host
         self.port = 0
-        self.opened = 0
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(certificate)
         self._runner = web.AppRunner(application, keepalive_timeout=IDLE, access_log=None)
@@ -153,6 +151,30 @@ class Endpoint:
         for connection in list(self._runner.server.connections if self._runner.server else []):
             if connection.transport:
                 connection.transport.abort()
+
+
+async def received(request: web.Request) -> dict[str, Any]:
+    """The parameters that reach PVE's methods (PVE::APIServer::AnyEvent, extract_params)."""
+    body = await request.read()
+    form = request.content_type != "application/json"
+    values: dict[str, Any] = decoded(body.decode()) if form else json.loads(body)
+    return values | decoded(request.rel_url.raw_query_string)
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """A form. A name that comes again makes a list; without a value, it takes away what came before it.
+
+    fakepve leaves empty values out, and keeps the others.
+    """
+    values = dict[str, Any]()
+    for pair in filter(None, re.split("[&;]", text)):
+        name, value, *_ = (*map(unquote_plus, pair.split("=")), "")
+        before = values.pop(name, None)
+        if value and before is not None:
+            values[name] = [*(before if isinstance(before, list) else [before]), value]
+        elif value:
+            values[name] = value
+    return values
 
 
 def in_8(text: str) -> str:

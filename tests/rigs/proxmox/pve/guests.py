@@ -88,6 +88,11 @@ class Guest:
         return self.fake.ha_state not in {None, "ignored"}
 
     @property
+    def agent_enabled(self) -> bool:
+        """Whether its config has it: `1`, or `enabled=1` among others."""
+        return bool({"1", "enabled=1"} & set(str(self.fake.config.get("agent")).split(",")))
+
+    @property
     def agent_hears(self) -> bool:
         """Whether the agent takes a command."""
         return self.running and not self.paused and self.behaviour["agent"] == "answers"
@@ -108,6 +113,7 @@ class Guest:
             self.fake.template = behaviour["template"]
         if "ha" in behaviour:
             self.fake.ha_state = behaviour["ha"]
+            self.wanted = "stopped" if behaviour["ha"] == "stopped" else "started"
         if behaviour.get("hibernated"):
             self.set_lock("suspended")
         if "lock" in behaviour:

@@ -7,7 +7,7 @@ does: half until the CRM sees it, half until the LRM acts. Both have rounds of 5
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from fakepve.model import TaskError
+from fakepve.model import PveError, TaskError
 
 from tests.rigs.proxmox.pve.datacenter import Datacenter
 from tests.rigs.proxmox.pve.guests import Guest
@@ -139,7 +139,7 @@ class Ha:
         for guest in self._dc.guests.values():
             if guest.fake.ha_state is not None and v["sid"] in {_sid(guest), str(guest.vmid)}:
                 return {"sid": _sid(guest), "type": SIDS[guest.kind], "state": guest.wanted, "digest": "0" * 40}
-        raise TaskError(f"no such resource '{v['sid']}'")
+        raise PveError(500, f"no such resource '{v['sid']}'")
 
 
 def _sid(guest: Guest) -> str:

@@ -202,7 +202,7 @@ class Qemu:
         Since qemu-server 8.3.3 (03614a89) an agent that does not answer a ping is passed over. Before, and when it
         answers pings only, guest-shutdown uses up the whole time.
         """
-        if not guest.fake.config.get("agent"):
+        if not guest.agent_enabled:
             guest.hear("acpi")
             return True
         if self._dc.release >= 9 and not guest.agent_pings:

@@ -33,7 +33,23 @@ class Resources:
 
     def routes(self) -> Routes:
         """The calls that are answered here."""
-        return {("GET", "/cluster/resources"): self._resources}
+        return {
+            ("GET", "/cluster/resources"): self._resources,
+            ("GET", "/nodes/{node}/qemu/{vmid}/status/current"): self._qemu_now,
+            ("GET", "/nodes/{node}/lxc/{vmid}/status/current"): self._container_now,
+        }
+
+    async def _qemu_now(self, v: Mapping[str, Any], _user: str) -> dict[str, Any]:
+        """What its own node says: always fresh. `agent` is only there if the config has it."""
+        guest = self._dc.of("qemu", v)
+        now: dict[str, Any] = self._dc.pve._vm_status(guest.fake) | {"ha": _ha(guest)}
+        del now["agent"]
+        return now | ({"agent": 1} if guest.agent_enabled else {})
+
+    async def _container_now(self, v: Mapping[str, Any], _user: str) -> dict[str, Any]:
+        guest = self._dc.of("lxc", v)
+        now: dict[str, Any] = self._dc.pve._status(guest.fake) | {"ha": _ha(guest)}
+        return now
 
     async def _broadcast(self) -> None:
         while True:
@@ -88,6 +104,10 @@ class _Asked(dict[Any, str]):
     def __init__(self, query: dict[str, str], user: str) -> None:
         super().__init__({fake_server.USER: user})
         self.query = query
+
+
+def _ha(guest: Guest) -> dict[str, Any]:
+    return {"managed": 1, "state": guest.fake.ha_state} if guest.ha_managed else {"managed": 0}
 
 
 def _stats(guest: Guest) -> dict[str, Any]:

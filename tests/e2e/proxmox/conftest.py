@@ -1,0 +1,57 @@
+"""A cluster with guests that come and go, and its API by hand."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.rigs.proxmox.client import Client, Machine
+from tests.rigs.proxmox.cluster import Cluster
+
+NewMachine = Callable[..., Machine]
+"""Adds a guest that behaves as the arguments say."""
+
+SCALE = 0.05
+"""One of PVE's seconds, in ours."""
+
+
+def assert_took(seconds: float, shown: Mapping[str, Any]) -> None:
+    """A guest was off so many of PVE's seconds after it was first asked, give or take how slow we are."""
+    took = shown["off_at"] - shown["heard"][0][0]
+    assert seconds * SCALE - 0.01 < took < seconds * SCALE + 1
+
+
+def denied(path: str, privilege: str) -> str:
+    """What PVE says of a privilege that is missing, for `match`."""
+    return re.escape(f"403 Permission check failed ({path}, {privilege})")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster({"spare": {}}, time_scale=SCALE, ha_delay=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[Client]:
+    """The cluster's own token, at its first node."""
+    with Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture
+def machine(cluster: Cluster, client: Client) -> Iterator[NewMachine]:
+    """Guests for one test."""
+    keys = (f"guest-{n}" for n in itertools.count(1))
+    added = list[str]()
+
+    def add(**behaviour: object) -> Machine:
+        added.append(next(keys))
+        cluster.add(added[-1], **behaviour)
+        return Machine(cluster, client, added[-1])
+
+    yield add
+    for key in added:
+        cluster.remove(key)
