@@ -98,8 +98,8 @@ def test_a_paused_guest_is_stopped_where_force_is_allowed(machine: NewMachine) -
 
 
 def test_a_guest_that_was_paused_while_it_went_down_is_off_when_it_goes_on(machine: NewMachine) -> None:
-    web = machine(shutdown_secs=1)
-    upid = web.asks("shutdown", timeout=3)
+    web = machine(shutdown_secs=10)
+    upid = web.asks("shutdown", timeout=12)
     web.cluster.power(web.key, "pause")
     assert web.cluster.task(upid, ended=True)["exitstatus"] == GOT_TIMEOUT
     web.cluster.power(web.key, "resume")
@@ -174,7 +174,7 @@ def test_the_lock_file_is_waited_for_ten_seconds(machine: NewMachine) -> None:
 
 def test_a_lock_file_that_becomes_free_in_time_is_taken(machine: NewMachine) -> None:
     web = machine()
-    web.cluster.hold_config_lock(web.key, 5)
+    web.cluster.hold_config_lock(web.key, 8)
     assert web.does("shutdown")["log"] == ["trying to acquire lock...", " OK", "TASK OK"]
 
 
@@ -194,7 +194,7 @@ def test_a_stop_that_overrules_aborts_the_shutdown(machine: NewMachine) -> None:
 
 
 def test_an_aborted_shutdown_does_not_hold_a_guest_back(machine: NewMachine) -> None:
-    web = machine(shutdown_secs=6)
+    web = machine(shutdown_secs=20)
     upid = web.asks("shutdown", timeout=60)
     web.client.delete(f"/nodes/pve1/tasks/{upid}")
     assert web.shown["power"] == "running"

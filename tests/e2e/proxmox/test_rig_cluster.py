@@ -159,7 +159,7 @@ def test_a_renamed_guest_is_still_known_by_its_key(machine: NewMachine) -> None:
 
 @pytest.mark.parametrize("ram", [0, 1])
 def test_a_snapshot_with_or_without_ram(machine: NewMachine, cluster: Cluster, ram: int) -> None:
-    web = machine(snapshot_secs=1)
+    web = machine(snapshot_secs=10)
     upid = web.client.post(f"{web.path}/snapshot", snapname="before", vmstate=ram)
     assert web.resource()["lock"] == "snapshot"
     assert cluster.task(upid, ended=True)["exitstatus"] == "OK"

@@ -15,8 +15,8 @@ def task_of(machine: Machine, kind: str) -> dict[str, object]:
 
 
 def test_a_shutdown_is_only_noted(machine: NewMachine) -> None:
-    web = machine(ha="started", shutdown_secs=2)
-    task = web.does("shutdown", timeout=20)
+    web = machine(ha="started", shutdown_secs=20)
+    task = web.does("shutdown", timeout=30)
     assert task["type"] == "hastop"
     assert task["log"] == [f"Requesting HA stop for VM {web.vmid}", "TASK OK"]
     assert web.shown["power"] == "running"
@@ -58,8 +58,8 @@ def test_a_stop_through_ha_overrules_nothing(machine: NewMachine) -> None:
 
 def test_the_state_of_the_crm_tells_how_far_it_is(machine: NewMachine) -> None:
     web = machine(ha="started", ignores=True)
-    web.does("shutdown", timeout=10)
     states = [web.resource()["hastate"]]
+    web.does("shutdown", timeout=10)
     while states[-1] != "stopped":
         if (state := web.resource()["hastate"]) != states[-1]:
             states.append(state)

@@ -1,4 +1,8 @@
-"""The cluster as a process: `python -m tests.rigs.proxmox.pve CONFIG READY`; cluster.py starts it."""
+"""The cluster as a process: `python -m tests.rigs.proxmox.pve CONFIG READY`; cluster.py starts it.
+
+What its files say of PVE was read in qemu-server 9.2.6, pve-container 6.1.10, pve-ha-manager 5.2.0, pve-manager 9.2.11,
+pve-common 9.2.1, pve-guest-common 6.0.2, pve-http-server 6.0.5, pve-access-control 9.1.1 and pve-cluster 9.1.6.
+"""
 
 import asyncio
 import json

@@ -16,7 +16,7 @@ CONTAINERS = "lxc"
 
 
 class Datacenter:
-    """`release` is PVE's: 9, or 8 as of before qemu-server 8.3.3. With `refuses_early`, a lock is an HTTP error."""
+    """`release` is PVE's: 9, or 8 as of before qemu-server 8.3.4. With `refuses_early`, a lock is an HTTP error."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.pve: Any = FakePve(user="root@pam", password=config["root_password"])
@@ -79,6 +79,7 @@ class Datacenter:
         """As if it were destroyed, also while it runs."""
         guest = self.guests.pop(key)
         del self._by_vmid[guest.vmid]
+        guest.fake.ha_state = None
         guest.goes_off("crash")
         (self.pve.cts if guest.kind == CONTAINERS else self.pve.vms).remove(guest.fake)
 

@@ -199,7 +199,7 @@ class Qemu:
     async def _ask(self, guest: Guest, log: list[str], timeout: int | None) -> bool:
         """By the agent if the config has one, else by ACPI; whether that command succeeded.
 
-        Since qemu-server 8.3.3 (03614a89) an agent that does not answer a ping is passed over. Before, and when it
+        Since qemu-server 8.3.4 (03614a89) an agent that does not answer a ping is passed over. Before, and when it
         answers pings only, guest-shutdown uses up the whole time.
         """
         if not guest.agent_enabled:
