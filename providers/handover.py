@@ -95,7 +95,7 @@ async def _note(run: Run, handed: Sent, error: BaseException | None) -> None:
 def _useful_until(run: Run, handed: Sent) -> datetime:
     """A hypervisor that is away is told again and again, until it has cut the power or we are to do so."""
     moment = handed.handed_over or run.force_after
-    return min(moment, run.force_after) + MARGIN
+    return moment + MARGIN if moment == run.force_after else min(moment + MARGIN, run.force_after)
 
 
 def _told_to_force(run: Run) -> bool:

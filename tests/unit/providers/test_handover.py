@@ -62,6 +62,17 @@ async def test_it_is_told_what_an_extension_before_left(make_finisher: MakeFinis
     assert provider.adapter.withdrawn == []
 
 
+async def test_an_extension_names_a_time_however_early_it_comes(make_finisher: MakeFinisher) -> None:
+    provider = await make_finisher()
+    provider.adapter.lock()
+    operation = await provider.ask()
+    await until(0.5)
+    await provider.operations.extend(operation.id, Extension(timeout=timedelta(seconds=500)))
+    provider.adapter.unlock()
+    await until(1)
+    assert provider.adapter.asked == [Asked(0.5, Escalation.FORCE, 499.5)]
+
+
 async def test_its_own_time_for_the_vm_is_the_deadline_where_nobody_named_one(make_finisher: MakeFinisher) -> None:
     provider = await make_finisher(replace(WEB, grace=timedelta(seconds=180)))
     operation = await provider.reach(await provider.ask(), State.WAITING_FOR_GUEST)

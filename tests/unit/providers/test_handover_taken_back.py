@@ -83,20 +83,32 @@ async def test_a_power_on_starts_a_guest_that_goes_off_all_the_same(make_finishe
     assert ending(await provider.end(operation)) == "SUCCEEDED: GRACEFUL by ACPI"
 
 
+async def hangs(_vm_id: str) -> None:
+    await until(3600)
+
+
 async def test_force_is_done_while_the_hypervisor_is_slow_to_take_it_back(
     make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def withdraw(_vm_id: str) -> None:
-        await until(3600)
-
     provider = await make_finisher()
-    monkeypatch.setattr(provider.adapter, "withdraw", withdraw)
+    monkeypatch.setattr(provider.adapter, "withdraw", hangs)
     operation = await asked(provider)
     await provider.operations.extend(operation.id, LONGER)
     await until(12)
     await provider.operations.force(operation.id)
     ended = await provider.end(operation)
     assert (ending(ended), elapsed(ended)) == ("SUCCEEDED: FORCED/REQUESTED", 12)
+
+
+async def test_a_shorter_time_is_kept_while_the_hypervisor_is_slow_to_take_it_back(
+    make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_finisher()
+    monkeypatch.setattr(provider.adapter, "withdraw", hangs)
+    operation = await asked(provider)
+    await provider.operations.extend(operation.id, SHORTER)
+    ended = await provider.end(operation)
+    assert (ending(ended), elapsed(ended)) == ("SUCCEEDED: FORCED/TIMEOUT", 30)
 
 
 async def test_a_hypervisor_that_gives_nothing_back_is_told_of(make_finisher: MakeFinisher) -> None:
