@@ -197,13 +197,14 @@ class Cluster(Rig):
         """It is whole again."""
         self._post("quorum", quorate=True)
 
-    def node_down(self, node: str, *, forgotten: bool = True) -> None:
+    def node_down(self, node: str, *, forgotten: bool = True, silence: float = 0) -> None:
         """A node that the others cannot reach: 595 for its guests, which live on; its own API server is gone.
 
         For its first 5 minutes, `forgotten=False`: cluster/resources shows what was last known. Then all that is known
-        of its guests is that there are any: their status is `unknown`, and they have no name.
+        of its guests is that there are any: their status is `unknown`, and they have no name. `silence`: the seconds
+        that the others wait for it in each call, which PVE ends after 30.
         """
-        self._post("node_down", node=node, forgotten=forgotten)
+        self._post("node_down", node=node, forgotten=forgotten, silence=silence)
 
     def node_up(self, node: str) -> None:
         """It is back."""

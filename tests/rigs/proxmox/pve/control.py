@@ -137,8 +137,9 @@ class Control:
         for guest in self._dc.guests.values():
             self._ha.look_at(guest)
 
-    async def node_down(self, node: str, forgotten: bool) -> None:
+    async def node_down(self, node: str, forgotten: bool, silence: float) -> None:
         self._pve.nodes[node]["online"] = False
+        self._edge.silence[node] = silence
         if not forgotten:
             self._resources.silent.add(node)
         for endpoint in self._edge.endpoints:
@@ -147,6 +148,7 @@ class Control:
 
     async def node_up(self, node: str) -> None:
         self._pve.nodes[node]["online"] = True
+        self._edge.silence.pop(node, None)
         self._resources.silent.discard(node)
         for endpoint in self._edge.endpoints:
             if endpoint.node == node:

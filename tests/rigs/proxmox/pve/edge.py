@@ -42,6 +42,7 @@ class Edge:
         self.requests = list[tuple[str, str, Mapping[str, Any]]]()
         self.calls = Counter[str]()
         self.lost = list[dict[str, Any]]()
+        self.silence = dict[str, float]()  # seconds for which a call to a node waits in vain
         self.endpoints = list[Endpoint]()
         self._served = weakref.WeakKeyDictionary[asyncio.BaseTransport, int]()
         if datacenter.release == 8:
@@ -64,6 +65,7 @@ class Edge:
     async def _outside(self, request: web.Request, handler: Next) -> web.StreamResponse:
         """What pveproxy does with any request and with its answer."""
         await self._record(request)
+        await self._dc.pause(self.silence.get(_node(request), 0))
         response: web.StreamResponse = await handler(request)
         if lost := self._lost(request):
             response = web.Response(status=lost["status"], reason=lost["message"])
@@ -151,6 +153,12 @@ class Endpoint:
         for connection in list(self._runner.server.connections if self._runner.server else []):
             if connection.transport:
                 connection.transport.abort()
+
+
+def _node(request: web.Request) -> str:
+    """The node that a call is about, or none."""
+    _, first, node, *_ = (*request.path.removeprefix(API).split("/"), "", "")
+    return str(node) if first == "nodes" else ""
 
 
 async def received(request: web.Request) -> dict[str, Any]:
