@@ -1,6 +1,8 @@
 """The Proxmox VE adapter: the nine methods, on one cluster."""
 
+import asyncio
 import math
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -50,6 +52,8 @@ class ProxmoxAdapter:
         self._picture = Picture()
         self._follower = Follower(self._api, self._picture, settings)
         self._attended: Attended = nobody
+        self._asking = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        """Held while a request for a shutdown is on its way: only then is it known what is there to be taken back."""
         self._unsure = set[str]()
         """Guests of which we do not know whether our last request reached them."""
 
@@ -80,8 +84,10 @@ class ProxmoxAdapter:
         vm = self._picture.vm(vm_id)
         if vm and signal not in vm.signals:
             raise CommandFailed(f"{signal} does not reach {vm.name} now; the caller sends what its forecast shows.")
-        task = await self._at(vm_id, lambda guest: self._shut_down(guest, _shutdown(grace)))
-        ended = await self._follower.follow(task)
+        async with self._asking[vm_id]:
+            task = await self._at(vm_id, lambda guest: self._shut_down(guest, _shutdown(grace)))
+            end = self._follower.follow(task)
+        ended = await end
         if ended.succeeded or (ended.kind in SHUTDOWNS and gave_up(ended.status)):
             return
         error = task_error(ended.status)
@@ -94,10 +100,11 @@ class ProxmoxAdapter:
         guest = await self._find(vm_id)
         if guest.managed:
             raise CommandFailed("HA has been told to stop it, which cannot be taken back; it waits for nobody.")
-        task = self._follower.shutdown_of(vm_id) or await self._running_shutdown(guest)
-        if task:
-            await self._api.abort(task)
-            await self._follower.follow(task)
+        async with self._asking[vm_id]:
+            task = self._follower.shutdown_of(vm_id) or await self._running_shutdown(guest)
+            if task:
+                await self._api.abort(task)
+                await self._follower.follow(task)
 
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
@@ -181,7 +188,7 @@ class ProxmoxAdapter:
     async def _done(self, task: Task) -> None:
         """Wait for a task; one that failed because the guest is as wanted already has done no harm."""
         ended = await self._follower.follow(task)
-        if not ended.succeeded and not is_already(ended.status):
+        if not ended.succeeded and not is_already(ended):
             raise task_error(ended.status)
 
     async def _at(self, vm_id: str, call: Callable[[Guest], Awaitable[T]]) -> T:
