@@ -18,11 +18,15 @@ VMS: dict[str, dict[str, object]] = {
     "quick": {"count": 5, "shutdown_time": "8s"},
     "deaf": {"count": 5, "ignores": True},
     "stubborn": {"count": 5, "ignores": True},
+    "late": {"count": 5, "shutdown_time": "1s"},
 }
-TIMEOUTS = {"quick": 600.0, "deaf": 10.0, "stubborn": 100.0}
-"""The deaf ones' time is up while vCenter is silent, that of the stubborn ones is not."""
-ENDINGS = {"quick": "GRACEFUL", "deaf": "FORCED/TIMEOUT", "stubborn": "FORCED/TIMEOUT"}
-NAMES = [f"{key}-{number:04}" for key in VMS for number in range(1, 6)]
+TIMEOUTS = {"quick": 600.0, "deaf": 10.0, "stubborn": 100.0, "late": 600.0}
+"""The deaf ones' time is up while vCenter is silent, that of the stubborn ones is not; the late are begun meanwhile."""
+ENDINGS = {"quick": "GRACEFUL", "deaf": "FORCED/TIMEOUT", "stubborn": "FORCED/TIMEOUT", "late": "GRACEFUL"}
+
+
+def timeouts(*keys: str) -> dict[str, float]:
+    return {f"{key}-{number:04}": TIMEOUTS[key] for key in keys for number in range(1, 6)}
 
 
 @contextmanager
@@ -52,14 +56,15 @@ async def test_a_vcenter_that_falls_silent_is_reported_and_changes_no_verdict() 
     with VCenter(VMS | {"spare": {}}) as vcenter, on(vcenter) as provider:
         async with connect(provider.address) as channel:
             crowd = Crowd(channel)
-            operations = await crowd.begin({name: TIMEOUTS[name.partition("-")[0]] for name in NAMES})
+            operations = await crowd.begin(timeouts("quick", "deaf", "stubborn"))
             await crowd.asked(operations)
             with frozen(vcenter.process):
+                operations |= await crowd.begin(timeouts("late"))
                 await until_not_serving(channel)
                 assert await refusal(channel) is grpc.StatusCode.UNAVAILABLE
-                assert await crowd.unended(operations) == set(NAMES)
+                assert await crowd.unended(operations) == set(operations)
             ended: dict[str, Ended] = await crowd.ends(operations)
         assert {name: end.ending for name, end in ended.items()} == {
-            name: ENDINGS[name.partition("-")[0]] for name in NAMES
+            name: ENDINGS[name.partition("-")[0]] for name in timeouts(*VMS)
         }
         assert not [name for name, end in ended.items() if end.early]
