@@ -16,7 +16,7 @@ from providers.proxmox import past
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.details import Details
-from providers.proxmox.guests import Guest
+from providers.proxmox.guests import Config, Guest
 from providers.proxmox.past import Ending
 from providers.proxmox.picture import Picture
 from providers.proxmox.states import power_state
@@ -182,7 +182,7 @@ class Follower:
         guest = self._picture.guests.get(task.vm_id)
         off = guest is not None and power_state(guest) is PowerState.OFF
         if task.succeeded and task.kind in SHUTDOWNS and not off:
-            self.tell(self._went(task, "stopped", await past.of_shutdown(self._api, task)))
+            self.tell(self._went(task, "stopped", await past.of_shutdown(self._api, task, self._config(task.vm_id))))
         elif task.succeeded and task.kind in STOPS and not off:
             self.tell(self._went(task, "stopped", Ending(OffCause.HOST)))
         elif task.succeeded and task.kind in STARTS:
@@ -203,9 +203,15 @@ class Follower:
     async def _ending(self, guest: Guest) -> Ending:
         task = self._followed.shutdown_of(guest.id)
         try:
-            return await (past.of_shutdown(self._api, task) if task else past.of_guest(self._api, guest))
+            config = self._config(guest.id)
+            return await (
+                past.of_shutdown(self._api, task, config) if task else past.of_guest(self._api, guest, config)
+            )
         except CommandFailed:
             return Ending()
+
+    def _config(self, vm_id: str) -> Config | None:
+        return self._picture.noticed(vm_id).config
 
     async def _recall(self, rows: Sequence[Guest], attended: frozenset[str]) -> dict[str, Ending]:
         """After a start: how guests ended that somebody waited for, and whose shutdowns are still under way."""

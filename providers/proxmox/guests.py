@@ -104,7 +104,7 @@ def config(answer: Mapping[str, Any]) -> Config:
 
 
 def _properties(text: str, first: str = "order") -> dict[str, str]:
-    parts = [part.strip().partition("=") for part in text.split(",")]
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
     return {name if equals else first: value if equals else name for name, equals, value in parts}
 
 

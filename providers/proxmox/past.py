@@ -11,15 +11,14 @@ from datetime import timedelta
 
 from providers.adapter import OffCause, Reason
 from providers.proxmox.api import Api
-from providers.proxmox.guests import QEMU, Guest
+from providers.proxmox.guests import QEMU, Config, Guest
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, Task
 
-FORCED = {
-    "VM still running - terminating now with SIGTERM": Reason.TIMEOUT,
-    "VM quit/powerdown failed - terminating now with SIGTERM": Reason.COMMAND_FAILED,
-    "VM is paused - stop instead of shutdown": Reason.PAUSED,
-}
+WAITED = "VM still running - terminating now with SIGTERM"
+FAILED = "VM quit/powerdown failed - terminating now with SIGTERM"
 """What a shutdown's log says of force, and why it was used."""
+PASSED_OVER = "QEMU Guest Agent is not running"
+"""What it says when it asks by ACPI because the agent does not answer a ping."""
 RECENT = 20
 """Tasks about one guest among which its end is looked for."""
 
@@ -33,16 +32,27 @@ class Ending:
     off_after: timedelta | None = None
 
 
-async def of_shutdown(api: Api, task: Task) -> Ending:
+async def of_shutdown(api: Api, task: Task, config: Config | None) -> Ending:
     """How a guest went off about which this shutdown is, or was; it may end a moment after its guest."""
     if task.kind != "qmshutdown":
         return Ending(off_after=timedelta(seconds=task.ended - task.started) if task.ended else None)
     said = await api.log(task)
-    for line in said:
-        for sign, reason in FORCED.items():
-            if sign in line:
-                return Ending(OffCause.HOST, reason)
+    if reason := _forced(said, config):
+        return Ending(OffCause.HOST, reason)
     return Ending(OffCause.GUEST if _well(task, said) else None)
+
+
+def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
+    """Why it used force, if it did.
+
+    An agent never answers that it shuts its guest down: Proxmox VE waits for that answer until the time is up, and then
+    says that the request failed. Only one by ACPI fails at once.
+    """
+    text = "\n".join(said)
+    if FAILED in text:
+        by_agent = PASSED_OVER not in text and (config is None or config.agent)
+        return Reason.TIMEOUT if by_agent else Reason.COMMAND_FAILED
+    return Reason.TIMEOUT if WAITED in text else None
 
 
 def _well(task: Task, said: Sequence[str]) -> bool:
@@ -51,7 +61,7 @@ def _well(task: Task, said: Sequence[str]) -> bool:
     return task.succeeded or (task.runs and not last.startswith("TASK ERROR"))
 
 
-async def of_guest(api: Api, guest: Guest) -> Ending:
+async def of_guest(api: Api, guest: Guest, config: Config | None) -> Ending:
     """How a guest went off that was not followed, by the newest task that can have ended its run.
 
     Tasks of others are seen only with Sys.Audit on the node.
@@ -62,5 +72,5 @@ async def of_guest(api: Api, guest: Guest) -> Ending:
         if task.kind in STOPS and (task.succeeded or task.runs):
             return Ending(OffCause.HOST)
         if task.kind in SHUTDOWNS and (task.succeeded or (task.runs and guest.kind == QEMU)):
-            return await of_shutdown(api, task)
+            return await of_shutdown(api, task, config)
     return Ending()

@@ -20,6 +20,10 @@ class _Since:
     row: Guest
     at: float
 
+    def before(self, row: Guest, now: float) -> bool:
+        """Whether the row shows a run that began later: too young for the one that was known, which lasted longer."""
+        return row.status == self.row.status and row.uptime <= now - self.at and self.row.uptime >= STALE
+
 
 class Picture:
     """Takes in what comes, and says what has changed by it. Times are those of a monotonic clock, in seconds."""
@@ -70,6 +74,7 @@ class Picture:
             return []
         self.guests[vm_id] = replace(guest, **row)
         if self.guests[vm_id].status != guest.status:
+            self.guests[vm_id] = replace(self.guests[vm_id], uptime=0)  # unless it was paused: then soon told
             self._since[vm_id] = _Since(guest, now)
             if ending:
                 self._end(vm_id, ending)
@@ -84,12 +89,11 @@ class Picture:
         """The row, unless it is an old one: as long as it shows what it did before its node told otherwise."""
         known, since = self.guests.get(row.id), self._since.get(row.id)
         if known and power_state(row) is PowerState.UNKNOWN:  # then Proxmox VE has forgotten its name, too
-            return replace(known, status=row.status, node=row.node)
-        if since is None:
+            return replace(row, name=known.name, template=known.template, uptime=known.uptime)
+        if known is None or since is None:
             return row
-        same = row.status == since.row.status and row.uptime >= since.row.uptime and row.node == since.row.node
-        if same and now - since.at < STALE:
-            return replace(row, status=self.guests[row.id].status)
+        if now - since.at < STALE and row.status in (known.status, since.row.status) and not since.before(row, now):
+            return replace(row, status=known.status, uptime=known.uptime)
         del self._since[row.id]
         return row
 
@@ -97,7 +101,7 @@ class Picture:
         guest = self.guests.get(vm_id)
         if guest is None:
             return []
-        if power_state(guest) is PowerState.ON:
+        if power_state(guest) not in (PowerState.OFF, PowerState.UNKNOWN):
             self._noticed[vm_id] = replace(self.noticed(vm_id), cause=None, forced=None, off_after=None)
         vm = to_vm(guest, self.noticed(vm_id))
         if vm == self._told.get(vm_id):

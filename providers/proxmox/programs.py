@@ -27,10 +27,14 @@ class GuestProgram:
 
 
 def exit_of(answer: Mapping[str, Any]) -> GuestExit | None:
-    """An exec-status answer. A program that a signal ended has the exit code a shell would give it."""
+    """An exec-status answer. A program that a signal ended has the exit code a shell would give it.
+
+    In Windows `signal` is the exception that nobody handled, as a negative number.
+    """
     if not int(answer["exited"]):
         return None
-    code = 128 + int(answer["signal"]) if "signal" in answer else int(answer.get("exitcode", 0))
+    signal = int(answer.get("signal", 0))
+    code = 128 + signal if signal > 0 else signal or int(answer.get("exitcode", 0))
     return GuestExit(code, _stream(answer, "out") + _stream(answer, "err"))
 
 

@@ -59,18 +59,24 @@ LOCKS = {
     "rollback": "a rollback",
     "snapshot": "a snapshot",
     "snapshot-delete": "the removal of a snapshot",
+    "suspended": "its memory on disk, from which it resumes",
     "suspending": "its suspension to disk",
 }
-"""`suspended` is a lock, too, of a guest whose memory is on disk."""
+"""`suspended` says of a guest that does not run that it is hibernated."""
 
 HIBERNATED = "suspended"
 
-HA_BROKEN = {
-    "error": "HA has given it up (state error)",
+HA_BROKEN = {"error": "HA has given it up (state error)"}
+HA_BUSY = {
     "fence": "its node is being fenced",
+    "freeze": "HA is frozen there, as while it restarts",
+    "migrate": "HA is migrating it",
     "recovery": "HA is recovering it from a failed node",
+    "relocate": "HA is relocating it",
+    "request_start": "HA is about to start it",
+    "request_start_balance": "HA is choosing its node",
 }
-"""HA states in which HA carries out no request."""
+"""HA states in which a request to stop is lost: the next state wipes it out (`change_service_state`)."""
 
 ALWAYS_FORCED = "It is managed by HA, which waits as long as it is told and then always powers off hard."
 
@@ -131,7 +137,7 @@ def to_vm(guest: Guest, noticed: Noticed) -> VM:
 def _signals(seen: _Seen) -> tuple[Signal, ...]:
     """Proxmox VE chooses by itself: the agent if it is enabled and answers a ping, else ACPI (`_do_vm_stop`)."""
     guest, config = seen.guest, seen.config
-    if seen.state is not PowerState.ON or guest.lock or guest.ha in HA_BROKEN:
+    if seen.state is not PowerState.ON or guest.lock or guest.ha in HA_BROKEN or guest.ha in HA_BUSY:
         return ()
     if guest.kind == LXC:
         return (Signal.INIT,)
@@ -149,7 +155,7 @@ def _problems(seen: _Seen) -> tuple[Problem, ...]:
 
 def _locked(seen: _Seen) -> list[Problem]:
     guest, holder = seen.guest, seen.noticed.holder
-    if not guest.lock or guest.lock == HIBERNATED:
+    if not guest.lock or seen.state is PowerState.SUSPENDED:
         return []
     what = LOCKS.get(guest.lock, "something")
     by = f": {holder}" if holder else ""
@@ -199,7 +205,11 @@ def _managed(seen: _Seen) -> list[Problem]:
     if broken := HA_BROKEN.get(seen.guest.ha):
         message = f"It is managed by HA, and {broken}: it carries out no request; the cluster's operator looks into it."
         return [Problem(message, Reason.COMMAND_FAILED)]
-    return [Problem(f"{ALWAYS_FORCED} NEVER and ASK are refused.")]
+    found = [Problem(f"{ALWAYS_FORCED} NEVER and ASK are refused.")]
+    if busy := HA_BUSY.get(seen.guest.ha):
+        message = f"It is managed by HA, and {busy} (state {seen.guest.ha}); it is asked when that ends."
+        found.append(Problem(message, Reason.LOCKED, passing=True))
+    return found
 
 
 def _labels(seen: _Seen) -> dict[str, str]:

@@ -15,16 +15,15 @@ RUNNING = "RUNNING"
 LOST = "lost: Proxmox VE does not know the task any more"
 
 GAVE_UP = (
-    "powerdown failed - got timeout",
+    "powerdown failed",
     "container did not stop",
     "received interrupt",
     "interrupted by signal",
     "unexpected status",
 )
 """How a shutdown's task ends that has asked its guest, but waited in vain or was ended while it waited (qemu-server,
-`_do_vm_stop`; pve-container, `vm_stop`; pve-common, `PVE::RESTEnvironment`)."""
-ALREADY = ("already running", "not running")
-"""How a task ends whose guest was as wanted already."""
+`_do_vm_stop`; pve-container, `vm_stop`; pve-common, `PVE::RESTEnvironment`, `PVE::UPID`). An agent never answers that
+it shuts its guest down: of a guest that is too slow the request itself fails, without "got timeout"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,9 @@ def decode(upid: str) -> Task:
     Raises:
         ValueError: that is no UPID.
     """
-    _, node, _, _, started, kind, vm_id, user, *_ = upid.split(":")
+    sign, node, _, _, started, kind, vm_id, user, _ = upid.split(":")
+    if sign != "UPID":
+        raise ValueError(f"{upid!r} is no UPID")
     return Task(upid, node, kind, vm_id, user, int(started, 16))
 
 
@@ -71,14 +72,15 @@ def gave_up(status: str) -> bool:
     return any(text in status for text in GAVE_UP)
 
 
-def is_already(status: str) -> bool:
-    """Whether a start or a stop ended so with nothing left to do."""
-    return any(text in status for text in ALREADY)
+def is_already(task: Task) -> bool:
+    """Whether a start or a stop ended with nothing to do, as its guest was as wanted."""
+    started = task.kind in STARTS and "already running" in task.status
+    return started or (task.kind in STOPS and "not running" in task.status)
 
 
 def listed(row: Mapping[str, Any]) -> Task:
     """The task of a row of nodes/{node}/tasks; there `status` is how it ended."""
-    status, token = str(row.get("status") or ""), row.get("tokenid")
+    status, token = str(row.get("status") or (LOST if row.get("endtime") else "")), row.get("tokenid")
     return Task(
         upid=row["upid"],
         node=row["node"],
