@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from providers.adapter import Escalation, Grace, Reason, supports
 from providers.errors import HypervisorUnavailable, VmpowerError
-from providers.model import Decision, Sent
+from providers.model import Decision, Sent, State
 from providers.run import Run
 
 MARGIN = timedelta(seconds=15)
@@ -18,21 +18,24 @@ to heed SIGTERM before it sends SIGKILL (qemu-server, `_do_vm_stop`)."""
 AT_ONCE = timedelta(seconds=1)
 
 
-def finishes(run: Run) -> bool:
-    """Whether the hypervisor waits by itself."""
+def waits(run: Run) -> bool:
+    """Whether the hypervisor waits for the guest by itself, so that nothing more is sent meanwhile."""
     return supports(run.adapter, "withdraw")
 
 
-def grace(run: Run) -> Grace:
-    """What the hypervisor is told with a signal that is sent now."""
+def grace(run: Run, sent: Sent) -> Grace:
+    """What the hypervisor is told with a signal when it is delivered."""
     force_after = run.force_after
     left = max(force_after - run.now(), timedelta(0))
-    return Grace(force_after, _escalation(run), left if _named(run) else None)
+    taken_back = not any(now.handed_over for now in run.operation.sent if now.time == sent.time)
+    escalation = Escalation.NEVER if waits(run) and taken_back else _escalation(run)
+    return Grace(force_after, escalation, left if _named(run) else None)
 
 
 def moment(run: Run) -> datetime | None:
     """When the hypervisor would cut the power if a signal were sent now; None: not by itself."""
-    return run.force_after if finishes(run) and _escalation(run) is Escalation.FORCE else None
+    finishes = run.vm is not None and run.vm.finishes
+    return run.force_after if finishes and _escalation(run) is Escalation.FORCE else None
 
 
 def deadline(run: Run) -> datetime:
@@ -80,6 +83,13 @@ def cut(run: Run) -> Reason | None:
     else:
         late = off.off_after >= sent.handed_over - sent.time
     return Reason.TIMEOUT if late else None
+
+
+async def tell_cut(run: Run) -> None:
+    """A step that says so, if the hypervisor cut the power of a VM that is off."""
+    if (reason := cut(run)) and not run.in_state(State.FORCING):
+        message = f"the hypervisor has powered it off hard, reason {reason}"
+        await run.record(message, state=State.FORCING, force_reason=reason)
 
 
 async def _note(run: Run, handed: Sent, error: BaseException | None) -> None:

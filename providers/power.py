@@ -83,10 +83,10 @@ def judge(run: Run) -> Verdict:
     forcing = run.in_state(State.FORCING)
     if cause is OffCause.CRASHED:
         return run.verdict(Outcome.CRASHED, "The guest or its hypervisor process died.")
+    if (cut := handover.cut(run)) and reason in (None, cut):
+        return run.verdict(Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
     if forcing and cause is not OffCause.GUEST:
         return run.verdict(Outcome.FORCED, f"Powered off hard, reason {reason}.", reason)
-    if cut := handover.cut(run):
-        return run.verdict(Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
     if cause is OffCause.HOST:
         return run.verdict(Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
     if accepted is None:

@@ -34,9 +34,10 @@ async def shut_down(run: Run) -> Verdict:
                 return run.verdict(Outcome.STILL_RUNNING, "Not powered off hard, as asked.", reason)
             case Escalation.ASK:
                 await _hold(run, reason)
-    if run.off:
-        return judge(run)
-    return run.verdict(Outcome.STILL_RUNNING, handover.given_up(run))
+    if not run.off:
+        return run.verdict(Outcome.STILL_RUNNING, handover.given_up(run))
+    await handover.tell_cut(run)
+    return judge(run)
 
 
 async def reboot(run: Run) -> Verdict:
@@ -93,7 +94,7 @@ async def _ask(run: Run) -> Reason | None:
         return await _look_once_more(run)
     if operation.force_reason is None and (deaf := deaf_reason(vm, operation)):
         return deaf
-    waits = run.decided or (handover.finishes(run) and run.accepted)
+    waits = run.decided or (handover.waits(run) and run.accepted)
     step = Wait(None) if waits else next_step(vm, operation, now)
     if isinstance(step, Send):
         await _send(run, step.signal)
@@ -124,7 +125,7 @@ async def _send(run: Run, signal: Signal) -> None:
 async def _deliver(run: Run, sent: Sent) -> None:
     async def deliver() -> None:
         if not run.decided and not run.in_state(State.FORCING):  # an outage may have held this up until then
-            await run.adapter.send_signal(run.vm_id, sent.signal, handover.grace(run))
+            await run.adapter.send_signal(run.vm_id, sent.signal, handover.grace(run, sent))
 
     try:
         await run.through_outages(deliver)

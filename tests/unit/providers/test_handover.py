@@ -98,6 +98,13 @@ async def test_it_cuts_the_power_at_the_deadline_and_we_do_not(make_finisher: Ma
     assert provider.adapter.powered_off == []
 
 
+async def test_that_it_cut_the_power_is_a_step(make_finisher: MakeFinisher) -> None:
+    provider = await make_finisher()
+    operation = await provider.end(await provider.ask(timeout=60))
+    [step] = [step for step in operation.steps if step.state is State.FORCING]
+    assert step.message == "the hypervisor has powered it off hard, reason TIMEOUT"
+
+
 async def test_we_cut_the_power_15_s_later_where_it_does_not(make_finisher: MakeFinisher) -> None:
     provider = await make_finisher()
     provider.adapter.cuts = False
