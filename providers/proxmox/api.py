@@ -4,30 +4,35 @@ Paths, parameters and answers: the API viewer, https://pve.proxmox.com/pve-docs/
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from providers.blocking import Lane
 from providers.errors import CommandFailed
 from providers.proxmox import guests, tasks
+from providers.proxmox.endpoint import Method
 from providers.proxmox.guests import LXC, QEMU, Config, Guest
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.tasks import Task
 
 AGENT_SECONDS = 20.0
 """A call that asks an agent may take as long as Proxmox VE waits for it: 3 s for the ping before it, 10 s for most."""
+AT_ONCE = 8
+"""Calls to one node at the same time, and as many to the agents there."""
 LOG_LINES = 200
 NO_TASK_LIMIT = 5000
 """Rows of a task list. It is read newest first, so what is beyond is long past."""
 
 
 class Api:
-    """Typed calls. Two lanes, so that guests whose agents hang hold up nobody else."""
+    """Typed calls. Each node has two lanes of its own: neither guests whose agents hang hold up others, nor a node that
+    is away, for which the one that we ask waits up to 30 s each time."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._quick = Lane("proxmox", 8)
-        self._agents = Lane("proxmox-agents", 8)
+        self._lanes = defaultdict[str, Lane](lambda: Lane("proxmox", AT_ONCE))
+        self._agents = defaultdict[str, Lane](lambda: Lane("proxmox-agents", AT_ONCE))
         self._reading: asyncio.Task[list[Guest]] | None = None
 
     async def version(self) -> str:
@@ -60,7 +65,7 @@ class Api:
             CommandFailed: that may not be asked.
         """
         try:
-            await self._session.call(self._agents, "POST", f"{guest.path}/agent/ping", timeout=AGENT_SECONDS)
+            await self._ask_agent(guest, "POST", "ping")
         except Unanswered:
             return False
         except CommandFailed as error:
@@ -79,18 +84,12 @@ class Api:
 
     async def execute(self, guest: Guest, command: Sequence[str]) -> int:
         """Start a program in the guest; its process id there."""
-        params = {"command": list(command)}
-        answer = await self._session.call(
-            self._agents, "POST", f"{guest.path}/agent/exec", params, timeout=AGENT_SECONDS
-        )
+        answer = await self._ask_agent(guest, "POST", "exec", {"command": [_octets(word) for word in command]})
         return int(answer["pid"])
 
     async def execution(self, guest: Guest, pid: int) -> Mapping[str, Any]:
         """How it stands with a program."""
-        params = {"pid": pid}
-        answer: Mapping[str, Any] = await self._session.call(
-            self._agents, "GET", f"{guest.path}/agent/exec-status", params, timeout=AGENT_SECONDS
-        )
+        answer: Mapping[str, Any] = await self._ask_agent(guest, "GET", "exec-status", {"pid": pid})
         return answer
 
     async def tasks(self, node: str, **which: Any) -> list[Task]:
@@ -109,10 +108,26 @@ class Api:
 
     async def abort(self, task: Task) -> None:
         """End a task at once."""
-        await self._session.call(self._quick, "DELETE", task.path)
+        await self._session.call(self._lanes[task.node], "DELETE", task.path)
+
+    async def _ask_agent(self, guest: Guest, method: Method, what: str, params: Mapping[str, Any] | None = None) -> Any:
+        path, lane = f"{guest.path}/agent/{what}", self._agents[guest.node]
+        return await self._session.call(lane, method, path, params, timeout=AGENT_SECONDS)
 
     async def _get(self, path: str, **params: Any) -> Any:
-        return await self._session.call(self._quick, "GET", path, params)
+        return await self._session.call(self._lanes[_node(path)], "GET", path, params)
 
     async def _post(self, path: str, params: Mapping[str, Any] | None) -> str:
-        return str(await self._session.call(self._quick, "POST", path, params))
+        return str(await self._session.call(self._lanes[_node(path)], "POST", path, params))
+
+
+def _node(path: str) -> str:
+    """The node that a call is for; "" if whichever is asked answers by itself."""
+    first, _, rest = path.partition("/")
+    return rest.partition("/")[0] if first == "nodes" else ""
+
+
+def _octets(text: str) -> str:
+    """UTF-8 as Proxmox VE hands it on unharmed: it writes each character to the agent as one byte, and refuses those
+    beyond Latin-1 (qemu-server, PVE::QMPClient: `to_json` without `utf8`, then IO::Multiplex's `syswrite`)."""
+    return text.encode().decode("latin-1")

@@ -115,10 +115,14 @@ class _Door:
     timeout: float
 
     def request(self, method: str, url: str, data: Any = None, params: Any = None) -> requests.Response:
-        """One request, sent once."""
+        """One request, sent once.
+
+        Its data as JSON, not as a form: there an empty value loses the others of its name, and a list of one is none
+        (pve-http-server, `decode_urlencoded`).
+        """
         timeout = (CONNECT_SECONDS, self.timeout)
         answer = self.http.request(
-            method, url, params, data, auth=self.auth, timeout=timeout, allow_redirects=False, headers=ACCEPT
+            method, url, params, json=data, auth=self.auth, timeout=timeout, allow_redirects=False, headers=ACCEPT
         )
         if 300 <= answer.status_code < 400:
             raise Strange("what answers there is not Proxmox VE, but sends us elsewhere")

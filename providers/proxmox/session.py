@@ -17,7 +17,7 @@ from providers.proxmox.mapping import UNSURE, said, translate
 from providers.proxmox.wire import NotConnected, transport, verifying
 
 CONNECTIONS = 16
-"""Connections to a node that are kept for the next call: one for each thread of the lanes that call."""
+"""Connections to a node that are kept for the next call: as many as it is asked at once about its own guests."""
 REFUSED_SECONDS = 30.0
 """How long a user whose login was refused is not tried again with the same password: what stands behind a realm may
 lock an account, and Proxmox VE holds each refusal back for 3 s."""
@@ -53,8 +53,8 @@ class Session:
     ) -> Any:
         """One call on a thread of `lane`, its answer's `data`: of the node that answered last, or else of the others.
 
-        `path` is as in the API viewer ("nodes/pve1/qemu/100/status/shutdown"); a list among `params` is sent as
-        repeated keys; `timeout`, in seconds, is for the answer. What changes something is sent once, and again only if
+        `path` is as in the API viewer ("nodes/pve1/qemu/100/status/shutdown"); a list may be among
+        `params`; `timeout`, in seconds, is for the answer. What changes something is sent once, and again only if
         it is certain that nothing was done.
 
         Raises:

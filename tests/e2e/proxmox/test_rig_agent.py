@@ -167,6 +167,11 @@ def test_octets_go_in_as_characters(web: Machine) -> None:
     assert said["out-data"].split() == ["c3", "bc"]
 
 
+def test_octets_that_are_utf_8_arrive_as_what_they_mean(web: Machine) -> None:
+    ran(web, "printf", "%s", "ü ☕".encode().decode("latin-1"))
+    assert web.shown["execs"][-1]["argv"] == ["printf", "%s", "ü ☕"]
+
+
 @pytest.mark.parametrize("argument", ["ü", "漢"])
 def test_an_argument_beyond_ascii_does_not_arrive(web: Machine, argument: str) -> None:
     with pytest.raises(Refused, match="500"):

@@ -54,8 +54,7 @@ class Agent:
 
     async def _exec(self, v: Mapping[str, Any], _user: str) -> dict[str, int]:
         guest = await self._available(v)
-        argv, given = v["command"], _octets(v.get("input-data"))
-        _check_characters(guest, argv)
+        argv, given = [_received(guest, word) for word in v["command"]], _octets(v.get("input-data"))
         await self._answers(guest, "exec")
         pid = next(self._pids)
         home = self._folder / str(guest.vmid)
@@ -169,14 +168,15 @@ def _octets(text: str | None) -> bytes | None:
         raise PveError(500, "Wide character in subroutine entry at /usr/share/perl5/PVE/QemuServer/Agent.pm.") from None
 
 
-def _check_characters(guest: Guest, argv: list[str]) -> None:
-    """PVE::QMPClient writes JSON text without encoding it: beyond ASCII, no argument arrives as it was given.
+def _received(guest: Guest, word: str) -> str:
+    """PVE::QMPClient writes JSON text without encoding it: each character is a byte, and the bytes must be UTF-8.
 
     Read in the source (to_json without utf8, then syswrite), not measured on a PVE.
     """
-    widest = max((ord(character) for part in argv for character in part), default=0)
-    if widest > 0xFF:
+    try:
+        return word.encode("latin-1").decode()
+    except UnicodeEncodeError:
         wide = "Wide character in syswrite at /usr/share/perl5/IO/Multiplex.pm."
-        raise PveError(500, f"VM {guest.vmid} qga command 'guest-exec' failed - {wide}")
-    if widest > 0x7F:
-        raise PveError(500, "Agent error: JSON parse error, invalid UTF-8 sequence in string")
+        raise PveError(500, f"VM {guest.vmid} qga command 'guest-exec' failed - {wide}") from None
+    except UnicodeDecodeError:
+        raise PveError(500, "Agent error: JSON parse error, invalid UTF-8 sequence in string") from None

@@ -101,7 +101,7 @@ class Node:
         return await handler(request)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
-        form = await request.post()
+        form = await request.json()
         name, password = str(form["username"]), str(form["password"])
         self.logins.append((name, password))
         if self.login_answer:
