@@ -68,11 +68,33 @@ def _vsphere() -> Iterator[Target]:
         yield target
 
 
+@contextmanager
+def _proxmox() -> Iterator[Target]:
+    from tests.rigs.proxmox.cluster import Cluster  # noqa: PLC0415 - nor a Proxmox VE
+    from tests.rigs.proxmox.provider import provider  # noqa: PLC0415
+
+    guests: dict[str, dict[str, object]] = {
+        "agent": {"agent": "answers"},
+        "acpi": {},
+        "deaf": {"ignores": True},
+        "unreachable": {"acpi": False},
+        "slow": {"agent": "answers", "shutdown_secs": 4},
+        "spare": {"power": "off"},
+        "twin-1": {"name": "twin"},
+        "twin-2": {"name": "twin", "kind": "lxc", "node": "pve2"},
+        "golden": {"template": True, "power": "off"},
+    }
+    often = ("--active-interval=200ms", "--idle-interval=1s")
+    with Cluster(guests) as cluster, _served(provider(cluster, *often), "proxmox.yaml") as target:
+        yield target
+
+
 RIGS: Mapping[str, Callable[[], AbstractContextManager[Target]]] = {
     "sim": _sim,
     "libvirt-test": _libvirt_test,
     "qemu": _qemu,
     "vsphere": _vsphere,
+    "proxmox": _proxmox,
 }
 
 
