@@ -112,6 +112,8 @@ class VM:
     forced: Reason | None = None
     off_after: timedelta | None = None
     """How long after it was asked its last run ended, by the hypervisor's clock; where it does not say by whom."""
+    finishes: bool = False
+    """Whether the hypervisor can be handed the whole of a shutdown's time, and give it back (`Adapter.withdraw`)."""
     always_forced: str = ""
     grace: timedelta | None = None
 
@@ -143,7 +145,7 @@ Change = Listed | Changed | Removed
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """How long the guest has, for a hypervisor that finishes the job by itself.
+    """How long the guest has, for a hypervisor that finishes the job by itself: then `escalation` is for it to heed.
 
     `timeout` is what is left until `force_after`; None: nobody named a time, and the hypervisor's own (`VM.grace`)
     holds.
@@ -236,8 +238,8 @@ class Adapter(Protocol):
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest once, in this one way; return when the request is accepted.
 
-        Where `withdraw` is supported, this hands the whole of `grace` to the hypervisor: with FORCE it cuts the power
-        at the end, also if we are gone. It then returns when the hypervisor has done with it, in whatever way.
+        Of a VM that `finishes`, this hands the whole of `grace` to the hypervisor: with FORCE it cuts the power at the
+        end, also if we are gone. Where `withdraw` is supported, it returns when the hypervisor has done with the guest.
 
         Raises:
             VMNotFound: it is gone.

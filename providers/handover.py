@@ -28,7 +28,9 @@ def grace(run: Run, sent: Sent) -> Grace:
     force_after = run.force_after
     left = max(force_after - run.now(), timedelta(0))
     taken_back = not any(now.handed_over for now in run.operation.sent if now.time == sent.time)
-    escalation = Escalation.NEVER if waits(run) and taken_back else _escalation(run)
+    escalation = _escalation(run)
+    if waits(run) and taken_back and escalation is Escalation.FORCE:
+        escalation = Escalation.NEVER
     return Grace(force_after, escalation, left if _named(run) else None)
 
 

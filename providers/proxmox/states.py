@@ -126,12 +126,19 @@ def to_vm(guest: Guest, noticed: Noticed) -> VM:
         problems=_problems(seen),
         refused="It is a template, which never runs" if guest.template else "",
         always_forced=ALWAYS_FORCED if guest.managed else "",
+        finishes=_finishes(guest, noticed.config),
         grace=(seen.config.down if guest.kind == QEMU and not guest.managed else None) or GRACE,
         node=guest.node,
         labels=_labels(seen),
         aliases=(f"{guest.kind}/{guest.id}",),
         runs_programs=bool(noticed.answers),
     )
+
+
+def _finishes(guest: Guest, config: Config | None) -> bool:
+    """Not if Proxmox VE may ask by the agent: until the guest is gone, that task waits inside the command, and if it is
+    ended there with force, it cuts the power at once (qemu-server, `_do_vm_stop`, the `eval` around guest-shutdown)."""
+    return guest.managed or guest.kind == LXC or (config is not None and not config.agent)
 
 
 def _signals(seen: _Seen) -> tuple[Signal, ...]:

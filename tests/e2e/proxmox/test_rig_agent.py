@@ -52,6 +52,21 @@ def test_an_agent_that_answers_pings_only_is_a_failure_without_force(machine: Ne
     assert machine(agent="deaf").does("shutdown", timeout=1)["exitstatus"] == "VM quit/powerdown failed"
 
 
+def test_ending_a_shutdown_by_the_agent_with_force_cuts_the_power(machine: NewMachine) -> None:
+    web = machine(agent="answers", ignores=True)
+    upid = web.asks("shutdown", timeout=60, forceStop=1)
+    web.client.delete(f"/nodes/{web.node}/tasks/{upid}")
+    assert web.cluster.wait_off(web.key)["off_cause"] == "pve-forced"
+
+
+def test_ending_one_without_force_leaves_the_guest_to_itself(machine: NewMachine) -> None:
+    web = machine(agent="answers", ignores=True)
+    upid = web.asks("shutdown", timeout=60)
+    web.client.delete(f"/nodes/{web.node}/tasks/{upid}")
+    assert web.cluster.task(upid, ended=True)["exitstatus"] == "VM quit/powerdown failed"
+    assert web.shown["power"] == "running"
+
+
 def test_in_pve_8_an_agent_that_does_not_answer_uses_up_all_the_time() -> None:
     with Cluster({"web": {"agent": "absent"}}, release=8, time_scale=0.05) as cluster, Client(cluster) as client:
         task = Machine(cluster, client, "web").does("shutdown", timeout=3)

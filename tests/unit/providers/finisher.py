@@ -31,7 +31,7 @@ from providers.sim.script import guest_id
 from tests.unit.providers.fakes import OneVM
 from tests.unit.providers.world import ProviderOf, virtual_clock
 
-WEB = VM(guest_id("web"), "web", PowerState.ON, signals=(Signal.ACPI,))
+WEB = VM(guest_id("web"), "web", PowerState.ON, signals=(Signal.ACPI,), finishes=True)
 OWN_TIME = 60.0
 """Seconds that it gives a guest where nobody names a time."""
 

@@ -210,3 +210,11 @@ async def test_off_earlier_than_the_time_it_was_told_is_graceful(make_finisher: 
     await until(58)
     provider.adapter.go_off(off_after=timedelta(seconds=58))
     assert ending(await provider.end(operation)) == "SUCCEEDED: GRACEFUL by ACPI"
+
+
+async def test_a_vm_that_it_cannot_give_back_is_not_handed_over(make_finisher: MakeFinisher) -> None:
+    provider = await make_finisher(replace(WEB, finishes=False))
+    operation = await provider.end(await provider.ask(timeout=60))
+    assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/TIMEOUT", 60)
+    assert provider.adapter.asked == [Asked(0, Escalation.NEVER, 60)]
+    assert provider.adapter.powered_off == [60]

@@ -1,12 +1,13 @@
 """How the time that a hypervisor was handed is taken back, and kept by us from then on."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from providers.extension import Extension
 from providers.model import Operation
-from tests.unit.providers.finisher import FinisherProvider, MakeFinisher, told
+from tests.unit.providers.finisher import WEB, FinisherProvider, MakeFinisher, told
 from tests.unit.providers.world import elapsed, ending, until
 
 pytestmark = pytest.mark.looptime
@@ -151,3 +152,10 @@ async def test_an_outage_in_which_it_is_extended_is_waited_for(make_finisher: Ma
     ended = await provider.end(operation)
     assert (ending(ended), elapsed(ended)) == ("SUCCEEDED: FORCED/TIMEOUT", 200)
     assert provider.adapter.powered_off == [200]
+
+
+async def test_what_was_not_handed_over_is_not_taken_back(make_finisher: MakeFinisher) -> None:
+    provider = await make_finisher(replace(WEB, finishes=False))
+    operation = await asked(provider)
+    await provider.operations.extend(operation.id, LONGER)
+    assert (elapsed(await provider.end(operation)), provider.adapter.withdrawn) == (200, [])

@@ -213,8 +213,21 @@ class Qemu:
             return True
         if guest.agent_hears:
             guest.hear("agent")
-            return True
-        return await self._is_gone(guest, UNLIMITED if timeout is None else timeout)
+        return await self._waits_for_agent(guest, UNLIMITED if timeout is None else timeout)
+
+    async def _waits_for_agent(self, guest: Guest, timeout: int) -> bool:
+        """guest-shutdown has no answer but the end of its connection, and so lasts until the guest is gone.
+
+        A worker that is aborted dies there with "received interrupt", which the `eval` around the command takes for its
+        failure (_do_vm_stop): with force, QEMU is killed.
+        """
+        try:
+            return await self._is_gone(guest, timeout)
+        except asyncio.CancelledError:
+            worker = asyncio.current_task()
+            assert worker
+            worker.uncancel()
+            return False
 
     async def _is_gone(self, guest: Guest, timeout: int) -> bool:
         """Whether the guest goes off in time.
