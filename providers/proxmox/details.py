@@ -1,6 +1,7 @@
 """What only calls about a single guest tell: its configuration, whether its agent answers, who holds its lock."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 
@@ -12,7 +13,7 @@ from providers.proxmox.picture import Picture
 from providers.proxmox.states import power_state
 
 AT_ONCE = 8
-"""Guests that are asked about at the same time."""
+"""Guests of one node that are asked about at the same time."""
 A_FEW = 8
 """Guests that are looked at again beside each idle poll, those longest ago first: the same for 10 and for 10,000."""
 FIRST_SECONDS = 10.0
@@ -25,7 +26,7 @@ class Details:
 
     def __init__(self, api: Api, picture: Picture, tell: Callable[[Iterable[Change]], None]) -> None:
         self._api, self._picture, self._tell = api, picture, tell
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._read_at: dict[str, float] = {}
 
@@ -61,8 +62,9 @@ class Details:
         return config
 
     async def _read(self, vm_id: str) -> None:
+        guest = self._picture.guests.get(vm_id)
         try:
-            async with self._places:
+            async with self._places[guest.node if guest else ""]:
                 guest = self._picture.guests.get(vm_id)
                 if guest is not None and power_state(guest) is not PowerState.UNKNOWN:
                     await self.read(guest)

@@ -6,9 +6,11 @@ answers) is read when it is first seen, when its row changes, and of a few at a 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
+from typing import Any
 
 from providers.adapter import VM, Attended, Change, Changed, OffCause, PowerState
 from providers.errors import CommandFailed, HypervisorUnavailable
@@ -43,13 +45,15 @@ class Follower:
         self._news = list[Change]()
         self._bell = asyncio.Event()
         self._turns = set[asyncio.Event]()
+        self._visits = dict[str, asyncio.Task[None]]()
         self._rows_read = self._tasks_read = 0.0
 
     async def changes(self, attended: Attended) -> AsyncGenerator[Sequence[Change], None]:
         """All guests first, then what changes; ends only by raising HypervisorUnavailable."""
         rows = await self._rows()
-        endings = await self._recall(rows, attended())
-        self._picture.apply(rows, endings)
+        await self._recall(rows, attended())
+        await self._look_at_tasks()
+        await self._take_in(rows, attended())
         await self._details.first()
         self._news.clear()
         yield [self._picture.listed()]
@@ -83,8 +87,7 @@ class Follower:
 
     async def refresh(self, attended: frozenset[str] = frozenset()) -> None:
         """Read all guests now."""
-        guests = [self._picture.guests[row.id] if self._defer(row) else row for row in await self._rows()]
-        changes = self._picture.apply(guests, await self._endings(guests, attended))
+        changes = await self._take_in(await self._rows(), attended)
         self.tell(changes)
         self._details.want(change.vm.id for change in changes if isinstance(change, Changed) and _runs(change.vm))
 
@@ -92,6 +95,7 @@ class Follower:
         """Its node has told its state just now."""
         fresh = replace(guest, status=status, lock=lock)
         if self._defer(fresh):
+            await self._look_at_tasks()
             return
         ending = await self._ending(fresh) if self._picture.went_off([fresh]) else None
         self.tell(self._picture.learn(guest.id, monotonic(), ending, status=status, lock=lock))
@@ -115,6 +119,10 @@ class Follower:
         rows = self._picture.current(await self._api.guests(), monotonic())
         self._rows_read = monotonic()
         return rows
+
+    async def _take_in(self, rows: Sequence[Guest], attended: frozenset[str]) -> list[Change]:
+        guests = [self._as_before(row) if self._defer(row) else row for row in rows]
+        return self._picture.apply(guests, await self._endings(guests, attended))
 
     async def _due(self, attended: Attended) -> None:
         """Until it is time to look, or there is news already."""
@@ -158,18 +166,31 @@ class Follower:
     async def _look_at_tasks(self) -> None:
         self._tasks_read = monotonic()
         nodes = self._followed.nodes().items()
-        listed = await asyncio.gather(*(self._list(node, since) for node, since in nodes))
-        known = {task.upid: task for tasks in listed for task in tasks}
-        found = [known.get(task.upid) or await self._single(task) for task in self._followed.running()]
+        await self._visit({node: self._look_at(node, since) for node, since in nodes if not self._waits_for(node)})
+
+    async def _visit(self, work: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        """Ask nodes, each for itself; one that keeps us waiting is left to that, and holds up no other one's news."""
+        visits = {node: asyncio.create_task(self._unless_away(one)) for node, one in work.items()}
+        self._visits |= visits
+        if visits:
+            done, _ = await asyncio.wait(visits.values(), timeout=self._active)
+            for visit in done:
+                visit.result()
+
+    def _waits_for(self, node: str) -> bool:
+        return node in self._visits and not self._visits[node].done()
+
+    async def _unless_away(self, work: Coroutine[Any, Any, None]) -> None:
+        with suppress(HypervisorUnavailable):  # it is asked again when it is back
+            await work
+
+    async def _look_at(self, node: str, since: int) -> None:
+        known = {task.upid: task for task in await self._api.tasks(node, since=since, limit=OWN)}
+        running = [task for task in self._followed.running() if task.node == node]
+        found = [known.get(task.upid) or await self._single(task) for task in running]
         over = [task for task in found if not task.runs]
         await asyncio.gather(*(self._ended(task) for task in over if task.kind in SHUTDOWNS))
         await asyncio.gather(*(self._ended(task) for task in over if task.kind not in SHUTDOWNS))
-
-    async def _list(self, node: str, since: int) -> list[Task]:
-        try:
-            return await self._api.tasks(node, since=since, limit=OWN)
-        except HypervisorUnavailable:
-            return []  # the node is away; its tasks are looked at when it is back
 
     async def _single(self, task: Task) -> Task:
         try:
@@ -182,7 +203,7 @@ class Follower:
         guest = self._picture.guests.get(task.vm_id)
         off = guest is not None and power_state(guest) is PowerState.OFF
         if task.succeeded and task.kind in SHUTDOWNS and not off:
-            self.tell(self._went(task, "stopped", await past.of_shutdown(self._api, task, self._config(task.vm_id))))
+            self.tell(self._went(task, "stopped", await self._ending_of(task)))
         elif task.succeeded and task.kind in STOPS and not off:
             self.tell(self._went(task, "stopped", Ending(OffCause.HOST)))
         elif task.succeeded and task.kind in STARTS:
@@ -198,29 +219,37 @@ class Follower:
         """A container whose shutdown has not ended: only the end tells whether it was killed."""
         task = self._followed.shutdown_of(guest.id)
         off = power_state(guest) is PowerState.OFF
-        return off and task is not None and task.kind == "vzshutdown" and guest.id in self._picture.guests
+        return off and task is not None and task.kind == "vzshutdown"
+
+    def _as_before(self, row: Guest) -> Guest:
+        return self._picture.guests.get(row.id) or replace(row, status="running")
 
     async def _ending(self, guest: Guest) -> Ending:
-        task = self._followed.shutdown_of(guest.id)
+        if task := self._followed.shutdown_of(guest.id):
+            return await self._ending_of(task)
         try:
-            config = self._config(guest.id)
-            return await (
-                past.of_shutdown(self._api, task, config) if task else past.of_guest(self._api, guest, config)
-            )
+            return await past.of_guest(self._api, guest, self._config(guest.id))
+        except CommandFailed:
+            return Ending()
+
+    async def _ending_of(self, shutdown: Task) -> Ending:
+        try:
+            return await past.of_shutdown(self._api, shutdown, self._config(shutdown.vm_id))
         except CommandFailed:
             return Ending()
 
     def _config(self, vm_id: str) -> Config | None:
         return self._picture.noticed(vm_id).config
 
-    async def _recall(self, rows: Sequence[Guest], attended: frozenset[str]) -> dict[str, Ending]:
-        """After a start: how guests ended that somebody waited for, and whose shutdowns are still under way."""
-        mine = [guest for guest in rows if guest.id in attended]
-        for node in {guest.node for guest in mine}:
-            for task in await self._list(node, 0):
-                if task.runs and task.kind in SHUTDOWNS and task.vm_id in attended:
-                    self._followed.follow(task)
-        return await self._endings(mine, attended)
+    async def _recall(self, rows: Sequence[Guest], attended: frozenset[str]) -> None:
+        """After a start: which shutdowns that somebody waits for are still under way."""
+        nodes = {guest.node for guest in rows if guest.id in attended}
+        await self._visit({node: self._recall_at(node, attended) for node in nodes})
+
+    async def _recall_at(self, node: str, attended: frozenset[str]) -> None:
+        for task in await self._api.tasks(node, since=0, limit=OWN):
+            if task.runs and task.kind in SHUTDOWNS and task.vm_id in attended:
+                self._followed.follow(task)
 
     async def _endings(self, guests: Sequence[Guest], attended: frozenset[str]) -> dict[str, Ending]:
         """How those ended that have gone off and that somebody waits for; the others' past is nobody's concern."""
