@@ -14,7 +14,7 @@ from providers.errors import HypervisorUnavailable
 from providers.proxmox.config import Login, ProxmoxSettings, login
 from providers.proxmox.endpoint import ANSWER_SECONDS, Endpoint, Method, SecondFactor, log_in, why
 from providers.proxmox.mapping import UNSURE, said, translate
-from providers.proxmox.wire import NotConnected, transport, verifying
+from providers.proxmox.wire import NotConnected, Untrusted, transport, verifying
 
 CONNECTIONS = 16
 """Connections to a node that are kept for the next call: as many as it is asked at once about its own guests."""
@@ -81,6 +81,8 @@ class Session:
                 return await self._ask_one(await self._endpoint(url), lane, method, *call)
             except (NotConnected, requests.RequestException) as error:
                 self._put_last(url)
+                if isinstance(error, Untrusted):
+                    self._distrust(url)
                 if method != "GET" and not isinstance(error, NotConnected):
                     raise Unanswered(_unanswered(url, why(error))) from error
                 away.append(f"{url} ({why(error)})")
@@ -96,6 +98,11 @@ class Session:
             if method != "GET" and error.status_code in UNSURE:
                 raise Unanswered(_unanswered(endpoint.url, said(error))) from error
             raise translate(error) from error
+
+    def _distrust(self, url: str) -> None:
+        """Read the CA anew at the next call: it may have been renewed."""
+        self._openings.pop(url, None)
+        self._transports.pop(url, None)
 
     def _put_last(self, url: str) -> None:
         """The others are asked before it from now on."""

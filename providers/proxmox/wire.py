@@ -17,6 +17,10 @@ class NotConnected(Exception):
     """There is no connection to a node that proves who it is, so nothing was sent. The message is a clause."""
 
 
+class Untrusted(NotConnected):
+    """It does not prove who it is to the CA that is known here."""
+
+
 class Verifying(ssl.SSLContext):
     """How a node proves who it is: by a CA, or by being one of `pins` (SHA-256, if there are any)."""
 
@@ -61,7 +65,8 @@ class _Connection(HTTPSConnection):
             super().connect()
             self._compare()
         except (OSError, HTTPError) as error:
-            raise NotConnected(_why(error)) from error
+            kind = Untrusted if isinstance(error, ssl.SSLCertVerificationError) else NotConnected
+            raise kind(_why(error)) from error
 
     def _compare(self) -> None:
         pins = getattr(self.ssl_context, "pins", ())
