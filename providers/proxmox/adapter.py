@@ -19,7 +19,7 @@ from providers.adapter import (
     Signal,
     nobody,
 )
-from providers.errors import CommandFailed, Locked, Unsupported, VMNotFound
+from providers.errors import CommandFailed, Locked, Unsupported, VMNotFound, VmpowerError
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.follow import Follower
@@ -29,7 +29,7 @@ from providers.proxmox.picture import Picture
 from providers.proxmox.programs import GuestProgram
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.states import HIBERNATED, power_state, require_known
-from providers.proxmox.tasks import SHUTDOWNS, Task, gave_up, is_already
+from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
 
 T = TypeVar("T")
 RECENT = 5
@@ -90,7 +90,7 @@ class ProxmoxAdapter:
         ended = await end
         if ended.succeeded or (ended.kind in SHUTDOWNS and gave_up(ended.status)):
             return
-        error = task_error(ended.status)
+        error = await self._failure(ended)
         if isinstance(error, Locked):
             await self._follower.refresh(self._attended())
         raise error
@@ -189,7 +189,12 @@ class ProxmoxAdapter:
         """Wait for a task; one that failed because the guest is as wanted already has done no harm."""
         ended = await self._follower.follow(task)
         if not ended.succeeded and not is_already(ended):
-            raise task_error(ended.status)
+            raise await self._failure(ended)
+
+    async def _failure(self, task: Task) -> VmpowerError:
+        """What a task failed with. One that told HA only says that its command failed; its log says why."""
+        said = [line for line in await self._api.log(task) if "TASK ERROR" not in line] if task.kind in HA else []
+        return task_error("; ".join(said) or task.status)
 
     async def _at(self, vm_id: str, call: Callable[[Guest], Awaitable[T]]) -> T:
         """Do something where the guest is now; it may just have moved."""

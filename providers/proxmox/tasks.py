@@ -11,6 +11,7 @@ from typing import Any
 SHUTDOWNS = frozenset({"qmshutdown", "vzshutdown"})
 STOPS = frozenset({"qmstop", "vzstop"})
 STARTS = frozenset({"qmstart", "vzstart", "qmresume", "vzresume"})
+HA = frozenset({"hastart", "hastop"})
 RUNNING = "RUNNING"
 LOST = "lost: Proxmox VE does not know the task any more"
 
