@@ -120,7 +120,7 @@ async def test_the_environment_has_no_password_for_us(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     context, login = verifying(settings(tmp_path, node.url, ca_file=ca_file)), {"username": "a", "password": "b"}
     with transport(context, connections=1) as session:
-        await asyncio.to_thread(session.post, f"{node.url}/api2/json/access/ticket", login, timeout=30)
+        await asyncio.to_thread(session.post, f"{node.url}/api2/json/access/ticket", json=login, timeout=30)
     assert sent == [None]
 
 
