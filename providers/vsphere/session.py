@@ -25,8 +25,9 @@ API_VERSION = "vim.version.version11"
 """That of vSphere 6.5. A newer vCenter speaks it too, and says nothing in it that pyvmomi does not know."""
 CALL_SECONDS = 30
 """How long vCenter may take to answer a call; none of ours waits for a guest or a task."""
-POLL_SECONDS = 60
-"""How long vCenter holds the call that waits for news before it answers that there is none."""
+POLL_SECONDS = 15
+"""How long vCenter holds the call that waits for news before it answers that there is none. A vCenter that falls silent
+is noticed after so long and CALL_SECONDS."""
 IDLE_SECONDS = 30
 """How long an unused connection is kept."""
 REFUSED_SECONDS = 60.0
