@@ -18,7 +18,7 @@ from providers.proxmox import past
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.details import Details
-from providers.proxmox.guests import Config, Guest
+from providers.proxmox.guests import LXC, QEMU, Config, Guest
 from providers.proxmox.past import Ending
 from providers.proxmox.picture import Picture
 from providers.proxmox.states import power_state
@@ -159,7 +159,12 @@ class Follower:
     def _silent(self, attended: frozenset[str]) -> list[str]:
         """Guests that operations are about, that have just come up, and whose agents are still to come."""
         guests = [self._picture.guests[vm_id] for vm_id in attended if vm_id in self._picture.guests]
-        return [guest.id for guest in guests if _boots(guest) and not self._picture.noticed(guest.id).answers]
+        return [guest.id for guest in guests if _boots(guest) and self._awaits_agent(guest)]
+
+    def _awaits_agent(self, guest: Guest) -> bool:
+        noticed = self._picture.noticed(guest.id)
+        has_one = guest.kind == QEMU and (noticed.config is None or noticed.config.agent)
+        return has_one and not noticed.answers and self._followed.shutdown_of(guest.id) is None
 
     # Tasks
 
@@ -217,9 +222,8 @@ class Follower:
 
     def _defer(self, guest: Guest) -> bool:
         """A container whose shutdown has not ended: only the end tells whether it was killed."""
-        task = self._followed.shutdown_of(guest.id)
-        off = power_state(guest) is PowerState.OFF
-        return off and task is not None and task.kind == "vzshutdown"
+        off = guest.kind == LXC and power_state(guest) is PowerState.OFF
+        return off and self._followed.shutdown_of(guest.id) is not None
 
     def _as_before(self, row: Guest) -> Guest:
         return self._picture.guests.get(row.id) or replace(row, status="running")
