@@ -43,14 +43,17 @@ class Crowd:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = PowerServiceStub(channel)
 
-    async def begin(self, timeouts: Mapping[str, float]) -> dict[str, pb.Operation]:
+    async def begin(
+        self, timeouts: Mapping[str, float], escalation: pb.Escalation.ValueType = pb.ESCALATION_FORCE
+    ) -> dict[str, pb.Operation]:
         """Ask for a shutdown of each of these, with its timeout in seconds."""
-        begun = await asyncio.gather(*(self._begin(name, seconds) for name, seconds in timeouts.items()))
+        begun = await asyncio.gather(*(self._begin(name, seconds, escalation) for name, seconds in timeouts.items()))
         return dict(zip(timeouts, begun, strict=True))
 
-    async def _begin(self, name: str, seconds: float) -> pb.Operation:
+    async def _begin(self, name: str, seconds: float, escalation: pb.Escalation.ValueType) -> pb.Operation:
         timeout = Duration(nanos=int(seconds % 1 * 1e9), seconds=int(seconds))
-        return await self._stub.Shutdown(pb.ShutdownRequest(vm=name, timeout=timeout), wait_for_ready=True)
+        request = pb.ShutdownRequest(vm=name, timeout=timeout, escalation=escalation)
+        return await self._stub.Shutdown(request, wait_for_ready=True)
 
     async def asked(self, operations: Mapping[str, pb.Operation]) -> None:
         """Return when the guests of all of them are being waited for."""
@@ -60,6 +63,18 @@ class Crowd:
     async def _asked(self, operation: pb.Operation) -> None:
         async for seen in self._stub.WatchOperation(pb.WatchOperationRequest(id=operation.id)):
             if seen.state == pb.OPERATION_STATE_WAITING_FOR_GUEST:
+                return
+
+    async def force(self, operations: Mapping[str, pb.Operation]) -> None:
+        """Decide so, when each of these awaits a decision."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(self._force(operation) for operation in operations.values()))
+
+    async def _force(self, operation: pb.Operation) -> None:
+        request = pb.WatchOperationRequest(id=operation.id)
+        async for seen in self._stub.WatchOperation(request, wait_for_ready=True):
+            if seen.state == pb.OPERATION_STATE_AWAITING_DECISION:
+                await self._stub.ForceOperation(pb.ForceOperationRequest(id=operation.id))
                 return
 
     async def unended(self, operations: Mapping[str, pb.Operation]) -> set[str]:
