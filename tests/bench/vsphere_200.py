@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.bench.client import Client, client
+from tests.bench.control import Told, Work, run
 from tests.bench.sim import names
 from tests.bench.table import Result, Row, spread
 from tests.bench.usage import cpu, rss
-from tests.bench.vsphere_control import Told, run
 from tests.bench.vsphere_poll import INTERVAL
 from tests.rigs.vsphere.provider import provider
 from tests.rigs.vsphere.vcenter import Connections, VCenter
@@ -106,10 +106,15 @@ async def _through(power: Client) -> Told:
     return told
 
 
+def _work(vcenter: VCenter) -> Work:
+    login = (vcenter.username, vcenter.password)
+    return Work(vcenter.url, str(vcenter.ca), *login, str(vcenter.folder), VMS)
+
+
 WAYS: Mapping[str, Callable[[VCenter], Awaitable[Told]]] = {
     "vmpower": _ours,
-    "govc": lambda vcenter: run("vsphere_govc", vcenter, VMS),
-    "2 s poll": lambda vcenter: run("vsphere_poll", vcenter, VMS),
+    "govc": lambda vcenter: run("vsphere_govc", _work(vcenter)),
+    "2 s poll": lambda vcenter: run("vsphere_poll", _work(vcenter)),
 }
 
 

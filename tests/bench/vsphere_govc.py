@@ -10,7 +10,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.bench.vsphere_control import Told, Work, tell, work
+from tests.bench.control import Told, Work, tell, work
 from tests.rigs.vsphere.govc import govc
 
 EACH = 'govc vm.power -s "$1" >&2 && govc object.collect -wait 100s -s "vm/$1" -runtime.powerState poweredOff'

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim, vmodl
 
+from tests.bench.control import Told, Work, tell, work
 from tests.bench.usage import rss
-from tests.bench.vsphere_control import Told, Work, tell, work
 
 INTERVAL = 2.0
 

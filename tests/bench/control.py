@@ -1,4 +1,4 @@
-"""What the controls of `vsphere-200` have in common: they are programs, so that what they use is their own."""
+"""What the controls of benches have in common: they are programs, so that what they use is their own."""
 
 import asyncio
 import json
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from tests.rigs.process import ROOT
-from tests.rigs.vsphere.vcenter import VCenter
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,12 @@ def tell(told: Told) -> None:
     json.dump(asdict(told), sys.stdout)
 
 
-async def run(program: str, vcenter: VCenter, names: Sequence[str]) -> Told:
+async def run(program: str, todo: Work) -> Told:
     """Run one of these programs to its end.
 
     Raises:
         RuntimeError: it failed.
     """
-    login = (vcenter.username, vcenter.password)
-    todo = Work(vcenter.url, str(vcenter.ca), *login, str(vcenter.folder), names)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", f"tests.bench.{program}", cwd=ROOT, stdin=PIPE, stdout=PIPE
     )
