@@ -264,6 +264,10 @@ class Cluster(Rig):
         calls: dict[str, int] = self._post("reset_calls")
         return calls
 
+    def connections(self) -> int:
+        """How many were ever used, of all clients together. PVE ends each after 100 requests."""
+        return int(self._post("connections"))
+
     # Inside
 
     def _write_credentials(self) -> None:

@@ -192,6 +192,9 @@ class Control:
         self._edge.requests.clear()
         return calls
 
+    async def connections(self) -> int:
+        return self._edge.connections
+
     async def now(self) -> float:
         """Its clock."""
         return time.time()

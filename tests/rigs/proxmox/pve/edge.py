@@ -44,6 +44,7 @@ class Edge:
         self.lost = list[dict[str, Any]]()
         self.silence = dict[str, float]()  # seconds for which a call to a node waits in vain
         self.endpoints = list[Endpoint]()
+        self.connections = 0  # that ever brought a request
         self._served = weakref.WeakKeyDictionary[asyncio.BaseTransport, int]()
         if datacenter.release == 8:
             allowed = pve.allowed
@@ -114,6 +115,7 @@ class Edge:
     def _worn_out(self, request: web.Request) -> bool:
         if (transport := request.transport) is None:
             return True
+        self.connections += transport not in self._served
         self._served[transport] = self._served.get(transport, 0) + 1
         return self._served[transport] >= KEEP_ALIVE
 
