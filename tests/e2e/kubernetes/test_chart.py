@@ -11,6 +11,7 @@ import yaml
 from controller.config import Settings as ControllerSettings
 from controller.models import Provider
 from providers.libvirt.config import LibvirtSettings
+from providers.proxmox.config import ProxmoxSettings
 from providers.sim.adapter import SimSettings
 from providers.vsphere.config import VsphereSettings
 from tests.rigs.kubernetes.chart import CHART, VALUES, Object, containers, of_kind, pods, render, selects
@@ -22,6 +23,7 @@ PROGRAMS: dict[str, Any] = {
     "providers.sim": SimSettings,
     "providers.libvirt": LibvirtSettings,
     "providers.vsphere": VsphereSettings,
+    "providers.proxmox": ProxmoxSettings,
 }
 MOUNTED = "/etc/vmpower"
 Pod = Callable[[Object], Any]

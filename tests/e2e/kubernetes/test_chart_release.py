@@ -124,6 +124,7 @@ def test_the_notes_tell_of_a_provider_that_reaches_no_hypervisor(install: Instal
     assert "kvm: providers[].egress names nothing" in notes
 
 
-def test_the_notes_tell_of_a_vcenter_without_a_login(install: Install) -> None:
-    notes = install("--set", "providers[0].name=vcenter,providers[0].type=vsphere")
-    assert "vcenter: providers[].credentialsSecret names nothing" in notes
+@pytest.mark.parametrize("kind", ["vsphere", "proxmox"])
+def test_the_notes_tell_of_a_provider_without_a_login(install: Install, kind: str) -> None:
+    notes = install("--set", f"providers[0].name=hypervisor,providers[0].type={kind}")
+    assert "hypervisor: providers[].credentialsSecret names nothing" in notes
