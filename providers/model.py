@@ -199,8 +199,8 @@ class Operation(Record):
 
     `timeout` starts as the request's and changes when the operation is extended. `grace_start` is when
     the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
-    is set once the operation came to the point where force is due. `went_down` is how a Reboot's first
-    half ended; `starting` that the VM was told to power on.
+    is set once the operation came to the point where force is due, and `obstacle` is what stood in the way
+    then, for people. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
     """
 
     id: str
@@ -211,6 +211,7 @@ class Operation(Record):
     grace_start: datetime | None = None
     force_after: datetime | None = None
     force_reason: Reason | None = None
+    obstacle: str = ""
     decision: Decision | None = None
     hook_started: str = ""
     hooks: tuple[HookResult, ...] = ()

@@ -86,7 +86,7 @@ def judge(run: Run) -> Verdict:
     if (cut := handover.cut(run)) and reason in (None, cut):
         return run.verdict(Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
     if forcing and cause is not OffCause.GUEST:
-        return run.verdict(Outcome.FORCED, f"Powered off hard, reason {reason}.", reason)
+        return run.verdict(Outcome.FORCED, run.because(f"Powered off hard, reason {reason}."), reason)
     if cause is OffCause.HOST:
         return run.verdict(Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
     if accepted is None:

@@ -178,12 +178,17 @@ class Run:
             message=message,
         )
 
+    def because(self, message: str) -> str:
+        """The message, with what stood in the way when force was due, if anything did."""
+        obstacle = self.operation.obstacle
+        return f"{message.removesuffix('.')}: {obstacle}" if obstacle else message
+
     def unchanged(self, message: str) -> Verdict:
         """The verdict of an operation that did nothing to the VM, or could not; then also why force was due."""
         if self.off:
             return self.verdict(Outcome.ALREADY_OFF, message)
         due = self.operation.force_reason
-        return self.verdict(Outcome.STILL_RUNNING, message, None if due is Reason.REQUESTED else due)
+        return self.verdict(Outcome.STILL_RUNNING, self.because(message), None if due is Reason.REQUESTED else due)
 
     async def decide(self, decision: Decision, message: str) -> None:
         """Take note of what somebody decided; the procedure acts on it."""

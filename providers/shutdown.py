@@ -11,7 +11,7 @@ from providers.errors import Locked, VMNotFound, VmpowerError
 from providers.model import Decision, Outcome, Sent, State, Verdict
 from providers.power import force, is_on, judge, start
 from providers.run import Run
-from providers.signals import Send, Wait, deaf_reason, next_step, reason_at_deadline
+from providers.signals import Send, Wait, deaf_reason, next_step, obstacle, reason_at_deadline
 
 
 async def shut_down(run: Run) -> Verdict:
@@ -27,11 +27,12 @@ async def shut_down(run: Run) -> Verdict:
     if not _gives_up(run):
         await _begin_grace(run)
     while reason := await _wait_for_guest(run):
+        _note_obstacle(run, reason)
         match _escalation(run):
             case Escalation.FORCE:
                 return await force(run, reason)
             case Escalation.NEVER:
-                return run.verdict(Outcome.STILL_RUNNING, "Not powered off hard, as asked.", reason)
+                return run.verdict(Outcome.STILL_RUNNING, run.because("Not powered off hard, as asked."), reason)
             case Escalation.ASK:
                 await _hold(run, reason)
     if not run.off:
@@ -162,10 +163,16 @@ def _escalation(run: Run) -> Escalation:
     return Escalation.NEVER if decision is Decision.CALL_OFF else run.operation.request.escalation
 
 
+def _note_obstacle(run: Run, reason: Reason) -> None:
+    """What stands in the way now; or stood, where force was due already."""
+    kept = run.operation.obstacle if reason is run.operation.force_reason else ""
+    run.change("", obstacle=obstacle(run.vm, reason) or kept)
+
+
 async def _hold(run: Run, reason: Reason) -> None:
     """ASK: nothing happens until somebody decides, extends, or the guest goes off after all."""
     if not run.in_state(State.AWAITING_DECISION):
-        message = f"somebody must extend, force or cancel; reason {reason}"
+        message = run.because(f"somebody must extend, force or cancel; reason {reason}")
         await run.record(message, state=State.AWAITING_DECISION, force_reason=reason)
     await run.until(lambda: run.off or run.decided or not run.in_state(State.AWAITING_DECISION))
 

@@ -84,7 +84,7 @@ def deaf_reason(vm: VM, operation: Operation) -> Reason | None:
     choices = set(audible(vm, operation))
     if choices - {sent.signal for sent in operation.sent}:
         return None
-    return Reason.COMMAND_FAILED if operation.sent else Reason.TOOLS_UNAVAILABLE
+    return Reason.COMMAND_FAILED if operation.sent else _told(vm)
 
 
 def reason_at_deadline(vm: VM, operation: Operation) -> Reason:
@@ -94,4 +94,14 @@ def reason_at_deadline(vm: VM, operation: Operation) -> Reason:
             return problem.reason
     if operation.sent and all(sent.refused for sent in operation.sent):
         return Reason.COMMAND_FAILED
-    return Reason.TIMEOUT if operation.sent or audible(vm, operation) else Reason.TOOLS_UNAVAILABLE
+    return Reason.TIMEOUT if operation.sent or audible(vm, operation) else _told(vm)
+
+
+def obstacle(vm: VM | None, reason: Reason) -> str:
+    """What the VM's forecast says of this reason, for people; "" if nothing."""
+    return next((problem.message for problem in (vm.problems if vm else ()) if problem.reason is reason), "")
+
+
+def _told(vm: VM) -> Reason:
+    """Why a guest hears nothing at all."""
+    return next((problem.reason for problem in vm.problems if problem.reason), Reason.TOOLS_UNAVAILABLE)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from providers.adapter import VM, PowerState, Problem, Reason, Signal
 from providers.model import Kind, Operation, Request, Sent, State
-from providers.signals import Send, Wait, audible, deaf_reason, next_step, reason_at_deadline
+from providers.signals import Send, Wait, audible, deaf_reason, next_step, obstacle, reason_at_deadline
 from tests.unit.providers.world import at
 
 AGENT, TOOLS, ACPI = Signal.GUEST_AGENT, Signal.VMWARE_TOOLS, Signal.ACPI
@@ -98,6 +98,21 @@ def test_a_guest_that_hears_nothing_has_no_tools() -> None:
 
 def test_a_guest_that_refused_all_it_hears_failed_the_command() -> None:
     assert deaf_reason(guest(AGENT, ACPI), waiting(refused(AGENT), refused(ACPI))) is Reason.COMMAND_FAILED
+
+
+def test_a_guest_that_hears_nothing_is_forced_for_what_its_forecast_says() -> None:
+    broken = Problem("HA has given it up.", Reason.COMMAND_FAILED)
+    assert deaf_reason(guest(problems=(broken,)), waiting()) is Reason.COMMAND_FAILED
+    assert reason_at_deadline(guest(problems=(broken,)), waiting()) is Reason.COMMAND_FAILED
+
+
+def test_the_obstacle_is_what_the_forecast_says_of_the_reason() -> None:
+    vm = guest(problems=(Problem("Old tools."), Problem("A backup holds it.", Reason.LOCKED)))
+    assert [obstacle(vm, reason) for reason in (Reason.LOCKED, Reason.TIMEOUT)] == ["A backup holds it.", ""]
+
+
+def test_a_vm_that_is_gone_has_no_obstacle() -> None:
+    assert obstacle(None, Reason.LOCKED) == ""
 
 
 def test_a_guest_that_has_another_signal_left_is_not_deaf() -> None:
