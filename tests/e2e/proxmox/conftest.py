@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 
+from protos.power.v1 import power_pb2 as pb
+from tests.e2e.proxmox.served import Served, served
 from tests.rigs.proxmox.client import Client, Machine
 from tests.rigs.proxmox.cluster import Cluster
 
 NewMachine = Callable[..., Machine]
 """Adds a guest that behaves as the arguments say."""
 
+NewGuest = Callable[..., str]
+"""Adds a guest that behaves as the arguments say, and returns its key when the provider knows it (`knows`)."""
+
+NUMBERS = itertools.count(1)
 SCALE = 0.05
 """One of PVE's seconds, in ours."""
 
@@ -55,3 +61,28 @@ def machine(cluster: Cluster, client: Client) -> Iterator[NewMachine]:
     yield add
     for key in added:
         cluster.remove(key)
+
+
+# With a provider before it, in real seconds
+
+
+@pytest.fixture(scope="module")
+def it() -> Iterator[Served]:
+    with served({"spare": {}}, "--active-interval=200ms", "--idle-interval=400ms", ha_delay=1) as it:
+        yield it
+
+
+@pytest.fixture
+def guest(it: Served) -> Iterator[NewGuest]:
+    """Guests for one test. No key comes twice, for the provider may still know the one before."""
+    added = list[str]()
+
+    def add(knows: Callable[[pb.VM], bool] = lambda _vm: True, **behaviour: object) -> str:
+        added.append(f"web-{next(NUMBERS)}")
+        it.cluster.add(added[-1], **behaviour)
+        it.calls.wait_vm(str(behaviour.get("name", added[-1])), knows)
+        return added[-1]
+
+    yield add
+    for key in added:
+        it.cluster.remove(key)
