@@ -1,8 +1,10 @@
 """The session, with real nodes on loopback."""
 
 import json
+from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 
 from providers.blocking import Lane
@@ -199,3 +201,14 @@ async def test_a_ca_that_cannot_be_read_names_the_setting(make: Make, node: Node
 async def test_a_session_that_never_began_can_be_closed(make: Make, node: Node) -> None:
     await make(node.url).close()
     assert node.logins == []
+
+
+async def test_a_ca_that_was_renewed_is_read_at_the_next_call(
+    make: Make, node: Node, lane: Lane, authority: trustme.CA, tmp_path: Path
+) -> None:
+    session, ours = make(node.url, ca_file=tmp_path / "ca.pem"), tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(ours))
+    with pytest.raises(HypervisorUnavailable, match="does not verify"):
+        await session.call(lane, "GET", "version")
+    authority.cert_pem.write_to_path(str(ours))
+    assert await session.call(lane, "GET", "version") == "version"
