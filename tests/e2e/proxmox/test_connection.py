@@ -139,6 +139,16 @@ def test_a_guest_of_has_is_asked_when_there_is_quorum_again() -> None:
         assert it.ending(operation) == "GRACEFUL"
 
 
+def test_a_guest_of_has_for_which_quorum_is_lost_before_ha_acts_is_waited_for() -> None:
+    with served({"web": {"ha": "started", "shutdown_secs": 1}}, ha_delay=8) as it:
+        operation = it.ask("web", 20)
+        it.cluster.lose_quorum()
+        wait_for(time.time() + 8)
+        assert not it.ended(operation)
+        it.cluster.regain_quorum()
+        assert (it.ending(operation), it.asked("web")) == ("GRACEFUL", ["shutdown"])
+
+
 # Logins
 
 

@@ -85,9 +85,10 @@ class Ha:
     async def _rounds(self, guest: Guest) -> None:
         self._busy.add(guest.vmid)
         try:
-            while work := self._due(guest):
+            while self._due(guest):
                 await self._dc.pause(self._delay / 2)
-                await work(guest)
+                if work := self._due(guest):
+                    await work(guest)
         finally:
             self._busy.discard(guest.vmid)
 
