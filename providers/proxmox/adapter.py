@@ -84,6 +84,9 @@ class ProxmoxAdapter:
         vm = self._picture.vm(vm_id)
         if vm and signal not in vm.signals:
             raise CommandFailed(f"{signal} does not reach {vm.name} now; the caller sends what its forecast shows.")
+        if vm and signal is Signal.ACPI and Signal.GUEST_AGENT in vm.signals:  # Proxmox VE would ask the agent
+            await self._at(vm_id, self._api.press)
+            return
         async with self._asking[vm_id]:
             task = await self._at(vm_id, lambda guest: self._shut_down(guest, _shutdown(grace)))
             end = self._follower.follow(task)
@@ -128,6 +131,7 @@ class ProxmoxAdapter:
         """Poll the cluster, often while there are operations."""
         self._attended = attended
         self.version = f"Proxmox VE {await self._api.version()}"
+        self._picture.presses = await self._api.presses()
         async with aclosing(self._follower.changes(attended)) as following:
             async for changes in following:
                 for change in changes:

@@ -30,6 +30,8 @@ class Picture:
 
     def __init__(self) -> None:
         self.guests: dict[str, Guest] = {}
+        self.presses = False
+        """Whether we may press power buttons by ourselves."""
         self._noticed: dict[str, Noticed] = {}
         self._told: dict[str, VM] = {}
         self._since: dict[str, _Since] = {}
@@ -41,11 +43,14 @@ class Picture:
     def vm(self, vm_id: str) -> VM | None:
         """The VM, or None if there is none."""
         guest = self.guests.get(vm_id)
-        return to_vm(guest, self.noticed(vm_id)) if guest else None
+        return self._vm(guest) if guest else None
+
+    def _vm(self, guest: Guest) -> VM:
+        return to_vm(guest, self.noticed(guest.id), presses=self.presses)
 
     def listed(self) -> Listed:
         """All of it."""
-        self._told = {vm_id: to_vm(guest, self.noticed(vm_id)) for vm_id, guest in self.guests.items()}
+        self._told = {vm_id: self._vm(guest) for vm_id, guest in self.guests.items()}
         return Listed(tuple(self._told.values()))
 
     def current(self, rows: Iterable[Guest], now: float) -> list[Guest]:
@@ -103,7 +108,7 @@ class Picture:
             return []
         if power_state(guest) not in (PowerState.OFF, PowerState.UNKNOWN):
             self._noticed[vm_id] = replace(self.noticed(vm_id), cause=None, forced=None, off_after=None)
-        vm = to_vm(guest, self.noticed(vm_id))
+        vm = self._vm(guest)
         if vm == self._told.get(vm_id):
             return []
         self._told[vm_id] = vm

@@ -87,6 +87,7 @@ class _Seen:
     noticed: Noticed
     config: Config
     state: PowerState
+    presses: bool
 
 
 def power_state(guest: Guest) -> PowerState:
@@ -111,9 +112,9 @@ def require_known(guest: Guest) -> None:
         )
 
 
-def to_vm(guest: Guest, noticed: Noticed) -> VM:
-    """The VM as everyone sees it."""
-    seen = _Seen(guest, noticed, noticed.config or Config(), power_state(guest))
+def to_vm(guest: Guest, noticed: Noticed, *, presses: bool = False) -> VM:
+    """The VM as everyone sees it. `presses`: whether we may press power buttons by ourselves."""
+    seen = _Seen(guest, noticed, noticed.config or Config(), power_state(guest), presses)
     off = seen.state is PowerState.OFF
     return VM(
         id=guest.id,
@@ -142,14 +143,18 @@ def _finishes(guest: Guest, config: Config | None) -> bool:
 
 
 def _signals(seen: _Seen) -> tuple[Signal, ...]:
-    """Proxmox VE chooses by itself: the agent if it is enabled and answers a ping, else ACPI (`_do_vm_stop`)."""
+    """Proxmox VE chooses by itself: the agent if it is enabled and answers a ping, else ACPI (`_do_vm_stop`).
+
+    HA would start a guest again whose power button we pressed.
+    """
     guest, config = seen.guest, seen.config
     if seen.state is not PowerState.ON or guest.lock or guest.ha in HA_BROKEN or guest.ha in HA_BUSY:
         return ()
     if guest.kind == LXC:
         return (Signal.INIT,)
     if config.agent and seen.noticed.answers is not False:
-        return (Signal.GUEST_AGENT,)
+        pressed = config.acpi and seen.presses and not guest.managed
+        return (Signal.GUEST_AGENT, Signal.ACPI) if pressed else (Signal.GUEST_AGENT,)
     return (Signal.ACPI,) if config.acpi else ()
 
 
@@ -190,6 +195,8 @@ def _deaf(seen: _Seen) -> list[Problem]:
     config, noticed = seen.config, seen.noticed
     if seen.state is not PowerState.ON or seen.guest.kind == LXC:
         return []
+    if noticed.config is None:
+        return [Problem("Its configuration has not been read yet: whether it has a guest agent is not known.")]
     found = []
     if noticed.asked:
         found.append(Problem(f"Whether its guest agent answers is not known: {noticed.asked}"))

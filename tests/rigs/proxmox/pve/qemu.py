@@ -42,7 +42,8 @@ class Qemu:
             "reboot": self._reboot,
             "reset": self._reset,
         }
-        return {("POST", status + name): handler for name, handler in actions.items()}
+        routes: Routes = {("POST", status + name): handler for name, handler in actions.items()}
+        return routes | {("POST", "/nodes/{node}/qemu/{vmid}/monitor"): self._monitor}
 
     async def _start(self, v: Mapping[str, Any], user: str) -> str:
         guest = self._asked("start", v)
@@ -96,6 +97,18 @@ class Qemu:
             guest.goes_on()
 
         return await self._tasks.start(guest.fake.node, "qmreset", guest.vmid, user, body, vm=guest.fake)
+
+    async def _monitor(self, v: Mapping[str, Any], user: str) -> str:
+        """HMP. Its errors are part of what it says (PVE::API2::Qemu, PVE::API2::Qemu::HMPPerms)."""
+        guest, command = self._dc.of("qemu", v), v["command"]
+        if command != "system_powerdown":
+            raise PveError(500, f"the rig knows no command '{command}'")
+        self._dc.pve.require(user, "/", "Sys.Modify")
+        if not guest.running:
+            return f"ERROR: VM {guest.vmid} not running"
+        guest.asked.append((time.time(), "powerdown", {}))
+        guest.hear("acpi")
+        return ""
 
     # Tasks, also those that HA and people at the console start
 

@@ -83,6 +83,27 @@ def test_proxmox_asks_by_an_agent_that_answers_else_by_acpi(noticed: Noticed, si
     assert vm(noticed).signals == signals
 
 
+@pytest.mark.parametrize(
+    ("noticed", "fields", "signals"),
+    [
+        (AGENT, {}, (Signal.GUEST_AGENT, Signal.ACPI)),
+        (replace(AGENT, answers=False), {}, (Signal.ACPI,)),
+        (configured(acpi=False), {}, (Signal.GUEST_AGENT,)),
+        (AGENT, {"ha": "started"}, (Signal.GUEST_AGENT,)),
+        (AGENT, {"lock": "backup"}, ()),
+    ],
+)
+def test_where_we_may_press_its_button_a_guest_hears_that_too(
+    noticed: Noticed, fields: dict[str, Any], signals: tuple[Signal, ...]
+) -> None:
+    assert to_vm(replace(WEB, **fields), noticed, presses=True).signals == signals
+
+
+def test_a_guest_whose_configuration_is_not_known_yet_is_not_said_to_have_no_agent() -> None:
+    problem = only(vm(Noticed()).problems)
+    assert (problem.reason, "has not been read yet" in problem.message) == (None, True)
+
+
 def test_an_agent_that_is_enabled_and_silent_is_a_warning_where_acpi_is_heard() -> None:
     problem = only(vm(replace(AGENT, answers=False)).problems)
     assert (problem.message, problem.reason) == (
