@@ -9,7 +9,8 @@ from protos.power.v1 import power_pb2 as pb
 from tests.e2e.proxmox.conftest import NewGuest
 from tests.e2e.proxmox.served import Served, duration, ending, wait_for
 
-NEVER, ASK = pb.ESCALATION_NEVER, pb.ESCALATION_ASK
+ACPI = pb.SIGNAL_ACPI
+FORCE, NEVER, ASK = pb.ESCALATION_FORCE, pb.ESCALATION_NEVER, pb.ESCALATION_ASK
 WAITING, AWAITING = pb.OPERATION_STATE_WAITING_FOR_GUEST, pb.OPERATION_STATE_AWAITING_DECISION
 DEAF: dict[str, object] = {"ignores": True}
 CONTAINER: dict[str, object] = {"kind": "lxc"}
@@ -101,6 +102,22 @@ def test_the_power_button_is_pressed_once_whatever_the_policy_repeats(it: Served
     policy = pb.SignalPolicy(resend_interval=duration(1))
     assert it.ending(it.shutdown(web, signal_policy=policy)) == "GRACEFUL"
     assert (it.asked(web), len(it.cluster.show(web)["heard"])) == (["shutdown"], 1)
+
+
+def test_the_power_button_is_pressed_beside_an_agent_for_who_prefers_that(it: Served, guest: NewGuest) -> None:
+    web = guest(agent="answers", knows=lambda vm: ACPI in vm.forecast.signals)
+    operation = it.calls.end(it.shutdown(web, signal_policy=pb.SignalPolicy(order=[ACPI])))
+    assert (ending(operation), operation.verdict.signal) == ("GRACEFUL", ACPI)
+    assert (it.asked(web), it.cluster.show(web)["heard"][0][1]) == (["powerdown"], "acpi")
+
+
+@pytest.mark.parametrize(("escalation", "end"), [(NEVER, "STILL_RUNNING/TIMEOUT"), (FORCE, "FORCED/TIMEOUT")])
+def test_the_deadline_of_whose_button_was_pressed_is_kept_by_us(
+    it: Served, guest: NewGuest, escalation: pb.Escalation.ValueType, end: str
+) -> None:
+    web = guest(agent="answers", ignores=True, knows=lambda vm: ACPI in vm.forecast.signals)
+    policy = pb.SignalPolicy(order=[ACPI])
+    assert it.ending(it.shutdown(web, 2, signal_policy=policy, escalation=escalation)) == end
 
 
 # Another time

@@ -112,7 +112,7 @@ def test_a_guest_that_somebody_starts_anew_when_it_is_off_went_down_gracefully_a
 def test_a_guest_that_goes_off_at_the_very_deadline_is_graceful_or_forced_and_never_an_error(
     it: Served, guest: NewGuest, behaviour: dict[str, object], causes: set[str]
 ) -> None:
-    """Proxmox VE looks once a second, so that of a QEMU guest which goes off in the last one it says it has forced it."""
+    """Proxmox VE looks once a second: of a QEMU guest that goes off in the last one it says that it has forced it."""
     webs = [guest(shutdown_secs=2 + SPREAD * (n - TRIES / 2), **behaviour) for n in range(TRIES)]
     operations = {web: it.shutdown(web, 2) for web in webs}
     endings = {web: it.ending(operation) for web, operation in operations.items()}
