@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
+from tests.e2e.crowd import Crowd, Ended, connect
 from tests.e2e.proxmox.served import wait_until
-from tests.e2e.vsphere.crowd import Crowd, Ended, connect
 from tests.rigs.process import Provider
 from tests.rigs.proxmox.cluster import Cluster
 from tests.rigs.proxmox.provider import provider as on

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.vsphere.crowd import Crowd, Ended, connect
+from tests.e2e.crowd import Crowd, Ended, connect
 from tests.rigs.process import Provider
 from tests.rigs.vsphere.provider import provider as on
 from tests.rigs.vsphere.vcenter import VCenter

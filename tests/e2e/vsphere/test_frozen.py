@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
-from tests.e2e.vsphere.crowd import Crowd, Ended, connect
+from tests.e2e.crowd import Crowd, Ended, connect
 from tests.rigs.process import SERVICE, SERVING, Process
 from tests.rigs.vsphere.provider import provider as on
 from tests.rigs.vsphere.vcenter import VCenter
