@@ -78,7 +78,7 @@ def _proxmox() -> Iterator[Target]:
         "acpi": {},
         "deaf": {"ignores": True},
         "unreachable": {"acpi": False},
-        "slow": {"agent": "answers", "shutdown_secs": 4},
+        "slow": {"agent": "answers", "shutdown_secs": 3},
         "spare": {"power": "off"},
         "twin-1": {"name": "twin"},
         "twin-2": {"name": "twin", "kind": "lxc", "node": "pve2"},

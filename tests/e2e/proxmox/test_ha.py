@@ -63,7 +63,7 @@ def test_a_container_that_does_not_is_left_in_state_error_by_ha_and_told_so(it: 
     operation = it.calls.end(it.shutdown(web, 2))
     assert operation.state == pb.OPERATION_STATE_FAILED
     assert it.cluster.show(web)["ha"] == "error"
-    assert operation.error.message
+    assert "in error state" in operation.error.message
 
 
 def test_ha_is_left_in_state_stopped_and_a_start_leaves_it_in_state_started(it: Served, guest: NewGuest) -> None:
@@ -99,6 +99,21 @@ def test_what_ha_was_told_cannot_be_taken_back_and_that_is_said(it: Served, gues
         else:
             it.calls.stub.CancelOperation(pb.CancelOperationRequest(id=operation.id))
     assert it.ending(operation) == "GRACEFUL"
+
+
+@pytest.mark.parametrize("how", ["force", "power off"])
+def test_force_in_the_middle_comes_when_ha_is_done(it: Served, guest: NewGuest, how: str) -> None:
+    """HA takes no further request while it carries one out (pve-ha-manager, `next_state_request_stop`)."""
+    web = guest(ignores=True, **STARTED)
+    operation = it.ask(web, 6)
+    wait_until(lambda: bool(it.cluster.show(web)["heard"]))
+    if how == "force":
+        it.calls.stub.ForceOperation(pb.ForceOperationRequest(id=operation.id))
+        assert it.ending(operation) == "FORCED/REQUESTED"
+    else:
+        cut = it.calls.stub.PowerOff(pb.PowerOffRequest(vm=web))
+        assert (it.ending(cut), it.ending(operation)) == ("FORCED/REQUESTED", "FORCED/PREEMPTED")
+    assert it.cluster.show(web)["off_cause"] == "ha"
 
 
 def test_a_guest_that_ha_has_given_up_is_reported_before_it_is_asked(it: Served, guest: NewGuest) -> None:
