@@ -1,5 +1,6 @@
-"""Wall-clock time, injectable so that tests can run in virtual time."""
+"""Time, so that tests can run in virtual time: that of the wall, injected, and that of the event loop."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -10,3 +11,8 @@ Clock = Callable[[], datetime]
 def system_clock() -> datetime:
     """The machine's own clock."""
     return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Seconds by the running event loop's clock, which never goes back."""
+    return asyncio.get_running_loop().time()

@@ -3,9 +3,9 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from time import monotonic
 
 from providers.adapter import Change, PowerState
+from providers.clock import monotonic
 from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.proxmox.api import Api
 from providers.proxmox.guests import QEMU, Config, Guest
@@ -19,6 +19,7 @@ A_FEW = 8
 FIRST_SECONDS = 10.0
 """How long the first listing waits for agents that hang; theirs is told later."""
 HOLDERS = 10
+NEVER = float("-inf")
 
 
 class Details:
@@ -46,7 +47,7 @@ class Details:
         """After a poll: the urgent ones, and when there is nothing else to do a few of all."""
         self.want(urgent)
         if idle:
-            self.want(sorted(self._picture.guests, key=lambda vm_id: self._read_at.get(vm_id, 0.0))[:A_FEW])
+            self.want(sorted(self._picture.guests, key=lambda vm_id: self._read_at.get(vm_id, NEVER))[:A_FEW])
 
     async def read(self, guest: Guest) -> Config:
         """Read those of one guest now.

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from time import monotonic
 from typing import Any
 
 from providers.adapter import VM, Attended, Change, Changed, OffCause, PowerState
+from providers.clock import monotonic
 from providers.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox import past
 from providers.proxmox.api import Api

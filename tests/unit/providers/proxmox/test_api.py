@@ -1,0 +1,107 @@
+"""The calls, as a session is given them."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from providers.blocking import Lane
+from providers.errors import CommandFailed, VmpowerError
+from providers.proxmox.api import AGENT_SECONDS, Api
+from providers.proxmox.guests import Guest
+from providers.proxmox.session import Session, Unanswered
+from providers.proxmox.tasks import Task
+
+WEB, FAR = Guest("100", "qemu", "web", "pve1", "running"), Guest("102", "qemu", "far", "pve2", "running")
+UPID = "UPID:pve1:000003EB:00001B6D:6B064C7F:qmshutdown:100:vmpower@pve!provider:"
+TASK = Task(UPID, "pve1", "qmshutdown", "100", "vmpower@pve!provider", 0x6B064C7F)
+
+
+class Told:
+    """A session that answers all calls alike, or fails all alike."""
+
+    def __init__(self, answer: Any = None, error: VmpowerError | None = None) -> None:
+        self._answer, self._error = answer, error
+        self.calls = list[tuple[str, str, Any]]()
+        self.lanes = list[Lane]()
+        self.seconds = list[float | None]()
+
+    async def call(
+        self, lane: Lane, method: str, path: str, params: Any = None, *, timeout: float | None = None
+    ) -> Any:
+        self.calls.append((method, path, params))
+        self.lanes.append(lane)
+        self.seconds.append(timeout)
+        await asyncio.sleep(0)
+        if self._error:
+            raise self._error
+        return self._answer
+
+
+def api(session: Told) -> Api:
+    return Api(cast(Session, session))
+
+
+async def test_those_who_read_all_guests_at_the_same_time_share_a_call() -> None:
+    session = Told([{"type": "qemu", "vmid": 100, "node": "pve1", "status": "running"}, {"type": "storage"}])
+    one = api(session)
+    first, second = await asyncio.gather(one.guests(), one.guests())
+    assert first == second == [Guest("100", "qemu", "qemu-100", "pve1", "running")]
+    assert session.calls == [("GET", "cluster/resources", {"type": "vm"})]
+
+
+async def test_a_shutdown_is_asked_for_at_the_guests_node_and_is_a_task() -> None:
+    session = Told(UPID)
+    task = await api(session).act(WEB, "shutdown", {"timeout": 300})
+    assert session.calls == [("POST", "nodes/pve1/qemu/100/status/shutdown", {"timeout": 300})]
+    assert task == TASK
+
+
+async def test_a_task_is_ended_at_its_own_node() -> None:
+    session = Told()
+    await api(session).abort(TASK)
+    assert session.calls == [("DELETE", f"nodes/pve1/tasks/{UPID}", None)]
+
+
+async def test_each_node_and_the_agents_there_have_lanes_of_their_own() -> None:
+    session = Told({})
+    one = api(session)
+    for guest in (WEB, FAR):
+        await one.status(guest)
+        await one.ping(guest)
+    assert len(set(session.lanes)) == 4
+
+
+async def test_what_is_asked_of_one_node_shares_a_lane() -> None:
+    session = Told({})
+    one = api(session)
+    await one.status(WEB)
+    await one.abort(TASK)
+    assert len(set(session.lanes)) == 1
+
+
+async def test_an_agent_is_given_its_time() -> None:
+    session = Told({"pid": 7})
+    await api(session).execute(WEB, ["/bin/true"])
+    assert session.seconds == [AGENT_SECONDS]
+
+
+async def test_a_program_is_handed_over_word_by_word() -> None:
+    session = Told({"pid": 7})
+    assert await api(session).execute(WEB, ["/bin/echo", "a b", ""]) == 7
+    assert session.calls[0][1:] == ("nodes/pve1/qemu/100/agent/exec", {"command": ["/bin/echo", "a b", ""]})
+
+
+@pytest.mark.parametrize("error", [Unanswered("silence"), CommandFailed("not running", {"status": "500"})])
+async def test_an_agent_that_answers_no_ping_does_not_answer(error: VmpowerError) -> None:
+    assert not await api(Told(error=error)).ping(WEB)
+
+
+async def test_an_agent_that_may_not_be_asked_is_no_silent_one() -> None:
+    with pytest.raises(CommandFailed, match="privilege"):
+        await api(Told(error=CommandFailed("lacks the privilege", {"status": "403"}))).ping(WEB)
+
+
+async def test_a_log_is_its_lines() -> None:
+    session = Told([{"n": 1, "t": "shutdown VM 100"}, {"n": 2, "t": "TASK OK"}])
+    assert await api(session).log(TASK) == ["shutdown VM 100", "TASK OK"]
