@@ -113,7 +113,9 @@ def test_a_guest_that_goes_off_at_the_very_deadline_is_graceful_or_forced_and_ne
     it: Served, guest: NewGuest, behaviour: dict[str, object], causes: set[str]
 ) -> None:
     """Proxmox VE looks once a second: of a QEMU guest that goes off in the last one it says that it has forced it."""
-    webs = [guest(shutdown_secs=2 + SPREAD * (n - TRIES / 2), **behaviour) for n in range(TRIES)]
+    webs = [guest(None, shutdown_secs=2 + SPREAD * (n - TRIES / 2), **behaviour) for n in range(TRIES)]
+    for web in webs:
+        it.calls.wait_vm(web, lambda _vm: True)
     operations = {web: it.shutdown(web, 2) for web in webs}
     endings = {web: it.ending(operation) for web, operation in operations.items()}
     truth = {web: it.cluster.show(web)["off_cause"] for web in webs}

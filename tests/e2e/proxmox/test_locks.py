@@ -1,17 +1,26 @@
 """Guests that somebody else holds: by a lock in their configuration, or by its file."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from tests.e2e.proxmox.conftest import NewGuest
-from tests.e2e.proxmox.served import Served, duration, ending
+from tests.e2e.proxmox.conftest import OFTEN, NewGuest
+from tests.e2e.proxmox.served import Served, duration, ending, served
 
 WAITING, AWAITING = pb.OPERATION_STATE_WAITING_FOR_GUEST, pb.OPERATION_STATE_AWAITING_DECISION
 NEVER, ASK = pb.ESCALATION_NEVER, pb.ESCALATION_ASK
+QUICK = 0.25
+"""One of PVE's seconds, in ours: no guest here is forced by Proxmox VE itself."""
 KINDS = pytest.mark.parametrize("kind", ["qemu", "lxc"])
+
+
+@pytest.fixture(scope="module")
+def it() -> Iterator[Served]:
+    with served({"spare": {}}, *OFTEN, time_scale=QUICK) as it:
+        yield it
 
 
 def problems(vm: pb.VM) -> str:
@@ -19,8 +28,8 @@ def problems(vm: pb.VM) -> str:
 
 
 def backed_up(it: Served, web: str, seconds: float) -> None:
-    """A backup of it has begun, and the provider knows whose."""
-    it.cluster.backup(web, seconds)
+    """A backup of it has begun, which takes so many of our seconds, and the provider knows whose."""
+    it.cluster.backup(web, seconds / QUICK)
     it.calls.wait_vm(web, lambda vm: "vzdump by root@pam" in problems(vm))
 
 
@@ -43,7 +52,7 @@ def test_a_guest_whose_backup_ends_in_time_is_asked_then_with_what_is_left(
     it: Served, guest: NewGuest, kind: str
 ) -> None:
     web = guest(kind=kind)
-    backed_up(it, web, 5)
+    backed_up(it, web, 3)
     assert it.ending(it.shutdown(web, 30)) == "GRACEFUL"
     [left] = timeouts(it, web)
     assert 20 < left < 30
@@ -113,7 +122,7 @@ def test_every_lock_is_waited_for(it: Served, guest: NewGuest, lock: str) -> Non
 @KINDS
 def test_a_snapshot_of_our_own_that_outlives_its_hook_is_waited_for(it: Served, guest: NewGuest, kind: str) -> None:
     web = guest(kind=kind)
-    it.cluster.set(web, snapshot_secs=3)
+    it.cluster.set(web, snapshot_secs=3 / QUICK)
     keep = pb.Hook(name="keep", snapshot=pb.SnapshotHook(name="before"), timeout=duration(1))
     operation = it.calls.end(it.shutdown(web, 60, pre_stop=[keep]))
     assert (ending(operation), operation.verdict.hooks[0].state) == ("GRACEFUL", pb.HOOK_STATE_TIMED_OUT)
