@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from providers.adapter import (
@@ -33,6 +34,9 @@ from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
 
 T = TypeVar("T")
 RECENT = 5
+ALREADY = {PowerState.ON: "already", PowerState.OFF: "not"}
+"""What a container's call says of `running` and fails at once, where it is as wanted; a guest of QEMU's has a task that
+says so (pve-container, `PVE::API2::LXC::Status`)."""
 
 
 class ProxmoxAdapter:
@@ -151,9 +155,10 @@ class ProxmoxAdapter:
         awake = power_state(guest) is PowerState.ON and not guest.lock
         if awake and config and config.agent and await self._answers(guest):
             return
-        status = await self._api.status(guest)
-        lock = str(status.get("lock") or "")
-        await self._follower.learn(guest, str(status.get("qmpstatus") or status["status"]), lock)
+        told = await self._api.status(guest)
+        status, lock = str(told.get("qmpstatus") or told["status"]), str(told.get("lock") or "")
+        require_known(replace(guest, status=status))
+        await self._follower.learn(guest, status, lock)
 
     async def _answers(self, guest: Guest) -> bool:
         """Whether its agent does; one that may not be asked tells nothing."""
@@ -184,7 +189,12 @@ class ProxmoxAdapter:
     async def _switch(
         self, vm_id: str, how: Callable[[Guest], tuple[str, Mapping[str, Any]]], wanted: PowerState
     ) -> None:
-        task = await self._at(vm_id, lambda guest: self._api.act(guest, *how(guest)))
+        try:
+            task = await self._at(vm_id, lambda guest: self._api.act(guest, *how(guest)))
+        except CommandFailed as error:
+            if error.metadata.get("running") == ALREADY[wanted]:
+                return
+            raise
         await self._done(task)
         if (await self._find(vm_id)).managed:
             await self._follower.reached(vm_id, wanted)

@@ -68,7 +68,7 @@ TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
         CommandFailed,
         "The guest did not go down when it was asked ({said}); its owner looks into it.",
     ),
-    r"\b(?:VM|CT) \d+ (?:is )?(?:not|already) running": (CommandFailed, _STATE),
+    r"\b(?:VM|CT) \d+ (?:is )?(?P<running>not|already) running": (CommandFailed, _STATE),
     r"Parameter verification failed": (CommandFailed, _PARAMETER),
 }
 """What a text means that holds such a pattern; the first one counts."""

@@ -84,6 +84,11 @@ def test_a_guest_in_another_state_is_told_so(reason: str) -> None:
     assert "The guest's state does not allow it" in failed(500, reason).message
 
 
+@pytest.mark.parametrize(("reason", "running"), [("CT 100 not running", "not"), ("CT 100 already running", "already")])
+def test_which_state_that_is_can_be_told_by_a_program(reason: str, running: str) -> None:
+    assert failed(500, reason).metadata["running"] == running
+
+
 @pytest.mark.parametrize(
     "reason",
     [
