@@ -7,7 +7,9 @@ import pytest
 import trustme
 
 from providers.blocking import Lane
+from providers.proxmox.adapter import ProxmoxAdapter
 from providers.proxmox.session import Session
+from tests.unit.providers.proxmox.cluster import Cluster
 from tests.unit.providers.proxmox.node import Dead, Make, Node, Silent, as_user, settings
 
 
@@ -77,3 +79,15 @@ async def make(tmp_path: Path, ca_file: Path) -> AsyncIterator[Make]:
 @pytest.fixture
 def lane() -> Lane:
     return Lane("test", 8)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def adapter(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProxmoxAdapter:
+    """Its session is the cluster."""
+    monkeypatch.setattr("providers.proxmox.adapter.Session", lambda _settings: cluster)
+    return ProxmoxAdapter(settings(tmp_path, "https://127.0.0.1"))
