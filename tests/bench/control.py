@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 
 from tests.rigs.process import ROOT
 
+INTERVAL = 2.0
+"""Seconds between two looks of a control that polls, as other tools do."""
+
 
 @dataclass(frozen=True)
 class Work:

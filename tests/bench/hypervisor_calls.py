@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.client import Client, client
-from tests.bench.poll import INTERVAL, poll
+from tests.bench.control import INTERVAL
+from tests.bench.poll import poll
 from tests.bench.sim import sim
 from tests.bench.table import Result, Row
 from tests.rigs.guests.domain import Guest

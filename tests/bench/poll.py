@@ -4,7 +4,7 @@ import time
 
 import libvirt
 
-INTERVAL = 2.0
+from tests.bench.control import INTERVAL
 
 
 def poll(uri: str, vm_id: str, *, ask: bool = False) -> float:

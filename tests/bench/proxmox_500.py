@@ -5,11 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tests.bench.client import Client, client
-from tests.bench.control import Told, Work, run
-from tests.bench.proxmox_poll import INTERVAL
+from tests.bench.control import INTERVAL, Told, Work, run
+from tests.bench.rush import CASES, Case, late, middle_and_tail, right, through
 from tests.bench.sim import names
-from tests.bench.table import Result, Row, spread
+from tests.bench.table import Result, Row
 from tests.bench.usage import cpu, rss
 from tests.rigs.proxmox.cluster import Cluster
 from tests.rigs.proxmox.provider import provider
@@ -35,22 +34,6 @@ SHORT = {
 }
 
 
-class Case(NamedTuple):
-    """How long the quickest guest needs, and how long each call is under way; seconds."""
-
-    title: str
-    needed: float
-    latency: float = 0
-
-    def guests(self) -> dict[str, dict[str, object]]:
-        """Their ends fall on all parts of the poll's interval alike."""
-        needs = {name: self.needed + i * INTERVAL / COUNT for i, name in enumerate(VMS)}
-        return {name: KINDS[i % len(KINDS)] | {"shutdown_secs": needs[name]} for i, name in enumerate(VMS)}
-
-
-CASES = (Case("5 s", 5), Case("60 s", 60), Case("5 s, 20 ms a call", 5, 0.02))
-
-
 class Seen(NamedTuple):
     """What a client told of itself, and the rig of it. `calls` are all of its calls, by their kinds."""
 
@@ -60,19 +43,9 @@ class Seen(NamedTuple):
     guests: Mapping[str, Mapping[str, Any]]
 
     @property
-    def right(self) -> list[str]:
-        """The guests that went off by themselves, and of which it knew that then and not before."""
-        return [name for name, end in self.told.off.items() if _gracefully(self.guests[name], end)]
-
-    @property
     def asked(self) -> list[float]:
         """Seconds from the beginning until Proxmox VE was asked for a guest's shutdown."""
         return [guest["asked"][0][0] - self.told.began for guest in self.guests.values()]
-
-    @property
-    def late(self) -> list[float]:
-        """Seconds from a guest's end until its client knew of it."""
-        return [self.told.off[name] - self.guests[name]["off_at"] for name in self.right]
 
     @property
     def own(self) -> Mapping[str, int]:
@@ -96,39 +69,25 @@ async def bench() -> Result:
     return Result(title, rows, [*notes, await _idle()])
 
 
-def _gracefully(guest: Mapping[str, Any], end: float) -> bool:
-    return guest["off_cause"] == "guest" and bool(end >= guest["off_at"])
-
-
 async def _seen(case: Case, way: Callable[[Cluster], Awaitable[Told]]) -> Seen:
-    with _cluster(case.guests(), latency=case.latency) as cluster:
+    with _cluster(case) as cluster:
         told = await way(cluster)
         calls, connections = cluster.calls(), cluster.connections()
         return Seen(told, calls, connections, {name: cluster.show(name) for name in VMS})
 
 
-def _cluster(guests: Mapping[str, Mapping[str, object]], latency: float = 0) -> Cluster:
-    return Cluster(guests, nodes=("pve1", "pve2", "pve3"), latency=latency)
+def _cluster(case: Case) -> Cluster:
+    guests = {
+        name: KINDS[i % len(KINDS)] | {"shutdown_secs": seconds}
+        for i, (name, seconds) in enumerate(case.needs(VMS).items())
+    }
+    return Cluster(guests, nodes=("pve1", "pve2", "pve3"), latency=case.latency)
 
 
 async def _ours(cluster: Cluster) -> Told:
     with provider(cluster) as process:
         cluster.reset_calls()
-        pid = process.process.pid
-        busy = cpu(pid)
-        async with client(process.address) as power:
-            told = await _through(power)
-        told.cpu, told.rss = cpu(pid) - busy, rss(pid, peak=True)
-    return told
-
-
-async def _through(power: Client) -> Told:
-    told = Told(began=time.time())
-    ended = await asyncio.gather(*(power.shutdown(name, 100) for name in VMS))
-    if wrong := [end.verdict for end in ended if end.verdict != "GRACEFUL"]:
-        raise RuntimeError(f"{len(wrong)} of {COUNT} ended otherwise: {wrong}")
-    told.off = {end.operation.vm_name: end.received for end in ended}
-    return told
+        return await through(process, VMS)
 
 
 async def _poll(cluster: Cluster) -> Told:
@@ -142,20 +101,16 @@ WAYS: Mapping[str, Callable[[Cluster], Awaitable[Told]]] = {"vmpower": _ours, "2
 def _row(title: str, seen: Seen) -> Row:
     return {
         "": title,
-        "right": f"{len(seen.right)} of {COUNT}",
+        "right": f"{len(right(seen.told, seen.guests))} of {COUNT}",
         "calls/guest": round(sum(seen.own.values()) / COUNT, 2),
         **{f"{what}/guest": round(count / COUNT, 2) for what, count in seen.own.items()},
         "shared": sum(seen.calls.get(call, 0) for call in SHARED),
         "connections": seen.connections,
-        **_pick("asked", seen.asked),
-        **_pick("told", seen.late),
+        **middle_and_tail("asked", seen.asked),
+        **middle_and_tail("told", late(seen.told, seen.guests)),
         "RSS MiB": seen.told.rss,
         "CPU s": round(seen.told.cpu, 2),
     }
-
-
-def _pick(of: str, values: Sequence[float]) -> Mapping[str, float]:
-    return {name: value for name, value in spread(values, of).items() if "max" not in name}
 
 
 def _counts(calls: Mapping[str, int]) -> str:
@@ -164,7 +119,7 @@ def _counts(calls: Mapping[str, int]) -> str:
 
 async def _idle() -> str:
     """What a provider of as many guests asks at its start, and then while nothing happens."""
-    with _cluster(CASES[0].guests()) as cluster:
+    with _cluster(CASES[0]) as cluster:
         began = time.perf_counter()
         with provider(cluster) as process:
             started, first = time.perf_counter() - began, cluster.reset_calls()

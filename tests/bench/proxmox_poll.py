@@ -8,10 +8,8 @@ from urllib.parse import urlsplit
 
 from proxmoxer import ProxmoxAPI
 
-from tests.bench.control import Told, Work, tell, work
+from tests.bench.control import INTERVAL, Told, Work, tell, work
 from tests.bench.usage import rss
-
-INTERVAL = 2.0
 
 
 def main() -> None:

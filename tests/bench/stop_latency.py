@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.bench.client import Client, client
-from tests.bench.poll import INTERVAL, poll
+from tests.bench.control import INTERVAL
+from tests.bench.poll import poll
 from tests.bench.table import Result, Row, spread
 from tests.rigs.guests.domain import Guest
 from tests.rigs.libvirtd import Libvirtd

@@ -1,38 +1,19 @@
 """Two hundred shutdowns at once on a vCenter: what they cost it, and how soon guests are asked and their ends known."""
 
-import asyncio
 import math
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from tests.bench.client import Client, client
-from tests.bench.control import Told, Work, run
+from tests.bench.control import INTERVAL, Told, Work, run
+from tests.bench.rush import CASES, Case, late, middle_and_tail, right, through
 from tests.bench.sim import names
-from tests.bench.table import Result, Row, spread
-from tests.bench.usage import cpu, rss
-from tests.bench.vsphere_poll import INTERVAL
+from tests.bench.table import Result, Row
 from tests.rigs.vsphere.provider import provider
 from tests.rigs.vsphere.vcenter import Connections, VCenter
 
 COUNT = 200
 VMS = names("vm", COUNT)
 STREAM = "WaitForUpdatesEx"
-
-
-class Case(NamedTuple):
-    """How long the quickest guest needs, and how long each call is under way; seconds."""
-
-    title: str
-    needed: float
-    latency: float = 0
-
-    def guests(self) -> dict[str, dict[str, object]]:
-        """Their ends fall on all parts of the poll's interval alike."""
-        return {name: {"shutdown_time": self.needed + i * INTERVAL / COUNT} for i, name in enumerate(VMS)}
-
-
-CASES = (Case("5 s", 5), Case("60 s", 60), Case("5 s, 20 ms a call", 5, 0.02))
 
 
 class Seen(NamedTuple):
@@ -42,11 +23,6 @@ class Seen(NamedTuple):
     calls: Mapping[str, int]
     connections: Connections
     guests: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def right(self) -> list[str]:
-        """The VMs that went off by themselves, and of which it knew that then and not before."""
-        return [name for name, end in self.told.off.items() if _gracefully(self.guests[name], end)]
 
     @property
     def per_vm(self) -> float:
@@ -59,11 +35,6 @@ class Seen(NamedTuple):
         times = ([call["time"] for call in guest["asked_at"]] for guest in self.guests.values())
         return [min(each) - self.told.began for each in times if each]
 
-    @property
-    def late(self) -> list[float]:
-        """Seconds from a VM's end until its client knew of it."""
-        return [self.told.off[name] - self.guests[name]["off_at"] for name in self.right]
-
 
 async def bench() -> Result:
     """Each on a vCenter of its own, by the same program."""
@@ -75,12 +46,9 @@ async def bench() -> Result:
     return Result(f"{COUNT} shutdowns at once, of guests that need so long and up to {INTERVAL:g} s more", rows, notes)
 
 
-def _gracefully(guest: Mapping[str, Any], end: float) -> bool:
-    return guest["off_cause"] == "guest" and bool(end >= guest["off_at"])
-
-
 async def _seen(case: Case, way: Callable[[VCenter], Awaitable[Told]]) -> Seen:
-    with VCenter(case.guests(), latency=case.latency) as vcenter:
+    guests = {name: {"shutdown_time": seconds} for name, seconds in case.needs(VMS).items()}
+    with VCenter(guests, latency=case.latency) as vcenter:
         told = await way(vcenter)
         calls, connections = vcenter.calls(), vcenter.connections()
         return Seen(told, calls, connections, {name: vcenter.show(name) for name in VMS})
@@ -89,21 +57,7 @@ async def _seen(case: Case, way: Callable[[VCenter], Awaitable[Told]]) -> Seen:
 async def _ours(vcenter: VCenter) -> Told:
     with provider(vcenter) as process:
         vcenter.reset_calls()  # what a start costs is told by vsphere-idle-2000
-        pid = process.process.pid
-        busy = cpu(pid)
-        async with client(process.address) as power:
-            told = await _through(power)
-        told.cpu, told.rss = cpu(pid) - busy, rss(pid, peak=True)
-    return told
-
-
-async def _through(power: Client) -> Told:
-    told = Told(began=time.time())
-    ended = await asyncio.gather(*(power.shutdown(name, 100) for name in VMS))
-    if wrong := [end.verdict for end in ended if end.verdict != "GRACEFUL"]:
-        raise RuntimeError(f"{len(wrong)} of {COUNT} ended otherwise: {wrong}")
-    told.off = {end.operation.vm_name: end.received for end in ended}
-    return told
+        return await through(process, VMS)
 
 
 def _work(vcenter: VCenter) -> Work:
@@ -121,27 +75,24 @@ WAYS: Mapping[str, Callable[[VCenter], Awaitable[Told]]] = {
 def _row(title: str, seen: Seen) -> Row:
     return {
         "": title,
-        "right": f"{len(seen.right)} of {COUNT}",
+        "right": f"{len(right(seen.told, seen.guests))} of {COUNT}",
         "calls/VM": round(seen.per_vm, 2),
         "of the stream": seen.calls.get(STREAM, 0),
         "connections": seen.connections.opened,
         "at once": seen.connections.peak,
-        **_pick("asked", seen.asked),
-        **_pick("told", seen.late),
+        **middle_and_tail("asked", seen.asked),
+        **middle_and_tail("told", late(seen.told, seen.guests)),
         "RSS MiB": seen.told.rss or "",
         "CPU s": round(seen.told.cpu, 2),
     }
 
 
-def _pick(of: str, values: Sequence[float]) -> Mapping[str, float]:
-    if len(values) < 2:  # a control that could not: it is told, and no reason to end
-        return {}
-    return {name: value for name, value in spread(values, of).items() if "max" not in name}
-
-
 def _claims(case: Case, seen: Mapping[str, Seen]) -> str:
     calls = ", ".join(f"{found.per_vm:.2f}" for found in seen.values())
-    late = ", ".join(f"{_pick('told', found.late).get('told p95 ms', math.nan):.0f}" for found in seen.values())
+    late = ", ".join(
+        f"{middle_and_tail('told', late(found.told, found.guests)).get('told p95 ms', math.nan):.0f}"
+        for found in seen.values()
+    )
     connections = ", ".join(str(found.connections.opened) for found in seen.values())
     return (
         f"claims, {case.title}: at most 2 calls a VM, told within 150 ms (p95), ahead of both controls: "

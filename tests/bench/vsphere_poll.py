@@ -10,10 +10,8 @@ from urllib.parse import urlsplit
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim, vmodl
 
-from tests.bench.control import Told, Work, tell, work
+from tests.bench.control import INTERVAL, Told, Work, tell, work
 from tests.bench.usage import rss
-
-INTERVAL = 2.0
 
 
 def main() -> None:

@@ -9,20 +9,12 @@ The program is pve/, before PyPI's fakepve; each of its files says what PVE does
 block. Seconds of the cluster are PVE's and last `time_scale` of ours; times are those of `time.time()`.
 """
 
-import json
-import shutil
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from tests.rigs.process import Process
 from tests.rigs.proxmox.certificates import certify
-from tests.rigs.rig import Rig
-from tests.rigs.watching import wait_for_change
+from tests.rigs.simulation import Simulation
 
 Behaviour = Mapping[str, object]
 
@@ -45,7 +37,7 @@ DEFAULTS = Options(
 SECRETS = ("user", "password", "root_password", "token_id", "token_secret")
 
 
-class Cluster(Rig):
+class Cluster(Simulation):
     """A cluster and its guests. `folder` has all it ever writes.
 
     `guests` are behaviours by the keys that calls here know them by: vmid (else 100 and on), name (else the key), kind
@@ -63,7 +55,7 @@ class Cluster(Rig):
     def __init__(
         self, guests: Mapping[str, Behaviour], *, nodes: Sequence[str] = ("pve1", "pve2"), **options: Unpack[Options]
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        super().__init__()
         self.nodes = tuple(nodes)
         self.options = Options(**(DEFAULTS | options))
         self.time_scale = self.options["time_scale"]
@@ -74,13 +66,9 @@ class Cluster(Rig):
         self.ca = self.folder / "ca.pem"
         certificates = certify(nodes, self.ca)
         self.fingerprints = [certificate.fingerprint for certificate in certificates.values()]
-        self._ready = self.folder / "ready.json"
-        own = {"folder": str(self.folder), "guests": guests, "nodes": list(nodes), "certificates": certificates}
+        own = {"guests": guests, "nodes": list(nodes), "certificates": certificates}
         who = {name: getattr(self, name) for name in SECRETS}
-        config = self.folder / "config.json"
-        config.write_text(json.dumps(own | who | self.options))
-        command = [sys.executable, "-m", "tests.rigs.proxmox.pve", str(config), str(self._ready)]
-        self.process = Process(command, self.folder / "log", env={"TMPDIR": str(self.folder)})
+        self.prepare([sys.executable, "-m", "tests.rigs.proxmox.pve"], own | who | self.options)
 
     @property
     def fingerprint(self) -> str:
@@ -91,30 +79,12 @@ class Cluster(Rig):
         """Start it; after `stop`, all its API servers are back on their ports."""
         if self.process.runs():
             self._post("endpoints", up=True)
-            return
-        self.process.start()
-        wait_for_change(
-            self.folder,
-            lambda: self._ready.exists() or not self.process.runs(),
-            self.process.output,
-            timeout=60,
-        )
-        if not self._ready.exists():
-            raise RuntimeError(f"the cluster did not start:\n{self.process.output()}")
-        ready = json.loads(self._ready.read_text())
-        self.urls: list[str] = ready["urls"]
-        self._control: str = ready["control"]
+        else:
+            self.urls: list[str] = self.launch()["urls"]
 
     def stop(self) -> None:
         """All API servers are gone until `start`. Guests, tasks and HA go on."""
         self._post("endpoints", up=False)
-
-    def close(self) -> None:
-        """End it and everything that runs in guests, and remove its folder."""
-        if self.process.runs():
-            self.process.thaw()
-            self.process.stop()
-        shutil.rmtree(self.folder)
 
     # The guests
 
@@ -281,9 +251,4 @@ class Cluster(Rig):
                 (folder / name).write_text(text)
 
     def _post(self, action: str, **arguments: object) -> Any:
-        request = urllib.request.Request(f"{self._control}/{action}", json.dumps(arguments).encode(), method="POST")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise ValueError(f"{action}: {error.read().decode().strip()}") from error
+        return self.tell(action, arguments)

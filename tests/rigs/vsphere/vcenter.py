@@ -9,18 +9,12 @@ The program is sim/, on govmomi's simulator; sim/vcenter/behaviour.go lists what
 """
 
 import hashlib
-import json
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from tests.rigs.go import install
-from tests.rigs.process import Process
-from tests.rigs.watching import wait_for_change
+from tests.rigs.simulation import Simulation
 
 SIM = Path(__file__).parent / "sim"
 PACKAGE = "vmpower/tests/rigs/vsphere/sim"
@@ -50,7 +44,7 @@ def program() -> Path:
     return install(f"vsphere-{digest}", [PACKAGE, f"{PACKAGE}/recorder"], module=SIM) / "sim"
 
 
-class VCenter:
+class VCenter(Simulation):
     """A vCenter and its guests; with `esx`, a host that stands alone. `folder` has all it ever writes.
 
     `vms` are behaviours by the names of their VMs; with `count`, there are `name-0001` and on. A behaviour's own
@@ -65,39 +59,22 @@ class VCenter:
         sim = program()  # first of all: where it cannot be built, nothing is left behind
         self.username = "root" if esx else "vmpower@vsphere.local"
         self.password = "Geheim-1!"
-        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        super().__init__()
         self.credentials = self.folder / "credentials"
         self.credentials.mkdir()
         self._write_credentials()
-        self._ready = self.folder / "ready.json"
-        config = {
-            "folder": str(self.folder),
-            "vms": vms,
-            "esx": esx,
-            "latency": latency,
-            "username": self.username,
-            "password": self.password,
-        }
-        (self.folder / "config.json").write_text(json.dumps(config))
-        command = [str(sim), str(self.folder / "config.json"), str(self._ready)]
-        self.process = Process(command, self.folder / "log", env={"TMPDIR": str(self.folder)})
+        config = {"vms": vms, "esx": esx, "latency": latency, "username": self.username, "password": self.password}
+        self.prepare([str(sim)], config)
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End it and everything that runs in guests, and remove its folder."""
+    def start(self) -> None:
+        """Start it; after `stop`, it is back on the same port."""
         if self.process.runs():
-            self.process.stop()
-        shutil.rmtree(self.folder)
+            self.tell("come_back", {})
+            return
+        ready = self.launch()
+        self.url: str = ready["url"]
+        self.ca = Path(ready["ca"])
+        self.thumbprint = Thumbprint(ready["sha256"], ready["sha1"])
 
     # The guests
 
@@ -118,11 +95,11 @@ class VCenter:
 
     def power(self, names: str | Sequence[str], how: str) -> None:
         """A colleague's hand: `on`, `off`, `suspend`; or fate's: `crash`. Of several VMs it takes care at once."""
-        self._post("power", {"vms": [names] if isinstance(names, str) else names, "with": how})
+        self.tell("power", {"vms": [names] if isinstance(names, str) else names, "with": how})
 
     def add(self, key: str, **behaviour: object) -> None:
         """One more VM, or many (`count`)."""
-        self._post("add", {key: behaviour})
+        self.tell("add", {key: behaviour})
 
     def remove(self, name: str) -> None:
         """Take a VM out of the inventory, also one that runs."""
@@ -140,11 +117,11 @@ class VCenter:
 
     def expire_sessions(self) -> None:
         """End all sessions; whoever waits for updates is told that it is not authenticated."""
-        self._post("expire", {})
+        self.tell("expire", {})
 
     def rotate_password(self, new: str) -> None:
         """From now on logins need the new password, which is also in `credentials`. Sessions go on."""
-        self._post("rotate", new)
+        self.tell("rotate", new)
         self.password = new
         self._write_credentials()
 
@@ -154,15 +131,11 @@ class VCenter:
         A vCenter that is `busy` takes connections and answers each call with 503, as the proxy before one that is
         coming up.
         """
-        self._post("go_away", {"seconds": seconds, "keep_sessions": keep_sessions, "busy": busy})
+        self.tell("go_away", {"seconds": seconds, "keep_sessions": keep_sessions, "busy": busy})
 
     def stop(self, *, keep_sessions: bool = True, busy: bool = False) -> None:
         """The same until `start`."""
         self.outage(0, keep_sessions=keep_sessions, busy=busy)
-
-    def start(self) -> None:
-        """Be back, on the same port."""
-        self._post("come_back", {})
 
     def faults(self, **methods: Sequence[str]) -> None:
         """What becomes of the next calls of methods, whatever they are called on: one entry for each call.
@@ -171,23 +144,23 @@ class VCenter:
         (its answer does not come back). The behaviour `faults` is the same for calls on one VM; there, `task:` before
         a fault's name lets the task fail and not the call.
         """
-        self._post("faults", methods)
+        self.tell("faults", methods)
 
     # What clients did
 
     def calls(self) -> dict[str, int]:
         """How many times each SOAP method was called, also where that failed."""
-        calls: dict[str, int] = self._post("calls")
+        calls: dict[str, int] = self.tell("calls")
         return calls
 
     def reset_calls(self) -> dict[str, int]:
         """The same, and begin to count anew."""
-        calls: dict[str, int] = self._post("reset_calls")
+        calls: dict[str, int] = self.tell("reset_calls")
         return calls
 
     def connections(self) -> Connections:
         """Those that are open now, were opened in all, and were open at once."""
-        return Connections(*self._post("connections"))
+        return Connections(*self.tell("connections"))
 
     # Inside
 
@@ -195,32 +168,8 @@ class VCenter:
         (self.credentials / "username").write_text(self.username)
         (self.credentials / "password").write_text(self.password)
 
-    def _start(self) -> None:
-        self.process.start()
-        wait_for_change(
-            self.folder,
-            lambda: self._ready.exists() or not self.process.runs(),
-            self.process.output,
-            timeout=60,
-        )
-        if not self._ready.exists():
-            raise RuntimeError(f"the vCenter did not start:\n{self.process.output()}")
-        ready = json.loads(self._ready.read_text())
-        self.url: str = ready["url"]
-        self.ca = Path(ready["ca"])
-        self.thumbprint = Thumbprint(ready["sha256"], ready["sha1"])
-        self._control: str = ready["control"]
-
     def _act(self, action: str, vm: str, arguments: object = None) -> Any:
-        return self._post(action, {"vm": vm} if arguments is None else {"vm": vm, "with": arguments})
-
-    def _post(self, action: str, body: object = None) -> Any:
-        request = urllib.request.Request(f"{self._control}/{action}", json.dumps(body).encode(), method="POST")
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise ValueError(f"{action}: {error.read().decode().strip()}") from error
+        return self.tell(action, {"vm": vm} if arguments is None else {"vm": vm, "with": arguments})
 
 
 if __name__ == "__main__":
