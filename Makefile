@@ -28,7 +28,7 @@ run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
 test: lint setup-libvirt setup-k8s setup-vsphere ## Everything: lint, types, unit, end-to-end and conformance tests
-	@$(BIN)/pytest tests/unit tests/e2e tests/conformance
+	@$(BIN)/pytest -n 5 tests/unit tests/e2e tests/conformance
 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit
