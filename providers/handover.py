@@ -6,16 +6,26 @@ then on the deadline is kept here, as everywhere else.
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from providers.adapter import Escalation, Grace, Reason, supports
 from providers.errors import HypervisorUnavailable, VmpowerError
-from providers.model import Decision, Sent, State
+from providers.model import Decision, Operation, Sent, State
 from providers.run import Run
 
 MARGIN = timedelta(seconds=15)
 """How long after force_after such a hypervisor may take before we cut the power ourselves. Proxmox VE gives QEMU 10 s
 to heed SIGTERM before it sends SIGKILL (qemu-server, `_do_vm_stop`)."""
 AT_ONCE = timedelta(seconds=1)
+
+
+def own_time(run: Run) -> dict[str, Any]:
+    """The operation's changed fields, if nobody named a time: the VM has been read again since the request, and only now
+    the hypervisor's own time for it may be known."""
+    grace = run.vm.grace if run.vm else None
+    if grace is None or _by_somebody(run.operation):
+        return {}
+    return {"timeout": grace, "request": run.operation.request.model_copy(update={"timeout": grace})}
 
 
 def waits(run: Run) -> bool:
@@ -126,6 +136,10 @@ def _escalation(run: Run) -> Escalation:
 
 def _named(run: Run) -> bool:
     """Whether anybody named a time, or the one that the hypervisor would take has begun already."""
-    operation, request = run.operation, run.operation.request
-    named = request.timeout_named or request.force_after is not None or operation.timeout != request.timeout
-    return named or operation.grace_start is None or run.now() - operation.grace_start >= AT_ONCE
+    start = run.operation.grace_start
+    return _by_somebody(run.operation) or start is None or run.now() - start >= AT_ONCE
+
+
+def _by_somebody(operation: Operation) -> bool:
+    request = operation.request
+    return request.timeout_named or request.force_after is not None or operation.timeout != request.timeout

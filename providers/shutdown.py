@@ -60,10 +60,10 @@ async def reboot(run: Run) -> Verdict:
 
 async def _begin_grace(run: Run) -> None:
     """The grace period starts when the hooks have ended."""
-    operation = run.operation
-    if operation.grace_start is not None:
+    if run.operation.grace_start is not None:
         return
-    now = run.now()
+    run.change("", **handover.own_time(run))
+    operation, now = run.operation, run.now()
     force_after = operation.force_after or now + operation.timeout
     message = f"the guest has until {force_after.isoformat(timespec='seconds')}"
     await run.record(message, state=State.WAITING_FOR_GUEST, grace_start=now, force_after=force_after)

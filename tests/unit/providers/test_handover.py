@@ -79,6 +79,15 @@ async def test_its_own_time_for_the_vm_is_the_deadline_where_nobody_named_one(ma
     assert seconds(operation.force_after) == 180
 
 
+async def test_its_own_time_counts_also_if_it_became_known_only_then(make_finisher: MakeFinisher) -> None:
+    provider = await make_finisher()
+    provider.adapter.vms[WEB.id] = replace(WEB, grace=timedelta(seconds=7))  # of which the list has not told
+    operation = await provider.reach(await provider.ask(), State.WAITING_FOR_GUEST)
+    assert seconds(operation.force_after) == 7
+    await provider.end(operation)
+    assert provider.adapter.asked == [Asked(0, Escalation.FORCE, None)]
+
+
 async def test_a_named_time_counts_before_its_own(make_finisher: MakeFinisher) -> None:
     provider = await make_finisher(replace(WEB, grace=timedelta(seconds=180)))
     operation = await provider.reach(await provider.ask(timeout=30), State.WAITING_FOR_GUEST)
