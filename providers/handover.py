@@ -20,8 +20,8 @@ AT_ONCE = timedelta(seconds=1)
 
 
 def own_time(run: Run) -> dict[str, Any]:
-    """The operation's changed fields, if nobody named a time: the VM has been read again since the request, and only now
-    the hypervisor's own time for it may be known."""
+    """The operation's changed fields, if nobody named a time: the VM has been read again since the request, and the
+    hypervisor's own time for it may be known only now."""
     grace = run.vm.grace if run.vm else None
     if grace is None or _by_somebody(run.operation):
         return {}

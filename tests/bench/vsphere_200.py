@@ -89,12 +89,12 @@ def _row(title: str, seen: Seen) -> Row:
 
 def _claims(case: Case, seen: Mapping[str, Seen]) -> str:
     calls = ", ".join(f"{found.per_vm:.2f}" for found in seen.values())
-    late = ", ".join(
+    lags = ", ".join(
         f"{middle_and_tail('told', late(found.told, found.guests)).get('told p95 ms', math.nan):.0f}"
         for found in seen.values()
     )
     connections = ", ".join(str(found.connections.opened) for found in seen.values())
     return (
         f"claims, {case.title}: at most 2 calls a VM, told within 150 ms (p95), ahead of both controls: "
-        f"calls {calls}; told {late} ms; connections {connections}"
+        f"calls {calls}; told {lags} ms; connections {connections}"
     )
