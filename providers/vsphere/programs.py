@@ -20,7 +20,7 @@ from providers.blocking import Lane
 from providers.errors import CommandFailed, HypervisorError
 from providers.vsphere.collector import certificate, guest_managers
 from providers.vsphere.properties import Machine
-from providers.vsphere.quoting import for_guest
+from providers.vsphere.quoting import by_shell, for_guest
 from providers.vsphere.session import Link, Session
 from providers.vsphere.wire import pinned
 
@@ -28,6 +28,9 @@ FETCH_SECONDS = 10
 """How long a host may take to hand over a file, or to turn out not to be reachable."""
 KEPT = 1 << 20
 """Bytes of output that are kept, from its end."""
+
+
+NOT_COLLECTED = b"What it printed is not collected: cmd.exe, which would, carries no line break."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class GuestProgram:
         code = await call(lane, exit_code, guest, self._pid)
         if code is None:
             return None
+        if not self._output:
+            return GuestExit(code, NOT_COLLECTED)
         try:
             output = await call(lane, fetch, guest, self._output)
         except CommandFailed as error:  # how the program ended is known all the same
@@ -78,17 +83,20 @@ class GuestProgram:
 
 
 def start(link: Link, guest: Guest, command: Sequence[str]) -> tuple[int, str]:
-    """Start a program; returns its process id and the file that its output goes to."""
+    """Start a program; returns its process id and the file that its output goes to, empty if none is collected."""
     files, processes = guest_managers(link)
     place = guest.place(link)
-    output = str(files.CreateTemporaryFile(*place, "vmpower-", ".out", None))
+    output = ""
+    if by_shell(guest.family, command):
+        output = str(files.CreateTemporaryFile(*place, "vmpower-", ".out", None))
     try:
         program = for_guest(guest.family, command, output)
         spec = vim.vm.guest.ProcessManager.ProgramSpec(programPath=program.path, arguments=program.arguments)
         return int(processes.StartProgram(*place, spec)), output
     except (CommandFailed, vmodl.MethodFault):
-        with suppress(vmodl.MethodFault):
-            files.DeleteFile(*place, output)
+        if output:
+            with suppress(vmodl.MethodFault):
+                files.DeleteFile(*place, output)
         raise
 
 

@@ -29,15 +29,23 @@ class Program:
     arguments: str
 
 
+def by_shell(family: str, command: Sequence[str]) -> bool:
+    """Whether a shell can carry it, which then writes what it prints to a file: cmd.exe ends at a line break."""
+    return family != "windowsGuest" or not any("\n" in word for word in command)
+
+
 def for_guest(family: str, command: Sequence[str], output: str) -> Program:
-    """The command, with what it prints going to the file `output`. `family` is GuestInfo.guestFamily.
+    """The command, with what it prints going to the file `output`, if it is `by_shell`. `family` is
+    GuestInfo.guestFamily.
 
     Raises:
         CommandFailed: it cannot be carried unchanged.
     """
     if any(_NOT_IN_XML.search(word) for word in command):
         raise CommandFailed("vSphere carries no control characters; the hook's owner leaves them out of the command.")
-    return _windows(command, output) if family == "windowsGuest" else _posix(command, output)
+    if family != "windowsGuest":
+        return _posix(command, output)
+    return _windows(command, output) if by_shell(family, command) else _direct(command)
 
 
 def _posix(command: Sequence[str], output: str) -> Program:
@@ -51,8 +59,6 @@ def _windows(command: Sequence[str], output: str) -> Program:
     The program's own path stands in quotes that cmd.exe sees, or it would end at the first space.
     """
     path, *words = command
-    if any("\n" in word for word in command):
-        raise CommandFailed("cmd.exe ends a command at a line break; the hook's owner puts such text into a file.")
     if re.search('[%"]', path):
         raise CommandFailed("cmd.exe runs no program with % or quotes in its path; the hook's owner renames it.")
     arguments = _CMD_SPECIAL.sub(r"^\g<0>", list2cmdline(words))
@@ -60,3 +66,11 @@ def _windows(command: Sequence[str], output: str) -> Program:
     if len(line) > LONGEST:
         raise CommandFailed(f"cmd.exe takes no more than {LONGEST} characters; the hook's owner puts some into a file.")
     return Program(r"C:\Windows\System32\cmd.exe", f'/d /s /v:off /c "{line}"')
+
+
+def _direct(command: Sequence[str]) -> Program:
+    """No shell: tools hand the words over as they are quoted for the program, and nobody collects what it prints."""
+    path, *words = command
+    if "\n" in path:
+        raise CommandFailed("No Windows program has a line break in its path; the hook's owner mends the command.")
+    return Program(path, list2cmdline(words))

@@ -67,9 +67,13 @@ async def test_a_windows_program_receives_exactly_its_words(vcenter: VCenter, ad
     assert vcenter.show("windows")["processes"][-1]["argv"] == [ECHO, *NASTY]
 
 
-async def test_a_line_break_for_windows_is_refused_and_not_cut_off(vcenter: VCenter, adapter: VsphereAdapter) -> None:
-    with pytest.raises(CommandFailed, match="line break"):
-        await start(vcenter, adapter, "windows", ECHO, "two\nlines")
+async def test_a_windows_program_receives_line_breaks_and_its_output_is_said_to_be_lost(
+    vcenter: VCenter, adapter: VsphereAdapter
+) -> None:
+    words = [*NASTY, "two\nlines\n", "\n"]
+    end = await execute(vcenter, adapter, "windows", ECHO, *words)
+    assert vcenter.show("windows")["processes"][-1]["argv"] == [ECHO, *words]
+    assert (end.exit_code, b"not collected" in end.output) == (0, True)
 
 
 @pytest.mark.parametrize(("key", "shell"), [("linux", "/bin/sh"), ("windows", r"C:\sh.exe")])

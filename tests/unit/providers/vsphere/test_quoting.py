@@ -133,10 +133,15 @@ def test_both_streams_of_a_windows_program_go_to_the_file() -> None:
     assert after_cmd(to_cmd("app.exe", "7"))[1] == f'>"{OUTPUT}" 2>&1'
 
 
-@pytest.mark.parametrize("command", [["app.exe", "two\nlines"], ["app\n.exe"]])
-def test_a_line_break_is_not_cut_off_silently_on_windows(command: list[str]) -> None:
+@given(st.lists(WORDS | st.just("two\nlines"), max_size=5))
+def test_a_windows_program_receives_line_breaks_past_cmd(words: list[str]) -> None:
+    program = for_guest("windowsGuest", ["app.exe", *words, "\n"], "")
+    assert to_argv(f"{program.path} {program.arguments}") == ["app.exe", *words, "\n"]
+
+
+def test_a_line_break_in_a_programs_path_is_refused_on_windows() -> None:
     with pytest.raises(CommandFailed, match="line break"):
-        to_cmd(*command)
+        to_cmd("app\n.exe")
 
 
 @pytest.mark.parametrize("program", ["%SystemRoot%\\app.exe", '"app".exe'])
