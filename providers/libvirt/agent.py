@@ -6,12 +6,13 @@ it over all at once; libvirt carries some 3 MB of it in one answer.
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import libvirt
 import libvirt_qemu
 
+from providers import guest_agent
 from providers.adapter import GuestExit
 from providers.errors import CommandFailed, VMNotFound
 from providers.libvirt.domains import find
@@ -83,17 +84,9 @@ def status(connection: Any, vm_id: str, pid: int) -> GuestExit | None:
         raise
 
 
-def exit_of(reply: dict[str, Any]) -> GuestExit | None:
-    """A guest-exec-status reply. A program that a signal ended has the exit code a shell would give it."""
-    if not reply["exited"]:
-        return None
-    code = 128 + reply["signal"] if "signal" in reply else reply.get("exitcode", 0)
-    return GuestExit(code, _stream(reply, "out") + _stream(reply, "err"))
-
-
-def _stream(reply: dict[str, Any], name: str) -> bytes:
-    data = base64.b64decode(reply.get(f"{name}-data", ""))
-    return data + b"\n[the guest agent kept no more of this]\n" if reply.get(f"{name}-truncated") else data
+def exit_of(reply: Mapping[str, Any]) -> GuestExit | None:
+    """A guest-exec-status reply, whose bytes are in Base64."""
+    return guest_agent.exit_of(reply, base64.b64decode)
 
 
 def _ask(

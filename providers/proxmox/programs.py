@@ -7,6 +7,7 @@ output (https://qemu.org/docs/master/interop/qemu-ga-ref.html).
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from providers import guest_agent
 from providers.adapter import GuestExit
 
 
@@ -27,21 +28,8 @@ class GuestProgram:
 
 
 def exit_of(answer: Mapping[str, Any]) -> GuestExit | None:
-    """An exec-status answer. A program that a signal ended has the exit code a shell would give it.
-
-    In Windows `signal` is the exception that nobody handled, as a negative number.
-    """
-    if not int(answer["exited"]):
-        return None
-    signal = int(answer.get("signal", 0))
-    code = 128 + signal if signal > 0 else signal or int(answer.get("exitcode", 0))
-    return GuestExit(code, _stream(answer, "out") + _stream(answer, "err"))
-
-
-def _stream(answer: Mapping[str, Any], name: str) -> bytes:
-    data = _bytes(str(answer.get(f"{name}-data") or ""))
-    cut = answer.get(f"{name}-truncated")
-    return data + b"\n[the guest agent kept no more of this]\n" if cut and int(cut) else data
+    """An exec-status answer."""
+    return guest_agent.exit_of(answer, _bytes)
 
 
 def _bytes(text: str) -> bytes:
