@@ -55,7 +55,6 @@ class ProxmoxAdapter:
         self._api = Api(self._session)
         self._picture = Picture()
         self._follower = Follower(self._api, self._picture, settings)
-        self._attended: Attended = nobody
         self._asking = defaultdict[str, asyncio.Lock](asyncio.Lock)
         """Held while a request for a shutdown is on its way: only then is it known what is there to be taken back."""
         self._unsure = set[str]()
@@ -72,7 +71,7 @@ class ProxmoxAdapter:
 
     async def list(self) -> Sequence[VM]:
         """One call."""
-        await self._follower.refresh(self._attended())
+        await self._follower.refresh()
         return self._picture.listed().vms
 
     async def power_on(self, vm_id: str) -> None:
@@ -99,7 +98,7 @@ class ProxmoxAdapter:
             return
         error = await self._failure(ended)
         if isinstance(error, Locked):
-            await self._follower.refresh(self._attended())
+            await self._follower.refresh()
         raise error
 
     async def withdraw(self, vm_id: str) -> None:
@@ -133,7 +132,6 @@ class ProxmoxAdapter:
 
     async def watch(self, attended: Attended = nobody, /) -> AsyncGenerator[Change, None]:
         """Poll the cluster, often while there are operations."""
-        self._attended = attended
         self.version = f"Proxmox VE {await self._api.version()}"
         self._picture.presses = await self._api.presses()
         async with aclosing(self._follower.changes(attended)) as following:
@@ -149,11 +147,14 @@ class ProxmoxAdapter:
 
     async def _look(self, guest: Guest) -> None:
         require_known(guest)
-        if self._picture.noticed(guest.id).config is None:
-            await self._follower.detail(guest)
-        config = self._picture.noticed(guest.id).config
         awake = power_state(guest) is PowerState.ON and not guest.lock
-        if awake and config and config.agent and await self._answers(guest):
+        config = self._picture.noticed(guest.id).config
+        if config is None:
+            await self._follower.detail(guest)  # which pings its agent, too
+            answers = bool(self._picture.noticed(guest.id).answers)
+        else:
+            answers = awake and config.agent and await self._answers(guest)
+        if awake and answers:
             return
         told = await self._api.status(guest)
         status, lock = str(told.get("qmpstatus") or told["status"]), str(told.get("lock") or "")
@@ -216,7 +217,7 @@ class ProxmoxAdapter:
         try:
             return await call(guest)
         except VMNotFound:
-            await self._follower.refresh(self._attended())
+            await self._follower.refresh()
             moved = self._picture.guests.get(vm_id)
             if moved is None or moved.node == guest.node:
                 raise
@@ -224,7 +225,7 @@ class ProxmoxAdapter:
 
     async def _find(self, vm_id: str) -> Guest:
         if vm_id not in self._picture.guests:
-            await self._follower.refresh(self._attended())
+            await self._follower.refresh()
         guest = self._picture.guests.get(vm_id)
         if guest is None:
             raise _not_found(vm_id)

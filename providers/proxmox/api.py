@@ -21,8 +21,6 @@ AGENT_SECONDS = 20.0
 AT_ONCE = 8
 """Calls to one node at the same time, and as many to the agents there."""
 LOG_LINES = 200
-NO_TASK_LIMIT = 5000
-"""Rows of a task list. It is read newest first, so what is beyond is long past."""
 
 
 class Api:

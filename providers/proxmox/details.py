@@ -49,7 +49,7 @@ class Details:
         if idle:
             self.want(sorted(self._picture.guests, key=lambda vm_id: self._read_at.get(vm_id, NEVER))[:A_FEW])
 
-    async def read(self, guest: Guest) -> Config:
+    async def read(self, guest: Guest) -> None:
         """Read those of one guest now.
 
         Raises:
@@ -60,7 +60,6 @@ class Details:
         answers, asked = await self._answers(guest, config)
         holder = await self._holder(guest) if guest.lock else ""
         self._tell(self._picture.notice(guest.id, config=config, answers=answers, asked=asked, holder=holder))
-        return config
 
     async def _read(self, vm_id: str) -> None:
         guest = self._picture.guests.get(vm_id)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from providers.adapter import VM, Attended, Change, Changed, OffCause, PowerState
+from providers.adapter import VM, Attended, Change, Changed, OffCause, PowerState, nobody
 from providers.clock import monotonic
 from providers.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox import past
@@ -42,6 +42,7 @@ class Follower:
         self._idle = settings.idle_interval.total_seconds()
         self._details = Details(api, picture, self.tell)
         self._followed = Followed()
+        self._attended: Attended = nobody
         self._news = list[Change]()
         self._bell = asyncio.Event()
         self._turns = set[asyncio.Event]()
@@ -50,16 +51,17 @@ class Follower:
 
     async def changes(self, attended: Attended) -> AsyncGenerator[Sequence[Change], None]:
         """All guests first, then what changes; ends only by raising HypervisorUnavailable."""
+        self._attended = attended
         rows = await self._rows()
-        await self._recall(rows, attended())
+        await self._recall(rows)
         await self._look_at_tasks()
-        await self._take_in(rows, attended())
+        await self._take_in(rows)
         await self._details.first()
         self._news.clear()
         yield [self._picture.listed()]
         while True:
-            await self._due(attended)
-            await self._poll(attended())
+            await self._due()
+            await self._poll()
             news, self._news = self._news, []
             if news:
                 yield news
@@ -85,9 +87,9 @@ class Follower:
         """The shutdown of this guest that is under way, if it is known."""
         return self._followed.shutdown_of(vm_id)
 
-    async def refresh(self, attended: frozenset[str] = frozenset()) -> None:
+    async def refresh(self) -> None:
         """Read all guests now."""
-        changes = await self._take_in(await self._rows(), attended)
+        changes = await self._take_in(await self._rows())
         self.tell(changes)
         self._details.want(change.vm.id for change in changes if isinstance(change, Changed) and _runs(change.vm))
 
@@ -120,15 +122,15 @@ class Follower:
         self._rows_read = monotonic()
         return rows
 
-    async def _take_in(self, rows: Sequence[Guest], attended: frozenset[str]) -> list[Change]:
+    async def _take_in(self, rows: Sequence[Guest]) -> list[Change]:
         guests = [self._as_before(row) if self._defer(row) else row for row in rows]
-        return self._picture.apply(guests, await self._endings(guests, attended))
+        return self._picture.apply(guests, await self._endings(guests))
 
-    async def _due(self, attended: Attended) -> None:
+    async def _due(self) -> None:
         """Until it is time to look, or there is news already."""
         while not self._news:
             self._bell.clear()
-            wait = min(self._next_rows(attended), self._next_tasks()) - monotonic()
+            wait = min(self._next_rows(), self._next_tasks()) - monotonic()
             if wait <= 0:
                 return
             try:
@@ -137,8 +139,8 @@ class Follower:
             except TimeoutError:
                 return
 
-    def _next_rows(self, attended: Attended) -> float:
-        busy = attended() or self._followed.running()
+    def _next_rows(self) -> float:
+        busy = self._attended() or self._followed.running()
         return self._rows_read + (self._active if busy else self._idle)
 
     def _next_tasks(self) -> float:
@@ -148,17 +150,17 @@ class Follower:
         soon = any(task.kind not in SHUTDOWNS for task in running)
         return self._tasks_read + (min(AWAITED, self._active) if soon else self._active)
 
-    async def _poll(self, attended: frozenset[str]) -> None:
+    async def _poll(self) -> None:
         """Tasks first: they know of an end before cluster/resources does, and by whom it came."""
         if monotonic() >= self._next_tasks():
             await self._look_at_tasks()
-        if monotonic() >= self._next_rows(lambda: attended):
-            await self.refresh(attended)
-            self._details.sweep(self._silent(attended), idle=not attended)
+        if monotonic() >= self._next_rows():
+            await self.refresh()
+            self._details.sweep(self._silent(), idle=not self._attended())
 
-    def _silent(self, attended: frozenset[str]) -> list[str]:
+    def _silent(self) -> list[str]:
         """Guests that operations are about, that have just come up, and whose agents are still to come."""
-        guests = [self._picture.guests[vm_id] for vm_id in attended if vm_id in self._picture.guests]
+        guests = [self._picture.guests[vm_id] for vm_id in self._attended() if vm_id in self._picture.guests]
         return [guest.id for guest in guests if _boots(guest) and self._awaits_agent(guest)]
 
     def _awaits_agent(self, guest: Guest) -> bool:
@@ -245,8 +247,9 @@ class Follower:
     def _config(self, vm_id: str) -> Config | None:
         return self._picture.noticed(vm_id).config
 
-    async def _recall(self, rows: Sequence[Guest], attended: frozenset[str]) -> None:
+    async def _recall(self, rows: Sequence[Guest]) -> None:
         """After a start: which shutdowns that somebody waits for are still under way."""
+        attended = self._attended()
         nodes = {guest.node for guest in rows if guest.id in attended}
         await self._visit({node: self._recall_at(node, attended) for node in nodes})
 
@@ -255,8 +258,9 @@ class Follower:
             if task.runs and task.kind in SHUTDOWNS and task.vm_id in attended:
                 self._followed.follow(task)
 
-    async def _endings(self, guests: Sequence[Guest], attended: frozenset[str]) -> dict[str, Ending]:
+    async def _endings(self, guests: Sequence[Guest]) -> dict[str, Ending]:
         """How those ended that have gone off and that somebody waits for; the others' past is nobody's concern."""
+        attended = self._attended()
         gone_off = [guest for guest in self._picture.went_off(guests) if guest.id in attended]
         endings = await asyncio.gather(*(self._ending(guest) for guest in gone_off))
         return {guest.id: ending for guest, ending in zip(gone_off, endings, strict=True)}
