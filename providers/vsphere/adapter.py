@@ -1,6 +1,6 @@
-"""The vSphere adapter: the nine methods, in one session and over a handful of connections."""
+"""The vSphere adapter: the nine methods, in one session and, if vCenter lets it, over one connection."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -16,7 +16,6 @@ from providers.adapter import (
     nobody,
     unsupported,
 )
-from providers.blocking import Lane
 from providers.errors import CommandFailed, Locked, VMNotFound
 from providers.vsphere import collector, commands, programs
 from providers.vsphere.commands import OFF, ON, is_already
@@ -27,7 +26,7 @@ from providers.vsphere.picture import Picture
 from providers.vsphere.programs import Guest, GuestProgram
 from providers.vsphere.properties import Update
 from providers.vsphere.reads import Reads
-from providers.vsphere.session import Link, Session, SessionLost
+from providers.vsphere.session import Link, Room, Session, SessionLost
 from providers.vsphere.watch import Feed, following
 
 P = ParamSpec("P")
@@ -39,8 +38,8 @@ class VsphereAdapter:
 
     `version` is empty until the first watch.
 
-    Three lanes beside that of the watch, so that no kind of call waits for another: reading and asking, of which
-    hundreds may come at once; power; programs in guests, which hang with a hanging guest.
+    Three rooms beside the watch, so that no kind of call waits for another: reading and asking, of which hundreds may
+    come at once; power; programs in guests, which hang with a hanging guest.
     """
 
     type = "vsphere"
@@ -52,9 +51,7 @@ class VsphereAdapter:
         self.version = ""
         self._settings = settings
         self._session = Session(settings)
-        self._quick = Lane("vsphere-quick", 8)
-        self._power = Lane("vsphere-power", 4)
-        self._guests = Lane("vsphere-guests", 4)
+        self._quick, self._power, self._guests = (Room(self._session, places) for places in (8, 4, 4))
         self._reads = Reads(self._read)
         self._picture = Picture()
         self._endings = Endings()
@@ -99,8 +96,8 @@ class VsphereAdapter:
         if machine is None:
             raise _not_found(vm_id)
         guest = Guest(machine, credentials or self._guest_login())
-        started = await self._session.call(self._guests, programs.start, guest, command)
-        return GuestProgram(self._session, self._guests, guest, started)
+        started = await self._guests.call(programs.start, guest, command)
+        return GuestProgram(self._guests, guest, started)
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot; without memory, of file systems brought to rest if the guest has tools."""
@@ -145,16 +142,21 @@ class VsphereAdapter:
         return changes
 
     async def _read(self, moids: Sequence[str]) -> Mapping[str, Update]:
-        return await self._session.call(self._quick, collector.read, moids)
+        return await self._quick.call(collector.read, moids)
 
     async def _call(
-        self, lane: Lane, call: Callable[Concatenate[Link, str, P], T], vm_id: str, *args: P.args, **kwargs: P.kwargs
+        self,
+        room: Room,
+        call: Callable[Concatenate[Link, str, P], Awaitable[T]],
+        vm_id: str,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
-        return await self._session.call(lane, call, await self._moid(vm_id), *args, **kwargs)
+        return await room.call(call, await self._moid(vm_id), *args, **kwargs)
 
     async def _moid(self, vm_id: str) -> str:
         """Its id within vCenter, which is asked only for a VM that the watch has not told of."""
-        moid = self._picture.moid(vm_id) or await self._session.call(self._quick, collector.find, vm_id)
+        moid = self._picture.moid(vm_id) or await self._quick.call(collector.find, vm_id)
         if not moid:
             raise _not_found(vm_id)
         return moid

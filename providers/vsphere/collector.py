@@ -16,11 +16,14 @@ from pyVmomi import vim, vmodl
 from providers.errors import HypervisorUnavailable
 from providers.vsphere.mapping import why
 from providers.vsphere.properties import KINDS, MACHINE, Update, update
-from providers.vsphere.session import POLL_SECONDS, Link, SessionLost
+from providers.vsphere.session import Link, SessionLost
 
-PC = vmodl.query.PropertyCollector
+PC: Any = vmodl.query.PropertyCollector
 
 LOST = (vmodl.fault.ManagedObjectNotFound, vmodl.fault.RequestCanceled, vmodl.query.InvalidCollectorVersion)
+POLL_SECONDS = 15
+"""How long vCenter holds the call that waits for news before it answers that there is none; well below CALL_SECONDS,
+after which silence is an outage."""
 PLACES = [vim.Folder, vim.Datacenter, vim.HostSystem]
 
 
@@ -33,23 +36,23 @@ class News:
     more: bool = False
 
 
-def follow(link: Link, scope: str) -> str:
-    """Begin to follow what is in scope; returns the collector's id. Blocks for a few calls.
+async def follow(link: Link, scope: str) -> str:
+    """Begin to follow what is in scope, by a few calls; returns the collector's id.
 
     Raises:
         HypervisorUnavailable: there is no such scope.
     """
-    collector = link.content.propertyCollector.CreatePropertyCollector()
+    collector = await link.content.propertyCollector.CreatePropertyCollector()
     views = link.content.viewManager
-    machines = views.CreateContainerView(_container(link, scope), [vim.VirtualMachine], True)
-    places = views.CreateContainerView(link.content.rootFolder, PLACES, True)
-    collector.CreateFilter(_inventory(link.content.rootFolder, machines, places), False)
-    collector.CreateFilter(_recent_tasks(link.content.taskManager), False)
+    machines = await views.CreateContainerView(await _container(link, scope), [vim.VirtualMachine], True)
+    places = await views.CreateContainerView(link.content.rootFolder, PLACES, True)
+    await collector.CreateFilter(_inventory(link.content.rootFolder, machines, places), False)
+    await collector.CreateFilter(_recent_tasks(link.content.taskManager), False)
     return str(collector._moId)
 
 
-def wait(link: Link, collector: str, version: str) -> News:
-    """Block until something is different from `version`, or for as long as vCenter holds the call.
+async def wait(link: Link, collector: str, version: str) -> News:
+    """Wait until something is different from `version`, or for as long as vCenter holds the call.
 
     "" is the version of somebody who knows nothing.
 
@@ -58,7 +61,7 @@ def wait(link: Link, collector: str, version: str) -> News:
     """
     options = PC.WaitOptions(maxWaitSeconds=POLL_SECONDS)
     try:
-        answer = PC(collector, link.polls).WaitForUpdatesEx(version, options)
+        answer = await PC(collector, link.stub).WaitForUpdatesEx(version, options)
     except LOST as fault:
         raise SessionLost(f"vCenter does not follow any more ({why(fault)}); all is read again.") from fault
     if answer is None:
@@ -66,59 +69,59 @@ def wait(link: Link, collector: str, version: str) -> News:
     return News(answer.version, tuple(_updates(answer)), bool(answer.truncated))
 
 
-def leave(link: Link, collector: str) -> None:
+async def leave(link: Link, collector: str) -> None:
     """Follow no longer; a call that waits ends."""
     with suppress(*LOST):
-        PC(collector, link.stub).Destroy()
+        await PC(collector, link.stub).Destroy()
 
 
-def read(link: Link, moids: Sequence[str]) -> dict[str, Update]:
+async def read(link: Link, moids: Sequence[str]) -> dict[str, Update]:
     """VMs as they are now, in one call; those that do not exist are not in the answer."""
-    found = _retrieve(link, [link.vm(moid) for moid in moids], list(MACHINE))
+    found = await _retrieve(link, [link.vm(moid) for moid in moids], list(MACHINE))
     whole = [(reference, [(path, told.get(path)) for path in MACHINE]) for reference, told in found]
     return {str(reference._moId): update(reference, values, enters=True) for reference, values in whole}
 
 
-def certificate(link: Link, host: str) -> str:
+async def certificate(link: Link, host: str) -> str:
     """A host's certificate, PEM, as vCenter knows it; one call."""
-    [(_, told)] = _retrieve(link, [vim.HostSystem(host, link.stub)], ["config.certificate"])
+    [(_, told)] = await _retrieve(link, [vim.HostSystem(host, link.stub)], ["config.certificate"])
     return bytes(byte & 0xFF for byte in told["config.certificate"]).decode()
 
 
-def guest_managers(link: Link) -> tuple[Any, Any]:
+async def guest_managers(link: Link) -> tuple[Any, Any]:
     """Those of files and of processes in guests; one call in a session."""
     if "guests" not in link.kept:
-        [(_, told)] = _retrieve(link, [link.content.guestOperationsManager], ["fileManager", "processManager"])
+        [(_, told)] = await _retrieve(link, [link.content.guestOperationsManager], ["fileManager", "processManager"])
         link.kept["guests"] = (told["fileManager"], told["processManager"])
     files, processes = link.kept["guests"]
     return files, processes
 
 
-def find(link: Link, vm_id: str) -> str:
+async def find(link: Link, vm_id: str) -> str:
     """The id within vCenter of the VM with this instance UUID; empty: there is none. One call."""
-    found = link.content.searchIndex.FindByUuid(None, vm_id, True, True)
+    found = await link.content.searchIndex.FindByUuid(None, vm_id, True, True)
     return str(found._moId) if found else ""
 
 
-def _retrieve(link: Link, references: list[Any], paths: list[str]) -> list[tuple[Any, dict[str, Any]]]:
+async def _retrieve(link: Link, references: list[Any], paths: list[str]) -> list[tuple[Any, dict[str, Any]]]:
     spec = PC.FilterSpec(
         propSet=[PC.PropertySpec(type=type(references[0]), pathSet=paths)],
         objectSet=[PC.ObjectSpec(obj=reference) for reference in references],
         reportMissingObjectsInResults=True,
     )
     collector = link.content.propertyCollector
-    result = collector.RetrievePropertiesEx([spec], PC.RetrieveOptions())
+    result = await collector.RetrievePropertiesEx([spec], PC.RetrieveOptions())
     found = list(result.objects) if result else []
     while result and result.token:  # vCenter hands over only so many at once
-        result = collector.ContinueRetrievePropertiesEx(result.token)
+        result = await collector.ContinueRetrievePropertiesEx(result.token)
         found += result.objects
     return [(content.obj, {prop.name: prop.val for prop in content.propSet}) for content in found]
 
 
-def _container(link: Link, scope: str) -> Any:
+async def _container(link: Link, scope: str) -> Any:
     if not scope.strip("/"):
         return link.content.rootFolder
-    found = link.content.searchIndex.FindByInventoryPath(scope.strip("/"))
+    found = await link.content.searchIndex.FindByInventoryPath(scope.strip("/"))
     if found is None:
         message = f"The inventory has no {scope}, or hides it from this account; the provider's operator mends --scope."
         raise HypervisorUnavailable(message)

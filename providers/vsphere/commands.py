@@ -3,7 +3,7 @@
 A VM that is already as it should be is no error. vSphere says so by InvalidPowerState, at once or as a task's end.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable
 from typing import Any
 
 from pyVmomi import vim
@@ -13,28 +13,28 @@ from providers.vsphere.session import Link
 ON, OFF = "poweredOn", "poweredOff"
 
 
-def power_on(link: Link, moid: str) -> str:
+async def power_on(link: Link, moid: str) -> str:
     """Start it, or resume it if it is suspended."""
-    return _switch(lambda: link.vm(moid).PowerOn(None), ON)
+    return await _switch(link.vm(moid).PowerOn(None), ON)
 
 
-def power_off(link: Link, moid: str) -> str:
+async def power_off(link: Link, moid: str) -> str:
     """Cut its power; of a suspended VM, discard the memory."""
-    return _switch(link.vm(moid).PowerOff, OFF)
+    return await _switch(link.vm(moid).PowerOff(), OFF)
 
 
-def shut_down(link: Link, moid: str) -> None:
+async def shut_down(link: Link, moid: str) -> None:
     """Ask the guest, by its tools; returns when they have been told."""
     try:
-        link.vm(moid).ShutdownGuest()
+        await link.vm(moid).ShutdownGuest()
     except vim.fault.InvalidPowerState as fault:
         if not is_already(fault, OFF):
             raise
 
 
-def snapshot(link: Link, moid: str, name: str, description: str, include_memory: bool) -> str:
+async def snapshot(link: Link, moid: str, name: str, description: str, include_memory: bool) -> str:
     """Take a snapshot; without the memory, of file systems that the tools have brought to rest."""
-    return _task(link.vm(moid).CreateSnapshot(name, description, include_memory, not include_memory))
+    return _task(await link.vm(moid).CreateSnapshot(name, description, include_memory, not include_memory))
 
 
 def is_already(fault: Exception, state: str) -> bool:
@@ -47,10 +47,10 @@ def holder(fault: BaseException | None) -> str:
     return _task(fault.task) if isinstance(fault, vim.fault.TaskInProgress) else ""
 
 
-def _switch(switch: Callable[[], Any], state: str) -> str:
+async def _switch(switching: Awaitable[Any], state: str) -> str:
     """The task's id; empty: the VM is there already."""
     try:
-        return _task(switch())
+        return _task(await switching)
     except vim.fault.InvalidPowerState as fault:
         if is_already(fault, state):
             return ""

@@ -2,40 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from xml.parsers.expat import ExpatError
 
 from pyVmomi import vim, vmodl
-from pyVmomi.SoapAdapter import SoapStubAdapter
 
-from providers.blocking import Lane
 from providers.errors import HypervisorUnavailable
 from providers.vsphere.config import VsphereSettings, login
 from providers.vsphere.mapping import translate, why
-from providers.vsphere.wire import Gate, Verifying, verifying
+from providers.vsphere.stub import BROKEN, Stub
+from providers.vsphere.transport import Trust
+from providers.vsphere.wire import verifying
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-API_VERSION = "vim.version.version11"
-"""That of vSphere 6.5. A newer vCenter speaks it too, and says nothing in it that pyvmomi does not know."""
-CALL_SECONDS = 30
-"""How long vCenter may take to answer a call; none of ours waits for a guest or a task."""
-POLL_SECONDS = 15
-"""How long vCenter holds the call that waits for news before it answers that there is none. A vCenter that falls silent
-is noticed after so long and CALL_SECONDS."""
-IDLE_SECONDS = 30
-"""How long an unused connection is kept."""
 REFUSED_SECONDS = 60.0
 """How long a login that vCenter refused is not tried again: five failures within three minutes lock an account."""
 CLOSE_SECONDS = 1.0
-
-BROKEN = (OSError, HTTPException, ExpatError)
-"""What a call raises that found nobody, or nobody who speaks SOAP."""
 
 
 class SessionLost(HypervisorUnavailable):
@@ -44,14 +31,12 @@ class SessionLost(HypervisorUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A session: calls go through `stub`, the one call that waits for news through `polls`, its own connection."""
+    """A session; its calls go through `stub`."""
 
     url: str
-    stub: SoapStubAdapter
-    polls: SoapStubAdapter
-    tls: Verifying
+    stub: Stub
+    trust: Trust
     content: Any
-    gate: Gate = field(default_factory=Gate)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     kept: dict[str, Any] = field(default_factory=dict)
     """What need be read only once."""
@@ -60,45 +45,28 @@ class Link:
         """pyvmomi's object for a VM."""
         return vim.VirtualMachine(moid, self.stub)
 
-    def disconnect(self) -> None:
-        """Close all connections; one that serves a call just now, when that comes back."""
-        _disconnect(self.stub)
-        _disconnect(self.polls)
-
 
 class Session:
-    """Logs in, and hands calls to threads."""
+    """Logs in, and says what became of calls."""
 
     def __init__(self, settings: VsphereSettings) -> None:
         self._settings = settings
-        self._lane = Lane("vsphere-login", 1)
         self._opening: asyncio.Task[Link] | None = None
         self._refused: tuple[tuple[str, str], float] | None = None
 
-    async def call(self, lane: Lane, call: Callable[Concatenate[Link, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `call(link, ...)` on a thread of `lane`; once more, if the session had expired.
-
-        Raises:
-            HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
-        """
-        try:
-            return await self.run(await self.link(), lane, _through_gate, call, *args, **kwargs)
-        except SessionLost:
-            return await self.run(await self.link(), lane, _through_gate, call, *args, **kwargs)
-
     async def run(
-        self, link: Link, lane: Lane, call: Callable[Concatenate[Link, P], T], *args: P.args, **kwargs: P.kwargs
+        self, link: Link, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `call(link, ...)` on a thread of `lane`, in this session and no other.
+        """`call(link, ...)`, in this session and no other.
 
         Raises:
             SessionLost: vCenter did nothing; another session may ask.
             HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
         """
         try:
-            return await lane.run(call, link, *args, **kwargs)
+            return await call(link, *args, **kwargs)
         except vim.fault.NotAuthenticated as fault:
-            self.forget(link)
+            await self.forget(link)
             raise SessionLost("The session with vCenter has expired; the provider logs in again by itself.") from fault
         except vmodl.MethodFault as fault:
             raise translate(fault) from fault
@@ -115,13 +83,13 @@ class Session:
             self._opening = asyncio.create_task(self._open())
         return await asyncio.shield(self._opening)
 
-    def forget(self, link: Link) -> None:
+    async def forget(self, link: Link) -> None:
         """This session is of no more use; the next call logs in."""
-        link.lost.set()
-        link.disconnect()
         opening = self._opening
         if opening and opening.done() and not _failed(opening) and opening.result() is link:
             self._opening = None
+        link.lost.set()
+        await link.stub.close()
 
     async def close(self) -> None:
         """Log out."""
@@ -131,12 +99,12 @@ class Session:
         opening.cancel()
         if opening.done() and not _failed(opening):
             with suppress(TimeoutError, vmodl.MethodFault, *BROKEN):
-                await asyncio.wait_for(self._lane.run(_log_out, opening.result()), CLOSE_SECONDS)
+                await asyncio.wait_for(_log_out(opening.result()), CLOSE_SECONDS)
 
     async def _open(self) -> Link:
         account = self._account()
         try:
-            return await self._lane.run(_log_in, self._settings, account)
+            return await _log_in(self._settings, account)
         except vim.fault.InvalidLogin as fault:
             self._refused = (account, time.monotonic())
             raise self._refusal() from fault
@@ -165,53 +133,55 @@ class Session:
         )
 
     def _unreachable(self, error: Exception) -> HypervisorUnavailable:
-        why = f"{type(error).__name__}: {error}".rstrip(": ")
         return HypervisorUnavailable(
-            f"vSphere cannot be reached at {self._settings.url} ({why}); its operator looks after it."
+            f"vSphere cannot be reached at {self._settings.url} ({reason(error)}); its operator looks after it."
         )
 
 
-def _through_gate(link: Link, call: Callable[Concatenate[Link, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    with link.gate.turn():
-        return call(link, *args, **kwargs)
+class Room:
+    """Room for a few calls of one kind, so that those that hang (in a dead guest's tools) hold up no other kind."""
+
+    def __init__(self, session: Session, places: int) -> None:
+        self._session = session
+        self._places = asyncio.Semaphore(places)
+
+    async def call(self, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`call(link, ...)`; once more, if the session had expired.
+
+        Raises:
+            HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
+        """
+        async with self._places:
+            try:
+                return await self._session.run(await self._session.link(), call, *args, **kwargs)
+            except SessionLost:
+                return await self._session.run(await self._session.link(), call, *args, **kwargs)
+
+
+def reason(error: Exception) -> str:
+    """What the network said."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def _failed(opening: asyncio.Task[Link]) -> bool:
     return opening.done() and (opening.cancelled() or opening.exception() is not None)
 
 
-def _log_in(settings: VsphereSettings, account: tuple[str, str]) -> Link:
-    tls = verifying(settings)
-    stub = _stub(settings.url, tls, CALL_SECONDS)
+async def _log_in(settings: VsphereSettings, account: tuple[str, str]) -> Link:
+    trust = partial(verifying, settings)
+    stub = Stub(settings.url, trust)
     try:
-        content: Any = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
-        content.sessionManager.Login(*account, None)
+        service: Any = vim.ServiceInstance("ServiceInstance", stub)
+        content = await service.RetrieveContent()
+        await content.sessionManager.Login(*account, None)
     except BaseException:
-        _disconnect(stub)
+        await stub.close()
         raise
-    polls = _stub(settings.url, tls, POLL_SECONDS + CALL_SECONDS)
-    polls.cookie = stub.cookie
-    return Link(settings.url, stub, polls, tls, content)
+    return Link(settings.url, stub, trust, content)
 
 
-def _stub(url: str, tls: Verifying, seconds: int) -> SoapStubAdapter:
-    return SoapStubAdapter(
-        url=url,
-        version=API_VERSION,
-        sslContext=tls,
-        poolSize=100,  # all that were opened are kept: the lanes bound how many
-        connectionPoolTimeout=IDLE_SECONDS,
-        httpConnectionTimeout=seconds,
-    )
-
-
-def _log_out(link: Link) -> None:
+async def _log_out(link: Link) -> None:
     try:
-        link.content.sessionManager.Logout()
+        await link.content.sessionManager.Logout()
     finally:
-        link.disconnect()
-
-
-def _disconnect(stub: SoapStubAdapter) -> None:
-    stub.poolSize = 0
-    stub.DropConnections()
+        await link.stub.close()

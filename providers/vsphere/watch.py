@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from providers.blocking import Lane
 from providers.errors import HypervisorError
 from providers.vsphere import collector
 from providers.vsphere.collector import News
@@ -13,11 +12,12 @@ from providers.vsphere.session import CLOSE_SECONDS, Link, Session, SessionLost
 
 
 class Feed:
-    """What is new, from one property collector."""
+    """What is new, from one property collector. The next call waits already while the last one's news is worked on."""
 
-    def __init__(self, session: Session, link: Link, lane: Lane, number: str) -> None:
-        self._session, self._link, self._lane, self._number = session, link, lane, number
-        self._version = ""
+    def __init__(self, session: Session, link: Link, number: str) -> None:
+        self._session, self._link, self._number = session, link, number
+        self._poll = self._wait("")
+        self._lost = asyncio.create_task(link.lost.wait())
 
     async def next(self) -> list[Update]:
         """Everything there is, and after that all that changed since; waits until there is something.
@@ -30,23 +30,26 @@ class Feed:
         more = True
         while more or not updates:
             news = await self._news()
-            self._version, more = news.version, news.more
+            more = news.more
             updates += news.updates
         return updates
 
+    async def close(self) -> None:
+        """Wait no longer."""
+        self._poll.cancel()
+        self._lost.cancel()
+        await asyncio.gather(self._poll, self._lost, return_exceptions=True)
+
     async def _news(self) -> News:
-        poll = asyncio.create_task(
-            self._session.run(self._link, self._lane, collector.wait, self._number, self._version)
-        )
-        lost = asyncio.create_task(self._link.lost.wait())
-        try:
-            await asyncio.wait({poll, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if poll.done():
-                return poll.result()
+        await asyncio.wait({self._poll, self._lost}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._poll.done():
             raise SessionLost("Another session with vCenter has begun; all is read again.")
-        finally:
-            poll.cancel()
-            lost.cancel()
+        news = self._poll.result()
+        self._poll = self._wait(news.version)
+        return news
+
+    def _wait(self, version: str) -> asyncio.Task[News]:
+        return asyncio.create_task(self._session.run(self._link, collector.wait, self._number, version))
 
 
 @asynccontextmanager
@@ -56,11 +59,13 @@ async def following(session: Session, link: Link, scope: str) -> AsyncIterator[F
     Raises:
         HypervisorUnavailable
     """
-    number = await session.run(link, Lane("vsphere-follow", 1), collector.follow, scope)
+    number = await session.run(link, collector.follow, scope)
+    feed = Feed(session, link, number)
     try:
-        yield Feed(session, link, Lane("vsphere-news", 1), number)
+        yield feed
     finally:
+        await feed.close()
         if not link.lost.is_set():
             with suppress(HypervisorError, TimeoutError):
-                leaving = session.run(link, Lane("vsphere-leave", 1), collector.leave, number)
+                leaving = session.run(link, collector.leave, number)
                 await asyncio.wait_for(leaving, CLOSE_SECONDS)

@@ -51,7 +51,7 @@ async def refusal(channel: grpc.aio.Channel) -> grpc.StatusCode:
     return refused.value.code()
 
 
-@pytest.mark.timeout(200)  # 45 s of them until the silence is noticed
+@pytest.mark.timeout(200)  # 30 s of them until the silence is noticed
 async def test_a_vcenter_that_falls_silent_is_reported_and_changes_no_verdict() -> None:
     with VCenter(VMS | {"spare": {}}) as vcenter, on(vcenter) as provider:
         async with connect(provider.address) as channel:

@@ -1,7 +1,6 @@
 """An adapter on a vCenter that says what a test wants, and what its watch yields."""
 
 import asyncio
-import queue
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from pyVmomi import vim
 
 from providers.adapter import Change, Listed
+from providers.vsphere import adapter as module
 from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.config import VsphereSettings
 from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news, told
@@ -31,7 +31,7 @@ class VCenter(FakeStub):
 
     def __init__(self) -> None:
         super().__init__()
-        self.news: queue.Queue[Any] = queue.Queue()
+        self.news: asyncio.Queue[Any] = asyncio.Queue()
         self.answers = {
             "CreatePropertyCollector": PC("collector-2", self),
             "CreateFilter": PC.Filter("filter-1", self),
@@ -45,17 +45,14 @@ class VCenter(FakeStub):
         self.say(change(VM, "enter", **WEB))
 
     def say(self, *updates: Any) -> None:
-        self.news.put(news("1", *updates))
+        self.news.put_nowait(news("1", *updates))
 
     def task(self, state: str, **properties: Any) -> None:
         about = {"info_entity": VM, "info_descriptionId": "VirtualMachine.powerOff", "info_state": state} | properties
         self.say(change(TASK, "enter", **about))
 
-    def _next(self, *_: object) -> Any:
-        answer = self.news.get(timeout=30)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    async def _next(self, *_: object) -> Any:
+        return await self.news.get()
 
 
 @pytest.fixture
@@ -64,11 +61,10 @@ def vcenter() -> VCenter:
 
 
 @pytest.fixture
-def adapter(vcenter: VCenter, tmp_path: Path) -> VsphereAdapter:
+def adapter(vcenter: VCenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VsphereAdapter:
+    monkeypatch.setattr(module, "Session", lambda _: OneSession(link(vcenter)))
     settings = VsphereSettings(listen="unix:///x", url="https://vcenter.example", credentials_dir=tmp_path)
-    adapter = VsphereAdapter(settings)
-    adapter._session = OneSession(link(vcenter))
-    return adapter
+    return VsphereAdapter(settings)
 
 
 class Watch:

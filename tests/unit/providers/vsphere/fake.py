@@ -1,36 +1,42 @@
 """A vCenter that answers each method with what a test wants, and remembers what it was called with."""
 
+from functools import partial
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
 from pyVmomi import vim, vmodl
-from pyVmomi.SoapAdapter import SoapStubAdapter
 
 from providers.vsphere.config import VsphereSettings
-from providers.vsphere.session import API_VERSION, Link, Session
+from providers.vsphere.session import Link, Session
+from providers.vsphere.stub import Stub
 from providers.vsphere.wire import pinned
 
 PC: Any = vmodl.query.PropertyCollector
 
 
-class FakeStub(SoapStubAdapter):
-    """Stands where pyvmomi's connection does: everything that would be sent comes here."""
+class FakeStub(Stub):
+    """Everything that would be sent comes here."""
 
     def __init__(self) -> None:
-        super().__init__(url="https://vcenter.example/sdk", version=API_VERSION)  # type: ignore[no-untyped-call]
+        super().__init__("https://vcenter.example/sdk", partial(pinned, ""))
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
-    def InvokeMethod(self, mo: Any, info: Any, args: Any, outerStub: Any = None) -> Any:  # noqa: N802, N803 - pyvmomi's
-        """Raise the answer, call it, or return it; a list has one for each call."""
+    async def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:  # noqa: N802 - pyvmomi's
+        """Raise the answer, call it, await it, or return it; a list has one for each call."""
         self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]  # what cannot be sent must not pass
         self.calls.append((info.wsdlName, tuple(args)))
         answer = self.answers.get(info.wsdlName)
         if isinstance(answer, list):
             answer = answer.pop(0)
+        if callable(answer):
+            answer = answer(*args)
+        if isawaitable(answer):
+            answer = await answer
         if isinstance(answer, Exception):
             raise answer
-        return answer(*args) if callable(answer) else answer
+        return answer
 
     def called(self, method: str) -> list[tuple[Any, ...]]:
         """The arguments of each call of a method."""
@@ -49,7 +55,7 @@ def link(stub: FakeStub, url: str = "https://vcenter.example/sdk", thumbprint: s
         sessionManager=vim.SessionManager("sessions", stub),
         about=vim.AboutInfo(fullName="VMware vCenter Server 8.0.2"),
     )
-    made = Link(url, stub, stub, pinned(thumbprint), content)
+    made = Link(url, stub, partial(pinned, thumbprint), content)
     files, processes = vim.vm.guest.FileManager("files", stub), vim.vm.guest.ProcessManager("processes", stub)
     made.kept["guests"] = (files, processes)
     return made

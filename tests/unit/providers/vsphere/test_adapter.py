@@ -35,7 +35,7 @@ async def test_the_version_is_known_from_the_first_watch_on(adapter: VsphereAdap
 
 
 async def test_a_watch_whose_session_is_lost_lists_anew(watch: Watch, vcenter: VCenter) -> None:
-    vcenter.news.put(vmodl.query.InvalidCollectorVersion())
+    vcenter.news.put_nowait(vmodl.query.InvalidCollectorVersion())
     vcenter.say(change(VM, "enter", **WEB | {"name": "shop"}))
     listed = await watch.next()
     assert [vm.name for vm in listed.vms] == ["shop"]
@@ -44,16 +44,16 @@ async def test_a_watch_whose_session_is_lost_lists_anew(watch: Watch, vcenter: V
 async def test_a_watch_whose_session_was_lost_before_it_began_logs_in_anew(
     adapter: VsphereAdapter, vcenter: VCenter
 ) -> None:
-    listing = vcenter.news.get()
-    vcenter.news.put(vmodl.query.InvalidCollectorVersion())
-    vcenter.news.put(listing)
+    listing = vcenter.news.get_nowait()
+    vcenter.news.put_nowait(vmodl.query.InvalidCollectorVersion())
+    vcenter.news.put_nowait(listing)
     assert [vm.name for vm in await adapter.list()] == ["web"]
 
 
 async def test_a_watch_that_loses_its_session_again_and_again_ends(adapter: VsphereAdapter, vcenter: VCenter) -> None:
-    vcenter.news.get()
+    vcenter.news.get_nowait()
     for _ in range(2):
-        vcenter.news.put(vmodl.query.InvalidCollectorVersion())
+        vcenter.news.put_nowait(vmodl.query.InvalidCollectorVersion())
     with pytest.raises(SessionLost):
         await adapter.list()
 
@@ -61,7 +61,7 @@ async def test_a_watch_that_loses_its_session_again_and_again_ends(adapter: Vsph
 async def test_a_watch_ends_with_its_connection(adapter: VsphereAdapter, vcenter: VCenter) -> None:
     async with aclosing(adapter.watch()) as changes:
         await anext(changes)
-        vcenter.news.put(ConnectionResetError())
+        vcenter.news.put_nowait(ConnectionResetError())
         with pytest.raises(HypervisorUnavailable):
             await anext(changes)
 
@@ -163,7 +163,7 @@ async def test_a_task_that_a_restarted_vcenter_forgot_is_asked_again(
     monkeypatch.setattr(adapter._endings, "of", noted)
     switching = asyncio.create_task(adapter.power_off(ID))
     await begun.wait()
-    vcenter.news.put(vmodl.query.InvalidCollectorVersion())
+    vcenter.news.put_nowait(vmodl.query.InvalidCollectorVersion())
     vcenter.say(change(VM, "enter", **WEB))
     with pytest.raises(HypervisorUnavailable, match="forgotten"):
         await asyncio.wait_for(switching, 30)

@@ -5,8 +5,9 @@ from pyVmomi import vim, vmodl
 
 from providers.errors import HypervisorUnavailable
 from providers.vsphere import collector
+from providers.vsphere.collector import POLL_SECONDS
 from providers.vsphere.properties import Machine, Task
-from providers.vsphere.session import POLL_SECONDS, SessionLost
+from providers.vsphere.session import SessionLost
 from tests.unit.providers.vsphere.fake import PC, FakeStub, change, link, news, told
 
 VM = vim.VirtualMachine("vm-1", None)
@@ -27,37 +28,37 @@ def specs(stub: FakeStub) -> list[Any]:
     return [spec for spec, _ in stub.called("CreateFilter")]
 
 
-def test_one_filter_is_for_tasks_and_one_for_everything_else_before_it(stub: FakeStub) -> None:
-    assert collector.follow(link(stub), "") == "collector-2"
+async def test_one_filter_is_for_tasks_and_one_for_everything_else_before_it(stub: FakeStub) -> None:
+    assert await collector.follow(link(stub), "") == "collector-2"
     followed = [[props.type._wsdlName for props in spec.propSet] for spec in specs(stub)]
     assert followed == [["VirtualMachine", "Folder", "Datacenter", "HostSystem"], ["Task"]]
 
 
-def test_without_a_scope_all_vms_are_followed(stub: FakeStub) -> None:
-    collector.follow(link(stub), "")
+async def test_without_a_scope_all_vms_are_followed(stub: FakeStub) -> None:
+    await collector.follow(link(stub), "")
     container, kinds, recursive = stub.called("CreateContainerView")[0]
     assert (container._moId, kinds, recursive) == ("root", [vim.VirtualMachine], True)
 
 
 @pytest.mark.parametrize("scope", ["/dc/vm/prod", "dc/vm/prod/"])
-def test_only_vms_in_scope_are_followed_and_all_folders(stub: FakeStub, scope: str) -> None:
+async def test_only_vms_in_scope_are_followed_and_all_folders(stub: FakeStub, scope: str) -> None:
     stub.answers["FindByInventoryPath"] = vim.Folder("group-7", stub)
-    collector.follow(link(stub), scope)
+    await collector.follow(link(stub), scope)
     assert stub.called("FindByInventoryPath") == [("dc/vm/prod",)]
     assert [container._moId for container, *_ in stub.called("CreateContainerView")] == ["group-7", "root"]
 
 
-def test_a_scope_that_does_not_exist_is_told(stub: FakeStub) -> None:
+async def test_a_scope_that_does_not_exist_is_told(stub: FakeStub) -> None:
     with pytest.raises(HypervisorUnavailable, match=r"no /dc/vm/prdo.*--scope"):
-        collector.follow(link(stub), "/dc/vm/prdo")
+        await collector.follow(link(stub), "/dc/vm/prdo")
 
 
 # Waiting
 
 
-def test_news_is_what_changed_and_the_version_to_go_on_from(stub: FakeStub) -> None:
+async def test_news_is_what_changed_and_the_version_to_go_on_from(stub: FakeStub) -> None:
     stub.answers["WaitForUpdatesEx"] = news("2", change(VM, name="web"), change(VM, "leave"), truncated=True)
-    answer = collector.wait(link(stub), "collector-2", "1")
+    answer = await collector.wait(link(stub), "collector-2", "1")
     assert (answer.version, answer.more) == ("2", True)
     assert [(update.kind, update.fields, update.enters) for update in answer.updates] == [
         (Machine, {"name": "web"}, False),
@@ -65,20 +66,20 @@ def test_news_is_what_changed_and_the_version_to_go_on_from(stub: FakeStub) -> N
     ]
 
 
-def test_an_object_that_enters_is_marked(stub: FakeStub) -> None:
+async def test_an_object_that_enters_is_marked(stub: FakeStub) -> None:
     task = vim.Task("task-1", None)
     stub.answers["WaitForUpdatesEx"] = news("2", change(task, "enter", info_state="running"))
-    [update] = collector.wait(link(stub), "collector-2", "1").updates
+    [update] = (await collector.wait(link(stub), "collector-2", "1")).updates
     assert (update.kind, update.moid, update.enters) == (Task, "task-1", True)
 
 
-def test_no_news_keeps_the_version(stub: FakeStub) -> None:
-    answer = collector.wait(link(stub), "collector-2", "1")
+async def test_no_news_keeps_the_version(stub: FakeStub) -> None:
+    answer = await collector.wait(link(stub), "collector-2", "1")
     assert (answer.version, answer.updates, answer.more) == ("1", (), False)
 
 
-def test_vcenter_is_told_how_long_to_hold_the_call(stub: FakeStub) -> None:
-    collector.wait(link(stub), "collector-2", "1")
+async def test_vcenter_is_told_how_long_to_hold_the_call(stub: FakeStub) -> None:
+    await collector.wait(link(stub), "collector-2", "1")
     [(version, options)] = stub.called("WaitForUpdatesEx")
     assert (version, options.maxWaitSeconds) == ("1", POLL_SECONDS)
 
@@ -87,56 +88,56 @@ def test_vcenter_is_told_how_long_to_hold_the_call(stub: FakeStub) -> None:
     "fault",
     [vmodl.fault.ManagedObjectNotFound(), vmodl.fault.RequestCanceled(), vmodl.query.InvalidCollectorVersion()],
 )
-def test_a_collector_that_is_gone_or_lost_count_is_made_anew(stub: FakeStub, fault: Exception) -> None:
+async def test_a_collector_that_is_gone_or_lost_count_is_made_anew(stub: FakeStub, fault: Exception) -> None:
     stub.answers["WaitForUpdatesEx"] = fault
     with pytest.raises(SessionLost):
-        collector.wait(link(stub), "collector-2", "1")
+        await collector.wait(link(stub), "collector-2", "1")
 
 
-def test_whoever_leaves_takes_the_collector_along(stub: FakeStub) -> None:
-    collector.leave(link(stub), "collector-2")
+async def test_whoever_leaves_takes_the_collector_along(stub: FakeStub) -> None:
+    await collector.leave(link(stub), "collector-2")
     assert [name for name, _ in stub.calls] == ["DestroyPropertyCollector"]
 
 
 # Reading
 
 
-def test_vms_are_read_in_one_call_and_what_is_not_set_is_blank(stub: FakeStub) -> None:
+async def test_vms_are_read_in_one_call_and_what_is_not_set_is_blank(stub: FakeStub) -> None:
     stub.answers["RetrievePropertiesEx"] = told(VM, name="web", runtime_powerState="poweredOff")
-    read = collector.read(link(stub), ["vm-1", "vm-2"])
+    read = await collector.read(link(stub), ["vm-1", "vm-2"])
     assert [objects.obj._moId for objects in stub.called("RetrievePropertiesEx")[0][0][0].objectSet] == ["vm-1", "vm-2"]
     assert (list(read), read["vm-1"].enters) == (["vm-1"], True)
     fields = read["vm-1"].fields or {}
     assert (fields["name"], fields["power"], fields["question"]) == ("web", "poweredOff", None)
 
 
-def test_vms_that_vcenter_hands_over_bit_by_bit_are_all_read(stub: FakeStub) -> None:
+async def test_vms_that_vcenter_hands_over_bit_by_bit_are_all_read(stub: FakeStub) -> None:
     first, second = told(VM, name="web"), told(vim.VirtualMachine("vm-2", None), name="db")
     first.token = "more"
     stub.answers |= {"RetrievePropertiesEx": first, "ContinueRetrievePropertiesEx": second}
-    assert list(collector.read(link(stub), ["vm-1", "vm-2"])) == ["vm-1", "vm-2"]
+    assert list(await collector.read(link(stub), ["vm-1", "vm-2"])) == ["vm-1", "vm-2"]
     assert stub.called("ContinueRetrievePropertiesEx") == [("more",)]
 
 
-def test_where_none_of_them_exists_nothing_is_read(stub: FakeStub) -> None:
-    assert collector.read(link(stub), ["vm-1"]) == {}
+async def test_where_none_of_them_exists_nothing_is_read(stub: FakeStub) -> None:
+    assert await collector.read(link(stub), ["vm-1"]) == {}
 
 
-def test_a_vm_is_found_by_its_instance_uuid(stub: FakeStub) -> None:
+async def test_a_vm_is_found_by_its_instance_uuid(stub: FakeStub) -> None:
     stub.answers["FindByUuid"] = VM
-    assert collector.find(link(stub), "5012") == "vm-1"
+    assert await collector.find(link(stub), "5012") == "vm-1"
     assert stub.called("FindByUuid") == [(None, "5012", True, True)]
 
 
-def test_a_vm_that_does_not_exist_is_not_found(stub: FakeStub) -> None:
-    assert collector.find(link(stub), "5012") == ""
+async def test_a_vm_that_does_not_exist_is_not_found(stub: FakeStub) -> None:
+    assert await collector.find(link(stub), "5012") == ""
 
 
-def test_the_managers_of_guests_are_read_once(stub: FakeStub) -> None:
+async def test_the_managers_of_guests_are_read_once(stub: FakeStub) -> None:
     files, processes = vim.vm.guest.FileManager("f", stub), vim.vm.guest.ProcessManager("p", stub)
     manager = vim.vm.guest.GuestOperationsManager("guests", stub)
     stub.answers["RetrievePropertiesEx"] = told(manager, fileManager=files, processManager=processes)
     made = link(stub)
     made.kept.clear()
-    assert collector.guest_managers(made) == collector.guest_managers(made) == (files, processes)
+    assert await collector.guest_managers(made) == await collector.guest_managers(made) == (files, processes)
     assert len(stub.called("RetrievePropertiesEx")) == 1

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from pyVmomi import vim
@@ -8,16 +8,16 @@ from providers.vsphere.session import Link
 from tests.unit.providers.vsphere.fake import FakeStub, link
 
 TASK = vim.Task("task-1", None)
-Switch = Callable[[Link, str], str]
+Switch = Callable[[Link, str], Awaitable[str]]
 
 
 @pytest.mark.parametrize(
     ("switch", "method"), [(commands.power_on, "PowerOnVM_Task"), (commands.power_off, "PowerOffVM_Task")]
 )
-def test_switching_the_power_is_one_call_and_returns_its_task(switch: Switch, method: str) -> None:
+async def test_switching_the_power_is_one_call_and_returns_its_task(switch: Switch, method: str) -> None:
     stub = FakeStub()
     stub.answers[method] = TASK
-    assert switch(link(stub), "vm-1") == "task-1"
+    assert await switch(link(stub), "vm-1") == "task-1"
     assert [name for name, _ in stub.calls] == [method]
 
 
@@ -25,43 +25,43 @@ def test_switching_the_power_is_one_call_and_returns_its_task(switch: Switch, me
     ("switch", "method", "state"),
     [(commands.power_on, "PowerOnVM_Task", "poweredOn"), (commands.power_off, "PowerOffVM_Task", "poweredOff")],
 )
-def test_a_vm_that_is_as_wanted_has_no_task(switch: Switch, method: str, state: str) -> None:
+async def test_a_vm_that_is_as_wanted_has_no_task(switch: Switch, method: str, state: str) -> None:
     stub = FakeStub()
     stub.answers[method] = vim.fault.InvalidPowerState(existingState=state)
-    assert switch(link(stub), "vm-1") == ""
+    assert await switch(link(stub), "vm-1") == ""
 
 
-def test_a_vm_in_another_state_is_an_error() -> None:
+async def test_a_vm_in_another_state_is_an_error() -> None:
     stub = FakeStub()
     stub.answers["PowerOffVM_Task"] = vim.fault.InvalidPowerState(existingState="suspended")
     with pytest.raises(vim.fault.InvalidPowerState):
-        commands.power_off(link(stub), "vm-1")
+        await commands.power_off(link(stub), "vm-1")
 
 
-def test_asking_a_guest_is_one_call() -> None:
+async def test_asking_a_guest_is_one_call() -> None:
     stub = FakeStub()
-    commands.shut_down(link(stub), "vm-1")
+    await commands.shut_down(link(stub), "vm-1")
     assert [name for name, _ in stub.calls] == ["ShutdownGuest"]
 
 
-def test_a_guest_that_is_off_already_need_not_be_asked() -> None:
+async def test_a_guest_that_is_off_already_need_not_be_asked() -> None:
     stub = FakeStub()
     stub.answers["ShutdownGuest"] = vim.fault.InvalidPowerState(existingState="poweredOff")
-    commands.shut_down(link(stub), "vm-1")
+    await commands.shut_down(link(stub), "vm-1")
 
 
-def test_a_guest_that_is_suspended_cannot_be_asked() -> None:
+async def test_a_guest_that_is_suspended_cannot_be_asked() -> None:
     stub = FakeStub()
     stub.answers["ShutdownGuest"] = vim.fault.InvalidPowerState(existingState="suspended")
     with pytest.raises(vim.fault.InvalidPowerState):
-        commands.shut_down(link(stub), "vm-1")
+        await commands.shut_down(link(stub), "vm-1")
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_a_snapshot_is_with_memory_or_of_file_systems_at_rest(memory: bool) -> None:
+async def test_a_snapshot_is_with_memory_or_of_file_systems_at_rest(memory: bool) -> None:
     stub = FakeStub()
     stub.answers["CreateSnapshot_Task"] = TASK
-    assert commands.snapshot(link(stub), "vm-1", "before", "why", memory) == "task-1"
+    assert await commands.snapshot(link(stub), "vm-1", "before", "why", memory) == "task-1"
     assert stub.called("CreateSnapshot_Task") == [("before", "why", memory, not memory)]
 
 

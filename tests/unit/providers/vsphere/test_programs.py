@@ -15,11 +15,11 @@ from pyVmomi import vim
 from pyVmomi.VmomiSupport import GetVmodlType
 
 from providers.adapter import GuestCredentials, GuestExit
-from providers.blocking import Lane
 from providers.errors import CommandFailed
 from providers.vsphere import programs
 from providers.vsphere.programs import Guest, GuestProgram, exit_code, fetch, start
 from providers.vsphere.properties import Machine
+from providers.vsphere.session import Link, Room
 from tests.unit.providers.vsphere.fake import FakeStub, OneSession, link, told
 
 GUEST = Guest(Machine("vm-1", host="host-1", family="linuxGuest"), GuestCredentials("root", "geheim"))
@@ -38,8 +38,8 @@ def ended(code: int) -> list[list[Any]]:
     return [[Process(pid=4711, endTime=datetime.now(UTC), exitCode=code)]]
 
 
-def test_a_program_is_started_with_its_output_going_to_a_file_of_the_guests(stub: FakeStub) -> None:
-    assert start(link(stub), GUEST, ["/bin/echo", "ü"]) == (4711, OUTPUT)
+async def test_a_program_is_started_with_its_output_going_to_a_file_of_the_guests(stub: FakeStub) -> None:
+    assert await start(link(stub), GUEST, ["/bin/echo", "ü"]) == (4711, OUTPUT)
     [(vm, login, spec)] = stub.called("StartProgramInGuest")
     assert (vm._moId, login.username, login.password, login.interactiveSession) == ("vm-1", "root", "geheim", False)
     assert (spec.programPath, OUTPUT in spec.arguments) == ("/bin/sh", True)
@@ -54,48 +54,52 @@ def test_a_program_is_started_with_its_output_going_to_a_file_of_the_guests(stub
         ("", "debian12_64Guest", "/bin/sh"),
     ],
 )
-def test_the_shell_is_that_of_the_system_that_runs_or_else_of_the_one_configured(
+async def test_the_shell_is_that_of_the_system_that_runs_or_else_of_the_one_configured(
     stub: FakeStub, family: str, guest_id: str, shell: str
 ) -> None:
-    start(link(stub), replace(GUEST, machine=Machine("vm-1", family=family, guest_id=guest_id)), ["app"])
+    await start(link(stub), replace(GUEST, machine=Machine("vm-1", family=family, guest_id=guest_id)), ["app"])
     assert stub.called("StartProgramInGuest")[0][2].programPath.endswith(shell)
 
 
-def test_nothing_is_left_of_a_program_that_could_not_be_started(stub: FakeStub) -> None:
+async def test_nothing_is_left_of_a_program_that_could_not_be_started(stub: FakeStub) -> None:
     stub.answers["StartProgramInGuest"] = vim.fault.FileNotFound(file="/bin/sh")
     with pytest.raises(vim.fault.FileNotFound):
-        start(link(stub), GUEST, ["app"])
+        await start(link(stub), GUEST, ["app"])
     assert [path for *_, path in stub.called("DeleteFileInGuest")] == [OUTPUT]
 
 
-def test_nothing_is_left_of_a_command_that_cannot_be_carried(stub: FakeStub) -> None:
+async def test_nothing_is_left_of_a_command_that_cannot_be_carried(stub: FakeStub) -> None:
     with pytest.raises(CommandFailed):
-        start(link(stub), GUEST, ["app", "\0"])
+        await start(link(stub), GUEST, ["app", "\0"])
     assert [path for *_, path in stub.called("DeleteFileInGuest")] == [OUTPUT]
 
 
-def test_a_program_that_runs_has_no_exit_code(stub: FakeStub) -> None:
+async def test_a_program_that_runs_has_no_exit_code(stub: FakeStub) -> None:
     stub.answers["ListProcessesInGuest"] = [[Process(pid=4711)]]
-    assert exit_code(link(stub), GUEST, 4711) is None
+    assert await exit_code(link(stub), GUEST, 4711) is None
 
 
-def test_a_program_that_ended_has_its_exit_code(stub: FakeStub) -> None:
+async def test_a_program_that_ended_has_its_exit_code(stub: FakeStub) -> None:
     stub.answers["ListProcessesInGuest"] = ended(3)
-    assert exit_code(link(stub), GUEST, 4711) == 3
+    assert await exit_code(link(stub), GUEST, 4711) == 3
 
 
-def test_a_program_that_the_guest_has_forgotten_is_an_error(stub: FakeStub) -> None:
+async def test_a_program_that_the_guest_has_forgotten_is_an_error(stub: FakeStub) -> None:
     stub.answers["ListProcessesInGuest"] = [[]]
     with pytest.raises(CommandFailed, match="4711"):
-        exit_code(link(stub), GUEST, 4711)
+        await exit_code(link(stub), GUEST, 4711)
 
 
 # The whole way
 
 
+async def fetched(_link: Link, _guest: Guest, path: str) -> bytes:
+    return f"from {path}".encode()
+
+
 @pytest.fixture
 def program(stub: FakeStub) -> GuestProgram:
-    return GuestProgram(OneSession(link(stub)), Lane("test", 1), GUEST, (4711, OUTPUT))
+    return GuestProgram(Room(OneSession(link(stub)), 1), GUEST, (4711, OUTPUT))
 
 
 async def test_a_program_that_runs_is_asked_after_by_one_call(stub: FakeStub, program: GuestProgram) -> None:
@@ -108,7 +112,7 @@ async def test_the_output_of_a_program_that_ended_is_fetched_and_its_file_remove
     stub: FakeStub, program: GuestProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.answers["ListProcessesInGuest"] = ended(3)
-    monkeypatch.setattr(programs, "fetch", lambda _link, _guest, path: f"from {path}".encode())
+    monkeypatch.setattr(programs, "fetch", fetched)
     assert await program.poll() == GuestExit(3, b"from /tmp/vmpower-1.out")
     assert [path for *_, path in stub.called("DeleteFileInGuest")] == [OUTPUT]
 
@@ -116,7 +120,7 @@ async def test_the_output_of_a_program_that_ended_is_fetched_and_its_file_remove
 async def test_how_a_program_ended_is_told_also_without_its_output(
     stub: FakeStub, program: GuestProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> bytes:
+    async def fail(*_: object) -> bytes:
         raise CommandFailed("No output.")
 
     stub.answers["ListProcessesInGuest"] = ended(3)
@@ -128,8 +132,8 @@ async def test_a_file_that_cannot_be_removed_spoils_nothing(
     stub: FakeStub, program: GuestProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.answers |= {"ListProcessesInGuest": ended(0), "DeleteFileInGuest": vim.fault.FileFault(file=OUTPUT)}
-    monkeypatch.setattr(programs, "fetch", lambda *_: b"")
-    assert await program.poll() == GuestExit(0, b"")
+    monkeypatch.setattr(programs, "fetch", fetched)
+    assert await program.poll() == GuestExit(0, b"from /tmp/vmpower-1.out")
 
 
 # Fetching
@@ -188,59 +192,61 @@ def octets(data: bytes) -> Any:
     return signed
 
 
-def test_a_file_is_fetched_from_the_host_that_vcenter_names(stub: FakeStub, host: Host) -> None:
+async def test_a_file_is_fetched_from_the_host_that_vcenter_names(stub: FakeStub, host: Host) -> None:
     host.body = b"out\n"
     offer(stub, host.netloc)
-    assert fetch(link(stub), GUEST, OUTPUT) == b"out\n"
+    assert await fetch(link(stub), GUEST, OUTPUT) == b"out\n"
     assert host.paths == ["/guestFile?id=7&token=a%2Bb"]
 
 
-def test_a_host_without_a_name_is_the_one_that_we_speak_to(stub: FakeStub, host: Host) -> None:
+async def test_a_host_without_a_name_is_the_one_that_we_speak_to(stub: FakeStub, host: Host) -> None:
     offer(stub, "*")
-    assert fetch(link(stub, f"https://{host.netloc}/sdk"), GUEST, OUTPUT) == b""
+    assert await fetch(link(stub, f"https://{host.netloc}/sdk"), GUEST, OUTPUT) == b""
     assert len(host.paths) == 1
 
 
-def test_only_the_end_of_a_long_file_is_kept(stub: FakeStub, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_the_end_of_a_long_file_is_kept(stub: FakeStub, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "KEPT", 10)
     host.body = b"0123456789" * 1000 + b"the end"
     offer(stub, host.netloc)
-    assert fetch(link(stub), GUEST, OUTPUT) == b"789the end"
+    assert await fetch(link(stub), GUEST, OUTPUT) == b"789the end"
 
 
-def test_a_host_that_does_not_have_the_file_is_told(stub: FakeStub, host: Host) -> None:
+async def test_a_host_that_does_not_have_the_file_is_told(stub: FakeStub, host: Host) -> None:
     host.status = 404
     offer(stub, host.netloc)
     with pytest.raises(CommandFailed, match="404"):
-        fetch(link(stub), GUEST, OUTPUT)
+        await fetch(link(stub), GUEST, OUTPUT)
 
 
-def test_a_host_that_cannot_be_reached_is_told_and_is_no_outage_of_vcenter(stub: FakeStub) -> None:
+async def test_a_host_that_cannot_be_reached_is_told_and_is_no_outage_of_vcenter(stub: FakeStub) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     offer(stub, f"127.0.0.1:{port}")
-    with pytest.raises(CommandFailed, match=r"127\.0\.0\.1.*ConnectionRefused"):
-        fetch(link(stub), GUEST, OUTPUT)
+    with pytest.raises(CommandFailed, match=r"127\.0\.0\.1.*Connect call failed"):
+        await fetch(link(stub), GUEST, OUTPUT)
 
 
-def test_a_host_that_is_not_vcenter_is_pinned_by_the_certificate_that_vcenter_knows(stub: FakeStub, host: Host) -> None:
+async def test_a_host_that_is_not_vcenter_is_pinned_by_the_certificate_that_vcenter_knows(
+    stub: FakeStub, host: Host
+) -> None:
     offer(stub, host.netloc)
     stub.answers["RetrievePropertiesEx"] = told(vim.HostSystem("host-1", None), config_certificate=octets(host.pem))
-    assert fetch(link(stub, thumbprint="ab" * 32), GUEST, OUTPUT) == b""
+    assert await fetch(link(stub, thumbprint="ab" * 32), GUEST, OUTPUT) == b""
 
 
-def test_a_host_with_another_certificate_than_vcenter_knows_is_not_asked(stub: FakeStub, host: Host) -> None:
+async def test_a_host_with_another_certificate_than_vcenter_knows_is_not_asked(stub: FakeStub, host: Host) -> None:
     offer(stub, host.netloc)
     other = trustme.CA().issue_cert("127.0.0.1").cert_chain_pems[0].bytes()
     stub.answers["RetrievePropertiesEx"] = told(vim.HostSystem("host-1", None), config_certificate=octets(other))
     with pytest.raises(CommandFailed, match="thumbprint"):
-        fetch(link(stub, thumbprint="ab" * 32), GUEST, OUTPUT)
+        await fetch(link(stub, thumbprint="ab" * 32), GUEST, OUTPUT)
     assert host.paths == []
 
 
-def test_where_vcenter_itself_has_the_file_its_own_thumbprint_counts(stub: FakeStub, host: Host) -> None:
+async def test_where_vcenter_itself_has_the_file_its_own_thumbprint_counts(stub: FakeStub, host: Host) -> None:
     offer(stub, "*")
     url = f"https://{host.netloc}/sdk"
-    assert fetch(link(stub, url, host.thumbprint), GUEST, OUTPUT) == b""
+    assert await fetch(link(stub, url, host.thumbprint), GUEST, OUTPUT) == b""
     with pytest.raises(CommandFailed, match="thumbprint"):
-        fetch(link(stub, url, "ab" * 32), GUEST, OUTPUT)
+        await fetch(link(stub, url, "ab" * 32), GUEST, OUTPUT)

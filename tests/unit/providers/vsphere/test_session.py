@@ -1,18 +1,17 @@
 """The session, with the call that logs in replaced; what a real vCenter makes of it is in tests/e2e/vsphere."""
 
 import asyncio
-from collections.abc import Callable
-from http.client import HTTPException
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.blocking import Lane
 from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.vsphere import session as module
 from providers.vsphere.config import VsphereSettings
-from providers.vsphere.session import Link, Session, SessionLost
+from providers.vsphere.session import Link, Room, Session, SessionLost
 from tests.unit.providers.vsphere.fake import FakeStub, link
 
 
@@ -29,7 +28,7 @@ class VCenter:
         (self.folder / "username").write_text("vmpower")
         (self.folder / "password").write_text(password)
 
-    def log_in(self, _settings: VsphereSettings, account: tuple[str, str]) -> Link:
+    async def log_in(self, _settings: VsphereSettings, account: tuple[str, str]) -> Link:
         self.logins.append(account)
         if self.raises:
             raise self.raises
@@ -49,15 +48,15 @@ def session(vcenter: VCenter) -> Session:
 
 
 @pytest.fixture
-def lane() -> Lane:
-    return Lane("test", 4)
+def room(session: Session) -> Room:
+    return Room(session, 4)
 
 
-def fails(*errors: Exception) -> Callable[[Link], str]:
+def fails(*errors: Exception) -> Callable[[Link], Awaitable[str]]:
     """A call that raises these, one each time, and then succeeds."""
     left = list(errors)
 
-    def call(_link: Link) -> str:
+    async def call(_link: Link) -> str:
         if left:
             raise left.pop(0)
         return "done"
@@ -65,45 +64,45 @@ def fails(*errors: Exception) -> Callable[[Link], str]:
     return call
 
 
-async def test_callers_that_come_together_share_one_login(session: Session, vcenter: VCenter, lane: Lane) -> None:
-    assert await asyncio.gather(*(session.call(lane, fails()) for _ in range(10))) == ["done"] * 10
+async def test_callers_that_come_together_share_one_login(session: Session, vcenter: VCenter, room: Room) -> None:
+    assert await asyncio.gather(*(room.call(fails()) for _ in range(10))) == ["done"] * 10
     assert len(vcenter.logins) == 1
 
 
 async def test_an_expired_session_is_renewed_and_the_call_repeated(
-    session: Session, vcenter: VCenter, lane: Lane
+    session: Session, vcenter: VCenter, room: Room
 ) -> None:
-    assert await session.call(lane, fails(vim.fault.NotAuthenticated())) == "done"
+    assert await room.call(fails(vim.fault.NotAuthenticated())) == "done"
     assert len(vcenter.logins) == 2
 
 
-async def test_many_who_find_it_expired_share_one_login(session: Session, vcenter: VCenter, lane: Lane) -> None:
+async def test_many_who_find_it_expired_share_one_login(session: Session, vcenter: VCenter, room: Room) -> None:
     old = await session.link()
 
-    def call(link: Link) -> str:
+    async def call(link: Link) -> str:
         if link is old:
             raise vim.fault.NotAuthenticated
         return "done"
 
-    assert await asyncio.gather(*(session.call(lane, call) for _ in range(10))) == ["done"] * 10
+    assert await asyncio.gather(*(room.call(call) for _ in range(10))) == ["done"] * 10
     assert len(vcenter.logins) == 2
 
 
-async def test_whoever_follows_an_expired_session_is_told(session: Session, lane: Lane) -> None:
+async def test_whoever_follows_an_expired_session_is_told(session: Session, room: Room) -> None:
     link = await session.link()
     assert not link.lost.is_set()
-    await session.call(lane, fails(vim.fault.NotAuthenticated()))
+    await room.call(fails(vim.fault.NotAuthenticated()))
     assert link.lost.is_set()
 
 
-async def test_a_call_that_is_bound_to_a_session_is_not_repeated_in_another(session: Session, lane: Lane) -> None:
+async def test_a_call_that_is_bound_to_a_session_is_not_repeated_in_another(session: Session, room: Room) -> None:
     with pytest.raises(SessionLost):
-        await session.run(await session.link(), lane, fails(vim.fault.NotAuthenticated()))
+        await session.run(await session.link(), fails(vim.fault.NotAuthenticated()))
 
 
-async def test_a_session_that_expires_again_at_once_is_an_outage(session: Session, lane: Lane) -> None:
+async def test_a_session_that_expires_again_at_once_is_an_outage(session: Session, room: Room) -> None:
     with pytest.raises(HypervisorUnavailable):
-        await session.call(lane, fails(vim.fault.NotAuthenticated(), vim.fault.NotAuthenticated()))
+        await room.call(fails(vim.fault.NotAuthenticated(), vim.fault.NotAuthenticated()))
 
 
 @pytest.mark.parametrize(
@@ -113,35 +112,35 @@ async def test_a_session_that_expires_again_at_once_is_an_outage(session: Sessio
         (vim.fault.ToolsUnavailable(), CommandFailed),
         (ConnectionRefusedError(), HypervisorUnavailable),
         (TimeoutError(), HypervisorUnavailable),
-        (HTTPException("503 Service Unavailable"), HypervisorUnavailable),
+        (aiohttp.ServerDisconnectedError("503 Service Unavailable"), HypervisorUnavailable),
     ],
 )
 async def test_what_a_call_raises_becomes_an_error_of_ours(
-    session: Session, lane: Lane, error: Exception, kind: type[Exception]
+    session: Session, room: Room, error: Exception, kind: type[Exception]
 ) -> None:
     with pytest.raises(kind):
-        await session.call(lane, fails(error))
+        await room.call(fails(error))
 
 
-async def test_a_broken_connection_ends_no_session(session: Session, vcenter: VCenter, lane: Lane) -> None:
+async def test_a_broken_connection_ends_no_session(session: Session, vcenter: VCenter, room: Room) -> None:
     with pytest.raises(HypervisorUnavailable):
-        await session.call(lane, fails(ConnectionResetError()))
-    assert await session.call(lane, fails()) == "done"
+        await room.call(fails(ConnectionResetError()))
+    assert await room.call(fails()) == "done"
     assert len(vcenter.logins) == 1
 
 
-async def test_a_bug_of_ours_is_not_taken_for_an_outage(session: Session, lane: Lane) -> None:
+async def test_a_bug_of_ours_is_not_taken_for_an_outage(session: Session, room: Room) -> None:
     with pytest.raises(ZeroDivisionError):
-        await session.call(lane, fails(ZeroDivisionError()))
+        await room.call(fails(ZeroDivisionError()))
 
 
 # Logging in
 
 
-async def test_the_login_is_read_anew_each_time(session: Session, vcenter: VCenter, lane: Lane) -> None:
+async def test_the_login_is_read_anew_each_time(session: Session, vcenter: VCenter, room: Room) -> None:
     await session.link()
     vcenter.set_password("second")
-    await session.call(lane, fails(vim.fault.NotAuthenticated()))
+    await room.call(fails(vim.fault.NotAuthenticated()))
     assert vcenter.logins == [("vmpower", "first"), ("vmpower", "second")]
 
 

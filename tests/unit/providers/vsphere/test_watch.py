@@ -1,24 +1,33 @@
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.blocking import Lane
 from providers.errors import HypervisorUnavailable
 from providers.vsphere.session import Link, SessionLost
 from providers.vsphere.watch import Feed, following
 from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news
 
 VM = vim.VirtualMachine("vm-1", None)
+Said = asyncio.Queue[Any]
 
 
 @pytest.fixture
-def stub() -> FakeStub:
+def said() -> Said:
+    """What the calls that wait for news are answered; without more of it, they wait."""
+    return asyncio.Queue()
+
+
+@pytest.fixture
+def stub(said: Said) -> FakeStub:
     stub = FakeStub()
     stub.answers = {
         "CreatePropertyCollector": PC("collector-2", stub),
         "CreateFilter": PC.Filter("filter-1", stub),
         "CreateContainerView": lambda *_: vim.view.ContainerView("view-1", stub),
+        "WaitForUpdatesEx": lambda *_: said.get(),
     }
     return stub
 
@@ -29,48 +38,50 @@ def made(stub: FakeStub) -> Link:
 
 
 @pytest.fixture
-def feed(made: Link) -> Feed:
-    return Feed(OneSession(made), made, Lane("test", 1), "collector-2")
+async def feed(made: Link) -> AsyncIterator[Feed]:
+    feed = Feed(OneSession(made), made, "collector-2")
+    yield feed
+    await feed.close()
 
 
 def versions(stub: FakeStub) -> list[str]:
     return [version for version, _ in stub.called("WaitForUpdatesEx")]
 
 
-async def test_parts_of_an_answer_are_put_together(stub: FakeStub, feed: Feed) -> None:
-    stub.answers["WaitForUpdatesEx"] = [
-        news("1", change(VM, "enter", name="web"), truncated=True),
-        news("2", change(VM, name="shop")),
-    ]
+async def test_parts_of_an_answer_are_put_together(said: Said, feed: Feed) -> None:
+    said.put_nowait(news("1", change(VM, "enter", name="web"), truncated=True))
+    said.put_nowait(news("2", change(VM, name="shop")))
     assert [update.fields for update in await feed.next()] == [{"name": "web"}, {"name": "shop"}]
 
 
-async def test_each_call_goes_on_where_the_last_ended(stub: FakeStub, feed: Feed) -> None:
-    stub.answers["WaitForUpdatesEx"] = [news(str(version), change(VM, name="web")) for version in (1, 2)]
+async def test_each_call_goes_on_where_the_last_ended(stub: FakeStub, said: Said, feed: Feed) -> None:
+    for version in ("1", "2"):
+        said.put_nowait(news(version, change(VM, name="web")))
     await feed.next()
     await feed.next()
+    assert versions(stub)[:2] == ["", "1"]
+
+
+async def test_without_news_it_goes_on_waiting_from_where_it_was(stub: FakeStub, said: Said, feed: Feed) -> None:
+    for answer in (news("1", change(VM, name="a")), None, None, news("2", change(VM, name="b"))):
+        said.put_nowait(answer)
+    await feed.next()
+    assert [update.fields for update in await feed.next()] == [{"name": "b"}]
+    assert versions(stub)[:4] == ["", "1", "1", "1"]
+
+
+async def test_the_next_call_waits_while_the_news_of_the_last_is_worked_on(
+    stub: FakeStub, said: Said, feed: Feed
+) -> None:
+    said.put_nowait(news("1", change(VM, name="web")))
+    await feed.next()
+    await asyncio.sleep(0)
     assert versions(stub) == ["", "1"]
 
 
-async def test_without_news_it_goes_on_waiting_from_where_it_was(stub: FakeStub, feed: Feed) -> None:
-    stub.answers["WaitForUpdatesEx"] = [news("1", change(VM, name="a")), None, None, news("2", change(VM, name="b"))]
-    await feed.next()
-    assert [update.fields for update in await feed.next()] == [{"name": "b"}]
-    assert versions(stub) == ["", "1", "1", "1"]
-
-
-async def test_a_call_that_still_waits_is_left_when_its_session_is_lost(
-    made: Link, feed: Feed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held, end = asyncio.Event(), asyncio.Event()
-
-    async def hold(*_: object) -> None:
-        held.set()
-        await end.wait()
-
-    monkeypatch.setattr(feed._session, "run", hold)
+async def test_a_call_that_still_waits_is_left_when_its_session_is_lost(stub: FakeStub, made: Link, feed: Feed) -> None:
     waiting = asyncio.create_task(feed.next())
-    await held.wait()
+    await asyncio.sleep(0)
     made.lost.set()
     with pytest.raises(SessionLost):
         await waiting
@@ -79,8 +90,8 @@ async def test_a_call_that_still_waits_is_left_when_its_session_is_lost(
 @pytest.mark.parametrize(
     ("error", "kind"), [(vim.fault.NotAuthenticated(), SessionLost), (ConnectionResetError(), HypervisorUnavailable)]
 )
-async def test_what_ends_it_is_told(stub: FakeStub, feed: Feed, error: Exception, kind: type[Exception]) -> None:
-    stub.answers["WaitForUpdatesEx"] = error
+async def test_what_ends_it_is_told(said: Said, feed: Feed, error: Exception, kind: type[Exception]) -> None:
+    said.put_nowait(error)
     with pytest.raises(kind):
         await feed.next()
 

@@ -58,10 +58,20 @@ func (f *front) open(busy bool) error {
 	if err != nil {
 		return err
 	}
-	f.server = &http.Server{Handler: http.HandlerFunc(f.serve), ConnState: f.follow, ErrorLog: quiet}
-	config := &tls.Config{Certificates: []tls.Certificate{f.identity.tls}}
-	go func(server *http.Server) { _ = server.Serve(tls.NewListener(listener, config)) }(f.server)
+	f.server = &http.Server{
+		Handler: http.HandlerFunc(f.serve), ConnState: f.follow, ErrorLog: quiet, Protocols: f.protocols(),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{f.identity.tls}},
+	}
+	go func(server *http.Server) { _ = server.ServeTLS(listener, "", "") }(f.server)
 	return nil
+}
+
+// protocols are HTTP/1.1 and, of a vCenter, HTTP/2 too: the proxy before it offers both. A host alone is spoken to as ever.
+func (f *front) protocols() *http.Protocols {
+	offered := new(http.Protocols)
+	offered.SetHTTP1(true)
+	offered.SetHTTP2(!f.rig.config.ESX)
+	return offered
 }
 
 // close stops listening and cuts all connections.

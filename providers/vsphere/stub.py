@@ -1,0 +1,57 @@
+"""pyvmomi's calls on asyncio: it has vSphere's types, and writes and reads its SOAP; its own connections block."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+import aiohttp
+from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
+
+from providers.vsphere.transport import Transport, Trust
+
+API_VERSION = "vim.version.version11"
+"""That of vSphere 6.5. A newer vCenter speaks it too, and says nothing in it that pyvmomi does not know."""
+CALL_SECONDS = 30
+"""How long vCenter may take to answer a call; none of ours waits for a guest or a task."""
+
+BROKEN = (OSError, aiohttp.ClientError, ExpatError)
+"""What a call raises that found nobody, or nobody who speaks SOAP."""
+
+
+class Stub(SoapStubAdapterBase):
+    """Where pyvmomi's objects send their calls: each method returns something to await."""
+
+    def __init__(self, url: str, trust: Trust) -> None:
+        super().__init__(version=API_VERSION)  # type: ignore[no-untyped-call]
+        self.requestContext = None  # SerializeRequest would put it into the envelope's header
+        self._transport = Transport(url, trust)
+        self._cookie = ""
+
+    async def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:  # noqa: N802 - pyvmomi's
+        """Call a method of a managed object.
+
+        Raises:
+            vmodl.MethodFault: what vCenter says.
+            OSError, aiohttp.ClientError, ExpatError: it says nothing, or nothing that is SOAP.
+        """
+        request = self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]
+        answer = await self._post(request)
+        result = SoapResponseDeserializer(self).Deserialize(answer, info.result)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def close(self) -> None:
+        """Close all connections, when the calls that are under way have come back."""
+        await self._transport.close()
+
+    async def _post(self, request: bytes) -> bytes:
+        headers = {"content-type": "text/xml; charset=utf-8", "soapaction": self.versionId, "cookie": self._cookie}
+        async with asyncio.timeout(CALL_SECONDS):
+            answer = await self._transport.post(headers, request)
+        if answer.status not in {HTTPStatus.OK, HTTPStatus.INTERNAL_SERVER_ERROR}:
+            raise ConnectionError(f"it answers {answer.status} {HTTPStatus(answer.status).phrase}")
+        if cookie := answer.headers.get("set-cookie"):
+            self._cookie = cookie.partition(";")[0]
+        return answer.body
