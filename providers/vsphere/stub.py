@@ -2,6 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
+from http.client import responses
 from typing import Any
 from xml.parsers.expat import ExpatError
 
@@ -51,7 +52,7 @@ class Stub(SoapStubAdapterBase):
         async with asyncio.timeout(CALL_SECONDS):
             answer = await self._transport.post(headers, request)
         if answer.status not in {HTTPStatus.OK, HTTPStatus.INTERNAL_SERVER_ERROR}:
-            raise ConnectionError(f"it answers {answer.status} {HTTPStatus(answer.status).phrase}")
+            raise ConnectionError(f"it answers {answer.status} {responses.get(answer.status, '')}".rstrip())
         if cookie := answer.headers.get("set-cookie"):
             self._cookie = cookie.partition(";")[0]
         return answer.body
