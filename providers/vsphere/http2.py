@@ -88,6 +88,9 @@ class Http2(asyncio.Protocol):
         """The handshake is done; say how much may be sent to us."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's promise
         self._transport = transport
+        tls = transport.get_extra_info("ssl_object")
+        if tls and tls.selected_alpn_protocol() != NAME:
+            return  # whoever dialled looks, and closes it
         self._h2.local_settings = Settings(client=True, initial_values=OURS)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW)
@@ -117,7 +120,7 @@ class Http2(asyncio.Protocol):
             raise ConnectionError(*self._lost.args) from self._lost
         try:
             stream = self._h2.get_next_available_stream_id()
-            self._h2.send_headers(stream, headers)
+            self._h2.send_headers(stream, headers, end_stream=not body)
         except ProtocolError as error:
             raise ConnectionError(f"the connection takes no more requests ({error})") from error
         self._exchanges[stream] = _Exchange(body, asyncio.get_running_loop().create_future())
@@ -137,7 +140,8 @@ class Http2(asyncio.Protocol):
             self._h2.send_data(stream, part, end_stream=not exchange.unsent)
 
     def _end(self, stream: int) -> None:
-        if self._exchanges.pop(stream).answer.cancelled() and self.usable:
+        exchange = self._exchanges.pop(stream)
+        if (exchange.unsent or exchange.answer.cancelled()) and self.usable:
             with suppress(ProtocolError):  # the server has ended it just now
                 self._h2.reset_stream(stream, ErrorCodes.CANCEL)
             self._flush()

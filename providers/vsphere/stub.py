@@ -3,6 +3,7 @@
 import asyncio
 from http import HTTPStatus
 from http.client import responses
+from io import BytesIO
 from typing import Any
 from xml.parsers.expat import ExpatError
 
@@ -18,6 +19,17 @@ CALL_SECONDS = 30
 
 BROKEN = (OSError, aiohttp.ClientError, ExpatError)
 """What a call raises that found nobody, or nobody who speaks SOAP."""
+
+
+class _Reader(SoapResponseDeserializer):
+    """Knows whether there was an answer at all: nothing is one too, and says that there is no news."""
+
+    answered = False
+
+    def StartElementHandler(self, tag: str, attr: Any) -> None:  # noqa: N802 - pyvmomi's
+        """An element begins."""
+        super().StartElementHandler(tag, attr)  # type: ignore[no-untyped-call]
+        self.answered |= self.isFault or tag.endswith("Response")
 
 
 class Stub(SoapStubAdapterBase):
@@ -38,13 +50,16 @@ class Stub(SoapStubAdapterBase):
         """
         request = self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]
         answer = await self._post(request)
-        result = SoapResponseDeserializer(self).Deserialize(answer, info.result)
+        reader: Any = _Reader(self)  # type: ignore[no-untyped-call]
+        result = reader.Deserialize(BytesIO(answer), info.result)  # of a file, for of bytes it misses the end
         if isinstance(result, Exception):
             raise result
+        if not reader.answered:
+            raise ConnectionError("it answers with XML that is no answer")
         return result
 
     async def close(self) -> None:
-        """Close all connections, when the calls that are under way have come back."""
+        """Close all connections: now, or as soon as the calls that are under way have come back."""
         await self._transport.close()
 
     async def _post(self, request: bytes) -> bytes:

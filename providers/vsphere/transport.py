@@ -6,6 +6,7 @@ The proxy before a vCenter offers HTTP/2 (govmomi issue 3564 measures it), an ol
 import asyncio
 import gzip
 import socket
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,7 +56,7 @@ class Transport:
             await self._shut()
 
     async def close(self) -> None:
-        """Close all connections, when the calls that are under way have come back."""
+        """Close all connections: now, or as soon as the calls that are under way have come back."""
         self._closed = True
         await self._shut()
 
@@ -103,7 +104,10 @@ async def _by_http1(session: aiohttp.ClientSession, url: str, headers: Mapping[s
 def _unpacked(answer: Answer) -> Answer:
     if answer.headers.get("content-encoding") != "gzip":
         return answer
-    return answer._replace(body=gzip.decompress(answer.body))
+    try:
+        return answer._replace(body=gzip.decompress(answer.body))
+    except (EOFError, OSError, zlib.error) as error:
+        raise ConnectionError(f"its answer cannot be unpacked ({error})") from error
 
 
 def _socket(address: Any) -> socket.socket:

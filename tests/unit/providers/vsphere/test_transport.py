@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 from aiohttp import web
@@ -146,6 +147,23 @@ async def test_what_was_squeezed_is_unpacked(server: Server, transport: Transpor
     server.squeezes = True
     assert (await transport.post({}, b"ask" * 100)).body == b"ask" * 100
     assert "gzip" in server.headers["accept-encoding"]
+
+
+async def test_what_cannot_be_unpacked_is_no_answer(
+    server: Server, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.squeezes = True
+    monkeypatch.setattr("gzip.compress", lambda body: b"no gzip")
+    with pytest.raises((OSError, aiohttp.ClientError)):
+        await transport.post({}, b"ask")
+
+
+@pytest.mark.parametrize("server", ["HTTP/1.1"], indirect=True)
+async def test_a_server_without_http2_hears_none(
+    server: Server, transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    await transport.post({}, b"ask")
+    assert not caplog.records
 
 
 async def test_who_closes_it_waits_for_what_is_under_way(server: Server, transport: Transport) -> None:
