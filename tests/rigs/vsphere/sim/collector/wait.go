@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -133,8 +134,12 @@ func timer(seconds *int32) <-chan time.Time {
 
 // collect is all that there is to tell now, up to some objects.
 func (pc *PropertyCollector) collect(ctx *simulator.Context, wait *wait, max int) *types.UpdateSet {
-	pc.select_(ctx)
-	updates, more := pc.take(wait, max)
+	var updates []update
+	var more, current bool
+	for !current {
+		pc.select_(ctx)
+		updates, more, current = pc.take(wait, max)
+	}
 	told := make([]types.ObjectUpdate, len(updates))
 	for i, update := range updates {
 		told[i] = update.tell(ctx)
@@ -172,12 +177,18 @@ func (pc *PropertyCollector) select_(ctx *simulator.Context) {
 	}
 }
 
-// take is what to tell, and whether there is more. A wait that another took the place of gets nothing.
-func (pc *PropertyCollector) take(wait *wait, max int) (updates []update, more bool) {
+// take is what to tell, and whether there is more; not current: an object came meanwhile, and is to be selected first.
+//
+// A task that began before its VM went off is so told with it or before. A wait that another took the place of gets
+// nothing.
+func (pc *PropertyCollector) take(wait *wait, max int) (updates []update, more, current bool) {
 	pc.mu.Lock()
 	defer pc.mu.Unlock()
 	if pc.wait != wait || wait.ctx.Err() != nil {
-		return nil, false
+		return nil, false, true
+	}
+	if slices.ContainsFunc(pc.filters, func(filter *PropertyFilter) bool { return filter.stale }) {
+		return nil, false, false
 	}
 	for _, filter := range pc.filters {
 		updates = append(updates, filter.take(max-len(updates))...)
@@ -186,7 +197,7 @@ func (pc *PropertyCollector) take(wait *wait, max int) (updates []update, more b
 	if len(updates) > 0 {
 		pc.unsure = updates
 	}
-	return updates, more
+	return updates, more, true
 }
 
 func byFilter(updates []update, told []types.ObjectUpdate) (sets []types.PropertyFilterUpdate) {
