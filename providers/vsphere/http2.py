@@ -50,7 +50,7 @@ class _Exchange:
 
 
 class Http2(asyncio.Protocol):
-    """The client's end, of a connection whose handshake chose this protocol."""
+    """The client's end."""
 
     def __init__(self) -> None:
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
@@ -58,6 +58,8 @@ class Http2(asyncio.Protocol):
         self._room, self._gone = asyncio.Event(), asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
+        self.agreed = False
+        """Whether the handshake chose this protocol; if not, nothing is said, and whoever dialled closes it."""
 
     @property
     def usable(self) -> bool:
@@ -89,8 +91,9 @@ class Http2(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's promise
         self._transport = transport
         tls = transport.get_extra_info("ssl_object")
-        if tls and tls.selected_alpn_protocol() != NAME:
-            return  # whoever dialled looks, and closes it
+        self.agreed = not tls or tls.selected_alpn_protocol() == NAME
+        if not self.agreed:
+            return
         self._h2.local_settings = Settings(client=True, initial_values=OURS)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from providers.vsphere.http2 import NAME, Answer, Http2
-from providers.vsphere.wire import NOTICING, Verifying
+from providers.vsphere.wire import Verifying, watch_over
 
 IDLE_SECONDS = 30
 """How long an unused connection of HTTP/1.1 is kept."""
@@ -82,9 +82,8 @@ class Transport:
         tls.set_alpn_protocols([NAME, "http/1.1"])
         host, port = self._parts.hostname or "", self._parts.port or 443
         transport, http2 = await asyncio.get_running_loop().create_connection(Http2, host, port, ssl=tls)
-        for option in NOTICING:
-            transport.get_extra_info("socket").setsockopt(*option)
-        if transport.get_extra_info("ssl_object").selected_alpn_protocol() == NAME:
+        watch_over(transport.get_extra_info("socket"))
+        if http2.agreed:
             self._http2 = http2
         else:
             await http2.close()
@@ -112,6 +111,5 @@ def _unpacked(answer: Answer) -> Answer:
 
 def _socket(address: Any) -> socket.socket:
     made = socket.socket(*address[:3])
-    for option in NOTICING:
-        made.setsockopt(*option)
+    watch_over(made)
     return made

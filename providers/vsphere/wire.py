@@ -23,6 +23,12 @@ NOTICING = (
 """Socket options by which the kernel ends a connection to it."""
 
 
+def watch_over(connection: socket.socket) -> None:
+    """Let the kernel notice when the other end of a connection has vanished."""
+    for option in NOTICING:
+        connection.setsockopt(*option)
+
+
 class _Verified(ssl.SSLObject):
     """One connection; every one of a `Verifying` is such, so that none escapes the check."""
 

@@ -94,7 +94,8 @@ async def test_a_vm_that_a_snapshot_holds_is_locked_until_that_is_taken(
                 await adapter.send_signal(vm_id, TOOLS, GRACE)
             [problem] = (await adapter.get(vm_id)).problems
             assert (problem.reason, problem.passing) == (Reason.LOCKED, True)
-            await watch.until(lambda vm: any("VirtualMachine.createSnapshot" in held.message for held in vm.problems))
+            named = await watch.until(lambda vm: vm.id == vm_id and "createSnapshot" in str(vm.problems))
+            assert "VirtualMachine.createSnapshot" in named.problems[0].message
             free = await watch.until(lambda vm: vm.id == vm_id and vm.signals == (TOOLS,))
             assert free.problems == ()
             await adapter.send_signal(vm_id, TOOLS, GRACE)

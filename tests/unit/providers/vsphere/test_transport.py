@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,9 +17,10 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 
+from providers.vsphere import transport as module
 from providers.vsphere.config import VsphereSettings
 from providers.vsphere.transport import Transport
-from providers.vsphere.wire import verifying
+from providers.vsphere.wire import GONE_SECONDS, verifying, watch_over
 
 SQUEEZED = {"content-encoding": "gzip"}
 
@@ -164,6 +166,21 @@ async def test_a_server_without_http2_hears_none(
 ) -> None:
     await transport.post({}, b"ask")
     assert not caplog.records
+
+
+async def test_a_peer_that_vanishes_is_noticed_by_the_kernel(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = list[socket.socket]()
+
+    def noted(made: socket.socket) -> None:
+        watched.append(made)
+        watch_over(made)
+
+    monkeypatch.setattr(module, "watch_over", noted)
+    await transport.post({}, b"ask")
+    assert watched[-1].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert watched[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == GONE_SECONDS * 1000
 
 
 async def test_who_closes_it_waits_for_what_is_under_way(server: Server, transport: Transport) -> None:
