@@ -93,11 +93,12 @@ async def test_after_a_lost_lead_one_can_watch_again_and_is_told_all(watched: Wa
 
 
 async def test_after_a_lost_lead_unfinished_writes_are_given_up(watched: Watched) -> None:
-    watched.api.fail("patch", AWAY)
+    watched.api.fail("patch", *[AWAY] * 100)  # a second try may come before the lead is lost
     await watched.start(raw(annotations=BRING_DOWN))
+    tried = len(watched.api.asked("patch"))
     watched.lease.lost.set()
     await watched.settle(60)
-    assert len(watched.api.asked("patch")) == 1
+    assert len(watched.api.asked("patch")) == tried > 0
 
 
 async def test_a_bug_is_no_silence(watched: Watched) -> None:
