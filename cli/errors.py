@@ -9,7 +9,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from cli.words import clean
+from common.text import clean
 
 
 class ExitCode(IntEnum):

@@ -7,13 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import durationpy
 import yaml
 from google.protobuf.json_format import ParseDict, ParseError
 
 from cli.errors import usage
 from cli.options import word
-from cli.words import value
+from cli.proto_text import value
+from common import durations
 from protos.power.v1 import power_pb2 as pb
 
 
@@ -87,7 +87,7 @@ def _hook(entry: Any, where: str) -> pb.Hook:
         raise usage(f"{where} is not a mapping with exec, httpGet or snapshot.")
     try:
         return ParseDict(_proto_json(entry), pb.Hook())
-    except (ParseError, ValueError, OverflowError, durationpy.DurationError) as error:
+    except (ParseError, ValueError, OverflowError) as error:
         raise usage(f"{where}: {error}") from None
 
 
@@ -95,7 +95,7 @@ def _proto_json(entry: dict[str, Any]) -> dict[str, Any]:
     """Rewrites what people write differently from proto JSON: Go durations and short enum names."""
     entry = dict(entry)
     if isinstance(length := entry.get("timeout"), str):
-        entry["timeout"] = f"{durationpy.from_str(length) / timedelta(seconds=1):.9f}s"
+        entry["timeout"] = f"{durations.parse(length) / timedelta(seconds=1):.9f}s"
     for key in ("failurePolicy", "failure_policy"):
         if isinstance(policy := entry.get(key), str):
             entry[key] = value(pb.FailurePolicy, policy)

@@ -3,12 +3,12 @@
 from datetime import timedelta
 from enum import StrEnum
 
-import durationpy
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.errors import usage
-from cli.words import Enum, V, value
+from cli.proto_text import Enum, V, value
+from common import durations
 from protos.power.v1 import power_pb2 as pb
 
 
@@ -25,10 +25,9 @@ def duration(text: str | timedelta) -> timedelta:
     if isinstance(text, timedelta):
         return text
     try:
-        length: timedelta = durationpy.from_str(text)
-    except (durationpy.DurationError, OverflowError):
+        return durations.parse(text)
+    except ValueError:
         raise typer.BadParameter(f"{text!r} is no duration; write 90s or 1m30s.") from None
-    return length
 
 
 def moment(text: str | Timestamp) -> Timestamp:

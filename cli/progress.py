@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import verdict
+from cli.proto_text import short, span
 from cli.render import stamp_to_local
-from cli.words import clean, short, span
+from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 

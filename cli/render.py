@@ -16,7 +16,8 @@ from rich.text import Text
 
 from cli import verdict
 from cli.options import Output
-from cli.words import as_dict, clean, short, span
+from cli.proto_text import as_dict, short, span
+from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 _COLOURS = {

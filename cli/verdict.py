@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from cli.errors import ExitCode
-from cli.words import clean, short, span
+from cli.proto_text import short, span
+from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 FINAL = (pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)

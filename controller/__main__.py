@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import structlog
 
-from controller import logs
+from common import logs
 from controller.client import GrpcClient
 from controller.config import Settings
 from controller.health import AddressInUse, Health

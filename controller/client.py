@@ -12,10 +12,10 @@ import grpc.aio
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
+from common.backoff import Backoff
 from controller import convert
 from controller.models import Hook, Lifecycle, Runtime, Tls
-from controller.power import VM, GuestCredentials, Info, Operation, Picture, ProviderError
-from controller.queue import Backoff
+from controller.provider_api import VM, GuestCredentials, Info, Operation, Picture, ProviderError
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
 

@@ -1,30 +1,21 @@
-"""Every setting of the controller: its default and the reason for it.
+"""Every setting of the controller: its default and the reason for it."""
 
-Each is a flag (`--state-dir`) or a variable (`VMPOWER_STATE_DIR`); the first one found counts.
-"""
-
-import os
 import socket
-import sys
 import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, Self
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, model_validator
 
-from controller.fields import GoDuration
+from common.durations import GoDuration
+from common.settings import LogLevel, ProcessSettings, state_home
 
 LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
 
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where a pod finds the namespace that it runs in."""
-
-
-def _state_home() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vmpower" / "controller"
 
 
 def _own_namespace() -> str:
@@ -38,18 +29,14 @@ def _identity() -> str:
     return host if NAMESPACE_FILE.exists() else f"{host}-{uuid.uuid4().hex[:8]}"
 
 
-class Settings(BaseSettings):
+class Settings(ProcessSettings):
     """What the controller can be told."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="VMPOWER_", cli_kebab_case=True, cli_implicit_flags=True, frozen=True, extra="ignore"
-    )
 
     manifests: Path | None = Field(
         None, description="directory of VirtualMachine and Provider manifests (YAML); edits are followed"
     )
     state_dir: Path = Field(
-        default_factory=_state_home,
+        default_factory=lambda: state_home() / "controller",
         description="keeps each resource's status beside --manifests; one controller process a directory",
     )
     secrets_dir: Path | None = Field(
@@ -69,7 +56,7 @@ class Settings(BaseSettings):
     health_listen: str = Field(
         "", pattern=r"^(.+:\d+)?$", description="host:port for gRPC health checks, without TLS; empty: none"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+    log_level: LogLevel = Field("info", description="how much is logged")
     workers: int = Field(
         16, ge=1, le=1000, description="how many VMs are attended to at the same moment; waiting takes no worker"
     )
@@ -79,22 +66,3 @@ class Settings(BaseSettings):
         if self.kubernetes == (self.manifests is not None):
             raise ValueError("give either --kubernetes or --manifests DIR")
         return self
-
-    @classmethod
-    def load(cls, prog: str, args: list[str] | None = None) -> Self:
-        """Read flags and environment; on a mistake print which one and exit with 2."""
-        try:
-            return cls(_cli_parse_args=sys.argv[1:] if args is None else args, _cli_prog_name=prog)
-        except ValidationError as error:
-            _explain(prog, error)
-
-
-def _explain(prog: str, error: ValidationError) -> NoReturn:
-    for problem in error.errors():
-        if not problem["loc"]:
-            print(f"{prog}: {problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
-            continue
-        name = str(problem["loc"][0])
-        flag, variable = "--" + name.replace("_", "-"), "VMPOWER_" + name.upper()
-        print(f"{prog}: {flag} ({variable}): {problem['msg']}", file=sys.stderr)
-    sys.exit(2)

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controller.models import Hook, Lifecycle
-from controller.power import VM, Forecast, GuestCredentials, HookResult, Info, Operation, Verdict
+from controller.provider_api import VM, Forecast, GuestCredentials, HookResult, Info, Operation, Verdict
 from controller.words import Escalation, Kind, PowerState, State
 from protos.power.v1 import power_pb2 as pb
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.fields import Timeout
-from controller.power import Client, Operation, ProviderError
+from common.durations import Timeout
+from controller.provider_api import Client, Operation, ProviderError
 from controller.source import Decided, Event
 from controller.words import Kind
 

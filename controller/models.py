@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from controller.fields import Interval, Model, Name, Text, Timeout
+from common.durations import Interval, Timeout
+from controller.fields import Model, Name, Text
 from controller.status_models import ProviderStatus, VirtualMachineStatus
 from controller.words import DesiredPower, Escalation, FailurePolicy, Signal
 

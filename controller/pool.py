@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from controller.models import Provider, Runtime, VirtualMachine
-from controller.power import Client
+from controller.provider_api import Client
 from controller.source import Key, key_of
 
 log = structlog.get_logger()

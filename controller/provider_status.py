@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from controller.models import Provider
-from controller.power import Client
+from controller.provider_api import Client
 from controller.status import Statement, conditions
 from controller.status_models import Capabilities, ProviderStatus
 

@@ -1,30 +1,12 @@
 """The queue of keys that want attention: each at most once, in order, with back-off per key."""
 
 import asyncio
-import random
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from common.backoff import Backoff
+
 K = TypeVar("K", bound=Hashable)
-
-
-class Backoff:
-    """Pauses that double from `first` to `longest` seconds, each shortened by up to half at random,
-    so that those who failed together do not come back together."""
-
-    def __init__(self, first: float, longest: float, chance: Callable[[], float] = random.random) -> None:
-        self._first, self._longest, self._chance = first, longest, chance
-        self._failures = 0
-
-    def next(self) -> float:
-        """The next pause in seconds."""
-        pause = min(self._first * (1 << min(self._failures, 30)), self._longest)
-        self._failures += 1
-        return pause * (1 - self._chance() / 2)
-
-    def reset(self) -> None:
-        """All is well again."""
-        self._failures = 0
 
 
 class KeyQueue(Generic[K]):

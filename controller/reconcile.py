@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from controller.models import VirtualMachine
-from controller.power import VM, Operation
+from controller.provider_api import VM, Operation
 from controller.status_models import OperationStatus
 from controller.words import DesiredPower, Escalation, Kind, PowerState, State
 

@@ -12,13 +12,13 @@ from typing import Any, assert_never
 import structlog
 
 from controller.events import provider_events
-from controller.machine import Clock, Machine, wall_clock
 from controller.models import Provider, Resource
 from controller.pool import Connect, Connection, Pool
-from controller.power import ProviderError
+from controller.provider_api import ProviderError
 from controller.provider_status import provider_status
 from controller.queue import KeyQueue
 from controller.source import Applied, Change, Decided, Deleted, Key, ResourceGone, Source, SourceError, Synced, key_of
+from controller.vm_reconciler import Clock, Machine, wall_clock
 
 COUNT_AFTER = 5.0
 """Seconds until a provider's counts are looked at again: two thousand new VMs are one write."""

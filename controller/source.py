@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from controller.models import Resource, Status
-from controller.power import GuestCredentials
+from controller.provider_api import GuestCredentials
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from controller.models import VirtualMachine
-from controller.power import VM, Forecast, Operation, ProviderError, Verdict
+from controller.provider_api import VM, Forecast, Operation, ProviderError, Verdict
 from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, serves, unheard
 from controller.status_models import Condition, HookStatus, LastPowerOff, OperationStatus, VirtualMachineStatus
 from controller.words import DesiredPower, Kind, PowerState, State

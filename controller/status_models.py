@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
-from controller.fields import GoDuration, Model
+from common.durations import GoDuration
+from controller.fields import Model
 from controller.words import Kind, State
 
 

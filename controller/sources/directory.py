@@ -15,7 +15,7 @@ import structlog
 from watchfiles._rust_notify import RustNotify
 
 from controller.models import Status
-from controller.power import GuestCredentials
+from controller.provider_api import GuestCredentials
 from controller.source import (
     Applied,
     Change,

@@ -2,7 +2,7 @@
 
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.config import LibvirtSettings
-from providers.server import run
+from providers.server.server import run
 
 
 def main() -> None:

@@ -6,13 +6,23 @@ from contextlib import aclosing, suppress
 
 import libvirt
 
-from providers.adapter import VM, Attended, Change, Grace, GuestCredentials, GuestProcess, Signal, nobody, unsupported
-from providers.errors import CommandFailed, HypervisorError, Unsupported
-from providers.libvirt import agent, domains, snapshots
+from providers.core.adapter import (
+    VM,
+    Attended,
+    Change,
+    Grace,
+    GuestCredentials,
+    GuestProcess,
+    Signal,
+    nobody,
+    unsupported,
+)
+from providers.core.errors import CommandFailed, HypervisorError, Unsupported
+from providers.libvirt import domains, guest_exec, snapshots
 from providers.libvirt.config import LibvirtSettings
-from providers.libvirt.mapping import SHUTDOWN_FLAGS, Domain, Host, without_credentials
-from providers.libvirt.picture import Picture
 from providers.libvirt.session import Session
+from providers.libvirt.states import SHUTDOWN_FLAGS, Domain, Host, without_credentials
+from providers.libvirt.tracker import Picture
 from providers.libvirt.watch import changes, subscribed
 
 
@@ -71,7 +81,7 @@ class LibvirtAdapter:
             raise CommandFailed(f"libvirt has no signal {signal}; the caller names another.")
         flag = SHUTDOWN_FLAGS[signal] if (await self._host()).qemu else libvirt.VIR_DOMAIN_SHUTDOWN_DEFAULT
         if signal is Signal.GUEST_AGENT and self._asking.full:
-            await self._agent.call(agent.shut_down, vm_id)
+            await self._agent.call(guest_exec.shut_down, vm_id)
         else:
             session = self._asking if signal is Signal.GUEST_AGENT else self._quick
             await session.call(domains.ask, vm_id, flag)
@@ -82,8 +92,8 @@ class LibvirtAdapter:
         """Start a program by the guest agent, as the guest's administrator; credentials are not asked for."""
         if not (await self._host()).qemu:
             raise Unsupported("Only QEMU's guests have an agent that runs programs; the caller leaves it out.")
-        pid = await self._agent.call(agent.start, vm_id, command)
-        return agent.AgentProcess(self._agent, vm_id, pid)
+        pid = await self._agent.call(guest_exec.start, vm_id, command)
+        return guest_exec.AgentProcess(self._agent, vm_id, pid)
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot, external or internal as `snapshots` tells."""

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from providers.config import Settings
+from providers.core.settings import Settings
 
 
 class LibvirtSettings(Settings):

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import libvirt
 
-from providers.errors import VMNotFound
-from providers.libvirt.mapping import Domain, Host, domain, dotted
+from providers.core.errors import VMNotFound
+from providers.libvirt.states import Domain, Host, domain, dotted
 
 AGENT_TOOK_IT_SECONDS = 50.0
 """libvirt waits 30 s for another agent call to end, gives up on a silent agent after 5 s, and on a guest that

@@ -15,9 +15,10 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import libvirt
 
-from providers.blocking import Lane
-from providers.errors import HypervisorUnavailable
-from providers.libvirt.mapping import translate, without_credentials
+from providers.core.errors import HypervisorUnavailable
+from providers.core.limiter import Lane
+from providers.libvirt.errors import translate
+from providers.libvirt.states import without_credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from providers.errors import CommandFailed
+from providers.core.errors import CommandFailed
 from providers.libvirt.domains import find
 
 _ATOMIC = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC

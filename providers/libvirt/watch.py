@@ -8,11 +8,11 @@ from typing import Any
 
 import libvirt
 
-from providers.adapter import Change
-from providers.errors import HypervisorError, HypervisorUnavailable, VMNotFound
-from providers.libvirt.mapping import Domain
-from providers.libvirt.picture import Picture
+from providers.core.adapter import Change
+from providers.core.errors import HypervisorError, HypervisorUnavailable, VMNotFound
 from providers.libvirt.session import Session, post
+from providers.libvirt.states import Domain
+from providers.libvirt.tracker import Picture
 
 Step = Callable[[Picture], list[Change]]
 """One thing that happened, as what it does to the picture; it may raise what ends the watch."""

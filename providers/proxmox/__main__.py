@@ -2,7 +2,7 @@
 
 from providers.proxmox.adapter import ProxmoxAdapter
 from providers.proxmox.config import ProxmoxSettings
-from providers.server import run
+from providers.server.server import run
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from providers.adapter import (
+from providers.core.adapter import (
     VM,
     Attended,
     Change,
@@ -20,17 +20,17 @@ from providers.adapter import (
     Signal,
     nobody,
 )
-from providers.errors import CommandFailed, Locked, Unsupported, VMNotFound, VmpowerError
+from providers.core.errors import CommandFailed, Locked, Unsupported, VMNotFound, VmpowerError
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
-from providers.proxmox.follow import Follower
+from providers.proxmox.errors import task_error
+from providers.proxmox.guest_exec import GuestProgram
 from providers.proxmox.guests import LXC, Guest
-from providers.proxmox.mapping import task_error
-from providers.proxmox.picture import Picture
-from providers.proxmox.programs import GuestProgram
+from providers.proxmox.poller import Follower
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.states import HIBERNATED, power_state, require_known
 from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
+from providers.proxmox.tracker import Picture
 
 T = TypeVar("T")
 RECENT = 5

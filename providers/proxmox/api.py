@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from providers.blocking import Lane
-from providers.errors import CommandFailed
+from providers.core.errors import CommandFailed
+from providers.core.limiter import Lane
 from providers.proxmox import guests, tasks
 from providers.proxmox.endpoint import Method
 from providers.proxmox.guests import LXC, QEMU, Config, Guest

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from providers.config import Names, Settings, Timeout
+from common.durations import Timeout
+from providers.core.settings import Names, Settings
 
 PORT = 8006
 """pveproxy's, where an address names none."""

@@ -4,13 +4,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from providers.adapter import Change, PowerState
-from providers.clock import monotonic
-from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.adapter import Change, PowerState
+from providers.core.clock import monotonic
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.proxmox.api import Api
 from providers.proxmox.guests import QEMU, Config, Guest
-from providers.proxmox.picture import Picture
 from providers.proxmox.states import power_state
+from providers.proxmox.tracker import Picture
 
 AT_ONCE = 8
 """Guests of one node that are asked about at the same time."""

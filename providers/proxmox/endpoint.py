@@ -11,7 +11,7 @@ from proxmoxer.backends.https import ProxmoxHTTPApiTokenAuth
 from requests.auth import AuthBase
 
 from providers.proxmox.config import Login
-from providers.proxmox.wire import NotConnected
+from providers.proxmox.tls import NotConnected
 
 CONNECT_SECONDS = 5.0
 """How long a node may take to shake hands; then the next one is asked."""

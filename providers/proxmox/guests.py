@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from providers.adapter import OffCause, Reason
+from providers.core.adapter import OffCause, Reason
 
 QEMU, LXC = "qemu", "lxc"
 UNMANAGED = ("", "unmanaged", "ignored")

@@ -9,12 +9,12 @@ from typing import Any
 import requests
 from proxmoxer import ResourceException
 
-from providers.blocking import Lane
-from providers.errors import HypervisorUnavailable
+from providers.core.errors import HypervisorUnavailable
+from providers.core.limiter import Lane
 from providers.proxmox.config import Login, ProxmoxSettings, login
 from providers.proxmox.endpoint import ANSWER_SECONDS, Endpoint, Method, SecondFactor, log_in, why
-from providers.proxmox.mapping import UNSURE, said, translate
-from providers.proxmox.wire import NotConnected, Untrusted, transport, verifying
+from providers.proxmox.errors import UNSURE, said, translate
+from providers.proxmox.tls import NotConnected, Untrusted, transport, verifying
 
 CONNECTIONS = 16
 """Connections to a node that are kept for the next call: as many as it is asked at once about its own guests."""

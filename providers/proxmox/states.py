@@ -8,8 +8,8 @@ pve-ha-manager, `PVE::HA::Tools` and `PVE::HA::Manager`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from providers.adapter import VM, PowerState, Problem, Reason, Signal
-from providers.errors import HypervisorUnavailable, UnknownNativeState
+from providers.core.adapter import VM, PowerState, Problem, Reason, Signal
+from providers.core.errors import HypervisorUnavailable, UnknownNativeState
 from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, Noticed
 
 STATES: Mapping[str, Mapping[str, PowerState]] = {

@@ -2,7 +2,7 @@
 
 import sys
 
-from providers.server import run
+from providers.server.server import run
 from providers.sim.adapter import SimAdapter, SimSettings
 from providers.sim.script import SimError, default_script, load_script
 from providers.sim.world import World

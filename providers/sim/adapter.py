@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from providers.adapter import (
+from providers.core.adapter import (
     VM,
     Attended,
     Change,
@@ -21,14 +21,13 @@ from providers.adapter import (
     nobody,
     unsupported,
 )
-from providers.config import Settings
-from providers.errors import CommandFailed, HypervisorUnavailable
-from providers.sim.bell import Bell
-from providers.sim.feed import Feed
+from providers.core.errors import CommandFailed, HypervisorUnavailable
+from providers.core.settings import Settings
+from providers.sim.events import Feed
 from providers.sim.guest import Guest, power_state
-from providers.sim.mapping import to_vm
 from providers.sim.script import Fault, GuestCall, Script
-from providers.sim.stimuli import (
+from providers.sim.states import to_vm
+from providers.sim.transitions import (
     Stimulus,
     ask_agent,
     power_off,
@@ -38,6 +37,7 @@ from providers.sim.stimuli import (
     start_process,
     take_snapshot,
 )
+from providers.sim.wakeup import Bell
 from providers.sim.world import World
 
 AGENT_TIMEOUT = 60.0

@@ -2,12 +2,12 @@
 
 A guest that hears the power button at t writes down that it will be off at t + shutdown_time; whoever
 looks later finds it off. So it lives on while no provider runs. All moments are seconds since 1970; all
-functions here and in `stimuli.py` are pure.
+functions here and in `transitions.py` are pure.
 """
 
 from dataclasses import dataclass, field
 
-from providers.adapter import OffCause, PowerState, Signal
+from providers.core.adapter import OffCause, PowerState, Signal
 from providers.sim.script import GuestScript
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from uuid import NAMESPACE_URL, uuid5
 
-import durationpy
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
+
+from common import durations
 
 
 class SimError(Exception):
@@ -42,7 +43,7 @@ WorldCall = Literal["list", "watch"]
 
 
 def _seconds(value: Any) -> Any:
-    return durationpy.from_str(value).total_seconds() if isinstance(value, str) else value
+    return durations.parse(value).total_seconds() if isinstance(value, str) else value
 
 
 def _some(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The world: every guest of one sim, in a SQLite file that outlives the provider's process.
 
 A guest is one row, its state one JSON document; nothing is cached, so whoever else changes the file
-(`hand.py`) is believed at once. A call takes some 100 microseconds and so is made on the event loop itself.
+(`control.py`) is believed at once. A call takes some 100 microseconds and so is made on the event loop itself.
 The file survives a SIGKILL of the provider, which is its purpose; it is not meant to survive the host.
 """
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from providers.clock import Clock, system_clock
-from providers.errors import HypervisorUnavailable, VMNotFound
+from providers.core.clock import Clock, system_clock
+from providers.core.errors import HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
 from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
-from providers.sim.stimuli import Stimulus, create
+from providers.sim.transitions import Stimulus, create
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS guests (id TEXT PRIMARY KEY, name TEXT NOT NULL, script TEXT NOT NULL, state TEXT);

@@ -1,6 +1,6 @@
 """`python -m providers.vsphere --listen ADDR --url https://vcenter.example --credentials-dir DIR`."""
 
-from providers.server import run
+from providers.server.server import run
 from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.config import VsphereSettings
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from typing import Concatenate, ParamSpec, TypeVar
 
-from providers.adapter import (
+from providers.core.adapter import (
     VM,
     Attended,
     Change,
@@ -16,17 +16,17 @@ from providers.adapter import (
     nobody,
     unsupported,
 )
-from providers.errors import CommandFailed, Locked, VMNotFound
-from providers.vsphere import collector, commands, programs
+from providers.core.errors import CommandFailed, Locked, VMNotFound
+from providers.vsphere import collector, commands, guest_exec
+from providers.vsphere.batch_reads import Reads
 from providers.vsphere.commands import OFF, ON, is_already
 from providers.vsphere.config import VsphereSettings, login
-from providers.vsphere.endings import Endings
-from providers.vsphere.mapping import translate
-from providers.vsphere.picture import Picture
-from providers.vsphere.programs import Guest, GuestProgram
+from providers.vsphere.errors import translate
+from providers.vsphere.guest_exec import Guest, GuestProgram
 from providers.vsphere.properties import Update
-from providers.vsphere.reads import Reads
 from providers.vsphere.session import Link, Room, Session, SessionLost
+from providers.vsphere.task_waits import Endings
+from providers.vsphere.tracker import Picture
 from providers.vsphere.watch import Feed, following
 
 P = ParamSpec("P")
@@ -96,7 +96,7 @@ class VsphereAdapter:
         if machine is None:
             raise _not_found(vm_id)
         guest = Guest(machine, credentials or self._guest_login())
-        started = await self._guests.call(programs.start, guest, command)
+        started = await self._guests.call(guest_exec.start, guest, command)
         return GuestProgram(self._guests, guest, started)
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:

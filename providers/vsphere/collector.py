@@ -13,8 +13,8 @@ from typing import Any
 
 from pyVmomi import vim, vmodl
 
-from providers.errors import HypervisorUnavailable
-from providers.vsphere.mapping import why
+from providers.core.errors import HypervisorUnavailable
+from providers.vsphere.errors import why
 from providers.vsphere.properties import KINDS, MACHINE, Update, update
 from providers.vsphere.session import Link, SessionLost
 

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from providers.config import Settings
+from providers.core.settings import Settings
+from providers.shared.tls import Trust
 
 
 class VsphereSettings(Settings):
@@ -46,6 +47,12 @@ class VsphereSettings(Settings):
         if (self.ca_file is not None) + bool(self.thumbprint) + self.insecure > 1:
             raise ValueError("name only one of --ca-file, --thumbprint and --insecure")
         return self
+
+    @property
+    def trust(self) -> Trust:
+        """How vCenter proves who it is."""
+        pins = (self.thumbprint,) if self.thumbprint else ()
+        return Trust(self.ca_file, pins, self.insecure, "--thumbprint")
 
 
 def login(folder: Path) -> tuple[str, str]:

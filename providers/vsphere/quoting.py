@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from subprocess import list2cmdline
 
-from providers.errors import CommandFailed
+from providers.core.errors import CommandFailed
 
 LONGEST = 8191
 """Characters in a line of cmd.exe (its documented limit)."""

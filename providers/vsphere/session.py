@@ -10,12 +10,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pyVmomi import vim, vmodl
 
-from providers.errors import HypervisorUnavailable
+from providers.core.errors import HypervisorUnavailable
+from providers.shared.tls import verifying
 from providers.vsphere.config import VsphereSettings, login
-from providers.vsphere.mapping import translate, why
+from providers.vsphere.errors import translate, why
 from providers.vsphere.stub import BROKEN, Stub
 from providers.vsphere.transport import Trust
-from providers.vsphere.wire import verifying
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -168,7 +168,7 @@ def _failed(opening: asyncio.Task[Link]) -> bool:
 
 
 async def _log_in(settings: VsphereSettings, account: tuple[str, str]) -> Link:
-    trust = partial(verifying, settings)
+    trust = partial(verifying, settings.trust)
     stub = Stub(settings.url, trust)
     try:
         service: Any = vim.ServiceInstance("ServiceInstance", stub)

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from providers.shared.tls import Verifying, watch_over
 from providers.vsphere.http2 import NAME, Answer, Http2
-from providers.vsphere.wire import Verifying, watch_over
 
 IDLE_SECONDS = 30
 """How long an unused connection of HTTP/1.1 is kept."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from providers.errors import HypervisorError
+from providers.core.errors import HypervisorError
 from providers.vsphere import collector
 from providers.vsphere.collector import News
 from providers.vsphere.properties import Update

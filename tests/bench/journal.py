@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from providers.adapter import Signal
-from providers.journal import Journal
-from providers.model import Kind, Operation, Request, Sent, State, Step
+from providers.core.adapter import Signal
+from providers.core.journal import Journal
+from providers.core.model import Kind, Operation, Request, Sent, State, Step
 from tests.bench.table import RUN, Result, Row
 
 SECONDS = 2.0

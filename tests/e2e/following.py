@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import cast
 
-from providers.adapter import (
+from providers.core.adapter import (
     VM,
     Adapter,
     Change,

@@ -8,8 +8,8 @@ from tests.rigs.process import ROOT
 
 
 def hand(world: Path, *words: str) -> str:
-    """`python -m providers.sim.hand --world WORLD WORDS`, and what it prints."""
-    command = (sys.executable, "-m", "providers.sim.hand", "--world", str(world), *words)
+    """`python -m providers.sim.control --world WORLD WORDS`, and what it prints."""
+    command = (sys.executable, "-m", "providers.sim.control", "--world", str(world), *words)
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import structlog
 from kubernetes.aio import client
 
+from common.backoff import Backoff
 from controller.models import API_VERSION
-from controller.queue import Backoff
 from controller.source import Event, Key
 from controller.sources.kubernetes.api import ApiError
 

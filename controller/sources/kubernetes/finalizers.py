@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from controller.queue import Backoff
+from common.backoff import Backoff
 from controller.source import Key
 from controller.sources.kubernetes.api import ApiError, Object, Operations
 from controller.sources.kubernetes.resources import FINALIZER, is_deleted, is_held, wants_hold

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from controller.queue import Backoff
+from common.backoff import Backoff
 from controller.source import Key
 from controller.sources.kubernetes.api import Api, ApiError, Object
 

@@ -12,7 +12,7 @@ import structlog
 from kubernetes.aio import client
 
 from controller.models import Status
-from controller.power import GuestCredentials
+from controller.provider_api import GuestCredentials
 from controller.source import (
     Applied,
     Change,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protos.power.v1 import power_pb2 as pb
-from providers.sim import hand
+from providers.sim import control as hand
 from providers.sim.guest import next_change, power_state
 from providers.sim.world import World
 from tests.e2e.kubernetes.edits import LIFECYCLE, NAMES, Edit

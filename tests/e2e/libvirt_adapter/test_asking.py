@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from providers.adapter import OffCause, PowerState, Reason, Signal
-from providers.errors import CommandFailed
+from providers.core.adapter import OffCause, PowerState, Reason, Signal
+from providers.core.errors import CommandFailed
 from providers.libvirt.adapter import LibvirtAdapter
 from tests.e2e.libvirt_adapter.waiting import GRACE, Run, watching
 from tests.rigs.guests.domain import Guest

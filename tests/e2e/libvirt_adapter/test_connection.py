@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import OffCause, PowerState, Signal
-from providers.errors import HypervisorUnavailable
+from providers.core.adapter import OffCause, PowerState, Signal
+from providers.core.errors import HypervisorUnavailable
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.session import Link, Session
 from tests.e2e.libvirt_adapter.waiting import GRACE, Run, following, watching

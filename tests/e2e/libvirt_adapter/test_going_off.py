@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from providers.adapter import OffCause, PowerState, Reason, Removed, Signal
-from providers.errors import VMNotFound
+from providers.core.adapter import OffCause, PowerState, Reason, Removed, Signal
+from providers.core.errors import VMNotFound
 from providers.libvirt.adapter import LibvirtAdapter
 from tests.e2e.libvirt_adapter.waiting import GRACE, Run, watching
 from tests.rigs.guests.domain import Guest

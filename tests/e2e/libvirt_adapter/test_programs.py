@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from providers.adapter import GuestExit, PowerState
-from providers.errors import CommandFailed
+from providers.core.adapter import GuestExit, PowerState
+from providers.core.errors import CommandFailed
 from providers.libvirt.adapter import LibvirtAdapter
 from tests.e2e.libvirt_adapter.waiting import Run, ended, execute
 from tests.rigs.guests.domain import Guest

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from providers.adapter import GuestExit
+from providers.core.adapter import GuestExit
 from providers.libvirt.adapter import LibvirtAdapter
 from tests.e2e.following import GRACE, ended, following, watching
 

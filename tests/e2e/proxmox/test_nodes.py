@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from providers.handover import MARGIN
+from providers.core.deadline import MARGIN
 from tests.e2e.proxmox.served import Served, served, wait_for, wait_until
 
 FORGOTTEN = pytest.mark.parametrize("forgotten", [True, False], ids=["forgotten", "remembered"])

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import OffCause, PowerState, Reason, Signal
-from providers.errors import CommandFailed, Locked, VMNotFound
+from providers.core.adapter import OffCause, PowerState, Reason, Signal
+from providers.core.errors import CommandFailed, Locked, VMNotFound
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import GRACE, watching
 from tests.e2e.vsphere.conftest import Guest

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import Listed, OffCause, Signal
-from providers.errors import HypervisorUnavailable
+from providers.core.adapter import Listed, OffCause, Signal
+from providers.core.errors import HypervisorUnavailable
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import GRACE, following, watching
 from tests.e2e.vsphere.conftest import Guest, Settings

@@ -2,8 +2,8 @@
 
 import pytest
 
-from providers.adapter import OffCause, PowerState, Reason, Signal
-from providers.errors import CommandFailed
+from providers.core.adapter import OffCause, PowerState, Reason, Signal
+from providers.core.errors import CommandFailed
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import GRACE, watching
 from tests.e2e.vsphere.conftest import Guest

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from providers.adapter import PowerState, Removed
-from providers.errors import HypervisorUnavailable, VMNotFound
+from providers.core.adapter import PowerState, Removed
+from providers.core.errors import HypervisorUnavailable, VMNotFound
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import watching
 from tests.e2e.vsphere.conftest import Settings

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pyVmomi.VmomiSupport import GetWsdlMethod
 
-from providers.adapter import GuestCredentials, Signal
+from providers.core.adapter import GuestCredentials, Signal
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import GRACE, ended, watching
 from tests.e2e.vsphere.conftest import Guest

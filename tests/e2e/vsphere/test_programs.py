@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from providers.adapter import GuestCredentials, GuestExit, GuestProcess
-from providers.errors import CommandFailed
+from providers.core.adapter import GuestCredentials, GuestExit, GuestProcess
+from providers.core.errors import CommandFailed
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import ended, watching
 from tests.e2e.vsphere.conftest import Settings

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controller.models import Provider, VirtualMachine
-from controller.power import VM, Forecast, Operation, Verdict
+from controller.provider_api import VM, Forecast, Operation, Verdict
 from controller.status_models import OperationStatus
 from controller.words import Kind, PowerState, State
 

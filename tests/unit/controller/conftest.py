@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.models import Resource
-from controller.power import VM
+from controller.provider_api import VM
 from controller.runner import Runner
 from tests.unit.controller.builders import machine, provider
 from tests.unit.controller.fakes import FakeClient, FakeSource, clock

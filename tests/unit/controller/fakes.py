@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controller.models import Hook, Lifecycle, Resource, Runtime, Status
-from controller.power import VM, GuestCredentials, Info, Operation, Picture, ProviderError, Verdict
+from controller.provider_api import VM, GuestCredentials, Info, Operation, Picture, ProviderError, Verdict
 from controller.source import Applied, Change, Decided, Deleted, Event, Key, SecretUnavailable, Synced, key_of
 from controller.status_models import VirtualMachineStatus
 from controller.words import Kind, PowerState, State

@@ -14,7 +14,7 @@ from google.rpc.status_pb2 import Status
 from controller import client as module
 from controller.client import GrpcClient
 from controller.models import Runtime, Tls
-from controller.power import Operation, ProviderError
+from controller.provider_api import Operation, ProviderError
 from controller.words import PowerState, State
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import NOW, machine

@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import durationpy
 import pytest
 import yaml
 
-from controller.fields import MAX_TIMEOUT
+from common.durations import MAX_TIMEOUT, to_text
 from controller.models import API_VERSION, KINDS, LOOPBACK
 from tests.rigs.process import ROOT
 
@@ -164,7 +163,7 @@ def test_moments_are_moments_in_both(kind: str) -> None:
 
 @kinds
 def test_a_duration_in_a_spec_may_be_as_long_as_in_the_models(kind: str) -> None:
-    longest = f"duration(self) <= duration('{durationpy.to_str(MAX_TIMEOUT)}')"
+    longest = f"duration(self) <= duration('{to_text(MAX_TIMEOUT)}')"
     differ = {
         path
         for path, ours, theirs in both(kind)

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from controller.decisions import BadDecision, Extend, answer, choice
-from controller.power import Operation, ProviderError
+from controller.provider_api import Operation, ProviderError
 from controller.source import Decided, Event, Key
 from controller.words import Kind, State
 from tests.unit.controller.builders import operation

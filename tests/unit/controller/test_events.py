@@ -1,5 +1,5 @@
 from controller.events import events, provider_events
-from controller.power import Forecast, HookResult, ProviderError
+from controller.provider_api import Forecast, HookResult, ProviderError
 from controller.source import Event
 from controller.status import Seen, heard, report
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus

@@ -1,4 +1,4 @@
-from controller.power import Info
+from controller.provider_api import Info
 from controller.provider_status import provider_status
 from controller.status_models import Capabilities, ProviderStatus
 from tests.unit.controller.builders import NOW, provider, seconds

@@ -1,10 +1,8 @@
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from controller.queue import Backoff, KeyQueue
+from controller.queue import KeyQueue
 
 pytestmark = pytest.mark.looptime
 
@@ -93,18 +91,3 @@ async def test_what_was_dropped_does_not_come_back() -> None:
     queue.drop("a")
     await asyncio.sleep(20)
     assert await is_empty(queue)
-
-
-@given(st.floats(0.1, 10), st.floats(10, 1000), st.integers(1, 60), st.floats(0, 1, exclude_max=True))
-def test_a_pause_lies_between_half_of_it_and_all_of_it(first: float, longest: float, count: int, chance: float) -> None:
-    backoff = Backoff(first, longest, lambda: chance)
-    pause = [backoff.next() for _ in range(count)][-1]
-    expected = min(first * 2 ** (count - 1), longest)
-    assert expected / 2 <= pause <= expected
-
-
-def test_a_backoff_that_was_reset_begins_anew() -> None:
-    backoff = Backoff(1, 100, lambda: 0)
-    assert [backoff.next(), backoff.next()] == [1, 2]
-    backoff.reset()
-    assert backoff.next() == 1

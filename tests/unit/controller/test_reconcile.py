@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from controller.models import VirtualMachine
-from controller.power import VM, Operation
+from controller.provider_api import VM, Operation
 from controller.reconcile import (
     Action,
     Attempt,

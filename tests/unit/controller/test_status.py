@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from controller.power import Forecast, HookResult, ProviderError
+from controller.provider_api import Forecast, HookResult, ProviderError
 from controller.reconcile import Attempt, Hold, Wait, Watch
 from controller.status import (
     Seen,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import VM
+from providers.core.adapter import VM
 from tests.unit.providers.finisher import WEB, Finisher, FinisherProvider, MakeFinisher
 from tests.unit.providers.world import Make, Provider, ProviderOf, make_world
 

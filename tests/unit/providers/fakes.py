@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from providers.adapter import VM, Attended, Change, Grace, Listed, Signal, nobody, unsupported
-from providers.blocking import Lane
-from providers.errors import JournalFailed, VMNotFound
-from providers.journal import Journal
-from providers.model import Operation
+from providers.core.adapter import VM, Attended, Change, Grace, Listed, Signal, nobody, unsupported
+from providers.core.errors import JournalFailed, VMNotFound
+from providers.core.journal import Journal
+from providers.core.limiter import Lane
+from providers.core.model import Operation
 
 P = ParamSpec("P")
 T = TypeVar("T")

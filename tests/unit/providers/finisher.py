@@ -10,8 +10,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
-from providers import validation
-from providers.adapter import (
+from providers.core.adapter import (
     VM,
     Attended,
     Change,
@@ -25,8 +24,9 @@ from providers.adapter import (
     Signal,
     nobody,
 )
-from providers.errors import CommandFailed, HypervisorUnavailable, VmpowerError
-from providers.model import Operation
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VmpowerError
+from providers.core.model import Operation
+from providers.server import validation
 from providers.sim.script import guest_id
 from tests.unit.providers.fakes import OneVM
 from tests.unit.providers.world import ProviderOf, virtual_clock

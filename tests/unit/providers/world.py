@@ -10,17 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from providers.adapter import VM, Adapter
-from providers.config import Settings
-from providers.errors import HypervisorUnavailable
-from providers.inventory import Inventory
-from providers.model import ExecHook, FailurePolicy, Hook, Kind, Operation, Request, State
-from providers.operations import Operations
-from providers.run import Context
+from providers.core.adapter import VM, Adapter
+from providers.core.errors import HypervisorUnavailable
+from providers.core.inventory import Inventory
+from providers.core.model import ExecHook, FailurePolicy, Hook, Kind, Operation, Request, State
+from providers.core.operations import Operations
+from providers.core.run import Context
+from providers.core.settings import Settings
 from providers.sim.adapter import SimAdapter
 from providers.sim.guest import Guest, printed
 from providers.sim.script import Script, guest_id
-from providers.sim.stimuli import Stimulus
+from providers.sim.transitions import Stimulus
 from providers.sim.world import World
 from tests.unit.providers.fakes import InlineJournal
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.models import VirtualMachine
-from controller.power import GuestCredentials
+from controller.provider_api import GuestCredentials
 from controller.source import (
     Applied,
     Change,

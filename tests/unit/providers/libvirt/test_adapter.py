@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import (
+from providers.core.adapter import (
     VM,
     Adapter,
     Change,
@@ -21,7 +21,7 @@ from providers.adapter import (
     Signal,
     supports,
 )
-from providers.errors import CommandFailed, HypervisorUnavailable, Unsupported, VMNotFound
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Unsupported, VMNotFound
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.config import LibvirtSettings
 

@@ -6,7 +6,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from providers.errors import HypervisorUnavailable
+from providers.core.errors import HypervisorUnavailable
 from providers.libvirt.session import Session
 
 URI = "test:///default"

@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from providers.errors import CommandFailed
+from providers.core.errors import CommandFailed
 from providers.libvirt.snapshots import Disk, definition, disks, memory_file
 
 

@@ -8,10 +8,10 @@ from functools import partial
 import libvirt
 import pytest
 
-from providers.adapter import Changed, PowerState
-from providers.errors import HypervisorUnavailable, VMNotFound
-from providers.libvirt.mapping import Domain, Host
-from providers.libvirt.picture import Picture
+from providers.core.adapter import Changed, PowerState
+from providers.core.errors import HypervisorUnavailable, VMNotFound
+from providers.libvirt.states import Domain, Host
+from providers.libvirt.tracker import Picture
 from providers.libvirt.watch import Inbox, Step, changes
 
 ON = Domain("a", "web", libvirt.VIR_DOMAIN_RUNNING, 1, Host("node1", "", qemu=True))

@@ -7,10 +7,10 @@ from typing import Any
 
 from proxmoxer import ResourceException
 
-from providers.adapter import Attended, Change, nobody
-from providers.errors import VmpowerError
+from providers.core.adapter import Attended, Change, nobody
+from providers.core.errors import VmpowerError
 from providers.proxmox.adapter import ProxmoxAdapter
-from providers.proxmox.mapping import translate
+from providers.proxmox.errors import translate
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS
 
 Row = dict[str, Any]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from providers.blocking import Lane
+from providers.core.limiter import Lane
 from providers.proxmox.adapter import ProxmoxAdapter
 from providers.proxmox.session import Session
 from tests.unit.providers.proxmox.cluster import Cluster

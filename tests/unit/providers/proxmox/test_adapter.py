@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import Changed, GuestExit, Listed, PowerState, Signal
-from providers.errors import (
+from providers.core.adapter import Changed, GuestExit, Listed, PowerState, Signal
+from providers.core.errors import (
     CommandFailed,
     HypervisorError,
     HypervisorUnavailable,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from providers.adapter import Escalation, Grace, Reason, Signal
-from providers.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.adapter import Escalation, Grace, Reason, Signal
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 from providers.proxmox.adapter import ProxmoxAdapter
 from providers.proxmox.session import Unanswered
 from tests.unit.providers.proxmox.cluster import RUNS, Call, Cluster, refusal, watched

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from providers.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 from providers.proxmox.adapter import ProxmoxAdapter
 from tests.unit.providers.proxmox.cluster import RUNS, Cluster, refusal, watched
 

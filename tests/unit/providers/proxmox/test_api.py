@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from providers.blocking import Lane
-from providers.errors import CommandFailed, VmpowerError
+from providers.core.errors import CommandFailed, VmpowerError
+from providers.core.limiter import Lane
 from providers.proxmox.api import AGENT_SECONDS, Api
 from providers.proxmox.guests import Guest
 from providers.proxmox.session import Session, Unanswered

@@ -64,7 +64,7 @@ def test_no_address_at_all_is_refused() -> None:
 def test_a_mistake_in_an_address_names_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         ProxmoxSettings.load("x", ["--listen", "unix:///x", "--credentials-dir", "/x", "--url", "http://pve1"])
-    assert "--url (VMPOWER_URL): Value error, must be https://HOST" in capsys.readouterr().err
+    assert "--url (VMPOWER_URL): must be https://HOST" in capsys.readouterr().err
 
 
 def test_several_addresses_are_one_flag() -> None:

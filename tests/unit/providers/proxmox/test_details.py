@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from providers.adapter import Change, Changed
-from providers.errors import CommandFailed, HypervisorUnavailable
+from providers.core.adapter import Change, Changed
+from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox.api import Api
 from providers.proxmox.details import A_FEW, AT_ONCE, FIRST_SECONDS, Details
 from providers.proxmox.guests import Config, Guest
-from providers.proxmox.picture import Picture
 from providers.proxmox.tasks import Task
+from providers.proxmox.tracker import Picture
 
 pytestmark = pytest.mark.looptime
 WEB = Guest("100", "qemu", "web", "pve1", "running")

@@ -10,7 +10,7 @@ from proxmoxer import ResourceException
 from providers.proxmox import endpoint as module
 from providers.proxmox.config import Login
 from providers.proxmox.endpoint import Endpoint, SecondFactor, Strange, log_in, why
-from providers.proxmox.wire import NotConnected, transport, verifying
+from providers.proxmox.tls import NotConnected, transport, verifying
 from tests.unit.providers.proxmox.node import SECRET, TOKEN, USER, Dead, Node, data, failure, settings
 
 

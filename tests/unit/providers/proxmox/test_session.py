@@ -7,8 +7,8 @@ import pytest
 import trustme
 from aiohttp import web
 
-from providers.blocking import Lane
-from providers.errors import CommandFailed, HypervisorUnavailable, Locked
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked
+from providers.core.limiter import Lane
 from providers.proxmox import endpoint
 from providers.proxmox.session import Unanswered
 from tests.unit.providers.proxmox.node import Dead, Make, Node, Silent, failure

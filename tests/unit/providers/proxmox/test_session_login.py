@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from providers.blocking import Lane
-from providers.errors import CommandFailed, HypervisorUnavailable
+from providers.core.errors import CommandFailed, HypervisorUnavailable
+from providers.core.limiter import Lane
 from providers.proxmox import endpoint
 from providers.proxmox import session as module
 from tests.unit.providers.proxmox.node import SECRET, USER, Make, Node, as_token, as_user, data, failure

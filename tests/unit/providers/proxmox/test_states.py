@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import VM, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, OffCause, PowerState, Problem, Reason, Signal
 from providers.proxmox.guests import Config, Guest, Noticed
 from providers.proxmox.states import to_vm
 

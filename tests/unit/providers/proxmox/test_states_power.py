@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.adapter import PowerState
-from providers.errors import HypervisorUnavailable, UnknownNativeState
+from providers.core.adapter import PowerState
+from providers.core.errors import HypervisorUnavailable, UnknownNativeState
 from providers.proxmox.guests import Guest
 from providers.proxmox.states import STATES, power_state, require_known
 

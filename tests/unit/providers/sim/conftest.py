@@ -7,7 +7,7 @@ import pytest
 
 from providers.sim.guest import Guest
 from providers.sim.script import GuestScript, Script, guest_id
-from providers.sim.stimuli import create
+from providers.sim.transitions import create
 from providers.sim.world import World
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pytest
 from providers.sim.__main__ import main, make_adapter
 from providers.sim.adapter import SimSettings
 from providers.sim.script import SimError, guest_id
-from providers.sim.stimuli import power_off
+from providers.sim.transitions import power_off
 from providers.sim.world import World
 
 
@@ -57,5 +57,5 @@ def test_a_mistake_in_the_script_is_said_at_the_start(tmp_path: Path, monkeypatc
     script.write_text("guests: {web: {boot_time: soon}}")
     flags = ["--listen", f"unix://{tmp_path}/socket", "--state-dir", str(tmp_path), "--script", str(script)]
     monkeypatch.setattr("sys.argv", ["providers.sim", *flags])
-    with pytest.raises(SystemExit, match=r"^providers\.sim: .*guest web: boot_time: Invalid duration soon$"):
+    with pytest.raises(SystemExit, match=r"^providers\.sim: .*guest web: boot_time: 'soon' is no duration; .*$"):
         main()

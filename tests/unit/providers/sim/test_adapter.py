@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import (
+from providers.core.adapter import (
     VM,
     Changed,
     Escalation,
@@ -18,10 +18,10 @@ from providers.adapter import (
     Signal,
     supports,
 )
-from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.adapter import AGENT_TIMEOUT, SimAdapter
 from providers.sim.script import guest_id
-from providers.sim.stimuli import crash
+from providers.sim.transitions import crash
 from providers.sim.world import World
 
 Make = Callable[..., World]

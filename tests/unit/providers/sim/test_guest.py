@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from providers.adapter import PowerState, Signal
+from providers.core.adapter import PowerState, Signal
 from providers.sim.guest import Guest, Line, next_change, power_state, printed, signals
 
 Make = Callable[..., Guest]

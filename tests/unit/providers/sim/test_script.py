@@ -86,7 +86,10 @@ def test_one_fault_needs_no_list() -> None:
     ("text", "message"),
     [
         ("guests: {web: {boot_tim: 5s}}", "sim.yaml: guest web: boot_tim: there is no such field"),
-        ("guests: {web: {boot_time: soon}}", "sim.yaml: guest web: boot_time: Invalid duration soon"),
+        (
+            "guests: {web: {boot_time: soon}}",
+            "sim.yaml: guest web: boot_time: 'soon' is no duration; write it as 120s or 1m30s",
+        ),
         (
             "guests: {web: {boot_time: -5s}}",
             "sim.yaml: guest web: boot_time: Input should be greater than or equal to 0",

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from providers.adapter import PowerState
-from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.adapter import PowerState
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.guest import power_state
 from providers.sim.script import Fault, GuestScript, Script, SimError, guest_id
-from providers.sim.stimuli import power_off, press_button, resume
+from providers.sim.transitions import power_off, press_button, resume
 from providers.sim.world import World
 
 WEB = guest_id("web")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from providers.adapter import Change, Listed
+from providers.core.adapter import Change, Listed
 from providers.vsphere import adapter as module
 from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.config import VsphereSettings

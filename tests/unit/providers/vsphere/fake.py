@@ -7,10 +7,10 @@ from typing import Any
 
 from pyVmomi import vim, vmodl
 
+from providers.shared.tls import Trust, verifying
 from providers.vsphere.config import VsphereSettings
 from providers.vsphere.session import Link, Session
 from providers.vsphere.stub import Stub
-from providers.vsphere.wire import pinned
 
 PC: Any = vmodl.query.PropertyCollector
 
@@ -19,7 +19,7 @@ class FakeStub(Stub):
     """Everything that would be sent comes here."""
 
     def __init__(self) -> None:
-        super().__init__("https://vcenter.example/sdk", partial(pinned, ""))
+        super().__init__("https://vcenter.example/sdk", partial(verifying, Trust(insecure=True)))
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
@@ -55,7 +55,14 @@ def link(stub: FakeStub, url: str = "https://vcenter.example/sdk", thumbprint: s
         sessionManager=vim.SessionManager("sessions", stub),
         about=vim.AboutInfo(fullName="VMware vCenter Server 8.0.2"),
     )
-    made = Link(url, stub, partial(pinned, thumbprint), content)
+    made = Link(
+        url,
+        stub,
+        partial(
+            verifying, Trust(pins=(thumbprint,) if thumbprint else (), insecure=not thumbprint, flag="--thumbprint")
+        ),
+        content,
+    )
     files, processes = vim.vm.guest.FileManager("files", stub), vim.vm.guest.ProcessManager("processes", stub)
     made.kept["guests"] = (files, processes)
     return made

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.adapter import Changed, Escalation, Grace, GuestCredentials, Listed, OffCause, Reason, Signal
-from providers.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound
+from providers.core.adapter import Changed, Escalation, Grace, GuestCredentials, Listed, OffCause, Reason, Signal
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound
 from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.properties import Task
 from providers.vsphere.session import SessionLost

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.errors import HypervisorUnavailable
+from providers.core.errors import HypervisorUnavailable
 from providers.vsphere import collector
 from providers.vsphere.collector import POLL_SECONDS
 from providers.vsphere.properties import Machine, Task

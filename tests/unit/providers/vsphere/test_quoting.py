@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.errors import CommandFailed
+from providers.core.errors import CommandFailed
 from providers.vsphere.quoting import for_guest
 
 OUTPUT = r"C:\Users\web admin\AppData\Local\Temp\vmpower-1.out"

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.vsphere import session as module
 from providers.vsphere.config import VsphereSettings
 from providers.vsphere.session import Link, Room, Session, SessionLost

@@ -8,10 +8,10 @@ from xml.parsers.expat import ExpatError
 import pytest
 from pyVmomi import vim
 
+from providers.shared.tls import Trust, verifying
 from providers.vsphere.http2 import Answer
 from providers.vsphere.stub import BROKEN, CALL_SECONDS, Stub
 from providers.vsphere.transport import Transport
-from providers.vsphere.wire import pinned
 
 COOKIE = 'vmware_soap_session="4a8e"'
 
@@ -20,7 +20,7 @@ class FakeTransport(Transport):
     """Answers with what a test wants, or not at all, and remembers what was posted."""
 
     def __init__(self) -> None:
-        super().__init__("https://vcenter.example/sdk", partial(pinned, ""))
+        super().__init__("https://vcenter.example/sdk", partial(verifying, Trust(insecure=True)))
         self.answer: Answer | None = None
         self.posted = list[tuple[Mapping[str, str], bytes]]()
         self.closed = False
@@ -40,7 +40,7 @@ def transport() -> FakeTransport:
 
 @pytest.fixture
 def stub(transport: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    stub = Stub("https://vcenter.example/sdk", partial(pinned, ""))
+    stub = Stub("https://vcenter.example/sdk", partial(verifying, Trust(insecure=True)))
     monkeypatch.setattr(stub, "_transport", transport)
     return stub
 

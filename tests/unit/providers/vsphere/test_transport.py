@@ -17,10 +17,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 
+from providers.shared.tls import GONE_SECONDS, Trust, verifying, watch_over
 from providers.vsphere import transport as module
-from providers.vsphere.config import VsphereSettings
 from providers.vsphere.transport import Transport
-from providers.vsphere.wire import GONE_SECONDS, verifying, watch_over
 
 SQUEEZED = {"content-encoding": "gzip"}
 
@@ -45,8 +44,7 @@ class Server:
 
     def transport(self, **trust: Any) -> Transport:
         url = f"https://127.0.0.1:{self.port}/sdk"
-        fields = {"listen": "unix:///x", "url": url, "credentials_dir": "/x", "ca_file": self.ca} | trust
-        return Transport(url, partial(verifying, VsphereSettings.model_validate(fields)))
+        return Transport(url, partial(verifying, Trust(**{"ca_file": self.ca} | trust)))
 
 
 class Http2Server(asyncio.Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.errors import HypervisorUnavailable
+from providers.core.errors import HypervisorUnavailable
 from providers.vsphere.session import Link, SessionLost
 from providers.vsphere.watch import Feed, following
 from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news

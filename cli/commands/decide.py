@@ -1,0 +1,127 @@
+"""The commands about what is under way: `watch`, `extend`, `force`, `cancel`."""
+
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cli import options, render, verdict
+from cli.app import Format, Provider, Wait, command, connect
+from cli.client import Client, find_operation
+from cli.commands.follow import finish, follow
+from cli.errors import ExitCode, usage
+from cli.options import Output
+from cli.progress import Progress
+from cli.proto_text import short
+from common.text import clean
+from protos.power.v1 import power_pb2 as pb
+
+Target = Annotated[
+    str, typer.Argument(metavar="OPERATION|VM", help="An operation's id, or a VM on which one is active.")
+]
+
+
+@command("watch")
+async def watch(
+    target: Annotated[
+        str, typer.Argument(metavar="OPERATION|VM", help="What to follow; none: every VM, until Ctrl-C.")
+    ] = "",
+    provider: Provider = "",
+    output: Format = Output.TABLE,
+) -> ExitCode:
+    """Follow an operation to its verdict, or every VM as it changes. With -o json: a line for each change."""
+    async with connect(provider) as client:
+        if not target:
+            return await _watch_vms(client, output)
+        operation = await find_operation(client, target)
+        if output is Output.TABLE:
+            return await finish(client, [operation], output)
+        end = await follow(client, operation, Progress(), lambda changed: render.emit_line(output, changed))
+        return verdict.exit_code(end)
+
+
+async def _watch_vms(client: Client, output: Output) -> ExitCode:
+    await client.call(client.stub.GetProviderInfo, pb.GetProviderInfoRequest())
+    events = client.stream(lambda: client.stub.WatchVMs(pb.WatchVMsRequest()), Progress().note)
+    async with aclosing(events):
+        async for event in events:
+            if output is Output.TABLE:
+                _print_event(event)
+            else:
+                render.emit_line(output, event)
+    return ExitCode.WANTED
+
+
+def _print_event(event: pb.WatchVMsResponse) -> None:
+    if event.HasField("changed"):
+        vm = event.changed
+        words = (vm.name, short(pb.PowerState, vm.power_state), render.forecast(vm), vm.active_operation)
+        print(clean("\t".join(words).rstrip()), flush=True)
+    elif event.HasField("removed"):
+        print(clean(f"{event.removed}\tgone"), flush=True)
+
+
+@command("extend")
+async def extend(
+    target: Target,
+    *,
+    by: Annotated[
+        timedelta | None,
+        typer.Argument(parser=options.duration, metavar="DURATION", help="Added to force_after: 60s, 5m."),
+    ] = None,
+    timeout: Annotated[
+        timedelta | None,
+        typer.Option(parser=options.duration, metavar="DURATION", help="A new grace period, from its beginning."),
+    ] = None,
+    until: Annotated[
+        Timestamp | None,
+        typer.Option(parser=options.moment, metavar="RFC3339", help="The new moment itself."),
+    ] = None,
+    provider: Provider = "",
+    output: Format = Output.TABLE,
+) -> None:
+    """Give the guest more time (or less, with --timeout or --until)."""
+    if sum(each is not None for each in (by, timeout, until)) != 1:
+        raise usage("Say how long, in one way: a DURATION to add, --timeout or --until.")
+    async with connect(provider) as client:
+        operation = await find_operation(client, target)
+        request = pb.ExtendOperationRequest(id=operation.id, force_after=until)
+        if by is not None:
+            request.extension.FromTimedelta(by)
+        if timeout is not None:
+            request.timeout.FromTimedelta(timeout)
+        extended = await client.call(client.stub.ExtendOperation, request)
+    if output is Output.TABLE:
+        print(f"{verdict.name(extended)} has until {render.local(extended.force_after)}.")
+    else:
+        render.show_verdicts(output, [extended], several=False)
+
+
+@command("force")
+async def force(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
+    """End the waiting: power the VM off hard now, whatever its escalation says."""
+    async with connect(provider) as client:
+        found = await find_operation(client, target)
+        operation = await client.call(client.stub.ForceOperation, pb.ForceOperationRequest(id=found.id))
+        return await finish(client, [operation], output, wait=wait, judge=_off_by_any_means)
+
+
+@command("cancel")
+async def cancel(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
+    """Give the operation up. A guest that has been asked may still go down; nothing will force it."""
+    async with connect(provider) as client:
+        found = await find_operation(client, target)
+        operation = await client.call(client.stub.CancelOperation, pb.CancelOperationRequest(id=found.id))
+        return await finish(client, [operation], output, wait=wait, judge=_cancelled)
+
+
+def _off_by_any_means(operation: pb.Operation) -> ExitCode:
+    wanted = operation.state == pb.OPERATION_STATE_SUCCEEDED
+    return ExitCode.WANTED if wanted else ExitCode.FAILED
+
+
+def _cancelled(operation: pb.Operation) -> ExitCode:
+    wanted = operation.state == pb.OPERATION_STATE_CANCELLED
+    return ExitCode.WANTED if wanted else ExitCode.FAILED

@@ -1,0 +1,195 @@
+"""The commands that start something: `on`, `off`, `shutdown`, `reboot`; each waits for its verdict."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cli import hooks, options
+from cli.app import Format, Provider, Wait, command, connect
+from cli.commands.follow import carry_out
+from cli.errors import ExitCode
+from cli.hooks import HookOptions
+from cli.options import Output
+from protos.power.v1 import power_pb2 as pb
+
+VMs = Annotated[list[str], typer.Argument(metavar="VM", help="Ids or unique names.")]
+Texts = list[str] | None
+RequestId = Annotated[
+    str,
+    typer.Option("--request-id", metavar="ID", help="The same id is the same operation, however often it is sent."),
+]
+Timeout = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--timeout",
+        parser=options.duration,
+        metavar="DURATION",
+        help="Grace period (90s, 1m30s), from the end of the hooks; default: the provider's.",
+    ),
+]
+Escalation = Annotated[
+    str,
+    typer.Option(
+        "--escalation",
+        metavar="force|never|ask",
+        help="What happens to a VM that still runs then; default: the provider's.",
+    ),
+]
+HookFile = Annotated[
+    Path | None,
+    typer.Option("--hooks", metavar="FILE", help="YAML: a hook or a list of them, with every field."),
+]
+HookTimeout = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--hook-timeout",
+        parser=options.duration,
+        metavar="DURATION",
+        help="For the hooks given as options; default 30s.",
+    ),
+]
+HookFailure = Annotated[
+    str,
+    typer.Option(
+        "--hook-failure",
+        metavar="continue|abort",
+        help="What it does if one of those hooks fails; default: continue.",
+    ),
+]
+Login = Annotated[
+    Path | None,
+    typer.Option(
+        "--guest-credentials",
+        metavar="FILE",
+        help="YAML: username and password of a login in the guest, where its hypervisor asks for one.",
+    ),
+]
+_EXEC = "Run a program in the guest, without a shell; repeatable."
+_HTTP = "GET this URL; repeatable."
+_SNAPSHOT = "Take a snapshot of this name; repeatable."
+
+
+def _length(given: timedelta | None) -> Duration | None:
+    if given is None:
+        return None
+    length = Duration()
+    length.FromTimedelta(given)
+    return length
+
+
+@command("on")
+async def on(
+    vms: VMs,
+    *,
+    post_start_exec: Annotated[Texts, typer.Option(metavar="COMMAND", help=_EXEC)] = None,
+    post_start_http: Annotated[Texts, typer.Option(metavar="URL", help=_HTTP)] = None,
+    post_start_snapshot: Annotated[Texts, typer.Option(metavar="NAME", help=_SNAPSHOT)] = None,
+    hook_file: HookFile = None,
+    hook_timeout: HookTimeout = None,
+    hook_failure: HookFailure = "",
+    guest_credentials: Login = None,
+    request_id: RequestId = "",
+    wait: Wait = True,
+    provider: Provider = "",
+    output: Format = Output.TABLE,
+) -> ExitCode:
+    """Start VMs. A shutdown that is under way is called off."""
+    given = HookOptions(post_start_exec, post_start_http, post_start_snapshot, hook_file, hook_timeout, hook_failure)
+    request = pb.PowerOnRequest(
+        post_start=hooks.gather(given),
+        guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
+    )
+    async with connect(provider) as client:
+        return await carry_out(
+            client, vms, client.stub.PowerOn, request, output=output, wait=wait, request_id=request_id
+        )
+
+
+@command("off")
+async def off(
+    vms: VMs,
+    *,
+    request_id: RequestId = "",
+    wait: Wait = True,
+    provider: Provider = "",
+    output: Format = Output.TABLE,
+) -> ExitCode:
+    """Cut the power of VMs at once, without asking their guests."""
+    async with connect(provider) as client:
+        request = pb.PowerOffRequest()
+        return await carry_out(
+            client, vms, client.stub.PowerOff, request, output=output, wait=wait, request_id=request_id
+        )
+
+
+@command("shutdown")
+async def shutdown(
+    vms: VMs,
+    *,
+    timeout: Timeout = None,
+    escalation: Escalation = "",
+    pre_stop_exec: Annotated[Texts, typer.Option(metavar="COMMAND", help=_EXEC)] = None,
+    pre_stop_http: Annotated[Texts, typer.Option(metavar="URL", help=_HTTP)] = None,
+    pre_stop_snapshot: Annotated[Texts, typer.Option(metavar="NAME", help=_SNAPSHOT)] = None,
+    hook_file: HookFile = None,
+    hook_timeout: HookTimeout = None,
+    hook_failure: HookFailure = "",
+    signal: Annotated[
+        str,
+        typer.Option(metavar="agent,tools,acpi", help="Ask only by these, in this order; default: best first."),
+    ] = "",
+    resend: Annotated[
+        timedelta | None,
+        typer.Option(
+            parser=options.duration, metavar="DURATION", help="How often ACPI is repeated; default 10s, 0s: never."
+        ),
+    ] = None,
+    force_after: Annotated[
+        Timestamp | None,
+        typer.Option(parser=options.moment, metavar="RFC3339", help="The moment itself, instead of a timeout."),
+    ] = None,
+    guest_credentials: Login = None,
+    request_id: RequestId = "",
+    wait: Wait = True,
+    provider: Provider = "",
+    output: Format = Output.TABLE,
+) -> ExitCode:
+    """Shut VMs down: run the hooks, ask the guest, wait, and then do as --escalation says."""
+    given = HookOptions(pre_stop_exec, pre_stop_http, pre_stop_snapshot, hook_file, hook_timeout, hook_failure)
+    order = options.signals(signal)
+    policy = pb.SignalPolicy(order=order, resend_interval=_length(resend))
+    request = pb.ShutdownRequest(
+        timeout=_length(timeout),
+        escalation=options.escalation(escalation),
+        pre_stop=hooks.gather(given),
+        signal_policy=policy if order or resend is not None else None,
+        force_after=force_after,
+        guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
+    )
+    async with connect(provider) as client:
+        return await carry_out(
+            client, vms, client.stub.Shutdown, request, output=output, wait=wait, request_id=request_id
+        )
+
+
+@command("reboot")
+async def reboot(
+    vms: VMs,
+    *,
+    timeout: Timeout = None,
+    escalation: Escalation = "",
+    request_id: RequestId = "",
+    wait: Wait = True,
+    provider: Provider = "",
+    output: Format = Output.TABLE,
+) -> ExitCode:
+    """Shut VMs down and start them again; the verdict tells how each went down."""
+    request = pb.RebootRequest(timeout=_length(timeout), escalation=options.escalation(escalation))
+    async with connect(provider) as client:
+        return await carry_out(
+            client, vms, client.stub.Reboot, request, output=output, wait=wait, request_id=request_id
+        )

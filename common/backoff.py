@@ -1,0 +1,23 @@
+"""Pauses between attempts, for everybody who tries again."""
+
+import random
+from collections.abc import Callable
+
+
+class Backoff:
+    """Pauses that double from `first` to `longest` seconds, each shortened by up to half at random,
+    so that those who failed together do not come back together."""
+
+    def __init__(self, first: float, longest: float, chance: Callable[[], float] = random.random) -> None:
+        self._first, self._longest, self._chance = first, longest, chance
+        self._failures = 0
+
+    def next(self) -> float:
+        """The next pause in seconds."""
+        pause = min(self._first * (1 << min(self._failures, 30)), self._longest)
+        self._failures += 1
+        return pause * (1 - self._chance() / 2)
+
+    def reset(self) -> None:
+        """An attempt succeeded: the next pause is the first again."""
+        self._failures = 0

@@ -1,0 +1,293 @@
+"""One VM's affairs: take in what was heard, decide, act; and, apart from that, write down.
+
+Holds no worker while it waits, and writes from another queue than it acts from: an API server that is slow
+never keeps a guest from being asked.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from math import inf
+
+from controller import status
+from controller.decisions import answer
+from controller.events import events
+from controller.models import Hook, VirtualMachine
+from controller.provider_api import VM, Client, GuestCredentials, Operation, ProviderError
+from controller.queue import KeyQueue
+from controller.reconcile import (
+    Action,
+    Attempt,
+    Cancel,
+    Extend,
+    Find,
+    Force,
+    Nothing,
+    PowerOff,
+    PowerOn,
+    StartShutdown,
+    Wait,
+    Watch,
+    reconcile,
+    unheard,
+)
+from controller.source import Decided, Key, SecretUnavailable, Source, key_of
+from controller.status_models import VirtualMachineStatus
+from controller.words import Kind, PowerState
+
+Clock = Callable[[], datetime]
+
+
+def wall_clock() -> datetime:
+    """Now, aware."""
+    return datetime.now(UTC)
+
+
+class Machine:
+    """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; operations tell
+    their news between."""
+
+    def __init__(
+        self, resource: VirtualMachine, source: Source, queue: KeyQueue[Key], writing: KeyQueue[Key], clock: Clock
+    ) -> None:
+        self.resource = resource
+        self._key = key_of(resource)
+        self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
+        self._written = resource.status
+        self._operation: Operation | None = None
+        self._decisions: dict[Decided, int] = {}  # by age, each with the generation that it was made about
+        self._answered: deque[Decided] = deque()
+        self._may_go = False
+        self._attended = False
+        self._refreshed = ""
+        self._watching: tuple[Client, str] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._watch_broke = False
+
+    def apply(self, resource: VirtualMachine) -> None:
+        """Take in another spec; what we know of its status is newer than what comes with it."""
+        self.resource = resource.model_copy(update={"status": self.resource.status})
+
+    def decide(self, decided: Decided) -> None:
+        """Take in what somebody decided about the present spec; it is answered when it is known what is under way.
+        What we find at our start may be older than the spec, and so is about the last one that was acted upon."""
+        resource = self.resource
+        about = resource.metadata.generation if self._attended else resource.status.observed_generation
+        self._decisions.setdefault(decided, about)
+
+    def close(self) -> None:
+        """Stop listening; the operation goes on at its provider."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def attend(self, client: Client | None) -> None:
+        """Do what is to be done now.
+
+        Raises:
+            ProviderError: the provider would not; it is in the status, and to be tried again.
+            SourceError: a secret cannot be read now; likewise.
+        """
+        trouble = self._trouble(client)
+        if trouble or client is None:
+            self._report(status.Seen(self._clock(), trouble=trouble))
+        elif client.reachable:
+            await self._serve(client)
+
+    def _trouble(self, client: Client | None) -> ProviderError | None:
+        if client is None:
+            reference = self.resource.spec.provider_ref
+            message = f"No Provider {reference.name!r} is declared; declare it or mend spec.providerRef."
+            return ProviderError("NOT_FOUND", message, "ProviderNotFound")
+        if client.reachable is False:
+            return ProviderError("UNAVAILABLE", client.problem, "ProviderUnreachable")
+        return None
+
+    async def _serve(self, client: Client) -> None:
+        action, error, vm = None, None, None
+        self._attended = True
+        await self._take_in(client)
+        try:
+            vm = client.picture.find(self.resource.vm_name)
+            action = reconcile(self.resource, vm, self._operation, self._clock())
+            if await self._answer_decisions(client, action, before=self.resource.metadata.generation):
+                action = reconcile(self.resource, vm, self._operation, self._clock())
+            await self._act(client, vm, action)
+            if await self._answer_decisions(client, action):
+                action = reconcile(self.resource, vm, self._operation, self._clock())  # what there is to be said now
+        except ProviderError as refused:
+            error = self._unless_it_ended(client, refused)
+        self._follow_what_is_active(client, action)
+        if error is None or not error.passing:
+            self._may_go = self.resource.metadata.leaving and self._is_down(vm, action)
+            self._report(status.Seen(self._clock(), vm, self._operation, action, error))
+        if error is not None:
+            raise error
+        if isinstance(action, Wait):
+            self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
+
+    def _is_down(self, vm: VM | None, action: Action | None) -> bool:
+        off = vm is None or vm.power_state is PowerState.OFF
+        return off and isinstance(action, Nothing | Find) and (self._operation is None or self._operation.state.final)
+
+    async def _answer_decisions(self, client: Client, action: Action, before: float = inf) -> bool:
+        """Those about specs `before` this one, and whether there were any: what somebody decided about the last spec is
+        not about what this one begins."""
+        if unheard(action, self._operation):
+            return False
+        due = [decided for decided, generation in self._decisions.items() if generation < before]
+        for decided in due:
+            event, operation = await answer(client, self._operation, decided)
+            del self._decisions[decided]
+            self._answered.append(decided)
+            if operation is not None and operation is not self._operation:
+                self._hear(operation)
+            await self._source.announce(self._key, event)
+        return bool(due)
+
+    def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
+        """Listening is all there is to do when the operation has just ended, or somebody else's is active."""
+        if error.reason == "OPERATION_ACTIVE":
+            self._follow(client, error.metadata.get("operation_id", ""))
+        return None if error.reason in {"OPERATION_ACTIVE", "OPERATION_ENDED"} else error
+
+    def _follow_what_is_active(self, client: Client, action: Action | None) -> None:
+        if isinstance(action, Watch):
+            self._follow(client, action.id)
+        elif self._operation is not None and not self._operation.state.final:
+            self._follow(client, self._operation.id)
+
+    def _follow(self, client: Client, operation: str) -> None:
+        listening = self._watch is not None and not self._watch.done()
+        if self._watching != (client, operation) or not listening:
+            self.close()
+            self._watching = (client, operation)
+            self._watch = asyncio.create_task(self._listen(client, operation))
+
+    async def _listen(self, client: Client, operation: str) -> None:
+        try:
+            async for news in client.watch_operation(operation):
+                self._operation = news
+                self._queue.add(self._key)
+        except ProviderError as error:
+            self._watch_broke = True
+            if error.reason == "OPERATION_NOT_FOUND":
+                self._lose(operation)
+        if self._operation is None or not self._operation.state.final:
+            self._queue.retry(self._key)
+
+    def _lose(self, operation: str) -> None:
+        self._know(status.lost(self.resource.status, operation))
+        if self._operation is not None and self._operation.id == operation:
+            self._operation = None
+
+    async def _take_in(self, client: Client) -> None:
+        """What the operation under way has told since the last time."""
+        operation = self._operation
+        if operation is None:
+            return
+        if operation.state.final and operation.id != self._refreshed:
+            self._refreshed = operation.id
+            with suppress(ProviderError):  # the watch of all VMs will tell
+                await client.refresh(operation.vm)
+        self._know(status.recognised(self.resource, operation))
+        self._know(status.heard(self.resource.status, operation, self._clock()))
+
+    async def _act(self, client: Client, vm: VM | None, action: Action) -> None:
+        lifecycle = self.resource.spec.lifecycle
+        vm_id = vm.id if vm else self._operation.vm if self._operation else ""
+        match action:
+            case Find(attempt):
+                found = await client.find_operation(vm_id, attempt.request_id)
+                if found is not None:
+                    self._begun(found, attempt)
+            case PowerOn(attempt):
+                login = await self._login(lifecycle.post_start)
+                self._begun(await client.power_on(vm_id, lifecycle.post_start, attempt.request_id, login), attempt)
+            case PowerOff(attempt):
+                self._begun(await client.power_off(vm_id, attempt.request_id), attempt)
+            case StartShutdown(attempt, force_after):
+                login = await self._login(lifecycle.pre_stop)
+                begun = await client.shutdown(vm_id, lifecycle, attempt.request_id, force_after, login)
+                self._begun(begun, attempt)
+            case Extend(operation, timeout):
+                extended = await client.extend(operation, timeout)
+                self._know(status.carried_over(self.resource, extended, timeout))
+                self._hear(extended)
+            case Force(operation):
+                self._hear(await client.force(operation))
+            case Cancel(operation):
+                self._hear(await client.cancel(operation))
+            case Watch() if self._operation is not None:
+                await self._hand_in_again(client, self._operation)
+                self._know(status.carried_over(self.resource, self._operation))
+
+    async def _hand_in_again(self, client: Client, operation: Operation) -> None:
+        """A provider keeps logins in memory only: one that was restarted meanwhile has lost it, and asking for
+        the same operation hands it in."""
+        lifecycle = self.resource.spec.lifecycle
+        ours = self.resource.status.operation is not None and self.resource.status.operation.id == operation.id
+        if not self._watch_broke or not ours:
+            return
+        if operation.kind is Kind.SHUTDOWN and (login := await self._login(lifecycle.pre_stop)):
+            await client.shutdown(operation.vm, lifecycle, operation.request_id, operation.force_after, login)
+        if operation.kind is Kind.POWER_ON and (login := await self._login(lifecycle.post_start)):
+            await client.power_on(operation.vm, lifecycle.post_start, operation.request_id, login)
+        self._watch_broke = False
+
+    async def _login(self, hooks: Sequence[Hook]) -> GuestCredentials | None:
+        """The guest's credentials, read anew at each use."""
+        reference = self.resource.spec.lifecycle.guest_credentials_secret_ref
+        if reference is None or not any(hook.exec for hook in hooks):
+            return None
+        try:
+            return await self._source.guest_credentials(self._key.namespace, reference.name)
+        except SecretUnavailable as error:
+            raise ProviderError("FAILED_PRECONDITION", str(error), "GuestCredentialsUnavailable") from error
+
+    def _begun(self, operation: Operation, attempt: Attempt) -> None:
+        timeout = self.resource.spec.lifecycle.graceful_shutdown_timeout
+        self._know(status.started(self.resource, operation, attempt, timeout))
+        self._hear(operation)
+
+    def _hear(self, operation: Operation) -> None:
+        """News in the answer to a call. An end is worth another look at once."""
+        self._operation = operation
+        self._know(status.heard(self.resource.status, operation, self._clock()))
+        if operation.state.final:
+            self._queue.add(self._key)
+
+    def _know(self, known: VirtualMachineStatus) -> None:
+        self.resource = self.resource.model_copy(update={"status": known})
+
+    def _report(self, seen: status.Seen) -> None:
+        self._know(status.report(self.resource, seen))
+        if self._answered or self._may_go or status.is_news(self._written, self.resource.status):
+            self._writing.add(self._key)
+
+    async def write_down(self) -> None:
+        """Write what is news, tell people of it, and then let go of what was waiting for that.
+
+        Raises:
+            SourceError: it could not be written; to be tried again.
+            ResourceGone: there is nothing to write it to any more.
+        """
+        await self._write_status()
+        while self._answered:
+            await self._source.take(self._answered[0])
+            self._answered.popleft()
+        if self._may_go:
+            await self._source.release(self._key)
+
+    async def _write_status(self) -> None:
+        old, new = self._written, self.resource.status
+        if not status.is_news(old, new):
+            return
+        if status.just_begun(new, self._clock()):
+            self._writing.add_within(self._key, status.MOMENT.total_seconds())
+            return
+        await self._source.write_status(self._key, new)
+        self._written = new
+        for event in events(old, new):
+            await self._source.announce(self._key, event)

@@ -1,0 +1,292 @@
+"""The Adapter protocol: what one hypervisor must be able to say and do, and the VM as everyone sees it.
+
+An adapter speaks one hypervisor's dialect and nothing more. It never sleeps, retries, escalates or
+judges: `shutdown.py` does, once, for all of them.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NoReturn, Protocol
+
+from providers.core.errors import Unsupported
+
+
+class PowerState(StrEnum):
+    """A VM's power. Whatever a hypervisor reports beyond these raises `UnknownNativeState`.
+
+    UNKNOWN: the hypervisor itself cannot tell now, for the VM's host does not answer; neither on nor off.
+    """
+
+    ON = "ON"
+    OFF = "OFF"
+    PAUSED = "PAUSED"
+    SUSPENDED = "SUSPENDED"
+    UNKNOWN = "UNSPECIFIED"
+
+
+class OffCause(StrEnum):
+    """Who ended the last run of a VM that is off, where the hypervisor knows."""
+
+    GUEST = "GUEST"
+    HOST = "HOST"
+    CRASHED = "CRASHED"
+
+
+class Signal(StrEnum):
+    """One way of asking the guest."""
+
+    GUEST_AGENT = "GUEST_AGENT"
+    VMWARE_TOOLS = "VMWARE_TOOLS"
+    ACPI = "ACPI"
+    INIT = "INIT"
+    """A container's first process is told to halt."""
+
+
+class Escalation(StrEnum):
+    """What happens at force_after to a VM that still runs."""
+
+    FORCE = "FORCE"
+    NEVER = "NEVER"
+    ASK = "ASK"
+
+
+class Reason(StrEnum):
+    """Why power was cut, or why it would have been."""
+
+    TIMEOUT = "TIMEOUT"
+    TOOLS_UNAVAILABLE = "TOOLS_UNAVAILABLE"
+    COMMAND_FAILED = "COMMAND_FAILED"
+    PAUSED = "PAUSED"
+    SUSPENDED = "SUSPENDED"
+    LOCKED = "LOCKED"
+    QUESTION_PENDING = "QUESTION_PENDING"
+    PREEMPTED = "PREEMPTED"
+    REQUESTED = "REQUESTED"
+    HOOK_FAILED = "HOOK_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One obstacle to a graceful shutdown.
+
+    `reason` None is a warning: a shutdown would still be graceful. `passing` marks what is expected
+    to end by itself (a backup's lock, tools that are still starting) and is waited for until
+    force_after; any other obstacle that leaves the guest deaf escalates at once.
+    """
+
+    message: str
+    reason: Reason | None = None
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VM:
+    """A virtual machine as the hypervisor reports it now.
+
+    `signals` is what the guest can hear at this moment, best first; empty unless `power_state` is ON.
+    `off_cause` is None while the VM runs and where the hypervisor does not say. `refused` is why
+    this VM takes no operations at all (a template, a fault tolerance secondary); empty: it does.
+    `forced` is why the hypervisor cut its power by itself, as `send_signal` had told it to; `off_cause` is HOST then.
+    `always_forced` is why a shutdown, once asked for, ends with force at its deadline whatever anybody says; empty: it
+    does not. `grace` is how long the hypervisor lets its guest take where the request names no timeout; None: it has no
+    opinion.
+    """
+
+    id: str
+    name: str
+    power_state: PowerState
+    off_cause: OffCause | None = None
+    signals: tuple[Signal, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    refused: str = ""
+    node: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    """The guest's IP addresses, as far as `get` learns them without asking the guest."""
+    aliases: tuple[str, ...] = ()
+    """What else it may be called by, beside id and name: its path in the hypervisor's inventory."""
+    runs_programs: bool = True
+    """Whether an agent that hears signals runs programs too; one that just starts may not yet."""
+    forced: Reason | None = None
+    off_after: timedelta | None = None
+    """How long after it was asked its last run ended, by the hypervisor's clock; where it does not say by whom."""
+    finishes: bool = False
+    """Whether the hypervisor can be handed the whole of a shutdown's time, and give it back (`Adapter.withdraw`)."""
+    always_forced: str = ""
+    grace: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Every VM there is; the first thing a watch yields, and again after it lost track."""
+
+    vms: tuple[VM, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One VM, new or different."""
+
+    vm: VM
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A VM that no longer exists. A running one that vanishes (a transient domain) is off;
+    an adapter that knows the cause yields `Changed` with it first."""
+
+    vm_id: str
+
+
+Change = Listed | Changed | Removed
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """How long the guest has, for a hypervisor that finishes the job by itself: then `escalation` is for it to heed.
+
+    `timeout` is what is left until `force_after`; None: nobody named a time, and the hypervisor's own (`VM.grace`)
+    holds.
+    """
+
+    force_after: datetime
+    escalation: Escalation
+    timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestCredentials:
+    """A login in the guest; never logged, never written to disk."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestExit:
+    """How a program in the guest ended. `output` is stdout followed by stderr."""
+
+    exit_code: int
+    output: bytes = b""
+
+
+class GuestProcess(Protocol):
+    """A program that runs in the guest."""
+
+    @property
+    def pid(self) -> str:
+        """What the guest calls it, for messages."""
+
+    async def poll(self) -> GuestExit | None:
+        """Its end, or None while it runs.
+
+        Raises:
+            HypervisorError: the guest or its agent cannot be asked.
+        """
+
+
+Attended = Callable[[], frozenset[str]]
+"""The ids of the VMs that operations are about at this moment."""
+
+
+def nobody() -> frozenset[str]:
+    """No operation is active."""
+    return frozenset()
+
+
+class Adapter(Protocol):
+    """One hypervisor's dialect, nine methods. `vm_id` is always the hypervisor's own identifier.
+
+    Every method may raise `HypervisorUnavailable` (the connection is lost; asking again later is
+    right) and `UnknownNativeState`.
+    """
+
+    type: str
+    version: str
+    endpoint: str
+    """The hypervisor's address without credentials."""
+    signals: tuple[Signal, ...]
+    """Every signal it could ever offer, best first."""
+
+    async def get(self, vm_id: str) -> VM:
+        """Read one VM from the hypervisor itself.
+
+        Raises:
+            VMNotFound: there is none.
+        """
+
+    async def list(self) -> Sequence[VM]:
+        """Read all VMs in scope."""
+
+    async def power_on(self, vm_id: str) -> None:
+        """Start it (resume it, if paused or suspended); return once the hypervisor has done so.
+        A VM that is on already is no error.
+
+        Raises:
+            VMNotFound, CommandFailed
+        """
+
+    async def power_off(self, vm_id: str) -> None:
+        """Cut its power; return once the hypervisor has done so. Off already is no error.
+
+        Raises:
+            VMNotFound, CommandFailed
+        """
+
+    async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
+        """Ask the guest once, in this one way; return when the request is accepted.
+
+        Of a VM that `finishes`, this hands the whole of `grace` to the hypervisor: with FORCE it cuts the power at the
+        end, also if we are gone. Where `withdraw` is supported, it returns when the hypervisor has done with the guest.
+
+        Raises:
+            VMNotFound: it is gone.
+            Locked: something holds the VM; what `get` then tells shows it as a passing problem.
+            CommandFailed: refused, or the guest cannot hear this signal after all.
+        """
+
+    async def withdraw(self, vm_id: str) -> None:
+        """Take back what `send_signal` handed to the hypervisor: it cuts no power any more. The guest stays asked.
+
+        Raises:
+            CommandFailed, Unsupported: this hypervisor finishes nothing by itself.
+        """
+
+    async def guest_exec(
+        self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
+    ) -> GuestProcess:
+        """Start a program in the guest, without a shell; return as soon as it runs.
+
+        Raises:
+            VMNotFound, CommandFailed, Unsupported
+        """
+
+    async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
+        """Take a snapshot; return when it is complete.
+
+        Raises:
+            VMNotFound, CommandFailed, Unsupported
+        """
+
+    def watch(self, attended: Attended = nobody, /) -> AsyncIterator[Change]:
+        """One subscription for all VMs: `Listed` first, then every change of power, agent, name or existence.
+
+        A hypervisor that sends no events has to be polled; `attended` tells how urgently, and whose past matters.
+
+        Ends only by raising `HypervisorUnavailable`; the caller starts a new one.
+        """
+
+    async def close(self) -> None:
+        """Give back connections and threads."""
+
+
+async def unsupported(*_args: Any, **_kwargs: Any) -> NoReturn:
+    """Declares in one visible line what a hypervisor cannot do: `guest_exec = unsupported`."""
+    raise Unsupported("This hypervisor cannot do that; the caller must leave it out.")
+
+
+def supports(adapter: Adapter, method: str) -> bool:
+    """Whether `adapter` declares `method` as something it can do."""
+    return getattr(type(adapter), method) is not unsupported

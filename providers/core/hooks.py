@@ -1,0 +1,146 @@
+"""Pre-stop and post-start hooks: each runs at most once, for at most its own timeout."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+from providers.core import http_hook
+from providers.core.adapter import Signal
+from providers.core.errors import VmpowerError
+from providers.core.model import (
+    ExecHook,
+    FailurePolicy,
+    Hook,
+    HookResult,
+    HookState,
+    HttpGetHook,
+    Kind,
+    SnapshotHook,
+    State,
+)
+from providers.core.run import Run
+
+OUTPUT_LIMIT = 4096
+"""Bytes of output that are kept, from its end: where a program says what went wrong."""
+FIRST_POLL = 0.05
+"""Seconds until a guest program is first asked after. No hypervisor has an event for its end."""
+LAST_POLL = 1.0
+"""Seconds between looks at a long-running guest program."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is known of a hook while it runs, for the moment when it is cut short."""
+
+    exit_code: int = 0
+    output: str = ""
+    state: HookState = HookState.FAILED
+
+
+async def run_all(run: Run) -> bool:
+    """Run the hooks that have not run yet, in order; False if one with ABORT did not succeed.
+
+    A hook that was cut short because somebody decided, or because the VM went off, aborts nothing.
+    """
+    await _settle_interrupted(run)
+    while run.operation.hooks_left:
+        if aborted(run) or _cut_short(run):
+            await _skip_rest(run)
+        else:
+            await _run_next(run)
+    return _cut_short(run) or not aborted(run)
+
+
+def aborted(run: Run) -> bool:
+    """Whether a hook with ABORT did not succeed."""
+    pairs = zip(run.operation.request.hooks, run.operation.hooks, strict=False)
+    failed = (HookState.FAILED, HookState.TIMED_OUT, HookState.INTERRUPTED)
+    return any(hook.failure_policy is FailurePolicy.ABORT and result.state in failed for hook, result in pairs)
+
+
+async def _settle_interrupted(run: Run) -> None:
+    """A hook that was begun before a restart: whether it finished is not known, and it is not run again."""
+    if name := run.operation.hook_started:
+        output = "The provider restarted while this hook ran; it is not run a second time."
+        await _finish(run, HookResult(name=name, state=HookState.INTERRUPTED, output=output))
+
+
+async def _skip_rest(run: Run) -> None:
+    skipped = [HookResult(name=hook.name, state=HookState.SKIPPED) for hook in run.operation.hooks_left]
+    await run.record("hooks skipped", hooks=(*run.operation.hooks, *skipped))
+
+
+async def _run_next(run: Run) -> None:
+    hook = run.operation.hooks_left[0]
+    await run.record(f"hook {hook.name} started", state=State.RUNNING_HOOKS, hook_started=hook.name)
+    started, attempt = run.now(), Attempt()
+    work = run.spawn(_execute(run, hook, attempt))
+    ended = await run.until(lambda: work.done() or _cut_short(run), started + hook.timeout)
+    state = attempt.state if work.done() else HookState.INTERRUPTED if ended else HookState.TIMED_OUT
+    work.cancel()
+    await _finish(run, _result(hook, state, attempt, started, run.now()))
+
+
+def _cut_short(run: Run) -> bool:
+    return run.decided or (run.off and run.operation.request.kind is not Kind.POWER_ON)
+
+
+def _result(hook: Hook, state: HookState, attempt: Attempt, started: datetime, ended: datetime) -> HookResult:
+    return HookResult(
+        name=hook.name,
+        state=state,
+        exit_code=attempt.exit_code,
+        output=attempt.output,
+        duration=ended - started,
+    )
+
+
+async def _finish(run: Run, result: HookResult) -> None:
+    message = f"hook {result.name} {result.state}"
+    await run.record(message, hooks=(*run.operation.hooks, result), hook_started="")
+
+
+async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
+    """Run one hook to its end; whatever goes wrong becomes its output."""
+    try:
+        match hook.handler:
+            case ExecHook(command=command):
+                await _exec(run, command, attempt)
+            case HttpGetHook() as handler:
+                attempt.exit_code = await http_hook.get(run, handler)
+                attempt.state = HookState.SUCCEEDED if _expected(handler, attempt.exit_code) else HookState.FAILED
+            case SnapshotHook(name=name, description=description, include_memory=include_memory):
+                name = name or f"vmpower-{run.operation.id}"
+                await run.adapter.snapshot(run.vm_id, name, description, include_memory)
+                attempt.state = HookState.SUCCEEDED
+    except VmpowerError as error:
+        attempt.output = error.message
+    except Exception as error:  # a hook that breaks must not keep a machine up
+        attempt.output = f"{type(error).__name__}: {error}"
+
+
+def _expected(handler: HttpGetHook, status: int) -> bool:
+    return status == handler.expect_status if handler.expect_status else 200 <= status < 300
+
+
+async def _exec(run: Run, command: tuple[str, ...], attempt: Attempt) -> None:
+    if run.operation.request.kind is Kind.POWER_ON:
+        await run.until(lambda: _agent_up(run))  # the hook's own timeout bounds this
+    process = await run.adapter.guest_exec(run.vm_id, command, run.credentials)
+    attempt.output = f"Still running in the guest as process {process.pid}."
+    delay = FIRST_POLL
+    while (end := await run.through_outages(process.poll)) is None:
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, LAST_POLL)
+    attempt.exit_code, attempt.output = end.exit_code, tail(end.output)
+    attempt.state = HookState.FAILED if end.exit_code else HookState.SUCCEEDED
+
+
+def _agent_up(run: Run) -> bool:
+    vm = run.vm
+    return vm is not None and vm.runs_programs and any(signal is not Signal.ACPI for signal in vm.signals)
+
+
+def tail(output: bytes) -> str:
+    """The last 4 KiB as text; what is not UTF-8 is replaced."""
+    return output[-OUTPUT_LIMIT:].decode(errors="replace")

@@ -1,0 +1,101 @@
+"""HTTP hooks: a GET to the VM's own addresses, or to hosts that the operator allows, and to nothing else.
+
+A provider sits close to the hypervisor and its secrets, so a hook must not make it fetch just anything
+(server-side request forgery). Redirects are not followed, and a name is resolved and checked in one go.
+"""
+
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from providers.core.errors import CommandFailed
+from providers.core.model import HttpGetHook
+from providers.core.run import Run
+
+
+async def get(run: Run, hook: HttpGetHook) -> int:
+    """Call the hook's URL; return the HTTP status.
+
+    Raises:
+        CommandFailed: the host is not allowed, cannot be reached, or the headers were lost in a restart.
+    """
+    if set(hook.header_names) - set(hook.headers):
+        raise CommandFailed("Its headers are secret and did not survive the provider's restart; it was not called.")
+    await run.look()  # the addresses as they are now
+    addresses = run.vm.addresses if run.vm else ()
+    host = _host(hook.url)
+    resolver = AllowedResolver(run.settings.http_hook_hosts, addresses)
+    if _is_ip(host) and not resolver.allows("", host):
+        raise CommandFailed(resolver.refusal(host))
+    return await _request(hook, resolver)
+
+
+async def _request(hook: HttpGetHook, resolver: AbstractResolver) -> int:
+    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, trust_env=False) as session,
+            session.get(hook.url, headers=hook.headers, allow_redirects=False) as response,
+        ):
+            return response.status
+    except (aiohttp.ClientError, OSError) as error:
+        raise CommandFailed(f"The hook's URL could not be called ({type(error).__name__}).") from error
+
+
+class AllowedResolver(AbstractResolver):
+    """Resolves names, and drops every address that a hook may not call."""
+
+    def __init__(self, allowed: Sequence[str], addresses: Sequence[str]) -> None:
+        self._hosts = {host for host in allowed if not _is_network(host)}
+        self._networks = [ip_network(host, strict=False) for host in (*allowed, *addresses) if _is_network(host)]
+        self._system = aiohttp.ThreadedResolver()
+
+    def allows(self, host: str, address: str) -> bool:
+        """Whether a hook may call `address`, found under the name `host`."""
+        return host in self._hosts or any(ip_address(address) in network for network in self._networks)
+
+    def refusal(self, host: str) -> str:
+        """Why it may not, and who can change that."""
+        return f"{host} is not an address of this VM; the provider's operator can allow it (VMPOWER_HTTP_HOOK_HOSTS)."
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The allowed addresses of a name.
+
+        Raises:
+            OSError: none is.
+        """
+        found = await self._system.resolve(host, port, family)
+        allowed = [result for result in found if self.allows(host, result["host"])]
+        if not allowed:
+            raise CommandFailed(self.refusal(host))
+        return allowed
+
+    async def close(self) -> None:
+        """Nothing is held."""
+        await self._system.close()
+
+
+def _host(url: str) -> str:
+    """The host as aiohttp itself reads it: another parser might see a name where aiohttp sees an address."""
+    try:
+        return URL(url).host or ""
+    except ValueError as error:
+        raise CommandFailed("The hook's URL could not be read; the caller mends it.") from error
+
+
+def _is_ip(host: str) -> bool:
+    return _is_network(host) and "/" not in host
+
+
+def _is_network(host: str) -> bool:
+    try:
+        ip_network(host, strict=False)
+    except ValueError:
+        return False
+    return True

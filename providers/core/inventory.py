@@ -1,0 +1,160 @@
+"""The live picture of all VMs, kept by the adapter's one subscription and read by everybody.
+
+It is also the one place that reconnects: a watch that breaks is started anew with back-off and jitter,
+and whoever was refused by an unavailable hypervisor waits for `connected`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from common.backoff import Backoff
+from providers.core.adapter import VM, Adapter, Change, Changed, Listed, PowerState, Removed
+from providers.core.errors import AmbiguousName, HypervisorError, HypervisorUnavailable, VMNotFound
+
+FIRST_RETRY = 0.2
+"""Seconds before the first reconnection; doubled each time."""
+LAST_RETRY = 30.0
+"""Seconds between reconnections at the most: a hypervisor that is coming up is not hammered."""
+
+log = structlog.get_logger()
+
+Observer = Callable[[str, VM | None], None]
+"""Is told a VM's id and the VM, or None if it is gone. Must not block or raise."""
+
+
+class Inventory:
+    """All VMs of one hypervisor endpoint, by id."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.connected = asyncio.Event()
+        self.vms: dict[str, VM] = {}
+        self._adapter = adapter
+        self._observers: dict[str, set[Observer]] = {}
+        self._on_connection: set[Callable[[bool], None]] = set()
+
+    async def run(self) -> None:
+        """Follow the hypervisor until cancelled."""
+        backoff = Backoff(FIRST_RETRY, LAST_RETRY)
+        while True:
+            try:
+                async for change in self._adapter.watch(self.attended):
+                    backoff.reset()
+                    self._apply(change)
+                    self._set_connected(True)
+            except HypervisorError as error:
+                log.warning("hypervisor unavailable", error=error.message)
+            except Exception:
+                log.exception("the watch broke; this is a bug in the adapter")
+            self._set_connected(False)
+            await asyncio.sleep(backoff.next())
+
+    def resolve(self, name: str) -> VM:
+        """The VM of this id, or of this name or alias if only one bears it.
+
+        Raises:
+            VMNotFound, AmbiguousName
+            HypervisorUnavailable: the picture may be out of date.
+        """
+        self.require_connected()
+        if vm := self.vms.get(name):
+            return vm
+        found = [vm for vm in self.vms.values() if name == vm.name or name in vm.aliases]
+        if not found:
+            raise VMNotFound(f"No VM has the id or name {name!r}; name one that ListVMs shows.", {"vm": name})
+        if len(found) > 1:
+            ids = sorted(vm.id for vm in found)
+            message = f"{len(found)} VMs are named {name!r}; use one of the ids {', '.join(ids)}."
+            raise AmbiguousName(message, {"ids": ",".join(ids)})
+        return found[0]
+
+    def require_connected(self) -> None:
+        """Raise HypervisorUnavailable unless the picture is live."""
+        if not self.connected.is_set():
+            raise HypervisorUnavailable(
+                f"The hypervisor {self._adapter.endpoint} does not answer; the provider keeps trying, ask again later."
+            )
+
+    async def refresh(self, vm_id: str) -> VM | None:
+        """Read one VM from the hypervisor itself, now; None if there is none.
+
+        Raises:
+            HypervisorUnavailable
+        """
+        known = self.vms.get(vm_id)
+        try:
+            vm = await self._adapter.get(vm_id)
+        except VMNotFound:
+            self._apply(Removed(vm_id))
+            return None
+        if self.vms.get(vm_id) is not known:
+            return self.vms.get(vm_id)  # an event came while we read: it is newer than the answer
+        if vm != known:
+            self._apply(Changed(vm))
+        return vm
+
+    @contextmanager
+    def observed(self, observer: Observer, vm_id: str = "") -> Iterator[None]:
+        """Tell `observer` of every change of one VM, or of all, while the context lasts."""
+        observers = self._observers.setdefault(vm_id, set())
+        observers.add(observer)
+        try:
+            yield
+        finally:
+            observers.discard(observer)
+            if not observers:
+                self._observers.pop(vm_id, None)
+
+    def attended(self) -> frozenset[str]:
+        """The VMs that somebody observes by their ids: those that operations are about."""
+        return frozenset(self._observers) - {""}
+
+    def touch(self, vm_id: str) -> None:
+        """Tell those who observe all VMs that something else about this one has changed (its active operation)."""
+        for observer in tuple(self._observers.get("", ())):
+            observer(vm_id, self.vms.get(vm_id))
+
+    def on_connection(self, listener: Callable[[bool], None]) -> None:
+        """Tell `listener` whenever the connection comes or goes."""
+        self._on_connection.add(listener)
+
+    def _set_connected(self, connected: bool) -> None:
+        if connected == self.connected.is_set():
+            return
+        if connected:
+            self.connected.set()
+        else:
+            self.connected.clear()
+        for listener in self._on_connection:
+            listener(connected)
+
+    def _apply(self, change: Change) -> None:
+        match change:
+            case Listed(vms):
+                self._replace_all({vm.id: vm for vm in vms})
+            case Changed(vm):
+                self.vms[vm.id] = vm
+                self._tell(vm.id, vm)
+            case Removed(vm_id):
+                if self.vms.pop(vm_id, None):
+                    self._tell(vm_id, None)
+
+    def _replace_all(self, listed: dict[str, VM]) -> None:
+        before, self.vms = self.vms, listed
+        for vm_id in before.keys() - listed.keys():
+            self._tell(vm_id, None)
+        for vm_id, vm in listed.items():
+            if before.get(vm_id) != vm:
+                self._tell(vm_id, vm)
+
+    def _tell(self, vm_id: str, vm: VM | None) -> None:
+        for key in (vm_id, ""):
+            for observer in tuple(self._observers.get(key, ())):
+                observer(vm_id, vm)
+
+
+def is_off(vm: VM | None) -> bool:
+    """Whether it runs no longer; a VM that has vanished does not."""
+    return vm is None or vm.power_state is PowerState.OFF

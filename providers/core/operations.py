@@ -1,0 +1,296 @@
+"""One active operation per VM: start, join, pre-empt, decide, watch, resume."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+
+from providers.core.adapter import GuestCredentials, Reason
+from providers.core.errors import (
+    InvalidRequest,
+    JournalFailed,
+    OperationActive,
+    OperationEnded,
+    OperationNotFound,
+    Violation,
+    VmpowerError,
+    VMRefused,
+)
+from providers.core.extension import Extension, extended
+from providers.core.model import Decision, Kind, Operation, Request, State
+from providers.core.procedures import carry_out
+from providers.core.run import Context, Run
+
+log = structlog.get_logger()
+
+SUPERSEDES: Mapping[Kind, Mapping[Kind, Decision]] = {
+    Kind.POWER_OFF: {
+        Kind.SHUTDOWN: Decision.PREEMPT,
+        Kind.REBOOT: Decision.PREEMPT,
+        Kind.POWER_ON: Decision.CANCEL,
+    },
+    Kind.POWER_ON: {Kind.SHUTDOWN: Decision.CALL_OFF, Kind.REBOOT: Decision.CALL_OFF},
+}
+"""What a new operation tells the one that is active; a pair that is not here is refused."""
+
+
+class Operations:
+    """Every operation of one provider."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._journal = context.journal
+        self._runs: dict[str, Run] = {}
+        self._on_vm: dict[str, list[Run]] = {}
+        self._by_request: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._starting = asyncio.Lock()
+        self.on_end: list[Callable[[Operation], None]] = []
+
+    async def resume(self) -> None:
+        """Go on with every operation that a previous process left, oldest first."""
+        for operation in await self._journal.active():
+            log.info("resuming", operation=operation.id, vm=operation.request.vm_name, state=operation.state)
+            run = self._register(operation)
+            run.begin()
+            self._spawn(self._live(run))
+
+    async def stop(self) -> None:
+        """Leave every operation where it is; the journal has it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def start(self, request: Request) -> Operation:
+        """Begin an operation, or join the one that this request_id began before.
+
+        Raises:
+            OperationActive: another one is active and is not superseded by this kind.
+            InvalidRequest: the request_id began an operation of another kind or VM.
+            JournalFailed: it could not be written down, so it was not begun.
+        """
+        async with self._starting:
+            if known := await self.join(request.request_id, request.kind, request.vm_id):
+                return known
+            self._require_free(request)
+            run = self._register(self._new(request))
+        await asyncio.shield(self._spawn(self._begin(run)))  # whether or not the caller hangs up
+        return run.operation
+
+    async def _begin(self, run: Run) -> None:
+        try:
+            await self._journal.save(run.operation)
+        except VmpowerError:
+            self._forget(run)
+            raise
+        run.begin()
+        self._spawn(self._live(run))
+
+    async def get(self, operation_id: str) -> Operation:
+        """One operation, active or ended.
+
+        Raises:
+            OperationNotFound
+        """
+        if run := self._runs.get(operation_id):
+            return run.shown
+        if operation := await self._journal.get(operation_id):
+            return operation
+        raise OperationNotFound(f"There is no operation {operation_id!r}; name one that ListOperations shows.")
+
+    async def watch(self, operation_id: str) -> AsyncIterator[Operation]:
+        """The operation now and after each change; ends with its verdict.
+
+        Raises:
+            OperationNotFound
+        """
+        if run := self._runs.get(operation_id):
+            async for operation in run.changes():
+                yield operation
+        else:
+            yield await self.get(operation_id)
+
+    def active_on(self, vm_id: str) -> str:
+        """The id of the operation that is active on this VM, or ""."""
+        active = self._active_run(vm_id)
+        return active.operation.id if active else ""
+
+    def active(self) -> list[Operation]:
+        """All operations that have not ended."""
+        return [run.operation for run in self._runs.values() if not run.operation.state.final]
+
+    async def page(self, size: int, before: tuple[str, str] | None, vm_id: str, active_only: bool) -> list[Operation]:
+        """Operations newest first, as `Journal.page`, the active ones as they are now."""
+        found = await self._journal.page(size, before, vm_id, active_only)
+        return [self._runs[op.id].shown if op.id in self._runs else op for op in found]
+
+    async def extend(self, operation_id: str, extension: Extension) -> Operation:
+        """Give the guest more time (or less).
+
+        Raises:
+            OperationNotFound, OperationEnded
+            InvalidRequest: the new moment is not within the next 24 h.
+        """
+        run = await self._undecided(operation_id)
+        _require_revocable(run)
+        changes = extended(run.operation, extension, self._context.clock())
+        await run.record(f"extended: {extension}", **changes)
+        return run.operation
+
+    async def force(self, operation_id: str) -> Operation:
+        """Power off hard, now.
+
+        Raises:
+            OperationNotFound, OperationEnded
+        """
+        run = await self._undecided(operation_id)
+        await run.decide(Decision.FORCE, "told to power off hard")
+        return run.operation
+
+    async def cancel(self, operation_id: str) -> Operation:
+        """Give the operation up; returns it when it has ended.
+
+        Raises:
+            OperationNotFound, OperationEnded
+        """
+        run = await self._undecided(operation_id)
+        _require_revocable(run)
+        await run.decide(Decision.CANCEL, "told to give up")
+        await run.until(lambda: run.shown.state.final)
+        return run.shown
+
+    async def _undecided(self, operation_id: str) -> Run:
+        run = self._runs.get(operation_id)
+        operation = run.operation if run else await self.get(operation_id)
+        if run is None or operation.state.final:
+            raise OperationEnded(f"Operation {operation_id} has ended: {operation.state}; nothing is left to decide.")
+        if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
+            raise OperationEnded(f"Operation {operation_id} is a {operation.request.kind}: it does not wait.")
+        if operation.state is State.FORCING or operation.decision or operation.went_down:
+            raise OperationEnded(f"Operation {operation_id} is past deciding: {operation.state}.")
+        return run
+
+    async def join(
+        self, request_id: str, kind: Kind, vm: str, credentials: GuestCredentials | None = None
+    ) -> Operation | None:
+        """The operation that this request_id began, or None. `vm` is an id, a name or an alias.
+
+        Raises:
+            InvalidRequest: it began an operation of another kind or VM.
+            JournalFailed: it is just failing to begin.
+        """
+        known = await self._known(request_id) if request_id else None
+        if known is None:
+            return None
+        if known.request.kind is not kind or vm not in self._names(known.request):
+            raise InvalidRequest(Violation("request_id", f"began operation {known.id}, which is another one"))
+        if run := self._runs.get(known.id):
+            run.credentials = credentials or run.credentials
+            await self._begun(run)
+        return known
+
+    def _names(self, request: Request) -> tuple[str, ...]:
+        """What the VM of a request may be called, also after it is gone."""
+        vm = self._context.inventory.vms.get(request.vm_id)
+        return (request.vm_id, request.vm_name, *(vm.aliases if vm else ()))
+
+    async def _begun(self, run: Run) -> None:
+        """Whoever joins an operation that is just being written down learns of its failure too."""
+        await run.until(lambda: run.begun or run.closed)
+        if not run.begun:
+            raise JournalFailed("The operation could not be written down, so it was not begun; ask again.")
+
+    async def _known(self, request_id: str) -> Operation | None:
+        if run := self._by_request.get(request_id):
+            return run.operation
+        return await self._journal.find(request_id)
+
+    def _active_run(self, vm_id: str) -> Run | None:
+        """The newest on this VM that has no verdict; one that has may be here a moment longer."""
+        return next((run for run in reversed(self._on_vm.get(vm_id, [])) if not run.operation.state.final), None)
+
+    def _require_free(self, request: Request) -> None:
+        run = self._active_run(request.vm_id)
+        if run is None or run.operation.request.kind in SUPERSEDES.get(request.kind, {}):
+            return
+        active = run.operation
+        raise OperationActive(
+            f"Operation {active.id} ({active.request.kind}, {active.state}) is active on {request.vm_name}; "
+            "wait for it, or extend, force or cancel it.",
+            {"operation_id": active.id},
+        )
+
+    def _new(self, request: Request) -> Operation:
+        return Operation(
+            id=uuid.uuid4().hex,
+            request=request,
+            create_time=self._context.clock(),
+            timeout=request.timeout,
+            force_after=request.force_after,
+        )
+
+    def _register(self, operation: Operation) -> Run:
+        run = Run(operation, self._context)
+        self._runs[operation.id] = run
+        self._on_vm.setdefault(run.vm_id, []).append(run)
+        if request_id := operation.request.request_id:
+            self._by_request[request_id] = run
+        self._context.inventory.touch(run.vm_id)
+        return run
+
+    def _forget(self, run: Run) -> None:
+        run.close()
+        self._runs.pop(run.operation.id, None)
+        self._by_request.pop(run.operation.request.request_id, None)
+        runs = self._on_vm[run.vm_id]
+        runs.remove(run)
+        if not runs:
+            del self._on_vm[run.vm_id]
+        self._context.inventory.touch(run.vm_id)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _live(self, run: Run) -> None:
+        """The whole life of an operation: after those it supersedes, and up to its verdict."""
+        try:
+            with self._context.inventory.observed(run.observe, run.vm_id):
+                await self._supersede(run)
+                await carry_out(run)
+        finally:
+            self._forget(run)
+        for listener in self.on_end:
+            listener(run.operation)
+
+    async def _supersede(self, run: Run) -> None:
+        """Tell the operations that were active before what has come, and let them end first."""
+        kind = run.operation.request.kind
+        for before in self._before(run):
+            decision = SUPERSEDES.get(kind, {}).get(before.operation.request.kind)
+            if decision and not before.operation.state.final and before.operation.decision is not decision:
+                await before.decide(decision, f"{kind} {run.operation.id} came")
+        for before in self._before(run):
+            await before.ended()
+            if (verdict := before.operation.verdict) and verdict.reason is Reason.PREEMPTED:
+                run.change("its power was cut for this", force_reason=Reason.REQUESTED)
+
+    def _before(self, run: Run) -> list[Run]:
+        runs = self._on_vm[run.vm_id]
+        return runs[: runs.index(run)]
+
+
+def _require_revocable(run: Run) -> None:
+    """Some hypervisors, once told, let nobody take it back.
+
+    Raises:
+        VMRefused
+    """
+    if run.vm and run.vm.always_forced and run.accepted:
+        raise VMRefused(
+            f"{run.vm.name}: {run.vm.always_forced} It has been asked, which cannot be taken back or changed."
+        )

@@ -1,0 +1,129 @@
+"""Hard power: on, off, and making sure of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from common.backoff import Backoff
+from providers.core import deadline, hooks
+from providers.core.adapter import OffCause, PowerState, Reason
+from providers.core.errors import CommandFailed, VMNotFound
+from providers.core.model import Outcome, State, Verdict
+from providers.core.run import Run
+
+ATTEMPTS = 3
+"""How often a refused power command is tried: a hypervisor may be busy with the VM for a moment."""
+FIRST_PAUSE, LAST_PAUSE = 1.0, 2.0
+"""Seconds between tries."""
+EVENT_DELAY = timedelta(seconds=1)
+"""How long the hypervisor's event may come after its command returned, before we read the state instead."""
+
+
+async def power_off(run: Run) -> Verdict:
+    """PowerOff: cut the power without asking.
+
+    Raises:
+        CommandFailed: the hypervisor would not.
+    """
+    if run.off and run.in_state(State.PENDING):
+        if run.operation.force_reason:  # by the operation that this one pre-empted
+            return run.verdict(Outcome.FORCED, "Powered off hard, as asked.", Reason.REQUESTED)
+        return run.verdict(Outcome.ALREADY_OFF, "It was off already.")
+    return await force(run, Reason.REQUESTED)
+
+
+async def power_on(run: Run) -> Verdict:
+    """PowerOn: start it, then run the post-start hooks.
+
+    Raises:
+        CommandFailed: the hypervisor would not.
+    """
+    if run.decided:
+        return run.unchanged("A PowerOff came before it began.")
+    if is_on(run) and not run.operation.starting:
+        return run.verdict(Outcome.ALREADY_ON, "It was on already.")
+    if not is_on(run):
+        await start(run)
+    await hooks.run_all(run)
+    return run.verdict(Outcome.STARTED, "Started.")
+
+
+async def force(run: Run, reason: Reason) -> Verdict:
+    """Cut the power, verify that it is off, and tell how it went.
+
+    Raises:
+        CommandFailed: the hypervisor would not.
+    """
+    if not run.in_state(State.FORCING):
+        message = f"powering off hard, reason {reason}"
+        await run.record(message, state=State.FORCING, force_reason=reason)
+    if not run.off:
+        await _persist(run, lambda: run.adapter.power_off(run.vm_id), lambda: run.off)
+    return judge(run)
+
+
+async def start(run: Run) -> None:
+    """Power on and verify.
+
+    Raises:
+        CommandFailed: the hypervisor would not.
+    """
+    await run.record("powering on", starting=True)
+    await _persist(run, lambda: run.adapter.power_on(run.vm_id), lambda: is_on(run))
+
+
+def is_on(run: Run) -> bool:
+    """Whether the VM runs now."""
+    return run.vm is not None and run.vm.power_state is PowerState.ON
+
+
+def judge(run: Run) -> Verdict:
+    """How a VM that is off went down: by the hypervisor's own word first, by what we did second."""
+    cause, reason, accepted = run.off_cause, run.operation.force_reason, run.accepted
+    forcing = run.in_state(State.FORCING)
+    if cause is OffCause.CRASHED:
+        return run.verdict(Outcome.CRASHED, "The guest or its hypervisor process died.")
+    if (cut := deadline.cut(run)) and reason in (None, cut):
+        return run.verdict(Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
+    if forcing and cause is not OffCause.GUEST:
+        return run.verdict(Outcome.FORCED, run.because(f"Powered off hard, reason {reason}."), reason)
+    if cause is OffCause.HOST:
+        return run.verdict(Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
+    if accepted is None:
+        return run.verdict(Outcome.OUT_OF_BAND, "It went off before it was asked.")
+    return run.verdict(Outcome.GRACEFUL, f"The guest shut itself down, asked by {accepted.signal}.")
+
+
+async def _persist(run: Run, command: Callable[[], Awaitable[None]], reached: Callable[[], bool]) -> None:
+    """Repeat a power command until the VM is where it should be."""
+    backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            await run.through_outages(lambda: _bounded(run, command))
+            return await _verify(run, reached)
+        except (CommandFailed, VMNotFound):
+            await run.look()
+            if reached():
+                return None
+            if attempt == ATTEMPTS:
+                raise
+        await asyncio.sleep(backoff.next())
+    return None
+
+
+async def _bounded(run: Run, command: Callable[[], Awaitable[None]]) -> None:
+    seconds = run.settings.power_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            await command()
+    except TimeoutError as error:
+        message = f"The hypervisor did not switch the power within {seconds:g} s; its operator looks into it."
+        raise CommandFailed(message) from error
+
+
+async def _verify(run: Run, reached: Callable[[], bool]) -> None:
+    """The hypervisor says it is done: its event follows within moments, or else we look."""
+    if not await run.until(reached, run.now() + EVENT_DELAY):
+        await run.look()
+        if not reached():
+            raise CommandFailed("The hypervisor says it switched the power, but the VM's state did not change.")

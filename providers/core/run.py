@@ -1,0 +1,264 @@
+"""One operation while it lives: its record, its VM, and what may wake it.
+
+The procedures (`shutdown.py`, `power.py`, `hooks.py`) read and wait through this; `operations.py` owns it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import structlog
+
+from common.backoff import Backoff
+from providers.core.adapter import VM, Adapter, GuestCredentials, OffCause, PowerState, Reason
+from providers.core.clock import Clock, system_clock
+from providers.core.errors import HypervisorUnavailable, JournalFailed
+from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
+from providers.core.journal import Journal
+from providers.core.model import Decision, Operation, Outcome, Sent, State, Step, Verdict
+from providers.core.settings import Settings
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every operation of a provider works with."""
+
+    adapter: Adapter
+    inventory: Inventory
+    journal: Journal
+    settings: Settings
+    clock: Clock = system_clock
+
+
+class Run:
+    """The life of one operation, from its first record to its last."""
+
+    def __init__(self, operation: Operation, context: Context) -> None:
+        self.operation = operation
+        self.shown = operation
+        """The operation as it is on disk: what others see. They must not act on what a kill could still undo."""
+        self.begun = False
+        """Whether it was on disk at all."""
+        self.credentials: GuestCredentials | None = operation.request.credentials
+        self.adapter = context.adapter
+        self.inventory = context.inventory
+        self.settings = context.settings
+        self.now = context.clock
+        self.went_off: VM | None = None
+        """The VM at the moment it was first seen off, so that a quick restart is not overlooked."""
+        self.closed = False
+        """Whether nothing more will happen here."""
+        self._journal = context.journal
+        self._wakers: set[asyncio.Event] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def vm_id(self) -> str:
+        """The hypervisor's identifier of the VM."""
+        return self.operation.request.vm_id
+
+    @property
+    def vm(self) -> VM | None:
+        """The VM as it is now; None if it is gone."""
+        return self.inventory.vms.get(self.vm_id)
+
+    @property
+    def off(self) -> bool:
+        """Whether the VM has gone off since this run began, or is off."""
+        return self.went_off is not None or is_off(self.vm)
+
+    @property
+    def force_after(self) -> datetime:
+        """When the grace period ends, which has begun."""
+        assert self.operation.force_after is not None  # noqa: S101 - set when the grace period begins
+        return self.operation.force_after
+
+    @property
+    def decided(self) -> bool:
+        """Whether somebody decided to end the waiting."""
+        return self.operation.decision is not None
+
+    @property
+    def accepted(self) -> Sent | None:
+        """The last signal that was not refused."""
+        return next((sent for sent in reversed(self.operation.sent) if not sent.refused), None)
+
+    def observe(self, _vm_id: str, vm: VM | None) -> None:
+        """Take note of a change of the VM."""
+        if self.went_off is None and is_off(vm):
+            self.went_off = vm or self._vanished()
+        self.wake()
+
+    def _vanished(self) -> VM:
+        return VM(self.vm_id, self.operation.request.vm_name, PowerState.OFF)
+
+    @property
+    def last_seen_off(self) -> VM | None:
+        """The VM as it was when it was off."""
+        return self.went_off or self.vm
+
+    @property
+    def off_cause(self) -> OffCause | None:
+        """Who ended the VM's last run, where the hypervisor says."""
+        return self.last_seen_off.off_cause if self.last_seen_off else None
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+        for waker in self._wakers:
+            waker.set()
+
+    async def until(self, condition: Callable[[], bool], deadline: datetime | None = None) -> bool:
+        """Wait, by events only, until the condition holds (True) or the deadline has passed (False)."""
+        waker = asyncio.Event()
+        self._wakers.add(waker)
+        try:
+            while not condition():
+                waker.clear()
+                if not await self._woken(waker, deadline):
+                    return condition()
+        finally:
+            self._wakers.discard(waker)
+        return True
+
+    async def _woken(self, waker: asyncio.Event, deadline: datetime | None) -> bool:
+        seconds = None if deadline is None else (deadline - self.now()).total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                await waker.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def record(self, message: str = "", **changes: Any) -> None:
+        """Change the operation, write it to the journal and tell those who watch.
+
+        A journal that fails in the middle of an operation is logged and does not stop it: the VM's owner
+        is better served by a shutdown that ends than by one that is abandoned.
+        """
+        self.change(message, **changes)
+        changed = self.operation
+        try:
+            await self._journal.save(changed)
+        except JournalFailed:
+            log.exception("operation not journaled", operation=changed.id)
+        finally:  # also if the caller hung up meanwhile: the change is made
+            self.shown = changed
+            self.wake()
+
+    def begin(self) -> None:
+        """Its first record is on disk."""
+        self.begun = True
+        self.wake()
+
+    def change(self, message: str, **changes: Any) -> None:
+        """Change the operation in memory; a message becomes a step."""
+        state = changes.get("state", self.operation.state)
+        if message:
+            step = Step(time=self.now(), state=state, message=message)
+            changes["steps"] = (*self.operation.steps, step)
+        self.operation = self.operation.model_copy(update=changes)
+        if message:
+            request = self.operation.request
+            log.info(message, operation=self.operation.id, vm=request.vm_name, kind=request.kind, state=state)
+
+    def verdict(self, outcome: Outcome, message: str, reason: Reason | None = None) -> Verdict:
+        """A verdict as of now."""
+        by_signal = outcome is Outcome.GRACEFUL and self.accepted
+        return Verdict(
+            outcome=outcome,
+            reason=reason,
+            signal=self.accepted.signal if by_signal and self.accepted else None,
+            start_time=self.operation.create_time,
+            end_time=self.now(),
+            hooks=self.operation.hooks,
+            message=message,
+        )
+
+    def because(self, message: str) -> str:
+        """The message, with what stood in the way when force was due, if anything did."""
+        obstacle = self.operation.obstacle
+        return f"{message.removesuffix('.')}: {obstacle}" if obstacle else message
+
+    def unchanged(self, message: str) -> Verdict:
+        """The verdict of an operation that did nothing to the VM, or could not; then also why force was due."""
+        if self.off:
+            return self.verdict(Outcome.ALREADY_OFF, message)
+        due = self.operation.force_reason
+        return self.verdict(Outcome.STILL_RUNNING, self.because(message), None if due is Reason.REQUESTED else due)
+
+    async def decide(self, decision: Decision, message: str) -> None:
+        """Take note of what somebody decided; the procedure acts on it."""
+        await self.record(message, decision=decision)
+
+    async def changes(self) -> AsyncIterator[Operation]:
+        """The operation now and after each change, up to its final state."""
+        seen = self.shown
+        yield seen
+        while not seen.state.final:
+            await self._differs_from(seen)
+            seen = self.shown
+            yield seen
+
+    async def _differs_from(self, seen: Operation) -> None:
+        await self.until(lambda: self.shown is not seen)
+
+    async def through_outages(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` returns, asked again for as long as the hypervisor is unavailable, and as soon as it tells of
+        the VM, whose host may be all that was away."""
+        backoff = Backoff(FIRST_RETRY, LAST_RETRY)
+        while True:
+            await self.inventory.connected.wait()
+            vm = self.vm
+            try:
+                return await call()
+            except HypervisorUnavailable as error:
+                log.warning("hypervisor unavailable", operation=self.operation.id, error=error.message)
+            await self._changed_since(vm, backoff.next())
+
+    async def _changed_since(self, vm: VM | None, seconds: float) -> None:
+        await self.until(lambda: self.vm is not vm, self.now() + timedelta(seconds=seconds))
+
+    async def look(self) -> None:
+        """Read the VM's state from the hypervisor itself."""
+        await self.through_outages(lambda: self.inventory.refresh(self.vm_id))
+
+    async def look_unless(self, condition: Callable[[], bool]) -> None:
+        """The same, given up when the condition holds: it takes as long as the hypervisor is unavailable."""
+        look = self.spawn(self.look())
+        await self.until(lambda: look.done() or condition())
+        if look.done():
+            look.result()
+        look.cancel()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do something beside the procedure; it ends with the run at the latest."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever needs it has read it; the rest must not be warned about
+        self.wake()
+
+    def close(self) -> None:
+        """Stop what was spawned, and let go whoever waits for the end."""
+        self.closed = True
+        self.wake()
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    async def ended(self) -> None:
+        """Wait until nothing more will happen here."""
+        await self.until(lambda: self.closed)
+
+    def in_state(self, *states: State) -> bool:
+        """Whether the operation stands in one of these states."""
+        return self.operation.state in states

@@ -1,0 +1,107 @@
+"""Which signal to send next, and when: a pure function of the VM, the request and what was sent."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from providers.core.adapter import VM, PowerState, Reason, Signal
+from providers.core.model import Operation, Sent
+
+DEAF = (Reason.PAUSED, Reason.SUSPENDED, Reason.QUESTION_PENDING, Reason.LOCKED)
+"""Obstacles that keep a guest from hearing anything, whatever is installed in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this now."""
+
+    signal: Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to send before this moment; None: nothing at all unless the VM changes."""
+
+    until: datetime | None
+
+
+def audible(vm: VM, operation: Operation) -> tuple[Signal, ...]:
+    """What the guest can hear and the policy allows, in the order to be tried."""
+    order = operation.request.signal_order
+    return tuple(signal for signal in order if signal in vm.signals) if order else vm.signals
+
+
+def next_step(vm: VM, operation: Operation, now: datetime) -> Send | Wait:
+    """What to do for a guest that still runs."""
+    choices = audible(vm, operation)
+    heard = [sent for sent in operation.sent if not sent.refused]
+    tried = {sent.signal for sent in operation.sent}
+    better = choices[: _rank(choices, heard[-1].signal)] if heard else choices
+    for signal in better:
+        if signal not in tried:
+            return Send(signal)
+    return _follow_up(choices, heard[-1], operation, now) if heard else Wait(None)
+
+
+def _rank(choices: tuple[Signal, ...], signal: Signal) -> int:
+    """Its place; an agent that went silent after it was asked counts as the best, for its guest is going down."""
+    return choices.index(signal) if signal in choices else 0
+
+
+def _follow_up(choices: tuple[Signal, ...], last: Sent, operation: Operation, now: datetime) -> Send | Wait:
+    """A booting guest drops ACPI, so it is repeated; an agent that did nothing is followed by ACPI halfway."""
+    if last.signal is Signal.ACPI:
+        interval = operation.request.resend_interval
+        due = last.time + interval if interval else None
+    else:
+        due = _halfway(operation)
+    if due is None or _refused(operation, Signal.ACPI) or Signal.ACPI not in choices:
+        return Wait(None)
+    return Send(Signal.ACPI) if now >= due else Wait(due)
+
+
+def _halfway(operation: Operation) -> datetime | None:
+    if operation.grace_start is None or operation.force_after is None:
+        return None
+    return operation.grace_start + (operation.force_after - operation.grace_start) / 2
+
+
+def _refused(operation: Operation, signal: Signal) -> bool:
+    return any(sent.refused for sent in operation.sent if sent.signal is signal)
+
+
+def deaf_reason(vm: VM, operation: Operation) -> Reason | None:
+    """Why there is no point in waiting for this guest; None: there is one.
+
+    Only before any signal was accepted: a guest that has been asked is given its time.
+    """
+    if any(not sent.refused for sent in operation.sent):
+        return None
+    if vm.power_state is PowerState.UNKNOWN or any(problem.passing for problem in vm.problems):
+        return None
+    for problem in vm.problems:
+        if problem.reason in DEAF:
+            return problem.reason
+    choices = set(audible(vm, operation))
+    if choices - {sent.signal for sent in operation.sent}:
+        return None
+    return Reason.COMMAND_FAILED if operation.sent else _told(vm)
+
+
+def reason_at_deadline(vm: VM, operation: Operation) -> Reason:
+    """Why the grace period ended without the guest going off."""
+    for problem in vm.problems:
+        if problem.reason in DEAF:
+            return problem.reason
+    if operation.sent and all(sent.refused for sent in operation.sent):
+        return Reason.COMMAND_FAILED
+    return Reason.TIMEOUT if operation.sent or audible(vm, operation) else _told(vm)
+
+
+def obstacle(vm: VM | None, reason: Reason) -> str:
+    """What the VM's forecast says of this reason, for people; "" if nothing."""
+    return next((problem.message for problem in (vm.problems if vm else ()) if problem.reason is reason), "")
+
+
+def _told(vm: VM) -> Reason:
+    """Why a guest hears nothing at all."""
+    return next((problem.reason for problem in vm.problems if problem.reason), Reason.TOOLS_UNAVAILABLE)

@@ -1,0 +1,55 @@
+"""libvirt's errors and ours.
+
+Numbers and their meaning: https://libvirt.org/html/libvirt-virterror.html.
+"""
+
+from typing import Any
+
+import libvirt
+
+from providers.core.errors import (
+    CommandFailed,
+    HypervisorUnavailable,
+    VMNotFound,
+    VmpowerError,
+)
+
+_CONNECTION = "The connection to libvirt failed ({why}); the provider connects again by itself."
+_PERMISSION = "libvirt does not allow it ({why}); the hypervisor's operator grants this user access."
+_AGENT = "The guest agent does not answer ({why}); the guest's owner looks after qemu-guest-agent in it."
+_BUSY = "Another job holds the VM ({why}); wait for its end, or the hypervisor's operator aborts it."
+_CANNOT = "libvirt or this VM's configuration does not offer that ({why}); the VM's owner changes it."
+_STATE = "The VM's state does not allow it ({why}); look at its state and ask again."
+_OTHER = "libvirt failed ({why}); the hypervisor's operator looks into it."
+
+NATIVE_ERRORS: dict[int, tuple[type[VmpowerError], str]] = {
+    libvirt.VIR_ERR_NO_DOMAIN: (VMNotFound, "There is no such VM ({why}); name one that exists."),
+    libvirt.VIR_ERR_INVALID_CONN: (HypervisorUnavailable, _CONNECTION),
+    libvirt.VIR_ERR_NO_CONNECT: (HypervisorUnavailable, _CONNECTION),
+    libvirt.VIR_ERR_AGENT_UNRESPONSIVE: (CommandFailed, _AGENT),
+    libvirt.VIR_ERR_AGENT_UNSYNCED: (CommandFailed, _AGENT),
+    libvirt.VIR_ERR_OPERATION_INVALID: (CommandFailed, _STATE),
+    libvirt.VIR_ERR_OPERATION_TIMEOUT: (CommandFailed, _BUSY),
+    libvirt.VIR_ERR_RESOURCE_BUSY: (CommandFailed, _BUSY),
+    libvirt.VIR_ERR_BLOCK_COPY_ACTIVE: (CommandFailed, _BUSY),
+    libvirt.VIR_ERR_OPERATION_DENIED: (CommandFailed, _PERMISSION),
+    libvirt.VIR_ERR_ACCESS_DENIED: (CommandFailed, _PERMISSION),
+    libvirt.VIR_ERR_AUTH_FAILED: (CommandFailed, _PERMISSION),
+    libvirt.VIR_ERR_AUTH_CANCELLED: (CommandFailed, _PERMISSION),
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE: (CommandFailed, _PERMISSION),
+    libvirt.VIR_ERR_NO_SUPPORT: (CommandFailed, _CANNOT),
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED: (CommandFailed, _CANNOT),
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED: (CommandFailed, _CANNOT),
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED: (CommandFailed, _CANNOT),
+}
+"""Every other code is a CommandFailed with libvirt's own message: the agent's refusals, for instance, are
+internal errors to libvirt. What any code means while the connection is gone: HypervisorUnavailable."""
+
+
+def translate(error: Any, alive: bool) -> VmpowerError:
+    """A libvirtError as ours. `alive`: whether the connection it came over still stands."""
+    why = str(error)
+    if not alive:
+        return HypervisorUnavailable(_CONNECTION.format(why=why))
+    kind, sentence = NATIVE_ERRORS.get(error.get_error_code(), (CommandFailed, _OTHER))
+    return kind(sentence.format(why=why))

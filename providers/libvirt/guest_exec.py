@@ -1,0 +1,101 @@
+"""Programs in the guest, by the QEMU guest agent (https://qemu.org/docs/master/interop/qemu-ga-ref.html).
+
+The agent runs as the guest's administrator and asks for no login. It keeps up to 16 MiB of output and hands
+it over all at once; libvirt carries some 3 MB of it in one answer.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from providers.core.adapter import GuestExit
+from providers.core.errors import CommandFailed, VMNotFound
+from providers.libvirt.domains import find
+from providers.libvirt.session import Session
+from providers.shared import guest_agent
+
+NO_REPLY_SECONDS = 1
+"""guest-shutdown has no reply when it succeeds; a refusal comes at once."""
+
+
+class AgentProcess:
+    """A program that the guest's agent started."""
+
+    def __init__(self, session: Session, vm_id: str, pid: int) -> None:
+        self._session, self._vm_id, self._pid = session, vm_id, pid
+
+    @property
+    def pid(self) -> str:
+        """The guest's process id."""
+        return str(self._pid)
+
+    async def poll(self) -> GuestExit | None:
+        """Its end, or None while it runs. The agent tells an end only once."""
+        return await self._session.call(status, self._vm_id, self._pid)
+
+
+def shut_down(connection: Any, vm_id: str) -> None:
+    """Ask the guest to power off, and return when its agent has been told, not when the guest is gone.
+
+    libvirt notes in the domain's log that a command was sent past it. Whatever goes wrong it calls the same
+    ("internal error"), so the agent is asked for a sign of life before and after: one that still answers has
+    refused, one that does not is going down with its guest.
+    """
+    _ask(connection, vm_id, "guest-ping", {})
+    try:
+        _ask(connection, vm_id, "guest-shutdown", {"mode": "powerdown"}, NO_REPLY_SECONDS)
+    except libvirt.libvirtError as error:
+        obeys = error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
+        if not obeys and _answers(connection, vm_id):
+            raise
+
+
+def _answers(connection: Any, vm_id: str) -> bool:
+    try:
+        _ask(connection, vm_id, "guest-ping", {})
+    except (libvirt.libvirtError, VMNotFound):
+        return False
+    return True
+
+
+def start(connection: Any, vm_id: str, command: Sequence[str]) -> int:
+    """Start a program and return its process id."""
+    path, *args = command
+    reply = _ask(connection, vm_id, "guest-exec", {"path": path, "arg": args, "capture-output": True})
+    return int(reply["pid"])
+
+
+def status(connection: Any, vm_id: str, pid: int) -> GuestExit | None:
+    """How a program ended, or None while it runs.
+
+    Raises:
+        CommandFailed: it printed more than libvirt carries; how it ended is lost.
+    """
+    try:
+        return exit_of(_ask(connection, vm_id, "guest-exec-status", {"pid": pid}))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_RPC and connection.isAlive():
+            message = "The program ended, but printed more than libvirt carries (3 MB), so its exit code is lost; "
+            raise CommandFailed(f"{message}the hook's owner lets it print less.") from error
+        raise
+
+
+def exit_of(reply: Mapping[str, Any]) -> GuestExit | None:
+    """A guest-exec-status reply, whose bytes are in Base64."""
+    return guest_agent.exit_of(reply, base64.b64decode)
+
+
+def _ask(
+    connection: Any,
+    vm_id: str,
+    command: str,
+    arguments: dict[str, Any],
+    timeout: int = libvirt_qemu.VIR_DOMAIN_QEMU_AGENT_COMMAND_DEFAULT,
+) -> dict[str, Any]:
+    request = json.dumps({"execute": command, "arguments": arguments})
+    reply = libvirt_qemu.qemuAgentCommand(find(connection, vm_id), request, timeout, 0)
+    return dict(json.loads(reply)["return"])

@@ -1,0 +1,109 @@
+"""Proxmox VE's words of failure and ours.
+
+A call fails with a status and one line of text, a task with the same text as its exit status. The texts are those of
+PVE 7 to 9: pve-guest-common (AbstractConfig.pm: locks, configurations), qemu-server (QemuServer/Agent.pm, QMPClient.pm,
+QemuServer.pm), pve-container (LXC.pm), pve-cluster (Cluster.pm: quorum), pve-access-control (RPCEnvironment.pm) and
+pve-common (Tools.pm: lock files; Exception.pm: permissions, parameters). Statuses of 595 and more are AnyEvent::HTTP's,
+for what became of a call that a node handed to another (pve-http-server, APIServer/AnyEvent.pm).
+"""
+
+import re
+
+from proxmoxer import ResourceException
+
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+
+_AWAY = "The node does not answer ({said}); Proxmox VE's operator looks after it, and it is asked again."
+
+STATUSES: dict[int, tuple[type[VmpowerError], str]] = {
+    502: (HypervisorUnavailable, _AWAY),
+    503: (HypervisorUnavailable, _AWAY),
+    504: (HypervisorUnavailable, _AWAY),
+    595: (HypervisorUnavailable, _AWAY),  # no connection: nothing was done
+    596: (HypervisorUnavailable, _AWAY),
+    597: (HypervisorUnavailable, _AWAY),
+    599: (HypervisorUnavailable, _AWAY),
+}
+UNSURE = frozenset({502, 504, 596, 597, 599})
+"""Statuses with which a node may have done what it was told."""
+
+_NO_QUORUM = (
+    "The node is cut off from most of its cluster, so that it can be read but not changed ({said}); Proxmox VE's "
+    "operator brings the other nodes back, and it is tried again."
+)
+_PRIVILEGE = (
+    "The provider's Proxmox VE account lacks the privilege {privilege} on {path}; Proxmox VE's operator grants it "
+    "(docs/proxmox.md)."
+)
+_PERMISSION = (
+    "The provider's Proxmox VE account may not do that ({said}); Proxmox VE's operator allows it (docs/proxmox.md)."
+)
+_AGENT = "Its QEMU guest agent does not answer ({said}); the guest's owner looks after it."
+_STATE = "The guest's state does not allow it ({said}); look at its state and ask again."
+_PARAMETER = "This Proxmox VE does not take what it was told ({said}); vmpower's makers look into it."
+_OTHER = "Proxmox VE refused or failed it ({said}); its operator looks into it."
+
+TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
+    r"\b(?:VM|CT) is locked \((?P<lock>[^)]*)\)": (Locked, "It is locked ({lock}); it is asked again when that ends."),
+    r"can't lock file '.*' - got timeout": (Locked, "Another task holds it ({said}); it is asked again."),
+    r"no quorum": (HypervisorUnavailable, _NO_QUORUM),
+    r"/etc/pve/.* - Permission denied": (HypervisorUnavailable, _NO_QUORUM),  # pmxcfs without quorum is read-only
+    r"pve cluster filesystem not online|ipcc_send_rec\b": (HypervisorUnavailable, _AWAY),
+    r"Configuration file '.*\b(?:qemu-server|lxc)/\d+\.conf' does not exist": (
+        VMNotFound,
+        "There is no such guest there any more ({said}); name one that exists.",
+    ),
+    r"Permission check failed \((?P<path>/[^,]*), (?P<privilege>[^)]+)\)": (CommandFailed, _PRIVILEGE),
+    r"Permission check failed": (CommandFailed, _PERMISSION),
+    r"No QEMU guest agent configured": (
+        CommandFailed,
+        "It has no QEMU guest agent ({said}); the guest's owner installs one and turns on its option.",
+    ),
+    r"QEMU guest agent is not running|qga command '.*' failed|guest-ping|\bqga socket\b": (CommandFailed, _AGENT),
+    r"^Agent error": (
+        CommandFailed,
+        "Its QEMU guest agent refused or failed it ({said}); the guest's owner looks into it.",
+    ),
+    r"^VM quit/powerdown failed|^container did not stop": (
+        CommandFailed,
+        "The guest did not go down when it was asked ({said}); its owner looks into it.",
+    ),
+    r"\b(?:VM|CT) \d+ (?:is )?(?P<running>not|already) running": (CommandFailed, _STATE),
+    r"Parameter verification failed": (CommandFailed, _PARAMETER),
+}
+"""What a text means that holds such a pattern; the first one counts."""
+
+
+def translate(error: ResourceException) -> VmpowerError:
+    """What a call failed with, as ours; metadata["status"] is the HTTP status."""
+    status = int(error.status_code)
+    return _ours(said(error), STATUSES.get(status, (CommandFailed, _OTHER)), {"status": str(status)})
+
+
+def task_error(exitstatus: str) -> VmpowerError:
+    """What a task failed with, as ours. `exitstatus` is neither OK nor WARNINGS."""
+    return _ours(exitstatus.strip(), (CommandFailed, _OTHER), {})
+
+
+def said(error: ResourceException) -> str:
+    """Proxmox VE's own words: the line of its status, and what it says of each parameter."""
+    line = _utf8(str(error.content or error.status_message or "nothing said")).strip()
+    fields = error.errors if isinstance(error.errors, dict) else {}
+    return "; ".join([line.rstrip("."), *(f"{name}: {str(text).strip()}" for name, text in fields.items())])
+
+
+def _ours(text: str, otherwise: tuple[type[VmpowerError], str], metadata: dict[str, str]) -> VmpowerError:
+    for pattern, (kind, sentence) in TEXTS.items():
+        if found := re.search(pattern, text):
+            named = found.groupdict()
+            return kind(sentence.format(said=text, **named), metadata | named)
+    kind, sentence = otherwise
+    return kind(sentence.format(said=text), metadata)
+
+
+def _utf8(line: str) -> str:
+    """Python reads a status line as Latin-1; Proxmox VE writes UTF-8."""
+    try:
+        return line.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return line

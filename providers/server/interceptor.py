@@ -1,0 +1,172 @@
+"""What every RPC passes on its way in and out: may this client, is this readable, and what does the error say.
+
+The only place that ends an RPC with an error.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.unknown_fields import UnknownFieldSet
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from protos.power.v1 import power_pb2
+from providers.core.errors import InvalidRequest, NotAllowed, Violation, VmpowerError
+from providers.core.settings import Settings
+
+DOMAIN = "vmpower"
+READS = frozenset({"Get", "List", "Watch", "Forecast"})
+"""How the names of methods begin that change nothing; any client may call them."""
+
+log = structlog.get_logger()
+_SERVICE = power_pb2.DESCRIPTOR.services_by_name["PowerService"]
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+    """Wraps the handlers of PowerService; others (health, reflection) pass untouched."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """The handler with the gate around it."""
+        handler = await continuation(details)
+        service, _, name = str(details.method).strip("/").partition("/")
+        if handler is None or service != _SERVICE.full_name:
+            return handler
+        read = self._reader(_SERVICE.methods_by_name[name].input_type)
+        write = handler.response_serializer
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._stream(name, handler.unary_stream), read, write)
+        return grpc.unary_unary_rpc_method_handler(self._unary(name, handler.unary_unary), read, write)
+
+    def _unary(self, name: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def handle(request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                return await inner(self._admit(name, request, context), context)
+            except Exception as error:
+                await _end(context, name, error)
+
+        return handle
+
+    def _stream(self, name: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        async def handle(
+            request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[Any]:
+            try:
+                async for response in inner(self._admit(name, request, context), context):
+                    yield response
+            except Exception as error:
+                await _end(context, name, error)
+
+        return handle
+
+    def _admit(
+        self, name: str, request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Message:
+        """Raises NotAllowed, or what was wrong with the bytes."""
+        writes = not name.startswith(tuple(READS))
+        if writes and not _may_operate(context.auth_context(), self._settings):
+            raise NotAllowed(
+                f"{name} needs the operator role, which this client certificate does not have; "
+                "the provider's operator adds its name to --operators."
+            )
+        if isinstance(request, VmpowerError):
+            raise request
+        return request
+
+    def _reader(self, descriptor: Descriptor) -> Callable[[bytes], Message | VmpowerError]:
+        """Parses a request; what cannot be parsed becomes the error that names the field."""
+        limit, message = self._settings.max_request_bytes, GetMessageClass(descriptor)
+
+        def read(data: bytes) -> Message | VmpowerError:
+            if len(data) > limit:
+                why = f"the request has {len(data)} bytes, {limit} are allowed"
+                return InvalidRequest(Violation(_largest(descriptor, data), why))
+            try:
+                return message.FromString(data)
+            except DecodeError:
+                field = _invalid_text(descriptor, data)
+                return InvalidRequest(
+                    Violation(field or "request", "is not valid UTF-8" if field else "is not protobuf")
+                )
+
+        return read
+
+
+def _may_operate(auth: Mapping[str, Iterable[bytes]], settings: Settings) -> bool:
+    """Without TLS (a unix socket, loopback) the file system or the machine is the guard."""
+    if list(auth.get("transport_security_type", [])) != [b"ssl"]:
+        return True
+    keys = ("x509_common_name", "x509_subject_alternative_name")
+    names = {name.decode(errors="replace") for key in keys for name in auth.get(key, ())}
+    return bool(names & set(settings.operators))
+
+
+async def _end(context: grpc.aio.ServicerContext[Any, Any], name: str, error: Exception) -> NoReturn:
+    if not isinstance(error, VmpowerError):
+        log.error("a bug in vmpower", method=name, exc_info=error)
+        error = VmpowerError("vmpower failed; its log says how. Its operator reports it.")
+    await context.abort_with_status(rpc_status.to_status(status(error)))
+    raise AssertionError("abort_with_status does not return")
+
+
+def status(error: VmpowerError) -> Status:
+    """An error as AIP-193 wants it: code, sentence, ErrorInfo and, for bad input, BadRequest."""
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    if isinstance(error, InvalidRequest):
+        violations = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations]
+        details.append(BadRequest(field_violations=violations))
+    packed = [AnyMessage() for _ in details]
+    for any_message, detail in zip(packed, details, strict=True):
+        any_message.Pack(detail)
+    return Status(code=error.code, message=error.message, details=packed)
+
+
+def _fields(descriptor: Descriptor, data: bytes) -> list[tuple[FieldDescriptor, bytes]]:
+    """The length-delimited fields of a message whose own class will not parse it.
+
+    An Empty keeps them all as unknown fields, by number.
+    """
+    try:
+        unknown: Any = UnknownFieldSet(Empty.FromString(data))  # iterable, though its stub does not say so
+    except DecodeError:
+        return []
+    known = ((descriptor.fields_by_number.get(field.field_number), field.data) for field in unknown)
+    return [(field, value) for field, value in known if field is not None and isinstance(value, bytes)]
+
+
+def _invalid_text(descriptor: Descriptor, data: bytes) -> str:
+    """The path of the first string that is not UTF-8, or ""."""
+    for field, value in _fields(descriptor, data):
+        if field.message_type is not None:
+            if inner := _invalid_text(field.message_type, value):
+                return f"{field.name}.{inner}"
+        elif field.type == FieldDescriptor.TYPE_STRING and not _is_text(value):
+            return field.name
+    return ""
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _largest(descriptor: Descriptor, data: bytes) -> str:
+    sizes: dict[str, int] = {}
+    for field, value in _fields(descriptor, data):
+        sizes[field.name] = sizes.get(field.name, 0) + len(value)
+    return max(sizes, key=lambda name: sizes[name], default="request")

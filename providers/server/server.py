@@ -1,0 +1,165 @@
+"""One provider process: gRPC with health and reflection, metrics, logs, and an orderly end on SIGTERM."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from common import logs
+from protos.power.v1 import power_pb2_grpc
+from providers.core.adapter import Adapter
+from providers.core.errors import JournalFailed, VmpowerError
+from providers.core.inventory import Inventory
+from providers.core.journal import Journal
+from providers.core.operations import Operations
+from providers.core.run import Context
+from providers.core.settings import Settings
+from providers.server import metrics, tls
+from providers.server.health import SERVICE, Health
+from providers.server.interceptor import Gate
+from providers.server.service import Service
+
+S = TypeVar("S", bound=Settings)
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+TRANSPORT_LIMIT = 4 << 20
+"""Bytes that gRPC reads of one request; what is longer than the settings allow but shorter than this gets an
+answer that names the field."""
+OPTIONS = [
+    ("grpc.max_receive_message_length", TRANSPORT_LIMIT),
+    ("grpc.so_reuseport", 0),  # two providers at one address would each get half of the calls
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),  # so that clients of silent streams may ask for life
+]
+
+log = structlog.get_logger()
+
+
+class AddressInUse(Exception):
+    """The server cannot listen there."""
+
+
+def run(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
+    """Serve until SIGTERM or SIGINT. `make_adapter` is called inside the running event loop."""
+    logs.configure(settings.log_level)
+    try:
+        asyncio.run(_serve(settings, make_adapter))
+    except (tls.InsecureAddress, AddressInUse, VmpowerError) as error:
+        sys.exit(f"cannot start: {error}")
+
+
+async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
+    credentials = tls.credentials(settings)
+    adapter = make_adapter(settings)
+    inventory = Inventory(adapter)
+    journal = Journal(settings.state_dir / f"{adapter.type}.journal.db")
+    context = Context(adapter, inventory, journal, settings)
+    operations = Operations(context)
+    _start_metrics(settings, context, operations)
+    await operations.resume()  # before anybody can call, who would miss them
+    health = Health()
+    await health.follow(inventory)
+    server = _server(settings, credentials, Service(context, operations), health)
+    health_server = _health_server(settings, health)
+    await server.start()
+    await health_server.start()
+    following = [asyncio.create_task(inventory.run()), asyncio.create_task(_prune_daily(context))]
+    log.info("serving", address=settings.listen, hypervisor=adapter.endpoint, type=adapter.type)
+    await _asked_to_stop()
+    log.info("stopping; operations go on at the next start", active=len(operations.active()))
+    await server.stop(settings.drain_timeout.total_seconds())
+    await health_server.stop(None)
+    await operations.stop()
+    await _cancel(following)
+    await journal.close()
+    await adapter.close()
+
+
+def _server(
+    settings: Settings, credentials: grpc.ServerCredentials | None, service: Service, health: Health
+) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[Gate(settings)], options=OPTIONS)
+    power_pb2_grpc.add_PowerServiceServicer_to_server(service, server)
+    health.add_to(server)
+    reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
+    _require_unserved(settings.listen)
+    _bind(server, settings.listen, credentials, "--listen")
+    return server
+
+
+def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
+    """Nothing but health, without TLS: kubelets, which probe it, speak none. Without an address nobody hears it."""
+    server = grpc.aio.server(options=OPTIONS)
+    health.add_to(server)
+    if settings.health_listen:
+        _bind(server, settings.health_listen, None, "--health-listen")
+    return server
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, flag: str) -> None:
+    umask = os.umask(0o117)  # a unix socket is for its owner and group: 0660
+    try:
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise AddressInUse(f"{address}: {error}; free it or choose another {flag}.") from error
+    finally:
+        os.umask(umask)
+
+
+def _require_unserved(address: str) -> None:
+    """gRPC takes over a unix socket without asking; two providers would then work on the same VMs.
+
+    Raises:
+        AddressInUse: somebody serves there.
+    """
+    scheme, _, path = address.partition(":")
+    if scheme != "unix":
+        return
+    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.connect(path.removeprefix("//"))
+        raise AddressInUse(f"{address}: another process serves there; stop it or choose another --listen.")
+
+
+def _start_metrics(settings: Settings, context: Context, operations: Operations) -> None:
+    if settings.metrics_listen:
+        host, _, port = settings.metrics_listen.rpartition(":")
+        registry = metrics.registry(context.inventory, operations)
+        try:
+            start_http_server(int(port), host.strip("[]"), registry)
+        except OSError as error:
+            raise AddressInUse(f"{settings.metrics_listen}: {error}; choose another --metrics-listen.") from error
+
+
+async def _prune_daily(context: Context) -> None:
+    while True:
+        try:
+            await context.journal.prune(context.clock() - context.settings.keep_operations)
+        except JournalFailed:
+            log.exception("ended operations not pruned; tried again tomorrow")
+        await asyncio.sleep(24 * 3600)
+
+
+async def _asked_to_stop() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,202 @@
+"""power.v1.PowerService: reads from the inventory, work through the operations.
+
+Handlers raise the exceptions of `errors.py`; `interceptor.py` turns them into RPC statuses.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import grpc.aio
+
+from protos.power.v1 import power_pb2 as pb
+from protos.power.v1 import power_pb2_grpc
+from providers.core.adapter import VM, GuestCredentials, supports
+from providers.core.errors import Disabled, InvalidRequest, Unsupported, Violation, VMRefused
+from providers.core.journal import moment
+from providers.core.model import Hook, Kind, Request
+from providers.core.operations import Operations
+from providers.core.run import Context
+from providers.server import convert, validation
+
+Call = grpc.aio.ServicerContext[Any, Any]
+Work = pb.PowerOnRequest | pb.PowerOffRequest | pb.ShutdownRequest | pb.RebootRequest
+
+
+class Service(power_pb2_grpc.PowerServiceServicer):
+    """The contract, for one adapter."""
+
+    def __init__(self, context: Context, operations: Operations) -> None:
+        self._adapter, self._inventory = context.adapter, context.inventory
+        self._settings, self._operations = context.settings, operations
+
+    async def GetProviderInfo(self, request: pb.GetProviderInfoRequest, _: Call) -> pb.GetProviderInfoResponse:
+        """Answers while the hypervisor does not."""
+        adapter, settings = self._adapter, self._settings
+        return pb.GetProviderInfoResponse(
+            type=adapter.type,
+            version=adapter.version,
+            endpoint=adapter.endpoint,
+            connected=self._inventory.connected.is_set(),
+            signals=convert.signals(adapter.signals),
+            guest_exec=settings.allow_guest_exec and supports(adapter, "guest_exec"),
+            snapshot=supports(adapter, "snapshot"),
+            default_timeout=convert.duration(settings.default_timeout),
+            default_escalation=convert.enum(pb.Escalation, "ESCALATION", settings.default_escalation),
+            vm_count=len(self._inventory.vms),
+        )
+
+    async def GetVM(self, request: pb.GetVMRequest, _: Call) -> pb.VM:
+        """From the live picture, without a call to the hypervisor."""
+        return self._vm(self._inventory.resolve(validation.required(request.vm, "vm")))
+
+    async def ListVMs(self, request: pb.ListVMsRequest, _: Call) -> pb.ListVMsResponse:
+        """Ordered by name and id; the token is where the last page ended."""
+        self._inventory.require_connected()
+        size = validation.page_size(request.page_size, 500)
+        after = _token(request.page_token) if request.page_token else ("", "")
+        found = sorted((vm for vm in self._inventory.vms.values() if _key(vm) > after), key=_key)
+        more = _make_token(*_key(found[size - 1])) if len(found) > size else ""
+        return pb.ListVMsResponse(vms=[self._vm(vm) for vm in found[:size]], next_page_token=more)
+
+    async def WatchVMs(self, request: pb.WatchVMsRequest, _: Call) -> AsyncIterator[pb.WatchVMsResponse]:
+        """A slow reader gets the latest state of each VM, not each state."""
+        changed: dict[str, None] = dict.fromkeys(self._inventory.vms)
+        more = asyncio.Event()
+
+        def note(vm_id: str, _vm: VM | None) -> None:
+            changed[vm_id] = None
+            more.set()
+
+        with self._inventory.observed(note):
+            self._inventory.require_connected()
+            for vm_id in sorted(changed, key=lambda vm_id: _key(self._inventory.vms[vm_id])):
+                changed.pop(vm_id, None)
+                yield self._change(vm_id)
+            yield pb.WatchVMsResponse(snapshot_complete=True)
+            while True:
+                while changed:
+                    yield self._change(changed.popitem()[0])
+                more.clear()
+                await more.wait()
+
+    async def ForecastShutdown(self, request: pb.ForecastShutdownRequest, _: Call) -> pb.ForecastShutdownResponse:
+        """From the live picture: nothing is asked of a guest."""
+        if request.vm:
+            found = [self._inventory.resolve(request.vm)]
+        else:
+            self._inventory.require_connected()
+            found = sorted(self._inventory.vms.values(), key=_key)
+        return pb.ForecastShutdownResponse(vms=[self._vm(vm) for vm in found])
+
+    async def PowerOn(self, request: pb.PowerOnRequest, _: Call) -> pb.Operation:
+        """Starts the VM."""
+        given = validation.credentials(request)
+        return await self._begin(Kind.POWER_ON, request, lambda: validation.power_on(request, self._target), given)
+
+    async def PowerOff(self, request: pb.PowerOffRequest, _: Call) -> pb.Operation:
+        """Cuts the power."""
+        return await self._begin(Kind.POWER_OFF, request, lambda: validation.power_off(request, self._target))
+
+    async def Shutdown(self, request: pb.ShutdownRequest, _: Call) -> pb.Operation:
+        """Runs the procedure of `shutdown.py`."""
+        given = validation.credentials(request)
+        read = partial(validation.shutdown, request, self._target, self._settings)
+        return await self._begin(Kind.SHUTDOWN, request, read, given)
+
+    async def Reboot(self, request: pb.RebootRequest, _: Call) -> pb.Operation:
+        """A shutdown, then a start."""
+        read = partial(validation.reboot, request, self._target, self._settings)
+        return await self._begin(Kind.REBOOT, request, read)
+
+    async def GetOperation(self, request: pb.GetOperationRequest, _: Call) -> pb.Operation:
+        """Active or ended."""
+        return convert.operation(await self._operations.get(validation.required(request.id, "id")))
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, _: Call) -> pb.ListOperationsResponse:
+        """Newest first."""
+        size = validation.page_size(request.page_size, 100)
+        vm_id = self._inventory.resolve(request.vm).id if request.vm else ""
+        before = _token(request.page_token) if request.page_token else None
+        found = await self._operations.page(size + 1, before, vm_id, request.active_only)
+        more = _make_token(moment(found[size - 1].create_time), found[size - 1].id) if len(found) > size else ""
+        return pb.ListOperationsResponse(
+            operations=[convert.operation(operation) for operation in found[:size]], next_page_token=more
+        )
+
+    async def WatchOperation(self, request: pb.WatchOperationRequest, _: Call) -> AsyncIterator[pb.Operation]:
+        """Ends with the verdict."""
+        async for operation in self._operations.watch(validation.required(request.id, "id")):
+            yield convert.operation(operation)
+
+    async def ExtendOperation(self, request: pb.ExtendOperationRequest, _: Call) -> pb.Operation:
+        """Moves force_after."""
+        operation_id = validation.required(request.id, "id")
+        return convert.operation(await self._operations.extend(operation_id, validation.extension(request)))
+
+    async def ForceOperation(self, request: pb.ForceOperationRequest, _: Call) -> pb.Operation:
+        """Ends the waiting."""
+        return convert.operation(await self._operations.force(validation.required(request.id, "id")))
+
+    async def CancelOperation(self, request: pb.CancelOperationRequest, _: Call) -> pb.Operation:
+        """Gives up."""
+        return convert.operation(await self._operations.cancel(validation.required(request.id, "id")))
+
+    def _vm(self, vm: VM) -> pb.VM:
+        return convert.vm(vm, self._operations.active_on(vm.id))
+
+    def _change(self, vm_id: str) -> pb.WatchVMsResponse:
+        vm = self._inventory.vms.get(vm_id)
+        return pb.WatchVMsResponse(changed=self._vm(vm)) if vm else pb.WatchVMsResponse(removed=vm_id)
+
+    def _target(self, name: str) -> VM:
+        """The VM to work on.
+
+        Raises:
+            VMRefused: it takes no operations.
+        """
+        vm = self._inventory.resolve(validation.required(name, "vm"))
+        if vm.refused:
+            raise VMRefused(f"{vm.name}: {vm.refused}; name another VM.")
+        return vm
+
+    async def _begin(
+        self, kind: Kind, message: Work, read: Callable[[], Request], given: GuestCredentials | None = None
+    ) -> pb.Operation:
+        """Join the operation of this request_id, even if its VM is gone by now, or begin one."""
+        known = await self._operations.join(message.request_id, kind, message.vm, given)
+        if known is None:
+            request = read()
+            for i, hook in enumerate(request.hooks):
+                self._require_possible(hook, i)
+            known = await self._operations.start(request)
+        return convert.operation(known)
+
+    def _require_possible(self, hook: Hook, index: int) -> None:
+        """A hook that can never run here is refused at once, rather than recorded as failed later."""
+        method = {"exec": "guest_exec", "snapshot": "snapshot"}.get(hook.handler.type)
+        if method and not supports(self._adapter, method):
+            raise Unsupported(f"Hook {hook.name} ({index + 1}): {self._adapter.type} has no {method}; leave it out.")
+        if method == "guest_exec" and not self._settings.allow_guest_exec:
+            raise Disabled(
+                f"Hook {hook.name} ({index + 1}): programs in guests are turned off here; leave it out, or the "
+                "provider's operator sets --allow-guest-exec (VMPOWER_ALLOW_GUEST_EXEC=true)."
+            )
+
+
+def _key(vm: VM) -> tuple[str, str]:
+    return (vm.name, vm.id)
+
+
+def _make_token(*parts: str) -> str:
+    return base64.urlsafe_b64encode("\0".join(parts).encode()).decode()
+
+
+def _token(token: str) -> tuple[str, str]:
+    try:
+        first, second = base64.urlsafe_b64decode(token).decode().split("\0")
+    except ValueError as error:
+        raise InvalidRequest(Violation("page_token", "is not one that an earlier page returned")) from error
+    return first, second

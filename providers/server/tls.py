@@ -1,0 +1,87 @@
+"""Where a server may listen without TLS, and its credentials where it may not."""
+
+import ipaddress
+
+import grpc
+import structlog
+
+from providers.core.settings import Settings
+
+log = structlog.get_logger()
+
+
+class InsecureAddress(Exception):
+    """The address is open to others and TLS is not (fully) configured."""
+
+
+def is_private(address: str) -> bool:
+    """Whether only this machine can reach a gRPC target: a unix socket, or loopback by number or name.
+
+    https://github.com/grpc/grpc/blob/master/doc/naming.md
+    """
+    scheme, separator, rest = address.partition(":")
+    if separator and scheme in ("unix", "unix-abstract"):
+        return True
+    if scheme in ("dns", "ipv4", "ipv6"):
+        address = rest
+    host = address.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """mTLS credentials that follow the files, or None where none are needed.
+
+    Raises:
+        InsecureAddress: they are needed and not configured, or cannot be read.
+    """
+    files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if not any(files) and is_private(settings.listen):
+        return None
+    if not all(files):
+        raise InsecureAddress(
+            f"{settings.listen} needs mutual TLS: set --tls-cert, --tls-key and --tls-client-ca, "
+            "or listen on a unix socket or loopback."
+        )
+    try:
+        follower = Follower(settings)
+        configuration = follower.configuration()
+    except OSError as error:
+        raise InsecureAddress(f"{settings.listen} cannot have TLS: {error}.") from error
+    return grpc.dynamic_ssl_server_credentials(
+        configuration,
+        follower.reload,  # type: ignore[arg-type]  # None means "no change", which the stub does not know
+        require_client_authentication=True,
+    )
+
+
+class Follower:
+    """Reads the certificate files, and again when one has changed (a rotation)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._files = [file for file in (settings.tls_key, settings.tls_cert, settings.tls_client_ca) if file]
+        self._stamp = self._stamps()
+
+    def configuration(self) -> grpc.ServerCertificateConfiguration:
+        """What the files say now."""
+        key, cert, ca = (file.read_bytes() for file in self._files)
+        return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=ca)
+
+    def reload(self) -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC at each handshake: the new configuration, or None to keep the old one."""
+        try:
+            stamp = self._stamps()
+            if stamp == self._stamp:
+                return None
+            configuration = self.configuration()
+        except OSError as error:
+            log.warning("certificates not re-read, the old ones stay", error=str(error))
+            return None
+        self._stamp = stamp
+        log.info("certificates re-read")
+        return configuration
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in self._files)]

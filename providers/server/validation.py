@@ -1,0 +1,257 @@
+"""Proto -> model: every request is checked whole, and every bad field is named, before anything is done."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from common.durations import MAX_TIMEOUT
+from protos.power.v1 import power_pb2 as pb
+from providers.core.adapter import VM, Escalation, GuestCredentials, Signal
+from providers.core.errors import InvalidRequest, Violation, VMRefused
+from providers.core.extension import Extension
+from providers.core.model import (
+    DEFAULT_HOOK_TIMEOUT,
+    ExecHook,
+    FailurePolicy,
+    Hook,
+    HttpGetHook,
+    Kind,
+    Request,
+    SnapshotHook,
+)
+from providers.core.settings import Settings
+
+MAX_REQUEST_ID = 256
+T = TypeVar("T")
+Find = Callable[[str], VM]
+"""Finds a VM by id or unique name; its errors come after those of the request itself."""
+
+
+class Checker:
+    """Collects violations while a request is read; `finish` raises them all at once."""
+
+    def __init__(self) -> None:
+        self._violations: list[Violation] = []
+
+    def require(self, holds: bool, field: str, description: str) -> None:
+        """Note a violation unless the condition holds."""
+        if not holds:
+            self._violations.append(Violation(field, description))
+
+    def finish(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            InvalidRequest
+        """
+        if self._violations:
+            raise InvalidRequest(*self._violations)
+
+    def enum(self, message: Message, field: str, kind: type[T], path: str = "") -> T | None:
+        """The model's value of an enum field; None if unspecified."""
+        return self._named(message.DESCRIPTOR.fields_by_name[field], getattr(message, field), kind, path + field)
+
+    def enums(self, message: Message, field: str, kind: type[T], path: str) -> tuple[T, ...]:
+        """The model's values of a repeated enum field."""
+        descriptor = message.DESCRIPTOR.fields_by_name[field]
+        numbers = getattr(message, field)
+        values = [self._named(descriptor, number, kind, f"{path}[{i}]") for i, number in enumerate(numbers)]
+        self.require(len(set(numbers)) == len(numbers), path, "names a value twice")
+        self.require(0 not in numbers, path, "must not be unspecified")
+        return tuple(value for value in values if value is not None)
+
+    def _named(self, descriptor: Any, number: int, kind: type[T], path: str) -> T | None:
+        value = descriptor.enum_type.values_by_number.get(number)
+        self.require(value is not None, path, f"{number} is not a value of {descriptor.enum_type.name}")
+        if value is None or number == 0:
+            return None
+        prefix = descriptor.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+        return kind(value.name.removeprefix(prefix))  # type: ignore[call-arg]
+
+    def length(self, message: Duration, path: str, zero: bool = False) -> timedelta:
+        """A duration of more than 0 (or 0, where that is allowed) and at most 24 h."""
+        try:
+            value = message.ToTimedelta()
+        except (ValueError, OverflowError):
+            value = MAX_TIMEOUT * 2
+        least = timedelta(0) if zero else timedelta(microseconds=1)
+        self.require(value >= least, path, "must not be negative" if zero else "must be more than 0")
+        self.require(value <= MAX_TIMEOUT, path, "must be at most 24h")
+        return value
+
+    def moment(self, message: Timestamp, path: str) -> datetime | None:
+        """A moment, at most 24 h ahead of now."""
+        try:
+            value = message.ToDatetime(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self.require(False, path, "is not a time")
+            return None
+        self.require(value <= datetime.now(UTC) + MAX_TIMEOUT, path, "must be at most 24h ahead")
+        return value
+
+
+def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Request:
+    """Raises InvalidRequest."""
+    check = Checker()
+    force_after = check.moment(message.force_after, "force_after") if message.HasField("force_after") else None
+    policy = message.signal_policy
+    resend = settings.resend_interval
+    if policy.HasField("resend_interval"):
+        resend = check.length(policy.resend_interval, "signal_policy.resend_interval", zero=True)
+    order = check.enums(policy, "order", Signal, "signal_policy.order")
+    return _going_down(
+        check,
+        message,
+        kind=Kind.SHUTDOWN,
+        find=find,
+        settings=settings,
+        force_after=force_after,
+        hooks=_hooks(check, message.pre_stop, "pre_stop"),
+        signal_order=order,
+        resend_interval=resend,
+        credentials=credentials(message),
+    )
+
+
+def reboot(message: pb.RebootRequest, find: Find, settings: Settings) -> Request:
+    """Raises InvalidRequest."""
+    resend = settings.resend_interval
+    return _going_down(Checker(), message, kind=Kind.REBOOT, find=find, settings=settings, resend_interval=resend)
+
+
+def power_on(message: pb.PowerOnRequest, find: Find) -> Request:
+    """Raises InvalidRequest."""
+    check = Checker()
+    hooks = _hooks(check, message.post_start, "post_start")
+    return _finish(check, message, kind=Kind.POWER_ON, find=find, hooks=hooks, credentials=credentials(message))
+
+
+def power_off(message: pb.PowerOffRequest, find: Find) -> Request:
+    """Raises InvalidRequest."""
+    return _finish(Checker(), message, kind=Kind.POWER_OFF, find=find)
+
+
+def extension(message: pb.ExtendOperationRequest) -> Extension:
+    """Raises InvalidRequest."""
+    check = Checker()
+    match message.WhichOneof("until"):
+        case "extension":
+            result = Extension(by=check.length(message.extension, "extension"))
+        case "timeout":
+            result = Extension(timeout=check.length(message.timeout, "timeout"))
+        case "force_after":
+            result = Extension(until=check.moment(message.force_after, "force_after"))
+        case _:
+            check.require(False, "until", "name one of extension, force_after or timeout")
+            result = Extension()
+    check.finish()
+    return result
+
+
+def required(value: str, field: str) -> str:
+    """Raises InvalidRequest if it is empty."""
+    check = Checker()
+    check.require(bool(value), field, "must not be empty")
+    check.finish()
+    return value
+
+
+def page_size(value: int, default: int) -> int:
+    """Raises InvalidRequest if negative; at most 1000."""
+    check = Checker()
+    check.require(value >= 0, "page_size", "must not be negative")
+    check.finish()
+    return min(value or default, 1000)
+
+
+def _going_down(check: Checker, message: Any, *, find: Find, settings: Settings, **fields: Any) -> Request:
+    """A time and a way are named, or those of the hypervisor or of the settings hold.
+
+    Raises:
+        InvalidRequest
+        VMRefused: this VM is powered off hard at its deadline whatever is asked, and the request wants that never.
+    """
+    named = message.HasField("timeout")
+    timeout = check.length(message.timeout, "timeout") if named else settings.default_timeout
+    escalation = check.enum(message, "escalation", Escalation) or settings.default_escalation
+    check_vm = partial(_possible, find, escalation)
+    request = _finish(
+        check, message, find=check_vm, timeout=timeout, timeout_named=named, escalation=escalation, **fields
+    )
+    grace = find(message.vm).grace
+    return request.model_copy(update={"timeout": grace}) if grace and not named else request
+
+
+def _possible(find: Find, escalation: Escalation, name: str) -> VM:
+    vm = find(name)
+    if vm.always_forced and escalation is not Escalation.FORCE:
+        raise VMRefused(
+            f"{vm.name}: {vm.always_forced} Escalation {escalation} cannot be kept; ask with FORCE, or not."
+        )
+    return vm
+
+
+def _finish(check: Checker, message: Any, *, find: Find, **fields: Any) -> Request:
+    check.require(bool(message.vm), "vm", "must not be empty")
+    check.require(len(message.request_id) <= MAX_REQUEST_ID, "request_id", f"must be at most {MAX_REQUEST_ID} long")
+    check.finish()
+    vm = find(message.vm)
+    return Request(vm_id=vm.id, vm_name=vm.name, request_id=message.request_id, **fields)
+
+
+def credentials(message: pb.ShutdownRequest | pb.PowerOnRequest) -> GuestCredentials | None:
+    """The guest login, if one was given."""
+    given = message.guest_credentials
+    return GuestCredentials(given.username, given.password) if message.HasField("guest_credentials") else None
+
+
+def _hooks(check: Checker, messages: Any, path: str) -> tuple[Hook, ...]:
+    names = [message.name or f"hook-{number}" for number, message in enumerate(messages, 1)]
+    for i, name in enumerate(names):
+        check.require(name not in names[:i], f"{path}[{i}].name", f"two hooks are named {name!r}")
+    hooks = [_hook(check, message, names[i], f"{path}[{i}]") for i, message in enumerate(messages)]
+    return tuple(hook for hook in hooks if hook is not None)
+
+
+def _hook(check: Checker, message: pb.Hook, name: str, path: str) -> Hook | None:
+    handler = _handler(check, message, path)
+    timeout = DEFAULT_HOOK_TIMEOUT
+    if message.HasField("timeout"):
+        timeout = check.length(message.timeout, f"{path}.timeout")
+    policy = check.enum(message, "failure_policy", FailurePolicy, f"{path}.") or FailurePolicy.CONTINUE
+    return Hook(name=name, handler=handler, timeout=timeout, failure_policy=policy) if handler else None
+
+
+def _handler(check: Checker, message: pb.Hook, path: str) -> ExecHook | HttpGetHook | SnapshotHook | None:
+    match message.WhichOneof("handler"):
+        case "exec":
+            command = tuple(message.exec.command)
+            check.require(bool(command) and bool(command[0]), f"{path}.exec.command", "must not be empty")
+            return ExecHook(command=command)
+        case "http_get":
+            return _http_get(check, message.http_get, f"{path}.http_get")
+        case "snapshot":
+            given = message.snapshot
+            return SnapshotHook(name=given.name, description=given.description, include_memory=given.include_memory)
+        case _:
+            check.require(False, path, "name one of exec, http_get or snapshot")
+            return None
+
+
+def _http_get(check: Checker, message: pb.HttpGetHook, path: str) -> HttpGetHook:
+    try:
+        url = urlsplit(message.url)
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        valid = False
+    check.require(valid, f"{path}.url", "must be an http or https URL with a host")
+    status = message.expect_status
+    check.require(status == 0 or 100 <= status <= 599, f"{path}.expect_status", "must be 0 or an HTTP status")
+    headers = dict(message.headers)
+    return HttpGetHook(url=message.url, headers=headers, header_names=tuple(headers), expect_status=status)

@@ -1,0 +1,30 @@
+"""What the QEMU guest agent says of a program's end, whoever hands it on.
+
+https://qemu.org/docs/master/interop/qemu-ga-ref.html, `guest-exec-status`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from providers.core.adapter import GuestExit
+
+Decode = Callable[[str], bytes]
+"""How the one who hands it on writes bytes."""
+
+
+def exit_of(reply: Mapping[str, Any], decode: Decode) -> GuestExit | None:
+    """Its end, or None while it runs. A program that a signal ended has the exit code a shell would give it.
+
+    In Windows `signal` is the exception that nobody handled, as a negative number.
+    """
+    if not int(reply["exited"]):
+        return None
+    signal = int(reply.get("signal", 0))
+    code = 128 + signal if signal > 0 else signal or int(reply.get("exitcode", 0))
+    return GuestExit(code, _stream(reply, "out", decode) + _stream(reply, "err", decode))
+
+
+def _stream(reply: Mapping[str, Any], name: str, decode: Decode) -> bytes:
+    data = decode(str(reply.get(f"{name}-data") or ""))
+    cut = int(reply.get(f"{name}-truncated") or 0)
+    return data + b"\n[the guest agent kept no more of this]\n" if cut else data

@@ -1,0 +1,98 @@
+"""How a hypervisor proves who it is, by a CA or a pinned certificate, and how one that vanished is noticed."""
+
+import hashlib
+import hmac
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+GONE_SECONDS = 25
+"""A peer that does not confirm what it was sent, or that it still lives, for so long has vanished without a word."""
+NOTICING = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (
+        socket.IPPROTO_TCP,
+        socket.TCP_USER_TIMEOUT,
+        GONE_SECONDS * 1000,
+    ),  # keepalive sleeps while something is unconfirmed
+)
+"""Socket options by which the kernel ends a connection to it."""
+
+
+def watch_over(connection: socket.socket) -> None:
+    """Let the kernel notice when the other end of a connection has vanished."""
+    for option in NOTICING:
+        connection.setsockopt(*option)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What is believed: a CA's file, or certificates by their SHA-256 or SHA-1, or (`insecure`) anybody.
+
+    None of them: the CAs that the system trusts. `flag` is the setting that names `pins`, for messages.
+    """
+
+    ca_file: Path | None = None
+    pins: Sequence[str] = ()
+    insecure: bool = False
+    flag: str = "--fingerprint"
+
+
+class _Verified(ssl.SSLObject):
+    """One connection; every one of a `Verifying` is such, so that none escapes the check."""
+
+    def do_handshake(self) -> None:
+        """Shake hands, and compare with the pinned certificates if there are any.
+
+        Raises:
+            ssl.SSLCertVerificationError
+        """
+        super().do_handshake()
+        self.context.check(self.getpeercert(binary_form=True) or b"")  # type: ignore[attr-defined]  # ours
+
+
+class Verifying(ssl.SSLContext):
+    """A client's context that also knows pinned certificates."""
+
+    pins: frozenset[str] = frozenset()
+    flag = ""
+    sslobject_class = _Verified
+
+    def check(self, certificate: bytes) -> None:
+        """Compare a peer's certificate (DER) with those that are pinned, if any is.
+
+        Raises:
+            ssl.SSLCertVerificationError: it is another one.
+        """
+        digests = [hashlib.new(algorithm, certificate).hexdigest() for algorithm in ("sha256", "sha1")]
+        if self.pins and not any(hmac.compare_digest(pin, digest) for pin in self.pins for digest in digests):
+            what = self.flag.strip("-")
+            raise ssl.SSLCertVerificationError(f"its certificate has another {what} than {self.flag} says")
+
+
+def verifying(trust: Trust) -> Verifying:
+    """The context for this trust; its file is read now.
+
+    Raises:
+        OSError: the CA's file cannot be read, or has no certificate.
+    """
+    context = Verifying(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.pins, context.flag = normal(trust.pins), trust.flag
+    if trust.pins or trust.insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    elif trust.ca_file:
+        context.load_verify_locations(trust.ca_file)
+    else:
+        context.load_default_certs()
+    return context
+
+
+def normal(pins: Iterable[str]) -> frozenset[str]:
+    """Fingerprints as `hexdigest` writes them."""
+    return frozenset(pin.replace(":", "").lower() for pin in pins)

@@ -1,0 +1,54 @@
+"""What a guest of the sim is to everybody else: the VM of the adapter protocol."""
+
+from providers.core.adapter import VM, PowerState, Problem, Reason, Signal
+from providers.sim.guest import Guest, power_state, signals
+
+HELD = {
+    PowerState.PAUSED: Problem("It is paused and hears nothing; resume it first.", Reason.PAUSED),
+    PowerState.SUSPENDED: Problem("It is suspended and hears nothing; start it first.", Reason.SUSPENDED),
+}
+
+
+def to_vm(guest: Guest, now: float) -> VM:
+    """The VM at this moment."""
+    state = power_state(guest, now)
+    script = guest.script
+    return VM(
+        id=guest.id,
+        name=guest.name,
+        power_state=state,
+        off_cause=guest.off_cause if state is PowerState.OFF else None,
+        signals=signals(guest, now),
+        problems=_problems(guest, now),
+        refused="It is a template: clone it and start the clone." if script.template else "",
+        node=script.node,
+        labels=script.labels,
+        addresses=script.addresses if state is PowerState.ON else (),
+    )
+
+
+def _problems(guest: Guest, now: float) -> tuple[Problem, ...]:
+    state, script = power_state(guest, now), guest.script
+    if state is PowerState.OFF:
+        return ()
+    if state in HELD:
+        return (HELD[state],)
+    if script.question:
+        question = f"The hypervisor waits for an answer: {script.question}"
+        return (Problem(question, Reason.QUESTION_PENDING),)
+    if script.locked:
+        return (Problem(f"It is locked: {script.locked}.", Reason.LOCKED, passing=True),)
+    return _hearing(guest, now)
+
+
+def _hearing(guest: Guest, now: float) -> tuple[Problem, ...]:
+    heard = signals(guest, now)
+    if not heard:
+        deaf = "No agent answers and it has no ACPI; install qemu-guest-agent in it or give it ACPI."
+        return (Problem(deaf, Reason.TOOLS_UNAVAILABLE),)
+    problems = []
+    if guest.script.agent != "none" and Signal.GUEST_AGENT not in heard:
+        problems.append(Problem("A guest agent is configured but not running; start it in the guest."))
+    if guest.script.on_shutdown == "reboot":
+        problems.append(Problem("It restarts when it shuts down (on_poweroff=restart)."))
+    return tuple(problems)

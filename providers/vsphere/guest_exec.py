@@ -1,0 +1,161 @@
+"""Programs in guests, by GuestOperationsManager. No vSphere has an event for their end.
+
+All of it needs a login in the guest. What a program prints goes to a file there, which is fetched when it has ended
+and removed. One that is given up on goes on, and its file stays.
+"""
+
+import hashlib
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from pyVmomi import vim, vmodl
+from yarl import URL
+
+from providers.core.adapter import GuestCredentials, GuestExit
+from providers.core.errors import CommandFailed, HypervisorError
+from providers.shared.tls import Trust, Verifying, verifying
+from providers.vsphere.collector import certificate, guest_managers
+from providers.vsphere.properties import Machine
+from providers.vsphere.quoting import by_shell, for_guest
+from providers.vsphere.session import Link, Room, reason
+from providers.vsphere.transport import http1
+
+FETCH = aiohttp.ClientTimeout(sock_connect=10, sock_read=10)
+"""How many seconds a host may take to hand over a file, or to turn out not to be reachable."""
+KEPT = 1 << 20
+"""Bytes of output that are kept, from its end."""
+
+
+NOT_COLLECTED = b"What it printed is not collected: cmd.exe, which would, carries no line break."
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Where a program runs, and as whom."""
+
+    machine: Machine
+    login: GuestCredentials
+
+    @property
+    def family(self) -> str:
+        """GuestInfo.guestFamily; of a guest whose tools do not tell, from what it is configured as."""
+        windows = "windowsGuest" if self.machine.guest_id.startswith("win") else ""
+        return self.machine.family or windows
+
+    def place(self, link: Link) -> tuple[Any, Any]:
+        """The first two arguments of every call."""
+        name, password = self.login.username, self.login.password
+        login = vim.vm.guest.NamePasswordAuthentication(username=name, password=password, interactiveSession=False)
+        return link.vm(self.machine.moid), login
+
+
+class GuestProgram:
+    """A program that runs in a guest."""
+
+    def __init__(self, room: Room, guest: Guest, started: tuple[int, str]) -> None:
+        self._room, self._guest = room, guest
+        self._pid, self._output = started
+
+    @property
+    def pid(self) -> str:
+        """The guest's process id."""
+        return str(self._pid)
+
+    async def poll(self) -> GuestExit | None:
+        """Its end, or None while it runs."""
+        call, guest = self._room.call, self._guest
+        code = await call(exit_code, guest, self._pid)
+        if code is None:
+            return None
+        if not self._output:
+            return GuestExit(code, NOT_COLLECTED)
+        try:
+            output = await call(fetch, guest, self._output)
+        except CommandFailed as error:  # how the program ended is known all the same
+            output = error.message.encode()
+        with suppress(HypervisorError):  # the hook has done its work; the guest's owner finds a small file
+            await call(remove, guest, self._output)
+        return GuestExit(code, output)
+
+
+async def start(link: Link, guest: Guest, command: Sequence[str]) -> tuple[int, str]:
+    """Start a program; returns its process id and the file that its output goes to, empty if none is collected."""
+    files, processes = await guest_managers(link)
+    place = guest.place(link)
+    output = ""
+    if by_shell(guest.family, command):
+        output = str(await files.CreateTemporaryFile(*place, "vmpower-", ".out", None))
+    try:
+        program = for_guest(guest.family, command, output)
+        spec = vim.vm.guest.ProcessManager.ProgramSpec(programPath=program.path, arguments=program.arguments)
+        return int(await processes.StartProgram(*place, spec)), output
+    except (CommandFailed, vmodl.MethodFault):
+        if output:
+            with suppress(vmodl.MethodFault):
+                await files.DeleteFile(*place, output)
+        raise
+
+
+async def exit_code(link: Link, guest: Guest, pid: int) -> int | None:
+    """How a program ended; None while it runs.
+
+    Raises:
+        CommandFailed: the guest does not know it any more; tools forget one five minutes after its end.
+    """
+    _, processes = await guest_managers(link)
+    found = await processes.ListProcesses(*guest.place(link), [pid])
+    if not found:
+        raise CommandFailed(f"The guest does not know process {pid} any more: it was restarted, or its tools were.")
+    return None if found[0].endTime is None else int(found[0].exitCode)
+
+
+async def fetch(link: Link, guest: Guest, path: str) -> bytes:
+    """The end of a file in the guest, from the host that the guest runs on.
+
+    Raises:
+        CommandFailed: that host does not hand it over; vCenter may be as well as ever.
+    """
+    files, _ = await guest_managers(link)
+    offered = urlsplit((await files.InitiateFileTransferFromGuest(*guest.place(link), path)).url)
+    if offered.hostname == "*":  # the one that we speak to
+        offered = offered._replace(netloc=urlsplit(link.url).netloc)
+    tls = await _verifying(link, guest, offered.netloc)
+    try:
+        return await _get(tls, offered.geturl())
+    except (OSError, aiohttp.ClientError) as error:
+        raise CommandFailed(
+            f"What the program printed cannot be fetched from the host {offered.hostname} ({reason(error)}); the "
+            f"provider's operator sees that it can be reached and is trusted."
+        ) from error
+
+
+async def remove(link: Link, guest: Guest, path: str) -> None:
+    """Delete a file in the guest."""
+    files, _ = await guest_managers(link)
+    await files.DeleteFile(*guest.place(link), path)
+
+
+async def _verifying(link: Link, guest: Guest, netloc: str) -> Verifying:
+    """A host proves who it is as vCenter does; where a thumbprint vouches for vCenter, vCenter vouches for its hosts,
+    for it knows their certificates."""
+    tls = link.trust()
+    if not tls.pins or netloc == urlsplit(link.url).netloc:
+        return tls
+    pem = await certificate(link, guest.machine.host)
+    return verifying(Trust(pins=(hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),), flag="--thumbprint"))
+
+
+async def _get(tls: Verifying, url: str) -> bytes:
+    kept = b""
+    async with http1(tls) as http, http.get(URL(url, encoded=True), timeout=FETCH, allow_redirects=False) as response:
+        if response.status != HTTPStatus.OK:
+            raise ConnectionError(f"it answers {response.status} {response.reason}")
+        async for more in response.content.iter_any():
+            kept = (kept + more)[-KEPT:]
+    return kept

@@ -1,0 +1,200 @@
+"""vSphere's states and ours.
+
+Names and their meaning are those of the vSphere Web Services API reference: VirtualMachineRuntimeInfo, GuestInfo,
+TaskInfo, TaskDescription.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from providers.core.adapter import VM, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.errors import (
+    UnknownNativeState,
+)
+from providers.vsphere.properties import Machine, Question, Task
+
+T = TypeVar("T")
+
+POWER_STATES = {
+    "poweredOn": PowerState.ON,
+    "poweredOff": PowerState.OFF,
+    "suspended": PowerState.SUSPENDED,
+}
+
+TOOLS = {
+    "guestToolsRunning": None,
+    "guestToolsExecutingScripts": Problem(
+        "Its VMware Tools are starting; it is asked when they have.", Reason.TOOLS_UNAVAILABLE, passing=True
+    ),
+    "guestToolsNotRunning": Problem(
+        "Its VMware Tools are not running; the guest's owner starts or installs them.", Reason.TOOLS_UNAVAILABLE
+    ),
+}
+"""guest.toolsRunningStatus, and what it keeps the guest from."""
+
+OLD_TOOLS = {
+    "guestToolsNeedUpgrade": "old",
+    "guestToolsSupportedOld": "old",
+    "guestToolsTooOld": "too old for this host",
+    "guestToolsTooNew": "too new for this host",
+    "guestToolsBlacklisted": "of a version that VMware withdrew",
+}
+"""guest.toolsVersionStatus2 where it deserves a warning; tools of other versions are as they should be."""
+
+CONNECTIONS = {
+    "connected": "",
+    "disconnected": "its host does not answer vCenter",
+    "inaccessible": "its files cannot be reached",
+    "invalid": "its configuration cannot be read",
+    "orphaned": "its host has forgotten it",
+}
+"""runtime.connectionState, and why a VM in it can be neither asked nor switched."""
+
+TASK_ENDED = {"queued": False, "running": False, "success": True, "error": True}
+
+CUTS = frozenset(
+    {
+        "VirtualMachine.powerOff",
+        "VirtualMachine.terminate",
+        "VirtualMachine.terminateFaultTolerantVM",
+        "VirtualMachine.revertToCurrentSnapshot",
+        "vm.Snapshot.revert",
+    }
+)
+"""info.descriptionId of tasks that end a VM's run from outside. A guest that shuts itself down has none of them."""
+
+STARTS = frozenset({"VirtualMachine.powerOn", "Drm.ExecuteVmPowerOnLRO"})
+
+
+def known(words: Mapping[str, T], word: str, what: str) -> T:
+    """What a word of vSphere's means.
+
+    Raises:
+        UnknownNativeState: nobody knows.
+    """
+    try:
+        return words[word]
+    except KeyError:
+        raise UnknownNativeState(f"vSphere reports the {what} {word!r}; vmpower's makers must add it.") from None
+
+
+def to_vm(machine: Machine, *, cut: bool = False, lock: str = "", node: str = "", path: str = "") -> VM:
+    """The VM as everyone sees it.
+
+    `cut`: a task ended its run, or is about to. `lock`: the task that holds it. `path`: where it is in the inventory.
+
+    Raises:
+        UnknownNativeState
+    """
+    state = known(POWER_STATES, machine.power, "power state")
+    problems = _problems(machine, state, lock)
+    deaf = any(problem.reason for problem in problems)
+    return VM(
+        id=machine.id,
+        name=machine.plain_name,
+        power_state=state,
+        off_cause=_off_cause(machine, cut) if state is PowerState.OFF else None,
+        signals=(Signal.VMWARE_TOOLS,) if state is PowerState.ON and not deaf else (),
+        problems=problems,
+        refused=_refused(machine),
+        node=node,
+        labels={"path": path} if path else {},
+        aliases=(path, path.removeprefix("/")) if path else (),
+        runs_programs=machine.runs_programs,
+    )
+
+
+def has_ended(task: Task) -> bool:
+    """Whether a task succeeded or failed.
+
+    Raises:
+        UnknownNativeState
+    """
+    return known(TASK_ENDED, task.state, "task state")
+
+
+def _off_cause(machine: Machine, cut: bool) -> OffCause | None:
+    """Who ended its run: a task did, or else its host process died, or else, where we saw it go, the guest did.
+
+    runtime.cleanPowerOff is false only for a VM that crashed: also one whose power is cut by a task goes off cleanly.
+    """
+    if cut:
+        return OffCause.HOST
+    if machine.clean_power_off is False:
+        return OffCause.CRASHED
+    return OffCause.GUEST if machine.seen_running else None
+
+
+def _refused(machine: Machine) -> str:
+    if machine.template:
+        return "it is a template, which never runs"
+    if machine.strayed:
+        return "it was moved out of the provider's scope"
+    if machine.ft_role > 1:
+        return "it is the secondary of a fault tolerant VM, which follows its primary"
+    return ""
+
+
+def _problems(machine: Machine, state: PowerState, lock: str) -> tuple[Problem, ...]:
+    if machine.strayed:
+        message = "It was moved out of the provider's scope; nobody tells what becomes of it there."
+        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
+    if lost := known(CONNECTIONS, machine.connection, "connection state"):
+        message = (
+            f"vCenter cannot reach it: {lost}; its state is what it last was, and vCenter's operator looks into it."
+        )
+        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
+    match state:
+        case PowerState.ON:
+            return _obstacles(machine, lock)
+        case PowerState.SUSPENDED:
+            message = "It is suspended, its memory on disk; a hard power-off discards that, a start resumes it."
+            return (Problem(message, Reason.SUSPENDED),)
+    asks = _asks(machine.question)  # one that is just being started may ask, too
+    return (asks,) if asks else ()
+
+
+def _obstacles(machine: Machine, lock: str) -> tuple[Problem, ...]:
+    """What keeps a running guest from being asked: the first of these, for each makes the next ones moot."""
+    held = _asks(machine.question) or _held(lock) or _leaving(machine)
+    found = held or _deaf(machine) or _unready(machine) or _old(machine)
+    return (found,) if found else ()
+
+
+def _asks(question: Question | None) -> Problem | None:
+    if question is None:
+        return None
+    choices = ", ".join(question.choices)
+    message = f"It waits for an answer to {question.text!r} ({choices}); somebody gives it in the vSphere Client."
+    return Problem(message, Reason.QUESTION_PENDING)
+
+
+def _held(lock: str) -> Problem | None:
+    message = f"Another task holds it: {lock}; it is asked when that ends."
+    return Problem(message, Reason.LOCKED, passing=True) if lock else None
+
+
+def _leaving(machine: Machine) -> Problem | None:
+    message = "Its guest is going down or restarting already."
+    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if machine.leaving else None
+
+
+def _deaf(machine: Machine) -> Problem | None:
+    if machine.tools_version == "guestToolsNotInstalled":
+        return Problem("It has no VMware Tools; the guest's owner installs them.", Reason.TOOLS_UNAVAILABLE)
+    return known(TOOLS, machine.tools, "state of VMware Tools")
+
+
+def _unready(machine: Machine) -> Problem | None:
+    if machine.state_change is False:
+        message = "Its VMware Tools run, but take no requests yet; it is asked when they do."
+        return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True)
+    if "ShutdownGuest" in machine.disabled:
+        message = "vCenter has disabled ShutdownGuest for it; whoever did (a backup, a solution) enables it again."
+        return Problem(message, Reason.LOCKED, passing=True)
+    return None
+
+
+def _old(machine: Machine) -> Problem | None:
+    age = OLD_TOOLS.get(machine.tools_version)
+    return Problem(f"Its VMware Tools are {age}; the guest's owner updates them.") if age else None

@@ -1,0 +1,253 @@
+from datetime import timedelta
+
+import pytest
+
+from controller.models import VirtualMachine
+from controller.provider_api import Operation, ProviderError
+from controller.words import Kind, PowerState, State
+from tests.unit.controller.builders import NOW, machine, record, seconds, vm, with_status
+from tests.unit.controller.conftest import Begin, Controller, Make
+from tests.unit.controller.fakes import clock
+
+pytestmark = pytest.mark.looptime
+
+
+def calls(controller: Controller) -> list[str]:
+    return [request[0] for request in controller.client.requests]
+
+
+def restarted(resource: VirtualMachine, controller: Controller) -> VirtualMachine:
+    """The resource as the next process reads it."""
+    return with_status(resource, **dict(controller.source.last()))
+
+
+async def test_a_shutdown_is_three_writes(begin: Begin) -> None:
+    controller = await begin(machine(gracefulShutdownTimeout="60s"))
+    await controller.client.tell("op-1", state=State.RUNNING_HOOKS)
+    await controller.settle()
+    await controller.client.tell("op-1", state=State.WAITING_FOR_GUEST, force_after=NOW + seconds(60))
+    await controller.settle()
+    controller.client.turn(PowerState.OFF)
+    await controller.settle()
+    await controller.client.end("op-1", signal="ACPI")
+    await controller.settle(1000)
+    written = controller.source.written()
+    assert [status.phase for status in written] == ["ShuttingDown", "ShuttingDown", "Off"]
+    assert written[1].operation
+    assert written[1].operation.force_after == NOW + seconds(60)
+    assert written[2].last_power_off
+    assert (written[2].last_power_off.outcome, written[2].last_power_off.signal) == ("GRACEFUL", "ACPI")
+    assert calls(controller) == ["shutdown"]
+
+
+async def test_a_decision_that_is_waited_for_is_written(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.client.tell("op-1", state=State.AWAITING_DECISION)
+    await controller.settle()
+    assert controller.source.last().phase == "AwaitingDecision"
+    assert controller.source.ready() == ("False", "AwaitingDecision")
+
+
+async def test_a_drifted_vm_is_brought_back_by_another_attempt(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.client.end("op-1")
+    await controller.settle(10)
+    controller.client.turn(PowerState.ON)
+    await controller.settle()
+    assert [request[2] for request in controller.client.requests] == ["uid-web-1-1", "uid-web-1-2"]
+
+
+async def test_a_guest_that_will_not_go_is_not_asked_for_ever(begin: Begin) -> None:
+    controller = await begin(machine(escalation="Never"))
+    for _ in range(5):
+        last = f"op-{len(controller.client.operations)}"
+        await controller.client.end(last, "STILL_RUNNING", State.FAILED, message="Not powered off hard, as asked.")
+        await controller.settle(1)
+    assert len(controller.client.operations) == 1
+    assert controller.source.ready() == ("False", "Failed")
+    await controller.settle(24 * 3600)
+    assert len(controller.client.operations) == 2
+
+
+async def test_a_persons_cancel_stands_until_the_spec_changes(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.client.cancel("op-1")
+    await controller.settle(7 * 24 * 3600)
+    assert controller.source.ready() == ("False", "Cancelled")
+    await controller.apply(machine(generation=2))
+    assert [request[2] for request in controller.client.requests[2:]] == ["uid-web-2-1"]
+
+
+async def test_another_timeout_extends_the_running_shutdown(begin: Begin) -> None:
+    controller = await begin(machine(gracefulShutdownTimeout="60s"))
+    await controller.apply(machine(gracefulShutdownTimeout="300s", generation=2))
+    await controller.settle(10)
+    assert controller.client.requests[1:] == [("extend", "op-1", timedelta(minutes=5))]
+    operation = controller.source.last().operation
+    assert operation
+    assert (operation.force_after, operation.timeout, operation.generation) == (NOW + seconds(300), seconds(300), 2)
+
+
+async def test_off_forces_the_running_shutdown(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.apply(machine("Off", generation=2))
+    await controller.client.end("op-1", "FORCED", reason="REQUESTED")
+    await controller.settle(1000)
+    assert calls(controller) == ["shutdown", "force"]
+    assert controller.source.ready() == ("True", "Off")
+
+
+async def test_on_calls_the_running_shutdown_off(begin: Begin) -> None:
+    hook = {"exec": {"command": ["/bin/start"]}}
+    controller = await begin(machine())
+    await controller.apply(machine("On", generation=2, postStart=hook))
+    assert controller.client.requests[-1][:3] == ("power_on", "id-web", "uid-web-2-1")
+    assert controller.client.requests[-1][3][0].exec.command == ("/bin/start",)
+    await controller.client.end("op-2", "ALREADY_ON")
+    await controller.settle(1000)
+    assert controller.source.ready() == ("True", "On")
+
+
+async def test_never_instead_of_force_takes_force_away_from_a_running_shutdown(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.apply(machine(generation=2, escalation="Never"))
+    assert calls(controller) == ["shutdown", "cancel", "shutdown"]
+    assert controller.client.requests[-1][3].escalation == "Never"
+
+
+async def test_a_restarted_controller_goes_on_with_the_same_operation(make_controller: Make) -> None:
+    before, after = make_controller(), make_controller()
+    await before.start(machine())
+    await before.settle(1)
+    await before.stop()
+    after.client.operations = before.client.operations
+    await after.start(restarted(machine(), before))
+    assert (after.client.watchers, calls(after)) == (1, [])
+    await after.client.end("op-1")
+    await after.settle()
+    assert after.source.last().last_power_off
+    assert calls(after) == []
+
+
+async def test_a_controller_killed_before_it_wrote_anything_asks_for_the_same_operation(make_controller: Make) -> None:
+    before, after = make_controller(), make_controller()
+    await before.start(machine())
+    after.client.operations = before.client.operations
+    await after.start(machine())
+    assert len(after.client.operations) == 1
+    assert after.client.requests[0][2] == before.client.requests[0][2]
+
+
+async def test_a_shutdown_that_ended_unseen_still_gets_its_verdict(make_controller: Make) -> None:
+    before, after = make_controller(), make_controller(vm(PowerState.OFF))
+    await before.start(machine())
+    await before.client.end("op-1", "FORCED", reason="TIMEOUT")
+    after.client.operations = before.client.operations
+    await after.start(machine())
+    record = after.source.last().last_power_off
+    assert record
+    assert (record.outcome, record.reason) == ("FORCED", "TIMEOUT")
+    assert calls(after) == ["find"]
+
+
+async def test_a_provider_that_forgot_the_operation_is_given_the_same_force_after(make_controller: Make) -> None:
+    forgotten = with_status(machine(), operation=record(force_after=NOW + seconds(9)), observed_generation=1)
+    controller = make_controller()
+    await controller.start(forgotten)
+    await controller.settle(2)
+    request = controller.client.requests[0]
+    assert (request[0], request[2], request[4]) == ("shutdown", "uid-web-1-1", NOW + seconds(9))
+
+
+async def test_a_watch_that_breaks_is_taken_up_again(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.client.break_watches()
+    await controller.settle(2)
+    await controller.client.end("op-1")
+    await controller.settle()
+    assert controller.source.ready() == ("True", "Off")
+
+
+async def test_somebody_elses_operation_is_waited_for_and_its_verdict_kept(make_controller: Make) -> None:
+    controller = make_controller(vm(active="op-9"))
+    foreign = Operation("op-9", "id-web", Kind.REBOOT, State.WAITING_FOR_GUEST, clock())
+    controller.client.operations["op-9"] = foreign
+    await controller.start(machine("On"))
+    assert controller.source.last().phase == "Rebooting"
+    await controller.client.end("op-9")
+    controller.client.turn(PowerState.ON)
+    await controller.settle(10)
+    kept = controller.source.last().last_power_off
+    assert kept
+    assert (kept.operation, calls(controller)) == ("op-9", [])
+
+
+async def test_an_active_operation_that_we_did_not_know_of_is_followed(make_controller: Make) -> None:
+    controller = make_controller()
+    foreign = Operation("op-9", "id-web", Kind.POWER_ON, State.RUNNING_HOOKS, clock())
+    controller.client.operations["op-9"] = foreign
+    active = ProviderError("ABORTED", "op-9 is active", "OPERATION_ACTIVE", {"operation_id": "op-9"})
+    controller.client.failure = active
+    await controller.start(machine())
+    assert controller.source.last().phase == "PoweringOn"
+    controller.client.failure = None
+    await controller.client.end("op-9", "STARTED")
+    await controller.settle(2)
+    assert controller.source.last().phase == "ShuttingDown"
+
+
+async def test_a_vm_that_does_not_exist_is_reported(begin: Begin) -> None:
+    controller = await begin(machine(spec={"vmName": "nobody"}))
+    assert controller.source.ready() == ("False", "VMNotFound")
+
+
+async def test_a_name_that_several_vms_bear_is_reported(make_controller: Make) -> None:
+    twins = [vm(), vm()]
+    controller = make_controller(twins[0], type(twins[1])("id-2", "web", PowerState.ON))
+    await controller.start(machine())
+    assert controller.source.ready() == ("False", "AMBIGUOUS_NAME")
+
+
+async def test_what_the_provider_refuses_is_reported_in_its_own_words(make_controller: Make) -> None:
+    controller = make_controller()
+    controller.client.failure = ProviderError("FAILED_PRECONDITION", "web is a template", "VM_REFUSED")
+    await controller.start(machine())
+    assert controller.source.ready() == ("False", "VM_REFUSED")
+
+
+async def test_a_connection_that_fails_for_a_moment_is_not_reported(make_controller: Make) -> None:
+    controller = make_controller()
+    controller.client.failure = ProviderError("UNAVAILABLE", "connection reset")
+    await controller.start(machine())
+    assert controller.source.written() == []
+
+
+async def test_a_provider_that_is_away_keeps_what_was_known(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.set_reachable(False, "no answer")
+    await controller.settle()
+    status = controller.source.last()
+    assert (controller.source.ready(), status.power_state) == (("Unknown", "ProviderUnreachable"), "On")
+
+
+async def test_an_operation_that_ended_in_the_same_moment_is_no_error(begin: Begin) -> None:
+    controller = await begin(machine())
+    ended = ProviderError("FAILED_PRECONDITION", "it has ended", "OPERATION_ENDED")
+
+    async def refuse(operation: str) -> Operation:
+        raise ended
+
+    controller.client.force = refuse  # type: ignore[method-assign]
+    await controller.apply(machine("Off", generation=2))
+    await controller.client.end("op-1")
+    await controller.settle()
+    assert controller.source.ready() == ("True", "Off")
+
+
+async def test_people_are_told_how_it_went(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.settle(1)
+    await controller.client.end("op-1", "FORCED", reason="TIMEOUT", message="Powered off hard, reason TIMEOUT.")
+    await controller.settle()
+    told = [(event.type, event.reason) for key, event in controller.source.events if key.kind == "VirtualMachine"]
+    assert told == [("Normal", "ShutdownStarted"), ("Warning", "ForcedOff")]

@@ -1,0 +1,146 @@
+"""HTTP hooks against a real server on loopback; nothing here is in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from providers.core.adapter import VM, PowerState
+from providers.core.errors import CommandFailed
+from providers.core.http_hook import AllowedResolver, get
+from providers.core.inventory import Inventory
+from providers.core.model import HttpGetHook, Kind, Operation, Request
+from providers.core.run import Context, Run
+from providers.core.settings import Settings
+from tests.unit.providers.fakes import OneVM
+from tests.unit.providers.world import EPOCH
+
+
+class Site:
+    """A server that remembers who came."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.port = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.paths.append(request.path)
+        self.headers = dict(request.headers)
+        if request.path == "/moved":
+            raise web.HTTPFound("/secret")
+        return web.Response(status=int(request.query.get("status", "200")))
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    application = web.Application()
+    application.router.add_get("/{tail:.*}", site.handle)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    tcp = web.TCPSite(runner, "127.0.0.1", 0)
+    await tcp.start()
+    site.port = runner.addresses[0][1]
+    yield site
+    await runner.cleanup()
+
+
+async def call(url: str, allowed: tuple[str, ...] = (), addresses: tuple[str, ...] = (), **hook: Any) -> int:
+    """What a hook of a VM with these addresses gets."""
+    vm = VM("1", "web", PowerState.ON, addresses=addresses)
+    adapter = OneVM(vm)
+    inventory = Inventory(adapter)
+    following = asyncio.create_task(inventory.run())
+    await inventory.connected.wait()
+    settings = Settings(listen="unix:///nowhere", http_hook_hosts=allowed, state_dir=Path("/nowhere"))
+    context = Context(adapter, inventory, None, settings)  # type: ignore[arg-type] # nothing is journaled
+    request = Request(kind=Kind.SHUTDOWN, vm_id="1", vm_name="web")
+    run = Run(Operation(id="op", request=request, create_time=EPOCH, timeout=request.timeout), context)
+    try:
+        return await get(run, HttpGetHook(url=url, **hook))
+    finally:
+        following.cancel()
+
+
+async def test_the_vms_own_address_may_be_called(site: Site) -> None:
+    assert await call(f"http://127.0.0.1:{site.port}/drain", addresses=("127.0.0.1",)) == 200
+    assert site.paths == ["/drain"]
+
+
+async def test_the_status_is_told_as_it_is(site: Site) -> None:
+    assert await call(f"http://127.0.0.1:{site.port}/?status=503", allowed=("127.0.0.1",)) == 503
+
+
+async def test_headers_are_sent(site: Site) -> None:
+    headers = {"X-Token": "s3cret"}
+    url = f"http://127.0.0.1:{site.port}/"
+    await call(url, allowed=("127.0.0.1",), headers=headers, header_names=("X-Token",))
+    assert site.headers["X-Token"] == "s3cret"
+
+
+async def test_headers_that_a_restart_lost_are_not_left_out_silently(site: Site) -> None:
+    with pytest.raises(CommandFailed, match="did not survive"):
+        await call(f"http://127.0.0.1:{site.port}/", allowed=("127.0.0.1",), header_names=("X-Token",))
+    assert site.paths == []
+
+
+async def test_a_redirect_is_not_followed(site: Site) -> None:
+    assert await call(f"http://127.0.0.1:{site.port}/moved", allowed=("127.0.0.1",)) == 302
+    assert site.paths == ["/moved"]
+
+
+async def test_a_name_is_allowed_by_its_addresses(site: Site) -> None:
+    assert await call(f"http://localhost:{site.port}/", allowed=("127.0.0.0/8",)) == 200
+
+
+async def test_a_name_is_allowed_by_its_name(site: Site) -> None:
+    assert await call(f"http://localhost:{site.port}/", allowed=("localhost",)) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "127.0.0.1.",
+        "127.0.0.%31",
+        "１２７.0.0.1",  # noqa: RUF001 - fullwidth digits, which IDNA makes into ordinary ones
+        "user@127.0.0.1",
+        "203.0.113.7@127.0.0.1",
+        "0.0.0.0",
+    ],
+)
+async def test_however_it_is_written_another_address_is_not_called(site: Site, host: str) -> None:
+    with pytest.raises(CommandFailed):
+        await call(f"http://{host}:{site.port}/", addresses=("203.0.113.7",))
+    assert site.paths == []
+
+
+async def test_a_refusal_says_who_can_allow_it() -> None:
+    with pytest.raises(CommandFailed, match="not an address of this VM; the provider's operator can allow it"):
+        await call("http://localhost:1/", addresses=("203.0.113.7",))
+
+
+async def test_a_server_that_is_not_there_is_told_of_without_the_url() -> None:
+    with pytest.raises(CommandFailed, match="could not be called") as failed:
+        await call("http://127.0.0.1:1/?token=s3cret", allowed=("127.0.0.1",))
+    assert "s3cret" not in failed.value.message
+
+
+async def test_proxies_of_the_environment_are_not_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert await call(f"http://127.0.0.1:{site.port}/", allowed=("127.0.0.1",)) == 200
+
+
+async def test_only_the_allowed_addresses_of_a_name_are_used() -> None:
+    found = await AllowedResolver(("127.0.0.0/8",), ()).resolve("localhost", 80)
+    assert {result["host"] for result in found} == {"127.0.0.1"}

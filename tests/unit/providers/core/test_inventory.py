@@ -1,0 +1,229 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from providers.core.adapter import VM, Attended, Change, Changed, Listed, OffCause, PowerState, Removed, nobody
+from providers.core.errors import AmbiguousName, CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.inventory import Inventory, is_off
+from tests.unit.providers.fakes import OneVM
+
+pytestmark = pytest.mark.looptime
+
+WEB = VM("1", "web", PowerState.ON)
+WEB_OFF = VM("1", "web", PowerState.OFF, OffCause.GUEST)
+DB = VM("2", "db", PowerState.ON)
+
+Told = list[tuple[str, VM | None]]
+
+
+class Followed(Inventory):
+    """An inventory that follows, and what it told."""
+
+    def __init__(self, adapter: OneVM) -> None:
+        super().__init__(adapter)
+        self.hypervisor = adapter
+        self.told: Told = []
+
+    def note(self, vm_id: str, vm: VM | None) -> None:
+        self.told.append((vm_id, vm))
+
+    async def hear(self, *news: Change | Exception) -> None:
+        for one in news:
+            self.hypervisor.news.put_nowait(one)
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def inventory() -> AsyncIterator[Followed]:
+    inventory = Followed(OneVM(WEB, DB))
+    following = asyncio.create_task(inventory.run())
+    await inventory.connected.wait()
+    yield inventory
+    following.cancel()
+
+
+async def test_a_vm_is_found_by_its_id(inventory: Followed) -> None:
+    assert inventory.resolve("1") is WEB
+
+
+async def test_a_vm_is_found_by_its_name(inventory: Followed) -> None:
+    assert inventory.resolve("db") is DB
+
+
+async def test_a_vm_is_found_by_an_alias(inventory: Followed) -> None:
+    found = VM("3", "app", PowerState.ON, aliases=("/dc/vm/app",))
+    await inventory.hear(Changed(found))
+    assert inventory.resolve("/dc/vm/app") is found
+
+
+async def test_a_vm_that_nobody_has_is_not_found(inventory: Followed) -> None:
+    with pytest.raises(VMNotFound, match="No VM has the id or name 'nothing'"):
+        inventory.resolve("nothing")
+
+
+async def test_a_name_that_two_bear_is_ambiguous_and_both_ids_are_told(inventory: Followed) -> None:
+    await inventory.hear(Changed(VM("3", "web", PowerState.ON)))
+    with pytest.raises(AmbiguousName) as refused:
+        inventory.resolve("web")
+    assert refused.value.metadata == {"ids": "1,3"}
+
+
+async def test_an_id_counts_before_a_name(inventory: Followed) -> None:
+    await inventory.hear(Changed(VM("3", "1", PowerState.ON)))
+    assert inventory.resolve("1").id == "1"
+
+
+async def test_a_change_is_told_to_those_who_observe_the_vm(inventory: Followed) -> None:
+    with inventory.observed(inventory.note, "1"):
+        await inventory.hear(Changed(WEB_OFF), Changed(VM("2", "db", PowerState.OFF)))
+    assert inventory.told == [("1", WEB_OFF)]
+
+
+async def test_what_is_observed_by_its_id_is_attended(inventory: Followed) -> None:
+    with inventory.observed(inventory.note, "1"):
+        assert inventory.attended() == {"1"}
+    assert inventory.attended() == frozenset()
+
+
+async def test_who_observes_all_attends_to_nothing_in_particular(inventory: Followed) -> None:
+    with inventory.observed(inventory.note):
+        assert inventory.attended() == frozenset()
+
+
+async def test_the_adapter_is_told_what_is_attended_at_each_moment() -> None:
+    class Curious(OneVM):
+        async def watch(self, attended: Attended = nobody, /) -> AsyncIterator[Change]:
+            self.attended = attended
+            async for change in super().watch(attended):
+                yield change
+
+    adapter = Curious(WEB)
+    inventory = Followed(adapter)
+    following = asyncio.create_task(inventory.run())
+    await inventory.connected.wait()
+    with inventory.observed(inventory.note, "1"):
+        assert adapter.attended() == {"1"}
+    following.cancel()
+
+
+async def test_a_change_is_told_to_those_who_observe_all(inventory: Followed) -> None:
+    with inventory.observed(inventory.note):
+        await inventory.hear(Changed(WEB_OFF), Removed("2"))
+    assert inventory.told == [("1", WEB_OFF), ("2", None)]
+
+
+async def test_who_no_longer_observes_is_told_nothing(inventory: Followed) -> None:
+    with inventory.observed(inventory.note, "1"):
+        pass
+    await inventory.hear(Changed(WEB_OFF))
+    assert inventory.told == []
+
+
+async def test_a_vm_that_is_gone_is_off(inventory: Followed) -> None:
+    await inventory.hear(Removed("1"))
+    assert is_off(inventory.vms.get("1"))
+
+
+def test_a_vm_whose_host_does_not_answer_is_not_off() -> None:
+    assert not is_off(VM("1", "web", PowerState.UNKNOWN))
+
+
+async def test_a_lost_connection_makes_the_picture_useless_until_it_is_back(inventory: Followed) -> None:
+    await inventory.hear(HypervisorUnavailable("gone"))
+    with pytest.raises(HypervisorUnavailable, match="The hypervisor fake:// does not answer"):
+        inventory.resolve("web")
+    await inventory.connected.wait()
+    assert inventory.resolve("web") is WEB
+
+
+async def test_what_changed_during_an_outage_is_told_after_it(inventory: Followed) -> None:
+    with inventory.observed(inventory.note):
+        await inventory.hear(HypervisorUnavailable("gone"))
+        inventory.hypervisor.vms = {"1": WEB_OFF}
+        await inventory.connected.wait()
+    assert sorted(inventory.told) == [("1", WEB_OFF), ("2", None)]
+
+
+async def test_what_did_not_change_during_an_outage_is_not_told(inventory: Followed) -> None:
+    with inventory.observed(inventory.note):
+        await inventory.hear(HypervisorUnavailable("gone"))
+        await inventory.connected.wait()
+    assert inventory.told == []
+
+
+async def test_a_second_list_tells_the_differences(inventory: Followed) -> None:
+    with inventory.observed(inventory.note):
+        await inventory.hear(Listed((WEB_OFF, DB)))
+    assert inventory.told == [("1", WEB_OFF)]
+
+
+async def test_listeners_hear_of_each_loss_and_return_once(inventory: Followed) -> None:
+    heard: list[bool] = []
+    inventory.on_connection(heard.append)
+    await inventory.hear(HypervisorUnavailable("gone"))
+    await inventory.connected.wait()
+    await inventory.hear(Changed(WEB_OFF), Changed(WEB))
+    assert heard == [False, True]
+
+
+async def test_a_hypervisor_that_stays_away_is_asked_ever_more_rarely() -> None:
+    class Away(OneVM):
+        async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
+            self.watches += 1
+            raise HypervisorUnavailable("refused")
+            yield
+
+    adapter = Away()
+    following = asyncio.create_task(Inventory(adapter).run())
+    await asyncio.sleep(600)
+    following.cancel()
+    assert 20 <= adapter.watches <= 55  # 0.2 s, doubled up to 30 s, each shortened by up to a half
+
+
+async def test_a_watch_that_breaks_by_a_bug_is_logged_and_begun_again(inventory: Followed) -> None:
+    with capture_logs() as logs:
+        await inventory.hear(ZeroDivisionError("in the adapter"))
+        await inventory.connected.wait()
+    assert logs[0]["event"] == "the watch broke; this is a bug in the adapter"
+
+
+async def test_a_refresh_reads_the_hypervisor_itself(inventory: Followed) -> None:
+    inventory.hypervisor.vms["1"] = WEB_OFF
+    with inventory.observed(inventory.note):
+        assert await inventory.refresh("1") is WEB_OFF
+    assert inventory.told == [("1", WEB_OFF)]
+
+
+async def test_a_refresh_of_what_is_gone_removes_it(inventory: Followed) -> None:
+    del inventory.hypervisor.vms["1"]
+    with inventory.observed(inventory.note):
+        assert await inventory.refresh("1") is None
+    assert inventory.told == [("1", None)]
+
+
+async def test_an_event_that_comes_while_a_refresh_reads_is_newer_than_its_answer() -> None:
+    class Slow(OneVM):
+        async def get(self, vm_id: str) -> VM:
+            old = self.vms[vm_id]
+            await asyncio.sleep(1)
+            return old
+
+    inventory = Followed(Slow(WEB))
+    following = asyncio.create_task(inventory.run())
+    await inventory.connected.wait()
+    reading = asyncio.create_task(inventory.refresh("1"))
+    await inventory.hear(Changed(WEB_OFF))
+    assert await reading is WEB_OFF
+    assert inventory.vms["1"] is WEB_OFF
+    following.cancel()
+
+
+async def test_an_error_of_a_refresh_is_the_callers(inventory: Followed) -> None:
+    async def refuses(_vm_id: str) -> VM:
+        raise CommandFailed("no")
+
+    inventory.hypervisor.get = refuses  # type: ignore[method-assign, assignment]
+    with pytest.raises(CommandFailed):
+        await inventory.refresh("1")

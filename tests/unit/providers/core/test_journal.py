@@ -1,0 +1,242 @@
+"""The journal with its real file and its real thread."""
+
+import asyncio
+import sqlite3
+import stat
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.core.adapter import Escalation, GuestCredentials, Reason, Signal
+from providers.core.errors import JournalFailed
+from providers.core.journal import Journal, moment
+from providers.core.model import (
+    ExecHook,
+    Hook,
+    HookResult,
+    HookState,
+    HttpGetHook,
+    Kind,
+    Operation,
+    Outcome,
+    Request,
+    Sent,
+    SnapshotHook,
+    State,
+    Step,
+    Verdict,
+)
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def operation(number: int = 1, *, vm: str = "1", request_id: str = "", **fields: Any) -> Operation:
+    request = Request(kind=Kind.SHUTDOWN, vm_id=vm, vm_name=f"vm-{vm}", request_id=request_id)
+    defaults = {"id": f"op-{number}", "request": request, "create_time": after(number), "timeout": request.timeout}
+    return Operation(**defaults | fields)
+
+
+FULL = Operation(
+    id="full",
+    request=Request(
+        kind=Kind.REBOOT,
+        vm_id="1",
+        vm_name="web",
+        request_id="r",
+        timeout=timedelta(seconds=1.5),
+        timeout_named=True,
+        force_after=after(60),
+        escalation=Escalation.ASK,
+        hooks=(
+            Hook(name="a", handler=ExecHook(command=("sync", "ünï")), timeout=timedelta(hours=2)),
+            Hook(name="b", handler=HttpGetHook(url="http://web/", header_names=("X-Token",), expect_status=204)),
+            Hook(name="c", handler=SnapshotHook(description="d", include_memory=True)),
+        ),
+        signal_order=(Signal.ACPI,),
+        resend_interval=timedelta(0),
+    ),
+    state=State.SUCCEEDED,
+    create_time=after(0.123456),
+    timeout=timedelta(seconds=2),
+    grace_start=after(1),
+    force_after=after(61),
+    force_reason=Reason.TIMEOUT,
+    hooks=(HookResult(name="a", state=HookState.FAILED, exit_code=3, output="no\n", duration=timedelta(seconds=1)),),
+    sent=(Sent(time=after(1), signal=Signal.ACPI, refused=True),),
+    steps=(Step(time=after(1), state=State.PENDING, message="m"),),
+    starting=True,
+    verdict=Verdict(
+        outcome=Outcome.FORCED, reason=Reason.TIMEOUT, start_time=after(0), end_time=after(61), message="m"
+    ),
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "sim.journal.db"
+
+
+@pytest.fixture
+async def journal(path: Path) -> AsyncIterator[Journal]:
+    journal = Journal(path)
+    yield journal
+    await journal.close()
+
+
+async def test_what_was_saved_is_read_back_whole(journal: Journal) -> None:
+    await journal.save(FULL)
+    assert await journal.get("full") == FULL
+
+
+async def test_what_was_saved_outlives_the_process(path: Path) -> None:
+    first = Journal(path)
+    await first.save(FULL)
+    await first.close()
+    second = Journal(path)
+    assert await second.get("full") == FULL
+    await second.close()
+
+
+async def test_the_latest_save_counts(journal: Journal) -> None:
+    await journal.save(operation())
+    await journal.save(operation(state=State.FORCING))
+    found = await journal.get("op-1")
+    assert found
+    assert found.state is State.FORCING
+
+
+async def test_saves_at_the_same_time_are_all_kept_in_their_order(journal: Journal) -> None:
+    states = [State.PENDING, State.WAITING_FOR_GUEST, State.FORCING]
+    await asyncio.gather(*(journal.save(operation(n, state=state)) for state in states for n in range(200)))
+    assert [found.state for found in await journal.page(1000)] == [State.FORCING] * 200
+
+
+async def test_what_nobody_saved_is_not_found(journal: Journal) -> None:
+    assert await journal.get("nothing") is None
+    assert await journal.find("nothing") is None
+
+
+async def test_an_operation_is_found_by_its_request_id(journal: Journal) -> None:
+    await journal.save(operation(1, request_id="r"))
+    await journal.save(operation(2, request_id="s"))
+    found = await journal.find("s")
+    assert found
+    assert found.id == "op-2"
+
+
+async def test_operations_without_a_request_id_do_not_replace_each_other(journal: Journal) -> None:
+    await journal.save(operation(1))
+    await journal.save(operation(2))
+    assert len(await journal.page(10)) == 2
+
+
+async def test_the_active_are_those_without_a_verdict_oldest_first(journal: Journal) -> None:
+    await journal.save(operation(3))
+    await journal.save(operation(2, state=State.CANCELLED))
+    await journal.save(operation(1, state=State.AWAITING_DECISION))
+    assert [found.id for found in await journal.active()] == ["op-1", "op-3"]
+
+
+async def test_pages_go_from_the_newest_to_the_oldest(journal: Journal) -> None:
+    for number in (1, 3, 2):
+        await journal.save(operation(number))
+    first = await journal.page(2)
+    second = await journal.page(2, (moment(first[-1].create_time), first[-1].id))
+    assert [found.id for found in (*first, *second)] == ["op-3", "op-2", "op-1"]
+
+
+async def test_a_page_holds_operations_of_the_same_moment_once(journal: Journal) -> None:
+    for number in (1, 2, 3):
+        await journal.save(operation(number, create_time=NOW))
+    first = await journal.page(2)
+    second = await journal.page(2, (moment(NOW), first[-1].id))
+    assert [found.id for found in (*first, *second)] == ["op-3", "op-2", "op-1"]
+
+
+async def test_a_page_may_be_of_one_vm_and_of_the_active_only(journal: Journal) -> None:
+    await journal.save(operation(1, vm="1"))
+    await journal.save(operation(2, vm="2"))
+    await journal.save(operation(3, vm="1", state=State.SUCCEEDED))
+    assert [found.id for found in await journal.page(10, vm_id="1")] == ["op-3", "op-1"]
+    assert [found.id for found in await journal.page(10, vm_id="1", active_only=True)] == ["op-1"]
+
+
+async def test_pruning_forgets_what_ended_long_ago_and_nothing_else(journal: Journal) -> None:
+    await journal.save(operation(1, state=State.SUCCEEDED))
+    await journal.save(operation(2))
+    await journal.save(operation(10, state=State.SUCCEEDED))
+    await journal.prune(after(5))
+    assert [found.id for found in await journal.page(10)] == ["op-10", "op-2"]
+
+
+async def test_only_its_owner_may_read_the_file(journal: Journal, path: Path) -> None:
+    await journal.save(operation())
+    files = list(path.parent.iterdir())
+    assert [file.name for file in files if stat.S_IMODE(file.stat().st_mode) & 0o077] == []
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("journal")
+async def test_a_second_process_cannot_have_it(path: Path) -> None:
+    with pytest.raises(JournalFailed, match=r"is locked.*another --state-dir"):
+        Journal(path)
+
+
+def test_a_file_that_is_no_journal_is_refused_by_name(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("this is no database, but it is long enough to be taken for one" * 100)
+    with pytest.raises(JournalFailed, match=f"The journal {path} cannot be opened"):
+        Journal(path)
+
+
+def test_a_directory_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalFailed, match="cannot be opened"):
+        Journal(tmp_path / "file" / "journal.db")
+
+
+async def test_a_write_that_fails_is_told_to_who_saved(journal: Journal) -> None:
+    journal._db.execute("PRAGMA query_only = ON")  # as on a disk that has gone read-only
+    with pytest.raises(JournalFailed, match="the operator mends the disk"):
+        await journal.save(operation())
+
+
+async def test_it_goes_on_when_the_disk_is_mended(journal: Journal) -> None:
+    journal._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(JournalFailed):
+        await journal.save(operation())
+    journal._db.execute("PRAGMA query_only = OFF")
+    await journal.save(operation())
+    assert await journal.get("op-1") == operation()
+
+
+async def test_a_read_that_fails_is_a_failed_journal(journal: Journal) -> None:
+    def broken(*_args: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    class Broken:
+        execute = broken
+        close = journal._db.close
+
+    real, journal._db = journal._db, Broken()  # type: ignore[assignment]
+    with pytest.raises(JournalFailed, match="disk I/O error"):
+        await journal.get("op-1")
+    journal._db = real
+
+
+async def test_secrets_are_not_written(journal: Journal, path: Path) -> None:
+    hook = HttpGetHook(url="http://web/", headers={"Authorization": "s3cret"}, header_names=("Authorization",))
+    login = GuestCredentials("admin-user", "hunter2")
+    request = FULL.request.model_copy(update={"hooks": (Hook(name="b", handler=hook),), "credentials": login})
+    await journal.save(FULL.model_copy(update={"request": request}))
+    written = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert b"Authorization" in written
+    for secret in (b"s3cret", b"hunter2", b"admin-user"):
+        assert secret not in written

@@ -1,0 +1,117 @@
+"""A PowerOff cuts short whatever is active on its VM; a PowerOn calls off a shutdown."""
+
+import pytest
+
+from providers.core.adapter import Escalation, PowerState
+from providers.core.model import State
+from tests.unit.providers.world import Make, elapsed, ending, exec_hook, until
+
+pytestmark = pytest.mark.looptime
+
+DEAF = {"agent": "none", "acpi": "ignores"}
+SLOW = {"agent": "none", "shutdown_time": "70s"}
+HOOKS = (exec_hook(timeout=60),)
+
+
+async def test_a_power_off_pre_empts_a_shutdown_at_once(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    shutdown = await provider.shutdown(timeout=3600)
+    await until(5)
+    cut = await provider.end(await provider.power_off())
+    assert elapsed(cut) == 0
+    assert ending(await provider.end(shutdown)) == "SUCCEEDED: FORCED/PREEMPTED"
+
+
+async def test_a_power_off_that_pre_empted_says_that_power_was_cut(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    await provider.shutdown(timeout=3600)
+    await until(5)
+    assert await provider.ending(provider.power_off()) == "SUCCEEDED: FORCED/REQUESTED"
+
+
+async def test_a_power_off_pre_empts_a_shutdown_whose_hooks_still_run(make_provider: Make) -> None:
+    provider = await make_provider(web={"hooks": [{"takes": "20s"}]})
+    shutdown = await provider.shutdown(hooks=HOOKS)
+    await until(5)
+    cut = await provider.end(await provider.power_off())
+    assert elapsed(cut) == 0
+    assert ending(await provider.end(shutdown)) == "SUCCEEDED: FORCED/PREEMPTED"
+
+
+async def test_a_power_off_pre_empts_a_shutdown_that_asks(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    shutdown = await provider.shutdown(timeout=60, escalation=Escalation.ASK)
+    await provider.reach(shutdown, State.AWAITING_DECISION)
+    assert elapsed(await provider.end(await provider.power_off())) == 0
+
+
+async def test_a_power_off_pre_empts_the_shutdown_and_the_power_on_behind_it(make_provider: Make) -> None:
+    provider = await make_provider(web=SLOW)
+    shutdown = await provider.shutdown(timeout=300)
+    await until(5)
+    start = await provider.power_on()
+    await until(6)
+    cut = await provider.end(await provider.power_off())
+    assert elapsed(cut) == 0
+    assert ending(await provider.end(shutdown)) == "SUCCEEDED: FORCED/PREEMPTED"
+    assert ending(await provider.end(start)) == "CANCELLED: ALREADY_OFF"
+    await until(600)
+    assert (provider.vm().power_state, provider.calls("power_on")) == (PowerState.OFF, 0)
+
+
+async def test_a_power_off_pre_empts_a_reboot_and_the_vm_stays_off(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    reboot = await provider.reboot(timeout=300)
+    await until(5)
+    cut = await provider.end(await provider.power_off())
+    await provider.end(reboot)
+    assert (cut.state, elapsed(cut)) == (State.SUCCEEDED, 0)
+    assert provider.vm().power_state is PowerState.OFF
+    assert ending(await provider.end(reboot)) == "SUCCEEDED: FORCED/PREEMPTED"
+
+
+async def test_a_power_off_in_the_second_half_of_a_reboot_leaves_the_vm_off(make_provider: Make) -> None:
+    provider = await make_provider(web={"faults": {"power_on": "refuse"}})
+    reboot = await provider.reboot(timeout=300)
+    await until(2.2)  # off, and its start was refused for the first time
+    await provider.end(await provider.power_off())
+    await provider.end(reboot)
+    assert provider.vm().power_state is PowerState.OFF
+
+
+async def test_a_power_on_calls_off_a_shutdown_that_has_asked_nothing_yet(make_provider: Make) -> None:
+    provider = await make_provider(web={"hooks": [{"takes": "20s"}]})
+    shutdown = await provider.shutdown(hooks=HOOKS)
+    await until(5)
+    assert await provider.ending(provider.power_on()) == "SUCCEEDED: ALREADY_ON"
+    ended = await provider.end(shutdown)
+    assert (ending(ended), elapsed(ended)) == ("CANCELLED: STILL_RUNNING", 5)
+    assert provider.calls("send_signal") == 0
+
+
+async def test_a_power_on_waits_for_a_guest_that_goes_down_and_starts_it_again(make_provider: Make) -> None:
+    provider = await make_provider(web=SLOW)
+    shutdown = await provider.shutdown(timeout=300)
+    await until(5)
+    started = await provider.end(await provider.power_on())
+    assert (ending(started), elapsed(started)) == ("SUCCEEDED: STARTED", 65)
+    assert ending(await provider.end(shutdown)) == "SUCCEEDED: GRACEFUL by ACPI"
+    assert provider.vm().power_state is PowerState.ON
+
+
+async def test_a_deaf_guest_is_not_forced_after_a_power_on_came(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    shutdown = await provider.shutdown(timeout=60)
+    await until(5)
+    assert await provider.ending(provider.power_on()) == "SUCCEEDED: ALREADY_ON"
+    ended = await provider.end(shutdown)
+    assert (ending(ended).split("/")[0], elapsed(ended)) == ("CANCELLED: STILL_RUNNING", 60)
+    assert (provider.calls("power_off"), provider.calls("send_signal")) == (0, 1)
+
+
+async def test_a_power_on_ends_a_shutdown_that_asks(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    shutdown = await provider.shutdown(timeout=60, escalation=Escalation.ASK)
+    await provider.reach(shutdown, State.AWAITING_DECISION)
+    started = await provider.end(await provider.power_on())
+    assert (ending(started), elapsed(started)) == ("SUCCEEDED: ALREADY_ON", 0)

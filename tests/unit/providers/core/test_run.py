@@ -1,0 +1,143 @@
+"""What reaches an operation while it lives: changes, outages of the hypervisor, a journal that fails."""
+
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from providers.core.adapter import Escalation, PowerState
+from providers.core.extension import Extension
+from providers.core.model import State
+from providers.sim.script import guest_id
+from providers.sim.transitions import power_off, power_on
+from tests.unit.providers.world import Make, at, elapsed, ending, exec_hook, until
+
+pytestmark = pytest.mark.looptime
+
+DEAF = {"agent": "none", "acpi": "ignores"}
+SLOW = {"agent": "none", "shutdown_time": "20s"}
+
+
+async def test_a_guest_that_goes_down_during_an_outage_is_found_off_after_it(make_provider: Make) -> None:
+    provider = await make_provider(web=SLOW)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    provider.lose_hypervisor(30)
+    operation = await provider.end(begun)
+    assert ending(operation) == "SUCCEEDED: GRACEFUL by ACPI"
+    assert 35 <= elapsed(operation) <= 60
+
+
+async def test_an_outage_at_the_deadline_delays_force_until_it_ends(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(50)
+    provider.lose_hypervisor(30)
+    operation = await provider.end(begun)
+    assert ending(operation) == "SUCCEEDED: FORCED/TIMEOUT"
+    assert 80 <= elapsed(operation) <= 115
+
+
+async def test_a_guest_that_went_down_by_itself_in_an_outage_past_the_deadline_is_not_killed(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(web=SLOW | {"shutdown_time": "65s"})
+    begun = await provider.shutdown(timeout=60)
+    await until(50)
+    provider.lose_hypervisor(30)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: GRACEFUL by ACPI"
+    assert provider.calls("power_off") == 0
+
+
+async def test_an_extension_in_an_outage_past_the_deadline_is_kept(make_provider: Make) -> None:
+    provider = await make_provider(web=SLOW | {"shutdown_time": "150s"})
+    begun = await provider.shutdown(timeout=60)
+    await until(50)
+    provider.lose_hypervisor(30)
+    await until(65)
+    await provider.operations.extend(begun.id, Extension(until=at(300)))
+    assert ending(await provider.end(begun)) == "SUCCEEDED: GRACEFUL by ACPI"
+
+
+async def test_a_shutdown_that_is_cancelled_in_an_outage_past_the_deadline_is_not_forced(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(50)
+    provider.lose_hypervisor(30)
+    await until(65)
+    operation = await provider.operations.cancel(begun.id)
+    assert (ending(operation), elapsed(operation)) == ("CANCELLED: STILL_RUNNING", 65)
+    assert provider.calls("power_off") == 0
+
+
+async def test_a_signal_that_an_outage_kept_from_the_guest_is_sent_after_it(make_provider: Make) -> None:
+    provider = await make_provider(web={"faults": {"send_signal": "unavailable x2"}})
+    assert await provider.ending(provider.shutdown(timeout=60)) == "SUCCEEDED: GRACEFUL by GUEST_AGENT"
+
+
+async def test_an_outage_at_the_beginning_is_waited_for(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    provider.lose_hypervisor(20)
+    begun = await provider.shutdown(timeout=60)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: GRACEFUL by GUEST_AGENT"
+
+
+async def test_who_watches_sees_each_state_up_to_the_verdict(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF | {"agent": "up", "hooks": [{"takes": "5s"}]})
+    begun = await provider.shutdown(timeout=1, hooks=(exec_hook(),))
+    await provider.reach(begun, State.RUNNING_HOOKS)
+    seen = [operation.state async for operation in provider.operations.watch(begun.id)]
+    order = list(dict.fromkeys(seen))
+    assert order == [State.RUNNING_HOOKS, State.WAITING_FOR_GUEST, State.FORCING, State.SUCCEEDED]
+
+
+async def test_each_step_has_its_time_and_its_state(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    operation = await provider.end(await provider.shutdown(timeout=8, resend_interval=0))
+    assert [(step.time, step.state, step.message) for step in operation.steps] == [
+        (at(0), "WAITING_FOR_GUEST", "the guest has until 2030-01-01T00:00:08+00:00"),
+        (at(0), "WAITING_FOR_GUEST", "asking the guest by ACPI"),
+        (at(8), "FORCING", "powering off hard, reason TIMEOUT"),
+        (at(8), "SUCCEEDED", "Powered off hard, reason TIMEOUT."),
+    ]
+
+
+async def test_a_journal_that_fails_in_the_middle_does_not_stop_a_shutdown(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    provider.journal.broken = True
+    with capture_logs() as logs:
+        assert ending(await provider.end(begun)) == "SUCCEEDED: FORCED/TIMEOUT"
+    assert ("operation not journaled", "error") in [(entry["event"], entry["log_level"]) for entry in logs]
+
+
+async def test_a_guest_off_for_a_moment_while_the_provider_asks_is_not_overlooked(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60, escalation=Escalation.ASK)
+    await provider.reach(begun, State.AWAITING_DECISION)
+    provider.do(power_off)
+    provider.do(power_on)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: OUT_OF_BAND"
+    assert provider.vm().power_state is PowerState.ON
+
+
+async def test_an_adapter_that_breaks_fails_the_operation_and_says_so(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+
+    async def broken(vm_id: str) -> None:
+        raise ZeroDivisionError("in the adapter")
+
+    provider.adapter.power_off = broken  # type: ignore[method-assign]
+    operation = await provider.end(await provider.power_off())
+    assert operation.failure
+    assert (ending(operation), operation.failure.reason) == ("FAILED: STILL_RUNNING", "INTERNAL")
+
+
+async def test_time_during_an_outage_counts(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    provider.lose_hypervisor(20)
+    assert (await provider.end(begun)).force_after == begun.create_time + timedelta(seconds=60)
+    assert provider.world.find(guest_id("web"))

@@ -1,0 +1,35 @@
+"""What the guest agent answers."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from providers.core.adapter import GuestExit
+from providers.libvirt.guest_exec import exit_of
+
+
+def encoded(text: bytes) -> str:
+    return base64.b64encode(text).decode()
+
+
+@pytest.mark.parametrize(
+    ("reply", "end"),
+    [
+        ({"exited": False}, None),
+        ({"exited": True, "exitcode": 0}, GuestExit(0)),
+        ({"exited": True, "exitcode": 3, "out-data": encoded(b"a")}, GuestExit(3, b"a")),
+        ({"exited": True, "exitcode": 0, "err-data": encoded(b"b"), "out-data": encoded(b"a")}, GuestExit(0, b"ab")),
+        ({"exited": True, "signal": 9}, GuestExit(137)),
+        ({"exited": True}, GuestExit(0)),
+        ({"exited": True, "exitcode": 0, "out-data": encoded(b"\xff\x00")}, GuestExit(0, b"\xff\x00")),
+    ],
+)
+def test_each_answer_is_an_end_or_none(reply: dict[str, Any], end: GuestExit | None) -> None:
+    assert exit_of(reply) == end
+
+
+def test_output_that_the_agent_cut_says_so() -> None:
+    end = exit_of({"exited": True, "exitcode": 0, "out-data": encoded(b"start"), "out-truncated": True})
+    assert end is not None
+    assert end.output.startswith(b"start\n[")

@@ -1,0 +1,83 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from providers.core.errors import HypervisorUnavailable
+from providers.core.inventory import Inventory
+from providers.server.health import SERVICE, Health
+from tests.unit.providers.fakes import OneVM
+
+Status = health_pb2.HealthCheckResponse.ServingStatus
+
+
+class Probe:
+    """A server that has a Health, asked over its socket."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+
+    async def check(self, service: str) -> str:
+        answer = await self._stub.Check(health_pb2.HealthCheckRequest(service=service))
+        return Status.Name(answer.status)
+
+    async def watch(self, service: str) -> AsyncIterator[str]:
+        async for answer in self._stub.Watch(health_pb2.HealthCheckRequest(service=service)):
+            yield Status.Name(answer.status)
+
+
+@pytest.fixture
+async def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+async def probe(health: Health) -> AsyncIterator[Probe]:
+    server = grpc.aio.server()
+    health.add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Probe(health_pb2_grpc.HealthStub(channel))
+    await server.stop(None)
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+async def test_a_hypervisor_that_does_not_answer_is_not_serving(health: Health, probe: Probe, service: str) -> None:
+    await health.follow(Inventory(OneVM()))
+    assert await probe.check(service) == "NOT_SERVING"
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+async def test_a_hypervisor_that_answers_is_serving(health: Health, probe: Probe, service: str) -> None:
+    inventory = Inventory(OneVM())
+    inventory.connected.set()
+    await health.follow(inventory)
+    assert await probe.check(service) == "SERVING"
+
+
+async def test_liveness_does_not_ask_for_the_hypervisor(health: Health, probe: Probe) -> None:
+    await health.follow(Inventory(OneVM()))
+    assert await probe.check("liveness") == "SERVING"
+
+
+async def test_a_hypervisor_that_comes_and_goes_is_told_as_it_happens(health: Health, probe: Probe) -> None:
+    hypervisor = OneVM()
+    inventory = Inventory(hypervisor)
+    await health.follow(inventory)
+    told = probe.watch("")
+    assert await anext(told) == "NOT_SERVING"
+    following = asyncio.create_task(inventory.run())
+    assert await anext(told) == "SERVING"
+    hypervisor.news.put_nowait(HypervisorUnavailable("It is away."))
+    assert await anext(told) == "NOT_SERVING"
+    following.cancel()
+
+
+async def test_nothing_lives_before_it_serves(probe: Probe) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await probe.check("liveness")
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND

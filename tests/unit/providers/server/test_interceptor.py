@@ -1,0 +1,216 @@
+"""The gate as bytes pass it; `test_server.py` has a real server around it."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from structlog.testing import capture_logs
+
+from protos.power.v1 import power_pb2 as pb
+from providers.core import errors
+from providers.core.errors import InvalidRequest, OperationActive, Violation, VmpowerError
+from providers.core.settings import Settings
+from providers.server.interceptor import Gate, status
+
+SERVICE = "/power.v1.PowerService/"
+
+
+class Aborted(Exception):
+    """How grpc.aio leaves a handler that aborts."""
+
+
+class Call:
+    """The side of a ServicerContext that the gate sees."""
+
+    def __init__(self, **auth: list[bytes]) -> None:
+        self._auth = auth
+        self.ended: Any = None
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return self._auth
+
+    async def abort_with_status(self, ended: Any) -> None:
+        self.ended = ended
+        raise Aborted
+
+
+class Details:
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()
+
+
+async def reach(method: str, data: bytes, call: Call | None = None, **settings: Any) -> Message | Status:
+    """What a method is handed of these bytes, or the status that the caller gets instead."""
+    handed: list[Message] = []
+
+    async def handler(request: Message, _: Any) -> pb.Operation:
+        handed.append(request)
+        return pb.Operation()
+
+    async def continuation(_: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(handler)
+
+    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere"), **settings))
+    wrapped = await gate.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]
+    call = call or Call()
+    try:
+        await wrapped.unary_unary(wrapped.request_deserializer(data), call)
+    except Aborted:
+        return Status.FromString(dict(call.ended.trailing_metadata)["grpc-status-details-bin"])
+    return handed[0]
+
+
+def violations(ended: Message | Status) -> list[tuple[str, str]]:
+    assert isinstance(ended, Status)
+    bad = BadRequest()
+    assert any(detail.Unpack(bad) for detail in ended.details)
+    return [(one.field, one.description) for one in bad.field_violations]
+
+
+def field(number: int, value: bytes) -> bytes:
+    """A length-delimited field as protobuf writes it."""
+    assert len(value) < 128
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+async def test_a_good_request_passes_as_it_is() -> None:
+    request = pb.ShutdownRequest(vm="wéb")
+    assert await reach("Shutdown", request.SerializeToString()) == request
+
+
+async def test_a_name_that_is_not_utf_8_is_told_by_its_field() -> None:
+    assert violations(await reach("Shutdown", field(1, b"\xff\xfe"))) == [("vm", "is not valid UTF-8")]
+
+
+async def test_a_nested_text_that_is_not_utf_8_is_told_by_its_path() -> None:
+    hook = field(1, b"drain") + field(2, field(1, b"sync") + field(1, b"\xff"))
+    data = field(1, b"web") + field(4, hook)
+    assert violations(await reach("Shutdown", data)) == [("pre_stop.exec.command", "is not valid UTF-8")]
+
+
+async def test_bytes_that_are_no_message_are_told_as_that() -> None:
+    assert violations(await reach("Shutdown", b"\x0a\x7fshort")) == [("request", "is not protobuf")]
+
+
+async def test_a_request_that_is_too_long_is_told_by_its_largest_field() -> None:
+    request = pb.ShutdownRequest(vm="web", request_id="x" * 2000)
+    ended = await reach("Shutdown", request.SerializeToString(), max_request_bytes=1000)
+    assert violations(ended) == [
+        ("request_id", f"the request has {request.ByteSize()} bytes, 1000 are allowed"),
+    ]
+
+
+async def test_a_method_of_another_service_passes_untouched() -> None:
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda _request, _context: None)
+
+    async def continuation(_: Any) -> Any:
+        return handler
+
+    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    details: Any = Details("/grpc.health.v1.Health/Check")
+    assert await gate.intercept_service(continuation, details) is handler
+
+
+async def test_a_method_that_does_not_exist_is_left_to_grpc() -> None:
+    async def continuation(_: Any) -> Any:
+        return None
+
+    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    details: Any = Details(SERVICE + "Explode")
+    assert await gate.intercept_service(continuation, details) is None
+
+
+def client(name: bytes) -> Call:
+    """A call by mutual TLS whose certificate bears this name."""
+    return Call(transport_security_type=[b"ssl"], x509_common_name=[name])
+
+
+READS = ("GetVM", "ListVMs", "GetProviderInfo", "ForecastShutdown", "GetOperation", "ListOperations")
+WRITES = (
+    *("PowerOn", "PowerOff", "Shutdown", "Reboot"),
+    *("ExtendOperation", "ForceOperation", "CancelOperation"),
+)
+
+
+@pytest.mark.parametrize("method", READS)
+async def test_a_viewer_reads(method: str) -> None:
+    assert not isinstance(await reach(method, b"", client(b"eve"), operators="alice"), Status)
+
+
+@pytest.mark.parametrize("method", WRITES)
+async def test_a_viewer_does_not_operate(method: str) -> None:
+    ended = await reach(method, b"", client(b"eve"), operators="alice")
+    assert isinstance(ended, Status)
+    assert ended.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
+    assert "adds its name to --operators" in ended.message
+
+
+@pytest.mark.parametrize("method", WRITES)
+async def test_an_operator_operates(method: str) -> None:
+    assert not isinstance(await reach(method, b"", client(b"alice"), operators="alice,bob"), Status)
+
+
+async def test_an_operator_may_be_named_by_an_alternative_name() -> None:
+    call = Call(transport_security_type=[b"ssl"], x509_subject_alternative_name=[b"controller.example"])
+    assert not isinstance(await reach("PowerOff", b"", call, operators="controller.example"), Status)
+
+
+async def test_a_certificate_without_names_does_not_operate() -> None:
+    call = Call(transport_security_type=[b"ssl"])
+    assert isinstance(await reach("PowerOff", b"", call, operators=""), Status)
+
+
+async def test_a_viewer_is_refused_before_its_request_is_judged() -> None:
+    ended = await reach("PowerOff", field(1, b"\xff"), client(b"eve"))
+    assert isinstance(ended, Status)
+    assert ended.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
+
+
+def info(ended: Status) -> ErrorInfo:
+    message = ErrorInfo()
+    assert ended.details[0].Unpack(message)
+    return message
+
+
+def test_an_error_carries_its_code_reason_and_metadata() -> None:
+    ended = status(OperationActive("busy", {"operation_id": "7"}))
+    assert (ended.code, ended.message) == (10, "busy")
+    assert info(ended) == ErrorInfo(domain="vmpower", reason="OPERATION_ACTIVE", metadata={"operation_id": "7"})
+
+
+def test_bad_input_carries_its_fields() -> None:
+    assert violations(status(InvalidRequest(Violation("vm", "must not be empty")))) == [("vm", "must not be empty")]
+
+
+def _classes(root: type[VmpowerError]) -> list[type[VmpowerError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _classes(child))]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in _classes(VmpowerError) if kind.__module__ == errors.__name__])
+def test_every_error_has_a_status(kind: type[VmpowerError]) -> None:
+    error = kind(Violation("f", "d")) if kind is InvalidRequest else kind("sentence")
+    assert (status(error).code, info(status(error)).reason) == (grpc.StatusCode[error.code.name].value[0], error.reason)
+
+
+async def test_a_bug_is_logged_and_its_words_are_kept_from_the_caller() -> None:
+    async def handler(_request: Message, _: Any) -> None:
+        raise ZeroDivisionError("password=hunter2")
+
+    async def continuation(_: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(handler)
+
+    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    details: Any = Details(SERVICE + "GetVM")
+    wrapped, call = await gate.intercept_service(continuation, details), Call()
+    with capture_logs() as logs, pytest.raises(Aborted):
+        await wrapped.unary_unary(wrapped.request_deserializer(b""), call)
+    assert (call.ended.code, call.ended.details) == (
+        grpc.StatusCode.INTERNAL,
+        "vmpower failed; its log says how. Its operator reports it.",
+    )
+    assert (logs[0]["event"], logs[0]["method"]) == ("a bug in vmpower", "GetVM")

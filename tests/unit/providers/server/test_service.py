@@ -1,0 +1,293 @@
+"""The handlers as the gate calls them, in virtual time. What they raise is what `errors.py` promises."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from structlog.testing import capture_logs
+
+from protos.power.v1 import power_pb2 as pb
+from providers.core.errors import (
+    Disabled,
+    HypervisorUnavailable,
+    InvalidRequest,
+    OperationActive,
+    OperationNotFound,
+    Unsupported,
+    VMNotFound,
+    VMRefused,
+)
+from providers.core.run import Context
+from providers.server.service import Service
+from providers.sim.script import guest_id
+from providers.sim.transitions import power_off
+from tests.unit.providers.fakes import OneVM
+from tests.unit.providers.world import Make, Provider, until
+
+pytestmark = pytest.mark.looptime
+
+CALL: Any = None
+DEAF = {"agent": "none", "acpi": "ignores"}
+EXEC = {"allow_guest_exec": True}
+
+
+def served(provider: Provider) -> Service:
+    return Service(provider.context, provider.operations)
+
+
+def exec_hook(*command: str) -> pb.Hook:
+    return pb.Hook(exec=pb.ExecHook(command=command))
+
+
+async def collect(events: AsyncIterator[Any], number: int) -> list[Any]:
+    """The first so many events of a stream."""
+    found = []
+    async for event in events:
+        found.append(event)
+        if len(found) == number:
+            break
+    return found
+
+
+async def test_the_provider_says_what_it_is(make_provider: Make) -> None:
+    provider = await make_provider(EXEC, web={}, db={})
+    info = await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)
+    assert (info.type, info.connected, info.vm_count) == ("sim", True, 2)
+    assert (info.guest_exec, info.snapshot) == (True, True)
+    assert info.default_timeout.ToSeconds() == 60
+    assert info.default_escalation == pb.ESCALATION_FORCE
+
+
+async def test_the_provider_answers_while_its_hypervisor_does_not(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    provider.lose_hypervisor(60)
+    await until(1)
+    assert not (await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)).connected
+    with pytest.raises(HypervisorUnavailable):
+        await served(provider).ListVMs(pb.ListVMsRequest(), CALL)
+
+
+async def test_guest_exec_is_said_to_be_off_unless_it_is_turned_on(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    assert not (await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)).guest_exec
+
+
+async def test_a_vm_is_told_by_id_or_name(make_provider: Make) -> None:
+    service = served(await make_provider(web={}))
+    by_name = await service.GetVM(pb.GetVMRequest(vm="web"), CALL)
+    assert by_name == await service.GetVM(pb.GetVMRequest(vm=guest_id("web")), CALL)
+
+
+async def test_a_vm_without_a_name_is_a_mistake(make_provider: Make) -> None:
+    with pytest.raises(InvalidRequest, match="vm: must not be empty"):
+        await served(await make_provider(web={})).GetVM(pb.GetVMRequest(), CALL)
+
+
+async def test_pages_of_vms_hold_each_once_by_name(make_provider: Make) -> None:
+    service = served(await make_provider(web={"count": 5}))
+    names, token = [], ""
+    for _ in range(3):
+        page = await service.ListVMs(pb.ListVMsRequest(page_size=2, page_token=token), CALL)
+        names += [vm.name for vm in page.vms]
+        token = page.next_page_token
+    assert names == [f"web-{n:04}" for n in range(1, 6)]
+    assert token == ""
+
+
+@pytest.mark.parametrize("token", ["x", "é", "AAAA", "%%%"])
+async def test_a_token_that_no_page_returned_is_a_mistake(make_provider: Make, token: str) -> None:
+    service = served(await make_provider(web={}))
+    with pytest.raises(InvalidRequest, match="page_token"):
+        await service.ListVMs(pb.ListVMsRequest(page_token=token), CALL)
+    with pytest.raises(InvalidRequest, match="page_token"):
+        await service.ListOperations(pb.ListOperationsRequest(page_token=token), CALL)
+
+
+async def test_a_watch_of_vms_begins_with_all_and_says_when_that_is_complete(make_provider: Make) -> None:
+    service = served(await make_provider(b={}, a={}))
+    events = await collect(service.WatchVMs(pb.WatchVMsRequest(), CALL), 3)
+    assert [event.changed.name for event in events[:2]] == ["a", "b"]
+    assert events[2].snapshot_complete
+
+
+async def test_a_watch_of_vms_goes_on_with_changes(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    watching = asyncio.create_task(collect(served(provider).WatchVMs(pb.WatchVMsRequest(), CALL), 3))
+    await until(1)
+    provider.do(power_off)
+    assert (await watching)[2].changed.power_state == pb.POWER_STATE_OFF
+
+
+async def test_a_watch_of_vms_tells_of_one_that_is_gone(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    watching = asyncio.create_task(collect(served(provider).WatchVMs(pb.WatchVMsRequest(), CALL), 3))
+    await until(1)
+    provider.world.remove(guest_id("web"))
+    assert (await watching)[2].removed == guest_id("web")
+
+
+async def test_a_vm_that_vanishes_while_a_watch_lists_is_told_as_gone(make_provider: Make) -> None:
+    provider = await make_provider(a={}, b={})
+    stream = served(provider).WatchVMs(pb.WatchVMsRequest(), CALL)
+    first = await anext(stream)
+    provider.world.remove(guest_id("b"))
+    await until(1)
+    rest = await collect(stream, 2)
+    assert first.changed.name == "a"
+    assert [event.removed for event in rest] == [guest_id("b"), ""]
+
+
+async def test_a_watch_of_vms_tells_of_an_operation_that_begins(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    watching = asyncio.create_task(collect(served(provider).WatchVMs(pb.WatchVMsRequest(), CALL), 3))
+    await until(1)
+    begun = await provider.shutdown()
+    assert (await watching)[2].changed.active_operation == begun.id
+
+
+async def test_a_forecast_of_one_or_of_all(make_provider: Make) -> None:
+    service = served(await make_provider(web={}, deaf={"agent": "none", "acpi": "none"}))
+    everything = await service.ForecastShutdown(pb.ForecastShutdownRequest(), CALL)
+    assert [(vm.name, vm.forecast.graceful) for vm in everything.vms] == [("deaf", False), ("web", True)]
+    one = await service.ForecastShutdown(pb.ForecastShutdownRequest(vm="web"), CALL)
+    assert [vm.name for vm in one.vms] == ["web"]
+
+
+async def test_a_forecast_asks_nothing_of_a_guest(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    before = provider.guest().calls
+    await served(provider).ForecastShutdown(pb.ForecastShutdownRequest(), CALL)
+    assert provider.guest().calls == before
+
+
+async def test_a_shutdown_returns_at_once_with_its_operation(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    operation = await served(provider).Shutdown(pb.ShutdownRequest(vm="web", request_id="r"), CALL)
+    assert (operation.vm, operation.request_id, operation.kind) == (guest_id("web"), "r", pb.OPERATION_KIND_SHUTDOWN)
+    assert provider.vm().power_state == "ON"
+
+
+async def test_each_kind_of_work_begins_its_operation(make_provider: Make) -> None:
+    provider = await make_provider(a={"power": "off"}, b={}, c={})
+    service = served(provider)
+    kinds = [
+        (await service.PowerOn(pb.PowerOnRequest(vm="a"), CALL)).kind,
+        (await service.PowerOff(pb.PowerOffRequest(vm="b"), CALL)).kind,
+        (await service.Reboot(pb.RebootRequest(vm="c"), CALL)).kind,
+    ]
+    assert kinds == [pb.OPERATION_KIND_POWER_ON, pb.OPERATION_KIND_POWER_OFF, pb.OPERATION_KIND_REBOOT]
+
+
+async def test_the_same_request_is_joined_even_if_its_vm_is_gone_by_now(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    service, request = served(provider), pb.PowerOffRequest(vm="web", request_id="r")
+    begun = await service.PowerOff(request, CALL)
+    await until(5)
+    provider.world.remove(guest_id("web"))
+    await until(6)
+    assert (await service.PowerOff(request, CALL)).id == begun.id
+
+
+async def test_a_vm_that_does_not_exist_begins_nothing(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    with pytest.raises(VMNotFound):
+        await served(provider).Shutdown(pb.ShutdownRequest(vm="nothing"), CALL)
+    assert provider.operations.active() == []
+
+
+async def test_a_template_takes_no_operation(make_provider: Make) -> None:
+    provider = await make_provider(web={"template": True})
+    with pytest.raises(VMRefused, match=r"web: It is a template"):
+        await served(provider).PowerOff(pb.PowerOffRequest(vm="web"), CALL)
+
+
+async def test_an_exec_hook_is_refused_at_once_where_they_are_turned_off(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    with pytest.raises(Disabled, match="--allow-guest-exec"):
+        await served(provider).Shutdown(pb.ShutdownRequest(vm="web", pre_stop=[exec_hook("sync")]), CALL)
+    assert provider.operations.active() == []
+
+
+async def test_a_hook_that_the_hypervisor_cannot_do_is_refused_at_once(make_provider: Make) -> None:
+    provider = await make_provider(EXEC, web={})
+    adapter: Any = OneVM()
+    context = Context(adapter, provider.inventory, provider.journal, provider.settings)
+    for hook in (exec_hook("sync"), pb.Hook(snapshot=pb.SnapshotHook())):
+        with pytest.raises(Unsupported, match="leave it out"):
+            await Service(context, provider.operations).Shutdown(pb.ShutdownRequest(vm="web", pre_stop=[hook]), CALL)
+
+
+async def test_a_post_start_hook_is_checked_too(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off"})
+    with pytest.raises(Disabled):
+        await served(provider).PowerOn(pb.PowerOnRequest(vm="web", post_start=[exec_hook("sync")]), CALL)
+
+
+async def test_operations_are_listed_newest_first_in_pages(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    service, ids = served(provider), []
+    for moment in (1, 2, 3):
+        await until(moment)
+        ids.append((await provider.end(await provider.power_off())).id)
+    first = await service.ListOperations(pb.ListOperationsRequest(page_size=2), CALL)
+    token = first.next_page_token
+    second = await service.ListOperations(pb.ListOperationsRequest(page_size=2, page_token=token), CALL)
+    assert [op.id for op in (*first.operations, *second.operations)] == ids[::-1]
+    assert second.next_page_token == ""
+
+
+async def test_a_watched_operation_ends_with_its_verdict(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    seen = [op async for op in served(provider).WatchOperation(pb.WatchOperationRequest(id=begun.id), CALL)]
+    assert seen[-1].verdict.outcome == pb.OUTCOME_FORCED
+    assert not any(op.HasField("verdict") for op in seen[:-1])
+
+
+async def test_a_running_shutdown_is_extended_forced_and_cancelled(make_provider: Make) -> None:
+    provider = await make_provider(a=DEAF, b=DEAF)
+    service = served(provider)
+    a, b = await provider.shutdown("a", timeout=60), await provider.shutdown("b", timeout=60)
+    await until(1)
+    longer = pb.ExtendOperationRequest(id=a.id, extension=Duration(seconds=30))
+    extended = await service.ExtendOperation(longer, CALL)
+    assert extended.force_after.ToSeconds() - extended.create_time.ToSeconds() == 90
+    await service.ForceOperation(pb.ForceOperationRequest(id=a.id), CALL)
+    assert (await provider.end(a)).state == "SUCCEEDED"
+    cancelled = await service.CancelOperation(pb.CancelOperationRequest(id=b.id), CALL)
+    assert cancelled.state == pb.OPERATION_STATE_CANCELLED
+
+
+async def test_an_operation_that_nobody_began_is_not_found(make_provider: Make) -> None:
+    with pytest.raises(OperationNotFound):
+        await served(await make_provider(web={})).GetOperation(pb.GetOperationRequest(id="nothing"), CALL)
+
+
+async def test_an_extension_is_checked_before_its_operation_is_looked_for(make_provider: Make) -> None:
+    with pytest.raises(InvalidRequest, match="id: must not be empty"):
+        await served(await make_provider(web={})).ExtendOperation(pb.ExtendOperationRequest(), CALL)
+
+
+async def test_no_secret_reaches_journal_log_answer_or_error(make_provider: Make) -> None:
+    provider = await make_provider(EXEC, web=DEAF | {"agent": "up", "hooks": [{"exit_code": 1}]})
+    service = served(provider)
+    call = pb.HttpGetHook(url="http://127.0.0.1:1/", headers={"Authorization": "s3cret-header"})
+    request = pb.ShutdownRequest(
+        vm="web",
+        timeout=Duration(seconds=8),
+        pre_stop=[exec_hook("sync"), pb.Hook(http_get=call)],
+        guest_credentials=pb.GuestCredentials(username="admin-user", password="hunter2"),
+        request_id="r",
+    )
+    with capture_logs() as logs:
+        begun = await service.Shutdown(request, CALL)
+        with pytest.raises(OperationActive) as refused:
+            await service.Shutdown(pb.ShutdownRequest(vm="web", guest_credentials=request.guest_credentials), CALL)
+        seen = [op async for op in service.WatchOperation(pb.WatchOperationRequest(id=begun.id), CALL)]
+    written = b"".join(file.read_bytes() for file in provider.settings.state_dir.iterdir())
+    said = f"{logs}{seen}{refused.value!r}{written!r}{provider.operations.active()!r}"
+    assert "Authorization" in said
+    for secret in ("s3cret-header", "hunter2", "admin-user"):
+        assert secret not in said

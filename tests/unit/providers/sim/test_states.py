@@ -1,0 +1,65 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from providers.core.adapter import OffCause, PowerState, Problem, Reason
+from providers.sim.guest import Guest
+from providers.sim.states import to_vm
+from providers.sim.transitions import power_off, power_on
+
+Make = Callable[..., Guest]
+
+
+def problems(guest: Guest) -> list[tuple[Reason | None, bool]]:
+    return [(problem.reason, problem.passing) for problem in to_vm(guest, 1.0).problems]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, []),
+        ({"agent": "none"}, []),
+        ({"agent": "down"}, [(None, False)]),
+        ({"agent": "none", "acpi": "none"}, [(Reason.TOOLS_UNAVAILABLE, False)]),
+        ({"power": "off", "agent": "none", "acpi": "none"}, []),
+        ({"power": "paused"}, [(Reason.PAUSED, False)]),
+        ({"power": "suspended"}, [(Reason.SUSPENDED, False)]),
+        ({"locked": "backup"}, [(Reason.LOCKED, True)]),
+        ({"question": "moved or copied?"}, [(Reason.QUESTION_PENDING, False)]),
+        ({"on_shutdown": "reboot"}, [(None, False)]),
+    ],
+)
+def test_what_stands_in_the_way_is_named(
+    make_guest: Make, fields: dict[str, str], expected: list[tuple[Reason | None, bool]]
+) -> None:
+    assert problems(make_guest(**fields)) == expected
+
+
+def test_a_lock_is_named_by_its_holder(make_guest: Make) -> None:
+    assert to_vm(make_guest(locked="backup"), 1.0).problems == (
+        Problem("It is locked: backup.", Reason.LOCKED, passing=True),
+    )
+
+
+def test_a_guest_that_is_off_says_who_ended_it(make_guest: Make) -> None:
+    vm = to_vm(power_off(make_guest(), 1.0), 1.0)
+    assert (vm.power_state, vm.off_cause) == (PowerState.OFF, OffCause.HOST)
+
+
+def test_a_guest_that_will_go_off_has_no_cause_yet(make_guest: Make) -> None:
+    assert to_vm(replace(make_guest(), off_at=9.0, off_cause=OffCause.GUEST), 1.0).off_cause is None
+
+
+def test_a_guest_that_was_started_again_has_no_cause(make_guest: Make) -> None:
+    assert to_vm(power_on(power_off(make_guest(), 1.0), 2.0), 2.0).off_cause is None
+
+
+def test_a_template_is_refused(make_guest: Make) -> None:
+    assert "template" in to_vm(make_guest(power="off", template=True), 1.0).refused
+
+
+def test_only_a_running_guest_has_addresses(make_guest: Make) -> None:
+    addresses = {"addresses": ["192.0.2.1"]}
+    assert to_vm(make_guest(**addresses), 1.0).addresses == ("192.0.2.1",)
+    assert to_vm(make_guest(power="off", **addresses), 1.0).addresses == ()

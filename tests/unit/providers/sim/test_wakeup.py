@@ -1,0 +1,45 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from providers.sim.script import SimError
+from providers.sim.wakeup import Bell, ring
+
+
+async def test_a_provider_hears_which_guest_was_changed(tmp_path: Path) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    bell = Bell(tmp_path / "world.db", heard.put_nowait)
+    ring(tmp_path / "world.db", "web")
+    assert await asyncio.wait_for(heard.get(), 5) == "web"
+    bell.close()
+
+
+async def test_two_rings_are_two_guests(tmp_path: Path) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    bell = Bell(tmp_path / "world.db", heard.put_nowait)
+    ring(tmp_path / "world.db", "web")
+    ring(tmp_path / "world.db")
+    assert [await asyncio.wait_for(heard.get(), 5) for _ in range(2)] == ["web", ""]
+    bell.close()
+
+
+def test_ringing_where_no_provider_ever_was_is_no_error(tmp_path: Path) -> None:
+    ring(tmp_path / "world.db", "web")
+
+
+async def test_ringing_after_the_provider_is_gone_is_no_error(tmp_path: Path) -> None:
+    Bell(tmp_path / "world.db", lambda _line: None).close()
+    ring(tmp_path / "world.db", "web")
+
+
+async def test_one_world_has_one_provider(tmp_path: Path) -> None:
+    bell = Bell(tmp_path / "world.db", lambda _line: None)
+    with pytest.raises(SimError, match="another provider runs this world"):
+        Bell(tmp_path / "world.db", lambda _line: None)
+    bell.close()
+
+
+async def test_the_next_provider_may_have_the_world(tmp_path: Path) -> None:
+    Bell(tmp_path / "world.db", lambda _line: None).close()
+    Bell(tmp_path / "world.db", lambda _line: None).close()

@@ -1,0 +1,79 @@
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from providers.core.errors import HypervisorUnavailable
+from providers.vsphere.batch_reads import Reads
+from providers.vsphere.properties import Machine, Update
+
+
+class VCenter:
+    """Answers each call when it is let go."""
+
+    def __init__(self) -> None:
+        self.calls = list[list[str]]()
+        self.free = asyncio.Event()
+        self.fails = False
+
+    async def read(self, moids: Sequence[str]) -> Mapping[str, Update]:
+        self.calls.append(list(moids))
+        await self.free.wait()
+        if self.fails:
+            raise HypervisorUnavailable("It is away.")
+        return {moid: Update(Machine, moid, {}) for moid in moids if moid != "gone"}
+
+
+async def ask(reads: Reads, *moids: str) -> list[asyncio.Task[Update | None]]:
+    """Callers who all wait by now."""
+    tasks = [asyncio.create_task(reads.of(moid)) for moid in moids]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_those_who_ask_while_a_call_is_under_way_share_the_next() -> None:
+    vcenter = VCenter()
+    reads = Reads(vcenter.read)
+    first = await ask(reads, "a")
+    await asyncio.sleep(0)
+    others = await ask(reads, "b", "c")
+    vcenter.free.set()
+    assert [update.moid for update in await asyncio.gather(*first, *others) if update] == ["a", "b", "c"]
+    assert vcenter.calls == [["a"], ["b", "c"]]
+
+
+async def test_whoever_asks_later_gets_no_answer_to_an_earlier_question() -> None:
+    vcenter = VCenter()
+    reads = Reads(vcenter.read)
+    first = await ask(reads, "a")
+    await asyncio.sleep(0)
+    second = await ask(reads, "a")
+    vcenter.free.set()
+    await asyncio.gather(*first, *second)
+    assert vcenter.calls == [["a"], ["a"]]
+
+
+async def test_a_vm_that_does_not_exist_is_none() -> None:
+    vcenter = VCenter()
+    vcenter.free.set()
+    assert await Reads(vcenter.read).of("gone") is None
+
+
+async def test_a_call_that_fails_fails_for_those_who_asked_and_for_nobody_else() -> None:
+    vcenter = VCenter()
+    vcenter.fails = True
+    vcenter.free.set()
+    reads = Reads(vcenter.read)
+    with pytest.raises(HypervisorUnavailable):
+        await reads.of("a")
+    vcenter.fails = False
+    assert await reads.of("a")
+
+
+async def test_one_who_gives_up_spoils_nothing_for_the_others() -> None:
+    vcenter = VCenter()
+    reads = Reads(vcenter.read)
+    gives_up, stays = await ask(reads, "a", "a")
+    gives_up.cancel()
+    vcenter.free.set()
+    assert await stays
