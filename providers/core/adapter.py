@@ -82,22 +82,51 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How the last run of a VM that is off ended, as far as the hypervisor tells.
+
+    `by`: who ended it. `reason`: why the hypervisor cut the power by itself, as `send_signal` had told it to; `by` is
+    HOST then. `after`: how long after the guest was asked, by the hypervisor's clock, where it does not tell by whom.
+    """
+
+    by: OffCause | None = None
+    reason: Reason | None = None
+    after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """What a `DelegatingAdapter` does for one VM.
+
+    `revocable`: it keeps the deadline that it is handed, and gives it back. `always_forced`: why it cuts the power at
+    the deadline whatever the escalation is, and gives nothing back; empty: it does not. `own_timeout`: how long it lets
+    the guest take where the request names no timeout; None: it has none.
+    """
+
+    revocable: bool = True
+    always_forced: str = ""
+    own_timeout: timedelta | None = None
+
+    @property
+    def keeps_deadline(self) -> bool:
+        """Whether the hypervisor cuts this VM's power at the deadline, if it is told so."""
+        return self.revocable or bool(self.always_forced)
+
+
+@dataclass(frozen=True, slots=True)
 class VM:
     """A virtual machine as the hypervisor reports it now.
 
     `signals` is what the guest can hear at this moment, best first; empty unless `power_state` is ON.
-    `off_cause` is None while the VM runs and where the hypervisor does not say. `refused` is why
+    `ended` is None while the VM runs and where the hypervisor does not tell. `refused` is why
     this VM takes no operations at all (a template, a fault tolerance secondary); empty: it does.
-    `forced` is why the hypervisor cut its power by itself, as `send_signal` had told it to; `off_cause` is HOST then.
-    `always_forced` is why a shutdown, once asked for, ends with force at its deadline whatever anybody says; empty: it
-    does not. `grace` is how long the hypervisor lets its guest take where the request names no timeout; None: it has no
-    opinion.
+    `delegation` is None where the hypervisor keeps no deadlines.
     """
 
     id: str
     name: str
     power_state: PowerState
-    off_cause: OffCause | None = None
+    ended: Ended | None = None
     signals: tuple[Signal, ...] = ()
     problems: tuple[Problem, ...] = ()
     refused: str = ""
@@ -109,13 +138,18 @@ class VM:
     """What else it may be called by, beside id and name: its path in the hypervisor's inventory."""
     runs_programs: bool = True
     """Whether an agent that hears signals runs programs too; one that just starts may not yet."""
-    forced: Reason | None = None
-    off_after: timedelta | None = None
-    """How long after it was asked its last run ended, by the hypervisor's clock; where it does not say by whom."""
-    finishes: bool = False
-    """Whether the hypervisor can be handed the whole of a shutdown's time, and give it back (`Adapter.withdraw`)."""
-    always_forced: str = ""
-    grace: timedelta | None = None
+    delegation: Delegation | None = None
+
+    @property
+    def off_cause(self) -> OffCause | None:
+        """Who ended its last run; None while it runs and where the hypervisor does not tell."""
+        return self.ended.by if self.ended else None
+
+    @property
+    def always_forced(self) -> str:
+        """Why a shutdown, once it was asked for, ends with force at its deadline whatever is decided; empty: it does
+        not."""
+        return self.delegation.always_forced if self.delegation else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +179,10 @@ Change = Listed | Changed | Removed
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """How long the guest has, for a hypervisor that finishes the job by itself: then `escalation` is for it to heed.
+    """How long the guest has, for a hypervisor that keeps the deadline by itself: then it carries out `escalation`.
 
-    `timeout` is what is left until `force_after`; None: nobody named a time, and the hypervisor's own (`VM.grace`)
-    holds.
+    `timeout` is what is left until `force_after`; None: the request names none, and the hypervisor's own
+    (`Delegation.own_timeout`) holds.
     """
 
     force_after: datetime
@@ -197,7 +231,7 @@ def nobody() -> frozenset[str]:
 
 
 class Adapter(Protocol):
-    """One hypervisor's dialect, nine methods. `vm_id` is always the hypervisor's own identifier.
+    """One hypervisor's dialect. `vm_id` is always the hypervisor's own identifier.
 
     Every method may raise `HypervisorUnavailable` (the connection is lost; asking again later is
     right) and `UnknownNativeState`.
@@ -238,20 +272,12 @@ class Adapter(Protocol):
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest once, in this one way; return when the request is accepted.
 
-        Of a VM that `finishes`, this hands the whole of `grace` to the hypervisor: with FORCE it cuts the power at the
-        end, also if we are gone. Where `withdraw` is supported, it returns when the hypervisor has done with the guest.
+        A `DelegatingAdapter` hands `grace` to the hypervisor, and returns when the hypervisor has done with the guest.
 
         Raises:
             VMNotFound: it is gone.
             Locked: something holds the VM; what `get` then tells shows it as a passing problem.
             CommandFailed: refused, or the guest cannot hear this signal after all.
-        """
-
-    async def withdraw(self, vm_id: str) -> None:
-        """Take back what `send_signal` handed to the hypervisor: it cuts no power any more. The guest stays asked.
-
-        Raises:
-            CommandFailed, Unsupported: this hypervisor finishes nothing by itself.
         """
 
     async def guest_exec(
@@ -280,6 +306,22 @@ class Adapter(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+
+
+class DelegatingAdapter(Adapter, Protocol):
+    """Of a hypervisor that waits for a guest by itself: with FORCE it cuts the power at the deadline it was handed,
+    also if we are gone by then. Adapters that have these two are asked to do so."""
+
+    margin: timedelta
+    """How long after the deadline it may take to cut the power before we do so ourselves."""
+
+    async def withdraw(self, vm_id: str) -> None:
+        """Take back the deadline that `send_signal` handed over: the hypervisor cuts no power any more. The guest
+        stays asked.
+
+        Raises:
+            CommandFailed: it cannot be taken back.
+        """
 
 
 async def unsupported(*_args: Any, **_kwargs: Any) -> NoReturn:

@@ -1,145 +1,173 @@
-"""What is handed to a hypervisor that finishes a shutdown by itself (Proxmox VE), and how it is taken back.
+"""Who keeps a shutdown's deadline: we do, or the hypervisor, where its adapter is a `DelegatingAdapter`.
 
 Such a hypervisor is told the guest's time with the request; it waits and, with FORCE, cuts the power at the end, also
-if this process is gone by then. Whoever changes that time, or calls the shutdown off, must take it back first: from
-then on the deadline is kept here, as everywhere else.
+if this process is gone by then. Before that time changes, or the shutdown is given up, the deadline is taken back: from
+then on it is kept here.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from providers.core.adapter import Escalation, Grace, Reason, supports
+from providers.core.adapter import VM, DelegatingAdapter, Escalation, Grace, Reason
 from providers.core.errors import HypervisorUnavailable, VmpowerError
-from providers.core.model import Decision, Operation, Sent, State
+from providers.core.model import Decision, Request, Sent, TimeoutOrigin
 from providers.core.run import Run
 
-MARGIN = timedelta(seconds=15)
-"""How long after force_after such a hypervisor may take before we cut the power ourselves. Proxmox VE gives QEMU 10 s
-to heed SIGTERM before it sends SIGKILL (qemu-server, `_do_vm_stop`)."""
 AT_ONCE = timedelta(seconds=1)
+"""Within this time of the grace period's beginning, a hypervisor's own time is as good as begun with it."""
 
 
-def own_time(run: Run) -> dict[str, Any]:
-    """The operation's changed fields, if nobody named a time: the VM has been read again since the request, and the
-    hypervisor's own time for it may be known only now."""
-    grace = run.vm.grace if run.vm else None
-    if grace is None or _by_somebody(run.operation):
-        return {}
-    return {"timeout": grace, "request": run.operation.request.model_copy(update={"timeout": grace})}
+def timeout(request: Request, vm: VM | None, default: timedelta) -> dict[str, Any]:
+    """The operation's `timeout` and `timeout_origin`: the caller's, else the hypervisor's own for this VM, else
+    `default`."""
+    own = vm.delegation.own_timeout if vm and vm.delegation else None
+    if request.timeout is not None or request.force_after is not None:
+        return {"timeout": request.timeout or own or default, "timeout_origin": TimeoutOrigin.CALLER}
+    if own is not None:
+        return {"timeout": own, "timeout_origin": TimeoutOrigin.HYPERVISOR}
+    return {"timeout": default, "timeout_origin": TimeoutOrigin.DEFAULT}
 
 
-def waits(run: Run) -> bool:
-    """Whether the hypervisor waits for the guest by itself, so that nothing more is sent meanwhile."""
-    return supports(run.adapter, "withdraw")
+def of(run: Run) -> "Local":
+    """The one that keeps an operation's deadline."""
+    return Delegated(run) if hasattr(run.adapter, "withdraw") else Local(run)
 
 
-def grace(run: Run, sent: Sent) -> Grace:
-    """What the hypervisor is told with a signal when it is delivered."""
-    force_after = run.force_after
-    left = max(force_after - run.now(), timedelta(0))
-    taken_back = not any(now.handed_over for now in run.operation.sent if now.time == sent.time)
-    escalation = _escalation(run)
-    if waits(run) and taken_back and escalation is Escalation.FORCE:
-        escalation = Escalation.NEVER
-    return Grace(force_after, escalation, left if _named(run) else None)
+class Local:
+    """We keep it."""
 
+    asks_once = False
+    """Whether no further signal is sent after one that was accepted."""
 
-def moment(run: Run) -> datetime | None:
-    """When the hypervisor would cut the power if a signal were sent now; None: not by itself."""
-    finishes = run.vm is not None and run.vm.finishes
-    return run.force_after if finishes and _escalation(run) is Escalation.FORCE else None
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
+    @property
+    def moment(self) -> datetime:
+        """When we do as the escalation says."""
+        return self._run.force_after
 
-def deadline(run: Run) -> datetime:
-    """When we do as the escalation says: at force_after, and later only where the hypervisor does so before."""
-    return run.force_after + (MARGIN if _handed(run) else timedelta(0))
+    @property
+    def outdated(self) -> bool:
+        """Whether the hypervisor would cut the power at a moment that does not hold any more."""
+        return False
 
+    async def take_back(self) -> None:
+        """Have the hypervisor not cut the power. A refusal becomes a step."""
 
-def outdated(run: Run) -> bool:
-    """Whether the hypervisor would cut the power at a moment that does not hold any more."""
-    handed = _handed(run)
-    called_off = run.operation.decision in (Decision.CANCEL, Decision.CALL_OFF)
-    return handed is not None and (called_off or handed.handed_over != run.force_after)
-
-
-async def take_back(run: Run) -> None:
-    """Tell the hypervisor not to cut the power. If it will not listen, that is said, and it may still do so."""
-    if (handed := _handed(run)) is None:
-        return
-    work = run.spawn(run.through_outages(lambda: run.adapter.withdraw(run.vm_id)))
-    await run.until(lambda: work.done() or run.off or _told_to_force(run), _useful_until(run, handed))
-    if work.done():
-        await _note(run, handed, work.exception())
-    elif not run.off and not _told_to_force(run):
-        await _note(run, handed, HypervisorUnavailable("it does not answer"))
-    work.cancel()
-
-
-def given_up(run: Run) -> str:
-    """What is left of a shutdown that was given up."""
-    if (sent := run.accepted) and sent.kept and sent.handed_over:
-        moment = f"{sent.handed_over:%H:%M:%S} UTC"
-        return f"The shutdown was given up, but the hypervisor may still cut the power at {moment}."
-    return "The shutdown was given up; nothing will force the VM off."
-
-
-def cut(run: Run) -> Reason | None:
-    """Why the hypervisor cut the power of a VM that is off, as it had been told to; None: it did not."""
-    off, sent = run.last_seen_off, run.accepted
-    if off is None or off.forced:
-        return off.forced if off else None
-    if sent is None or sent.handed_over is None or off.off_cause:
+    def handover(self) -> datetime | None:
+        """When the hypervisor will cut the power if a signal is sent now; None: it will not."""
         return None
-    if off.off_after is None:  # nobody tells: then what always forces has forced, if its time had come
-        late = bool(off.always_forced) and run.now() >= sent.handed_over
-    else:
-        late = off.off_after >= sent.handed_over - sent.time
-    return Reason.TIMEOUT if late else None
+
+    def grace(self, sent: Sent) -> Grace:
+        """What the hypervisor is told with this signal when it is delivered."""
+        return Grace(self._run.force_after, self._run.operation.escalation, self._told_time())
+
+    def cut(self) -> Reason | None:
+        """Why the hypervisor cut the power of a VM that is off, as it had been told to; None: it did not."""
+        return None
+
+    def given_up(self) -> str:
+        """What is left of a shutdown that was given up, for people."""
+        return "The shutdown was given up; nothing will force the VM off."
+
+    def _told_time(self) -> timedelta | None:
+        """What is left, if a caller named the timeout or a part of the hypervisor's own has passed."""
+        run, operation = self._run, self._run.operation
+        begins = operation.grace_start is not None and run.now() - operation.grace_start < AT_ONCE
+        if begins and not operation.timeout_origin.named:
+            return None
+        return max(run.force_after - run.now(), timedelta(0))
 
 
-async def tell_cut(run: Run) -> None:
-    """A step that says so, if the hypervisor cut the power of a VM that is off."""
-    if (reason := cut(run)) and not run.in_state(State.FORCING):
-        message = f"the hypervisor has powered it off hard, reason {reason}"
-        await run.record(message, state=State.FORCING, force_reason=reason)
+class Delegated(Local):
+    """The hypervisor keeps it where it can (`VM.delegation`), and we take over `margin` later."""
 
+    asks_once = True
 
-async def _note(run: Run, handed: Sent, error: BaseException | None) -> None:
-    if error is None:
-        changed = run.operation.sent_but(handed, handed_over=None)
-        await run.record("the hypervisor will not cut the power by itself any more", sent=changed)
-        return
-    why = error.message if isinstance(error, VmpowerError) else f"{type(error).__name__}: {error}"
-    message = f"the hypervisor may still cut the power at {handed.handed_over:%H:%M:%S} UTC: {why}"
-    await run.record(message, sent=run.operation.sent_but(handed, kept=True))
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._adapter = cast(DelegatingAdapter, run.adapter)
 
+    @property
+    def moment(self) -> datetime:
+        """At force_after, and later only where the hypervisor does so before."""
+        return self._run.force_after + (self._adapter.margin if self._handed else timedelta(0))
 
-def _useful_until(run: Run, handed: Sent) -> datetime:
-    """A hypervisor that is away is told again and again, until it has cut the power or we are to do so."""
-    moment = handed.handed_over or run.force_after
-    return moment + MARGIN if moment == run.force_after else min(moment + MARGIN, run.force_after)
+    @property
+    def outdated(self) -> bool:
+        """After an extension, a cancellation or a PowerOn."""
+        called_off = self._run.operation.decision in (Decision.CANCEL, Decision.CALL_OFF)
+        return self._handed is not None and (called_off or self._handed.handed_over != self._run.force_after)
 
+    async def take_back(self) -> None:
+        """Tried again during an outage, for as long as it is of use."""
+        run = self._run
+        if (handed := self._handed) is None:
+            return
+        work = run.spawn(run.through_outages(lambda: self._adapter.withdraw(run.vm_id)))
+        await run.until(lambda: work.done() or run.off or run.told_to_force, self._useful_until(handed))
+        if work.done():
+            await self._note(handed, work.exception())
+        elif not run.off and not run.told_to_force:
+            await self._note(handed, HypervisorUnavailable("it does not answer"))
+        work.cancel()
 
-def _told_to_force(run: Run) -> bool:
-    return run.operation.decision in (Decision.FORCE, Decision.PREEMPT)
+    def handover(self) -> datetime | None:
+        """force_after, if the escalation is FORCE and the hypervisor can do it for this VM."""
+        vm, operation = self._run.vm, self._run.operation
+        keeps = vm is not None and vm.delegation is not None and vm.delegation.keeps_deadline
+        return self._run.force_after if keeps and operation.escalation is Escalation.FORCE else None
 
+    def grace(self, sent: Sent) -> Grace:
+        """FORCE is told only while the signal's handover holds."""
+        grace = super().grace(sent)
+        holds = any(now.handed_over for now in self._run.operation.sent if now.number == sent.number)
+        if holds or grace.escalation is not Escalation.FORCE:
+            return grace
+        return replace(grace, escalation=Escalation.NEVER)
 
-def _handed(run: Run) -> Sent | None:
-    sent = run.accepted
-    return sent if sent and sent.handed_over and not sent.kept else None
+    def cut(self) -> Reason | None:
+        """By the hypervisor's own word, or else by how long the guest took."""
+        off, sent = self._run.last_seen_off, self._run.accepted
+        if off is None:
+            return None
+        if off.ended and off.ended.reason:
+            return off.ended.reason
+        if sent is None or sent.handed_over is None or off.off_cause:
+            return None
+        if off.ended is None or off.ended.after is None:  # no record: an always-forced VM past its deadline was forced
+            late = bool(off.always_forced) and self._run.now() >= sent.handed_over
+        else:
+            late = off.ended.after >= sent.handed_over - sent.time
+        return Reason.TIMEOUT if late else None
 
+    def given_up(self) -> str:
+        """With a warning, if the hypervisor kept the deadline."""
+        if (sent := self._run.accepted) and sent.kept and sent.handed_over:
+            moment = f"{sent.handed_over:%H:%M:%S} UTC"
+            return f"The shutdown was given up, but the hypervisor may still cut the power at {moment}."
+        return super().given_up()
 
-def _escalation(run: Run) -> Escalation:
-    called_off = run.operation.decision is Decision.CALL_OFF
-    return Escalation.NEVER if called_off else run.operation.request.escalation
+    @property
+    def _handed(self) -> Sent | None:
+        """The signal with which the hypervisor got the deadline that it still keeps and would give back."""
+        sent = self._run.accepted
+        return sent if sent and sent.handed_over and not sent.kept else None
 
+    async def _note(self, handed: Sent, error: BaseException | None) -> None:
+        run = self._run
+        if error is None:
+            changed = run.operation.sent_but(handed.number, handed_over=None)
+            await run.record("the hypervisor will not cut the power by itself any more", sent=changed)
+            return
+        why = error.message if isinstance(error, VmpowerError) else f"{type(error).__name__}: {error}"
+        message = f"the hypervisor may still cut the power at {handed.handed_over:%H:%M:%S} UTC: {why}"
+        await run.record(message, sent=run.operation.sent_but(handed.number, kept=True))
 
-def _named(run: Run) -> bool:
-    """Whether anybody named a time, or the one that the hypervisor would take has begun already."""
-    start = run.operation.grace_start
-    return _by_somebody(run.operation) or start is None or run.now() - start >= AT_ONCE
-
-
-def _by_somebody(operation: Operation) -> bool:
-    request = operation.request
-    return request.timeout_named or request.force_after is not None or operation.timeout != request.timeout
+    def _useful_until(self, handed: Sent) -> datetime:
+        """Until the hypervisor has cut the power, or we are to do so."""
+        force_after, margin = self._run.force_after, self._adapter.margin
+        moment = handed.handed_over or force_after
+        return moment + margin if moment == force_after else min(moment + margin, force_after)

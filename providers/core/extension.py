@@ -6,7 +6,7 @@ from typing import Any
 
 from common.durations import MAX_TIMEOUT, to_text
 from providers.core.errors import InvalidRequest, Violation
-from providers.core.model import Operation, State
+from providers.core.model import Operation, State, TimeoutOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,13 @@ def extended(operation: Operation, extension: Extension, now: datetime) -> dict[
     if operation.force_after is None and extension.until is None:
         timeout = extension.timeout or operation.timeout + (extension.by or timedelta(0))
         _require(now + timeout, now, field)
-        return {"timeout": timeout}
+        return {"timeout": timeout, "timeout_origin": TimeoutOrigin.EXTENSION}
     force_after = _moment(operation, extension, now)
     _require(force_after, now, field)
     waiting = State.WAITING_FOR_GUEST if operation.state is State.AWAITING_DECISION else operation.state
     timeout = force_after - (operation.grace_start or now)
-    return {"force_after": force_after, "timeout": timeout, "state": waiting}
+    named = {"timeout": timeout, "timeout_origin": TimeoutOrigin.EXTENSION}
+    return {"force_after": force_after, "state": waiting, **named}
 
 
 def _moment(operation: Operation, extension: Extension, now: datetime) -> datetime:

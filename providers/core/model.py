@@ -123,18 +123,31 @@ class HookResult(Record):
     duration: timedelta = timedelta(0)
 
 
-class Request(Record):
-    """What the caller asked for, with the provider's defaults already filled in.
+class TimeoutOrigin(StrEnum):
+    """Where the timeout that counts comes from."""
 
-    `timeout_named` tells whether the caller named the timeout itself.
-    """
+    CALLER = "CALLER"
+    """The request names it, or the moment at which it ends."""
+    HYPERVISOR = "HYPERVISOR"
+    """The request names none, and the hypervisor has one for this VM."""
+    DEFAULT = "DEFAULT"
+    """The request names none, and the provider's setting holds."""
+    EXTENSION = "EXTENSION"
+
+    @property
+    def named(self) -> bool:
+        """Whether a caller named it."""
+        return self in (TimeoutOrigin.CALLER, TimeoutOrigin.EXTENSION)
+
+
+class Request(Record):
+    """What the caller asked for; `timeout` None: no timeout was named."""
 
     kind: Kind
     vm_id: str
     vm_name: str
     request_id: str = ""
-    timeout: timedelta = timedelta(seconds=60)
-    timeout_named: bool = False
+    timeout: timedelta | None = None
     force_after: datetime | None = None
     escalation: Escalation = Escalation.FORCE
     hooks: tuple[Hook, ...] = ()
@@ -164,9 +177,13 @@ class Step(Record):
 
 class Sent(Record):
     """A signal that the guest was sent. It is written down before it is sent, so that a restart does
-    not send it twice; `refused` is added when the hypervisor or the guest says so. `handed_over` is when the
-    hypervisor will cut the power by itself; None: it will not. `kept`: it was told not to, and would not listen."""
+    not send it twice; `refused` is added when the hypervisor or the guest says so.
 
+    `number` tells it from the others of its operation. `handed_over` is when the hypervisor will cut the power by
+    itself; None: it will not. `kept`: we asked it to drop that, and it refused or did not answer.
+    """
+
+    number: int
     time: datetime
     signal: Signal
     refused: bool = False
@@ -197,7 +214,7 @@ class Failure(Record):
 class Operation(Record):
     """One PowerOn, PowerOff, Shutdown or Reboot of one VM.
 
-    `timeout` starts as the request's and changes when the operation is extended. `grace_start` is when
+    `timeout` is the grace period that counts, from where `timeout_origin` says. `grace_start` is when
     the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
     is set once the operation came to the point where force is due, and `obstacle` is what stood in the way
     then, for people. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
@@ -208,6 +225,7 @@ class Operation(Record):
     state: State = State.PENDING
     create_time: datetime
     timeout: timedelta
+    timeout_origin: TimeoutOrigin = TimeoutOrigin.CALLER
     grace_start: datetime | None = None
     force_after: datetime | None = None
     force_reason: Reason | None = None
@@ -222,10 +240,19 @@ class Operation(Record):
     verdict: Verdict | None = None
     failure: Failure | None = None
 
-    def sent_but(self, signal: Sent, **changes: Any) -> tuple[Sent, ...]:
-        """What was sent, one of it changed; it may have changed otherwise since the caller has seen it."""
-        key = (signal.time, signal.signal)
-        return tuple(s.model_copy(update=changes) if (s.time, s.signal) == key else s for s in self.sent)
+    @property
+    def next_number(self) -> int:
+        """That of the next signal."""
+        return max((sent.number for sent in self.sent), default=0) + 1
+
+    def sent_but(self, number: int, **changes: Any) -> tuple[Sent, ...]:
+        """What was sent, with changes in the one of this number."""
+        return tuple(sent.model_copy(update=changes) if sent.number == number else sent for sent in self.sent)
+
+    @property
+    def escalation(self) -> Escalation:
+        """What happens at force_after: what was requested, unless the shutdown was called off."""
+        return Escalation.NEVER if self.decision is Decision.CALL_OFF else self.request.escalation
 
     @property
     def hooks_left(self) -> tuple[Hook, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from providers.core.adapter import GuestCredentials, Reason
+from providers.core.deadline import timeout
 from providers.core.errors import (
     InvalidRequest,
     JournalFailed,
@@ -227,8 +228,8 @@ class Operations:
             id=uuid.uuid4().hex,
             request=request,
             create_time=self._context.clock(),
-            timeout=request.timeout,
             force_after=request.force_after,
+            **timeout(request, self._context.inventory.vms.get(request.vm_id), self._context.settings.default_timeout),
         )
 
     def _register(self, operation: Operation) -> Run:

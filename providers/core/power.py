@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from common.backoff import Backoff
-from providers.core import deadline, hooks
+from providers.core import deadline as deadlines
+from providers.core import hooks
 from providers.core.adapter import OffCause, PowerState, Reason
 from providers.core.errors import CommandFailed, VMNotFound
 from providers.core.model import Outcome, State, Verdict
@@ -83,7 +84,7 @@ def judge(run: Run) -> Verdict:
     forcing = run.in_state(State.FORCING)
     if cause is OffCause.CRASHED:
         return run.verdict(Outcome.CRASHED, "The guest or its hypervisor process died.")
-    if (cut := deadline.cut(run)) and reason in (None, cut):
+    if (cut := deadlines.of(run).cut()) and reason in (None, cut):
         return run.verdict(Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
     if forcing and cause is not OffCause.GUEST:
         return run.verdict(Outcome.FORCED, run.because(f"Powered off hard, reason {reason}."), reason)

@@ -7,11 +7,29 @@ import structlog
 from providers.core.adapter import Reason
 from providers.core.errors import Code, VmpowerError
 from providers.core.model import Decision, Failure, Kind, Operation, Outcome, State, Verdict
-from providers.core.power import power_off, power_on
+from providers.core.power import is_on, power_off, power_on, start
 from providers.core.run import Run
-from providers.core.shutdown import reboot, shut_down
+from providers.core.shutdown import shut_down
 
 log = structlog.get_logger()
+
+
+async def reboot(run: Run) -> Verdict:
+    """Shut down, then start; the verdict tells how the VM went down.
+
+    Raises:
+        CommandFailed: the hypervisor would not force it off, or not start it again.
+    """
+    down = run.operation.went_down or await shut_down(run)
+    if down.outcome is Outcome.STILL_RUNNING:
+        return down
+    await run.record("down", went_down=down)
+    if run.operation.decision is Decision.PREEMPT:
+        return down
+    if not is_on(run):
+        await start(run)
+    return down.model_copy(update={"end_time": run.now(), "message": f"{down.message} Started again."})
+
 
 Procedure = Callable[[Run], Awaitable[Verdict]]
 PROCEDURES: Mapping[Kind, Procedure] = {

@@ -84,6 +84,11 @@ class Run:
         return self.operation.decision is not None
 
     @property
+    def told_to_force(self) -> bool:
+        """Whether the power is to be cut now: by a ForceOperation, or by a PowerOff of the same VM."""
+        return self.operation.decision in (Decision.FORCE, Decision.PREEMPT)
+
+    @property
     def accepted(self) -> Sent | None:
         """The last signal that was not refused."""
         return next((sent for sent in reversed(self.operation.sent) if not sent.refused), None)

@@ -15,7 +15,6 @@ from providers.core.adapter import (
     GuestProcess,
     Signal,
     nobody,
-    unsupported,
 )
 from providers.core.errors import CommandFailed, HypervisorError, Unsupported
 from providers.libvirt import domains, guest_exec, snapshots
@@ -40,7 +39,6 @@ class LibvirtAdapter:
 
     type = "libvirt"
     signals = tuple(SHUTDOWN_FLAGS)
-    withdraw = unsupported  # it finishes nothing by itself
 
     def __init__(self, settings: LibvirtSettings) -> None:
         self.endpoint = without_credentials(settings.uri)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from providers.core.adapter import VM, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
 from providers.core.errors import (
     UnknownNativeState,
 )
@@ -145,7 +145,7 @@ def to_vm(domain: Domain, asked_by_host: bool = False) -> VM:
         id=domain.id,
         name=domain.name,
         power_state=state,
-        off_cause=_off_cause(domain, asked_by_host) if state is PowerState.OFF else None,
+        ended=_ended(domain, asked_by_host) if state is PowerState.OFF else None,
         signals=_signals(domain) if state is PowerState.ON else (),
         problems=_problems(domain, state),
         node=domain.host.node,
@@ -185,9 +185,10 @@ def _agent(root: ET.Element) -> Agent:
     return Agent.ABSENT
 
 
-def _off_cause(domain: Domain, asked_by_host: bool) -> OffCause | None:
+def _ended(domain: Domain, asked_by_host: bool) -> Ended | None:
     cause = OFF_CAUSES.get(domain.reason)
-    return OffCause.HOST if cause is OffCause.GUEST and asked_by_host else cause
+    by = OffCause.HOST if cause is OffCause.GUEST and asked_by_host else cause
+    return Ended(by) if by else None
 
 
 def _signals(domain: Domain) -> tuple[Signal, ...]:

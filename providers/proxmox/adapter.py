@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from providers.core.adapter import (
@@ -47,6 +48,8 @@ class ProxmoxAdapter:
 
     type = "proxmox"
     signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI, Signal.INIT)
+    margin = timedelta(seconds=15)
+    """Proxmox VE gives QEMU 10 s to heed SIGTERM before it sends SIGKILL (qemu-server, `_do_vm_stop`)."""
 
     def __init__(self, settings: ProxmoxSettings) -> None:
         self.endpoint = ",".join(settings.url)

@@ -8,7 +8,7 @@ pve-ha-manager, `PVE::HA::Tools` and `PVE::HA::Manager`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from providers.core.adapter import VM, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Delegation, Ended, PowerState, Problem, Reason, Signal
 from providers.core.errors import HypervisorUnavailable, UnknownNativeState
 from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, Noticed
 
@@ -120,15 +120,15 @@ def to_vm(guest: Guest, noticed: Noticed, *, presses: bool = False) -> VM:
         id=guest.id,
         name=guest.name,
         power_state=seen.state,
-        off_cause=noticed.cause if off else None,
-        forced=noticed.forced if off else None,
-        off_after=noticed.off_after if off else None,
+        ended=_ended(noticed) if off else None,
         signals=_signals(seen),
         problems=_problems(seen),
         refused="It is a template, which never runs" if guest.template else "",
-        always_forced=ALWAYS_FORCED if guest.managed else "",
-        finishes=_finishes(guest, noticed.config),
-        grace=(seen.config.down if guest.kind == QEMU and not guest.managed else None) or GRACE,
+        delegation=Delegation(
+            revocable=_revocable(guest, noticed.config),
+            always_forced=ALWAYS_FORCED if guest.managed else "",
+            own_timeout=(seen.config.down if guest.kind == QEMU and not guest.managed else None) or GRACE,
+        ),
         node=guest.node,
         labels=_labels(seen),
         aliases=(f"{guest.kind}/{guest.id}",),
@@ -136,10 +136,15 @@ def to_vm(guest: Guest, noticed: Noticed, *, presses: bool = False) -> VM:
     )
 
 
-def _finishes(guest: Guest, config: Config | None) -> bool:
+def _ended(noticed: Noticed) -> Ended | None:
+    known = noticed.cause or noticed.forced or noticed.off_after is not None
+    return Ended(noticed.cause, noticed.forced, noticed.off_after) if known else None
+
+
+def _revocable(guest: Guest, config: Config | None) -> bool:
     """Not if Proxmox VE may ask by the agent: until the guest is gone, that task waits inside the command, and if it is
     ended there with force, it cuts the power at once (qemu-server, `_do_vm_stop`, the `eval` around guest-shutdown)."""
-    return guest.managed or guest.kind == LXC or (config is not None and not config.agent)
+    return not guest.managed and (guest.kind == LXC or (config is not None and not config.agent))
 
 
 def _signals(seen: _Seen) -> tuple[Signal, ...]:

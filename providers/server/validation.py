@@ -171,21 +171,16 @@ def page_size(value: int, default: int) -> int:
 
 
 def _going_down(check: Checker, message: Any, *, find: Find, settings: Settings, **fields: Any) -> Request:
-    """A time and a way are named, or those of the hypervisor or of the settings hold.
+    """A timeout that is not named stays so: what counts then is for the operation to find out.
 
     Raises:
         InvalidRequest
         VMRefused: this VM is powered off hard at its deadline whatever is asked, and the request wants that never.
     """
-    named = message.HasField("timeout")
-    timeout = check.length(message.timeout, "timeout") if named else settings.default_timeout
+    timeout = check.length(message.timeout, "timeout") if message.HasField("timeout") else None
     escalation = check.enum(message, "escalation", Escalation) or settings.default_escalation
     check_vm = partial(_possible, find, escalation)
-    request = _finish(
-        check, message, find=check_vm, timeout=timeout, timeout_named=named, escalation=escalation, **fields
-    )
-    grace = find(message.vm).grace
-    return request.model_copy(update={"timeout": grace}) if grace and not named else request
+    return _finish(check, message, find=check_vm, timeout=timeout, escalation=escalation, **fields)
 
 
 def _possible(find: Find, escalation: Escalation, name: str) -> VM:

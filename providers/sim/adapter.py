@@ -19,7 +19,6 @@ from providers.core.adapter import (
     PowerState,
     Signal,
     nobody,
-    unsupported,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.core.settings import Settings
@@ -65,7 +64,6 @@ class SimAdapter:
     type = "sim"
     version = "1"
     signals = tuple(ASK)
-    withdraw = unsupported  # it finishes nothing by itself
 
     def __init__(self, world: World, script: Script | None = None) -> None:
         self.endpoint = f"sim://{world.path.absolute() if world.path else ''}"

@@ -1,6 +1,6 @@
 """What a guest of the sim is to everybody else: the VM of the adapter protocol."""
 
-from providers.core.adapter import VM, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Ended, PowerState, Problem, Reason, Signal
 from providers.sim.guest import Guest, power_state, signals
 
 HELD = {
@@ -17,7 +17,7 @@ def to_vm(guest: Guest, now: float) -> VM:
         id=guest.id,
         name=guest.name,
         power_state=state,
-        off_cause=guest.off_cause if state is PowerState.OFF else None,
+        ended=Ended(guest.off_cause) if state is PowerState.OFF and guest.off_cause else None,
         signals=signals(guest, now),
         problems=_problems(guest, now),
         refused="It is a template: clone it and start the clone." if script.template else "",

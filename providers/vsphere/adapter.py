@@ -14,7 +14,6 @@ from providers.core.adapter import (
     Listed,
     Signal,
     nobody,
-    unsupported,
 )
 from providers.core.errors import CommandFailed, Locked, VMNotFound
 from providers.vsphere import collector, commands, guest_exec
@@ -44,7 +43,6 @@ class VsphereAdapter:
 
     type = "vsphere"
     signals: tuple[Signal, ...] = (Signal.VMWARE_TOOLS,)
-    withdraw = unsupported  # it finishes nothing by itself
 
     def __init__(self, settings: VsphereSettings) -> None:
         self.endpoint = settings.url

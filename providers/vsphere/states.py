@@ -7,7 +7,7 @@ TaskInfo, TaskDescription.
 from collections.abc import Mapping
 from typing import TypeVar
 
-from providers.core.adapter import VM, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
 from providers.core.errors import (
     UnknownNativeState,
 )
@@ -93,7 +93,7 @@ def to_vm(machine: Machine, *, cut: bool = False, lock: str = "", node: str = ""
         id=machine.id,
         name=machine.plain_name,
         power_state=state,
-        off_cause=_off_cause(machine, cut) if state is PowerState.OFF else None,
+        ended=_ended(machine, cut) if state is PowerState.OFF else None,
         signals=(Signal.VMWARE_TOOLS,) if state is PowerState.ON and not deaf else (),
         problems=problems,
         refused=_refused(machine),
@@ -113,16 +113,16 @@ def has_ended(task: Task) -> bool:
     return known(TASK_ENDED, task.state, "task state")
 
 
-def _off_cause(machine: Machine, cut: bool) -> OffCause | None:
+def _ended(machine: Machine, cut: bool) -> Ended | None:
     """Who ended its run: a task did, or else its host process died, or else, where we saw it go, the guest did.
 
     runtime.cleanPowerOff is false only for a VM that crashed: also one whose power is cut by a task goes off cleanly.
     """
     if cut:
-        return OffCause.HOST
+        return Ended(OffCause.HOST)
     if machine.clean_power_off is False:
-        return OffCause.CRASHED
-    return OffCause.GUEST if machine.seen_running else None
+        return Ended(OffCause.CRASHED)
+    return Ended(OffCause.GUEST) if machine.seen_running else None
 
 
 def _refused(machine: Machine) -> str:

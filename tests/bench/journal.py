@@ -78,9 +78,9 @@ def _operation() -> Operation:
         request=request,
         state=State.WAITING_FOR_GUEST,
         create_time=now,
-        timeout=request.timeout,
+        timeout=timedelta(seconds=60),
         grace_start=now,
         force_after=now + timedelta(seconds=60),
-        sent=(Sent(time=now, signal=Signal.GUEST_AGENT),),
+        sent=(Sent(number=1, time=now, signal=Signal.GUEST_AGENT),),
         steps=tuple(Step(time=now, state=State.WAITING_FOR_GUEST, message=message) for message in said),
     )

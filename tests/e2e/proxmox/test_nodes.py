@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from providers.core.deadline import MARGIN
+from providers.proxmox.adapter import ProxmoxAdapter
 from tests.e2e.proxmox.served import Served, served, wait_for, wait_until
 
 FORGOTTEN = pytest.mark.parametrize("forgotten", [True, False], ids=["forgotten", "remembered"])
@@ -31,7 +31,7 @@ def away(it: Served, *, forgotten: bool, silence: float = 0) -> Iterator[None]:
 def wait_beyond(operation: Any, it: Served) -> None:
     """Until the operation's guest is past all of its time."""
     seen = it.calls.stub.GetOperation(pb.GetOperationRequest(id=operation.id))
-    wait_for(seen.force_after.ToNanoseconds() / 1e9 + MARGIN.total_seconds() + 1)
+    wait_for(seen.force_after.ToNanoseconds() / 1e9 + ProxmoxAdapter.margin.total_seconds() + 1)
 
 
 @FORGOTTEN
@@ -131,7 +131,7 @@ def test_a_node_that_keeps_the_others_waiting_does_not_hold_up_their_guests(forg
         for number in range(1, 31):
             it.ask(f"far-{number:04}", 5)
         with away(it, forgotten=forgotten, silence=30):
-            wait_for(time.time() + 5 + MARGIN.total_seconds())  # by then all of them are looked at
+            wait_for(time.time() + 5 + ProxmoxAdapter.margin.total_seconds())  # by then all of them are looked at
             operations = {f"near-{number:04}": it.shutdown(f"near-{number:04}") for number in range(1, 6)}
             assert [it.ending(operation) for operation in operations.values()] == ["GRACEFUL"] * 5
             assert time.time() - max(it.cluster.show(name)["off_at"] for name in operations) < 5

@@ -75,7 +75,6 @@ class OneVM:
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         raise NotImplementedError
 
-    withdraw = unsupported
     guest_exec = unsupported
     snapshot = unsupported
 

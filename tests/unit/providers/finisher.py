@@ -15,6 +15,8 @@ from providers.core.adapter import (
     Attended,
     Change,
     Changed,
+    Delegation,
+    Ended,
     Escalation,
     Grace,
     OffCause,
@@ -31,7 +33,8 @@ from providers.sim.script import guest_id
 from tests.unit.providers.fakes import OneVM
 from tests.unit.providers.world import ProviderOf, virtual_clock
 
-WEB = VM(guest_id("web"), "web", PowerState.ON, signals=(Signal.ACPI,), finishes=True)
+WEB = VM(guest_id("web"), "web", PowerState.ON, signals=(Signal.ACPI,), delegation=Delegation())
+NOT_REVOCABLE = Delegation(revocable=False)
 OWN_TIME = 60.0
 """Seconds that it gives a guest where nobody names a time."""
 
@@ -47,6 +50,8 @@ class Asked:
 
 class Finisher(OneVM):
     """It has one VM, `web`, whose guest goes off `takes` seconds after it was asked; None: never."""
+
+    margin = timedelta(seconds=15)
 
     def __init__(self, vm: VM = WEB, takes: float | None = None) -> None:
         super().__init__(vm)
@@ -97,12 +102,12 @@ class Finisher(OneVM):
 
     async def power_on(self, vm_id: str) -> None:
         self._reach_host()
-        self.change(power_state=PowerState.ON, signals=(Signal.ACPI,), off_cause=None, forced=None)
+        self.change(power_state=PowerState.ON, signals=(Signal.ACPI,), ended=None)
 
     async def power_off(self, vm_id: str) -> None:
         self._reach_host()
         self.powered_off.append(seconds(virtual_clock()))
-        self.go_off(off_cause=OffCause.HOST)
+        self.go_off(ended=Ended(OffCause.HOST))
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         self._reach_host()
@@ -112,7 +117,7 @@ class Finisher(OneVM):
             await asyncio.sleep(5)
             raise self.refusals.pop(0)
         if self.takes is not None:
-            leave = partial(self.go_off, off_cause=OffCause.GUEST)
+            leave = partial(self.go_off, ended=Ended(OffCause.GUEST))
             asyncio.get_running_loop().call_later(self.takes, leave)
         self._task = asyncio.create_task(self._finish(OWN_TIME if timeout is None else timeout, grace.escalation))
         await asyncio.wait({self._task})  # which goes on when the provider is gone
@@ -120,9 +125,9 @@ class Finisher(OneVM):
     async def _finish(self, timeout: float, escalation: Escalation) -> None:
         await asyncio.sleep(timeout)
         if escalation is Escalation.FORCE and self.cuts:
-            self.go_off(off_cause=OffCause.HOST, forced=Reason.TIMEOUT)
+            self.go_off(ended=Ended(OffCause.HOST, Reason.TIMEOUT))
 
-    async def withdraw(self, vm_id: str) -> None:  # type: ignore[override]
+    async def withdraw(self, vm_id: str) -> None:
         self._reach_host()
         self.withdrawn.append(seconds(virtual_clock()))
         if not self.withdraws:

@@ -1,17 +1,19 @@
 """What a hypervisor that finishes shutdowns by itself is told, and what comes of it."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from providers.core.adapter import Escalation
+from providers.core.adapter import VM, Delegation, Ended, Escalation
+from providers.core.deadline import timeout
 from providers.core.errors import CommandFailed, Locked
 from providers.core.extension import Extension
-from providers.core.model import Kind, State
-from tests.unit.providers.finisher import WEB, Asked, MakeFinisher, seconds, told
-from tests.unit.providers.world import elapsed, ending, until
+from providers.core.model import Kind, Request, State, TimeoutOrigin
+from providers.server import validation
+from tests.unit.providers.finisher import NOT_REVOCABLE, WEB, Asked, MakeFinisher, seconds, told
+from tests.unit.providers.world import Make, elapsed, ending, until
 
 pytestmark = pytest.mark.looptime
 
@@ -41,7 +43,7 @@ async def test_it_is_told_what_is_left_where_a_lock_took_a_part(make_finisher: M
 
 
 async def test_it_is_told_what_is_left_of_its_own_time_too(make_finisher: MakeFinisher) -> None:
-    provider = await make_finisher(replace(WEB, grace=timedelta(seconds=180)))
+    provider = await make_finisher(replace(WEB, delegation=Delegation(own_timeout=timedelta(seconds=180))))
     provider.adapter.lock()
     await provider.ask()
     await until(100)
@@ -74,14 +76,16 @@ async def test_an_extension_names_a_time_however_early_it_comes(make_finisher: M
 
 
 async def test_its_own_time_for_the_vm_is_the_deadline_where_nobody_named_one(make_finisher: MakeFinisher) -> None:
-    provider = await make_finisher(replace(WEB, grace=timedelta(seconds=180)))
+    provider = await make_finisher(replace(WEB, delegation=Delegation(own_timeout=timedelta(seconds=180))))
     operation = await provider.reach(await provider.ask(), State.WAITING_FOR_GUEST)
     assert seconds(operation.force_after) == 180
 
 
 async def test_its_own_time_counts_also_if_it_became_known_only_then(make_finisher: MakeFinisher) -> None:
     provider = await make_finisher()
-    provider.adapter.vms[WEB.id] = replace(WEB, grace=timedelta(seconds=7))  # of which the list has not told
+    provider.adapter.vms[WEB.id] = replace(
+        WEB, delegation=Delegation(own_timeout=timedelta(seconds=7))
+    )  # of which the list has not told
     operation = await provider.reach(await provider.ask(), State.WAITING_FOR_GUEST)
     assert seconds(operation.force_after) == 7
     await provider.end(operation)
@@ -89,7 +93,7 @@ async def test_its_own_time_counts_also_if_it_became_known_only_then(make_finish
 
 
 async def test_a_named_time_counts_before_its_own(make_finisher: MakeFinisher) -> None:
-    provider = await make_finisher(replace(WEB, grace=timedelta(seconds=180)))
+    provider = await make_finisher(replace(WEB, delegation=Delegation(own_timeout=timedelta(seconds=180))))
     operation = await provider.reach(await provider.ask(timeout=30), State.WAITING_FOR_GUEST)
     assert seconds(operation.force_after) == 30
 
@@ -199,7 +203,7 @@ async def test_a_power_off_pre_empts_at_once_and_takes_nothing_back(make_finishe
 
 async def test_a_reboot_starts_the_vm_after_the_hypervisor_cut_its_power(make_finisher: MakeFinisher) -> None:
     provider = await make_finisher()
-    operation = await provider.end(await provider.begin(Kind.REBOOT, timeout=60, timeout_named=True))
+    operation = await provider.end(await provider.begin(Kind.REBOOT, timeout=60))
     assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/TIMEOUT", 60)
     assert provider.vm().power_state == "ON"
 
@@ -209,7 +213,7 @@ async def test_off_as_late_as_the_time_it_was_told_is_forced(make_finisher: Make
     provider.adapter.cuts = False
     operation = await provider.ask(timeout=60)
     await until(60)
-    provider.adapter.go_off(off_after=timedelta(seconds=60))
+    provider.adapter.go_off(ended=Ended(after=timedelta(seconds=60)))
     assert ending(await provider.end(operation)) == "SUCCEEDED: FORCED/TIMEOUT"
 
 
@@ -217,13 +221,53 @@ async def test_off_earlier_than_the_time_it_was_told_is_graceful(make_finisher: 
     provider = await make_finisher()
     operation = await provider.ask(timeout=60)
     await until(58)
-    provider.adapter.go_off(off_after=timedelta(seconds=58))
+    provider.adapter.go_off(ended=Ended(after=timedelta(seconds=58)))
     assert ending(await provider.end(operation)) == "SUCCEEDED: GRACEFUL by ACPI"
 
 
 async def test_a_vm_that_it_cannot_give_back_is_not_handed_over(make_finisher: MakeFinisher) -> None:
-    provider = await make_finisher(replace(WEB, finishes=False))
+    provider = await make_finisher(replace(WEB, delegation=NOT_REVOCABLE))
     operation = await provider.end(await provider.ask(timeout=60))
     assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/TIMEOUT", 60)
     assert provider.adapter.asked == [Asked(0, Escalation.NEVER, 60)]
     assert provider.adapter.powered_off == [60]
+
+
+# Which timeout counts
+
+
+OWN, DEFAULT = timedelta(seconds=180), timedelta(seconds=60)
+ASKED = Request(kind=Kind.SHUTDOWN, vm_id="1", vm_name="web", timeout=timedelta(seconds=30))
+UNNAMED = ASKED.model_copy(update={"timeout": None})
+KNOWS_ONE, KNOWS_NONE = replace(WEB, delegation=Delegation(own_timeout=OWN)), replace(WEB, delegation=None)
+
+
+@pytest.mark.parametrize("vm", [KNOWS_ONE, KNOWS_NONE, None])
+async def test_the_callers_timeout_counts_first(vm: VM | None) -> None:
+    assert timeout(ASKED, vm, DEFAULT) == {"timeout": ASKED.timeout, "timeout_origin": TimeoutOrigin.CALLER}
+
+
+async def test_the_hypervisors_own_for_the_vm_counts_where_none_is_named() -> None:
+    assert timeout(UNNAMED, KNOWS_ONE, DEFAULT) == {"timeout": OWN, "timeout_origin": TimeoutOrigin.HYPERVISOR}
+
+
+@pytest.mark.parametrize("vm", [KNOWS_NONE, replace(WEB, delegation=Delegation()), None])
+async def test_the_providers_default_counts_where_neither_has_one(vm: VM | None) -> None:
+    assert timeout(UNNAMED, vm, DEFAULT) == {"timeout": DEFAULT, "timeout_origin": TimeoutOrigin.DEFAULT}
+
+
+async def test_a_caller_that_names_the_moment_has_named_the_timeout() -> None:
+    at_once = UNNAMED.model_copy(update={"force_after": datetime(2030, 1, 1, tzinfo=UTC)})
+    assert timeout(at_once, KNOWS_ONE, DEFAULT)["timeout_origin"] is TimeoutOrigin.CALLER
+
+
+async def test_a_reboot_has_the_hypervisors_own_timeout_too(make_finisher: MakeFinisher) -> None:
+    provider = await make_finisher(KNOWS_ONE)
+    request = validation.reboot(pb.RebootRequest(vm="web"), provider.inventory.resolve, provider.settings)
+    assert (await provider.operations.start(request)).timeout == OWN
+
+
+async def test_where_the_hypervisor_keeps_no_deadlines_we_do(make_provider: Make) -> None:
+    provider = await make_provider(web={"agent": "none", "acpi": "ignores"})
+    operation = await provider.end(await provider.shutdown(timeout=30))
+    assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/TIMEOUT", 30)

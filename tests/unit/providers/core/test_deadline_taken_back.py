@@ -7,7 +7,7 @@ import pytest
 
 from providers.core.extension import Extension
 from providers.core.model import Operation
-from tests.unit.providers.finisher import WEB, FinisherProvider, MakeFinisher, told
+from tests.unit.providers.finisher import NOT_REVOCABLE, WEB, FinisherProvider, MakeFinisher, told
 from tests.unit.providers.world import elapsed, ending, until
 
 pytestmark = pytest.mark.looptime
@@ -155,7 +155,7 @@ async def test_an_outage_in_which_it_is_extended_is_waited_for(make_finisher: Ma
 
 
 async def test_what_was_not_handed_over_is_not_taken_back(make_finisher: MakeFinisher) -> None:
-    provider = await make_finisher(replace(WEB, finishes=False))
+    provider = await make_finisher(replace(WEB, delegation=NOT_REVOCABLE))
     operation = await asked(provider)
     await provider.operations.extend(operation.id, LONGER)
     assert (elapsed(await provider.end(operation)), provider.adapter.withdrawn) == (200, [])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from providers.core.errors import InvalidRequest
 from providers.core.extension import Extension, extended
-from providers.core.model import Kind, Operation, Request, State
+from providers.core.model import Kind, Operation, Request, State, TimeoutOrigin
 from tests.unit.providers.world import at
 
 
@@ -50,7 +50,10 @@ def test_who_waits_for_a_decision_waits_for_the_guest_again() -> None:
 
 
 def test_while_hooks_run_only_the_coming_grace_period_grows() -> None:
-    assert extended(IN_HOOKS, Extension(by=seconds(30)), at(5)) == {"timeout": seconds(90)}
+    assert extended(IN_HOOKS, Extension(by=seconds(30)), at(5)) == {
+        "timeout": seconds(90),
+        "timeout_origin": TimeoutOrigin.EXTENSION,
+    }
 
 
 def test_while_hooks_run_a_moment_is_set_at_once() -> None:

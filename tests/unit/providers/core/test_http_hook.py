@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ async def call(url: str, allowed: tuple[str, ...] = (), addresses: tuple[str, ..
     settings = Settings(listen="unix:///nowhere", http_hook_hosts=allowed, state_dir=Path("/nowhere"))
     context = Context(adapter, inventory, None, settings)  # type: ignore[arg-type] # nothing is journaled
     request = Request(kind=Kind.SHUTDOWN, vm_id="1", vm_name="web")
-    run = Run(Operation(id="op", request=request, create_time=EPOCH, timeout=request.timeout), context)
+    run = Run(Operation(id="op", request=request, create_time=EPOCH, timeout=timedelta(seconds=60)), context)
     try:
         return await get(run, HttpGetHook(url=url, **hook))
     finally:

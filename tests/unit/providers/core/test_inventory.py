@@ -4,7 +4,18 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from providers.core.adapter import VM, Attended, Change, Changed, Listed, OffCause, PowerState, Removed, nobody
+from providers.core.adapter import (
+    VM,
+    Attended,
+    Change,
+    Changed,
+    Ended,
+    Listed,
+    OffCause,
+    PowerState,
+    Removed,
+    nobody,
+)
 from providers.core.errors import AmbiguousName, CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.core.inventory import Inventory, is_off
 from tests.unit.providers.fakes import OneVM
@@ -12,7 +23,7 @@ from tests.unit.providers.fakes import OneVM
 pytestmark = pytest.mark.looptime
 
 WEB = VM("1", "web", PowerState.ON)
-WEB_OFF = VM("1", "web", PowerState.OFF, OffCause.GUEST)
+WEB_OFF = VM("1", "web", PowerState.OFF, Ended(OffCause.GUEST))
 DB = VM("2", "db", PowerState.ON)
 
 Told = list[tuple[str, VM | None]]

@@ -39,7 +39,12 @@ def after(seconds: float) -> datetime:
 
 def operation(number: int = 1, *, vm: str = "1", request_id: str = "", **fields: Any) -> Operation:
     request = Request(kind=Kind.SHUTDOWN, vm_id=vm, vm_name=f"vm-{vm}", request_id=request_id)
-    defaults = {"id": f"op-{number}", "request": request, "create_time": after(number), "timeout": request.timeout}
+    defaults = {
+        "id": f"op-{number}",
+        "request": request,
+        "create_time": after(number),
+        "timeout": timedelta(seconds=60),
+    }
     return Operation(**defaults | fields)
 
 
@@ -51,7 +56,6 @@ FULL = Operation(
         vm_name="web",
         request_id="r",
         timeout=timedelta(seconds=1.5),
-        timeout_named=True,
         force_after=after(60),
         escalation=Escalation.ASK,
         hooks=(
@@ -69,7 +73,7 @@ FULL = Operation(
     force_after=after(61),
     force_reason=Reason.TIMEOUT,
     hooks=(HookResult(name="a", state=HookState.FAILED, exit_code=3, output="no\n", duration=timedelta(seconds=1)),),
-    sent=(Sent(time=after(1), signal=Signal.ACPI, refused=True),),
+    sent=(Sent(number=1, time=after(1), signal=Signal.ACPI, refused=True),),
     steps=(Step(time=after(1), state=State.PENDING, message="m"),),
     starting=True,
     verdict=Verdict(

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
+from providers.core.adapter import Delegation
 from providers.core.errors import VMRefused
 from providers.core.extension import Extension
 from tests.unit.providers.finisher import WEB, MakeFinisher
@@ -13,7 +14,7 @@ from tests.unit.providers.world import elapsed, ending, until
 
 pytestmark = pytest.mark.looptime
 
-HA = replace(WEB, always_forced="HA manages it.")
+HA = replace(WEB, delegation=Delegation(revocable=False, always_forced="HA manages it."))
 LONGER = Extension(timeout=timedelta(seconds=200))
 
 

@@ -282,7 +282,8 @@ async def test_the_hypervisor_is_told_how_long_the_guest_has(
         await send_signal(vm_id, signal, grace)
 
     provider.adapter.send_signal = spy  # type: ignore[method-assign]
-    await provider.end(await provider.shutdown(timeout=60, timeout_named=named, escalation=Escalation.ASK))
+    fields: dict[str, Any] = {"timeout": 60} if named else {}
+    await provider.end(await provider.shutdown(**fields, escalation=Escalation.ASK))
     assert graces == [Grace(force_after=at(60), escalation=Escalation.ASK, timeout=told)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from providers.core.adapter import OffCause, PowerState
+from providers.core.adapter import Ended, OffCause, PowerState
 from providers.core.model import Operation
 from tests.unit.providers.finisher import FinisherProvider, MakeFinisher
 from tests.unit.providers.world import elapsed, ending, until
@@ -53,7 +53,7 @@ async def test_found_off_it_went_off_in_whatever_way_the_hypervisor_says(make_fi
     provider.adapter.cuts = False
     operation = await asked_then_lost(provider)
     await until(3600)
-    provider.adapter.find_host(power_state=PowerState.OFF, signals=(), off_cause=OffCause.GUEST)
+    provider.adapter.find_host(power_state=PowerState.OFF, signals=(), ended=Ended(OffCause.GUEST))
     assert ending(await provider.end(operation)) == "SUCCEEDED: GRACEFUL by ACPI"
 
 

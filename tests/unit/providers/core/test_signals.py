@@ -39,11 +39,11 @@ def waiting(*sent: Sent, order: tuple[Signal, ...] = (), interval: float = 10) -
 
 
 def accepted(signal: Signal, second: float = 0) -> Sent:
-    return Sent(time=at(second), signal=signal)
+    return Sent(number=round(second * 10) + 1, time=at(second), signal=signal)
 
 
 def refused(signal: Signal, second: float = 0) -> Sent:
-    return Sent(time=at(second), signal=signal, refused=True)
+    return Sent(number=round(second * 10) + 1, time=at(second), signal=signal, refused=True)
 
 
 def test_a_vm_whose_host_does_not_answer_is_not_deaf() -> None:

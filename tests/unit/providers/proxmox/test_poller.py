@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from providers.core.adapter import VM, Change, Changed, Listed, OffCause, PowerState, nobody
+from providers.core.adapter import VM, Change, Changed, Ended, Listed, OffCause, PowerState, nobody
 from providers.core.errors import HypervisorUnavailable
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
@@ -203,7 +203,7 @@ async def test_a_container_is_off_when_its_shutdown_has_ended_which_tells_how_lo
         await asyncio.sleep(10)
         assert it.picture.guests["101"].status == "running"
         fake.end(task, seconds=60)
-        assert (await it.off(CT)).off_after == timedelta(seconds=60)
+        assert (await it.off(CT)).ended == Ended(after=timedelta(seconds=60))
 
 
 async def test_a_container_that_went_off_before_a_start_is_told_of_when_its_shutdown_has_ended() -> None:
@@ -213,7 +213,7 @@ async def test_a_container_that_went_off_before_a_start_is_told_of_when_its_shut
     async with following(fake, "101") as it:
         assert it.picture.guests["101"].status == "running"
         fake.end(task, seconds=60)
-        assert (await it.off(CT)).off_after == timedelta(seconds=60)
+        assert (await it.off(CT)).ended == Ended(after=timedelta(seconds=60))
 
 
 # Nodes that keep us waiting

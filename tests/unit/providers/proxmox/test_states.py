@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from providers.core.adapter import VM, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
 from providers.proxmox.guests import Config, Guest, Noticed
 from providers.proxmox.states import to_vm
 
@@ -55,13 +55,13 @@ ENDED = Noticed(Config(), cause=OffCause.HOST, forced=Reason.TIMEOUT, off_after=
 
 def test_a_guest_that_is_off_tells_how_it_ended() -> None:
     found = vm(ENDED, status="stopped")
-    assert (found.off_cause, found.forced, found.off_after) == (OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=9))
+    assert found.ended == Ended(OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=9))
 
 
 @pytest.mark.parametrize("fields", [{}, {"status": "unknown"}, {"status": "stopped", "lock": "suspended"}])
 def test_a_guest_that_is_not_off_tells_of_no_end(fields: dict[str, Any]) -> None:
     found = vm(ENDED, **fields)
-    assert (found.off_cause, found.forced, found.off_after) == (None, None, None)
+    assert found.ended is None
 
 
 # The agent and ACPI
@@ -289,4 +289,5 @@ DOWN = configured(down=timedelta(seconds=300))
 def test_the_guest_has_its_down_timeout_where_proxmox_heeds_it_else_60_s(
     noticed: Noticed, row: Guest, seconds: int
 ) -> None:
-    assert vm(noticed, row).grace == timedelta(seconds=seconds)
+    delegation = vm(noticed, row).delegation
+    assert delegation and delegation.own_timeout == timedelta(seconds=seconds)

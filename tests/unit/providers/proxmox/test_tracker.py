@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.core.adapter import VM, Change, Changed, OffCause, PowerState, Reason, Removed, Signal
+from providers.core.adapter import VM, Change, Changed, Ended, OffCause, PowerState, Reason, Removed, Signal
 from providers.proxmox.guests import Config, Guest
 from providers.proxmox.history import Ending
 from providers.proxmox.tracker import STALE, Picture
@@ -16,6 +16,7 @@ CT = Guest("101", "lxc", "cache", "pve2", "running", uptime=1000)
 OFF = replace(WEB, status="stopped", uptime=0)
 CUT = Ending(OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=60))
 NOW = 500.0
+CUT_OFF = Ended(OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=60))
 
 
 @pytest.fixture
@@ -125,16 +126,16 @@ def test_what_a_node_tells_of_a_guest_that_is_gone_is_not_told(picture: Picture)
 
 def test_a_guest_that_goes_off_tells_how_it_ended(picture: Picture) -> None:
     vm = only(picture.apply([OFF], {"100": CUT}))
-    assert (vm.power_state, vm.off_cause, vm.forced, vm.off_after) == (
+    assert (vm.power_state, vm.ended) == (
         PowerState.OFF,
-        OffCause.HOST,
-        Reason.TIMEOUT,
-        timedelta(seconds=60),
+        CUT_OFF,
     )
 
 
 def test_a_guest_of_which_its_node_tells_that_it_is_off_tells_how_it_ended(picture: Picture) -> None:
-    assert only(picture.learn("100", NOW, CUT, status="stopped")).forced is Reason.TIMEOUT
+    assert only(picture.learn("100", NOW, CUT, status="stopped")).ended == Ended(
+        OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=60)
+    )
 
 
 def test_how_it_ended_is_not_overwritten_when_its_end_is_told_again(picture: Picture) -> None:
@@ -152,7 +153,7 @@ def test_how_an_earlier_run_ended_is_forgotten_when_it_runs_again(picture: Pictu
 def test_how_it_ended_is_still_known_when_its_node_was_away(picture: Picture) -> None:
     picture.apply([OFF], {"100": CUT})
     picture.apply([replace(OFF, status="unknown")], {})
-    assert only(picture.apply([OFF], {})).forced is Reason.TIMEOUT
+    assert only(picture.apply([OFF], {})).ended == CUT_OFF
 
 
 @pytest.mark.parametrize(

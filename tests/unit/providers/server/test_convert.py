@@ -42,7 +42,7 @@ OPERATION = Operation(
     request=REQUEST,
     state=State.FAILED,
     create_time=NOW,
-    timeout=REQUEST.timeout,
+    timeout=timedelta(seconds=60),
     force_after=NOW + timedelta(seconds=60),
     verdict=VERDICT,
     steps=(Step(time=NOW, state=State.PENDING, message="begun"),),
@@ -89,7 +89,7 @@ def test_a_verdict_says_how_it_ended() -> None:
 
 
 def test_an_operation_under_way_has_no_verdict_no_error_and_no_deadline_yet() -> None:
-    begun = Operation(id="op", request=REQUEST, create_time=NOW, timeout=REQUEST.timeout)
+    begun = Operation(id="op", request=REQUEST, create_time=NOW, timeout=timedelta(seconds=60))
     said = convert.operation(begun)
     assert [said.HasField(name) for name in ("verdict", "error", "force_after")] == [False, False, False]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.power.v1 import power_pb2 as pb
-from providers.core.adapter import VM, Escalation, PowerState, Signal
+from providers.core.adapter import VM, Delegation, Escalation, PowerState, Signal
 from providers.core.errors import InvalidRequest, VMNotFound, VMRefused
 from providers.core.extension import Extension
 from providers.core.model import ExecHook, Request
@@ -111,9 +111,9 @@ def test_a_bad_request_is_told_before_a_vm_that_is_not_found() -> None:
         validation.shutdown(pb.ShutdownRequest(vm="web", timeout=Duration()), nothing, SETTINGS)
 
 
-def test_what_is_left_out_is_the_providers_default() -> None:
+def test_a_timeout_that_is_not_named_stays_so_and_what_else_is_left_out_is_the_providers_default() -> None:
     request = shutdown()
-    assert (request.timeout, request.timeout_named) == (timedelta(seconds=60), False)
+    assert request.timeout is None
     assert (request.escalation, request.resend_interval) == (Escalation.FORCE, timedelta(seconds=10))
 
 
@@ -123,7 +123,7 @@ def test_what_is_named_counts() -> None:
         escalation=pb.ESCALATION_ASK,
         signal_policy=pb.SignalPolicy(order=[pb.SIGNAL_ACPI], resend_interval=Duration()),
     )
-    assert (request.timeout, request.timeout_named) == (timedelta(hours=24), True)
+    assert request.timeout == timedelta(hours=24)
     assert (request.escalation, request.signal_order) == (Escalation.ASK, (Signal.ACPI,))
     assert request.resend_interval == timedelta(0)
 
@@ -132,45 +132,31 @@ def of(**fields: Any) -> Find:
     return lambda name: VM(f"id-of-{name}", name, PowerState.ON, **fields)
 
 
-def test_the_hypervisors_own_time_for_the_vm_counts_where_none_is_named() -> None:
-    own = of(grace=timedelta(seconds=180))
-    request = validation.shutdown(pb.ShutdownRequest(vm="web"), own, SETTINGS)
-    assert (request.timeout, request.timeout_named) == (timedelta(seconds=180), False)
-
-
-def test_a_named_time_counts_before_the_hypervisors_own() -> None:
-    own = of(grace=timedelta(seconds=180))
-    request = validation.shutdown(pb.ShutdownRequest(vm="web", timeout=Duration(seconds=30)), own, SETTINGS)
-    assert (request.timeout, request.timeout_named) == (timedelta(seconds=30), True)
-
-
-def test_a_reboot_has_the_hypervisors_own_time_too() -> None:
-    own = of(grace=timedelta(seconds=180))
-    assert validation.reboot(pb.RebootRequest(vm="web"), own, SETTINGS).timeout == timedelta(seconds=180)
+HA = of(delegation=Delegation(revocable=False, always_forced="HA forces."))
 
 
 @pytest.mark.parametrize("escalation", [pb.ESCALATION_NEVER, pb.ESCALATION_ASK])
 def test_a_vm_that_is_always_forced_is_not_promised_otherwise(escalation: pb.Escalation.ValueType) -> None:
     message = pb.ShutdownRequest(vm="web", escalation=escalation)
     with pytest.raises(VMRefused, match=r"web: HA forces\. Escalation (NEVER|ASK) cannot be kept; ask with FORCE"):
-        validation.shutdown(message, of(always_forced="HA forces."), SETTINGS)
+        validation.shutdown(message, HA, SETTINGS)
 
 
 def test_a_default_that_cannot_be_kept_is_refused_too() -> None:
     cautious = SETTINGS.model_copy(update={"default_escalation": Escalation.NEVER})
     with pytest.raises(VMRefused, match="HA forces"):
-        validation.reboot(pb.RebootRequest(vm="web"), of(always_forced="HA forces."), cautious)
+        validation.reboot(pb.RebootRequest(vm="web"), HA, cautious)
 
 
 def test_a_vm_that_is_always_forced_may_be_asked_with_force() -> None:
-    request = validation.shutdown(pb.ShutdownRequest(vm="web"), of(always_forced="HA forces."), SETTINGS)
+    request = validation.shutdown(pb.ShutdownRequest(vm="web"), HA, SETTINGS)
     assert request.escalation is Escalation.FORCE
 
 
 def test_a_bad_request_is_told_before_what_the_vm_refuses() -> None:
     message = pb.ShutdownRequest(vm="web", timeout=Duration(), escalation=pb.ESCALATION_NEVER)
     with pytest.raises(InvalidRequest):
-        validation.shutdown(message, of(always_forced="HA forces."), SETTINGS)
+        validation.shutdown(message, HA, SETTINGS)
 
 
 def test_a_hook_without_a_name_is_named_by_its_place() -> None:
@@ -260,7 +246,7 @@ def test_any_request_is_either_taken_or_told_what_is_wrong(message: pb.ShutdownR
     except InvalidRequest as refused:
         assert refused.violations
     else:
-        assert timedelta(0) < request.timeout <= timedelta(hours=24)
+        assert request.timeout is None or timedelta(0) < request.timeout <= timedelta(hours=24)
 
 
 @given(
