@@ -31,6 +31,8 @@ class Inventory:
     def __init__(self, adapter: Adapter) -> None:
         self.connected = asyncio.Event()
         self.vms: dict[str, VM] = {}
+        self._by_name: dict[str, set[str]] = {}
+        """The ids of the VMs of each name and alias."""
         self._adapter = adapter
         self._observers: dict[str, set[Observer]] = {}
         self._on_connection: set[Callable[[bool], None]] = set()
@@ -61,7 +63,7 @@ class Inventory:
         self.require_connected()
         if vm := self.vms.get(name):
             return vm
-        found = [vm for vm in self.vms.values() if name == vm.name or name in vm.aliases]
+        found = [self.vms[vm_id] for vm_id in self._by_name.get(name, ())]
         if not found:
             raise VMNotFound(f"No VM has the id or name {name!r}; name one that ListVMs shows.", {"vm": name})
         if len(found) > 1:
@@ -135,19 +137,45 @@ class Inventory:
             case Listed(vms):
                 self._replace_all({vm.id: vm for vm in vms})
             case Changed(vm):
-                self.vms[vm.id] = vm
+                self._put(vm)
                 self._tell(vm.id, vm)
             case Removed(vm_id):
-                if self.vms.pop(vm_id, None):
+                if self._drop(vm_id):
                     self._tell(vm_id, None)
 
     def _replace_all(self, listed: dict[str, VM]) -> None:
-        before, self.vms = self.vms, listed
+        before = dict(self.vms)
+        for vm_id in before.keys() - listed.keys():
+            self._drop(vm_id)
+        for vm in listed.values():
+            self._put(vm)
         for vm_id in before.keys() - listed.keys():
             self._tell(vm_id, None)
         for vm_id, vm in listed.items():
             if before.get(vm_id) != vm:
                 self._tell(vm_id, vm)
+
+    def _put(self, vm: VM) -> None:
+        known = self.vms.get(vm.id)
+        self.vms[vm.id] = vm
+        if known is None or (known.name, known.aliases) != (vm.name, vm.aliases):
+            if known:
+                self._forget_names(known)
+            for name in (vm.name, *vm.aliases):
+                self._by_name.setdefault(name, set()).add(vm.id)
+
+    def _drop(self, vm_id: str) -> VM | None:
+        vm = self.vms.pop(vm_id, None)
+        if vm:
+            self._forget_names(vm)
+        return vm
+
+    def _forget_names(self, vm: VM) -> None:
+        for name in {vm.name, *vm.aliases}:
+            ids = self._by_name[name]
+            ids.discard(vm.id)
+            if not ids:
+                del self._by_name[name]
 
     def _tell(self, vm_id: str, vm: VM | None) -> None:
         for key in (vm_id, ""):

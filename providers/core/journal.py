@@ -6,13 +6,13 @@ One SQLite file in WAL mode with synchronous=FULL: what `save` has returned from
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from providers.core.errors import JournalFailed
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.core.model import Operation
 
 _SCHEMA = """
@@ -40,13 +40,14 @@ class Journal:
         Raises:
             JournalFailed: it cannot be opened, or another process owns it.
         """
-        self._lane = Lane("journal", 1)
+        self._limiter = Limiter("journal", 1)
         self._waiting: list[tuple[Operation, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
             self._db = _open(path)
+            self._known = _known_ids(self._db)
         except (OSError, sqlite3.Error) as error:
             raise JournalFailed(
                 f"The journal {path} cannot be opened ({error}); the operator frees it or names another --state-dir."
@@ -58,6 +59,7 @@ class Journal:
         Raises:
             JournalFailed: it could not be written.
         """
+        self._known.add(operation.request.request_id)
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, done))
         if self._writer is None or self._writer.done():
@@ -69,7 +71,9 @@ class Journal:
         return await self._one("SELECT record FROM operations WHERE id = ?", operation_id)
 
     async def find(self, request_id: str) -> Operation | None:
-        """The operation that this request_id began."""
+        """The operation that this request_id began; the disk is read only if it may have it."""
+        if not self._known.may_have(request_id):
+            return None
         return await self._one("SELECT record FROM operations WHERE request_id = ?", request_id)
 
     async def active(self) -> list[Operation]:
@@ -94,18 +98,19 @@ class Journal:
 
     async def prune(self, before: datetime) -> None:
         """Forget operations that ended and were created before this moment."""
-        await self._lane.run(self._prune, before)
+        await self._limiter.run(self._prune, before)
+        self._known = await self._limiter.run(_known_ids, self._db)
 
     async def close(self) -> None:
         """Finish what is being written and close the file."""
         if self._writer is not None:
             await self._writer
-        await self._lane.run(self._db.close)
+        await self._limiter.run(self._db.close)
 
     async def _write_waiting(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            failure = await self._lane.run(self._commit, [operation for operation, _ in batch])
+            failure = await self._limiter.run(self._commit, [operation for operation, _ in batch])
             for _, done in batch:
                 if done.done():
                     continue
@@ -129,8 +134,40 @@ class Journal:
 
     async def _many(self, query: str, *values: object) -> list[Operation]:
         with _told_as_failed("read"):
-            rows = await self._lane.run(lambda: self._db.execute(query, values).fetchall())
+            rows = await self._limiter.run(lambda: self._db.execute(query, values).fetchall())
         return [Operation.model_validate_json(record) for (record,) in rows]
+
+
+class KnownIds:
+    """Which request_ids may be on disk, so that a new one is not looked for there. It errs to one side only: what is on
+    disk is always known.
+
+    It keeps hashes, `MOST` of them; of more than that every id may be on disk.
+    """
+
+    MOST = 100_000
+    """About 7 MB; more operations than that are rarely kept (30 days by default)."""
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._hashes: set[int] | None = set()
+        for request_id in ids:
+            self.add(request_id)
+
+    def add(self, request_id: str) -> None:
+        """It is on disk, or is about to be."""
+        if request_id and self._hashes is not None:
+            self._hashes.add(hash(request_id))
+            if len(self._hashes) > self.MOST:
+                self._hashes = None
+
+    def may_have(self, request_id: str) -> bool:
+        """Whether it may be on disk."""
+        return self._hashes is None or hash(request_id) in self._hashes
+
+
+def _known_ids(db: sqlite3.Connection) -> KnownIds:
+    query = "SELECT request_id FROM operations WHERE request_id IS NOT NULL LIMIT ?"
+    return KnownIds(request_id for (request_id,) in db.execute(query, (KnownIds.MOST + 1,)))
 
 
 @contextmanager

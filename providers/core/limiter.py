@@ -1,6 +1,7 @@
-"""The only place that hands blocking SDK calls to threads, and bounds how many."""
+"""The only place that hands blocking calls to threads, and bounds how many."""
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,9 +11,12 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+IDLE_SECONDS = 5.0
+"""How long a thread waits for its next call before it ends: starting one costs more than most calls do."""
 
-class Lane:
-    """Room for a few calls of one kind, so that those that hang (a dead guest agent) never hold up another kind.
+
+class Limiter:
+    """Places for a few calls of one kind, so that those that hang (a dead guest agent) never hold up another kind.
 
     A caller that gives up (is cancelled) leaves its place taken until the call returns; the bound holds. The
     threads are daemons, which `concurrent.futures` has none of: a call that hangs must not keep a process
@@ -22,6 +26,9 @@ class Lane:
     def __init__(self, name: str, threads: int) -> None:
         self._name = name
         self._places = asyncio.Semaphore(threads)
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
 
     @property
     def full(self) -> bool:
@@ -29,20 +36,51 @@ class Lane:
         return self._places.locked()
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `call` on a thread of this lane and return, or raise, what it does."""
+        """Run `call` on a thread and return, or raise, what it does.
+
+        Raises:
+            RuntimeError: the machine has no more threads.
+        """
         await self._places.acquire()
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
-        work = partial(self._work, loop, outcome, partial(call, *args, **kwargs))
-        threading.Thread(target=work, name=self._name, daemon=True).start()
+        try:
+            self._reserve_thread()
+        except BaseException:
+            self._places.release()
+            raise
+        self._calls.put(partial(self._carry_out, loop, outcome, partial(call, *args, **kwargs)))
         return await outcome
 
-    def _work(self, loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    def _reserve_thread(self) -> None:
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                return
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                call = self._calls.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle:  # else a caller has just reserved this thread
+                        self._idle -= 1
+                        return
+            else:
+                call()
+
+    def _carry_out(
+        self, loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[Any], call: Callable[[], Any]
+    ) -> None:
         try:
             settle = partial(outcome.set_result, call())
         except BaseException as error:
             settle = partial(outcome.set_exception, error)
-        with suppress(RuntimeError):  # the loop has ended; nobody waits any more
+        with self._lock:
+            self._idle += 1
+        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
             loop.call_soon_threadsafe(self._end, outcome, settle)
 
     def _end(self, outcome: asyncio.Future[Any], settle: Callable[[], None]) -> None:

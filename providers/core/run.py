@@ -140,12 +140,16 @@ class Run:
         return True
 
     async def record(self, message: str = "", **changes: Any) -> None:
-        """Change the operation, write it to the journal and tell those who watch.
+        """Change the operation, write it to the journal and tell those who watch."""
+        self.change(message, **changes)
+        await self.save()
+
+    async def save(self) -> None:
+        """Write down what was changed in memory, and tell those who watch.
 
         A journal that fails in the middle of an operation is logged and does not stop it: the VM's owner
         is better served by a shutdown that ends than by one that is abandoned.
         """
-        self.change(message, **changes)
         changed = self.operation
         try:
             await self._journal.save(changed)
@@ -154,6 +158,11 @@ class Run:
         finally:  # also if the caller hung up meanwhile: the change is made
             self.shown = changed
             self.wake()
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether something was changed in memory only."""
+        return self.shown is not self.operation
 
     def begin(self) -> None:
         """Its first record is on disk."""

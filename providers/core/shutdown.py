@@ -39,7 +39,7 @@ async def shut_down(run: Run) -> Verdict:
     if not await hooks.run_all(run):
         return run.verdict(Outcome.STILL_RUNNING, "A hook failed and says to abort.", Reason.HOOK_FAILED)
     if not _gives_up(run):
-        await _begin_grace(run)
+        _begin_grace(run)
     deadline = deadlines.of(run)
     while isinstance(due := await _wait_for_guest(run, deadline), Reason):
         _note_obstacle(run, due)
@@ -56,9 +56,12 @@ async def shut_down(run: Run) -> Verdict:
     return judge(run)
 
 
-async def _begin_grace(run: Run) -> None:
+def _begin_grace(run: Run) -> None:
     """The grace period starts when the hooks have ended. The VM has been read again since the request, and the
-    hypervisor's own timeout for it may be known only now."""
+    hypervisor's own timeout for it may be known only now.
+
+    It is written down with what comes next: mostly that the guest is asked, which saves a write.
+    """
     if run.operation.grace_start is not None:
         return
     if not run.operation.timeout_origin.named:
@@ -66,7 +69,7 @@ async def _begin_grace(run: Run) -> None:
     operation, now = run.operation, run.now()
     force_after = operation.force_after or now + operation.timeout
     message = f"the guest has until {force_after.isoformat(timespec='seconds')}"
-    await run.record(message, state=State.WAITING_FOR_GUEST, grace_start=now, force_after=force_after)
+    run.change(message, state=State.WAITING_FOR_GUEST, grace_start=now, force_after=force_after)
 
 
 async def _wait_for_guest(run: Run, deadline: Deadline) -> Guest | Reason:
@@ -99,6 +102,9 @@ async def _ask(run: Run, deadline: Deadline) -> Guest | Reason:
     step = Wait(None) if waits else next_step(vm, operation, now)
     if isinstance(step, Send):
         await _send(run, step.signal, deadline)
+        return Guest.STILL_RUNNING
+    if run.unsaved:
+        await run.save()
         return Guest.STILL_RUNNING
     until = min(step.until, deadline.moment) if step.until else deadline.moment
     await run.until(lambda: run.off or run.vm is not vm or run.operation is not operation, until)

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 import libvirt
 
 from providers.core.errors import HypervisorUnavailable
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.libvirt.errors import translate
 from providers.libvirt.states import without_credentials
 
@@ -42,13 +42,13 @@ class Session:
 
     def __init__(self, uri: str, purpose: str, threads: int) -> None:
         self._uri = uri
-        self._lane = Lane(f"libvirt-{purpose}", threads)
+        self._limiter = Limiter(f"libvirt-{purpose}", threads)
         self._opening: asyncio.Task[Link] | None = None
 
     @property
     def full(self) -> bool:
         """Whether a call would have to wait for another to return."""
-        return self._lane.full
+        return self._limiter.full
 
     async def call(self, call: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `call(connection, ...)` on a thread, over the connection there is or a new one.
@@ -65,7 +65,7 @@ class Session:
             HypervisorUnavailable, VMNotFound, CommandFailed: what libvirt's error means.
         """
         try:
-            return await self._lane.run(call, link.connection, *args, **kwargs)
+            return await self._limiter.run(call, link.connection, *args, **kwargs)
         except libvirt.libvirtError as error:
             alive = _alive(link)
             if not alive:
@@ -89,12 +89,12 @@ class Session:
             opening.cancel()
             if opening.done():
                 with suppress(TimeoutError, libvirt.libvirtError):
-                    await asyncio.wait_for(self._lane.run(_close, opening.result().connection), CLOSE_SECONDS)
+                    await asyncio.wait_for(self._limiter.run(_close, opening.result().connection), CLOSE_SECONDS)
 
     async def _open(self) -> Link:
         lost = asyncio.get_running_loop().create_future()
         try:
-            connection = await self._lane.run(_connect, self._uri, functools.partial(_settle, lost))
+            connection = await self._limiter.run(_connect, self._uri, functools.partial(_settle, lost))
         except libvirt.libvirtError as error:
             where = without_credentials(self._uri)
             message = f"libvirt cannot be reached at {where} ({error}); the hypervisor's operator looks after it."

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from providers.core.errors import CommandFailed
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.proxmox import guests, tasks
 from providers.proxmox.endpoint import Method
 from providers.proxmox.guests import LXC, QEMU, Config, Guest
@@ -29,8 +29,8 @@ class Api:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._lanes = defaultdict[str, Lane](lambda: Lane("proxmox", AT_ONCE))
-        self._agents = defaultdict[str, Lane](lambda: Lane("proxmox-agents", AT_ONCE))
+        self._lanes = defaultdict[str, Limiter](lambda: Limiter("proxmox", AT_ONCE))
+        self._agents = defaultdict[str, Limiter](lambda: Limiter("proxmox-agents", AT_ONCE))
         self._reading: asyncio.Task[list[Guest]] | None = None
 
     async def version(self) -> str:

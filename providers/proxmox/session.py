@@ -10,7 +10,7 @@ import requests
 from proxmoxer import ResourceException
 
 from providers.core.errors import HypervisorUnavailable
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.proxmox.config import Login, ProxmoxSettings, login
 from providers.proxmox.endpoint import ANSWER_SECONDS, Endpoint, Method, SecondFactor, log_in, why
 from providers.proxmox.errors import UNSURE, said, translate
@@ -39,12 +39,12 @@ class Session:
         self._urls = deque(settings.url)
         self._transports: dict[str, requests.Session] = {}
         self._openings: dict[str, asyncio.Task[Endpoint]] = {}
-        self._logins = Lane("proxmox-login", len(settings.url))
+        self._logins = Limiter("proxmox-login", len(settings.url))
         self._refused: tuple[Login, float] | None = None
 
     async def call(
         self,
-        lane: Lane,
+        lane: Limiter,
         method: Method,
         path: str,
         params: Mapping[str, Any] | None = None,
@@ -74,7 +74,7 @@ class Session:
         for http in self._transports.values():
             http.close()
 
-    async def _ask(self, lane: Lane, method: Method, *call: Any) -> Any:
+    async def _ask(self, lane: Limiter, method: Method, *call: Any) -> Any:
         away = list[str]()
         for url in tuple(self._urls):
             try:
@@ -88,7 +88,7 @@ class Session:
                 away.append(f"{url} ({why(error)})")
         raise HypervisorUnavailable(f"Proxmox VE cannot be reached at {', '.join(away)}; its operator looks after it.")
 
-    async def _ask_one(self, endpoint: Endpoint, lane: Lane, method: Method, *call: Any) -> Any:
+    async def _ask_one(self, endpoint: Endpoint, lane: Limiter, method: Method, *call: Any) -> Any:
         try:
             return await lane.run(endpoint.call, method, *call)
         except ResourceException as error:

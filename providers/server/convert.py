@@ -1,7 +1,7 @@
 """Model -> proto. Enum values have the same short names on both sides; the proto adds its prefix."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import VM, Reason, Signal
 from providers.core.model import HookResult, Kind, Operation, Step, Verdict
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND, MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
 
 
 def enum(wrapper: Any, prefix: str, value: StrEnum | None) -> Any:
@@ -22,9 +25,8 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     """A moment, or nothing."""
     if time is None:
         return None
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message
+    since = time - EPOCH  # quicker than FromDatetime, of which an operation would need a dozen
+    return Timestamp(seconds=since // SECOND, nanos=since % SECOND // MICROSECOND * 1000)
 
 
 def duration(length: timedelta) -> Duration:

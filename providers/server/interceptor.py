@@ -35,13 +35,19 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
         """The handler with the gate around it."""
-        handler = await continuation(details)
-        service, _, name = str(details.method).strip("/").partition("/")
+        method = str(details.method)
+        if method not in self._handlers:
+            self._handlers[method] = self._around(await continuation(details), method)
+        return self._handlers[method]
+
+    def _around(self, handler: Any, method: str) -> Any:
+        service, _, name = method.strip("/").partition("/")
         if handler is None or service != _SERVICE.full_name:
             return handler
         read = self._reader(_SERVICE.methods_by_name[name].input_type)

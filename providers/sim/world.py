@@ -1,7 +1,8 @@
 """The world: every guest of one sim, in a SQLite file that outlives the provider's process.
 
-A guest is one row, its state one JSON document; nothing is cached, so whoever else changes the file
-(`control.py`) is believed at once. A call takes some 100 microseconds and so is made on the event loop itself.
+A guest is one row, its state one JSON document. What was read is kept until another process (`control.py`) changes
+the file, which SQLite tells (`PRAGMA data_version`). A call takes some 100 microseconds and so is made on the event
+loop itself.
 The file survives a SIGKILL of the provider, which is its purpose; it is not meant to survive the host.
 """
 
@@ -52,6 +53,9 @@ class World:
         self.path = path
         self.listener: Callable[[str], None] = lambda _vm_id: None
         self._clock = clock
+        self._read: dict[str, Guest] = {}
+        self._own: Hypervisor | None = None
+        self._version = 0
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
             self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {TABLES}")
@@ -90,6 +94,7 @@ class World:
         """The guest is no more, its console neither."""
         with self._transaction():
             self.guest(vm_id)
+            del self._read[vm_id]
             self._db.execute("UPDATE guests SET state = NULL WHERE id = ?", (vm_id,))
         self.listener(vm_id)
 
@@ -100,8 +105,13 @@ class World:
 
     def find(self, vm_id: str) -> Guest | None:
         """The guest with this id, if there is one."""
-        row = self._db.execute("SELECT state FROM guests WHERE id = ?", (vm_id,)).fetchone()
-        return _guest(row[0]) if row and row[0] else None
+        self._forget_what_is_old()
+        if vm_id not in self._read:
+            row = self._db.execute("SELECT state FROM guests WHERE id = ?", (vm_id,)).fetchone()
+            if not row or not row[0]:
+                return None
+            self._read[vm_id] = _guest(row[0])
+        return self._read[vm_id]
 
     def named(self, name: str) -> list[Guest]:
         """All guests with this name or id."""
@@ -148,8 +158,11 @@ class World:
 
     def hypervisor(self) -> Hypervisor:
         """What concerns no guest alone."""
-        row = self._db.execute("SELECT state FROM hypervisor").fetchone()
-        return _HYPERVISOR.validate_json(row[0]) if row else Hypervisor()
+        self._forget_what_is_old()
+        if self._own is None:
+            row = self._db.execute("SELECT state FROM hypervisor").fetchone()
+            self._own = _HYPERVISOR.validate_json(row[0]) if row else Hypervisor()
+        return self._own
 
     def hide(self, seconds: float) -> None:
         """From now on nothing answers for so long. Guests live on."""
@@ -173,13 +186,26 @@ class World:
     def _insert(self, guest: Guest, script: str) -> None:
         row = (guest.id, guest.name, script, _GUEST.dump_json(guest))
         self._db.execute("INSERT OR REPLACE INTO guests VALUES (?, ?, ?, ?)", row)
+        self._read[guest.id] = guest
 
     def _update(self, guest: Guest) -> None:
         row = (guest.name, _GUEST.dump_json(guest), guest.id)
         self._db.execute("UPDATE guests SET name = ?, state = ? WHERE id = ?", row)
+        self._read[guest.id] = guest
 
     def _keep(self, hypervisor: Hypervisor) -> None:
         self._db.execute("INSERT OR REPLACE INTO hypervisor VALUES (1, ?)", (_HYPERVISOR.dump_json(hypervisor),))
+        self._own = hypervisor
+
+    def _forget_what_is_old(self) -> None:
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version = version
+            self._forget()
+
+    def _forget(self) -> None:
+        self._read.clear()
+        self._own = None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -188,6 +214,7 @@ class World:
             yield
         except BaseException:
             self._db.execute("ROLLBACK")
+            self._forget()
             raise
         self._db.execute("COMMIT")
 

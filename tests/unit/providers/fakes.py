@@ -8,14 +8,14 @@ from typing import ParamSpec, TypeVar
 from providers.core.adapter import VM, Attended, Change, Grace, Listed, Signal, nobody, unsupported
 from providers.core.errors import JournalFailed, VMNotFound
 from providers.core.journal import Journal
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.core.model import Operation
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Inline(Lane):
+class Inline(Limiter):
     """No thread: virtual time cannot wait for one."""
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -27,7 +27,7 @@ class InlineJournal(Journal):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._lane = Inline("journal", 1)
+        self._limiter = Inline("journal", 1)
         self.broken = False
 
     async def save(self, operation: Operation) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.proxmox.adapter import ProxmoxAdapter
 from providers.proxmox.session import Session
 from tests.unit.providers.proxmox.cluster import Cluster
@@ -77,8 +77,8 @@ async def make(tmp_path: Path, ca_file: Path) -> AsyncIterator[Make]:
 
 
 @pytest.fixture
-def lane() -> Lane:
-    return Lane("test", 8)
+def lane() -> Limiter:
+    return Limiter("test", 8)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from providers.core.errors import CommandFailed, VmpowerError
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.proxmox.api import AGENT_SECONDS, Api
 from providers.proxmox.guests import Guest
 from providers.proxmox.session import Session, Unanswered
@@ -23,11 +23,11 @@ class Told:
     def __init__(self, answer: Any = None, error: VmpowerError | None = None) -> None:
         self._answer, self._error = answer, error
         self.calls = list[tuple[str, str, Any]]()
-        self.lanes = list[Lane]()
+        self.lanes = list[Limiter]()
         self.seconds = list[float | None]()
 
     async def call(
-        self, lane: Lane, method: str, path: str, params: Any = None, *, timeout: float | None = None
+        self, lane: Limiter, method: str, path: str, params: Any = None, *, timeout: float | None = None
     ) -> Any:
         self.calls.append((method, path, params))
         self.lanes.append(lane)

@@ -8,7 +8,7 @@ import trustme
 from aiohttp import web
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.proxmox import endpoint
 from providers.proxmox.session import Unanswered
 from tests.unit.providers.proxmox.node import Dead, Make, Node, Silent, failure
@@ -19,21 +19,21 @@ SHUTDOWN = "nodes/pve1/qemu/100/status/shutdown"
 # Calls
 
 
-async def test_a_call_brings_the_data_of_its_answer(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_call_brings_the_data_of_its_answer(make: Make, node: Node, lane: Limiter) -> None:
     assert await make(node.url).call(lane, "GET", "version") == "version"
 
 
-async def test_parameters_reach_a_read_in_its_query(make: Make, node: Node, lane: Lane) -> None:
+async def test_parameters_reach_a_read_in_its_query(make: Make, node: Node, lane: Limiter) -> None:
     await make(node.url).call(lane, "GET", "cluster/resources", {"type": "vm"})
     assert (node.asked[0].query, node.asked[0].body) == ("type=vm", "")
 
 
-async def test_parameters_reach_a_change_in_its_body(make: Make, node: Node, lane: Lane) -> None:
+async def test_parameters_reach_a_change_in_its_body(make: Make, node: Node, lane: Limiter) -> None:
     await make(node.url).call(lane, "POST", SHUTDOWN, {"overrule-shutdown": True, "timeout": 300, "unset": None})
     assert (node.asked[0].query, node.asked[0].body) == ("", '{"overrule-shutdown": 1, "timeout": 300}')
 
 
-async def test_a_list_arrives_whole_with_what_is_empty_in_it(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_list_arrives_whole_with_what_is_empty_in_it(make: Make, node: Node, lane: Limiter) -> None:
     command = ["/bin/sh", "-c", "echo 'a b' ü", ""]
     await make(node.url).call(lane, "POST", "nodes/pve1/qemu/100/agent/exec", {"command": command})
     assert json.loads(node.asked[0].body) == {"command": command}
@@ -41,13 +41,13 @@ async def test_a_list_arrives_whole_with_what_is_empty_in_it(make: Make, node: N
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 async def test_the_other_methods_are_those_that_are_asked_for(
-    make: Make, node: Node, lane: Lane, method: endpoint.Method
+    make: Make, node: Node, lane: Limiter, method: endpoint.Method
 ) -> None:
     await make(node.url).call(lane, method, "nodes/pve1/tasks/UPID:x")
     assert (node.asked[0].method, node.asked[0].path) == (method, "nodes/pve1/tasks/UPID:x")
 
 
-async def test_what_proxmox_ve_refuses_becomes_an_error_of_ours(make: Make, node: Node, lane: Lane) -> None:
+async def test_what_proxmox_ve_refuses_becomes_an_error_of_ours(make: Make, node: Node, lane: Limiter) -> None:
     async def locked(_request: web.Request) -> web.StreamResponse:
         return failure(500, "VM is locked (backup)")
 
@@ -56,7 +56,7 @@ async def test_what_proxmox_ve_refuses_becomes_an_error_of_ours(make: Make, node
         await make(node.url).call(lane, "POST", SHUTDOWN)
 
 
-async def test_what_is_wrong_with_a_parameter_is_told(make: Make, node: Node, lane: Lane) -> None:
+async def test_what_is_wrong_with_a_parameter_is_told(make: Make, node: Node, lane: Limiter) -> None:
     async def verifies(_request: web.Request) -> web.StreamResponse:
         return failure(400, "Parameter verification failed.", {"timeout": "type check failed"})
 
@@ -65,7 +65,7 @@ async def test_what_is_wrong_with_a_parameter_is_told(make: Make, node: Node, la
         await make(node.url).call(lane, "POST", SHUTDOWN)
 
 
-async def test_calls_one_after_the_other_share_a_connection(make: Make, node: Node, lane: Lane) -> None:
+async def test_calls_one_after_the_other_share_a_connection(make: Make, node: Node, lane: Limiter) -> None:
     session = make(node.url)
     for _ in range(10):
         await session.call(lane, "POST", SHUTDOWN)
@@ -75,18 +75,18 @@ async def test_calls_one_after_the_other_share_a_connection(make: Make, node: No
 # One node instead of another
 
 
-async def test_a_node_that_is_away_is_passed_over(make: Make, dead: Dead, node: Node, lane: Lane) -> None:
+async def test_a_node_that_is_away_is_passed_over(make: Make, dead: Dead, node: Node, lane: Limiter) -> None:
     assert await make(dead.url, node.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
 
 
 async def test_a_node_that_is_silent_is_passed_over_also_for_a_change(
-    make: Make, silent: Silent, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    make: Make, silent: Silent, node: Node, lane: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 0.2)
     assert await make(silent.url, node.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
 
 
-async def test_the_node_that_answered_last_is_asked_first(make: Make, node: Node, second: Node, lane: Lane) -> None:
+async def test_the_node_that_answered_last_is_asked_first(make: Make, node: Node, second: Node, lane: Limiter) -> None:
     session = make(node.url, second.url)
     await session.call(lane, "GET", "version")
     node.answer = node.cut
@@ -97,7 +97,7 @@ async def test_the_node_that_answered_last_is_asked_first(make: Make, node: Node
 
 
 async def test_nodes_that_are_all_away_are_each_named(
-    make: Make, dead: Dead, silent: Silent, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    make: Make, dead: Dead, silent: Silent, lane: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 0.2)
     with pytest.raises(HypervisorUnavailable) as refused:
@@ -105,7 +105,7 @@ async def test_nodes_that_are_all_away_are_each_named(
     assert f"{dead.url} (Connection refused), {silent.url} (it does not answer)" in str(refused.value)
 
 
-async def test_a_node_that_comes_back_is_found_again(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_node_that_comes_back_is_found_again(make: Make, node: Node, lane: Limiter) -> None:
     session = make(node.url)
     node.answer = node.cut
     with pytest.raises(HypervisorUnavailable):
@@ -114,19 +114,19 @@ async def test_a_node_that_comes_back_is_found_again(make: Make, node: Node, lan
     assert await session.call(lane, "GET", "version") == "version"
 
 
-async def test_a_read_that_broke_is_asked_of_the_next_node(make: Make, node: Node, second: Node, lane: Lane) -> None:
+async def test_a_read_that_broke_is_asked_of_the_next_node(make: Make, node: Node, second: Node, lane: Limiter) -> None:
     node.answer = node.cut
     assert await make(node.url, second.url).call(lane, "GET", "version") == "version"
 
 
 async def test_a_read_that_takes_too_long_is_asked_of_the_next_node(
-    make: Make, node: Node, second: Node, lane: Lane
+    make: Make, node: Node, second: Node, lane: Limiter
 ) -> None:
     node.answer = node.hang
     assert await make(node.url, second.url).call(lane, "GET", "version", timeout=0.2) == "version"
 
 
-async def test_a_node_that_fails_to_log_in_is_passed_over(make: Make, node: Node, second: Node, lane: Lane) -> None:
+async def test_a_node_that_fails_to_log_in_is_passed_over(make: Make, node: Node, second: Node, lane: Limiter) -> None:
     node.login_answer = node.cut
     assert await make(node.url, second.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
 
@@ -134,14 +134,16 @@ async def test_a_node_that_fails_to_log_in_is_passed_over(make: Make, node: Node
 # What may have been done
 
 
-async def test_a_change_that_broke_is_not_sent_again(make: Make, node: Node, second: Node, lane: Lane) -> None:
+async def test_a_change_that_broke_is_not_sent_again(make: Make, node: Node, second: Node, lane: Limiter) -> None:
     node.answer = node.cut
     with pytest.raises(Unanswered, match="not known whether"):
         await make(node.url, second.url).call(lane, "POST", SHUTDOWN)
     assert (len(node.asked), len(second.asked)) == (1, 0)
 
 
-async def test_a_change_that_takes_too_long_is_not_sent_again(make: Make, node: Node, second: Node, lane: Lane) -> None:
+async def test_a_change_that_takes_too_long_is_not_sent_again(
+    make: Make, node: Node, second: Node, lane: Limiter
+) -> None:
     node.answer = node.hang
     with pytest.raises(Unanswered, match="does not answer"):
         await make(node.url, second.url).call(lane, "POST", SHUTDOWN, timeout=0.2)
@@ -149,7 +151,7 @@ async def test_a_change_that_takes_too_long_is_not_sent_again(make: Make, node: 
 
 
 async def test_after_a_change_that_broke_another_node_is_asked(
-    make: Make, node: Node, second: Node, lane: Lane
+    make: Make, node: Node, second: Node, lane: Limiter
 ) -> None:
     session = make(node.url, second.url)
     node.answer = node.cut
@@ -161,7 +163,7 @@ async def test_after_a_change_that_broke_another_node_is_asked(
 
 @pytest.mark.parametrize(("status", "unsure"), [(595, False), (503, False), (596, True), (599, True), (504, True)])
 async def test_a_change_handed_to_a_node_that_is_away_may_have_been_done_unless_that_was_never_reached(
-    make: Make, node: Node, lane: Lane, status: int, unsure: bool
+    make: Make, node: Node, lane: Limiter, status: int, unsure: bool
 ) -> None:
     async def away(_request: web.Request) -> web.StreamResponse:
         return failure(status, "Connection timed out")
@@ -175,22 +177,22 @@ async def test_a_change_handed_to_a_node_that_is_away_may_have_been_done_unless_
 # Certificates
 
 
-async def test_a_certificate_of_another_ca_is_told(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_certificate_of_another_ca_is_told(make: Make, node: Node, lane: Limiter) -> None:
     with pytest.raises(HypervisorUnavailable, match=r"certificate does not verify.*--ca-file"):
         await make(node.url, ca_file=None).call(lane, "GET", "version")
 
 
-async def test_a_node_with_another_fingerprint_gets_no_password(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_node_with_another_fingerprint_gets_no_password(make: Make, node: Node, lane: Limiter) -> None:
     with pytest.raises(HypervisorUnavailable, match="another fingerprint"):
         await make(node.url, fingerprint="ab" * 32).call(lane, "GET", "version")
     assert (node.logins, node.asked) == ([], [])
 
 
-async def test_a_node_with_the_right_fingerprint_needs_no_ca(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_node_with_the_right_fingerprint_needs_no_ca(make: Make, node: Node, lane: Limiter) -> None:
     assert await make(node.url, fingerprint=node.fingerprint).call(lane, "GET", "version") == "version"
 
 
-async def test_a_ca_that_cannot_be_read_names_the_setting(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_ca_that_cannot_be_read_names_the_setting(make: Make, node: Node, lane: Limiter) -> None:
     with pytest.raises(HypervisorUnavailable, match=r"No such file.*--ca-file"):
         await make(node.url, ca_file="/nowhere/ca.pem").call(lane, "GET", "version")
 
@@ -204,7 +206,7 @@ async def test_a_session_that_never_began_can_be_closed(make: Make, node: Node) 
 
 
 async def test_a_ca_that_was_renewed_is_read_at_the_next_call(
-    make: Make, node: Node, lane: Lane, authority: trustme.CA, tmp_path: Path
+    make: Make, node: Node, lane: Limiter, authority: trustme.CA, tmp_path: Path
 ) -> None:
     session, ours = make(node.url, ca_file=tmp_path / "ca.pem"), tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(ours))

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable
-from providers.core.limiter import Lane
+from providers.core.limiter import Limiter
 from providers.proxmox import endpoint
 from providers.proxmox import session as module
 from tests.unit.providers.proxmox.node import SECRET, USER, Make, Node, as_token, as_user, data, failure
@@ -21,13 +21,13 @@ async def refusing(_request: web.Request) -> web.StreamResponse:
     return failure(401, "authentication failure")
 
 
-async def test_callers_that_come_together_share_one_login(make: Make, node: Node, lane: Lane) -> None:
+async def test_callers_that_come_together_share_one_login(make: Make, node: Node, lane: Limiter) -> None:
     session = make(node.url)
     await asyncio.gather(*(session.call(lane, "GET", "version") for _ in range(20)))
     assert node.logins == [(USER, "first")]
 
 
-async def test_many_who_find_their_ticket_expired_share_one_login(make: Make, node: Node, lane: Lane) -> None:
+async def test_many_who_find_their_ticket_expired_share_one_login(make: Make, node: Node, lane: Limiter) -> None:
     session = make(node.url)
     await session.call(lane, "GET", "version")
     node.tickets.clear()
@@ -36,7 +36,7 @@ async def test_many_who_find_their_ticket_expired_share_one_login(make: Make, no
     assert [asked.path for asked in node.asked].count(SHUTDOWN) == 20
 
 
-async def test_a_password_that_changed_is_read_anew(make: Make, node: Node, lane: Lane, tmp_path: Path) -> None:
+async def test_a_password_that_changed_is_read_anew(make: Make, node: Node, lane: Limiter, tmp_path: Path) -> None:
     session = make(node.url)
     await session.call(lane, "GET", "version")
     node.tickets.clear()
@@ -47,14 +47,14 @@ async def test_a_password_that_changed_is_read_anew(make: Make, node: Node, lane
 
 
 async def test_a_token_is_sent_with_each_call_and_never_logs_in(
-    make: Make, node: Node, lane: Lane, tmp_path: Path
+    make: Make, node: Node, lane: Limiter, tmp_path: Path
 ) -> None:
     as_token(tmp_path)
     assert await make(node.url).call(lane, "POST", SHUTDOWN) == SHUTDOWN
     assert node.logins == []
 
 
-async def test_a_token_that_changed_is_read_anew(make: Make, node: Node, lane: Lane, tmp_path: Path) -> None:
+async def test_a_token_that_changed_is_read_anew(make: Make, node: Node, lane: Limiter, tmp_path: Path) -> None:
     as_token(tmp_path)
     session = make(node.url)
     await session.call(lane, "GET", "version")
@@ -65,7 +65,7 @@ async def test_a_token_that_changed_is_read_anew(make: Make, node: Node, lane: L
 
 @pytest.mark.parametrize("write", [as_token, as_user])
 async def test_a_login_that_is_refused_again_is_an_outage_that_names_it(
-    make: Make, node: Node, lane: Lane, tmp_path: Path, write: Callable[[Path, str], None]
+    make: Make, node: Node, lane: Limiter, tmp_path: Path, write: Callable[[Path, str], None]
 ) -> None:
     write(tmp_path, "wrong")
     with pytest.raises(HypervisorUnavailable, match=rf"refuses the login of {USER}.*--credentials-dir"):
@@ -73,7 +73,7 @@ async def test_a_login_that_is_refused_again_is_an_outage_that_names_it(
 
 
 async def test_a_refused_password_is_not_tried_again_at_once(
-    make: Make, node: Node, lane: Lane, tmp_path: Path
+    make: Make, node: Node, lane: Limiter, tmp_path: Path
 ) -> None:
     as_user(tmp_path, "wrong")
     session = make(node.url)
@@ -84,7 +84,7 @@ async def test_a_refused_password_is_not_tried_again_at_once(
 
 
 async def test_a_refused_password_is_tried_again_as_soon_as_it_is_another(
-    make: Make, node: Node, lane: Lane, tmp_path: Path
+    make: Make, node: Node, lane: Limiter, tmp_path: Path
 ) -> None:
     as_user(tmp_path, "wrong")
     session = make(node.url)
@@ -95,7 +95,7 @@ async def test_a_refused_password_is_tried_again_as_soon_as_it_is_another(
 
 
 async def test_a_refused_password_is_tried_again_after_a_while(
-    make: Make, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    make: Make, node: Node, lane: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node.login_answer = refusing
     session = make(node.url)
@@ -107,7 +107,7 @@ async def test_a_refused_password_is_tried_again_after_a_while(
 
 
 async def test_an_old_ticket_is_renewed_by_itself(
-    make: Make, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    make: Make, node: Node, lane: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = make(node.url)
     await session.call(lane, "GET", "version")
@@ -118,7 +118,7 @@ async def test_an_old_ticket_is_renewed_by_itself(
 
 
 async def test_a_ticket_too_old_to_be_renewed_is_had_anew_by_the_password(
-    make: Make, node: Node, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    make: Make, node: Node, lane: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = make(node.url)
     await session.call(lane, "GET", "version")
@@ -128,7 +128,7 @@ async def test_a_ticket_too_old_to_be_renewed_is_had_anew_by_the_password(
     assert [password for _, password in node.logins] == ["first", f"PVE:{USER}:1", "first"]
 
 
-async def test_a_user_with_a_second_factor_is_told_to_be_a_token(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_user_with_a_second_factor_is_told_to_be_a_token(make: Make, node: Node, lane: Limiter) -> None:
     async def challenges(_request: web.Request) -> web.StreamResponse:
         return data({"ticket": "PVE:!tfa!", "CSRFPreventionToken": "x", "NeedTFA": 1})
 
@@ -137,7 +137,7 @@ async def test_a_user_with_a_second_factor_is_told_to_be_a_token(make: Make, nod
         await make(node.url).call(lane, "GET", "version")
 
 
-async def test_a_login_that_fails_otherwise_is_told_by_its_own_words(make: Make, node: Node, lane: Lane) -> None:
+async def test_a_login_that_fails_otherwise_is_told_by_its_own_words(make: Make, node: Node, lane: Limiter) -> None:
     async def fails(_request: web.Request) -> web.StreamResponse:
         return failure(500, "cluster not ready - no quorum?")
 
@@ -147,7 +147,7 @@ async def test_a_login_that_fails_otherwise_is_told_by_its_own_words(make: Make,
 
 
 async def test_a_login_that_cannot_be_read_names_the_setting(
-    make: Make, node: Node, lane: Lane, tmp_path: Path
+    make: Make, node: Node, lane: Limiter, tmp_path: Path
 ) -> None:
     (tmp_path / "password").unlink()
     with pytest.raises(HypervisorUnavailable, match=r"password.*--credentials-dir"):
@@ -157,7 +157,7 @@ async def test_a_login_that_cannot_be_read_names_the_setting(
 @pytest.mark.parametrize("write", [as_token, as_user])
 @pytest.mark.parametrize("fault", ["cut", "refuse", "fail"])
 async def test_no_error_has_a_secret(
-    make: Make, node: Node, lane: Lane, tmp_path: Path, write: Callable[[Path, str], None], fault: str
+    make: Make, node: Node, lane: Limiter, tmp_path: Path, write: Callable[[Path, str], None], fault: str
 ) -> None:
     async def fails(_request: web.Request) -> web.StreamResponse:
         return failure(500, "failed") if fault == "fail" else failure(401, "No ticket")
