@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
@@ -34,6 +34,15 @@ QUICK = [
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 100),
 ]
+
+
+def interruptible(command: Sequence[str]) -> list[str]:
+    """The command with Ctrl-C (SIGINT) as a terminal's shell gives it.
+
+    A job in the background of a script, as `make test &` may be, is started with SIGINT ignored, and all its
+    children inherit that.
+    """
+    return ["env", "--default-signal=INT", *command]
 
 
 class Process:

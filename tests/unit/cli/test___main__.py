@@ -9,6 +9,7 @@ import pytest
 
 from protos.power.v1 import power_pb2 as pb
 from tests.rigs.cache import cache
+from tests.rigs.process import interruptible
 from tests.unit.cli.fake import FakeProvider
 from tests.unit.cli.samples import running, vm
 
@@ -31,7 +32,8 @@ def waiting(provider: FakeProvider) -> FakeProvider:
 def test_ctrl_c_leaves_the_operation_running_and_says_what_can_be_done(
     waiting: FakeProvider, environment: dict[str, str]
 ) -> None:
-    process = subprocess.Popen([*COMMAND, "shutdown", "web"], env=environment, stderr=subprocess.PIPE, text=True)
+    command = interruptible([*COMMAND, "shutdown", "web"])
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert waiting.opened.get(timeout=60) == "WatchOperation"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -45,9 +47,8 @@ def test_ctrl_c_leaves_the_operation_running_and_says_what_can_be_done(
 def test_a_terminal_gets_a_live_countdown(waiting: FakeProvider, environment: dict[str, str]) -> None:
     waiting.answers["Shutdown"] = running(force_after={"seconds": 4_000_000_000})
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, "shutdown", "web"], env=environment | {"TERM": "xterm"}, stdout=theirs, stderr=theirs
-    )
+    command = interruptible([*COMMAND, "shutdown", "web"])
+    process = subprocess.Popen(command, env=environment | {"TERM": "xterm"}, stdout=theirs, stderr=theirs)
     os.close(theirs)
     seen = b""
     while b"powered off hard in" not in seen:
