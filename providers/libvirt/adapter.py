@@ -1,4 +1,4 @@
-"""The libvirt adapter: the nine methods, over connections that never wait for each other."""
+"""The libvirt adapter: the nine methods, over connections that do not wait for each other."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -21,7 +21,7 @@ from providers.libvirt import domains, guest_exec, snapshots
 from providers.libvirt.config import LibvirtSettings
 from providers.libvirt.session import Session
 from providers.libvirt.states import SHUTDOWN_FLAGS, Domain, Host, without_credentials
-from providers.libvirt.tracker import Picture
+from providers.libvirt.tracker import Tracker
 from providers.libvirt.watch import changes, subscribed
 
 
@@ -49,31 +49,31 @@ class LibvirtAdapter:
         self._agent = Session(self._uri, "agent", 4)
         self._asking = Session(self._uri, "asking", 5)
         self._known_host: Host | None = None
-        self._picture = Picture()
+        self._tracker = Tracker()
 
     async def get(self, vm_id: str) -> VM:
         """Read one VM; five quick calls."""
-        return self._picture.vm(await self._read(vm_id))
+        return self._tracker.vm(await self._read(vm_id))
 
     async def list(self) -> Sequence[VM]:
         """Read all VMs."""
-        return [self._picture.vm(domain) for domain in await self._read_all()]
+        return [self._tracker.vm(domain) for domain in await self._read_all()]
 
     async def power_on(self, vm_id: str) -> None:
         """Start a VM that is off, from its managed save image if it has one; resume or wake one that is not."""
         await self._power.call(domains.power_on, vm_id)
 
     async def power_off(self, vm_id: str) -> None:
-        """Cut the power; of a VM with a managed save image, discard that."""
+        """Cut the power; a managed save image is discarded."""
         await self._power.call(domains.power_off, vm_id)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest: one flag a signal. By the agent, this returns when it has refused or the guest is gone.
 
-        libvirt's own agent shutdown holds one of libvirtd's workers for as long as the guest takes. When so many
-        go down at once that there is no room for another, the next ones are asked past it, so that none waits.
+        libvirt's own agent shutdown holds one of libvirtd's workers for as long as the guest takes. While
+        as many as may be are held, further guests are asked by the agent's own command, so that none waits.
 
-        Drivers other than QEMU's know no flags and have one way of their own; it stands where ACPI does.
+        Drivers other than QEMU's know no flags and have one way of their own, offered as ACPI.
         """
         if signal not in SHUTDOWN_FLAGS:
             raise CommandFailed(f"libvirt has no signal {signal}; the caller names another.")
@@ -94,7 +94,7 @@ class LibvirtAdapter:
         return guest_exec.AgentProcess(self._agent, vm_id, pid)
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
-        """Take a snapshot, external or internal as `snapshots` tells."""
+        """Take a snapshot, external or internal: see `snapshots`."""
         await self._agent.call(snapshots.take, vm_id, name, description, include_memory)
 
     async def watch(self, _: Attended = nobody, /) -> AsyncGenerator[Change, None]:
@@ -102,10 +102,10 @@ class LibvirtAdapter:
         events, naming = Session(self._uri, "events", 1), None
         try:
             async with subscribed(events) as inbox:
-                self._known_host, self._picture = None, Picture()
-                yield self._picture.listed(await self._read_all())
+                self._known_host, self._tracker = None, Tracker()
+                yield self._tracker.listed(await self._read_all())
                 naming = asyncio.create_task(self._name_hypervisor(await self._host()))
-                async with aclosing(changes(inbox, self._picture, self._read)) as following:
+                async with aclosing(changes(inbox, self._tracker, self._read)) as following:
                     async for change in following:
                         yield change
         finally:

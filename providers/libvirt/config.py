@@ -1,4 +1,4 @@
-"""What the libvirt provider can be told beyond what every provider can."""
+"""The libvirt provider's settings beside those of every provider."""
 
 from pydantic import Field
 
@@ -10,5 +10,5 @@ class LibvirtSettings(Settings):
 
     uri: str = Field(
         "qemu:///system",
-        description="libvirt's URI; over ssh add ?no_tty=1, for nobody is there to type a password",
+        description="libvirt's URI; over ssh add ?no_tty=1, so that it never asks for a password",
     )

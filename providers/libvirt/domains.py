@@ -22,7 +22,7 @@ long, then, the agent has the request, and the guest just takes its time."""
 
 
 def host(connection: Any) -> Host:
-    """Whom we talk to."""
+    """The host and its driver."""
     library = f"libvirt {dotted(connection.getLibVersion())}"
     return Host(connection.getHostname(), library, connection.getType() == "QEMU")
 

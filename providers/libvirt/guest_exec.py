@@ -1,7 +1,7 @@
 """Programs in the guest, by the QEMU guest agent (https://qemu.org/docs/master/interop/qemu-ga-ref.html).
 
-The agent runs as the guest's administrator and asks for no login. It keeps up to 16 MiB of output and hands
-it over all at once; libvirt carries some 3 MB of it in one answer.
+The agent runs as the guest's administrator and asks for no login. It keeps up to 16 MiB of output and
+returns it in one answer, of which libvirt carries some 3 MB.
 """
 
 import base64
@@ -34,16 +34,16 @@ class AgentProcess:
         return str(self._pid)
 
     async def poll(self) -> GuestExit | None:
-        """Its end, or None while it runs. The agent tells an end only once."""
+        """Its end, or None while it runs. The agent reports an end only once."""
         return await self._session.call(status, self._vm_id, self._pid)
 
 
 def shut_down(connection: Any, vm_id: str) -> None:
-    """Ask the guest to power off, and return when its agent has been told, not when the guest is gone.
+    """Ask the guest to power off, and return when its agent has the request, not when the guest is gone.
 
-    libvirt notes in the domain's log that a command was sent past it. Whatever goes wrong it calls the same
-    ("internal error"), so the agent is asked for a sign of life before and after: one that still answers has
-    refused, one that does not is going down with its guest.
+    libvirt notes in the domain's log that a command was sent past it, and has one error ("internal error") for
+    every failure. So the agent is pinged before and after: an agent that still answers has refused, one that does
+    not is going down with its guest.
     """
     _ask(connection, vm_id, "guest-ping", {})
     try:

@@ -152,7 +152,7 @@ def _mark(lost: asyncio.Future[str], reason: str) -> None:
 
 
 def post(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Call `callback` in the event loop, from any thread; one that has ended hears nothing any more."""
+    """Call `callback` in the event loop, from any thread; nothing happens once the loop is closed."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)
 

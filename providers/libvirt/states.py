@@ -18,7 +18,7 @@ from providers.core.errors import (
 NATIVE_STATES = {
     libvirt.VIR_DOMAIN_RUNNING: PowerState.ON,
     libvirt.VIR_DOMAIN_BLOCKED: PowerState.ON,
-    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.ON,  # on its way down, not there yet
+    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.ON,  # on its way down, not off yet
     libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
     libvirt.VIR_DOMAIN_CRASHED: PowerState.PAUSED,  # on_crash=preserve: the machine is there, halted
     libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
@@ -34,7 +34,7 @@ OFF_CAUSES = {
     libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT: OffCause.HOST,
     libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: OffCause.CRASHED,
 }
-"""Why a domain is off; the reasons that are not here (unknown, failed to start) tell nothing."""
+"""Why a domain is off; the other reasons (unknown, failed to start) name no cause."""
 
 STOP_REASONS = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
@@ -86,7 +86,7 @@ class Agent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Whom we talk to. `library` is libvirt's version.
+    """The host and its driver. `library` is libvirt's version.
 
     `qemu`: the driver knows guest agents and shutdown flags; others have neither.
     """
@@ -98,7 +98,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What matters here about a libvirt domain. `state` and `reason` are libvirt's numbers."""
+    """The properties of a libvirt domain that a shutdown depends on. `state` and `reason` are libvirt's numbers."""
 
     id: str
     name: str
@@ -132,10 +132,10 @@ def domain(xml: str, state: int, reason: int, *, persistent: bool, saved: bool, 
 
 
 def to_vm(domain: Domain, asked_by_host: bool = False) -> VM:
-    """The VM as everyone sees it.
+    """A domain as the VM of the adapter protocol.
 
-    `asked_by_host`: its last SHUTDOWN event said that somebody on the host ended QEMU (SIGTERM), which
-    libvirt itself reports as a shutdown.
+    `asked_by_host`: its last SHUTDOWN event said that QEMU was ended from the host (SIGTERM), which the domain's
+    own state reports as a shutdown by the guest.
 
     Raises:
         UnknownNativeState

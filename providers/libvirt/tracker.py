@@ -1,6 +1,6 @@
-"""What libvirt's events tell, step by step: each event becomes changes, or marks a VM to be read again.
+"""The state of all domains, kept from libvirt's events: an event becomes changes, or marks a VM to be read again.
 
-Nothing here calls libvirt. Going off needs no call: the event says it all.
+Nothing here calls libvirt. Going off needs no call: the event carries the cause.
 """
 
 import itertools
@@ -14,8 +14,8 @@ from providers.core.errors import UnknownNativeState
 from providers.libvirt.states import NATIVE_STATES, STOP_REASONS, Agent, Domain, to_vm
 
 
-class Picture:
-    """All domains of one connection as its events left them."""
+class Tracker:
+    """All domains of one connection, after all events so far."""
 
     def __init__(self) -> None:
         self._domains: dict[str, Domain] = {}
@@ -25,11 +25,11 @@ class Picture:
         self._count = itertools.count(1)
 
     def vm(self, domain: Domain) -> VM:
-        """A domain that was just read, with what only the events told."""
+        """A domain that was just read, completed by what only events report."""
         return to_vm(domain, domain.id in self._asked_by_host)
 
     def listed(self, domains: Iterable[Domain]) -> Listed:
-        """Begin with all there is."""
+        """Begin with all domains."""
         self._domains = {domain.id: domain for domain in domains}
         return Listed(tuple(self.vm(domain) for domain in self._domains.values()))
 
@@ -57,24 +57,24 @@ class Picture:
             return self._reread(vm_id)
         known = self._domains.get(vm_id)
         if known is None or not _runs(known):
-            return []  # it is about to start, and will be read then
+            return []  # its STARTED event is still to come, and it is read then
         return self._changed(replace(known, agent=Agent.CONNECTED if connected else Agent.DISCONNECTED))
 
     def take_stale(self) -> dict[str, int]:
-        """The VMs to be read now, each with the number to hand to `read` with the answer."""
+        """The VMs to be read now, each with the number to pass to `read` with the answer."""
         stale, self._stale = self._stale, {}
         self._reading |= stale
         return stale
 
     def read(self, vm_id: str, number: int, domain: Domain | None) -> list[Change]:
-        """A VM was read again; None: there is none. An answer that an event has overtaken counts no more."""
+        """The answer for a VM of `take_stale`; None: it does not exist. Ignored if an event came after the request."""
         if self._reading.get(vm_id) != number:
             return []
         del self._reading[vm_id]
         if domain is not None:
             return self._changed(domain)
         known = self._domains.get(vm_id)
-        # One that ran and vanished is about to be told of by its STOPPED event, with the cause.
+        # A running domain that vanished: its STOPPED event, which has the cause, is still to come.
         return [] if known is not None and _runs(known) else self._removed(vm_id)
 
     def _going_down(self, vm_id: str, detail: int) -> list[Change]:
@@ -93,7 +93,7 @@ class Picture:
         off = replace(known, state=libvirt.VIR_DOMAIN_SHUTOFF, reason=reason, agent=agent)
         if detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED and known.persistent:
             self._domains[known.id] = off
-            return self._reread(known.id)  # only a look tells a managed save from one to somebody's file
+            return self._reread(known.id)  # the event is the same for a managed save and a save to a file
         changes = self._changed(off)
         return changes if known.persistent else [*changes, *self._removed(known.id)]
 

@@ -1,4 +1,4 @@
-"""libvirt's events, from the thread they arrive on to the changes they mean."""
+"""libvirt's events as changes: taken from the thread they arrive on, applied in the event loop."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -12,12 +12,12 @@ from providers.core.adapter import Change
 from providers.core.errors import HypervisorError, HypervisorUnavailable, VMNotFound
 from providers.libvirt.session import Session, post
 from providers.libvirt.states import Domain
-from providers.libvirt.tracker import Picture
+from providers.libvirt.tracker import Tracker
 
-Step = Callable[[Picture], list[Change]]
-"""One thing that happened, as what it does to the picture; it may raise what ends the watch."""
+Step = Callable[[Tracker], list[Change]]
+"""One event, as a call of the tracker. It may raise, which ends the watch."""
 Inbox = asyncio.Queue[Step]
-Tell = Callable[[Step], None]
+Deliver = Callable[[Step], None]
 Read = Callable[[str], Awaitable[Domain]]
 
 
@@ -30,8 +30,8 @@ async def subscribed(session: Session) -> AsyncIterator[Inbox]:
     """
     inbox, loop, link = Inbox(), asyncio.get_running_loop(), await session.link()
     link.lost.add_done_callback(lambda lost: inbox.put_nowait(partial(_end, _lost(lost.result()))))
-    tell: Tell = lambda step: post(loop, partial(inbox.put_nowait, step))  # noqa: E731 - one line says it
-    callbacks = await session.run(link, _register, tell)
+    deliver: Deliver = lambda step: post(loop, partial(inbox.put_nowait, step))  # noqa: E731 - one line says it
+    callbacks = await session.run(link, _register, deliver)
     try:
         yield inbox
     finally:
@@ -39,8 +39,8 @@ async def subscribed(session: Session) -> AsyncIterator[Inbox]:
             await session.run(link, _deregister, callbacks)
 
 
-async def changes(inbox: Inbox, picture: Picture, read: Read) -> AsyncGenerator[Change, None]:
-    """Take step after step. VMs that must be read again are read meanwhile: no event waits for an answer.
+async def changes(inbox: Inbox, tracker: Tracker, read: Read) -> AsyncGenerator[Change, None]:
+    """Apply step after step. VMs that must be read again are read in tasks: no event waits for an answer.
 
     Raises:
         HypervisorError
@@ -48,9 +48,9 @@ async def changes(inbox: Inbox, picture: Picture, read: Read) -> AsyncGenerator[
     reads = set[asyncio.Task[None]]()
     try:
         while True:
-            for change in (await inbox.get())(picture):
+            for change in (await inbox.get())(tracker):
                 yield change
-            for vm_id, number in picture.take_stale().items():
+            for vm_id, number in tracker.take_stale().items():
                 task = asyncio.create_task(_reread(inbox, read, vm_id, number))
                 reads.add(task)
                 task.add_done_callback(reads.discard)
@@ -66,10 +66,10 @@ async def _reread(inbox: Inbox, read: Read, vm_id: str, number: int) -> None:
         domain = None
     except HypervisorError as error:
         return inbox.put_nowait(partial(_end, error))
-    return inbox.put_nowait(partial(Picture.read, vm_id=vm_id, number=number, domain=domain))
+    return inbox.put_nowait(partial(Tracker.read, vm_id=vm_id, number=number, domain=domain))
 
 
-def _end(error: HypervisorError, _picture: Picture) -> list[Change]:
+def _end(error: HypervisorError, _tracker: Tracker) -> list[Change]:
     raise error
 
 
@@ -77,11 +77,11 @@ def _lost(reason: str) -> HypervisorUnavailable:
     return HypervisorUnavailable(f"The connection to libvirt is lost: {reason}; it is opened again by itself.")
 
 
-def _register(connection: Any, tell: Tell) -> list[int]:
+def _register(connection: Any, deliver: Deliver) -> list[int]:
     register = connection.domainEventRegisterAny
     return [
-        register(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _on_lifecycle, tell),
-        register(None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, _on_agent, tell),
+        register(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _on_lifecycle, deliver),
+        register(None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, _on_agent, deliver),
     ]
 
 
@@ -93,10 +93,10 @@ def _deregister(connection: Any, callbacks: list[int]) -> None:
 # Both are called on the thread of libvirt's event loop, and ask nothing of libvirt there.
 
 
-def _on_lifecycle(_connection: Any, handle: Any, event: int, detail: int, tell: Tell) -> None:
-    tell(partial(Picture.lifecycle, vm_id=handle.UUIDString(), event=event, detail=detail))
+def _on_lifecycle(_connection: Any, handle: Any, event: int, detail: int, deliver: Deliver) -> None:
+    deliver(partial(Tracker.lifecycle, vm_id=handle.UUIDString(), event=event, detail=detail))
 
 
-def _on_agent(_connection: Any, handle: Any, state: int, _reason: int, tell: Tell) -> None:
+def _on_agent(_connection: Any, handle: Any, state: int, _reason: int, deliver: Deliver) -> None:
     connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
-    tell(partial(Picture.agent, vm_id=handle.UUIDString(), connected=connected))
+    deliver(partial(Tracker.agent, vm_id=handle.UUIDString(), connected=connected))

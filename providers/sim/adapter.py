@@ -1,4 +1,4 @@
-"""The sim's dialect: calls become stimuli of guests, a script says which of them fail."""
+"""The sim's nine methods: calls become transitions of guests, a script says which calls fail."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -22,12 +22,12 @@ from providers.core.adapter import (
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.core.settings import Settings
-from providers.sim.events import Feed
+from providers.sim.events import Events
 from providers.sim.guest import Guest, power_state
 from providers.sim.script import Fault, GuestCall, Script
 from providers.sim.states import to_vm
 from providers.sim.transitions import (
-    Stimulus,
+    Transition,
     ask_agent,
     power_off,
     power_on,
@@ -36,26 +36,28 @@ from providers.sim.transitions import (
     start_process,
     take_snapshot,
 )
-from providers.sim.wakeup import Bell
+from providers.sim.wakeup import Wakeup
 from providers.sim.world import World
 
 AGENT_TIMEOUT = 60.0
 """Seconds after which a call to a hanging agent fails, as libvirt gives up on one."""
 
-ASK: dict[Signal, Stimulus] = {Signal.GUEST_AGENT: ask_agent, Signal.ACPI: press_button}
+ASK: dict[Signal, Transition] = {Signal.GUEST_AGENT: ask_agent, Signal.ACPI: press_button}
 
 
 class SimSettings(Settings):
-    """What the sim can be told beyond what every provider can."""
+    """The sim's settings beside those of every provider."""
 
-    script: Path | None = Field(None, description="YAML script of the guests; without it there are a few")
+    script: Path | None = Field(
+        None, description="YAML script of the guests; default: web, legacy, deaf, broken and spare"
+    )
     world: Path | None = Field(
         None, description="keeps the guests while no provider runs; default: world.db in the state directory"
     )
 
 
 class SimAdapter:
-    """A hypervisor whose guests live in a World, and those of `script` with them. Made inside a running event loop.
+    """A hypervisor whose guests live in a World, `script`'s among them. Made inside a running event loop.
 
     Raises:
         SimError: another provider runs this world.
@@ -68,10 +70,10 @@ class SimAdapter:
     def __init__(self, world: World, script: Script | None = None) -> None:
         self.endpoint = f"sim://{world.path.absolute() if world.path else ''}"
         self._world = world
-        self._bell = Bell(world.path, self._rung) if world.path else None
+        self._wakeup = Wakeup(world.path, self._on_wakeup) if world.path else None
         if script:
             world.populate(script)
-        self._feed = Feed(world)
+        self._events = Events(world)
 
     async def get(self, vm_id: str) -> VM:
         """Read one VM."""
@@ -103,7 +105,7 @@ class SimAdapter:
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
     ) -> GuestProcess:
-        """Start what the guest's hooks make of the command; the sim asks for no login."""
+        """Start a program, which the guest's hooks simulate; credentials are ignored."""
         guest = await self._call(vm_id, "guest_exec", partial(start_process, command=command))
         await _agent_answers(guest)
         return SimProcess(self, vm_id, guest.processes[-1].pid)
@@ -121,32 +123,32 @@ class SimAdapter:
         await self._call(vm_id, "snapshot", taken)
 
     async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
-        """All VMs, then whatever changes."""
+        """All VMs, then each change."""
         await self._meet(self._world.count_own("watch"), "watch")
-        with self._feed.subscribe() as queue:
+        with self._events.subscribe() as queue:
             yield Listed(tuple(self._vms()))
             while True:
-                news = await queue.get()
-                if isinstance(news, HypervisorUnavailable):
-                    raise news
-                yield news
+                event = await queue.get()
+                if isinstance(event, HypervisorUnavailable):
+                    raise event
+                yield event
 
     async def close(self) -> None:
-        """Leave the world to itself."""
-        self._feed.close()
-        if self._bell:
-            self._bell.close()
+        """Close the world; its guests live on."""
+        self._events.close()
+        if self._wakeup:
+            self._wakeup.close()
         self._world.close()
 
-    async def _call(self, vm_id: str, call: GuestCall, stimulus: Stimulus | None = None) -> Guest:
+    async def _call(self, vm_id: str, call: GuestCall, transition: Transition | None = None) -> Guest:
         self._world.must_answer()
         fault = self._world.count(vm_id, call)
         await self._meet(fault, call)
-        if stimulus is None or fault is Fault.IGNORE:
+        if transition is None or fault is Fault.IGNORE:
             guest = self._world.guest(vm_id)
         else:
-            self._feed.look(vm_id)  # tells of an end that its timer has not come to yet
-            guest = self._world.change(vm_id, stimulus)
+            self._events.refresh(vm_id)  # publishes an end whose timer is late
+            guest = self._world.change(vm_id, transition)
         if fault is Fault.LOST:
             raise HypervisorUnavailable(f"The answer to {call} was lost, as the script says; ask again.")
         return guest
@@ -167,11 +169,11 @@ class SimAdapter:
     def _vms(self) -> Sequence[VM]:
         return [self._vm(guest) for guest in self._world.guests()]
 
-    def _rung(self, vm_id: str) -> None:
+    def _on_wakeup(self, vm_id: str) -> None:
         if vm_id:
-            self._feed.look(vm_id)
+            self._events.refresh(vm_id)
         else:
-            self._feed.tell(HypervisorUnavailable("The sim was cut off; ask again."))
+            self._events.publish(HypervisorUnavailable("The sim was cut off; ask again."))
 
 
 class SimProcess:

@@ -1,4 +1,4 @@
-"""The hand that reaches into a world from outside, whether or not a provider runs it.
+"""Changes a world from outside, as a colleague at the hypervisor's console would, with or without a provider.
 
 python -m providers.sim.control --world WORLD console web
 python -m providers.sim.control --world WORLD off web
@@ -18,11 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 from providers.core.errors import AmbiguousName, VMNotFound, VmpowerError
 from providers.sim.guest import Guest, power_state, printed
 from providers.sim.script import GuestScript, SimError, explain, guest_id
-from providers.sim.transitions import Stimulus, crash, pause, power_off, power_on, resume, shut_down, suspend
-from providers.sim.wakeup import ring
+from providers.sim.transitions import Transition, crash, pause, power_off, power_on, resume, shut_down, suspend
+from providers.sim.wakeup import wake
 from providers.sim.world import World
 
-STIMULI: dict[str, Stimulus] = {
+TRANSITIONS: dict[str, Transition] = {
     "on": power_on,
     "off": power_off,
     "poweroff": shut_down,
@@ -31,7 +31,7 @@ STIMULI: dict[str, Stimulus] = {
     "suspend": suspend,
     "resume": resume,
 }
-"""`off` pulls the plug; `poweroff` is somebody typing it inside the guest."""
+"""`off` pulls the plug; `poweroff` is typed inside the guest."""
 
 
 def console(world: World, name: str, _words: Sequence[str]) -> None:
@@ -101,29 +101,29 @@ def main(args: list[str] | None = None) -> None:
     """Do one thing; exit with 1 and a sentence if it cannot be done."""
     options = _parser().parse_args(args)
     try:
-        _reach(options.world, options.verb, options.name, options.words)
+        _control(options.world, options.verb, options.name, options.words)
     except ValidationError as error:
-        sys.exit("\n".join(explain("hand: ", problem) for problem in error.errors()))
+        sys.exit("\n".join(explain("control: ", problem) for problem in error.errors()))
     except (SimError, VmpowerError, ValueError) as error:
-        sys.exit(f"hand: {error}")
+        sys.exit(f"control: {error}")
 
 
-def _reach(path: Path, verb: str, name: str, words: Sequence[str]) -> None:
+def _control(path: Path, verb: str, name: str, words: Sequence[str]) -> None:
     if not path.exists():
         raise SimError(f"{path}: there is no such world; a provider makes it at its first start")
     world = World(path)
-    world.listener = lambda vm_id: ring(path, vm_id)
+    world.listener = lambda vm_id: wake(path, vm_id)
     try:
-        if verb in STIMULI:
-            _do(world, name, STIMULI[verb])
+        if verb in TRANSITIONS:
+            _do(world, name, TRANSITIONS[verb])
         else:
             VERBS[verb](world, name, words)
     finally:
         world.close()
 
 
-def _do(world: World, name: str, stimulus: Stimulus) -> None:
-    world.change(_pick(world, name).id, stimulus)
+def _do(world: World, name: str, transition: Transition) -> None:
+    world.change(_pick(world, name).id, transition)
 
 
 def _pick(world: World, name: str) -> Guest:
@@ -141,9 +141,9 @@ def _fields(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="providers.sim.control", description="Reach into a world of the sim.")
+    parser = argparse.ArgumentParser(prog="providers.sim.control", description="Change a sim's world from outside.")
     parser.add_argument("--world", type=Path, required=True, help="the world's file")
-    parser.add_argument("verb", choices=[*STIMULI, *VERBS])
+    parser.add_argument("verb", choices=[*TRANSITIONS, *VERBS])
     parser.add_argument("name", help="the guest's name or id; for hide: seconds")
     parser.add_argument("words", nargs="*", help="for rename: the new name; for set and add: field=value")
     return parser

@@ -1,4 +1,4 @@
-"""What happens in a world, as it happens: one timer for the next thing that anybody could see, however many guests."""
+"""The events of a world. One timer, for the next visible change, serves any number of guests."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from providers.sim.world import World
 SOONEST = 0.001
 """Seconds: the timer's clock and the world's differ by microseconds; a timer that came early waits this long."""
 
-News = Change | HypervisorUnavailable
+Event = Change | HypervisorUnavailable
 
 
-class Feed:
-    """Everything that changes in a world, for any number of subscribers."""
+class Events:
+    """Publishes each change of a world to any number of subscribers."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -26,44 +26,44 @@ class Feed:
         self._agenda: list[tuple[float, str]] = []
         self._planned: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._queues: set[asyncio.Queue[News]] = set()
+        self._queues: set[asyncio.Queue[Event]] = set()
         now = world.now()
         for guest in world.guests():
             self._seen[guest.id] = to_vm(guest, now)
             self._plan(guest, now)
-        world.listener = self.look
+        world.listener = self.refresh
 
     @contextmanager
-    def subscribe(self) -> Iterator[asyncio.Queue[News]]:
-        """A queue of all news from now on."""
-        queue: asyncio.Queue[News] = asyncio.Queue()
+    def subscribe(self) -> Iterator[asyncio.Queue[Event]]:
+        """A queue of all events from now on."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
         self._queues.add(queue)
         try:
             yield queue
         finally:
             self._queues.discard(queue)
 
-    def tell(self, news: News) -> None:
-        """Tell all subscribers."""
+    def publish(self, event: Event) -> None:
+        """Put an event into every subscriber's queue."""
         for queue in self._queues:
-            queue.put_nowait(news)
+            queue.put_nowait(event)
 
-    def look(self, vm_id: str) -> None:
-        """Look at one guest again, tell what is different and plan when to look next."""
+    def refresh(self, vm_id: str) -> None:
+        """Read one guest again, publish a change and plan when to read it next."""
         guest = self._world.find(vm_id)
         if guest is None:
             if self._seen.pop(vm_id, None):
-                self.tell(Removed(vm_id))
+                self.publish(Removed(vm_id))
             return
         now = self._world.now()
         vm = to_vm(guest, now)
         if vm != self._seen.get(vm_id):
             self._seen[vm_id] = vm
-            self.tell(Changed(vm))
+            self.publish(Changed(vm))
         self._plan(guest, now)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the timer."""
         if self._timer:
             self._timer.cancel()
 
@@ -88,5 +88,5 @@ class Feed:
             at, vm_id = heappop(self._agenda)
             if self._planned.get(vm_id) == at:
                 del self._planned[vm_id]
-                self.look(vm_id)
+                self.refresh(vm_id)
         self._set_timer(now)

@@ -1,8 +1,8 @@
 """One guest: what it is at any moment follows from what was done to it and the time, and from nothing else.
 
-A guest that hears the power button at t writes down that it will be off at t + shutdown_time; whoever
-looks later finds it off. So it lives on while no provider runs. All moments are seconds since 1970; all
-functions here and in `transitions.py` are pure.
+A guest whose power button is pressed at t records that it will be off at t + shutdown_time, and is off to every
+reader after that. So it lives on while no provider runs. All moments are seconds since 1970; all functions here and
+in `transitions.py` are pure.
 """
 
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ def power_state(guest: Guest, now: float) -> PowerState:
 
 
 def signals(guest: Guest, now: float) -> tuple[Signal, ...]:
-    """What a hypervisor believes that it can hear at this moment, best first."""
+    """The signals that a hypervisor would offer for it at this moment, best first."""
     script = guest.script
     if power_state(guest, now) is not PowerState.ON or script.locked or script.question:
         return ()

@@ -1,4 +1,4 @@
-"""The YAML script that guests follow: what each one hears, how long it takes, what goes wrong.
+"""The YAML script that guests follow: which signals reach each guest, how long it takes, which calls fail.
 
 docs/sim.md explains every field with examples. A mistake in it is reported by file, guest and field.
 """
@@ -71,11 +71,11 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=
 
 _Entry = Annotated[str, Field(pattern=f"^({'|'.join(Fault)})( x[1-9][0-9]*| always)?$")]
 Faults = Annotated[tuple[_Entry, ...], BeforeValidator(_many)]
-"""What becomes of one call after another: `[refuse x2, ok, lost]`; all later ones are `ok`."""
+"""The fault of each call in order: `[refuse x2, ok, lost]`; all later calls are `ok`."""
 
 
 def fault_at(faults: Faults, number: int) -> Fault:
-    """What becomes of the call that comes after `number` others."""
+    """The fault of the call that follows `number` earlier ones."""
     for entry in faults:
         kind, _, times = entry.partition(" ")
         repeat = inf if times == "always" else int(times.lstrip("x") or 1)
@@ -104,7 +104,7 @@ class HookScript(_Part):
 
 
 class GuestScript(_Part):
-    """One guest: how it starts, what it hears, what it does then. Every field has a default."""
+    """One guest: how it starts, which signals reach it, what they do. Every field has a default."""
 
     name: str = ""
     id: str = Field("", pattern=r"^\S*$")
@@ -140,7 +140,7 @@ class GuestScript(_Part):
 
 
 class Script(_Part):
-    """All guests by name, and the faults of the calls that concern none of them alone."""
+    """All guests by name, and the faults of the calls that concern no single guest."""
 
     guests: dict[str, Annotated[GuestScript, BeforeValidator(_some)]]
     faults: dict[WorldCall, Faults] = Field(default_factory=dict)
@@ -159,7 +159,7 @@ def guest_id(key: str) -> str:
 
 
 def default_script() -> Script:
-    """The guests of a world for which nobody wrote a script."""
+    """The guests of a world without a script."""
     failing = HookScript(exit_code=3, output="the hook failed\n")
     return Script(
         guests={

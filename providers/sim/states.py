@@ -1,4 +1,4 @@
-"""What a guest of the sim is to everybody else: the VM of the adapter protocol."""
+"""A guest of the sim as the VM of the adapter protocol."""
 
 from providers.core.adapter import VM, Ended, PowerState, Problem, Reason, Signal
 from providers.sim.guest import Guest, power_state, signals

@@ -1,7 +1,7 @@
-"""What can happen to a guest: each function takes a guest and the moment and gives the guest that it makes of it.
+"""The transitions of a guest: pure functions from a guest and a moment to the guest as it is from then on.
 
-Moments are seconds since 1970. What lies ahead is written down at once (the line that the console will
-print, the moment of the end); whatever intervenes strikes it out or moves it.
+Moments are seconds since 1970. A transition records the future at once (the line that the console will print,
+the moment of the end); a later transition removes or moves what has not happened yet.
 """
 
 import re
@@ -17,8 +17,8 @@ KEPT_LINES = 200
 """How much of a console is kept, as the ring buffer of a real one would."""
 KEPT_PROCESSES = 50
 
-Stimulus = Callable[[Guest, float], Guest]
-"""Something that happens to a guest at a moment. May raise CommandFailed: then nothing has happened."""
+Transition = Callable[[Guest, float], Guest]
+"""From a guest and a moment to the guest after it. May raise CommandFailed: the guest is unchanged."""
 
 
 def create(vm_id: str, name: str, script: GuestScript, now: float) -> Guest:
@@ -37,7 +37,7 @@ def create(vm_id: str, name: str, script: GuestScript, now: float) -> Guest:
 
 
 def power_on(guest: Guest, now: float) -> Guest:
-    """Start it, or let a held one go on. One that runs is left alone, even on its way down."""
+    """Start it, or resume a held guest. A guest that runs is unchanged, even on its way down."""
     if guest.script.template:
         raise CommandFailed(f"{guest.name} is a template; start a VM that was made from it.")
     match power_state(guest, now):
@@ -49,7 +49,7 @@ def power_on(guest: Guest, now: float) -> Guest:
 
 
 def power_off(guest: Guest, now: float) -> Guest:
-    """Cut its power; done `power_off_time` later. One that goes off sooner by itself has done so."""
+    """Cut its power; takes `power_off_time`. A guest that goes off by itself before that keeps its own cause."""
     at = now + guest.script.power_off_time
     if guest.held is None and guest.off_at is not None and guest.off_at <= at:
         return guest
@@ -57,7 +57,7 @@ def power_off(guest: Guest, now: float) -> Guest:
 
 
 def pause(guest: Guest, now: float) -> Guest:
-    """Hold its processors."""
+    """Pause its processors."""
     return _hold(guest, now, PowerState.PAUSED)
 
 
@@ -67,7 +67,7 @@ def suspend(guest: Guest, now: float) -> Guest:
 
 
 def resume(guest: Guest, now: float) -> Guest:
-    """Let a held one go on: whatever lay ahead of it now comes later by the time that it was held."""
+    """Let a held guest go on: all that is planned for it is delayed by the time that it was held."""
     if guest.held is None:
         raise CommandFailed(f"{guest.name} is neither paused nor suspended.")
 
@@ -86,13 +86,13 @@ def resume(guest: Guest, now: float) -> Guest:
 
 
 def crash(guest: Guest, now: float) -> Guest:
-    """Let its system die."""
+    """Its kernel panics."""
     _must_run(guest, now)
     return _end(guest, now, OffCause.CRASHED, "kernel panic")
 
 
 def shut_down(guest: Guest, now: float) -> Guest:
-    """What its system does when it is told to go down, by whomever. Once it is on its way it hears no more."""
+    """Shut its system down, as its script says. A guest that boots, or is on its way down, ignores it."""
     _must_run(guest, now)
     if guest.off_at is not None or now < guest.ready_at:
         return guest

@@ -1,7 +1,7 @@
-"""How a hand that reaches into a world's file tells the running provider where to look.
+"""Wakes the provider that runs a world after another process changed the world's file.
 
-A FIFO beside the file: a line for each guest that was changed, empty for the hypervisor itself. With no
-provider running nobody hears it, and nobody needs to: the file is read at the next start.
+A FIFO beside the file carries a line for each changed guest: its id, or an empty line for the hypervisor itself.
+Without a running provider the line is dropped; the next provider reads the file at its start.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from pathlib import Path
 from providers.sim.script import SimError
 
 
-def ring(world: Path, vm_id: str = "") -> None:
-    """Tell the provider of this world that a guest, or without an id the hypervisor, was changed."""
+def wake(world: Path, vm_id: str = "") -> None:
+    """Tell the provider of this world that a guest was changed; without an id, the hypervisor."""
     try:
-        fifo = os.open(_bell(world), os.O_WRONLY | os.O_NONBLOCK)
+        fifo = os.open(_fifo(world), os.O_WRONLY | os.O_NONBLOCK)
     except OSError:  # no provider has it open (ENXIO), or none ever had
         return
     try:
@@ -26,20 +26,20 @@ def ring(world: Path, vm_id: str = "") -> None:
         os.close(fifo)
 
 
-class Bell:
-    """The provider's end; `heard` is called with each line. Only one provider can have a world's bell.
+class Wakeup:
+    """The provider's end of the FIFO; `changed` is called with each line. Its lock keeps a world to one provider.
 
     Raises:
         SimError: another provider has this world.
     """
 
-    def __init__(self, world: Path, heard: Callable[[str], None]) -> None:
-        self._heard = heard
+    def __init__(self, world: Path, changed: Callable[[str], None]) -> None:
+        self._changed = changed
         self._loop = asyncio.get_running_loop()
         with suppress(FileExistsError):
-            os.mkfifo(_bell(world), 0o600)
-        # Open for writing too, so that it does not end whenever a hand lets go of it.
-        self._fifo = os.open(_bell(world), os.O_RDWR | os.O_NONBLOCK)
+            os.mkfifo(_fifo(world), 0o600)
+        # Open for writing too, so that it does not end when a writer closes it.
+        self._fifo = os.open(_fifo(world), os.O_RDWR | os.O_NONBLOCK)
         try:
             fcntl.flock(self._fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -48,15 +48,15 @@ class Bell:
         self._loop.add_reader(self._fifo, self._read)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening, and free the world for another provider."""
         self._loop.remove_reader(self._fifo)
         os.close(self._fifo)
 
     def _read(self) -> None:
         # Lines are shorter than PIPE_BUF, so each arrives whole.
         for line in os.read(self._fifo, 1 << 16).decode().splitlines():
-            self._heard(line)
+            self._changed(line)
 
 
-def _bell(world: Path) -> Path:
-    return world.with_name(f"{world.name}.bell")
+def _fifo(world: Path) -> Path:
+    return world.with_name(f"{world.name}.wakeup")

@@ -18,7 +18,7 @@ from providers.core.clock import Clock, system_clock
 from providers.core.errors import HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
 from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
-from providers.sim.transitions import Stimulus, create
+from providers.sim.transitions import Transition, create
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS guests (id TEXT PRIMARY KEY, name TEXT NOT NULL, script TEXT NOT NULL, state TEXT);
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS hypervisor (only INTEGER PRIMARY KEY CHECK (only = 1)
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """What concerns no guest alone: faults, calls made, and until when (seconds since 1970) nothing answers."""
+    """The hypervisor's own state: faults, calls made, and until when (seconds since 1970) nothing answers."""
 
     faults: dict[WorldCall, Faults] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
@@ -71,10 +71,10 @@ class World:
         return self._clock().timestamp()
 
     def populate(self, script: Script) -> None:
-        """Let the guests of a script into the world.
+        """Add the guests of a script.
 
-        One that is there already keeps its state; if its script was changed since, it follows the new
-        one from now on. One that was removed stays away.
+        A guest that is there already keeps its state; if its script was changed since, it follows the new one
+        from now on. A guest that was removed stays away.
         """
         known = dict(self._db.execute("SELECT id, script FROM guests"))
         with self._transaction():
@@ -85,13 +85,13 @@ class World:
                     self._admit(vm_id, name, guest, text)
 
     def add(self, vm_id: str, name: str, script: GuestScript) -> None:
-        """One more guest, or one that was removed again."""
+        """Add a guest; an id that was removed may be added again."""
         with self._transaction():
             self._insert(create(vm_id, name, script, self.now()), script.model_dump_json(exclude_unset=True))
         self.listener(vm_id)
 
     def remove(self, vm_id: str) -> None:
-        """The guest is no more, its console neither."""
+        """Delete a guest with its console."""
         with self._transaction():
             self.guest(vm_id)
             del self._read[vm_id]
@@ -124,16 +124,16 @@ class World:
             raise VMNotFound(f"No VM has the id {vm_id!r}; list them and name another.")
         return guest
 
-    def change(self, vm_id: str, stimulus: Stimulus) -> Guest:
-        """Let something happen to a guest; all or nothing, also when another process changes it too.
+    def change(self, vm_id: str, transition: Transition) -> Guest:
+        """Apply a transition to a guest; atomic, also when another process changes the guest.
 
         Raises:
             VMNotFound: there is no such guest.
-            CommandFailed: the stimulus did.
+            CommandFailed: by the transition.
         """
         with self._transaction():
             before = self.guest(vm_id)
-            guest = stimulus(before, self.now())
+            guest = transition(before, self.now())
             if guest is not before:
                 self._update(guest)
         if guest is not before:
@@ -141,7 +141,7 @@ class World:
         return guest
 
     def count(self, vm_id: str, call: GuestCall) -> Fault:
-        """Note a call that concerns a guest, and say what is to become of it."""
+        """Count a call that concerns a guest; its fault."""
         with self._transaction():
             guest = self.guest(vm_id)
             number = guest.calls.get(call, 0)
@@ -149,7 +149,7 @@ class World:
         return fault_at(guest.script.faults.get(call, ()), number)
 
     def count_own(self, call: WorldCall) -> Fault:
-        """Note a call that concerns all guests, and say what is to become of it."""
+        """Count a call that concerns all guests; its fault."""
         with self._transaction():
             own = self.hypervisor()
             number = own.calls.get(call, 0)
@@ -165,7 +165,7 @@ class World:
         return self._own
 
     def hide(self, seconds: float) -> None:
-        """From now on nothing answers for so long. Guests live on."""
+        """From now on nothing answers for so long; the guests go on meanwhile."""
         with self._transaction():
             self._keep(replace(self.hypervisor(), unreachable_until=self.now() + seconds))
 

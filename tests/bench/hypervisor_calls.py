@@ -16,7 +16,7 @@ from tests.bench.table import Result, Row
 from tests.rigs.guests.domain import Guest
 from tests.rigs.libvirtd import Libvirtd
 from tests.rigs.process import Provider
-from tests.rigs.sim import hand
+from tests.rigs.sim import control
 
 CONF = 'log_filters="1:libvirt.domain"\nlog_outputs="1:file:{log}"\n'
 CALL = re.compile(r" debug : (vir\w+):\d+ : .*uuid=([0-9a-f-]{36})")
@@ -115,7 +115,7 @@ async def _sim() -> dict[str, Calls]:
     with sim(script) as provider:
         async with client(provider.address) as power:
             await asyncio.gather(*(_gracefully(power, case) for case in SIM))
-        return {name: json.loads(hand(provider.folder / "world.db", "show", name))["calls"] for name in script}
+        return {name: json.loads(control(provider.folder / "world.db", "show", name))["calls"] for name in script}
 
 
 def _row(case: Case, counted: Mapping[str, Calls]) -> Row:

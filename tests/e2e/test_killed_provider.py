@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from protos.power.v1 import power_pb2 as pb
 from tests.rigs.calls import Calls, calls
 from tests.rigs.process import Provider
-from tests.rigs.sim import console, hand
+from tests.rigs.sim import console, control
 
 SCRIPT = """
 guests:
@@ -96,7 +96,7 @@ def test_a_plug_pulled_while_nobody_looked_is_out_of_band(rig: Rig) -> None:
     operation = rig.shutdown("deaf", 20)
     rig.asked(operation)
     rig.provider.kill()
-    hand(rig.world, "off", "deaf")
+    control(rig.world, "off", "deaf")
     rig.provider.start()
     assert rig.calls.end(operation).verdict.outcome == pb.OUTCOME_OUT_OF_BAND
 

@@ -1,4 +1,4 @@
-"""The sim's world from outside: what a guest printed, and a hand on its plug."""
+"""The sim's world from outside: `providers.sim.control`, and the guests' consoles."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.rigs.process import ROOT
 
 
-def hand(world: Path, *words: str) -> str:
+def control(world: Path, *words: str) -> str:
     """`python -m providers.sim.control --world WORLD WORDS`, and what it prints."""
     command = (sys.executable, "-m", "providers.sim.control", "--world", str(world), *words)
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -15,4 +15,4 @@ def hand(world: Path, *words: str) -> str:
 
 def console(world: Path, name: str) -> str:
     """What a guest has printed."""
-    return hand(world, "console", name)
+    return control(world, "console", name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protos.power.v1 import power_pb2 as pb
-from providers.sim import control as hand
+from providers.sim import control
 from providers.sim.guest import next_change, power_state
 from providers.sim.world import World
 from tests.e2e.kubernetes.edits import LIFECYCLE, NAMES, Edit
@@ -111,7 +111,7 @@ class Crowd:
                 await self._write(name, {"spec": edit.what})
             case "decision":
                 await self._write(name, {"metadata": {"annotations": {DECISION: edit.what}}})
-            case "hand":
+            case "control":
                 self._reach_in(name, edit.what)
 
     async def _end(self, name: str, power_state: str, timeout: str) -> None:
@@ -127,7 +127,7 @@ class Crowd:
 
     def _reach_in(self, name: str, verb: str) -> None:
         with contextlib.suppress(SystemExit):  # what is not paused cannot be resumed: the colleague sees that too
-            hand.main(["--world", str(self._world), verb, name])
+            control.main(["--world", str(self._world), verb, name])
 
     async def _wait_news(self, count: int, name: str = "") -> None:
         enough = self._heard[name] + count

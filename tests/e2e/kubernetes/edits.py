@@ -42,9 +42,9 @@ POWER_STATES = ("On", "OffGraceful", "Off")
 @dataclass(frozen=True)
 class Edit:
     """One thing that somebody does: `spec` is merged into that of the resource, `decision` becomes its annotation,
-    `hand` happens at the hypervisor. `news` of the resource are waited for before the next one."""
+    `control` happens at the hypervisor. `news` of the resource are waited for before the next one."""
 
-    do: Literal["spec", "decision", "hand"]
+    do: Literal["spec", "decision", "control"]
     what: Any
     news: int
 
@@ -63,24 +63,24 @@ _SPECS = st.one_of(
     st.sampled_from(("Force", "Never")).map(lambda escalation: _spec("Off", escalation=escalation)),
 )
 _DECISIONS = st.sampled_from(("extend=2s", "force", "cancel", "perhaps"))
-_HANDS = st.sampled_from(("on", "on", "off", "poweroff", "crash", "pause", "suspend", "resume"))
+_CONTROLS = st.sampled_from(("on", "on", "off", "poweroff", "crash", "pause", "suspend", "resume"))
 _NEWS = st.sampled_from((0, 0, 1, 2, 3))
 
 
-def _edit(do: Literal["spec", "decision", "hand"], what: st.SearchStrategy[Any]) -> st.SearchStrategy[Edit]:
+def _edit(do: Literal["spec", "decision", "control"], what: st.SearchStrategy[Any]) -> st.SearchStrategy[Edit]:
     return st.builds(Edit, st.just(do), what, _NEWS)
 
 
 _SPEC = _edit("spec", _SPECS)
 _UP = st.builds(Edit, st.just("spec"), st.just(_spec("On")), st.just(3))
 _DOWN = st.builds(Edit, st.just("spec"), _DOWNS, st.integers(1, 2))
-_DECISION, _HAND = _edit("decision", _DECISIONS), _edit("hand", _HANDS)
+_DECISION, _CONTROL = _edit("decision", _DECISIONS), _edit("control", _CONTROLS)
 _SCENE = st.one_of(
     _SPEC.map(lambda edit: [edit]),
-    _HAND.map(lambda edit: [edit]),
+    _CONTROL.map(lambda edit: [edit]),
     st.tuples(_UP, _DOWN, _DECISION),
     st.tuples(_DOWN, _SPEC),
-    st.tuples(_DOWN, _HAND, _DECISION),
+    st.tuples(_DOWN, _CONTROL, _DECISION),
 )
 _VISIT = st.lists(_SCENE, min_size=SCENES.start, max_size=SCENES[-1]).map(lambda scenes: list(chain(*scenes)))
 

@@ -120,7 +120,7 @@ def test_the_time_of_a_condition_stays_when_only_its_reason_and_message_change(l
 def test_the_time_of_a_condition_moves_with_its_status(lab: Lab) -> None:
     lab.vms.declare("changing", "On")
     before = lab.vms.wait("changing", lambda state: condition(state, "GracefulShutdownReady").get("status") == "True")
-    lab.hand("set", "changing", "agent=none", "acpi=none")
+    lab.control("set", "changing", "agent=none", "acpi=none")
     after = lab.vms.wait("changing", lambda state: condition(state, "GracefulShutdownReady")["status"] == "False")
     old, new = (condition(state, "GracefulShutdownReady") for state in (before, after))
     assert new["lastTransitionTime"] > old["lastTransitionTime"]

@@ -83,7 +83,7 @@ def test_a_deaf_guest_is_forced_at_the_timeout_that_was_written(lab: Lab) -> Non
 def test_a_vm_that_somebody_switches_on_by_hand_is_brought_down_again(lab: Lab) -> None:
     lab.vms.declare("drifting", "OffGraceful")
     first = lab.vms.wait_status("drifting", went_down)
-    lab.hand("on", "drifting")
+    lab.control("on", "drifting")
     second = lab.vms.wait_status(
         "drifting", lambda status: went_down(status) and status["lastPowerOff"] != first["lastPowerOff"]
     )

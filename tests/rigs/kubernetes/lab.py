@@ -57,13 +57,13 @@ class Lab:
         """Those of one VM at the provider, newest first."""
         return list(self.calls.stub.ListOperations(pb.ListOperationsRequest(vm=vm)).operations)
 
-    def hand(self, *words: str) -> str:
-        """Reach into the sim's world: docs/sim.md."""
-        return sim.hand(_world_of(self.provider), *words)
+    def control(self, *words: str) -> str:
+        """Change the sim's world from outside: docs/sim.md."""
+        return sim.control(_world_of(self.provider), *words)
 
     def console(self, vm: str) -> str:
         """What a guest has printed."""
-        return self.hand("console", vm)
+        return self.control("console", vm)
 
     def guest(self, vm: str) -> Guest:
         """A guest as the sim keeps it."""

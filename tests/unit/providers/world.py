@@ -20,7 +20,7 @@ from providers.core.settings import Settings
 from providers.sim.adapter import SimAdapter
 from providers.sim.guest import Guest, printed
 from providers.sim.script import Script, guest_id
-from providers.sim.transitions import Stimulus
+from providers.sim.transitions import Transition
 from providers.sim.world import World
 from tests.unit.providers.fakes import InlineJournal
 
@@ -129,9 +129,9 @@ class Provider(ProviderOf[SimAdapter]):
     def guest(self, name: str = "web") -> Guest:
         return self.world.guest(guest_id(name))
 
-    def do(self, stimulus: Stimulus, name: str = "web") -> None:
+    def do(self, transition: Transition, name: str = "web") -> None:
         """Let something happen to a guest that this provider has not asked for."""
-        self.world.change(guest_id(name), stimulus)
+        self.world.change(guest_id(name), transition)
 
     def rewrite(self, name: str = "web", **fields: Any) -> None:
         """Change a guest's script."""
@@ -148,7 +148,7 @@ class Provider(ProviderOf[SimAdapter]):
     def lose_hypervisor(self, seconds: float) -> None:
         """Its connection breaks, and for so long nothing answers."""
         self.world.hide(seconds)
-        self.adapter._feed.tell(HypervisorUnavailable("The sim was cut off."))
+        self.adapter._events.publish(HypervisorUnavailable("The sim was cut off."))
 
 
 Make = Callable[..., Awaitable[Provider]]

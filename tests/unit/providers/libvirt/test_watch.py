@@ -11,21 +11,21 @@ import pytest
 from providers.core.adapter import Changed, PowerState
 from providers.core.errors import HypervisorUnavailable, VMNotFound
 from providers.libvirt.states import Domain, Host
-from providers.libvirt.tracker import Picture
+from providers.libvirt.tracker import Tracker
 from providers.libvirt.watch import Inbox, Step, changes
 
 ON = Domain("a", "web", libvirt.VIR_DOMAIN_RUNNING, 1, Host("node1", "", qemu=True))
 OTHER = replace(ON, id="b")
 
 
-def picture() -> Picture:
-    picture = Picture()
-    picture.listed([ON, OTHER])
-    return picture
+def tracker() -> Tracker:
+    tracker = Tracker()
+    tracker.listed([ON, OTHER])
+    return tracker
 
 
 def event(vm_id: str, number: int) -> Step:
-    return partial(Picture.lifecycle, vm_id=vm_id, event=number, detail=0)
+    return partial(Tracker.lifecycle, vm_id=vm_id, event=number, detail=0)
 
 
 async def test_no_event_waits_for_an_answer() -> None:
@@ -37,7 +37,7 @@ async def test_no_event_waits_for_an_answer() -> None:
 
     inbox.put_nowait(event("a", libvirt.VIR_DOMAIN_EVENT_RESUMED))
     inbox.put_nowait(event("b", libvirt.VIR_DOMAIN_EVENT_STOPPED))
-    async with aclosing(changes(inbox, picture(), read)) as told:
+    async with aclosing(changes(inbox, tracker(), read)) as told:
         change = await anext(told)
         assert isinstance(change, Changed)
         assert (change.vm.id, change.vm.power_state) == ("b", PowerState.OFF)
@@ -55,7 +55,7 @@ async def test_an_unreachable_hypervisor_ends_the_watch() -> None:
 
     inbox.put_nowait(event("a", libvirt.VIR_DOMAIN_EVENT_RESUMED))
     with pytest.raises(HypervisorUnavailable, match="gone"):
-        await anext(changes(inbox, picture(), read))
+        await anext(changes(inbox, tracker(), read))
 
 
 async def test_a_vm_that_is_gone_when_it_is_read_does_not_end_the_watch() -> None:
@@ -66,7 +66,7 @@ async def test_a_vm_that_is_gone_when_it_is_read_does_not_end_the_watch() -> Non
         raise VMNotFound("gone")
 
     inbox.put_nowait(event("a", libvirt.VIR_DOMAIN_EVENT_RESUMED))
-    async with aclosing(changes(inbox, picture(), read)) as told:
+    async with aclosing(changes(inbox, tracker(), read)) as told:
         change = await anext(told)
         assert isinstance(change, Changed)
         assert change.vm.power_state is PowerState.OFF

@@ -112,10 +112,10 @@ def test_an_agent_answers_only_after_boot_and_its_delay(make_guest: Make) -> Non
 
 
 @pytest.mark.parametrize("held", [pause, suspend])
-@pytest.mark.parametrize("stimulus", [press_button, ask_agent, crash, shut_down])
-def test_a_held_guest_hears_nothing(make_guest: Make, held: Any, stimulus: Any) -> None:
+@pytest.mark.parametrize("transition", [press_button, ask_agent, crash, shut_down])
+def test_a_held_guest_hears_nothing(make_guest: Make, held: Any, transition: Any) -> None:
     with pytest.raises(CommandFailed, match="start or resume it first"):
-        stimulus(held(make_guest(), 1.0), 2.0)
+        transition(held(make_guest(), 1.0), 2.0)
 
 
 def test_a_pulled_plug_ends_a_shutdown_before_its_last_line(make_guest: Make) -> None:
@@ -266,19 +266,19 @@ def test_a_second_snapshot_of_one_name_is_refused(make_guest: Make) -> None:
         take_snapshot(guest, 2.0, "before", "", False)
 
 
-STIMULI = [power_on, power_off, pause, suspend, resume, crash, shut_down, press_button, ask_agent]
+TRANSITIONS = [power_on, power_off, pause, suspend, resume, crash, shut_down, press_button, ask_agent]
 
 
-@given(st.lists(st.tuples(st.sampled_from(STIMULI), st.integers(0, 5)), max_size=12))
+@given(st.lists(st.tuples(st.sampled_from(TRANSITIONS), st.integers(0, 5)), max_size=12))
 def test_whatever_happens_a_console_never_tells_what_lies_ahead(steps: list[tuple[Any, int]]) -> None:
     guest, now, seen = create("1", "web", GuestScript(), 0.0), 0.0, ["guest web: ready"]
-    for stimulus, wait in steps:
+    for transition, wait in steps:
         now += wait
         told = printed(guest, now)
         assert told[: len(seen)] == seen
         seen = told
         try:
-            guest = stimulus(guest, now)
+            guest = transition(guest, now)
         except CommandFailed:
             continue
         assert printed(guest, now)[: len(seen)] == seen

@@ -67,7 +67,7 @@ def test_the_same_script_again_changes_nothing(path: Path, clock: Clock) -> None
         assert world.guest(WEB) == before
 
 
-def test_what_a_hand_changed_in_a_script_survives_the_same_script(path: Path, clock: Clock) -> None:
+def test_what_was_changed_in_a_script_survives_the_same_script(path: Path, clock: Clock) -> None:
     with opened(path, clock, script(web={})) as world:
         deaf = GuestScript(acpi="ignores")
         world.change(WEB, lambda guest, _now: replace(guest, script=deaf))
