@@ -18,6 +18,7 @@ from providers.core.adapter import (
     Listed,
     PowerState,
 )
+from tests.rigs.polling import poll_async
 
 GRACE = Grace(datetime.max.replace(tzinfo=UTC), Escalation.NEVER)
 PATIENCE = 60
@@ -84,8 +85,5 @@ async def watching(adapter: Adapter) -> AsyncIterator[Watch]:
 
 
 async def ended(process: GuestProcess) -> GuestExit:
-    """Asks again and again: the agent tells nobody by itself, and its answer takes the guest a moment."""
-    async with asyncio.timeout(PATIENCE):
-        while (end := await process.poll()) is None:
-            pass
-    return end
+    """Its end. A guest agent reports nothing by itself."""
+    return await poll_async(process.poll, PATIENCE)

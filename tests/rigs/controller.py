@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from watchfiles import watch
 
 from tests.rigs.process import Program
+from tests.rigs.watching import wait_for_change
 
 PROVIDER = """
 apiVersion: infra.virtrigaud.io/v1beta1
@@ -55,9 +55,12 @@ class Controller(Program):
         Raises:
             TimeoutError: it does not; the message has the status and the log.
         """
-        changes = watch(self.state, step=20, debounce=50, rust_timeout=500, yield_on_timeout=True)
-        for _ in range(int(timeout * 2)):
-            if holds(status := self.status(name, kind)):
-                return status
-            next(changes)
-        raise TimeoutError(f"{kind} {name}: {status}\n{self.output()}")
+        status: dict[str, Any] = {}
+
+        def happened() -> bool:
+            nonlocal status
+            status = self.status(name, kind)
+            return holds(status)
+
+        wait_for_change(self.state, happened, lambda: f"{kind} {name}: {status}\n{self.output()}", timeout)
+        return status

@@ -24,6 +24,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.rigs.rig import Rig
+from tests.rigs.watching import wait_for_change
 
 ROOT = Path(__file__).parents[2]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -121,6 +122,14 @@ class Program(Process, Rig):
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
         super().__init__([sys.executable, "-m", module, *args], self.folder / "log", env)
 
+    def wait_output(self, text: str, timeout: float = 60) -> None:
+        """Wait until it has printed `text`.
+
+        Raises:
+            TimeoutError: it has not; the message has all that it did print.
+        """
+        wait_for_change(self.folder, lambda: text in self.output(), self.output, timeout)
+
     def close(self) -> None:
         """Kill it and remove its folder."""
         if self._process:
@@ -168,6 +177,13 @@ def pidfd(pid: int) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def wait_for_end(pid: int, timeout: float = 30) -> None:
+    """Wait until a process that is no child of ours has ended; one that is gone already has."""
+    with contextlib.suppress(ProcessLookupError), pidfd(pid) as process:
+        if not select.select([process], [], [], timeout)[0]:
+            raise TimeoutError(f"process {pid} goes on after {timeout} s")
 
 
 def _at_end_of(pid: int, then: Callable[[], object]) -> None:

@@ -6,9 +6,8 @@ with the flags and the ServiceAccount that its Deployment names, the sim as the 
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.controller import KubernetesController
 from tests.rigs.page import Example, examples
+from tests.rigs.polling import poll
 from tests.rigs.process import ROOT, Provider
 
 PAGE = ROOT / "docs" / "kubernetes.md"
@@ -68,12 +68,15 @@ def flags(cluster: Cluster) -> list[str]:
 
 
 def result(example: Example, cluster: Cluster) -> Result:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        found = run(example.command, cluster)
-        late = time.monotonic() > deadline
-        if late or not example.command.startswith(LOOKS) or example.is_matched_by(found[0]):
-            return found
+    results: list[Result] = []
+
+    def done() -> bool:
+        results.append(run(example.command, cluster))
+        return not example.command.startswith(LOOKS) or example.is_matched_by(results[-1][0])
+
+    with suppress(TimeoutError):
+        poll(done, PATIENCE)
+    return results[-1]
 
 
 def run(command: str, cluster: Cluster) -> Result:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.power.v1 import power_pb2 as pb
 from tests.rigs.calls import FINAL, Calls, calls
+from tests.rigs.polling import poll
 from tests.rigs.process import QUICK, SERVICE, SERVING, Provider
 from tests.rigs.proxmox.cluster import Behaviour, Cluster, Options
 from tests.rigs.proxmox.provider import provider
@@ -95,10 +96,8 @@ def until_health(address: str, serving: bool, timeout: float = 60) -> None:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Ask the rig, which takes its moment to answer, until it is so."""
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end
+    """Until it is so, for what the rig and PVE's API report only when they are asked."""
+    poll(holds, PATIENCE)
 
 
 def wait_for(moment: float) -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from tests.e2e.proxmox.served import Served, logins, served, until_health, wait_for, wait_until
+from tests.e2e.proxmox.served import Served, logins, served, until_health, wait_for
 from tests.rigs.process import Program
 
 NEVER = pb.ESCALATION_NEVER
@@ -125,7 +125,7 @@ def test_a_start_waits_for_quorum() -> None:
     with served({"web": {"power": "off"}}) as it:
         it.cluster.lose_quorum()
         operation = it.calls.stub.PowerOn(pb.PowerOnRequest(vm="web"))
-        wait_until(lambda: "no quorum" in it.provider.output())
+        it.provider.wait_output("no quorum")
         it.cluster.regain_quorum()
         assert it.ending(operation) == "STARTED"
 
@@ -134,7 +134,7 @@ def test_a_guest_of_has_is_asked_when_there_is_quorum_again() -> None:
     with served({"web": {"ha": "started", "shutdown_secs": 1}}, ha_delay=1) as it:
         it.cluster.lose_quorum()
         operation = it.ask("web")
-        wait_until(lambda: "no quorum" in it.provider.output())
+        it.provider.wait_output("no quorum")
         it.cluster.regain_quorum()
         assert it.ending(operation) == "GRACEFUL"
 

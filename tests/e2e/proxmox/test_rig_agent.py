@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.proxmox.conftest import NewMachine, assert_took
+from tests.rigs.polling import poll
 from tests.rigs.proxmox.client import Client, Machine, Refused
 from tests.rigs.proxmox.cluster import Cluster
 
@@ -14,9 +15,12 @@ NOT_RUNNING = "500 QEMU guest agent is not running"
 def ran(machine: Machine, *argv: str, **values: object) -> dict[str, Any]:
     """A program when it has ended, as exec-status has it."""
     pid = machine.client.send(f"{machine.path}/agent/exec", command=argv, **values)["pid"]
-    while not (status := machine.client.get(f"{machine.path}/agent/exec-status", pid=pid))["exited"]:
-        pass
-    return dict(status)
+
+    def end() -> dict[str, Any] | None:
+        status: dict[str, Any] = machine.client.get(f"{machine.path}/agent/exec-status", pid=pid)
+        return status if status["exited"] else None
+
+    return poll(end)
 
 
 @pytest.fixture
@@ -203,6 +207,4 @@ def test_an_input_that_is_too_long_is_a_bad_parameter(web: Machine) -> None:
 def test_programs_end_when_the_power_goes(web: Machine) -> None:
     web.client.post(f"{web.path}/agent/exec", command=["sh", "-c", "sleep 600"])
     web.does("stop")
-    while (code := web.shown["execs"][0]["exitcode"]) is None:
-        pass
-    assert code == -9
+    assert poll(lambda: web.shown["execs"][0]["exitcode"]) == -9

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.proxmox.conftest import SCALE, NewMachine, denied
+from tests.rigs.polling import poll
 from tests.rigs.proxmox.client import Client, Machine, Refused
 from tests.rigs.proxmox.cluster import Cluster
 
@@ -119,13 +120,11 @@ def test_a_paused_guest_is_listed_as_paused(machine: NewMachine) -> None:
 def test_what_is_listed_is_as_old_as_the_last_broadcast() -> None:
     with Cluster({"web": {}}, time_scale=SCALE, stale_secs=20) as cluster, Client(cluster) as client:
         web = Machine(cluster, client, "web")
-        while web.resource()["status"] != "running":
-            pass
+        poll(lambda: web.resource()["status"] == "running")
         web.does("stop")
         assert web.resource()["status"] == "running"
         assert client.get(f"{web.path}/status/current")["status"] == "stopped"
-        while web.resource()["status"] != "stopped":
-            pass
+        poll(lambda: web.resource()["status"] == "stopped")
 
 
 def test_locks_and_nodes_are_never_old() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.e2e.proxmox.conftest import NewMachine, assert_took
+from tests.rigs.polling import poll
 from tests.rigs.proxmox.client import Machine, Refused
 
 BY_HA = "task started by HA resource agent"
@@ -58,11 +59,15 @@ def test_a_stop_through_ha_overrules_nothing(machine: NewMachine) -> None:
 
 def test_the_state_of_the_crm_tells_how_far_it_is(machine: NewMachine) -> None:
     web = machine(ha="started", ignores=True)
-    states = [web.resource()["hastate"]]
+    states: list[str] = [web.resource()["hastate"]]
     web.does("shutdown", timeout=10)
-    while states[-1] != "stopped":
+
+    def stopped() -> bool:
         if (state := web.resource()["hastate"]) != states[-1]:
             states.append(state)
+        return states[-1] == "stopped"
+
+    poll(stopped)
     assert states == ["started", "request_stop", "stopped"]
 
 
@@ -71,8 +76,7 @@ def test_a_start_sets_started_and_ha_starts_it(machine: NewMachine) -> None:
     web.does("stop")
     web.cluster.wait_off(web.key)
     assert web.does("start")["type"] == "hastart"
-    while web.resource()["status"] != "running":
-        pass
+    poll(lambda: web.resource()["status"] == "running")
     assert task_of(web, "qmstart")["log"] == [BY_HA, "TASK OK"]
     assert web.resource()["hastate"] == "started"
 
@@ -80,8 +84,7 @@ def test_a_start_sets_started_and_ha_starts_it(machine: NewMachine) -> None:
 def test_a_guest_that_goes_off_by_itself_is_started_again(machine: NewMachine) -> None:
     web = machine(ha="started")
     web.cluster.power(web.key, "off-by-guest")
-    while web.resource()["status"] != "running":
-        pass
+    poll(lambda: web.resource()["status"] == "running")
     assert task_of(web, "qmstart")["user"] == "root@pam"
 
 
@@ -131,6 +134,5 @@ def test_without_quorum_nothing_is_noted(machine: NewMachine) -> None:
 
 
 def wait_for(machine: Machine, state: str) -> None:
-    """Ask until HA is in a state."""
-    while machine.resource()["hastate"] != state:
-        pass
+    """Until HA is in a state."""
+    poll(lambda: machine.resource()["hastate"] == state)

@@ -8,7 +8,7 @@ from pathlib import Path
 import trustme
 
 from protos.power.v1 import power_pb2 as pb
-from tests.e2e.proxmox.served import duration, ending, logins, until_health, wait_for, wait_until
+from tests.e2e.proxmox.served import duration, ending, logins, until_health, wait_for
 from tests.rigs.calls import calls
 from tests.rigs.process import Program, Provider
 from tests.rigs.proxmox.cluster import Cluster
@@ -19,7 +19,7 @@ from tests.rigs.proxmox.provider import flags
 def unserved(cluster: Cluster, sentence: str, *trust: str) -> Iterator[str]:
     """The address of a provider that does not serve, and says in its log why."""
     with launched(cluster, *trust) as program:
-        wait_until(lambda: sentence in program.output())
+        program.wait_output(sentence)
         until_health(program.address, False)
         yield program.address
 

@@ -5,12 +5,13 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.crowd import Crowd, Ended, connect
+from tests.rigs.polling import poll
 from tests.rigs.process import Provider
 from tests.rigs.vsphere.provider import provider as on
 from tests.rigs.vsphere.vcenter import VCenter
@@ -36,13 +37,6 @@ def require_right(ended: Mapping[str, Ended]) -> None:
     assert not [name for name, end in ended.items() if end.early]
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Ask the rig, which takes its moment to answer, until it is so."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-
-
 @pytest.fixture
 def vcenter() -> Iterator[VCenter]:
     with VCenter({key: behaviour for key, (behaviour, _, _) in CASTS.items()}) as vcenter:
@@ -61,10 +55,10 @@ async def test_a_provider_that_is_killed_while_fifty_go_down_forgets_none_and_fo
     async with connect(provider.address) as channel:
         crowd = Crowd(channel)
         operations = await crowd.begin(timeouts())
-        await asyncio.to_thread(wait_until, lambda: vcenter.calls().get("ShutdownGuest") == 50)
+        await asyncio.to_thread(poll, lambda: vcenter.calls().get("ShutdownGuest") == 50)
         ending = asyncio.create_task(crowd.ends(operations))
         await asyncio.to_thread(provider.kill)
-        await asyncio.to_thread(wait_until, lambda: vcenter.show("quick-0010")["power"] == "poweredOff")
+        await asyncio.to_thread(poll, lambda: vcenter.show("quick-0010")["power"] == "poweredOff")
         await asyncio.to_thread(provider.start)
         require_right(await ending)
     assert vcenter.calls()["ShutdownGuest"] == 50
@@ -77,7 +71,7 @@ async def test_a_vcenter_that_is_gone_for_ten_seconds_changes_no_verdict(
     async with connect(provider.address) as channel:
         crowd = Crowd(channel)
         operations = await crowd.begin(timeouts())
-        await asyncio.to_thread(wait_until, lambda: vcenter.calls().get("ShutdownGuest") == 50)
+        await asyncio.to_thread(poll, lambda: vcenter.calls().get("ShutdownGuest") == 50)
         vcenter.outage(10, keep_sessions=keep_sessions)
         require_right(await crowd.ends(operations))
 

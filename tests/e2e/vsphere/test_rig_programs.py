@@ -5,12 +5,12 @@ import shlex
 import subprocess
 import urllib.error
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pyVmomi import vim
 
+from tests.rigs.process import wait_for_end
 from tests.rigs.vsphere.client import Inside, client, ended, machine
 from tests.rigs.vsphere.vcenter import VCenter
 
@@ -131,8 +131,7 @@ def test_a_process_that_is_none_cannot_be_terminated(linux: Inside) -> None:
 def test_programs_end_with_their_guest(rig: VCenter, content: Any, linux: Inside) -> None:
     pid = linux.start("/bin/sh", "-c 'sleep 300; true'")
     rig.power("linux", "off")
-    while Path(f"/proc/{pid}").exists():
-        pass
+    wait_for_end(pid)
     ended(machine(content, rig, "linux").PowerOnVM_Task())
 
 
@@ -218,5 +217,4 @@ def test_nothing_of_a_guest_outlives_the_rig() -> None:
     with VCenter({"web": {}}) as rig, client(rig) as content:
         pid = Inside(content, machine(content, rig, "web")).start("/bin/sleep", "300")
         os.kill(pid, 0)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    wait_for_end(pid, timeout=5)

@@ -6,12 +6,14 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
 
 from tests.rigs.go import go
+from tests.rigs.polling import poll
 from tests.rigs.vsphere.client import Following, client, machine
 from tests.rigs.vsphere.vcenter import SIM, VCenter
 
@@ -64,8 +66,7 @@ def test_who_waits_when_the_session_expires_is_told(rig: VCenter, content: Any) 
 
 
 def expire_when_waited_for(rig: VCenter) -> None:
-    while not rig.calls().get("WaitForUpdatesEx"):
-        pass
+    poll(lambda: rig.calls().get("WaitForUpdatesEx"))
     rig.expire_sessions()
 
 
@@ -122,13 +123,13 @@ def test_a_vcenter_that_is_coming_up_answers_503(rig: VCenter) -> None:
 
 def test_an_outage_ends_by_itself(rig: VCenter) -> None:
     rig.outage(0.2, keep_sessions=True)
-    began = time.time()
-    while True:
-        try:
-            with client(rig):
-                break
-        except ConnectionRefusedError:
-            assert time.time() - began < 10
+
+    def answers() -> bool:
+        with suppress(ConnectionRefusedError), client(rig):
+            return True
+        return False
+
+    poll(answers, timeout=10)
 
 
 def test_calls_are_counted_when_they_fail_too(rig: VCenter, content: Any) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.rigs.polling import INTERVAL
 from tests.rigs.process import Process
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -56,14 +57,14 @@ class Server(Process):
                 return False
 
     def until(self, holds: Callable[[], bool], timeout: float = 60) -> None:
-        """Ask every 50 ms whether something `holds` that only this program can bring about.
+        """Ask again and again whether something `holds` that only this program can bring about.
 
         Raises:
             RuntimeError: it ended, or that does not hold in time; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout
         while not holds():
-            if self._ends_within(0.05):
+            if self._ends_within(INTERVAL):
                 raise RuntimeError(f"{self.command[0]} ended with {self.process.returncode}:\n{self.tail()}")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.command[0]}: not what it should be after {timeout} s:\n{self.tail()}")

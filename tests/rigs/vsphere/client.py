@@ -16,6 +16,7 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 from pyVmomi.SoapAdapter import SoapStubAdapter
 
+from tests.rigs.polling import poll
 from tests.rigs.vsphere.vcenter import VCenter
 
 VERSION = "vim.version.v8_0_2_0"
@@ -70,11 +71,9 @@ class Inside:
         return self.processes.ListProcessesInGuest(self._vm, self._auth, [pid])[0]
 
     def run(self, program: str, arguments: str = "", **spec: Any) -> Any:
-        """Start a program and ask until it has ended."""
+        """Start a program; what ListProcessesInGuest says of it when it has ended."""
         pid = self.start(program, arguments, **spec)
-        while not (process := self.process(pid)).endTime:
-            pass
-        return process
+        return poll(lambda: process if (process := self.process(pid)).endTime else None)
 
     def terminate(self, pid: int) -> None:
         """TerminateProcessInGuest."""
