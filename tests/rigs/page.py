@@ -1,16 +1,25 @@
 """The commands of a page of documentation, and what the page shows for each.
 
-They are in blocks of ```console, after `$ `; all else in such a block is output. `...` in it stands for anything.
+They are in blocks of ```console, after `$ `; all else in such a block is output. `...` in it stands for anything;
+a moment, an operation's id and measured seconds stand for any other of their kind.
 """
 
 import doctest
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+VARYING = {
+    "<moment>": re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?"),
+    "<time>": re.compile(r"\b\d\d:\d\d:\d\d\b"),
+    "<operation>": re.compile(r"\b[0-9a-f]{32}\b"),
+    "<seconds> s": re.compile(r"\b\d+\.\d s\b"),
+}
+"""What is different each time, in the order in which it is looked for."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,15 @@ class Example:
 
     def is_matched_by(self, printed: str) -> bool:
         """Whether that is what the page shows."""
-        return doctest.OutputChecker().check_output(self.shown, printed, LENIENT)
+        return doctest.OutputChecker().check_output(_constant(self.shown), _constant(printed), LENIENT)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed, on stdout and stderr, and its exit code."""
+
+    printed: str
+    status: int
 
 
 def examples(page: Path) -> list[Example]:
@@ -30,6 +47,25 @@ def examples(page: Path) -> list[Example]:
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     typed = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part]
     return [_example(text) for text in typed]
+
+
+def type_all(page: Sequence[Example], folder: Path, environment: Mapping[str, str]) -> list[Result]:
+    """Type all commands into one shell, from top to bottom, as a reader would."""
+    script = "".join(
+        f"{{ {example.command}\n}} 2>&1; status=$?; printf '\\0%s\\0' $status; (exit $status)\n" for example in page
+    )
+    shell = subprocess.run(
+        ["bash", "-c", script + "true"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    parts = shell.stdout.split("\0")
+    return [Result(printed, int(status)) for printed, status in zip(parts[::2], parts[1::2], strict=False)]
+
+
+def require_shown(page: Sequence[Example], number: int, result: Result) -> None:
+    """A command printed what the page shows; its exit code is 0 unless the next command is `echo $?`."""
+    assert page[number].is_matched_by(result.printed), result.printed
+    code_is_shown = any(following.command == "echo $?" for following in page[number + 1 : number + 2])
+    assert result.status == 0 or code_is_shown
 
 
 def _example(text: str) -> Example:
@@ -40,5 +76,11 @@ def _example(text: str) -> Example:
 
 
 def _complete(command: str) -> bool:
-    parsed = subprocess.run(["bash", "-n", "-c", command], capture_output=True, check=False)
-    return parsed.returncode == 0 and not command.endswith("\\\n")
+    parsed = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+    return parsed.returncode == 0 and not parsed.stderr and not command.endswith("\\\n")
+
+
+def _constant(text: str) -> str:
+    for word, pattern in VARYING.items():
+        text = pattern.sub(word, text)
+    return text
