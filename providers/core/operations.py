@@ -16,7 +16,6 @@ from providers.core.errors import (
     OperationEnded,
     OperationNotFound,
     Violation,
-    VmpowerError,
     VMRefused,
 )
 from providers.core.extension import Extension, extended
@@ -77,17 +76,19 @@ class Operations:
                 return known
             self._require_free(request)
             run = self._register(self._new(request))
-        await asyncio.shield(self._spawn(self._begin(run)))  # whether or not the caller hangs up
+        self._spawn(self._begin(run))  # whether or not the caller hangs up
+        await self._begun(run)
         return run.operation
 
     async def _begin(self, run: Run) -> None:
         try:
             await self._journal.save(run.operation)
-        except VmpowerError:
+        except JournalFailed as error:
+            run.not_begun = error
             self._forget(run)
-            raise
+            return
         run.begin()
-        self._spawn(self._live(run))
+        await self._live(run)
 
     async def get(self, operation_id: str) -> Operation:
         """One operation, active or ended.
@@ -198,10 +199,10 @@ class Operations:
         return (request.vm_id, request.vm_name, *(vm.aliases if vm else ()))
 
     async def _begun(self, run: Run) -> None:
-        """Whoever joins an operation that is just being written down learns of its failure too."""
+        """Whoever waits for an operation that is just being written down, or joins it, learns of its failure."""
         await run.until(lambda: run.begun or run.closed)
         if not run.begun:
-            raise JournalFailed("The operation could not be written down, so it was not begun; ask again.")
+            raise run.not_begun or JournalFailed("The provider stops; the operation was not begun, ask again.")
 
     async def _known(self, request_id: str) -> Operation | None:
         if run := self._by_request.get(request_id):

@@ -44,6 +44,8 @@ class Run:
         """The operation as it is on disk: what others see. They must not act on what a kill could still undo."""
         self.begun = False
         """Whether it was on disk at all."""
+        self.not_begun: JournalFailed | None = None
+        """Why it never will be."""
         self.credentials: GuestCredentials | None = operation.request.credentials
         self.adapter = context.adapter
         self.inventory = context.inventory
@@ -54,7 +56,7 @@ class Run:
         self.closed = False
         """Whether nothing more will happen here."""
         self._journal = context.journal
-        self._wakers: set[asyncio.Event] = set()
+        self._wakers: set[asyncio.Future[None]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -115,29 +117,29 @@ class Run:
     def wake(self) -> None:
         """Let everybody who waits look again."""
         for waker in self._wakers:
-            waker.set()
+            _set(waker)
 
     async def until(self, condition: Callable[[], bool], deadline: datetime | None = None) -> bool:
         """Wait, by events only, until the condition holds (True) or the deadline has passed (False)."""
-        waker = asyncio.Event()
-        self._wakers.add(waker)
-        try:
-            while not condition():
-                waker.clear()
-                if not await self._woken(waker, deadline):
-                    return condition()
-        finally:
-            self._wakers.discard(waker)
+        while not condition():
+            left = None if deadline is None else (deadline - self.now()).total_seconds()
+            if left is not None and left <= 0:
+                return False
+            await self._woken(left)
         return True
 
-    async def _woken(self, waker: asyncio.Event, deadline: datetime | None) -> bool:
-        seconds = None if deadline is None else (deadline - self.now()).total_seconds()
+    async def _woken(self, seconds: float | None) -> None:
+        """Wait for `wake`, at most so long; a future costs a fraction of an Event and a timeout."""
+        loop = asyncio.get_running_loop()
+        waker = loop.create_future()
+        self._wakers.add(waker)
+        timer = None if seconds is None else loop.call_later(seconds, _set, waker)
         try:
-            async with asyncio.timeout(seconds):
-                await waker.wait()
-        except TimeoutError:
-            return False
-        return True
+            await waker
+        finally:
+            self._wakers.discard(waker)
+            if timer:
+                timer.cancel()
 
     async def record(self, message: str = "", **changes: Any) -> None:
         """Change the operation, write it to the journal and tell those who watch."""
@@ -276,3 +278,8 @@ class Run:
     def in_state(self, *states: State) -> bool:
         """Whether the operation stands in one of these states."""
         return self.operation.state in states
+
+
+def _set(waker: asyncio.Future[None]) -> None:
+    if not waker.done():
+        waker.set_result(None)

@@ -142,13 +142,10 @@ class SimAdapter:
 
     async def _call(self, vm_id: str, call: GuestCall, transition: Transition | None = None) -> Guest:
         self._world.must_answer()
-        fault = self._world.count(vm_id, call)
-        await self._meet(fault, call)
-        if transition is None or fault is Fault.IGNORE:
-            guest = self._world.guest(vm_id)
-        else:
+        if transition:
             self._events.refresh(vm_id)  # publishes an end whose timer is late
-            guest = self._world.change(vm_id, transition)
+        fault, guest = self._world.call(vm_id, call, transition)
+        await self._meet(fault, call)
         if fault is Fault.LOST:
             raise HypervisorUnavailable(f"The answer to {call} was lost, as the script says; ask again.")
         return guest

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from providers.core.clock import Clock, system_clock
-from providers.core.errors import HypervisorUnavailable, VMNotFound
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
 from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
 from providers.sim.transitions import Transition, create
@@ -140,13 +140,30 @@ class World:
             self.listener(vm_id)
         return guest
 
-    def count(self, vm_id: str, call: GuestCall) -> Fault:
-        """Count a call that concerns a guest; its fault."""
+    def call(self, vm_id: str, call: GuestCall, transition: Transition | None = None) -> tuple[Fault, Guest]:
+        """Count a call that concerns a guest, and apply its transition unless its fault prevents that.
+
+        Raises:
+            VMNotFound: there is no such guest.
+            CommandFailed: by the transition; the call counts all the same.
+        """
+        failure = None
         with self._transaction():
-            guest = self.guest(vm_id)
-            number = guest.calls.get(call, 0)
-            self._update(replace(guest, calls={**guest.calls, call: number + 1}))
-        return fault_at(guest.script.faults.get(call, ()), number)
+            before = self.guest(vm_id)
+            number = before.calls.get(call, 0)
+            fault = fault_at(before.script.faults.get(call, ()), number)
+            guest = counted = replace(before, calls={**before.calls, call: number + 1})
+            if transition and fault in (Fault.OK, Fault.LOST):
+                try:
+                    guest = transition(counted, self.now())
+                except CommandFailed as error:
+                    failure = error
+            self._update(guest)
+        if failure:
+            raise failure
+        if guest is not counted:
+            self.listener(vm_id)
+        return fault, guest
 
     def count_own(self, call: WorldCall) -> Fault:
         """Count a call that concerns all guests; its fault."""

@@ -104,7 +104,7 @@ def test_a_console_is_printed(control: Control, capsys: pytest.CaptureFixture[st
 
 
 def test_all_that_is_kept_is_shown_as_json(world: World, control: Control, capsys: pytest.CaptureFixture[str]) -> None:
-    world.count(WEB, "get")
+    world.call(WEB, "get")
     control("show", "web")
     shown = json.loads(capsys.readouterr().out)
     assert (shown["power_state"], shown["calls"]) == ("ON", {"get": 1})
