@@ -13,6 +13,7 @@ from tests.rigs.process import ROOT
 NAMES = (
     "stop-latency",
     "hypervisor-calls",
+    "sim-rush",
     "concurrent-500",
     "waiting-500",
     "journal",

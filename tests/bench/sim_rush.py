@@ -1,0 +1,48 @@
+"""Ever more shutdowns at once on the sim: what each costs the provider, when guests are asked and their ends told."""
+
+import asyncio
+import time
+
+from tests.bench.client import Ended, client, moment
+from tests.bench.control import INTERVAL
+from tests.bench.rush import Case, middle_and_tail
+from tests.bench.sim import sim
+from tests.bench.table import Result, Row
+from tests.bench.usage import cpu, rss
+
+COUNTS = (1, 200, 1000)
+NEEDED = Case("2 s", 2)
+
+
+async def bench() -> Result:
+    """Each on a provider of its own."""
+    title = f"shutdowns at once, of guests that need {NEEDED.needed:g} s and up to {INTERVAL:g} s more"
+    notes = (
+        "asked: from the first request to the guest; told: from the guest's end to the client; both in milliseconds",
+    )
+    return Result(title, [await _row(count) for count in COUNTS], notes)
+
+
+async def _row(count: int) -> Row:
+    needs = NEEDED.needs([f"vm-{number:04}" for number in range(1, count + 1)])
+    with sim({name: {"shutdown_time": seconds} for name, seconds in needs.items()}) as provider:
+        pid = provider.process.pid
+        busy = cpu(pid)
+        async with client(provider.address) as power:
+            began = time.time()
+            ended = await asyncio.gather(*(power.shutdown(name, 60) for name in needs))
+        asked = [_asked(each) for each in ended]
+        told = [each.received - at - needs[each.operation.vm_name] for each, at in zip(ended, asked, strict=True)]
+        return {
+            "": f"{count} at once",
+            "right": f"{sum(each.verdict == 'GRACEFUL' for each in ended)} of {count}",
+            "CPU ms each": round((cpu(pid) - busy) * 1000 / count, 2),
+            **middle_and_tail("asked", [at - began for at in asked]),
+            **middle_and_tail("told", told),
+            "peak MiB": rss(pid, peak=True),
+        }
+
+
+def _asked(ended: Ended) -> float:
+    """When the guest was first asked, by the operation's own steps."""
+    return min(moment(step.time) for step in ended.operation.steps if step.message.startswith("asking the guest"))
