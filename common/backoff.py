@@ -1,4 +1,4 @@
-"""Pauses between attempts, for everybody who tries again."""
+"""Pauses between attempts."""
 
 import random
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 class Backoff:
     """Pauses that double from `first` to `longest` seconds, each shortened by up to half at random,
-    so that those who failed together do not come back together."""
+    so that clients which failed together do not come back together."""
 
     def __init__(self, first: float, longest: float, chance: Callable[[], float] = random.random) -> None:
         self._first, self._longest, self._chance = first, longest, chance

@@ -1,4 +1,4 @@
-"""The Adapter protocol: what one hypervisor must be able to say and do, and the VM as everyone sees it.
+"""The Adapter protocol: what one hypervisor must be able to say and do, and the VM as the rest of the provider sees it.
 
 An adapter speaks one hypervisor's dialect and nothing more. It never sleeps, retries, escalates or
 judges: `shutdown.py` does, once, for all of them.

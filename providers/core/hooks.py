@@ -40,7 +40,7 @@ class Attempt:
 async def run_all(run: Run) -> bool:
     """Run the hooks that have not run yet, in order; False if one with ABORT did not succeed.
 
-    A hook that was cut short because somebody decided, or because the VM went off, aborts nothing.
+    A hook that was cut short by a decision, or because the VM went off, aborts nothing.
     """
     await _settle_interrupted(run)
     while run.operation.hooks_left:

@@ -59,7 +59,7 @@ class AllowedResolver(AbstractResolver):
         return host in self._hosts or any(ip_address(address) in network for network in self._networks)
 
     def refusal(self, host: str) -> str:
-        """Why it may not, and who can change that."""
+        """Why a hook may not call this host, for people."""
         return f"{host} is not an address of this VM; the provider's operator can allow it (VMPOWER_HTTP_HOOK_HOSTS)."
 
     async def resolve(

@@ -1,7 +1,7 @@
-"""The live picture of all VMs, kept by the adapter's one subscription and read by everybody.
+"""All VMs as they are now, kept up to date by the adapter's one subscription.
 
-It is also the one place that reconnects: a watch that breaks is started anew with back-off and jitter,
-and whoever was refused by an unavailable hypervisor waits for `connected`.
+It is also the one place that reconnects: a watch that breaks is started anew with back-off and jitter.
+An operation that met an unavailable hypervisor waits for `connected`.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Inventory:
 
         Raises:
             VMNotFound, AmbiguousName
-            HypervisorUnavailable: the picture may be out of date.
+            HypervisorUnavailable: what is known may be out of date.
         """
         self.require_connected()
         if vm := self.vms.get(name):
@@ -73,7 +73,7 @@ class Inventory:
         return found[0]
 
     def require_connected(self) -> None:
-        """Raise HypervisorUnavailable unless the picture is live."""
+        """Raise HypervisorUnavailable unless the hypervisor is followed at this moment."""
         if not self.connected.is_set():
             raise HypervisorUnavailable(
                 f"The hypervisor {self._adapter.endpoint} does not answer; the provider keeps trying, ask again later."
@@ -110,11 +110,11 @@ class Inventory:
                 self._observers.pop(vm_id, None)
 
     def attended(self) -> frozenset[str]:
-        """The VMs that somebody observes by their ids: those that operations are about."""
+        """The ids of the VMs that are observed one by one: those with an active operation."""
         return frozenset(self._observers) - {""}
 
     def touch(self, vm_id: str) -> None:
-        """Tell those who observe all VMs that something else about this one has changed (its active operation)."""
+        """Tell the observers of all VMs that something beside this VM has changed: its active operation."""
         for observer in tuple(self._observers.get("", ())):
             observer(vm_id, self.vms.get(vm_id))
 

@@ -80,7 +80,7 @@ class Limiter:
             settle = partial(outcome.set_exception, error)
         with self._lock:
             self._idle += 1
-        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+        with suppress(RuntimeError):  # the loop has ended: the result has no receiver
             loop.call_soon_threadsafe(self._end, outcome, settle)
 
     def _end(self, outcome: asyncio.Future[Any], settle: Callable[[], None]) -> None:

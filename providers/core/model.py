@@ -1,6 +1,6 @@
 """An operation from request to verdict, as it is kept in memory and in the journal.
 
-All of it is immutable: a change is a new object, so whoever watches sees whole states only.
+All of it is immutable: a change is a new object, so a watcher never sees half a change.
 Credentials and HTTP header values are never part of what is written (`Field(exclude=True)`).
 """
 
@@ -157,7 +157,7 @@ class Request(Record):
 
 
 class Decision(StrEnum):
-    """What somebody decided about an operation while it was under way."""
+    """What a caller decided about an operation while it was under way."""
 
     FORCE = "FORCE"
     CANCEL = "CANCEL"

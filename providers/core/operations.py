@@ -199,7 +199,11 @@ class Operations:
         return (request.vm_id, request.vm_name, *(vm.aliases if vm else ()))
 
     async def _begun(self, run: Run) -> None:
-        """Whoever waits for an operation that is just being written down, or joins it, learns of its failure."""
+        """Wait until the operation is on disk.
+
+        Raises:
+            JournalFailed: it could not be written, so it was not begun.
+        """
         await run.until(lambda: run.begun or run.closed)
         if not run.begun:
             raise run.not_begun or JournalFailed("The provider stops; the operation was not begun, ask again.")
@@ -287,7 +291,7 @@ class Operations:
 
 
 def _require_revocable(run: Run) -> None:
-    """Some hypervisors, once told, let nobody take it back.
+    """An always-forced VM that was asked goes down at its deadline: nothing can be changed about that any more.
 
     Raises:
         VMRefused

@@ -1,4 +1,4 @@
-"""One operation while it lives: its record, its VM, and what may wake it.
+"""One operation from its first record to its last: the record, the VM, and the events that wake the procedure.
 
 The procedures (`shutdown.py`, `power.py`, `hooks.py`) read and wait through this; `operations.py` owns it.
 """
@@ -41,7 +41,7 @@ class Run:
     def __init__(self, operation: Operation, context: Context) -> None:
         self.operation = operation
         self.shown = operation
-        """The operation as it is on disk: what others see. They must not act on what a kill could still undo."""
+        """The operation as it is on disk, which is what callers see: they must not act on what a kill could undo."""
         self.begun = False
         """Whether it was on disk at all."""
         self.not_begun: JournalFailed | None = None
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def decided(self) -> bool:
-        """Whether somebody decided to end the waiting."""
+        """Whether a caller ended the waiting: forced, cancelled, pre-empted or called off."""
         return self.operation.decision is not None
 
     @property
@@ -115,7 +115,7 @@ class Run:
         return self.last_seen_off.off_cause if self.last_seen_off else None
 
     def wake(self) -> None:
-        """Let everybody who waits look again."""
+        """Let each `until` evaluate its condition again."""
         for waker in self._wakers:
             _set(waker)
 
@@ -142,12 +142,12 @@ class Run:
                 timer.cancel()
 
     async def record(self, message: str = "", **changes: Any) -> None:
-        """Change the operation, write it to the journal and tell those who watch."""
+        """Change the operation, write it to the journal and tell its watchers."""
         self.change(message, **changes)
         await self.save()
 
     async def save(self) -> None:
-        """Write down what was changed in memory, and tell those who watch.
+        """Write down what was changed in memory, and tell the watchers.
 
         A journal that fails in the middle of an operation is logged and does not stop it: the VM's owner
         is better served by a shutdown that ends than by one that is abandoned.
@@ -157,7 +157,7 @@ class Run:
             await self._journal.save(changed)
         except JournalFailed:
             log.exception("operation not journaled", operation=changed.id)
-        finally:  # also if the caller hung up meanwhile: the change is made
+        finally:  # also if the caller hung up meanwhile: the change stands
             self.shown = changed
             self.wake()
 
@@ -208,7 +208,7 @@ class Run:
         return self.verdict(Outcome.STILL_RUNNING, self.because(message), None if due is Reason.REQUESTED else due)
 
     async def decide(self, decision: Decision, message: str) -> None:
-        """Take note of what somebody decided; the procedure acts on it."""
+        """Note a decision; the procedure acts on it."""
         await self.record(message, decision=decision)
 
     async def changes(self) -> AsyncIterator[Operation]:
@@ -261,11 +261,11 @@ class Run:
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever needs it has read it; the rest must not be warned about
+            task.exception()  # read here, so that asyncio does not warn of one that is of no interest
         self.wake()
 
     def close(self) -> None:
-        """Stop what was spawned, and let go whoever waits for the end."""
+        """Stop what was spawned, and release those that wait in `ended`."""
         self.closed = True
         self.wake()
         for task in tuple(self._tasks):

@@ -1,7 +1,7 @@
 """What grpc.health.v1 says of a provider.
 
 `""` and `power.v1.PowerService`: SERVING only while the hypervisor answers. `liveness`: SERVING while the process
-serves, for whoever restarts it, since a hypervisor that is away is no reason to.
+serves; a liveness probe asks for this one, for a restart brings no hypervisor back.
 """
 
 import asyncio

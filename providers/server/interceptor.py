@@ -1,4 +1,4 @@
-"""What every RPC passes on its way in and out: may this client, is this readable, and what does the error say.
+"""What every RPC passes on its way in and out: authorise the client, parse the request, turn exceptions into statuses.
 
 The only place that ends an RPC with an error.
 """
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 _SERVICE = power_pb2.DESCRIPTOR.services_by_name["PowerService"]
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
     """Wraps the handlers of PowerService; others (health, reflection) pass untouched."""
 
     def __init__(self, settings: Settings) -> None:
@@ -40,7 +40,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
-        """The handler with the gate around it."""
+        """The handler, with all of that around it."""
         method = str(details.method)
         if method not in self._handlers:
             self._handlers[method] = self._around(await continuation(details), method)

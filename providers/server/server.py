@@ -26,7 +26,7 @@ from providers.core.run import Context
 from providers.core.settings import Settings
 from providers.server import metrics, tls
 from providers.server.health import SERVICE, Health
-from providers.server.interceptor import Gate
+from providers.server.interceptor import Interceptor
 from providers.server.service import Service
 
 S = TypeVar("S", bound=Settings)
@@ -64,7 +64,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     context = Context(adapter, inventory, journal, settings)
     operations = Operations(context)
     _start_metrics(settings, context, operations)
-    await operations.resume()  # before anybody can call, who would miss them
+    await operations.resume()  # before the first call, which would not find them
     health = Health()
     await health.follow(inventory)
     server = _server(settings, credentials, Service(context, operations), health)
@@ -86,7 +86,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
 def _server(
     settings: Settings, credentials: grpc.ServerCredentials | None, service: Service, health: Health
 ) -> grpc.aio.Server:
-    server = grpc.aio.server(interceptors=[Gate(settings)], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[Interceptor(settings)], options=OPTIONS)
     power_pb2_grpc.add_PowerServiceServicer_to_server(service, server)
     health.add_to(server)
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
@@ -96,7 +96,7 @@ def _server(
 
 
 def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
-    """Nothing but health, without TLS: kubelets, which probe it, speak none. Without an address nobody hears it."""
+    """Nothing but health, without TLS, which kubelets do not speak; without an address it listens nowhere."""
     server = grpc.aio.server(options=OPTIONS)
     health.add_to(server)
     if settings.health_listen:
@@ -118,10 +118,10 @@ def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredent
 
 
 def _require_unserved(address: str) -> None:
-    """gRPC takes over a unix socket without asking; two providers would then work on the same VMs.
+    """gRPC takes over a unix socket that another process serves; two providers would then work on the same VMs.
 
     Raises:
-        AddressInUse: somebody serves there.
+        AddressInUse: a process serves there.
     """
     scheme, _, path = address.partition(":")
     if scheme != "unix":

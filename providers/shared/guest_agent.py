@@ -1,4 +1,4 @@
-"""What the QEMU guest agent says of a program's end, whoever hands it on.
+"""What the QEMU guest agent says of a program's end; libvirt and Proxmox VE hand on the same reply.
 
 https://qemu.org/docs/master/interop/qemu-ga-ref.html, `guest-exec-status`.
 """
@@ -9,13 +9,13 @@ from typing import Any
 from providers.core.adapter import GuestExit
 
 Decode = Callable[[str], bytes]
-"""How the one who hands it on writes bytes."""
+"""Decodes a program's output as the hypervisor encodes it."""
 
 
 def exit_of(reply: Mapping[str, Any], decode: Decode) -> GuestExit | None:
     """Its end, or None while it runs. A program that a signal ended has the exit code a shell would give it.
 
-    In Windows `signal` is the exception that nobody handled, as a negative number.
+    In Windows `signal` is the unhandled exception's code, as a negative number.
     """
     if not int(reply["exited"]):
         return None

@@ -1,4 +1,4 @@
-"""Logging in: one attempt for all who ask meanwhile, and none with a login that was refused a moment ago."""
+"""Logging in: callers that come meanwhile share one attempt, and a login that was just refused is not tried again."""
 
 import asyncio
 import time

@@ -32,9 +32,10 @@ def watch_over(connection: socket.socket) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What is believed: a CA's file, or certificates by their SHA-256 or SHA-1, or (`insecure`) anybody.
+    """Which certificates are accepted: those of a CA, pinned ones (SHA-256 or SHA-1), or with `insecure` all.
 
-    None of them: the CAs that the system trusts. `flag` is the setting that names `pins`, for messages.
+    With none of the three set: those of the CAs that the system trusts. `flag` is the setting that names `pins`, for
+    messages.
     """
 
     ca_file: Path | None = None

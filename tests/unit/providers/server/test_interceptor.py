@@ -1,4 +1,4 @@
-"""The gate as bytes pass it; `test_server.py` has a real server around it."""
+"""The interceptor as bytes pass it; `test_server.py` has a real server around it."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from protos.power.v1 import power_pb2 as pb
 from providers.core import errors
 from providers.core.errors import InvalidRequest, OperationActive, Violation, VmpowerError
 from providers.core.settings import Settings
-from providers.server.interceptor import Gate, status
+from providers.server.interceptor import Interceptor, status
 
 SERVICE = "/power.v1.PowerService/"
 
@@ -24,7 +24,7 @@ class Aborted(Exception):
 
 
 class Call:
-    """The side of a ServicerContext that the gate sees."""
+    """The side of a ServicerContext that the interceptor sees."""
 
     def __init__(self, **auth: list[bytes]) -> None:
         self._auth = auth
@@ -55,8 +55,8 @@ async def reach(method: str, data: bytes, call: Call | None = None, **settings: 
     async def continuation(_: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(handler)
 
-    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere"), **settings))
-    wrapped = await gate.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]
+    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere"), **settings))
+    wrapped = await interceptor.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]
     call = call or Call()
     try:
         await wrapped.unary_unary(wrapped.request_deserializer(data), call)
@@ -111,18 +111,18 @@ async def test_a_method_of_another_service_passes_untouched() -> None:
     async def continuation(_: Any) -> Any:
         return handler
 
-    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
     details: Any = Details("/grpc.health.v1.Health/Check")
-    assert await gate.intercept_service(continuation, details) is handler
+    assert await interceptor.intercept_service(continuation, details) is handler
 
 
 async def test_a_method_that_does_not_exist_is_left_to_grpc() -> None:
     async def continuation(_: Any) -> Any:
         return None
 
-    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
     details: Any = Details(SERVICE + "Explode")
-    assert await gate.intercept_service(continuation, details) is None
+    assert await interceptor.intercept_service(continuation, details) is None
 
 
 def client(name: bytes) -> Call:
@@ -204,9 +204,9 @@ async def test_a_bug_is_logged_and_its_words_are_kept_from_the_caller() -> None:
     async def continuation(_: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(handler)
 
-    gate = Gate(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
     details: Any = Details(SERVICE + "GetVM")
-    wrapped, call = await gate.intercept_service(continuation, details), Call()
+    wrapped, call = await interceptor.intercept_service(continuation, details), Call()
     with capture_logs() as logs, pytest.raises(Aborted):
         await wrapped.unary_unary(wrapped.request_deserializer(b""), call)
     assert (call.ended.code, call.ended.details) == (

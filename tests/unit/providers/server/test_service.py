@@ -1,4 +1,4 @@
-"""The handlers as the gate calls them, in virtual time. What they raise is what `errors.py` promises."""
+"""The handlers as the interceptor calls them, in virtual time. What they raise is what `errors.py` promises."""
 
 import asyncio
 from collections.abc import AsyncIterator
