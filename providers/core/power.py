@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from common.backoff import Backoff
-from providers.core import deadline as deadlines
 from providers.core import hooks
-from providers.core.adapter import OffCause, PowerState, Reason
+from providers.core import verdict as verdicts
+from providers.core.adapter import PowerState, Reason
 from providers.core.errors import CommandFailed, VMNotFound
-from providers.core.model import Outcome, State, Verdict
+from providers.core.model import State, Verdict
 from providers.core.run import Run
 
 ATTEMPTS = 3
@@ -28,8 +28,8 @@ async def power_off(run: Run) -> Verdict:
     """
     if run.off and run.in_state(State.PENDING):
         if run.operation.force_reason:  # by the operation that this one pre-empted
-            return run.verdict(Outcome.FORCED, "Powered off hard, as asked.", Reason.REQUESTED)
-        return run.verdict(Outcome.ALREADY_OFF, "It was off already.")
+            return verdicts.cut_by_preempted(run)
+        return verdicts.already_off(run)
     return await force(run, Reason.REQUESTED)
 
 
@@ -40,13 +40,13 @@ async def power_on(run: Run) -> Verdict:
         CommandFailed: the hypervisor would not.
     """
     if run.decided:
-        return run.unchanged("A PowerOff came before it began.")
+        return verdicts.unchanged(run, "A PowerOff came before it began.")
     if is_on(run) and not run.operation.starting:
-        return run.verdict(Outcome.ALREADY_ON, "It was on already.")
+        return verdicts.already_on(run)
     if not is_on(run):
         await start(run)
     await hooks.run_all(run)
-    return run.verdict(Outcome.STARTED, "Started.")
+    return verdicts.started(run)
 
 
 async def force(run: Run, reason: Reason) -> Verdict:
@@ -60,7 +60,7 @@ async def force(run: Run, reason: Reason) -> Verdict:
         await run.record(message, state=State.FORCING, force_reason=reason)
     if not run.off:
         await _persist(run, lambda: run.adapter.power_off(run.vm_id), lambda: run.off)
-    return judge(run)
+    return verdicts.judge(run)
 
 
 async def start(run: Run) -> None:
@@ -76,23 +76,6 @@ async def start(run: Run) -> None:
 def is_on(run: Run) -> bool:
     """Whether the VM runs now."""
     return run.vm is not None and run.vm.power_state is PowerState.ON
-
-
-def judge(run: Run) -> Verdict:
-    """How a VM that is off went down: by the hypervisor's own word first, by what we did second."""
-    cause, reason, accepted = run.off_cause, run.operation.force_reason, run.accepted
-    forcing = run.in_state(State.FORCING)
-    if cause is OffCause.CRASHED:
-        return run.verdict(Outcome.CRASHED, "The guest or its hypervisor process died.")
-    if (cut := deadlines.of(run).cut()) and reason in (None, cut):
-        return run.verdict(Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
-    if forcing and cause is not OffCause.GUEST:
-        return run.verdict(Outcome.FORCED, run.because(f"Powered off hard, reason {reason}."), reason)
-    if cause is OffCause.HOST:
-        return run.verdict(Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
-    if accepted is None:
-        return run.verdict(Outcome.OUT_OF_BAND, "It went off before it was asked.")
-    return run.verdict(Outcome.GRACEFUL, f"The guest shut itself down, asked by {accepted.signal}.")
 
 
 async def _persist(run: Run, command: Callable[[], Awaitable[None]], reached: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from providers.core import verdict as verdicts
 from providers.core.adapter import Reason
 from providers.core.errors import Code, VmpowerError
 from providers.core.model import Decision, Failure, Kind, Operation, Outcome, State, Verdict
@@ -28,7 +29,7 @@ async def reboot(run: Run) -> Verdict:
         return down
     if not is_on(run):
         await start(run)
-    return down.model_copy(update={"end_time": run.now(), "message": f"{down.message} Started again."})
+    return verdicts.started_again(run, down)
 
 
 Procedure = Callable[[Run], Awaitable[Verdict]]
@@ -50,11 +51,11 @@ async def carry_out(run: Run) -> None:
         verdict = await PROCEDURES[kind](run)
     except VmpowerError as error:
         failure = Failure(code=error.code, reason=error.reason, message=error.message)
-        verdict = run.unchanged(error.message)
+        verdict = verdicts.unchanged(run, error.message)
     except Exception as error:
         log.exception("a bug in vmpower", operation=run.operation.id)
         failure = Failure(code=Code.INTERNAL, reason="INTERNAL", message=f"{type(error).__name__}: {error}")
-        verdict = run.unchanged("vmpower failed; see its log.")
+        verdict = verdicts.unchanged(run, "vmpower failed; see its log.")
     state = _final_state(run.operation, verdict, failure)
     if state is State.FAILED:
         failure = failure or Failure(code=Code.FAILED_PRECONDITION, reason=verdict.outcome, message=verdict.message)

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import structlog
 
 from common.backoff import Backoff
-from providers.core.adapter import VM, Adapter, GuestCredentials, OffCause, PowerState, Reason
+from providers.core.adapter import VM, Adapter, GuestCredentials, OffCause, PowerState
 from providers.core.clock import Clock, system_clock
 from providers.core.errors import HypervisorUnavailable, JournalFailed
 from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
 from providers.core.journal import Journal
-from providers.core.model import Decision, Operation, Outcome, Sent, State, Step, Verdict
+from providers.core.model import Decision, Operation, Sent, State, Step
 from providers.core.settings import Settings
 
 T = TypeVar("T")
@@ -181,31 +181,6 @@ class Run:
         if message:
             request = self.operation.request
             log.info(message, operation=self.operation.id, vm=request.vm_name, kind=request.kind, state=state)
-
-    def verdict(self, outcome: Outcome, message: str, reason: Reason | None = None) -> Verdict:
-        """A verdict as of now."""
-        by_signal = outcome is Outcome.GRACEFUL and self.accepted
-        return Verdict(
-            outcome=outcome,
-            reason=reason,
-            signal=self.accepted.signal if by_signal and self.accepted else None,
-            start_time=self.operation.create_time,
-            end_time=self.now(),
-            hooks=self.operation.hooks,
-            message=message,
-        )
-
-    def because(self, message: str) -> str:
-        """The message, with what stood in the way when force was due, if anything did."""
-        obstacle = self.operation.obstacle
-        return f"{message.removesuffix('.')}: {obstacle}" if obstacle else message
-
-    def unchanged(self, message: str) -> Verdict:
-        """The verdict of an operation that did nothing to the VM, or could not; then also why force was due."""
-        if self.off:
-            return self.verdict(Outcome.ALREADY_OFF, message)
-        due = self.operation.force_reason
-        return self.verdict(Outcome.STILL_RUNNING, self.because(message), None if due is Reason.REQUESTED else due)
 
     async def decide(self, decision: Decision, message: str) -> None:
         """Note a decision; the procedure acts on it."""

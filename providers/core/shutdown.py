@@ -1,4 +1,4 @@
-"""The shutdown procedure, once for every hypervisor: the only place that waits, escalates and judges.
+"""The shutdown procedure, once for every hypervisor: the only place that waits and escalates.
 
 Run the hooks; ask the guest, best signal first; wait until it is off; at force_after do as the escalation says; tell
 truthfully how it ended. Each step is journaled before it is taken, so that a restarted provider enters at the top,
@@ -9,11 +9,12 @@ from enum import Enum, auto
 
 from providers.core import deadline as deadlines
 from providers.core import hooks
+from providers.core import verdict as verdicts
 from providers.core.adapter import Escalation, Reason, Signal
 from providers.core.deadline import Local as Deadline
 from providers.core.errors import Locked, VMNotFound, VmpowerError
-from providers.core.model import Decision, Outcome, Sent, State, Verdict
-from providers.core.power import force, judge
+from providers.core.model import Decision, Sent, State, Verdict
+from providers.core.power import force
 from providers.core.run import Run
 from providers.core.signals import Send, Wait, deaf_reason, next_step, obstacle, reason_at_deadline
 
@@ -35,9 +36,9 @@ async def shut_down(run: Run) -> Verdict:
         CommandFailed: force was due and the hypervisor would not.
     """
     if run.off and run.in_state(State.PENDING):
-        return run.verdict(Outcome.ALREADY_OFF, "It was off already.")
+        return verdicts.already_off(run)
     if not await hooks.run_all(run):
-        return run.verdict(Outcome.STILL_RUNNING, "A hook failed and says to abort.", Reason.HOOK_FAILED)
+        return verdicts.hook_failed(run)
     if not _gives_up(run):
         _begin_grace(run)
     deadline = deadlines.of(run)
@@ -47,13 +48,13 @@ async def shut_down(run: Run) -> Verdict:
             case Escalation.FORCE:
                 return await force(run, due)
             case Escalation.NEVER:
-                return run.verdict(Outcome.STILL_RUNNING, run.because("Not powered off hard, as asked."), due)
+                return verdicts.not_forced(run, due)
             case Escalation.ASK:
                 await _hold(run, due)
     if due is Guest.LEFT_ALONE:
-        return run.verdict(Outcome.STILL_RUNNING, deadline.given_up())
+        return verdicts.given_up(run)
     await _note_cut(run, deadline)
-    return judge(run)
+    return verdicts.judge(run)
 
 
 def _begin_grace(run: Run) -> None:
@@ -184,7 +185,7 @@ async def _note_cut(run: Run, deadline: Deadline) -> None:
 async def _hold(run: Run, reason: Reason) -> None:
     """ASK: nothing is done until the operation is extended, forced or cancelled, or the VM is off after all."""
     if not run.in_state(State.AWAITING_DECISION):
-        message = run.because(f"somebody must extend, force or cancel; reason {reason}")
+        message = verdicts.because(run, f"somebody must extend, force or cancel; reason {reason}")
         await run.record(message, state=State.AWAITING_DECISION, force_reason=reason)
     await run.until(lambda: run.off or run.decided or not run.in_state(State.AWAITING_DECISION))
 

@@ -1,0 +1,102 @@
+"""Every verdict, from what is known at the end."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.core import verdict
+from providers.core.adapter import VM, Ended, OffCause, PowerState, Reason, Signal
+from providers.core.inventory import Inventory
+from providers.core.model import Kind, Operation, Outcome, Request, Sent, State
+from providers.core.run import Context, Run
+from providers.core.settings import Settings
+from tests.unit.providers.fakes import InlineJournal, OneVM
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+ON = VM("1", "web", PowerState.ON)
+GUEST, HOST, CRASHED = OffCause.GUEST, OffCause.HOST, OffCause.CRASHED
+ASKED = (Sent(number=1, time=NOW, signal=Signal.ACPI),)
+REFUSED = (Sent(number=1, time=NOW, signal=Signal.ACPI, refused=True),)
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> InlineJournal:
+    return InlineJournal(tmp_path / "journal.db")
+
+
+def run_of(journal: InlineJournal, vm: VM, **fields: Any) -> Run:
+    adapter: Any = OneVM(vm)
+    inventory = Inventory(adapter)
+    inventory.vms[vm.id] = vm
+    context = Context(adapter, inventory, journal, Settings(listen="unix:///nowhere"), lambda: NOW)
+    request = Request(kind=Kind.SHUTDOWN, vm_id=vm.id, vm_name=vm.name)
+    return Run(Operation(id="op", request=request, create_time=NOW, timeout=timedelta(seconds=60), **fields), context)
+
+
+def off(cause: OffCause | None) -> VM:
+    return VM("1", "web", PowerState.OFF, Ended(cause) if cause else None)
+
+
+FORCING = {"state": State.FORCING, "force_reason": Reason.TIMEOUT}
+
+
+@pytest.mark.parametrize(
+    ("cause", "fields", "outcome", "reason", "signal"),
+    [
+        (GUEST, {"sent": ASKED}, Outcome.GRACEFUL, None, Signal.ACPI),
+        (None, {"sent": ASKED}, Outcome.GRACEFUL, None, Signal.ACPI),
+        (GUEST, {}, Outcome.OUT_OF_BAND, None, None),
+        (GUEST, {"sent": REFUSED}, Outcome.OUT_OF_BAND, None, None),
+        (HOST, {"sent": ASKED}, Outcome.OUT_OF_BAND, None, None),
+        (CRASHED, {"sent": ASKED}, Outcome.CRASHED, None, None),
+        (CRASHED, FORCING, Outcome.CRASHED, None, None),
+        (HOST, FORCING, Outcome.FORCED, Reason.TIMEOUT, None),
+        (None, FORCING, Outcome.FORCED, Reason.TIMEOUT, None),
+        (GUEST, {"sent": ASKED, **FORCING}, Outcome.GRACEFUL, None, Signal.ACPI),
+    ],
+)
+async def test_how_it_went_down_follows_from_the_record_then_from_what_we_did(
+    journal: InlineJournal,
+    cause: OffCause | None,
+    fields: dict[str, Any],
+    outcome: Outcome,
+    reason: Reason | None,
+    signal: Signal | None,
+) -> None:
+    found = verdict.judge(run_of(journal, off(cause), **fields))
+    assert (found.outcome, found.reason, found.signal) == (outcome, reason, signal)
+
+
+async def test_a_forced_one_says_what_stood_in_the_way(journal: InlineJournal) -> None:
+    run = run_of(journal, off(HOST), **FORCING, obstacle="It is locked by a backup.")
+    assert verdict.judge(run).message == "Powered off hard, reason TIMEOUT: It is locked by a backup."
+
+
+async def test_one_that_was_not_to_be_forced_says_why_force_was_due(journal: InlineJournal) -> None:
+    found = verdict.not_forced(run_of(journal, ON), Reason.TIMEOUT)
+    assert (found.outcome, found.reason) == (Outcome.STILL_RUNNING, Reason.TIMEOUT)
+
+
+async def test_a_failed_operation_on_a_vm_that_is_off_says_so(journal: InlineJournal) -> None:
+    assert verdict.unchanged(run_of(journal, off(None)), "It failed.").outcome is Outcome.ALREADY_OFF
+
+
+async def test_a_failed_operation_says_why_force_was_due(journal: InlineJournal) -> None:
+    found = verdict.unchanged(run_of(journal, ON, **FORCING), "It failed.")
+    assert (found.outcome, found.reason) == (Outcome.STILL_RUNNING, Reason.TIMEOUT)
+
+
+async def test_that_a_caller_asked_for_force_is_no_reason_of_a_failed_operation(journal: InlineJournal) -> None:
+    fields = {"state": State.FORCING, "force_reason": Reason.REQUESTED}
+    assert verdict.unchanged(run_of(journal, ON, **fields), "It failed.").reason is None
+
+
+async def test_a_reboot_tells_how_it_went_down_and_that_it_was_started(journal: InlineJournal) -> None:
+    run = run_of(journal, off(GUEST), sent=ASKED)
+    found = verdict.started_again(run, verdict.judge(run))
+    assert (found.outcome, found.message) == (
+        Outcome.GRACEFUL,
+        "The guest shut itself down, asked by ACPI. Started again.",
+    )
