@@ -1,4 +1,8 @@
-"""Which signal to send next, and when: a pure function of the VM, the request and what was sent."""
+"""Which signal to send next, and when: pure functions of the VM, the request and what was sent.
+
+A new signal has its number in `power.proto`, its name in `adapter.py` (`Signal`), how it follows others and whether it is
+repeated here, and is offered and sent by the adapters that know it.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
