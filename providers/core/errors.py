@@ -1,22 +1,23 @@
-"""Every error vmpower can end a call with: each class names its gRPC code and its machine-readable reason.
+"""Every error vmpower can end a call with: each class names its gRPC code, its machine-readable reason and who
+acts next. docs/reference.md lists them.
 
     VmpowerError
-    ├── InvalidRequest          INVALID_ARGUMENT     the caller mends the request
-    ├── VMNotFound              NOT_FOUND            the caller names another VM
-    ├── AmbiguousName           FAILED_PRECONDITION  the caller uses an id
-    ├── OperationNotFound       NOT_FOUND            the caller names another operation
-    ├── OperationActive         ABORTED              the caller waits for, extends or cancels the active one
-    ├── OperationEnded          FAILED_PRECONDITION  nobody: it is over
-    ├── VMRefused               FAILED_PRECONDITION  the owner picks another VM (a template, ...)
-    ├── Unsupported             UNIMPLEMENTED        the caller leaves it out
-    ├── Disabled                FAILED_PRECONDITION  the operator of the provider turns it on
-    ├── NotAllowed              PERMISSION_DENIED    the operator of the provider grants a role
-    ├── JournalFailed           INTERNAL             the operator of the provider mends the disk
+    ├── InvalidRequest          INVALID_ARGUMENT
+    ├── VMNotFound              NOT_FOUND
+    ├── AmbiguousName           FAILED_PRECONDITION
+    ├── OperationNotFound       NOT_FOUND
+    ├── OperationActive         ABORTED
+    ├── OperationEnded          FAILED_PRECONDITION
+    ├── VMRefused               FAILED_PRECONDITION
+    ├── Unsupported             UNIMPLEMENTED
+    ├── Disabled                FAILED_PRECONDITION
+    ├── NotAllowed              PERMISSION_DENIED
+    ├── JournalFailed           INTERNAL
     └── HypervisorError
-        ├── HypervisorUnavailable  UNAVAILABLE       nobody: it is retried with back-off
-        ├── CommandFailed          FAILED_PRECONDITION  the operator of the hypervisor
-        │   └── Locked             FAILED_PRECONDITION  nobody: what holds the VM ends
-        └── UnknownNativeState     INTERNAL          the makers of vmpower
+        ├── HypervisorUnavailable  UNAVAILABLE
+        ├── CommandFailed          FAILED_PRECONDITION
+        │   └── Locked             FAILED_PRECONDITION
+        └── UnknownNativeState     INTERNAL
 
 `providers/server/interceptor.py` is the only place that turns one into an RPC status.
 """
@@ -53,11 +54,13 @@ class VmpowerError(Exception):
     Attributes:
         code: the canonical code of the RPC that ends with it.
         reason: UPPER_SNAKE_CASE, the `reason` of AIP-193's ErrorInfo.
+        who_acts: who does what next, for docs/reference.md.
         metadata: what a program needs to act on it; no secrets.
     """
 
     code: Code = Code.INTERNAL
     reason: str = "INTERNAL"
+    who_acts: str = "the operator of the provider reports what its log says"
 
     def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -70,6 +73,7 @@ class InvalidRequest(VmpowerError):
 
     code = Code.INVALID_ARGUMENT
     reason = "INVALID_REQUEST"
+    who_acts = "the caller mends the request"
 
     def __init__(self, *violations: Violation) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations) + ". Mend the request.")
@@ -81,6 +85,7 @@ class VMNotFound(VmpowerError):
 
     code = Code.NOT_FOUND
     reason = "VM_NOT_FOUND"
+    who_acts = "the caller names another VM"
 
 
 class AmbiguousName(VmpowerError):
@@ -88,6 +93,7 @@ class AmbiguousName(VmpowerError):
 
     code = Code.FAILED_PRECONDITION
     reason = "AMBIGUOUS_NAME"
+    who_acts = "the caller uses an id"
 
 
 class OperationNotFound(VmpowerError):
@@ -95,6 +101,7 @@ class OperationNotFound(VmpowerError):
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
+    who_acts = "the caller names another operation"
 
 
 class OperationActive(VmpowerError):
@@ -102,6 +109,7 @@ class OperationActive(VmpowerError):
 
     code = Code.ABORTED
     reason = "OPERATION_ACTIVE"
+    who_acts = "the caller waits for, extends or cancels the active one"
 
 
 class OperationEnded(VmpowerError):
@@ -109,6 +117,7 @@ class OperationEnded(VmpowerError):
 
     code = Code.FAILED_PRECONDITION
     reason = "OPERATION_ENDED"
+    who_acts = "nothing to do: it is over"
 
 
 class VMRefused(VmpowerError):
@@ -116,6 +125,7 @@ class VMRefused(VmpowerError):
 
     code = Code.FAILED_PRECONDITION
     reason = "VM_REFUSED"
+    who_acts = "the owner picks another VM (a template, ...)"
 
 
 class Unsupported(VmpowerError):
@@ -123,6 +133,7 @@ class Unsupported(VmpowerError):
 
     code = Code.UNIMPLEMENTED
     reason = "UNSUPPORTED"
+    who_acts = "the caller leaves it out"
 
 
 class Disabled(VmpowerError):
@@ -130,6 +141,7 @@ class Disabled(VmpowerError):
 
     code = Code.FAILED_PRECONDITION
     reason = "DISABLED"
+    who_acts = "the operator of the provider turns it on"
 
 
 class NotAllowed(VmpowerError):
@@ -137,12 +149,14 @@ class NotAllowed(VmpowerError):
 
     code = Code.PERMISSION_DENIED
     reason = "NOT_ALLOWED"
+    who_acts = "the operator of the provider grants a role"
 
 
 class JournalFailed(VmpowerError):
     """Operations cannot be written to disk, so none may begin."""
 
     reason = "JOURNAL_FAILED"
+    who_acts = "the operator of the provider mends the disk"
 
 
 class HypervisorError(VmpowerError):
@@ -154,6 +168,7 @@ class HypervisorUnavailable(HypervisorError):
 
     code = Code.UNAVAILABLE
     reason = "HYPERVISOR_UNAVAILABLE"
+    who_acts = "nothing to do: it is retried with back-off"
 
 
 class CommandFailed(HypervisorError):
@@ -161,15 +176,18 @@ class CommandFailed(HypervisorError):
 
     code = Code.FAILED_PRECONDITION
     reason = "COMMAND_FAILED"
+    who_acts = "the operator of the hypervisor, or the guest's owner, looks into it"
 
 
 class Locked(CommandFailed):
     """Something else holds the VM for a while (a backup, a migration); nothing was done to it."""
 
     reason = "LOCKED"
+    who_acts = "nothing to do: what holds the VM ends"
 
 
 class UnknownNativeState(HypervisorError):
     """The hypervisor reports a state that the mapping does not know."""
 
     reason = "UNKNOWN_NATIVE_STATE"
+    who_acts = "the makers of vmpower add the state"
