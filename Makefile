@@ -17,7 +17,7 @@ APP := $(call stamp,app)
 LIBVIRT := $(call stamp,libvirt)
 DEV := $(call stamp,dev)
 
-.PHONY: help run run-k8s test lint types unit e2e conformance bench proto format venv packages guests clean lock
+.PHONY: help run run-k8s test lint types unit e2e conformance bench proto docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -56,6 +56,9 @@ format: $(DEV) ## Let ruff put the code in order
 
 proto: $(DEV) ## Generate the stubs beside the contract
 	@$(PY) -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/power/v1/power.proto
+
+docs: $(DEV) ## Generate docs/reference.md from the code
+	@$(PY) -m docs.reference docs/reference.md
 
 venv: $(APP) ## The environment that the programs run in
 

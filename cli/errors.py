@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     """How the command ended, for scripts."""
 
     WANTED = 0
+    """As wanted."""
     USAGE = 2
     """The caller's mistake; nothing was done to any VM."""
     FORCED = 3
@@ -23,6 +24,7 @@ class ExitCode(IntEnum):
     FAILED = 4
     """The VM is not in the state that was asked for, or the request was refused."""
     UNREACHABLE = 5
+    """No provider answers, or its hypervisor does not."""
     INTERRUPTED = 130
     """Ctrl-C; what was begun goes on."""
 

@@ -49,7 +49,9 @@ class Violation:
 
 
 class VmpowerError(Exception):
-    """The root. The message is a sentence for people that says who acts next.
+    """The root of all errors, and itself a bug in vmpower.
+
+    The message is a sentence for people that says who acts next.
 
     Attributes:
         code: the canonical code of the RPC that ends with it.

@@ -3,7 +3,8 @@
 import sys
 
 from providers.server.server import run
-from providers.sim.adapter import SimAdapter, SimSettings
+from providers.sim.adapter import SimAdapter
+from providers.sim.config import SimSettings
 from providers.sim.script import SimError, default_script, load_script
 from providers.sim.world import World
 

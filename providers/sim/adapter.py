@@ -3,9 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from pathlib import Path
-
-from pydantic import Field
 
 from providers.core.adapter import (
     VM,
@@ -21,7 +18,6 @@ from providers.core.adapter import (
     nobody,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable
-from providers.core.settings import Settings
 from providers.sim.events import Events
 from providers.sim.guest import Guest, power_state
 from providers.sim.script import Fault, GuestCall, Script
@@ -43,17 +39,6 @@ AGENT_TIMEOUT = 60.0
 """Seconds after which a call to a hanging agent fails, as libvirt gives up on one."""
 
 ASK: dict[Signal, Transition] = {Signal.GUEST_AGENT: ask_agent, Signal.ACPI: press_button}
-
-
-class SimSettings(Settings):
-    """The sim's settings beside those of every provider."""
-
-    script: Path | None = Field(
-        None, description="YAML script of the guests; default: web, legacy, deaf, broken and spare"
-    )
-    world: Path | None = Field(
-        None, description="keeps the guests while no provider runs; default: world.db in the state directory"
-    )
 
 
 class SimAdapter:

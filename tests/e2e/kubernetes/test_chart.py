@@ -12,7 +12,7 @@ from controller.config import Settings as ControllerSettings
 from controller.models import Provider
 from providers.libvirt.config import LibvirtSettings
 from providers.proxmox.config import ProxmoxSettings
-from providers.sim.adapter import SimSettings
+from providers.sim.config import SimSettings
 from providers.vsphere.config import VsphereSettings
 from tests.rigs.kubernetes.chart import CHART, VALUES, Object, containers, of_kind, pods, render, selects
 from tests.rigs.kubernetes.cluster import CRDS, Cluster

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from providers.sim.__main__ import main, make_adapter
-from providers.sim.adapter import SimSettings
+from providers.sim.config import SimSettings
 from providers.sim.script import SimError, guest_id
 from providers.sim.transitions import power_off
 from providers.sim.world import World
