@@ -18,7 +18,7 @@ PATIENCE = 100
 
 @dataclass(frozen=True)
 class Ended:
-    """How a shutdown ended, and when whoever waited for it was told."""
+    """How a shutdown ended, and when its watch said so."""
 
     operation: pb.Operation
     told: float

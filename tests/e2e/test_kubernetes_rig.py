@@ -1,4 +1,4 @@
-"""The Kubernetes rig itself: its API refuses what it should, comes back as it was, and writes down who asked."""
+"""The Kubernetes rig itself: its API refuses what it should, comes back as it was, and logs who sent each request."""
 
 import json
 import re

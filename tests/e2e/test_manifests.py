@@ -61,11 +61,11 @@ def test_a_provider_that_does_not_exist_is_named(controller: Controller) -> None
 
 
 def test_a_socket_nobody_listens_on_is_named(controller: Controller) -> None:
-    controller.provider("unix:///nobody/listens.sock")
+    controller.provider("unix:///nothing/listens.sock")
     controller.vm("web", "OffGraceful")
     reachable = condition(controller, "web", "ProviderReachable")
     assert reachable["status"] == "False"
-    assert "unix:///nobody/listens.sock" in reachable["message"]
+    assert "unix:///nothing/listens.sock" in reachable["message"]
 
 
 def test_an_unknown_vm_is_named(controller: Controller) -> None:

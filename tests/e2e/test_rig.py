@@ -1,4 +1,4 @@
-"""The rigs themselves: what guests do when nobody of ours is there, and that nothing is left of a rig."""
+"""The rigs themselves: what guests do without a provider, and that nothing is left of a rig."""
 
 import select
 import time

@@ -1,4 +1,4 @@
-"""The tap itself: neither side notices it, and it hears all."""
+"""The tap itself: neither side notices it, and it records everything."""
 
 from collections.abc import Iterator
 

@@ -7,7 +7,7 @@
         rig.wait_console("web", "guest web: powering off")
 
 Nothing here polls: libvirtd says when it is up, as it says it to systemd, and what guests and libvirtd write
-is watched. Nothing uses libvirt's event loop either, so that whoever is tested can have it. All calls block.
+is watched. Nothing uses libvirt's event loop either, so that the code under test can have it. All calls block.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ class Libvirtd(Rig):
                 env=self._environment(),
                 cwd=self.folder,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for whoever started us, and who then closes this
+                start_new_session=True,  # Ctrl-C ends the tests, and they end this
                 **_ordinary_user(),
             )
         with pidfd(self._daemon.pid) as ended:
@@ -146,7 +146,7 @@ class Libvirtd(Rig):
         )
 
     def wait_ready(self, name: str, *, boot: int = 1, timeout: float = 60) -> None:
-        """Wait until a guest hears what it is going to hear, and libvirt knows that its agent is there.
+        """Wait until a guest is up with all its signals, and libvirt knows its agent.
 
         `boot` counts its starts since it was defined.
         """
@@ -218,7 +218,7 @@ class Libvirtd(Rig):
             self._daemon = None
 
     def _kill_if_ours(self, pid: int) -> None:
-        # A guest is no child of ours; its command line has our directory, which is nobody else's.
+        # A guest is no child of ours; its command line has our directory, and no other process's has.
         with pidfd(pid) as process:
             if os.fsencode(self.folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
                 signal.pidfd_send_signal(process, signal.SIGKILL)
@@ -226,7 +226,7 @@ class Libvirtd(Rig):
 
 
 def _ordinary_user() -> dict[str, Any]:
-    """Who libvirtd runs as, for Popen: as root it would be the machine's own kind of libvirtd."""
+    """The user that libvirtd runs as, for Popen: as root it would be the system libvirtd."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")

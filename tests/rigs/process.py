@@ -78,7 +78,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for whoever started us, and who then ends this
+                start_new_session=True,  # Ctrl-C ends the tests, and they end this
             )
 
     def stop(self, timeout: float = 30) -> int:

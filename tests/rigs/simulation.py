@@ -31,7 +31,7 @@ class Simulation(Rig):
         self.process = Process(command, self.folder / "log", env={"TMPDIR": str(self.folder)})
 
     def launch(self) -> dict[str, Any]:
-        """Start it; what it tells of itself when it serves.
+        """Start it; what it writes when it serves.
 
         Raises:
             RuntimeError: it ended instead, with its last words.

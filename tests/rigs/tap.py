@@ -1,4 +1,4 @@
-"""Listens in on a gRPC connection: who called what, with which bytes.
+"""Records a gRPC connection: each method called, with its bytes.
 
 with Tap(provider.address) as tap:
     ...  # a client of tap.address
