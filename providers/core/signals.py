@@ -1,7 +1,7 @@
 """Which signal to send next, and when: pure functions of the VM, the request and what was sent.
 
-A new signal has its number in `power.proto`, its name in `adapter.py` (`Signal`), how it follows others and whether it is
-repeated here, and is offered and sent by the adapters that know it.
+A new signal has its number in `power.proto`, its name in `adapter.py` (`Signal`), its place after others and its
+repeats here, and is offered and sent by the adapters that know it.
 """
 
 from dataclasses import dataclass
