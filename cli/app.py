@@ -1,20 +1,20 @@
-"""The `vmpower` command: its root, what every command shares, and the commands that only read."""
+"""The `vmpower` command: its root, and what every command shares."""
 
 import asyncio
 import functools
 import io
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from cli import client as calls
-from cli import config, render
-from cli.client import Client
-from cli.errors import ExitCode, Failure, complain, usage
+from cli import config
+from cli.errors import ExitCode, Failure, complain, translate, usage
 from cli.options import Output
-from protos.power.v1 import power_pb2 as pb
+from client.errors import ProviderError
+from client.power import PowerClient
 
 P = ParamSpec("P")
 Body = Callable[P, Coroutine[Any, Any, ExitCode | None]]
@@ -85,66 +85,19 @@ def _run(work: Coroutine[Any, Any, ExitCode | None]) -> ExitCode:
         return ExitCode.INTERRUPTED
 
 
-def connect(provider: str) -> Client:
-    """A client for the provider that is meant; use as `async with`.
+@asynccontextmanager
+async def connect(provider: str) -> AsyncIterator[PowerClient]:
+    """A client of the provider that is meant; its errors come out as `Failure`.
 
     Raises:
         Failure: see `config.resolve`.
     """
-    return Client(config.resolve(provider))
-
-
-@command("list")
-async def list_vms(provider: Provider = "", output: Format = Output.TABLE) -> None:
-    """All VMs and how a shutdown of each would go now."""
-    async with connect(provider) as client:
-        vms = await calls.all_vms(client)
-    render.show(output, vms, render.vm_table(vms))
-
-
-@command("get")
-async def get(vm: OneVM, provider: Provider = "", output: Format = Output.TABLE) -> None:
-    """One VM."""
-    async with connect(provider) as client:
-        found = await client.call(client.stub.GetVM, pb.GetVMRequest(vm=vm))
-    render.show_one(output, found, render.vm_card(found))
-
-
-@command("info")
-async def info(provider: Provider = "", output: Format = Output.TABLE) -> None:
-    """The provider: what it is, what it can do, and whether its hypervisor answers."""
-    async with connect(provider) as client:
-        found = await client.call(client.stub.GetProviderInfo, pb.GetProviderInfoRequest())
-    render.show_one(output, found, render.info_card(client.address, found))
-
-
-@command("forecast")
-async def forecast(
-    vm: Annotated[str, typer.Argument(metavar="VM", help="Id or unique name; none: all.")] = "",
-    check: Annotated[bool, typer.Option("--check", help="Exit with 3 if one that is not off would be forced.")] = False,
-    provider: Provider = "",
-    output: Format = Output.TABLE,
-) -> ExitCode:
-    """What a shutdown would do now, without doing it, and what stands in its way."""
-    async with connect(provider) as client:
-        reply = await client.call(client.stub.ForecastShutdown, pb.ForecastShutdownRequest(vm=vm))
-    render.show(output, reply.vms, render.forecast_table(reply.vms))
-    forced = any(not each.forecast.graceful for each in reply.vms if each.power_state != pb.POWER_STATE_OFF)
-    return ExitCode.FORCED if check and forced else ExitCode.WANTED
-
-
-@command("operations")
-async def operations(
-    vm: Annotated[str, typer.Argument(metavar="VM", help="Id or unique name; none: all.")] = "",
-    active: Annotated[bool, typer.Option("--active", help="Only those that have not ended.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
-    provider: Provider = "",
-    output: Format = Output.TABLE,
-) -> None:
-    """Operations, newest first, also those that ended long ago."""
-    async with connect(provider) as client:
-        found = await calls.operations(client, vm, active, limit)
-    render.show(output, found, render.operation_table(found))
+    endpoint = config.resolve(provider)
+    async with PowerClient(endpoint.address, config.tls_files(endpoint)) as client:
+        try:
+            yield client
+        except ProviderError as error:
+            raise translate(error, client.address) from None
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ providers:
     tls: {ca: ca.pem, cert: me.pem, key: me.key} # relative to this file
 """
 
-import ipaddress
 import os
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.errors import usage
+from client import channel
 
 
 class _Strict(BaseModel):
@@ -80,7 +80,7 @@ def resolve(provider: str) -> Endpoint:
     config = load()
     wanted = provider or config.default or _only(config)
     endpoint = config.providers.get(wanted) or _by_address(config, wanted)
-    if endpoint.tls is None and not is_local(endpoint.address):
+    if endpoint.tls is None and not channel.is_local(endpoint.address):
         raise usage(
             f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
             f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",
@@ -106,27 +106,11 @@ def _by_address(config: Config, wanted: str) -> Endpoint:
     return next(same, Endpoint(address=wanted))
 
 
-def is_local(address: str) -> bool:
-    """Whether a gRPC target stays on this machine: a unix socket or loopback."""
-    if re.match("unix(-abstract)?:", address):
-        return True
-    host = re.sub(r"^(dns:(//[^/]*/)?|ipv[46]:)", "", address)
-    host = re.sub(r":\d+$", "", host).strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def credentials(tls: Tls) -> dict[str, bytes]:
-    """The PEM files' contents, named as `grpc.ssl_channel_credentials` wants them.
-
-    Raises:
-        Failure: one cannot be read.
-    """
-    files = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.cert}
-    base = path().parent
-    try:
-        return {name: (base / file.expanduser()).read_bytes() for name, file in files.items()}
-    except OSError as error:
-        raise usage(f"A TLS file cannot be read: {error}") from None
+def tls_files(endpoint: Endpoint) -> channel.Tls | None:
+    """The endpoint's PEM files; their paths are relative to the configuration file."""
+    if endpoint.tls is None:
+        return None
+    ca, cert, key = (
+        path().parent / file.expanduser() for file in (endpoint.tls.ca, endpoint.tls.cert, endpoint.tls.key)
+    )
+    return channel.Tls(ca, cert, key, endpoint.tls.server_name)

@@ -3,12 +3,8 @@
 import sys
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import cast
 
-import grpc
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
-
+from client.errors import ProviderError
 from common.text import clean
 
 
@@ -30,8 +26,9 @@ class ExitCode(IntEnum):
 
 
 _SEVERITY = (ExitCode.UNREACHABLE, ExitCode.USAGE, ExitCode.FAILED, ExitCode.FORCED, ExitCode.WANTED)
-_MISTAKES = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
-_SILENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+_MISTAKES = {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "AMBIGUOUS_NAME", "TLS_FILE_UNREADABLE"}
+"""Codes and reasons."""
+_SILENT = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
 class Failure(Exception):
@@ -59,61 +56,38 @@ def complain(failure: Failure) -> None:
         print(clean(f"  {hint}"), file=sys.stderr)
 
 
-def translate(error: grpc.aio.AioRpcError, address: str) -> Failure:
+def translate(error: ProviderError, address: str) -> Failure:
     """What the provider, or the way to it, says by this error."""
-    status = _status(error)
-    info, violations = _details(status)
-    if info is None:
-        return _without_details(error, address)
-    if violations:
-        lines = [f"{violation.field}: {violation.description}" for violation in violations]
-        return usage(f"The request is refused. [{info.reason}]", *lines)
-    hints = []
-    if operation := info.metadata.get("operation_id"):
-        hints = [f"Follow it: vmpower watch {operation}"]
-    return Failure(f"{status.message} [{info.reason}]", _code(error.code(), info.reason), hints, info.reason)
+    if not error.explained:
+        return _unexplained(error, address)
+    if error.violations:
+        return usage(f"The request is refused. [{error.reason}]", *map(": ".join, error.violations))
+    operation = error.metadata.get("operation_id")
+    hints = [f"Follow it: vmpower watch {operation}"] if operation else []
+    return Failure(f"{error.message} [{error.reason}]", _code(error), hints, error.reason)
 
 
-def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    try:
-        status = rpc_status.from_call(cast(grpc.Call, error))
-    except ValueError:  # status and trailers disagree: something in between rewrote one of them
-        status = None
-    return status or status_pb2.Status()
-
-
-def _details(
-    status: status_pb2.Status,
-) -> tuple[error_details_pb2.ErrorInfo | None, list[error_details_pb2.BadRequest.FieldViolation]]:
-    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    found = False
-    for detail in status.details:
-        found = detail.Unpack(info) or found
-        detail.Unpack(bad)
-    return (info if found else None), list(bad.field_violations)
-
-
-def _code(code: grpc.StatusCode, reason: str) -> ExitCode:
-    if code in _SILENT:
+def _code(error: ProviderError) -> ExitCode:
+    if error.code in _SILENT:
         return ExitCode.UNREACHABLE
-    return ExitCode.USAGE if code in _MISTAKES or reason == "AMBIGUOUS_NAME" else ExitCode.FAILED
+    return ExitCode.USAGE if {error.code, error.reason} & _MISTAKES else ExitCode.FAILED
 
 
-def _without_details(error: grpc.aio.AioRpcError, address: str) -> Failure:
-    if error.code() in _SILENT:
-        return unreachable(address, error.details() or "")
-    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+def _unexplained(error: ProviderError, address: str) -> Failure:
+    if error.code in _SILENT:
+        return unreachable(address, error.message)
+    if error.code == "UNIMPLEMENTED":
         return Failure(
             f"What answers at {address} is not a vmpower provider of this version.",
             ExitCode.UNREACHABLE,
             ["Check the address given by --provider, VMPOWER_PROVIDER or the configuration file."],
         )
-    name = error.code().name
-    return Failure(f"The provider at {address} answered {name}: {error.details()}", _code(error.code(), name))
+    message = f"The provider at {address} answered {error.code}: {error.message}"
+    return Failure(message, _code(error), reason=error.reason)
 
 
 def unreachable(address: str, details: str) -> Failure:
-    """Nobody answers at `address`."""
+    """No provider answers at `address`."""
     check = (
         "Check that the provider runs and listens there (--listen), and that you may write to the socket."
         if address.startswith("unix")

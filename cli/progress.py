@@ -14,6 +14,7 @@ from rich.text import Text
 from cli import verdict
 from cli.proto_text import short, span
 from cli.render import stamp_to_local
+from client.power import has_ended
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -68,7 +69,7 @@ class Progress:
     def tell_what_goes_on(self) -> None:
         """Say which operations we no longer follow though they have not ended, and what can be done."""
         for operation in self._operations.values():
-            if not verdict.ended(operation):
+            if not has_ended(operation):
                 kind = short(pb.OperationKind, operation.kind)
                 self.note(f"The {kind} of {verdict.name(operation)} goes on without us:")
                 for line in commands(operation):
@@ -77,7 +78,7 @@ class Progress:
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, show_header=False)
         for operation in self._operations.values():
-            if not verdict.ended(operation):
+            if not has_ended(operation):
                 state = short(pb.OperationState, operation.state)
                 table.add_row(self._spinner, verdict.name(operation), state, countdown(operation))
         return table

@@ -8,16 +8,11 @@ from cli.proto_text import short, span
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
-FINAL = (pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)
+_IN_VAIN = (pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)
 _NOT_BY_ITSELF = (pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_OUT_OF_BAND)
 _GENTLE = (pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT)
 _OUTPUT_LINES = 10
 """How much of a hook's output is shown; all 4 KiB of it are in `-o json`."""
-
-
-def ended(operation: pb.Operation) -> bool:
-    """Whether the operation has its verdict."""
-    return operation.state in FINAL
 
 
 def exit_code(operation: pb.Operation) -> ExitCode:
@@ -43,7 +38,7 @@ def sentence(operation: pb.Operation) -> str:
     verdict = operation.verdict
     state = short(pb.OperationState, operation.state)
     outcome = short(pb.Outcome, verdict.outcome) or state
-    if operation.state in FINAL[1:] and verdict.outcome:
+    if operation.state in _IN_VAIN and verdict.outcome:
         outcome = f"{state}, {outcome}"
     reason = f" ({short(pb.Reason, verdict.reason)})" if verdict.reason else ""
     signal = f" by {short(pb.Signal, verdict.signal)}" if verdict.signal else ""

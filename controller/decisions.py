@@ -5,29 +5,23 @@ force       it is powered off hard now
 cancel      it is given up; a guest that has been asked may still go down
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from client.errors import ProviderError
 from common.durations import Timeout
-from controller.provider_api import Client, Operation, ProviderError
+from controller.provider_api import Client, Operation
 from controller.source import Decided, Event
 from controller.words import Kind
 
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Timeout)
 
 
-@dataclass(frozen=True, slots=True)
-class Extend:
-    """Give the guest more time."""
-
-    extension: timedelta
-
-
 SHUTDOWNS = {Kind.SHUTDOWN, Kind.REBOOT}
-Choice = Extend | Literal["force", "cancel"]
+Choice = timedelta | Literal["force", "cancel"]
+"""A time by which the deadline moves, or what is done now."""
 
 
 class BadDecision(ValueError):
@@ -45,7 +39,7 @@ def choice(text: str) -> Choice:
         case "force" | "cancel", "":
             return "force" if word == "force" else "cancel"
         case "extend", _:
-            return Extend(_duration(text, extension))
+            return _duration(text, extension)
     raise BadDecision(f"{text!r} is no decision; write extend=5m, force or cancel.")
 
 
@@ -65,11 +59,11 @@ async def answer(client: Client, operation: Operation | None, decided: Decided) 
     """
     asked = f"asked by {decided.by}" if decided.by else "nobody knows by whom"
     try:
-        told = await _carry_out(client, _shutdown(operation), choice(decided.text))
+        told = await _apply(client, _shutdown(operation), choice(decided.text))
     except BadDecision as refused:
         return Event("Warning", "DecisionRefused", f"{refused} ({asked})"), operation
     except ProviderError as error:
-        if error.passing:
+        if error.connection_failed:
             raise
         return Event("Warning", "DecisionRefused", f"{decided.text}: {error.message} ({asked})"), operation
     message = f"{decided.text}, {asked}{_until(decided, told)}: operation {told.id}."
@@ -89,10 +83,10 @@ def _shutdown(operation: Operation | None) -> str:
     return operation.id
 
 
-async def _carry_out(client: Client, operation: str, chosen: Choice) -> Operation:
+async def _apply(client: Client, operation: str, chosen: Choice) -> Operation:
     match chosen:
-        case Extend(extension):
-            return await client.extend_by(operation, extension)
+        case timedelta():
+            return await client.extend_by(operation, chosen)
         case "force":
             return await client.force(operation)
         case _:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import structlog
 
 from controller.models import Provider, Runtime, VirtualMachine
-from controller.provider_api import Client
+from controller.provider_api import Changed, Client
 from controller.source import Key, key_of
 
 log = structlog.get_logger()
 
-Changed = Callable[[set[str] | None], None]
 Connect = Callable[[Runtime, Changed], Client]
-"""Makes a client that tells `Changed` the ids and names of VMs that changed, or None for all of them."""
 
 
 @dataclass(slots=True)
@@ -105,7 +103,7 @@ class Pool:
 
     def _count_is_old(self, provider: Key) -> bool:
         known = self._connections.get(provider)
-        return known is not None and len(known.client.picture) != known.provider.status.vm_count
+        return known is not None and len(known.client.cache) != known.provider.status.vm_count
 
 
 def _tell_of_a_bug(task: asyncio.Task[None]) -> None:

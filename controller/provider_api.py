@@ -1,10 +1,11 @@
-"""Providers as the controller sees them: VMs, operations, verdicts, calls and errors, free of gRPC."""
+"""Providers as the controller sees them: VMs, operations, verdicts and calls, free of gRPC."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from client.errors import ProviderError
 from controller.models import Hook, Lifecycle
 from controller.words import Kind, PowerState, State
 
@@ -91,47 +92,20 @@ class GuestCredentials:
     password: str = field(repr=False)
 
 
-class ProviderError(Exception):
-    """A call that failed; nothing has been done to the VM.
-
-    Attributes:
-        code: the canonical gRPC code ("NOT_FOUND").
-        reason: for programs, as in ErrorInfo ("VM_NOT_FOUND"); the code where the provider gives none.
-        message: for people: what is wrong and who acts next.
-        metadata: what a program needs to act on it.
-    """
-
-    def __init__(self, code: str, message: str, reason: str = "", metadata: dict[str, str] | None = None):
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.reason = reason or code
-        self.metadata = metadata or {}
-
-    @property
-    def passing(self) -> bool:
-        """Whether only the connection failed: not worth telling anybody unless it lasts."""
-        return self.code == self.reason and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
-
-
-class Picture:
+class VMCache:
     """The VMs of one provider as last reported, found by id or by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, vms: Iterable[VM] = ()) -> None:
         self._vms: dict[str, VM] = {}
         self._ids: dict[str, set[str]] = {}
+        for vm in vms:
+            self.put(vm)
 
     def __len__(self) -> int:
         return len(self._vms)
 
-    def replace(self, vms: Iterable[VM]) -> None:
-        """Forget everything and take in `vms`."""
-        self._vms, self._ids = {}, {}
-        for vm in vms:
-            self.put(vm)
-
     def put(self, vm: VM) -> None:
-        """Take in one VM, new or different."""
+        """Add one VM, in place of what was known under its id."""
         self.remove(vm.id)
         self._vms[vm.id] = vm
         self._ids.setdefault(vm.name, set()).add(vm.id)
@@ -146,10 +120,10 @@ class Picture:
         return vm
 
     def find(self, name: str) -> VM | None:
-        """The VM whose id, or else whose unique name, is `name`.
+        """The VM whose id is `name`, else the only VM of that name.
 
         Raises:
-            ProviderError: AMBIGUOUS_NAME: several bear it; the owner writes an id.
+            ProviderError: AMBIGUOUS_NAME: several VMs have it; the resource's owner writes an id.
         """
         ids = {name} if name in self._vms else self._ids.get(name, set())
         if len(ids) > 1:
@@ -161,10 +135,14 @@ class Picture:
         return next((self._vms[vm_id] for vm_id in ids), None)
 
 
-class Client(Protocol):
-    """One provider. Every call raises `ProviderError`; every `vm` is an id."""
+Changed = Callable[[set[str] | None], None]
+"""Told the ids and names of VMs that changed, or None: all of them, and whether the provider answers."""
 
-    picture: Picture
+
+class Client(Protocol):
+    """One provider. Every call raises `ProviderError`; every `vm` is a VM's id, every `operation` an operation's."""
+
+    cache: VMCache
     info: Info
     reachable: bool | None
     """None until it first answered or was given up on."""
@@ -172,13 +150,13 @@ class Client(Protocol):
     """Why it is not reachable, for people."""
 
     async def run(self) -> None:
-        """Keep `picture` and `reachable` true until cancelled."""
+        """Keep `cache`, `info` and `reachable` true until cancelled."""
 
     async def close(self) -> None:
         """Give back the connection."""
 
     async def refresh(self, vm: str) -> None:
-        """Read one VM anew and put it into `picture`."""
+        """Read one VM anew and put it into `cache`; a VM that is gone is no error."""
 
     async def power_on(
         self, vm: str, post_start: tuple[Hook, ...], request_id: str, login: GuestCredentials | None = None
@@ -199,19 +177,19 @@ class Client(Protocol):
         """Bring the VM down gracefully; `force_after` counts instead of the timeout where it is known."""
 
     async def extend(self, operation: str, timeout: timedelta) -> Operation:
-        """Give it a new grace period, counted from its beginning."""
+        """Set the grace period, counted from its beginning."""
 
     async def extend_by(self, operation: str, extension: timedelta) -> Operation:
-        """Move its force_after by so much, counted from now where that has passed."""
+        """Move force_after by so much, or from now where it has passed."""
 
     async def force(self, operation: str) -> Operation:
-        """End the waiting now."""
+        """Power the VM off hard now."""
 
     async def cancel(self, operation: str) -> Operation:
-        """Give it up."""
+        """Give the operation up; the VM is left as it is."""
 
     async def find_operation(self, vm: str, request_id: str) -> Operation | None:
         """The operation of this VM that bears this request_id."""
 
     def watch_operation(self, operation: str) -> AsyncIterator[Operation]:
-        """The operation as it is, then at each change, to its end."""
+        """The operation as it is, then at each change, until it has ended; raises when the connection breaks."""

@@ -29,4 +29,4 @@ def provider_status(provider: Provider, client: Client, declared: int, now: date
 def _about(client: Client) -> dict[str, object]:
     info = client.info
     able = Capabilities(signals=info.signals, guest_exec=info.guest_exec, snapshot=info.snapshot)
-    return {"type": info.type, "version": info.version, "capabilities": able, "vm_count": len(client.picture)}
+    return {"type": info.type, "version": info.version, "capabilities": able, "vm_count": len(client.cache)}

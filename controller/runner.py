@@ -1,7 +1,7 @@
 """What runs: resources come in, keys queue up, a few workers attend to them. Knows neither gRPC nor the source.
 
 A worker is held for the length of a call, never for the length of a shutdown: what is under way wakes its
-key when there is news. So thousands of machines need a handful of workers, and none waits for another's guest.
+key when there is news. So thousands of VMs need a handful of workers, and none waits for another's guest.
 What is to be written down waits in a queue of its own, with workers of its own.
 """
 
@@ -11,14 +11,14 @@ from typing import Any, assert_never
 
 import structlog
 
+from client.errors import ProviderError
 from controller.events import provider_events
 from controller.models import Provider, Resource
 from controller.pool import Connect, Connection, Pool
-from controller.provider_api import ProviderError
 from controller.provider_status import provider_status
 from controller.queue import KeyQueue
 from controller.source import Applied, Change, Decided, Deleted, Key, ResourceGone, Source, SourceError, Synced, key_of
-from controller.vm_reconciler import Clock, Machine, wall_clock
+from controller.vm_reconciler import Clock, VMReconciler, wall_clock
 
 COUNT_AFTER = 5.0
 """Seconds until a provider's counts are looked at again: two thousand new VMs are one write."""
@@ -37,7 +37,7 @@ class Runner:
         self._queue: KeyQueue[Key] = KeyQueue()
         self._writing: KeyQueue[Key] = KeyQueue()
         self._pool = Pool(connect, self._wake, lambda key: self._writing.add_within(key, COUNT_AFTER))
-        self._machines: dict[Key, Machine] = {}
+        self._reconcilers: dict[Key, VMReconciler] = {}
 
     async def run(self) -> None:
         """Serve until cancelled. Operations that are under way then go on at their providers.
@@ -58,8 +58,8 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for machine in self._machines.values():
-            machine.close()
+        for reconciler in self._reconcilers.values():
+            reconciler.close()
         await self._pool.close()
 
     async def _take_in(self, change: Change) -> None:
@@ -68,13 +68,13 @@ class Runner:
                 await self._apply(key_of(resource), resource)
             case Deleted(key):
                 await self._delete(key)
-            case Decided(key) if key in self._machines:
-                self._machines[key].decide(change)
+            case Decided(key) if key in self._reconcilers:
+                self._reconcilers[key].decide(change)
                 self._queue.add(key)
             case Decided():
-                log.info("a decision about a machine that is gone", resource=str(change.key))
+                log.info("a decision about a VM that is gone", resource=str(change.key))
             case Synced():
-                log.info("synced", virtual_machines=len(self._machines))
+                log.info("synced", virtual_machines=len(self._reconcilers))
             case _:
                 assert_never(change)
 
@@ -82,17 +82,17 @@ class Runner:
         if isinstance(resource, Provider):
             await self._pool.apply(resource)
         else:
-            machine = self._machines.get(key)
-            if machine and machine.resource.metadata.uid == resource.metadata.uid:
-                machine.apply(resource)
+            reconciler = self._reconcilers.get(key)
+            if reconciler and reconciler.resource.metadata.uid == resource.metadata.uid:
+                reconciler.apply(resource)
             else:
                 self._forget(key)
-                self._machines[key] = Machine(resource, self._source, self._queue, self._writing, self._clock)
+                self._reconcilers[key] = VMReconciler(resource, self._source, self._queue, self._writing, self._clock)
             self._pool.bind(key, resource)
         self._wake(key)
 
     def _wake(self, key: Key) -> None:
-        """A machine wants attention; of a provider there is only to write down how it is."""
+        """A VM is reconciled; of a provider only the status is written."""
         (self._writing if key.kind == "Provider" else self._queue).add(key)
 
     async def _delete(self, key: Key) -> None:
@@ -105,9 +105,9 @@ class Runner:
         self._writing.drop(key)
 
     def _forget(self, key: Key) -> None:
-        machine = self._machines.pop(key, None)
-        if machine is not None:
-            machine.close()
+        reconciler = self._reconcilers.pop(key, None)
+        if reconciler is not None:
+            reconciler.close()
 
     def _work(self) -> Iterator[Coroutine[Any, Any, None]]:
         yield from (self._serve(self._queue, self._attend) for _ in range(self._workers))
@@ -136,14 +136,14 @@ class Runner:
             queue.forget(key)
 
     async def _attend(self, key: Key) -> None:
-        machine = self._machines.get(key)
-        if machine is not None:
-            await machine.attend(self._pool.client_of(key))
+        reconciler = self._reconcilers.get(key)
+        if reconciler is not None:
+            await reconciler.attend(self._pool.client_of(key))
 
     async def _write_down(self, key: Key) -> None:
-        machine, connection = self._machines.get(key), self._pool.get(key)
-        if machine is not None:
-            await machine.write_down()
+        reconciler, connection = self._reconcilers.get(key), self._pool.get(key)
+        if reconciler is not None:
+            await reconciler.write_down()
         elif connection is not None:
             await self._report(key, connection)
 
@@ -154,4 +154,4 @@ class Runner:
             await self._source.write_status(key, status)
             connection.provider = provider.model_copy(update={"status": status})
             for event in provider_events(provider.status, status):
-                await self._source.announce(key, event)
+                await self._source.emit_event(key, event)

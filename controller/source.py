@@ -47,7 +47,7 @@ class Deleted:
 @dataclass(frozen=True, slots=True)
 class Decided:
     """Somebody decides about the shutdown of a VM that has been applied. `by` is who, where that is known.
-    Whatever becomes of it, it is answered with `Source.take`."""
+    Whatever becomes of it, it is answered with `Source.acknowledge`."""
 
     key: Key
     text: str
@@ -112,17 +112,17 @@ class Source(Protocol):
             SourceError: it could not be written now; the caller tries again.
         """
 
-    async def announce(self, key: Key, event: Event) -> None:
+    async def emit_event(self, key: Key, event: Event) -> None:
         """Tell people; best effort, raises nothing."""
 
-    async def take(self, decided: Decided) -> None:
+    async def acknowledge(self, decided: Decided) -> None:
         """The decision has been answered: it is not to be heard again.
 
         Raises:
             SourceError: that could not be written now; the caller tries again.
         """
 
-    async def release(self, key: Key) -> None:
+    async def remove_finalizer(self, key: Key) -> None:
         """The VM of a resource that is leaving is down: let the resource go.
 
         Raises:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from client.errors import ProviderError
 from controller.models import VirtualMachine
-from controller.provider_api import VM, Forecast, Operation, ProviderError, Verdict
+from controller.provider_api import VM, Forecast, Operation, Verdict
 from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, serves, unheard
 from controller.status_models import Condition, HookStatus, LastPowerOff, OperationStatus, VirtualMachineStatus
 from controller.words import DesiredPower, Kind, PowerState, State
@@ -29,7 +30,7 @@ MOMENT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """What a status is made of. `trouble` is why the provider cannot be asked, `error` why it refused."""
 
     now: datetime
@@ -115,7 +116,7 @@ def lost(status: VirtualMachineStatus, operation: str) -> VirtualMachineStatus:
     return _update(status, operation=record.model_copy(update={"id": ""}))
 
 
-def report(resource: VirtualMachine, seen: Seen) -> VirtualMachineStatus:
+def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
     """The whole status as of now."""
     old, active = resource.status, _active(seen)
     power = seen.vm.power_state.value if seen.vm else _power_without_vm(resource, seen)
@@ -174,7 +175,7 @@ def _update(status: VirtualMachineStatus, **change: object) -> VirtualMachineSta
     return status.model_copy(update=change)
 
 
-def _active(seen: Seen) -> Operation | None:
+def _active(seen: Observation) -> Operation | None:
     return seen.operation if seen.operation and not seen.operation.state.final else None
 
 
@@ -191,7 +192,7 @@ def _phase(active: Operation | None, power: str) -> str:
     return "AwaitingDecision" if active.state is State.AWAITING_DECISION else PHASES[active.kind]
 
 
-def _ready(resource: VirtualMachine, seen: Seen, active: Operation | None) -> Statement:
+def _ready(resource: VirtualMachine, seen: Observation, active: Operation | None) -> Statement:
     problem = seen.error or seen.trouble
     if problem:
         return Statement("False" if seen.error else "Unknown", problem.reason, problem.message)
@@ -220,7 +221,7 @@ def _as_wanted(wanted: DesiredPower, vm: VM) -> Statement:
     return Statement("True", vm.power_state.value, "The VM is as the spec wants it.")
 
 
-def _not_as_wanted(resource: VirtualMachine, seen: Seen) -> Statement:
+def _not_as_wanted(resource: VirtualMachine, seen: Observation) -> Statement:
     if seen.vm and seen.vm.power_state is PowerState.UNSPECIFIED:
         return Statement("Unknown", "PowerUnknown", "Its provider cannot tell whether it runs: nothing is done.")
     record = resource.status.operation
@@ -233,13 +234,13 @@ def _not_as_wanted(resource: VirtualMachine, seen: Seen) -> Statement:
     return Statement("False", "Pending", "The VM is not yet as the spec wants it.")
 
 
-def _without_vm(resource: VirtualMachine, seen: Seen) -> Statement:
+def _without_vm(resource: VirtualMachine, seen: Observation) -> Statement:
     if _power_without_vm(resource, seen) == PowerState.OFF.value:
         return Statement("True", "Off", "The VM went off and its hypervisor has forgotten it.")
     return Statement("False", "VMNotFound", f"The provider has no VM {resource.vm_name!r}; check spec.vmName.")
 
 
-def _power_without_vm(resource: VirtualMachine, seen: Seen) -> str:
+def _power_without_vm(resource: VirtualMachine, seen: Observation) -> str:
     """A VM without a definition (libvirt: transient) vanishes when it goes off."""
     record, wanted = resource.status.operation, resource.wanted
     off = wanted in {DesiredPower.OFF, DesiredPower.OFF_GRACEFUL}
@@ -248,7 +249,7 @@ def _power_without_vm(resource: VirtualMachine, seen: Seen) -> str:
     return PowerState.UNSPECIFIED.value
 
 
-def _graceful(seen: Seen, old: VirtualMachineStatus) -> Statement | None:
+def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
     known = any(condition.type == "GracefulShutdownReady" for condition in old.conditions)
     if known and (_active(seen) or seen.trouble):
         return None
@@ -267,7 +268,7 @@ def _forecast(forecast: Forecast) -> Statement:
     return Statement("False", forecast.reason or "NotGraceful", problems)
 
 
-def _reachable(seen: Seen) -> Statement:
+def _reachable(seen: Observation) -> Statement:
     if seen.trouble:
         return Statement("False", seen.trouble.reason, seen.trouble.message)
     return Statement("True", "Connected")

@@ -11,11 +11,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 
+from client.errors import ProviderError
 from controller import status
 from controller.decisions import answer
 from controller.events import events
 from controller.models import Hook, VirtualMachine
-from controller.provider_api import VM, Client, GuestCredentials, Operation, ProviderError
+from controller.provider_api import VM, Client, GuestCredentials, Operation
 from controller.queue import KeyQueue
 from controller.reconcile import (
     Action,
@@ -45,7 +46,7 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-class Machine:
+class VMReconciler:
     """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; operations tell
     their news between."""
 
@@ -63,7 +64,7 @@ class Machine:
         self._attended = False
         self._refreshed = ""
         self._watching: tuple[Client, str] | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._watch_task: asyncio.Task[None] | None = None
         self._watch_broke = False
 
     def apply(self, resource: VirtualMachine) -> None:
@@ -79,8 +80,8 @@ class Machine:
 
     def close(self) -> None:
         """Stop listening; the operation goes on at its provider."""
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._watch_task is not None:
+            self._watch_task.cancel()
 
     async def attend(self, client: Client | None) -> None:
         """Do what is to be done now.
@@ -91,7 +92,7 @@ class Machine:
         """
         trouble = self._trouble(client)
         if trouble or client is None:
-            self._report(status.Seen(self._clock(), trouble=trouble))
+            self._report(status.Observation(self._clock(), trouble=trouble))
         elif client.reachable:
             await self._serve(client)
 
@@ -109,7 +110,7 @@ class Machine:
         self._attended = True
         await self._take_in(client)
         try:
-            vm = client.picture.find(self.resource.vm_name)
+            vm = client.cache.find(self.resource.vm_name)
             action = reconcile(self.resource, vm, self._operation, self._clock())
             if await self._answer_decisions(client, action, before=self.resource.metadata.generation):
                 action = reconcile(self.resource, vm, self._operation, self._clock())
@@ -118,10 +119,10 @@ class Machine:
                 action = reconcile(self.resource, vm, self._operation, self._clock())  # what there is to be said now
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
-        self._follow_what_is_active(client, action)
-        if error is None or not error.passing:
+        self._watch_active(client, action)
+        if error is None or not error.connection_failed:
             self._may_go = self.resource.metadata.leaving and self._is_down(vm, action)
-            self._report(status.Seen(self._clock(), vm, self._operation, action, error))
+            self._report(status.Observation(self._clock(), vm, self._operation, action, error))
         if error is not None:
             raise error
         if isinstance(action, Wait):
@@ -143,27 +144,27 @@ class Machine:
             self._answered.append(decided)
             if operation is not None and operation is not self._operation:
                 self._hear(operation)
-            await self._source.announce(self._key, event)
+            await self._source.emit_event(self._key, event)
         return bool(due)
 
     def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
         """Listening is all there is to do when the operation has just ended, or somebody else's is active."""
         if error.reason == "OPERATION_ACTIVE":
-            self._follow(client, error.metadata.get("operation_id", ""))
+            self._watch(client, error.metadata.get("operation_id", ""))
         return None if error.reason in {"OPERATION_ACTIVE", "OPERATION_ENDED"} else error
 
-    def _follow_what_is_active(self, client: Client, action: Action | None) -> None:
+    def _watch_active(self, client: Client, action: Action | None) -> None:
         if isinstance(action, Watch):
-            self._follow(client, action.id)
+            self._watch(client, action.id)
         elif self._operation is not None and not self._operation.state.final:
-            self._follow(client, self._operation.id)
+            self._watch(client, self._operation.id)
 
-    def _follow(self, client: Client, operation: str) -> None:
-        listening = self._watch is not None and not self._watch.done()
+    def _watch(self, client: Client, operation: str) -> None:
+        listening = self._watch_task is not None and not self._watch_task.done()
         if self._watching != (client, operation) or not listening:
             self.close()
             self._watching = (client, operation)
-            self._watch = asyncio.create_task(self._listen(client, operation))
+            self._watch_task = asyncio.create_task(self._listen(client, operation))
 
     async def _listen(self, client: Client, operation: str) -> None:
         try:
@@ -261,7 +262,7 @@ class Machine:
     def _know(self, known: VirtualMachineStatus) -> None:
         self.resource = self.resource.model_copy(update={"status": known})
 
-    def _report(self, seen: status.Seen) -> None:
+    def _report(self, seen: status.Observation) -> None:
         self._know(status.report(self.resource, seen))
         if self._answered or self._may_go or status.is_news(self._written, self.resource.status):
             self._writing.add(self._key)
@@ -275,10 +276,10 @@ class Machine:
         """
         await self._write_status()
         while self._answered:
-            await self._source.take(self._answered[0])
+            await self._source.acknowledge(self._answered[0])
             self._answered.popleft()
         if self._may_go:
-            await self._source.release(self._key)
+            await self._source.remove_finalizer(self._key)
 
     async def _write_status(self) -> None:
         old, new = self._written, self.resource.status
@@ -290,4 +291,4 @@ class Machine:
         await self._source.write_status(self._key, new)
         self._written = new
         for event in events(old, new):
-            await self._source.announce(self._key, event)
+            await self._source.emit_event(self._key, event)

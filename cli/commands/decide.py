@@ -9,12 +9,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import options, render, verdict
 from cli.app import Format, Provider, Wait, command, connect
-from cli.client import Client, find_operation
-from cli.commands.follow import finish, follow
+from cli.commands.follow import finish, wait_for_verdict
 from cli.errors import ExitCode, usage
 from cli.options import Output
+from cli.outage import Outage
 from cli.progress import Progress
 from cli.proto_text import short
+from client.errors import ProviderError
+from client.power import PowerClient
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -38,15 +40,18 @@ async def watch(
         operation = await find_operation(client, target)
         if output is Output.TABLE:
             return await finish(client, [operation], output)
-        end = await follow(client, operation, Progress(), lambda changed: render.emit_line(output, changed))
+        end = await wait_for_verdict(client, operation, Progress(), lambda changed: render.emit_line(output, changed))
         return verdict.exit_code(end)
 
 
-async def _watch_vms(client: Client, output: Output) -> ExitCode:
-    await client.call(client.stub.GetProviderInfo, pb.GetProviderInfoRequest())
-    events = client.stream(lambda: client.stub.WatchVMs(pb.WatchVMsRequest()), Progress().note)
-    async with aclosing(events):
+async def _watch_vms(client: PowerClient, output: Output) -> ExitCode:
+    await client.call(pb.GetProviderInfoRequest())
+    outage = Outage(client.address, Progress().note)
+    async with aclosing(client.watch_vms(outage.on_break)) as events:
         async for event in events:
+            outage.over()
+            if isinstance(event, pb.GetProviderInfoResponse):
+                continue
             if output is Output.TABLE:
                 _print_event(event)
             else:
@@ -92,7 +97,7 @@ async def extend(
             request.extension.FromTimedelta(by)
         if timeout is not None:
             request.timeout.FromTimedelta(timeout)
-        extended = await client.call(client.stub.ExtendOperation, request)
+        extended = await client.call(request)
     if output is Output.TABLE:
         print(f"{verdict.name(extended)} has until {render.local(extended.force_after)}.")
     else:
@@ -104,7 +109,7 @@ async def force(target: Target, wait: Wait = True, provider: Provider = "", outp
     """End the waiting: power the VM off hard now, whatever its escalation says."""
     async with connect(provider) as client:
         found = await find_operation(client, target)
-        operation = await client.call(client.stub.ForceOperation, pb.ForceOperationRequest(id=found.id))
+        operation = await client.call(pb.ForceOperationRequest(id=found.id))
         return await finish(client, [operation], output, wait=wait, judge=_off_by_any_means)
 
 
@@ -113,7 +118,7 @@ async def cancel(target: Target, wait: Wait = True, provider: Provider = "", out
     """Give the operation up. A guest that has been asked may still go down; nothing will force it."""
     async with connect(provider) as client:
         found = await find_operation(client, target)
-        operation = await client.call(client.stub.CancelOperation, pb.CancelOperationRequest(id=found.id))
+        operation = await client.call(pb.CancelOperationRequest(id=found.id))
         return await finish(client, [operation], output, wait=wait, judge=_cancelled)
 
 
@@ -125,3 +130,25 @@ def _off_by_any_means(operation: pb.Operation) -> ExitCode:
 def _cancelled(operation: pb.Operation) -> ExitCode:
     wanted = operation.state == pb.OPERATION_STATE_CANCELLED
     return ExitCode.WANTED if wanted else ExitCode.FAILED
+
+
+async def find_operation(client: PowerClient, name: str) -> pb.Operation:
+    """The operation with this id, or the active one of the VM with this id or name.
+
+    Raises:
+        Failure: there is neither, or nothing is active on the VM.
+    """
+    try:
+        return await client.call(pb.GetOperationRequest(id=name))
+    except ProviderError as error:
+        if error.reason != "OPERATION_NOT_FOUND":
+            raise
+    try:
+        vm = await client.call(pb.GetVMRequest(vm=name))
+    except ProviderError as error:
+        if error.reason == "VM_NOT_FOUND":
+            raise usage(f"Neither an operation nor a VM is called {name!r}.") from None
+        raise
+    if not vm.active_operation:
+        raise usage(f"Nothing is under way on {name}; `vmpower operations {name}` tells what was.")
+    return await client.call(pb.GetOperationRequest(id=vm.active_operation))

@@ -1,34 +1,29 @@
 """Starting operations on one or several VMs, following them to their verdicts, and telling how they ended."""
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from copy import deepcopy
 from typing import TypeVar
 
-import grpc
+from google.protobuf.message import Message
 
 from cli import render, verdict
-from cli.client import Client
-from cli.errors import ExitCode, Failure, complain, usage, worst
+from cli.errors import ExitCode, Failure, complain, translate, usage, worst
 from cli.options import Output
+from cli.outage import Outage
 from cli.progress import Progress
+from client.errors import ProviderError
+from client.power import PowerClient, WorkRequest, has_ended
 from protos.power.v1 import power_pb2 as pb
 
 Judge = Callable[[pb.Operation], ExitCode]
-Seen = Callable[[pb.Operation], None]
-Request = TypeVar("Request", pb.PowerOnRequest, pb.PowerOffRequest, pb.ShutdownRequest, pb.RebootRequest)
+OnChange = Callable[[pb.Operation], None]
+M = TypeVar("M", bound=Message)
 
 
 async def carry_out(
-    client: Client,
-    vms: Sequence[str],
-    method: grpc.aio.UnaryUnaryMultiCallable[Request, pb.Operation],
-    request: Request,
-    *,
-    output: Output,
-    wait: bool,
-    request_id: str,
+    client: PowerClient, vms: Sequence[str], request: WorkRequest, *, output: Output, wait: bool, request_id: str
 ) -> ExitCode:
     """Ask the same of each VM, wait for all verdicts (or only print the operations' ids), and judge.
 
@@ -38,36 +33,33 @@ async def carry_out(
     if request_id and len(vms) > 1:
         raise usage("--request-id means one operation, so it goes with one VM.")
     targets = [vm.id for vm in await _resolve(client, vms)] if len(vms) > 1 else vms
-    requests = [_copy(request, target, request_id or str(uuid.uuid4())) for target in targets]
-    calls = [client.call(method, each) for each in requests]
+    calls = [client.call(_copy(request, target, request_id)) for target in targets]
     return await _begin(client, calls, output, wait, several=len(vms) > 1)
 
 
 async def _begin(
-    client: Client, calls: Sequence[Awaitable[pb.Operation]], output: Output, wait: bool, several: bool
+    client: PowerClient, calls: Sequence[Awaitable[pb.Operation]], output: Output, wait: bool, several: bool
 ) -> ExitCode:
-    begun = await asyncio.gather(*map(_attempt, calls))
+    begun = await asyncio.gather(*(_attempt_aloud(client, call) for call in calls))
     operations = [each for each in begun if isinstance(each, pb.Operation)]
     refused = [each.code for each in begun if isinstance(each, Failure)]
     return worst([*refused, await finish(client, operations, output, wait=wait, several=several)])
 
 
-def _copy(request: Request, vm: str, request_id: str) -> Request:
-    """Each operation gets an id of its own, so that a call repeated on its way is carried out once."""
-    copy = type(request)()
-    copy.CopyFrom(request)
+def _copy(request: WorkRequest, vm: str, request_id: str) -> WorkRequest:
+    copy = deepcopy(request)
     copy.vm, copy.request_id = vm, request_id
     return copy
 
 
-async def _resolve(client: Client, names: Sequence[str]) -> list[pb.VM]:
+async def _resolve(client: PowerClient, names: Sequence[str]) -> list[pb.VM]:
     """The VMs with these ids or names, each once, in the order given.
 
     Raises:
         Failure: one is unknown or ambiguous; the message tells of all that are.
     """
-    calls = (client.call(client.stub.GetVM, pb.GetVMRequest(vm=name)) for name in names)
-    found = await asyncio.gather(*calls, return_exceptions=True)
+    calls = (_attempt(client, client.call(pb.GetVMRequest(vm=name))) for name in names)
+    found = await asyncio.gather(*calls)
     failures = [each for each in found if isinstance(each, Failure)]
     if failures and failures[0].code is ExitCode.USAGE:
         raise usage("Nothing was done:", *(failure.message for failure in failures))
@@ -76,16 +68,24 @@ async def _resolve(client: Client, names: Sequence[str]) -> list[pb.VM]:
     return list({vm.id: vm for vm in found if isinstance(vm, pb.VM)}.values())
 
 
-async def _attempt(work: Awaitable[pb.Operation]) -> pb.Operation | Failure:
+async def _attempt(client: PowerClient, work: Awaitable[M]) -> M | Failure:
     try:
         return await work
+    except ProviderError as error:
+        return translate(error, client.address)
     except Failure as failure:
-        complain(failure)
         return failure
 
 
+async def _attempt_aloud(client: PowerClient, work: Awaitable[M]) -> M | Failure:
+    done = await _attempt(client, work)
+    if isinstance(done, Failure):
+        complain(done)
+    return done
+
+
 async def finish(
-    client: Client,
+    client: PowerClient,
     operations: Sequence[pb.Operation],
     output: Output,
     *,
@@ -107,31 +107,33 @@ async def finish(
     return ExitCode.WANTED
 
 
-async def _to_the_end(client: Client, operations: Sequence[pb.Operation]) -> list[pb.Operation | Failure]:
+async def _to_the_end(client: PowerClient, operations: Sequence[pb.Operation]) -> list[pb.Operation | Failure]:
     progress = Progress()
     try:
         with progress.live():
-            return await asyncio.gather(*(_attempt(follow(client, each, progress)) for each in operations))
+            return await asyncio.gather(
+                *(_attempt_aloud(client, wait_for_verdict(client, each, progress)) for each in operations)
+            )
     finally:
         progress.tell_what_goes_on()
 
 
-async def follow(
-    client: Client, operation: pb.Operation, progress: Progress, seen: Seen = lambda _: None
+async def wait_for_verdict(
+    client: PowerClient, operation: pb.Operation, progress: Progress, on_change: OnChange = lambda _: None
 ) -> pb.Operation:
     """Show the operation until it has ended, through lost connections; returns it with its verdict.
 
     Raises:
-        Failure: the provider stays away, or no longer knows the operation.
+        ProviderError: the provider no longer knows the operation.
+        Failure: the provider stays away.
     """
     progress.show(operation)
-    if verdict.ended(operation):
+    if has_ended(operation):
         return operation
-    request = pb.WatchOperationRequest(id=operation.id)
-    async with aclosing(client.stream(lambda: client.stub.WatchOperation(request), progress.note)) as changes:
+    outage = Outage(client.address, progress.note)
+    async with aclosing(client.watch_operation(operation.id, outage.on_break)) as changes:
         async for changed in changes:
+            outage.over()
             progress.show(changed)
-            seen(changed)
-            if verdict.ended(changed):
-                return changed
-    raise AssertionError("a stream never ends by itself")
+            on_change(changed)
+    return changed

@@ -104,9 +104,7 @@ async def on(
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
     )
     async with connect(provider) as client:
-        return await carry_out(
-            client, vms, client.stub.PowerOn, request, output=output, wait=wait, request_id=request_id
-        )
+        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
 
 
 @command("off")
@@ -121,9 +119,7 @@ async def off(
     """Cut the power of VMs at once, without asking their guests."""
     async with connect(provider) as client:
         request = pb.PowerOffRequest()
-        return await carry_out(
-            client, vms, client.stub.PowerOff, request, output=output, wait=wait, request_id=request_id
-        )
+        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
 
 
 @command("shutdown")
@@ -171,9 +167,7 @@ async def shutdown(
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
     )
     async with connect(provider) as client:
-        return await carry_out(
-            client, vms, client.stub.Shutdown, request, output=output, wait=wait, request_id=request_id
-        )
+        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
 
 
 @command("reboot")
@@ -190,6 +184,4 @@ async def reboot(
     """Shut VMs down and start them again; the verdict tells how each went down."""
     request = pb.RebootRequest(timeout=_length(timeout), escalation=options.escalation(escalation))
     async with connect(provider) as client:
-        return await carry_out(
-            client, vms, client.stub.Reboot, request, output=output, wait=wait, request_id=request_id
-        )
+        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)

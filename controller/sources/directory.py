@@ -94,15 +94,15 @@ class DirectorySource:
         if not await asyncio.to_thread(self._state.write_status, key, status):
             raise ResourceGone(str(key))
 
-    async def announce(self, key: Key, event: Event) -> None:
+    async def emit_event(self, key: Key, event: Event) -> None:
         """Log it: here people read logs."""
         level = log.warning if event.type == "Warning" else log.info
         level(event.message, resource=str(key), reason=event.reason)
 
-    async def take(self, decided: Decided) -> None:
+    async def acknowledge(self, decided: Decided) -> None:
         """Nobody decides here: `vmpower` does by hand."""
 
-    async def release(self, key: Key) -> None:
+    async def remove_finalizer(self, key: Key) -> None:
         """Nothing is held here: a manifest that is taken away is gone."""
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:

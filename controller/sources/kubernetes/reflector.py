@@ -57,7 +57,7 @@ class Reflector:
             try:
                 if not self._version:
                     await self._list()
-                await self._follow()
+                await self._watch()
             except ApiError as error:
                 self._missed(error)
             await asyncio.sleep(self._backoff.next())
@@ -78,7 +78,7 @@ class Reflector:
         self._version = version
         self._tell(Listed(self._kind))
 
-    async def _follow(self) -> None:
+    async def _watch(self) -> None:
         async for event in self._api.watch(self._kind, self._version):
             raw = event["object"]
             self._take_in(event["type"], raw)

@@ -58,7 +58,7 @@ class KubernetesSource:
         """
         await self._connect()
         leading = await self._lease.acquire()
-        self._seen = _Seen()
+        self._known = _KnownObjects()
         finalizers = Finalizers(self._api.patch)
         items: asyncio.Queue[Item | None] = asyncio.Queue()
         tasks = [asyncio.create_task(Reflector(self._api, kind, items.put_nowait).run()) for kind in PLURALS]
@@ -81,29 +81,29 @@ class KubernetesSource:
     def _changes(self, item: Item, finalizers: Finalizers) -> Iterator[Change]:
         match item:
             case Listed(kind):
-                if self._seen.all_listed(kind):
+                if self._known.all_listed(kind):
                     yield Synced()
             case Gone(key):
                 finalizers.forget(key)
-                if self._seen.forget(key):
+                if self._known.forget(key):
                     yield Deleted(key)
             case Seen(key, raw):
                 if key.kind == "VirtualMachine":
                     finalizers.keep(key, raw)
-                yield from self._seen_changes(key, raw)
+                yield from self._object_changes(key, raw)
 
-    def _seen_changes(self, key: Key, raw: Object) -> Iterator[Change]:
+    def _object_changes(self, key: Key, raw: Object) -> Iterator[Change]:
         if resources.is_deleted(raw) and not resources.is_leaving(raw):
-            if self._seen.forget(key):
+            if self._known.forget(key):
                 yield Deleted(key)
             return
-        if self._seen.is_new(key, raw):
+        if self._known.is_new(key, raw):
             try:
                 yield Applied(resources.resource_of(key.kind, raw))
             except resources.Invalid as invalid:
                 log.warning("not acted upon", resource=str(key), error=str(invalid))
                 self._announcer.say(key, raw["metadata"]["uid"], Event("Warning", "InvalidSpec", str(invalid)))
-        if self._seen.is_new_decision(key, raw) and (decided := resources.decided(key, raw)):
+        if self._known.is_new_decision(key, raw) and (decided := resources.decided(key, raw)):
             yield decided
 
     async def write_status(self, key: Key, status: Status) -> None:
@@ -124,20 +124,20 @@ class KubernetesSource:
                 raise ResourceGone(str(key)) from error
             raise
 
-    async def announce(self, key: Key, event: Event) -> None:
+    async def emit_event(self, key: Key, event: Event) -> None:
         """Send an Event when its turn comes."""
-        if (raw := self._seen.latest.get(key)) is not None:
+        if (raw := self._known.latest.get(key)) is not None:
             self._announcer.say(key, raw["metadata"]["uid"], event)
 
-    async def take(self, decided: Decided) -> None:
+    async def acknowledge(self, decided: Decided) -> None:
         """Remove the annotation, unless it says something else by now."""
         path = "/metadata/annotations/" + resources.DECISION.replace("/", "~1")  # RFC 6901
         operations = [{"op": "test", "path": path, "value": decided.text}, {"op": "remove", "path": path}]
         await self._patch(decided.key, operations, gone={404, 422})
 
-    async def release(self, key: Key) -> None:
+    async def remove_finalizer(self, key: Key) -> None:
         """Take away our finalizer; whatever else holds the resource is not our business."""
-        raw = self._seen.latest.get(key)
+        raw = self._known.latest.get(key)
         if raw is not None and resources.is_held(raw):
             await self._patch(key, removal(raw), gone={404})
 
@@ -175,13 +175,13 @@ class KubernetesSource:
             await self._connection.close()  # type: ignore[no-untyped-call]
 
     def _uid(self, key: Key) -> str:
-        raw = self._seen.latest.get(key)
+        raw = self._known.latest.get(key)
         if raw is None:
             raise ResourceGone(str(key))
         return str(raw["metadata"]["uid"])
 
 
-class _Seen:
+class _KnownObjects:
     """What we have been told of each resource: to tell news from echoes, of our own writes above all."""
 
     def __init__(self) -> None:

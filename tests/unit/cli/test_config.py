@@ -4,6 +4,7 @@ import pytest
 
 from cli import config
 from cli.errors import ExitCode, Failure
+from client.channel import Tls
 from tests.unit.cli.conftest import Shell
 
 TLS = "tls: {ca: ca.pem, cert: me.pem, key: me.key}"
@@ -69,22 +70,6 @@ def test_an_address_beyond_this_machine_needs_tls(provider: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address",
-    [
-        *("unix:///run/x", "unix:x", "unix-abstract:x", "localhost:1", "127.0.0.1:1", "[::1]:1"),
-        *("ipv4:127.0.0.2:1", "ipv6:[::1]:1", "dns:///localhost:1", "dns:localhost:1"),
-    ],
-)
-def test_local_addresses_need_no_tls(address: str) -> None:
-    assert config.is_local(address)
-
-
-@pytest.mark.parametrize("address", ["localhost.example.com:1", "10.0.0.1:1", "[2001:db8::1]:1", "ipv4:1.2.3.4:1"])
-def test_other_addresses_are_not_local(address: str) -> None:
-    assert not config.is_local(address)
-
-
-@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("providers: {lab: {adress: x}}", "providers.lab.address: Field required"),
@@ -112,3 +97,11 @@ def test_a_missing_certificate_is_a_usage_error_that_names_the_file() -> None:
     ended = Shell("")("list", "--provider", "prod")
     assert ended.code == 2
     assert "vmpower/ca.pem" in ended.err
+
+
+def test_tls_files_are_beside_the_configuration_and_keep_their_servers_name(written: Path) -> None:
+    named = f"{TLS[:-1]}, server_name: lab}}"
+    written.write_text(f'providers: {{prod: {{address: "10.0.0.7:9443", {named}}}}}')
+    folder = written.parent
+    expected = Tls(folder / "ca.pem", folder / "me.pem", folder / "me.key", "lab")
+    assert config.tls_files(config.resolve("prod")) == expected

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from client.errors import ProviderError
 from controller.models import Hook, Lifecycle, Resource, Runtime, Status
-from controller.provider_api import VM, GuestCredentials, Info, Operation, Picture, ProviderError, Verdict
+from controller.provider_api import VM, GuestCredentials, Info, Operation, Verdict, VMCache
 from controller.source import Applied, Change, Decided, Deleted, Event, Key, SecretUnavailable, Synced, key_of
 from controller.status_models import VirtualMachineStatus
 from controller.words import Kind, PowerState, State
@@ -23,8 +24,7 @@ class FakeClient:
     """A provider whose guests do nothing by themselves: a test ends each operation."""
 
     def __init__(self, *vms: VM) -> None:
-        self.picture = Picture()
-        self.picture.replace(vms or [vm()])
+        self.cache = VMCache(vms or [vm()])
         self.info = Info("sim", "1", ("ACPI",))
         self.logins: list[GuestCredentials | None] = []
         self.reachable: bool | None = True
@@ -55,7 +55,7 @@ class FakeClient:
 
     def turn(self, power: PowerState, name: str = "web", active: str = "") -> None:
         """The hypervisor reports another power state."""
-        self.picture.put(vm(power, name=name, active=active))
+        self.cache.put(vm(power, name=name, active=active))
         self.changed({name, f"id-{name}"})
 
     def set_reachable(self, reachable: bool, problem: str = "") -> None:
@@ -146,7 +146,7 @@ class FakeClient:
         known = self.operations[operation]
         if state is State.SUCCEEDED:
             name = known.vm.removeprefix("id-")
-            self.picture.put(vm(PowerState.ON if known.kind is Kind.POWER_ON else PowerState.OFF, name=name))
+            self.cache.put(vm(PowerState.ON if known.kind is Kind.POWER_ON else PowerState.OFF, name=name))
         end = Verdict(outcome, known.create_time, clock(), **news)
         told = await self.tell(operation, state=state, verdict=end, error=end.message)
         self.changed({known.vm})
@@ -206,15 +206,15 @@ class FakeSource:
             raise self.failures.pop(0)
         self.statuses.setdefault(key, []).append(status)
 
-    async def announce(self, key: Key, event: Event) -> None:
+    async def emit_event(self, key: Key, event: Event) -> None:
         self.events.append((key, event))
 
-    async def take(self, decided: Decided) -> None:
+    async def acknowledge(self, decided: Decided) -> None:
         if self.failures:
             raise self.failures.pop(0)
         self.taken.append(decided)
 
-    async def release(self, key: Key) -> None:
+    async def remove_finalizer(self, key: Key) -> None:
         self.released.append(key)
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.controller.fake_provider import FakeProvider, serving
+from tests.unit.client.fake_provider import FakeProvider, serving
 
 ROOT = Path(__file__).parents[3]
 

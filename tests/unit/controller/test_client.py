@@ -9,16 +9,15 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc.status_pb2 import Status
 
+from client.errors import ProviderError
 from controller import client as module
 from controller.client import GrpcClient
 from controller.models import Runtime, Tls
-from controller.provider_api import Operation, ProviderError
 from controller.words import PowerState, State
 from protos.power.v1 import power_pb2 as pb
+from tests.unit.client.fake_provider import FakeProvider, serving
 from tests.unit.controller.builders import NOW, machine
-from tests.unit.controller.fake_provider import FakeProvider, serving
 
 
 class Following:
@@ -61,13 +60,13 @@ async def live(fake: FakeProvider, tmp_path: Path) -> AsyncIterator[Following]:
 
 
 def power(client: GrpcClient, name: str = "web") -> PowerState | None:
-    found = client.picture.find(name)
+    found = client.cache.find(name)
     return found.power_state if found else None
 
 
 async def test_the_first_picture_is_whole_before_anybody_hears_of_it(live: Following) -> None:
     assert power(live.client) is PowerState.ON
-    assert (live.client.info.version, len(live.client.picture)) == ("7", 1)
+    assert (live.client.info.version, len(live.client.cache)) == ("7", 1)
 
 
 async def test_a_change_names_the_vm(fake: FakeProvider, live: Following) -> None:
@@ -148,21 +147,6 @@ async def test_each_call_reaches_its_method(fake: FakeProvider, live: Following)
     assert fake.requests[2].timeout.seconds == 90
 
 
-async def test_an_error_keeps_its_code_reason_message_and_metadata(fake: FakeProvider, live: Following) -> None:
-    fake.refuse(grpc.StatusCode.ABORTED, "OPERATION_ACTIVE", "op-9 is active", operation_id="op-9")
-    with pytest.raises(ProviderError, match="op-9 is active") as caught:
-        await live.client.power_on("1", (), "r-1")
-    error = caught.value
-    assert (error.code, error.reason, error.metadata) == ("ABORTED", "OPERATION_ACTIVE", {"operation_id": "op-9"})
-
-
-async def test_an_error_without_details_has_its_code_as_reason(fake: FakeProvider, live: Following) -> None:
-    fake.refusal = Status(code=grpc.StatusCode.INTERNAL.value[0], message="boom")
-    with pytest.raises(ProviderError, match="boom") as caught:
-        await live.client.power_off("1", "r-1")
-    assert (caught.value.code, caught.value.reason) == ("INTERNAL", "INTERNAL")
-
-
 async def test_an_operation_is_followed_to_its_end(fake: FakeProvider, live: Following) -> None:
     for state in (pb.OPERATION_STATE_WAITING_FOR_GUEST, pb.OPERATION_STATE_SUCCEEDED):
         fake.steps.put_nowait(pb.Operation(id="op-1", state=state))
@@ -195,24 +179,11 @@ async def test_a_vm_is_read_anew(fake: FakeProvider, live: Following) -> None:
     assert power(live.client) is None
 
 
-async def test_closing_the_connection_ends_a_watch_with_an_error_and_not_a_cancellation(live: Following) -> None:
-    async def first() -> Operation:
-        return await anext(live.client.watch_operation("op-1"))
-
-    watching = asyncio.create_task(first())
-    await asyncio.sleep(0)
-    await live.client.refresh("1")
-    await live.client.close()
-    with pytest.raises(ProviderError) as caught:
-        await watching
-    assert caught.value.code == "UNAVAILABLE"
-
-
 async def test_a_call_before_there_is_a_connection_is_unavailable() -> None:
     early = GrpcClient(Runtime(endpoint="unix:///nowhere.sock"), lambda _: None)
     with pytest.raises(ProviderError) as caught:
         await early.power_off("1", "r")
-    assert caught.value.passing
+    assert caught.value.connection_failed
 
 
 async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

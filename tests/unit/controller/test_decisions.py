@@ -2,8 +2,9 @@ from datetime import timedelta
 
 import pytest
 
-from controller.decisions import BadDecision, Extend, answer, choice
-from controller.provider_api import Operation, ProviderError
+from client.errors import ProviderError
+from controller.decisions import BadDecision, answer, choice
+from controller.provider_api import Operation
 from controller.source import Decided, Event, Key
 from controller.words import Kind, State
 from tests.unit.controller.builders import operation
@@ -14,7 +15,7 @@ WEB = Key("VirtualMachine", "default", "web")
 
 @pytest.mark.parametrize(
     ("text", "chosen"),
-    [("force", "force"), (" cancel\n", "cancel"), ("extend=5m", Extend(timedelta(minutes=5)))],
+    [("force", "force"), (" cancel\n", "cancel"), ("extend=5m", timedelta(minutes=5))],
 )
 def test_these_are_decisions(text: str, chosen: object) -> None:
     assert choice(text) == chosen

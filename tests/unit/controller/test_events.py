@@ -1,7 +1,8 @@
+from client.errors import ProviderError
 from controller.events import events, provider_events
-from controller.provider_api import Forecast, HookResult, ProviderError
+from controller.provider_api import Forecast, HookResult
 from controller.source import Event
-from controller.status import Seen, heard, report
+from controller.status import Observation, heard, report
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
 from controller.words import State
 from tests.unit.controller.builders import NOW, machine, operation, record, verdict, vm
@@ -44,19 +45,19 @@ def test_a_hook_that_failed_is_told_with_its_exit_code_and_last_words() -> None:
 
 def test_a_forecast_that_turns_bad_is_told_once() -> None:
     deaf = vm(forecast=Forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)))
-    good, bad = report(machine("On"), Seen(NOW, vm())), report(machine("On"), Seen(NOW, deaf))
+    good, bad = report(machine("On"), Observation(NOW, vm())), report(machine("On"), Observation(NOW, deaf))
     assert list(events(good, bad)) == [Event("Warning", "GracefulShutdownNotReady", "TOOLS_UNAVAILABLE: no agent")]
     assert list(events(bad, bad)) == list(events(bad, good)) == []
 
 
 def test_a_refusal_is_told_when_it_begins_and_not_again() -> None:
-    refused = report(machine(), Seen(NOW, vm(), error=ProviderError("X", "a template", "VM_REFUSED")))
+    refused = report(machine(), Observation(NOW, vm(), error=ProviderError("X", "a template", "VM_REFUSED")))
     assert list(events(NONE, refused)) == [Event("Warning", "VM_REFUSED", "a template")]
     assert list(events(refused, refused)) == []
 
 
 def test_two_thousand_vms_do_not_each_tell_that_their_provider_is_away() -> None:
-    away = report(machine(), Seen(NOW, trouble=ProviderError("UNAVAILABLE", "gone", "ProviderUnreachable")))
+    away = report(machine(), Observation(NOW, trouble=ProviderError("UNAVAILABLE", "gone", "ProviderUnreachable")))
     assert list(events(NONE, away)) == []
 
 

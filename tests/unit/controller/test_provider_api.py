@@ -1,55 +1,41 @@
 import pytest
 
-from controller.provider_api import VM, Picture, ProviderError
+from client.errors import ProviderError
+from controller.provider_api import VM, VMCache
 from controller.words import PowerState
 
 
-def picture(*vms: tuple[str, str]) -> Picture:
-    made = Picture()
-    made.replace(VM(vm_id, name, PowerState.ON) for vm_id, name in vms)
-    return made
+def cached(*vms: tuple[str, str]) -> VMCache:
+    return VMCache(VM(vm_id, name, PowerState.ON) for vm_id, name in vms)
 
 
 def test_a_vm_is_found_by_id_and_by_name() -> None:
-    known = picture(("1", "web"), ("2", "db"))
+    known = cached(("1", "web"), ("2", "db"))
     assert known.find("1") is known.find("web")
     assert known.find("nobody") is None
 
 
 def test_an_id_comes_before_a_name() -> None:
-    found = picture(("web", "other"), ("2", "web")).find("web")
+    found = cached(("web", "other"), ("2", "web")).find("web")
     assert found
     assert found.name == "other"
 
 
 def test_a_name_that_two_bear_is_refused_with_their_ids() -> None:
     with pytest.raises(ProviderError, match="1, 2") as caught:
-        picture(("1", "web"), ("2", "web")).find("web")
+        cached(("1", "web"), ("2", "web")).find("web")
     assert caught.value.reason == "AMBIGUOUS_NAME"
 
 
 def test_a_renamed_vm_is_found_by_its_new_name_only() -> None:
-    known = picture(("1", "web"))
+    known = cached(("1", "web"))
     known.put(VM("1", "www", PowerState.ON))
     assert (known.find("web"), len(known)) == (None, 1)
     assert known.find("www")
 
 
 def test_what_is_gone_is_not_found() -> None:
-    known = picture(("1", "web"), ("2", "web"))
+    known = cached(("1", "web"), ("2", "web"))
     assert known.remove("1")
     assert known.remove("1") is None
     assert known.find("web") is known.find("2")
-
-
-@pytest.mark.parametrize(
-    ("code", "reason", "passing"),
-    [
-        ("UNAVAILABLE", "", True),
-        ("DEADLINE_EXCEEDED", "", True),
-        ("UNAVAILABLE", "HYPERVISOR_UNAVAILABLE", False),
-        ("INTERNAL", "", False),
-    ],
-)
-def test_only_a_failed_connection_is_passing(code: str, reason: str, passing: bool) -> None:
-    assert ProviderError(code, "no", reason).passing is passing

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from controller.provider_api import ProviderError
+from client.errors import ProviderError
 from controller.source import Key, ResourceGone, SourceError
 from controller.status_models import ProviderStatus
 from controller.words import PowerState

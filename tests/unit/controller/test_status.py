@@ -2,10 +2,11 @@ from typing import Any
 
 import pytest
 
-from controller.provider_api import Forecast, HookResult, ProviderError
+from client.errors import ProviderError
+from controller.provider_api import Forecast, HookResult
 from controller.reconcile import Attempt, Hold, Wait, Watch
 from controller.status import (
-    Seen,
+    Observation,
     Statement,
     carried_over,
     conditions,
@@ -29,7 +30,7 @@ def condition(status: VirtualMachineStatus, name: str = "Ready") -> Condition:
 
 
 def ready(resource: Any, **seen: Any) -> tuple[str, str]:
-    found = condition(report(resource, Seen(NOW, **seen)))
+    found = condition(report(resource, Observation(NOW, **seen)))
     return found.status, found.reason
 
 
@@ -65,14 +66,14 @@ def test_ready_says(resource: Any, seen: dict[str, Any], expected: tuple[str, st
 
 def test_a_failure_says_why_and_when_it_is_tried_again() -> None:
     failed = record(state=State.FAILED, message="Not powered off hard, as asked.")
-    status = report(with_status(machine(), operation=failed), Seen(NOW, vm(), action=Wait(LATER)))
+    status = report(with_status(machine(), operation=failed), Observation(NOW, vm(), action=Wait(LATER)))
     expected = "Not powered off hard, as asked. The next attempt begins at 2030-01-01T12:01:00Z."
     assert condition(status).message == expected
 
 
 def test_a_decision_that_is_waited_for_says_how_to_decide() -> None:
     asks = operation(state=State.AWAITING_DECISION)
-    assert "vmpower force, extend or cancel op-1" in condition(report(machine(), Seen(NOW, vm(), asks))).message
+    assert "vmpower force, extend or cancel op-1" in condition(report(machine(), Observation(NOW, vm(), asks))).message
 
 
 @pytest.mark.parametrize(
@@ -85,16 +86,16 @@ def test_a_decision_that_is_waited_for_says_how_to_decide() -> None:
     ],
 )
 def test_the_forecast_is_a_condition(forecast: Forecast, power: PowerState, expected: tuple[str, str]) -> None:
-    status = report(machine("On"), Seen(NOW, vm(power, forecast=forecast)))
+    status = report(machine("On"), Observation(NOW, vm(power, forecast=forecast)))
     said = condition(status, "GracefulShutdownReady")
     assert (said.status, said.reason) == expected
 
 
 def test_power_and_forecast_hold_still_while_an_operation_is_under_way() -> None:
-    before = report(machine(), Seen(NOW, vm()))
+    before = report(machine(), Observation(NOW, vm()))
     begun = with_status(machine(), **dict(before) | {"operation": record()})
-    first = report(begun, Seen(NOW, vm(), operation()))
-    second = report(with_status(begun, **dict(first)), Seen(LATER, vm(PowerState.OFF), operation()))
+    first = report(begun, Observation(NOW, vm(), operation()))
+    second = report(with_status(begun, **dict(first)), Observation(LATER, vm(PowerState.OFF), operation()))
     assert second == first
 
 
@@ -115,10 +116,10 @@ def test_an_operation_that_has_just_begun_waits_for_its_first_step() -> None:
 
 def test_a_spec_counts_as_observed_once_it_was_acted_upon() -> None:
     resource = machine(generation=7)
-    assert report(resource, Seen(NOW, trouble=AWAY)).observed_generation == 0
-    assert report(resource, Seen(NOW, vm(), error=AWAY)).observed_generation == 0
-    assert report(resource, Seen(NOW, vm(), action=Watch("op-9"))).observed_generation == 0
-    assert report(resource, Seen(NOW, vm())).observed_generation == 7
+    assert report(resource, Observation(NOW, trouble=AWAY)).observed_generation == 0
+    assert report(resource, Observation(NOW, vm(), error=AWAY)).observed_generation == 0
+    assert report(resource, Observation(NOW, vm(), action=Watch("op-9"))).observed_generation == 0
+    assert report(resource, Observation(NOW, vm())).observed_generation == 7
 
 
 def test_steps_between_start_and_end_are_no_news() -> None:

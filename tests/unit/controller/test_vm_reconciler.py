@@ -2,8 +2,9 @@ from datetime import timedelta
 
 import pytest
 
+from client.errors import ProviderError
 from controller.models import VirtualMachine
-from controller.provider_api import Operation, ProviderError
+from controller.provider_api import Operation
 from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, machine, record, seconds, vm, with_status
 from tests.unit.controller.conftest import Begin, Controller, Make

@@ -32,7 +32,7 @@ def test_watch_as_json_is_a_line_for_each_change(vmpower: Shell, provider: FakeP
 def test_watch_without_a_target_prints_each_change_of_each_vm(
     vmpower: Shell, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.client.RETRY_FOR", 0.0)
+    monkeypatch.setattr("cli.outage.RETRY_FOR", 0.0)
     off = vm("web", power_state=pb.POWER_STATE_OFF)
     events = [pb.WatchVMsResponse(changed=vm("web")), pb.WatchVMsResponse(snapshot_complete=True)]
     events += [pb.WatchVMsResponse(changed=off), pb.WatchVMsResponse(removed="id-web")]

@@ -213,7 +213,7 @@ async def test_a_second_controller_on_the_same_state_is_refused(directory: Direc
 
 async def test_what_happens_is_logged(directory: Directory) -> None:
     with capture_logs() as logs:
-        await directory.source.announce(WEB, Event("Warning", "Forced", "Powered off hard."))
+        await directory.source.emit_event(WEB, Event("Warning", "Forced", "Powered off hard."))
     assert logs == [{"event": "Powered off hard.", "resource": str(WEB), "reason": "Forced", "log_level": "warning"}]
 
 

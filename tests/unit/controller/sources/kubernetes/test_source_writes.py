@@ -117,7 +117,7 @@ def deciding(text: str, **others: str) -> Object:
 
 async def test_a_decision_that_is_taken_is_removed_and_nothing_else(watched: Watched) -> None:
     await watched.start(deciding("force", other="stays"))
-    await watched.source.take(FORCE)
+    await watched.source.acknowledge(FORCE)
     assert watched.api.objects[WEB]["metadata"]["annotations"] == {"other": "stays"}
     assert watched.api.asked("patch")[0][2] == JSON_PATCH
 
@@ -125,21 +125,21 @@ async def test_a_decision_that_is_taken_is_removed_and_nothing_else(watched: Wat
 async def test_a_decision_that_came_meanwhile_stays(watched: Watched) -> None:
     await watched.start(deciding("force"))
     watched.api.put(deciding("cancel"))
-    await watched.source.take(FORCE)
+    await watched.source.acknowledge(FORCE)
     assert watched.api.objects[WEB]["metadata"]["annotations"] == {"vmpower/decision": "cancel"}
 
 
 async def test_a_decision_that_somebody_withdrew_is_taken_all_the_same(watched: Watched) -> None:
     await watched.start(deciding("force"))
     watched.api.put(raw())
-    await watched.source.take(FORCE)
+    await watched.source.acknowledge(FORCE)
     assert "annotations" not in watched.api.objects[WEB]["metadata"]
 
 
 async def test_a_decision_about_a_resource_that_is_gone_is_taken_all_the_same(watched: Watched) -> None:
     await watched.start(deciding("force"))
     watched.api.delete()
-    await watched.source.take(FORCE)
+    await watched.source.acknowledge(FORCE)
     assert len(watched.api.asked("patch")) == 1
 
 
@@ -148,9 +148,9 @@ async def test_a_decision_that_cannot_be_removed_now_can_be_tried_again(watched:
     await watched.start(deciding("force"))
     watched.api.fail("patch", error)
     with pytest.raises(SourceError) as raised:
-        await watched.source.take(FORCE)
+        await watched.source.acknowledge(FORCE)
     assert raised.value is error
-    await watched.source.take(FORCE)
+    await watched.source.acknowledge(FORCE)
     assert watched.api.objects[WEB]["metadata"]["annotations"] == {}
 
 
@@ -159,14 +159,14 @@ async def test_a_decision_that_cannot_be_removed_now_can_be_tried_again(watched:
 
 async def test_who_is_let_go_loses_our_finalizer_and_no_other(watched: Watched) -> None:
     await watched.start(raw(**LEAVING, finalizers=["a/b", *HELD, "c/d"]))
-    await watched.source.release(WEB)
+    await watched.source.remove_finalizer(WEB)
     assert watched.api.objects[WEB]["metadata"]["finalizers"] == ["a/b", "c/d"]
 
 
 async def test_who_is_let_go_while_others_hold_it_is_deleted_for_us(watched: Watched) -> None:
     await watched.start(raw(**LEAVING, finalizers=[*HELD, "c/d"]))
     watched.told()
-    await watched.source.release(WEB)
+    await watched.source.remove_finalizer(WEB)
     await watched.settle()
     assert watched.told() == ["deleted web"]
     assert len(watched.api.asked("patch")) == 1
@@ -176,15 +176,15 @@ async def test_who_is_let_go_by_now_need_not_be_again(watched: Watched) -> None:
     await watched.start(raw(**LEAVING, finalizers=HELD))
     watched.api.end()
     watched.api.delete()
-    await watched.source.release(WEB)
+    await watched.source.remove_finalizer(WEB)
     await watched.settle()
-    await watched.source.release(WEB)
+    await watched.source.remove_finalizer(WEB)
     assert len(watched.api.asked("patch")) == 1
 
 
 async def test_whom_we_do_not_hold_we_need_not_let_go(watched: Watched) -> None:
     await watched.start(raw())
-    await watched.source.release(WEB)
+    await watched.source.remove_finalizer(WEB)
     assert watched.api.asked("patch") == []
 
 
@@ -192,9 +192,9 @@ async def test_finalizers_that_others_moved_meanwhile_are_left_to_the_next_try(w
     await watched.start(raw(**LEAVING, finalizers=["a/b", *HELD]))
     watched.api.put(raw(**LEAVING, finalizers=HELD))
     with pytest.raises(SourceError):
-        await watched.source.release(WEB)
+        await watched.source.remove_finalizer(WEB)
     await watched.settle()
-    await watched.source.release(WEB)
+    await watched.source.remove_finalizer(WEB)
     assert watched.api.objects[WEB]["metadata"]["finalizers"] == []
 
 
@@ -203,9 +203,9 @@ async def test_who_cannot_be_let_go_now_can_be_later(watched: Watched, error: Ap
     await watched.start(raw(**LEAVING, finalizers=HELD))
     watched.api.fail("patch", error)
     with pytest.raises(SourceError) as raised:
-        await watched.source.release(WEB)
+        await watched.source.remove_finalizer(WEB)
     assert raised.value is error
-    await watched.source.release(WEB)
+    await watched.source.remove_finalizer(WEB)
     assert watched.api.objects[WEB]["metadata"]["finalizers"] == []
 
 
@@ -214,7 +214,7 @@ async def test_who_cannot_be_let_go_now_can_be_later(watched: Watched, error: Ap
 
 async def test_people_are_told_about_the_resource_that_we_know(watched: Watched) -> None:
     await watched.start(raw(uid="u-1"))
-    await watched.source.announce(WEB, Event("Warning", "ForcedOff", "Powered off hard."))
+    await watched.source.emit_event(WEB, Event("Warning", "ForcedOff", "Powered off hard."))
     await watched.settle()
     assert watched.events() == [("Warning", "ForcedOff")]
     assert watched.api.events[0][1].involved_object.uid == "u-1"
@@ -222,14 +222,14 @@ async def test_people_are_told_about_the_resource_that_we_know(watched: Watched)
 
 async def test_about_a_resource_that_is_gone_there_is_nobody_to_tell(watched: Watched) -> None:
     await watched.start()
-    await watched.source.announce(WEB, Event("Normal", "GracefulShutdown", ""))
+    await watched.source.emit_event(WEB, Event("Normal", "GracefulShutdown", ""))
     await watched.settle()
     assert watched.events() == []
 
 
 async def test_at_the_end_events_are_sent_the_lead_is_given_back_and_the_connection_closed(watched: Watched) -> None:
     await watched.start(raw())
-    await watched.source.announce(WEB, Event("Normal", "GracefulShutdown", ""))
+    await watched.source.emit_event(WEB, Event("Normal", "GracefulShutdown", ""))
     await watched.stop()
     assert watched.events() == [("Normal", "GracefulShutdown")]
     assert (watched.lease.released, watched.connections[0].closed) == (1, True)

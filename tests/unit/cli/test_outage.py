@@ -23,7 +23,7 @@ def test_a_connection_that_breaks_while_waiting_is_taken_up_again(vmpower: Shell
 def test_a_provider_that_stays_away_exits_5_and_says_what_goes_on(
     vmpower: Shell, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.client.RETRY_FOR", 0.0)
+    monkeypatch.setattr("cli.outage.RETRY_FOR", 0.0)
     provider.answers["Shutdown"] = running()
     provider.streams = [[Break]]
     done = vmpower("shutdown", "web")

@@ -12,7 +12,6 @@ import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
 
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1 import power_pb2_grpc
@@ -31,6 +30,9 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         self.requests: list[Any] = []
         self.refusal: Status | None = None
         self.listed: list[pb.Operation] = []
+        self.page = 100
+        self.silent = False
+        self._trailers: dict[str, Any] = {}
 
     def refuse(self, code: grpc.StatusCode, reason: str, message: str, **metadata: str) -> None:
         """Every call from now on ends like this."""
@@ -38,12 +40,26 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         detail.Pack(ErrorInfo(domain="vmpower", reason=reason, metadata=metadata))
         self.refusal = Status(code=code.value[0], message=message, details=[detail])
 
+    def rewrite(self, **trailers: Any) -> None:
+        """The details that come with a refusal say something else than its status, as behind a careless proxy."""
+        self._trailers = trailers
+
     async def _answer(self, request: Any, call: Call) -> pb.Operation:
         self.requests.append(request)
+        if self.silent:
+            await asyncio.Event().wait()
         if self.refusal is not None:
-            await call.abort_with_status(rpc_status.to_status(self.refusal))
+            await self._refuse(call, self.refusal)
         kind = pb.OPERATION_KIND_SHUTDOWN
         return pb.Operation(id="op-1", vm="1", kind=kind, state=pb.OPERATION_STATE_PENDING)
+
+    async def _refuse(self, call: Call, refusal: Status) -> None:
+        details = Status.FromString(refusal.SerializeToString())
+        for field, value in self._trailers.items():
+            setattr(details, field, value)
+        call.set_trailing_metadata((("grpc-status-details-bin", details.SerializeToString()),))
+        code = next(code for code in grpc.StatusCode if code.value[0] == refusal.code)
+        await call.abort(code, refusal.message)
 
     PowerOn: Any = _answer
     PowerOff: Any = _answer
@@ -53,7 +69,6 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
     ExtendOperation: Any = _answer
     ForceOperation: Any = _answer
     CancelOperation: Any = _answer
-    ListVMs: Any = _answer
     ForecastShutdown: Any = _answer
 
     async def GetProviderInfo(self, request: pb.GetProviderInfoRequest, _: Call) -> pb.GetProviderInfoResponse:
@@ -65,9 +80,18 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
             await call.abort(grpc.StatusCode.NOT_FOUND, "no such VM")
         return found
 
+    async def ListVMs(self, request: pb.ListVMsRequest, _: Call) -> pb.ListVMsResponse:
+        """One VM a page."""
+        place = int(request.page_token or 0)
+        following = str(place + 1) if place + 1 < len(self.vms) else ""
+        return pb.ListVMsResponse(vms=self.vms[place : place + 1], next_page_token=following)
+
     async def ListOperations(self, request: pb.ListOperationsRequest, _: Call) -> pb.ListOperationsResponse:
         self.requests.append(request)
-        return pb.ListOperationsResponse(operations=self.listed)
+        place = int(request.page_token or 0)
+        end = place + min(request.page_size or self.page, self.page)
+        following = str(end) if end < len(self.listed) else ""
+        return pb.ListOperationsResponse(operations=self.listed[place:end], next_page_token=following)
 
     async def WatchVMs(self, request: pb.WatchVMsRequest, _: Call) -> AsyncIterator[pb.WatchVMsResponse]:
         for vm in self.vms:
@@ -78,7 +102,7 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
 
     async def WatchOperation(self, request: pb.WatchOperationRequest, call: Call) -> AsyncIterator[pb.Operation]:
         if self.refusal is not None:
-            await call.abort_with_status(rpc_status.to_status(self.refusal))
+            await self._refuse(call, self.refusal)
         while True:
             step = await self.steps.get()
             yield step
@@ -87,7 +111,9 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
 
 
 @asynccontextmanager
-async def serving(fake: FakeProvider, socket: Path, credentials: Any = None) -> AsyncIterator[str]:
+async def serving(
+    fake: FakeProvider, socket: Path, credentials: Any = None, address: str = "localhost:0"
+) -> AsyncIterator[str]:
     """Serve on a unix socket, or with mTLS on a port of loopback; the address."""
     server = grpc.aio.server()
     power_pb2_grpc.add_PowerServiceServicer_to_server(fake, server)
@@ -95,7 +121,7 @@ async def serving(fake: FakeProvider, socket: Path, credentials: Any = None) -> 
         address = f"unix://{socket}"
         server.add_insecure_port(address)
     else:
-        address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
+        address = f"localhost:{server.add_secure_port(address, credentials)}"
     await server.start()
     try:
         yield address

@@ -1,0 +1,69 @@
+"""What can go wrong with a call, as one exception."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+import grpc
+import grpc.aio
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from grpc_status import rpc_status
+
+
+class ProviderError(Exception):
+    """A call that failed; nothing has been done to the VM.
+
+    Attributes:
+        code: the canonical gRPC code ("NOT_FOUND").
+        reason: for programs, as in ErrorInfo ("VM_NOT_FOUND"); the code where the provider gives none.
+        message: for people: what is wrong and who acts next.
+        metadata: what a program needs to act on it ("operation_id").
+        violations: what is wrong with the request: a field's path, and what it must be.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code, self.message, self.reason = code, message, reason or code
+        self.metadata, self.violations = dict(metadata or {}), violations
+
+    @property
+    def explained(self) -> bool:
+        """Whether a provider said so; otherwise it is gRPC, a proxy or a server of another kind."""
+        return self.reason != self.code
+
+    @property
+    def connection_failed(self) -> bool:
+        """Whether the provider could not be asked at all: it may be back in a moment."""
+        return not self.explained and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises gRPC's errors as `ProviderError`."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _translate(error) from error
+    except asyncio.CancelledError:  # gRPC cancels the calls of a channel that is closed
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ProviderError("UNAVAILABLE", "The connection was closed meanwhile.") from None
+
+
+def _translate(error: grpc.aio.AioRpcError) -> ProviderError:
+    code, info, bad = error.code().name, ErrorInfo(), BadRequest()
+    with suppress(ValueError):  # details that contradict the status: a proxy rewrote one of them, so neither is trusted
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has all that is read
+        for detail in status.details if status else ():
+            detail.Unpack(info)
+            detail.Unpack(bad)
+    violations = [(violation.field, violation.description) for violation in bad.field_violations]
+    return ProviderError(code, error.details() or code, info.reason, info.metadata, violations)

@@ -1,0 +1,196 @@
+"""Where TLS may be left out; and with it, certificates that are renewed under a real server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+
+from client import channel
+from client.channel import Connection, Tls, is_local
+from client.errors import ProviderError
+from client.power import PowerClient
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.client.fake_provider import FakeProvider, serving
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("unix:///run/x", "unix:x", "unix-abstract:x", "localhost:1", "127.0.0.1:1", "[::1]:1"),
+        *("ipv4:127.0.0.2:1", "ipv6:[::1]:1", "dns:///localhost:1", "dns:localhost:1", "ipv4:///127.0.0.1:1"),
+        *("localhost", "127.0.0.1", "dns://127.0.0.1/localhost:1"),
+    ],
+)
+def test_local_addresses_need_no_tls(address: str) -> None:
+    assert is_local(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost.example.com:1", "10.0.0.1:1", "[2001:db8::1]:1", "ipv4:1.2.3.4:1", "ipv4:127.0.0.1:1,10.0.0.1:1"],
+)
+def test_other_addresses_are_not_local(address: str) -> None:
+    assert not is_local(address)
+
+
+def test_an_address_beyond_this_machine_needs_tls() -> None:
+    with pytest.raises(ValueError, match="needs mutual TLS"):
+        Connection("vm.example.com:1", None)
+
+
+class Files:
+    """A client's PEM files, and the authorities of both sides."""
+
+    def __init__(self, folder: Path) -> None:
+        self.servers, self.clients = trustme.CA(), trustme.CA()
+        self.tls = Tls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+        self.servers.cert_pem.write_to_path(self.tls.ca)
+        self.renew(self.clients)
+
+    def renew(self, authority: trustme.CA) -> None:
+        """Replace the certificate and the key, as a secret that is mounted does."""
+        made = authority.issue_cert("alice@example.com")
+        for file, content in ((self.tls.cert, made.cert_chain_pems[0]), (self.tls.key, made.private_key_pem)):
+            fresh = file.with_suffix(".new")
+            fresh.write_bytes(content.bytes())
+            fresh.rename(file)
+
+    def server(self, name: str = "localhost") -> grpc.ServerCredentials:
+        made = self.servers.issue_cert(name)
+        pair = (made.private_key_pem.bytes(), made.cert_chain_pems[0].bytes())
+        return grpc.ssl_server_credentials([pair], self.clients.cert_pem.bytes(), require_client_auth=True)
+
+
+@pytest.fixture
+def fake() -> FakeProvider:
+    return FakeProvider()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+@pytest.fixture
+async def address(fake: FakeProvider, files: Files, tmp_path: Path) -> AsyncIterator[str]:
+    async with serving(fake, tmp_path, files.server()) as address:
+        yield address
+
+
+async def version(client: PowerClient) -> str:
+    return (await client.call(pb.GetProviderInfoRequest())).version
+
+
+async def test_both_sides_prove_who_they_are(address: str, files: Files) -> None:
+    async with PowerClient(address, files.tls) as client:
+        assert await version(client) == "7"
+
+
+async def test_a_client_of_another_authority_is_turned_away(address: str, files: Files) -> None:
+    files.renew(trustme.CA())
+    async with PowerClient(address, files.tls) as client:
+        with pytest.raises(ProviderError) as caught:
+            await version(client)
+    assert caught.value.connection_failed
+
+
+async def test_the_servers_certificate_may_bear_another_name(fake: FakeProvider, files: Files, tmp_path: Path) -> None:
+    async with serving(fake, tmp_path, files.server("vmpower.example.com")) as address:
+        named = Tls(files.tls.ca, files.tls.cert, files.tls.key, "vmpower.example.com")
+        async with PowerClient(address, named) as client:
+            assert await version(client) == "7"
+        async with PowerClient(address, files.tls) as client:
+            with pytest.raises(ProviderError):
+                await version(client)
+
+
+async def test_a_call_after_a_renewal_uses_the_new_certificate(address: str, files: Files) -> None:
+    good, files.clients = files.clients, trustme.CA()
+    files.renew(files.clients)
+    async with PowerClient(address, files.tls) as client:
+        with pytest.raises(ProviderError):
+            await version(client)
+        files.renew(good)
+        assert await version(client) == "7"
+
+
+async def test_a_stream_goes_on_through_a_renewal(address: str, fake: FakeProvider, files: Files) -> None:
+    async with PowerClient(address, files.tls) as client:
+        changes = client.stream(pb.WatchOperationRequest(id="op-1"))
+        fake.steps.put_nowait(pb.Operation(id="op-1", state=pb.OPERATION_STATE_PENDING))
+        assert (await anext(changes)).state == pb.OPERATION_STATE_PENDING
+        files.renew(files.clients)
+        assert await version(client) == "7"
+        fake.steps.put_nowait(pb.Operation(id="op-1", state=pb.OPERATION_STATE_SUCCEEDED))
+        assert [change.state async for change in changes] == [pb.OPERATION_STATE_SUCCEEDED]
+
+
+async def test_a_stream_that_breaks_after_a_renewal_is_opened_with_the_new_certificate(
+    fake: FakeProvider, files: Files, tmp_path: Path
+) -> None:
+    old = files.clients
+    async with serving(fake, tmp_path, files.server()) as address:
+        client = PowerClient(address, files.tls)
+        changes = client.watch_operation("op-1")
+        fake.steps.put_nowait(pb.Operation(id="op-1", state=pb.OPERATION_STATE_PENDING))
+        await anext(changes)
+    files.clients = trustme.CA()
+    files.renew(files.clients)
+    fake.steps.put_nowait(pb.Operation(id="op-1", state=pb.OPERATION_STATE_SUCCEEDED))
+    async with serving(fake, tmp_path, files.server(), address), client:
+        assert files.clients is not old
+        assert [change.state async for change in changes] == [pb.OPERATION_STATE_SUCCEEDED]
+
+
+async def test_the_old_channel_is_closed_when_nothing_uses_it(
+    address: str, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[grpc.aio.Channel] = []
+    secure_channel = grpc.aio.secure_channel
+
+    def remember(*arguments: Any) -> grpc.aio.Channel:
+        made.append(secure_channel(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(grpc.aio, "secure_channel", remember)
+    async with PowerClient(address, files.tls) as client:
+        await version(client)
+        files.renew(files.clients)
+        await version(client)
+        assert [each.get_state() for each in made] == [
+            grpc.ChannelConnectivity.SHUTDOWN,
+            grpc.ChannelConnectivity.READY,
+        ]
+
+
+async def test_in_the_middle_of_a_renewal_the_old_certificate_serves(address: str, files: Files) -> None:
+    async with PowerClient(address, files.tls) as client:
+        await version(client)
+        files.tls.key.unlink()
+        assert await version(client) == "7"
+
+
+async def test_a_file_that_cannot_be_read_is_named(files: Files) -> None:
+    files.tls.ca.unlink()
+    async with PowerClient("vm.example.com:1", files.tls) as client:
+        with pytest.raises(ProviderError, match=r"ca\.pem") as caught:
+            await version(client)
+    assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "TLS_FILE_UNREADABLE")
+
+
+async def test_a_client_that_is_closed_says_so(tmp_path: Path) -> None:
+    client = PowerClient(f"unix://{tmp_path}/p.sock")
+    await client.close()
+    with pytest.raises(ProviderError) as caught:
+        await version(client)
+    assert caught.value.reason == "CLIENT_CLOSED"
+
+
+def test_a_silent_stream_notices_a_lost_host_within_forty_seconds_and_pings_no_more_than_a_server_allows() -> None:
+    options = dict(channel.OPTIONS)
+    assert options["grpc.keepalive_time_ms"] + options["grpc.keepalive_timeout_ms"] <= 40_000
+    assert options["grpc.keepalive_time_ms"] > 20_000
+    assert options["grpc.http2.max_pings_without_data"] == 0
