@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from watchfiles._rust_notify import RustNotify
+from watchfiles import watch
 
 from controller.models import Status
 from controller.provider_api import GuestCredentials
@@ -70,19 +70,26 @@ class DirectorySource:
         Raises:
             SourceError: there is no such directory, or another controller has this state directory.
         """
+        if not self._root.is_dir():
+            raise SourceError(f"{self._root}: no such directory; name a directory that can be read.")
         self._state.lock()
         stop = threading.Event()
+        edits = _edits(self._root, stop)
+        edited = _next(edits)  # before the first look: an edit that is made during it is heard at once
         try:
-            edits = _Edits(self._root)  # before the first look, so that no edit falls in between
             for change in await asyncio.to_thread(self._look):
                 yield change
             yield Synced()
             while True:
-                if await asyncio.to_thread(edits.wait, stop) or self._unwritten:
+                if await edited or self._unwritten:
                     for change in await asyncio.to_thread(self._look):
                         yield change
+                edited = _next(edits)
+        except OSError as error:
+            raise SourceError(f"{self._root}: {error}; name a directory that can be read.") from error
         finally:
             stop.set()
+            edited.cancel()
             self._state.unlock()
 
     async def write_status(self, key: Key, status: Status) -> None:
@@ -170,30 +177,41 @@ class DirectorySource:
         return changes, applied
 
 
-class _Edits:
-    """Tells when something under a directory changes, also after the directory itself was replaced."""
+def _next(edits: Iterator[bool]) -> asyncio.Future[bool]:
+    return asyncio.ensure_future(asyncio.to_thread(next, edits, False))
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+
+def _edits(root: Path, stop: threading.Event) -> Iterator[bool]:
+    """Each time something below `root` may have changed True, and False when nothing has for LOOK_UP_MS.
+
+    A watch does not tell what happened before it began, so its first report always counts as a change.
+
+    Raises:
+        OSError: the directory cannot be watched. One that was watched may go away, and be replaced.
+    """
+    began = False
+    while not stop.is_set():
+        inode, first = _inode(root), True
         try:
-            self._follow()
-        except OSError as error:
-            raise SourceError(f"{root}: {error}; name a directory that can be read.") from error
-
-    def wait(self, stop: threading.Event) -> bool:
-        """Block until something changed (True), or for a moment (False)."""
-        seen = self._notify.watch(BURST_MS, QUIET_MS, LOOK_UP_MS, stop)
-        if self._inode == _inode(self._root):
-            return isinstance(seen, set)
-        with suppress(OSError):
-            self._follow()
-        return True
-
-    def _follow(self) -> None:
-        if not self._root.is_dir():
-            raise NotADirectoryError("no such directory")
-        self._inode = _inode(self._root)
-        self._notify = RustNotify([str(self._root)], False, False, 300, True, False)
+            for seen in watch(
+                root,
+                watch_filter=None,
+                debounce=BURST_MS,
+                step=QUIET_MS,
+                rust_timeout=LOOK_UP_MS,
+                yield_on_timeout=True,
+                stop_event=stop,
+            ):
+                replaced = _inode(root) != inode
+                yield bool(seen) or first or replaced
+                if replaced:
+                    break
+                began, first = True, False
+        except OSError:
+            if not began:
+                raise
+            stop.wait(LOOK_UP_MS / 1000)
+            yield True
 
 
 def _inode(path: Path) -> int | None:

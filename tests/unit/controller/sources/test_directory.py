@@ -1,13 +1,16 @@
 """On a real directory with real edits."""
 
 import asyncio
+import threading
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from watchfiles import watch
 
 from controller.models import VirtualMachine
 from controller.provider_api import GuestCredentials
@@ -22,6 +25,7 @@ from controller.source import (
     SourceError,
     Synced,
 )
+from controller.sources import directory as module
 from controller.sources.directory import DirectorySource
 from controller.status_models import VirtualMachineStatus
 
@@ -193,6 +197,46 @@ async def test_a_directory_that_is_replaced_is_followed(directory: Directory, tm
         seen = await directory.next()
     directory.write("z.yaml", manifest("z"))
     assert (await directory.applied()).metadata.name == "z"
+
+
+async def test_a_directory_that_was_away_for_a_while_is_followed(directory: Directory, tmp_path: Path) -> None:
+    directory.write("web.yaml", manifest())
+    await directory.first()
+    directory.manifests.rename(tmp_path / "old")
+    assert await directory.next() == Deleted(WEB)
+    waiting = asyncio.ensure_future(directory.next())
+    (tmp_path / "old").rename(directory.manifests)
+    assert names([await waiting]) == {"web"}
+    directory.write("z.yaml", manifest("z"))
+    assert (await directory.applied()).metadata.name == "z"
+
+
+async def test_an_edit_before_the_watch_has_begun_is_not_lost(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = threading.Event()
+
+    def late(*arguments: Any, **options: Any) -> Iterator[Any]:
+        edited.wait(20)
+        return watch(*arguments, **options)
+
+    monkeypatch.setattr(module, "watch", late)
+    assert await directory.first() == []
+    directory.write("web.yaml", manifest())
+    edited.set()
+    assert (await directory.applied()).metadata.name == "web"
+
+
+async def test_a_directory_that_cannot_be_watched_is_an_error_that_names_it(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **options: Any) -> Iterator[Any]:
+        raise OSError("no more inotify watches")
+
+    monkeypatch.setattr(module, "watch", refuse)
+    with pytest.raises(SourceError, match="manifests: no more inotify watches"):
+        for _ in range(3):
+            await directory.next()
 
 
 async def test_the_status_of_an_unknown_resource_is_refused(directory: Directory) -> None:
