@@ -19,7 +19,7 @@ from protos.power.v1 import power_pb2 as pb
 
 @dataclass(frozen=True)
 class HookOptions:
-    """What the hook options of one command say. `timeout` and `failure` are for all but the file's hooks."""
+    """What the hook options of one command say. `timeout` and `failure` apply to all but the file's hooks."""
 
     execs: Sequence[str] | None
     urls: Sequence[str] | None

@@ -21,7 +21,7 @@ class Output(StrEnum):
 
 
 def duration(text: str | timedelta) -> timedelta:
-    """`90s`, `1m30s`; a bare number is refused, for nobody knows its unit."""
+    """`90s`, `1m30s`; a bare number is refused: its unit would be a guess."""
     if isinstance(text, timedelta):
         return text
     try:

@@ -41,7 +41,7 @@ class Progress:
                 self.note(line)
 
     def note(self, text: str) -> None:
-        """Print something that is no step of an operation; what several say at once is printed once."""
+        """Print a line that is no step of an operation; the same line in a row is printed once."""
         if text == self._noted:
             return
         self._noted = text
@@ -85,7 +85,7 @@ class Progress:
 
 
 def countdown(operation: pb.Operation) -> str:
-    """What will happen when, or since when it is due."""
+    """What happens at force_after, and how long until then."""
     if not operation.HasField("force_after") or operation.state != pb.OPERATION_STATE_WAITING_FOR_GUEST:
         return ""
     left = stamp_to_local(operation.force_after) - datetime.now(UTC)

@@ -40,7 +40,7 @@ def raise_refusal(error: ProviderError) -> None:
 
 
 def has_ended(operation: pb.Operation) -> bool:
-    """Whether nothing of it is going to change: it has its verdict, if there is one."""
+    """Whether it is over: it will not change any more."""
     return operation.state in {pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED}
 
 

@@ -23,14 +23,14 @@ def _own_namespace() -> str:
 
 
 def _identity() -> str:
-    """A pod's host name is its own, and a container that is started again in it takes up its lead at once. On
-    other hosts there may be several of us."""
+    """A pod's host name is unique, and a container restarted in it resumes its lead at once. Other hosts may run
+    several controllers."""
     host = socket.gethostname()
     return host if NAMESPACE_FILE.exists() else f"{host}-{uuid.uuid4().hex[:8]}"
 
 
 class Settings(ProcessSettings):
-    """What the controller can be told."""
+    """The controller's settings."""
 
     manifests: Path | None = Field(
         None, description="directory of VirtualMachine and Provider manifests (YAML); edits are followed"

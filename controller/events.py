@@ -1,4 +1,4 @@
-"""What people are told when a status changes: one event for each thing that happened. Pure."""
+"""The events that follow from a change of status. Pure."""
 
 from collections.abc import Iterator
 
@@ -16,9 +16,9 @@ WENT_DOWN = {
 }
 """The event for each way of going down; an outcome that is new to us is a warning of its own name."""
 FINE = {"SUCCEEDED", "SKIPPED"}
-"""Ends of a hook that need no telling."""
+"""States of a hook that cause no event."""
 TOLD_ELSEWHERE = {*PHASES.values(), "Pending", "ProviderUnreachable"}
-"""Reasons of which the operation or the provider tells itself, once."""
+"""Reasons of Ready that cause no event of their own: the operation or the provider has one."""
 
 
 def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
@@ -44,7 +44,9 @@ def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator
     if after is None or not after.id:
         return
     unknown = before is None or before.id != after.id
-    if unknown and not after.state.final:  # in a rush its end may be the first that is written: it tells all there is
+    if (
+        unknown and not after.state.final
+    ):  # of a quick operation the end may be the first that is written; its event says enough
         yield Event("Normal", f"{_camel(after.kind)}Started", f"Operation {after.id} began (attempt {after.attempt}).")
     ended = after.state is State.SUCCEEDED and (before is None or before.state is not State.SUCCEEDED)
     if ended and after.kind is Kind.POWER_ON:  # the others tell how the VM went down

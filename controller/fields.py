@@ -1,4 +1,4 @@
-"""What the fields of a resource are made of: names as Kubernetes allows them, and the base of all models."""
+"""Field types that all models share: names as Kubernetes allows them, and the base class."""
 
 from typing import Annotated
 

@@ -28,7 +28,7 @@ class Health:
         """Serve.
 
         Raises:
-            AddressInUse: somebody else serves at this address, or it is none.
+            AddressInUse: another process serves at this address, or it is not an address.
         """
         try:
             self._server.add_insecure_port(self._address)

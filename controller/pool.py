@@ -1,4 +1,4 @@
-"""The providers that are declared, a living connection to each, and which VMs hang on them."""
+"""The declared providers, a connection to each, and the VMs that name them."""
 
 import asyncio
 from collections import defaultdict
@@ -26,7 +26,7 @@ class Connection:
 
 
 class Pool:
-    """Finds the client of a VM, and wakes VMs when their provider has news of them."""
+    """Finds the client of a VM, and queues VMs when their provider reports a change."""
 
     def __init__(self, connect: Connect, wake: Callable[[Key], None], wake_soon: Callable[[Key], None]) -> None:
         self._connect, self._wake, self._wake_soon = connect, wake, wake_soon
@@ -58,7 +58,7 @@ class Pool:
         self._connections[key] = Connection(provider, client, task)
 
     async def remove(self, key: Key) -> None:
-        """Disconnect; its VMs learn of it."""
+        """Disconnect; its VMs are queued."""
         connection = self._connections.pop(key, None)
         if connection is not None:
             connection.task.cancel()
@@ -72,7 +72,7 @@ class Pool:
             await self.remove(key)
 
     def bind(self, key: Key, vm: VirtualMachine) -> None:
-        """Remember whose news concern this VM."""
+        """Note which provider and VM this resource names."""
         self.unbind(key)
         reference = vm.spec.provider_ref
         provider = Key("Provider", reference.namespace or vm.metadata.namespace, reference.name)

@@ -44,7 +44,7 @@ class HookResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What happened, once, when it was over. `reason` and `signal` are empty where there is none."""
+    """How an operation ended. `reason` and `signal` are empty where there is none."""
 
     outcome: str
     start_time: datetime

@@ -1,4 +1,4 @@
-"""What is written down about a provider."""
+"""The status of a provider. Pure."""
 
 from datetime import datetime
 
@@ -9,8 +9,8 @@ from controller.status_models import Capabilities, ProviderStatus
 
 
 def provider_status(provider: Provider, client: Client, declared: int, now: datetime) -> ProviderStatus:
-    """The whole status as of now, with `declared` resources that name it; unchanged while it is not yet known
-    whether the provider answers. What one that is away said of itself stays."""
+    """The whole status as of now; `declared` is how many resources name it. Unchanged until it is known whether the
+    provider answers; while it does not, its type and capabilities stay as they were."""
     if client.reachable is None:
         return provider.status
     reachable, generation = client.reachable, provider.metadata.generation

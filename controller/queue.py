@@ -40,7 +40,7 @@ class KeyQueue(Generic[K]):
         self._timers[key] = loop.call_later(max(seconds, 0.0), self.add, key)
 
     def add_within(self, key: K, seconds: float) -> None:
-        """Give `key` attention in at most `seconds`: what is added meanwhile is one with it."""
+        """Give `key` attention in at most `seconds`; calls until then are merged."""
         if key not in self._timers:
             self.add_after(key, seconds)
 
@@ -49,7 +49,7 @@ class KeyQueue(Generic[K]):
         self.add_after(key, self._backoffs.setdefault(key, Backoff(*self._retry)).next())
 
     def forget(self, key: K) -> None:
-        """`key` did well: its next retry is its first."""
+        """`key` succeeded: its next retry comes after the shortest pause."""
         self._backoffs.pop(key, None)
 
     def _stop_timer(self, key: K) -> None:

@@ -1,4 +1,4 @@
-"""The decision: what is wanted, what is seen and what is under way become one action. Pure.
+"""The decision: the spec, the observed VM and the active operation become one action. Pure.
 
 `OffGraceful` is a way: a VM that is seen Off satisfies it, and so everything settles. A VM that leaves
 the state its spec names is brought back, after a pause that grows with each attempt:
@@ -9,8 +9,8 @@ the state its spec names is brought back, after a pause that grows with each att
     FAILED (STILL_RUNNING too)        30 s after it ended, doubling, at most 1 h
     CANCELLED                         when the spec is changed: a person's decision stands
 
-An operation that somebody else started is left to its end, unless the spec was changed since or wants the
-VM hard off. A paused VM counts as on: whoever holds it has a reason.
+An operation that another client started is left to its end, unless the spec was changed since or wants the
+VM hard off. A paused VM counts as on: it was paused for a reason, and is not resumed.
 """
 
 import re
@@ -41,7 +41,7 @@ SERVED_BY = {
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One operation that serves a resource; the same attempt is the same operation, whoever restarts."""
+    """One operation for a resource; the same attempt is the same operation, also after restarts."""
 
     uid: str
     generation: int
@@ -49,19 +49,19 @@ class Attempt:
 
     @property
     def request_id(self) -> str:
-        """What makes the provider recognise it."""
+        """Sent with the request, so that the provider recognises an attempt that it knows."""
         return f"{self.uid}-{self.generation}-{self.number}"
 
     @classmethod
     def of(cls, uid: str, request_id: str) -> Self | None:
-        """The attempt for this resource that bears this request_id; None where it is somebody else's."""
+        """The attempt for this resource that bears this request_id; None where another client made it."""
         found = re.fullmatch(re.escape(uid) + r"-(\d+)-(\d+)", request_id, re.ASCII)
         return cls(uid, int(found[1]), int(found[2])) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """All is as wanted, or nothing can be done."""
+    """The VM is as wanted, or cannot be acted upon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """The VM is off, but a spec that has never been acted upon says so: was it us, before a restart?"""
+    """The VM is off as a new spec wants it: ask the provider whether an attempt of ours did that before a restart."""
 
     attempt: Attempt
 
@@ -129,7 +129,7 @@ class Force:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The owner wants something that this operation stands in the way of."""
+    """The operation would do what the owner no longer wants."""
 
     id: str
 
@@ -169,7 +169,7 @@ def serves(resource: VirtualMachine, operation: Operation) -> bool:
 
 
 def unheard(action: Action | None, operation: Operation | None) -> bool:
-    """Whether something is under way that we have yet to hear of; `operation` is what we heard of last."""
+    """Whether the action is to watch another operation than the last one we know."""
     return isinstance(action, Watch) and (operation is None or operation.id != action.id)
 
 
@@ -210,7 +210,7 @@ def _adjust(resource: VirtualMachine, record: OperationStatus, operation: Operat
     if escalation is Escalation.NEVER and operation.state is State.AWAITING_DECISION:
         return Cancel(operation.id)
     if escalation not in {None, Escalation.FORCE} and _escalation(operation) is Escalation.FORCE:
-        return Cancel(operation.id)  # nothing can take force back from it; a new one begins without
+        return Cancel(operation.id)  # force cannot be taken back from a running operation; the next one begins without
     if timeout is not None and timeout != record.timeout:
         return Extend(operation.id, timeout)
     return Watch(operation.id)
@@ -248,7 +248,7 @@ def _pause(record: OperationStatus) -> timedelta:
 
 
 def _next_attempt(resource: VirtualMachine) -> Attempt:
-    """The attempt after the last one that ended; one that never ended is asked for again."""
+    """The attempt after the last one that ended. One that has not ended keeps its number, and so its request_id."""
     meta, record = resource.metadata, resource.status.operation
     if record is None or record.generation != meta.generation:
         return Attempt(meta.uid, meta.generation, 1)

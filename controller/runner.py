@@ -1,8 +1,8 @@
-"""What runs: resources come in, keys queue up, a few workers attend to them. Knows neither gRPC nor the source.
+"""The main loop: changes of resources fill two queues of keys, and a few workers serve them.
 
 A worker is held for the length of a call, never for the length of a shutdown: what is under way wakes its
 key when there is news. So thousands of VMs need a handful of workers, and none waits for another's guest.
-What is to be written down waits in a queue of its own, with workers of its own.
+Writes of status have a queue and workers of their own.
 """
 
 import asyncio

@@ -46,8 +46,8 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """Somebody decides about the shutdown of a VM that has been applied. `by` is who, where that is known.
-    Whatever becomes of it, it is answered with `Source.acknowledge`."""
+    """A person's decision about the running shutdown of a VM that has been applied. `by` names the person or program,
+    where the source knows. Once it was carried out or refused, `Source.acknowledge` is called."""
 
     key: Key
     text: str
@@ -56,7 +56,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """All that was there at the start has been applied: from now on, what is missing is missing."""
+    """All resources that existed at the start have been applied; work may begin."""
 
 
 Change = Applied | Deleted | Decided | Synced
@@ -72,7 +72,7 @@ class Event:
 
 
 class ResourceGone(Exception):
-    """A status cannot be written: the resource was deleted meanwhile."""
+    """The status has no place to be written to: the resource was deleted."""
 
 
 class SecretUnavailable(Exception):
@@ -84,17 +84,17 @@ class SourceError(Exception):
 
 
 class LeadLost(SourceError):
-    """Another controller may lead now. Whoever watches stops what it does, and may watch again."""
+    """Another controller may lead now: stop all work, then call `Source.watch` again."""
 
 
 class Source(Protocol):
-    """Where resources come from. Several kinds of it exist; the core must not know which it has."""
+    """Where resources come from: a cluster or a directory. The core does not know which."""
 
     def watch(self) -> AsyncIterator[Change]:
         """What there is, then `Synced`, then each change, for ever.
 
-        Yields nothing while another controller leads. It may repeat what it has said; it must not leave
-        out a spec that still stands.
+        Yields nothing while another controller leads. A change may be repeated; the latest spec of a resource must not
+        be left out.
 
         Raises:
             LeadLost: it is not ours to lead any more.
@@ -113,17 +113,17 @@ class Source(Protocol):
         """
 
     async def emit_event(self, key: Key, event: Event) -> None:
-        """Tell people; best effort, raises nothing."""
+        """Show people an event; best effort, raises nothing."""
 
     async def acknowledge(self, decided: Decided) -> None:
-        """The decision has been answered: it is not to be heard again.
+        """Remove a decision that was carried out or refused, so that it is not yielded again.
 
         Raises:
             SourceError: that could not be written now; the caller tries again.
         """
 
     async def remove_finalizer(self, key: Key) -> None:
-        """The VM of a resource that is leaving is down: let the resource go.
+        """Let the API delete a resource that is leaving: its VM is down.
 
         Raises:
             SourceError: that could not be written now; the caller tries again.

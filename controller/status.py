@@ -1,4 +1,4 @@
-"""What is written down about a VM: built from what was seen and done, and written only when it is news.
+"""The status of a VM, computed from what was observed and done. Pure.
 
 While an operation is under way its power state and forecast stay as they were when it began, so that one
 shutdown is three writes: it began, its force_after is known, it ended (and one more at each decision
@@ -24,14 +24,14 @@ PHASES = {
     Kind.UNSPECIFIED: "Working",
 }
 NO_POWER_OFF = {"ALREADY_OFF", "ALREADY_ON", "STARTED", "UNSPECIFIED"}
-"""Outcomes that say nothing about how the VM last went down."""
+"""Outcomes of operations that did not bring the VM down."""
 MOMENT = timedelta(seconds=1)
-"""A provider that has not begun by then waits for something, which is worth telling."""
+"""How long a PENDING operation is not yet written: most leave that state within milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a status is made of. `trouble` is why the provider cannot be asked, `error` why it refused."""
+    """What a status is computed from. `trouble` is why the provider cannot be asked, `error` why it refused."""
 
     now: datetime
     vm: VM | None = None
@@ -67,7 +67,7 @@ def started(
 
 
 def recognised(resource: VirtualMachine, operation: Operation) -> VirtualMachineStatus:
-    """The status once an operation turns out to be ours: a controller that was killed had no time to write it down."""
+    """The status once an operation is ours by its request_id: a controller was killed before it wrote that."""
     meta, record = resource.metadata, resource.status.operation
     attempt = Attempt.of(meta.uid, operation.request_id)
     if attempt is None or (record and (record.id == operation.id or record.start_time > operation.create_time)):
@@ -99,7 +99,7 @@ def heard(status: VirtualMachineStatus, operation: Operation, now: datetime) -> 
 def carried_over(
     resource: VirtualMachine, operation: Operation, timeout: timedelta | None = None
 ) -> VirtualMachineStatus:
-    """The status once our operation, now with this timeout, was found or made to serve the present spec too."""
+    """The status once our operation, begun for an older spec, serves the present one; `timeout` is what it now has."""
     record = resource.status.operation
     if record is None or record.id != operation.id:
         return resource.status
@@ -109,7 +109,7 @@ def carried_over(
 
 
 def lost(status: VirtualMachineStatus, operation: str) -> VirtualMachineStatus:
-    """The status once the provider does not know our operation: it can be asked for again."""
+    """The status once the provider does not know our operation: without an id it is requested again."""
     record = status.operation
     if record is None or record.id != operation:
         return status
@@ -144,8 +144,8 @@ def is_news(old: VirtualMachineStatus, new: VirtualMachineStatus) -> bool:
 
 
 def just_begun(status: VirtualMachineStatus, now: datetime) -> bool:
-    """Whether its operation began a moment ago and has not taken a step: what comes next, force_after most
-    often, follows within milliseconds and goes into the same write."""
+    """Whether its operation began less than MOMENT ago and is still PENDING: its first step, most often with the
+    force_after, follows within milliseconds and goes into the same write."""
     record = status.operation
     return record is not None and record.state is State.PENDING and now - record.start_time < MOMENT
 
@@ -153,7 +153,7 @@ def just_begun(status: VirtualMachineStatus, now: datetime) -> bool:
 def conditions(
     old: tuple[Condition, ...], statements: dict[str, Statement | None], now: datetime, generation: int
 ) -> tuple[Condition, ...]:
-    """The conditions, each with the time since when its status holds. None: nothing new is to be said."""
+    """The conditions with their transition times. A statement of None leaves a condition as it is."""
     known = {condition.type: condition for condition in old}
     for name, said in statements.items():
         before = known.get(name)

@@ -50,7 +50,7 @@ class HookStatus(Model):
 
 
 class LastPowerOff(Model):
-    """The verdict of the last attempt to bring the VM down, whoever made it."""
+    """The verdict of the last attempt to bring the VM down, by this controller or another client."""
 
     operation: str
     outcome: str

@@ -1,7 +1,7 @@
-"""One VM's affairs: take in what was heard, decide, act; and, apart from that, write down.
+"""Reconciles one VM: take in news of its operation, decide, call the provider; and write the status, separately.
 
-Holds no worker while it waits, and writes from another queue than it acts from: an API server that is slow
-never keeps a guest from being asked.
+No worker is held while an operation runs. Calls and writes have separate queues, so that a slow API server does not
+delay a shutdown.
 """
 
 import asyncio
@@ -68,18 +68,18 @@ class VMReconciler:
         self._watch_broke = False
 
     def apply(self, resource: VirtualMachine) -> None:
-        """Take in another spec; what we know of its status is newer than what comes with it."""
+        """Use another spec. Its status is ignored: ours is newer."""
         self.resource = resource.model_copy(update={"status": self.resource.status})
 
     def decide(self, decided: Decided) -> None:
-        """Take in what somebody decided about the present spec; it is answered when it is known what is under way.
-        What we find at our start may be older than the spec, and so is about the last one that was acted upon."""
+        """Queue a decision; it is carried out once it is known which operation is active. It is about the present spec,
+        except at our start: then it may be older than the spec, and is about the last one that was acted upon."""
         resource = self.resource
         about = resource.metadata.generation if self._attended else resource.status.observed_generation
         self._decisions.setdefault(decided, about)
 
     def close(self) -> None:
-        """Stop listening; the operation goes on at its provider."""
+        """Stop following the operation; it goes on at its provider."""
         if self._watch_task is not None:
             self._watch_task.cancel()
 
@@ -116,7 +116,9 @@ class VMReconciler:
                 action = reconcile(self.resource, vm, self._operation, self._clock())
             await self._act(client, vm, action)
             if await self._answer_decisions(client, action):
-                action = reconcile(self.resource, vm, self._operation, self._clock())  # what there is to be said now
+                action = reconcile(
+                    self.resource, vm, self._operation, self._clock()
+                )  # what the status says after the decision
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
         self._watch_active(client, action)
@@ -133,8 +135,8 @@ class VMReconciler:
         return off and isinstance(action, Nothing | Find) and (self._operation is None or self._operation.state.final)
 
     async def _answer_decisions(self, client: Client, action: Action, before: float = inf) -> bool:
-        """Those about specs `before` this one, and whether there were any: what somebody decided about the last spec is
-        not about what this one begins."""
+        """Carry out the decisions that were made about generations before `before`; whether there were any. A decision
+        about the last spec does not concern the operation that this spec begins."""
         if unheard(action, self._operation):
             return False
         due = [decided for decided, generation in self._decisions.items() if generation < before]
@@ -148,7 +150,7 @@ class VMReconciler:
         return bool(due)
 
     def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
-        """Listening is all there is to do when the operation has just ended, or somebody else's is active."""
+        """None where the refusal needs no retry: the operation has just ended, or another is active and is followed."""
         if error.reason == "OPERATION_ACTIVE":
             self._watch(client, error.metadata.get("operation_id", ""))
         return None if error.reason in {"OPERATION_ACTIVE", "OPERATION_ENDED"} else error
@@ -184,7 +186,7 @@ class VMReconciler:
             self._operation = None
 
     async def _take_in(self, client: Client) -> None:
-        """What the operation under way has told since the last time."""
+        """Put news of the operation into the status."""
         operation = self._operation
         if operation is None:
             return
@@ -225,8 +227,8 @@ class VMReconciler:
                 self._know(status.carried_over(self.resource, self._operation))
 
     async def _hand_in_again(self, client: Client, operation: Operation) -> None:
-        """A provider keeps logins in memory only: one that was restarted meanwhile has lost it, and asking for
-        the same operation hands it in."""
+        """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
+        memory only, and if it was restarted its hooks would fail without. The same request_id starts nothing new."""
         lifecycle = self.resource.spec.lifecycle
         ours = self.resource.status.operation is not None and self.resource.status.operation.id == operation.id
         if not self._watch_broke or not ours:
@@ -253,7 +255,7 @@ class VMReconciler:
         self._hear(operation)
 
     def _hear(self, operation: Operation) -> None:
-        """News in the answer to a call. An end is worth another look at once."""
+        """Take in an operation that a call returned; one that has ended is reconciled again at once."""
         self._operation = operation
         self._know(status.heard(self.resource.status, operation, self._clock()))
         if operation.state.final:
@@ -268,7 +270,7 @@ class VMReconciler:
             self._writing.add(self._key)
 
     async def write_down(self) -> None:
-        """Write what is news, tell people of it, and then let go of what was waiting for that.
+        """Write the status if it has changed, emit its events, then acknowledge decisions and remove the finalizer.
 
         Raises:
             SourceError: it could not be written; to be tried again.

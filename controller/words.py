@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class DesiredPower(StrEnum):
-    """What an owner wants. OFF_GRACEFUL names a way; the state it leads to is Off."""
+    """What an owner wants. OFF_GRACEFUL is a way to go down; the power state that satisfies it is OFF."""
 
     ON = "On"
     OFF = "Off"

@@ -1,7 +1,7 @@
 """A directory of manifests: for one host without a cluster. Edits are picked up as they are made.
 
-A mistake is logged with file, line and field and harms nobody else: what was last read without mistakes
-from that file goes on. Taking a manifest away leaves its VM as it is.
+A mistake is logged with file, line and field. What was last read from that file without mistakes stays in
+effect, and other files are not concerned. Removing a manifest leaves its VM as it is.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ SUFFIXES = {".yaml", ".yml", ".json"}
 QUIET_MS, BURST_MS = 50, 500
 """Changes are looked at once nothing has changed for QUIET_MS, or at the latest after BURST_MS."""
 LOOK_UP_MS = 1000
-"""How often it is looked whether the directory itself was replaced."""
+"""How often to check whether the directory itself was replaced."""
 
 log = structlog.get_logger()
 Stamp = tuple[int, int, int]
@@ -44,7 +44,7 @@ Stamp = tuple[int, int, int]
 
 @dataclass(slots=True)
 class _Known:
-    """What was last read, by file and by resource, and which mistakes have been told."""
+    """What was last read, by file and by resource, and which mistakes have been logged."""
 
     stamps: dict[Path, Stamp] = field(default_factory=dict)
     readings: dict[Path, Reading] = field(default_factory=dict)
@@ -107,10 +107,10 @@ class DirectorySource:
         level(event.message, resource=str(key), reason=event.reason)
 
     async def acknowledge(self, decided: Decided) -> None:
-        """Nobody decides here: `vmpower` does by hand."""
+        """There are no decisions in manifests; people decide by `vmpower`."""
 
     async def remove_finalizer(self, key: Key) -> None:
-        """Nothing is held here: a manifest that is taken away is gone."""
+        """Manifests have no finalizers."""
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
         """Read the two files of a secret.
@@ -132,10 +132,10 @@ class DirectorySource:
         return GuestCredentials(username, password)
 
     async def close(self) -> None:
-        """Nothing is held: `watch` gives back what it took."""
+        """Nothing to give back: `watch` releases the state directory when it ends."""
 
     def _look(self) -> list[Change]:
-        """Read what is new, and tell what that changes."""
+        """Read the files that have changed; the changes of resources that follow."""
         known, stamps = self._known, dict(self._files())
         readings = {
             path: known.readings[path] if known.stamps.get(path) == stamp else read(path)
@@ -235,7 +235,7 @@ def _by_key(readings: Iterable[Reading]) -> tuple[dict[Key, Manifest], list[Prob
 
 
 def _as_before_mistakes(known: dict[Key, Manifest], readings: dict[Path, Reading]) -> dict[Key, Manifest]:
-    """What files that have mistakes now declared before: nobody wanted to take it away."""
+    """The resources of files that have mistakes now, as they were before: a mistake is not a deletion."""
     return {
         key: manifest
         for key, manifest in known.items()

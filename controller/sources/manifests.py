@@ -17,7 +17,7 @@ from controller.models import API_VERSION, GROUP, KINDS, Resource
 
 FieldPath = tuple[str | int, ...]
 SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
-"""What people are told instead of the validator's own words."""
+"""Plainer words for some of the validator's findings, by their type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one file holds. `warnings` are what has no meaning here: most often a slip of the pen."""
+    """What one file holds. `warnings` are fields that have no meaning here: most often typing mistakes."""
 
     manifests: tuple[Manifest, ...] = ()
     problems: tuple[Problem, ...] = ()

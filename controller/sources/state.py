@@ -2,7 +2,7 @@
 
     <state-dir>/<namespace>/<kind>/<name>.yaml
 
-A file is replaced as a whole, so whoever reads it sees one state or the next. It outlives its manifest: a
+A file is replaced as a whole, so a reader sees one state or the next. It outlives its manifest: a
 manifest that comes back (an editor's rename, a file moved) is the same resource.
 """
 

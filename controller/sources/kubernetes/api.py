@@ -23,13 +23,13 @@ PLURALS = {"VirtualMachine": "virtualmachines", "Provider": "providers"}
 PAGE = 500
 """Objects a page: an answer of a megabyte or two."""
 CALL_TIMEOUT = 10.0
-"""Seconds a call may take; a server that is stopped, not gone, would hold us for ever."""
+"""Seconds a call may take; a frozen server keeps connections open and never answers."""
 WATCH_SECONDS = 240
-"""A watch is begun anew after that long, as all clients do, so that servers share the load of them."""
+"""How long the server keeps a watch open; beginning anew spreads watches over the API servers."""
 SILENCE = 150.0
-"""Seconds without a word, not even the bookmark of each minute, after which a watch counts as dead."""
+"""Seconds without an event or bookmark (one comes each minute) after which a watch counts as dead."""
 TOKEN_AGE = 60.0
-"""Seconds after which the token is read again, as in pods: they expire, some after a quarter of an hour."""
+"""Seconds after which the kubeconfig's token is read again: some expire after a quarter of an hour."""
 MERGE, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"  # RFC 7386, RFC 6902
 
 Object = dict[str, Any]
@@ -70,7 +70,7 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
 
 
 def _renewal(loader: Any) -> Callable[[client.Configuration], Awaitable[None]]:
-    """Reads the token again now and then, or asks its plugin for another; the library does so in pods only."""
+    """A hook that reads the token, or asks its plugin for one, every TOKEN_AGE; the library does so in pods only."""
     read = time.monotonic()
 
     async def renew(configuration: client.Configuration) -> None:
@@ -110,7 +110,7 @@ class Api:
                 stream = await self._list(
                     kind, raw=True, watch=True, **since, _request_timeout=WATCH_SECONDS + CALL_TIMEOUT
                 )
-            # Not the library's Watch: it makes an error page an event, and raises what nobody can tell from a bug.
+            # Not the library's Watch: it yields an error page as an event, and its exceptions look like bugs.
             async with stream:
                 if stream.status != 200:
                     raise client.ApiException(stream.status, stream.reason, body=await stream.text())
@@ -134,7 +134,7 @@ class Api:
             )  # fmt: skip
 
     async def create_event(self, namespace: str, event: client.CoreV1Event) -> None:
-        """Tell people something."""
+        """Create an Event."""
         with translated():
             await self._core.create_namespaced_event(namespace, event, _request_timeout=CALL_TIMEOUT)
 
@@ -164,7 +164,7 @@ async def _line(stream: aiohttp.ClientResponse) -> bytes:
 
 
 def _event(line: bytes) -> Object:
-    """An event; what the server tells of a failure of its own is an error like any other."""
+    """An event of a watch; raises the error that an ERROR event carries."""
     match json.loads(line):
         case {"type": "ERROR", "object": {"code": int(code), **status}}:
             raise client.ApiException(code, status.get("reason"), body=json.dumps(status))

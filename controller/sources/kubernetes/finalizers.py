@@ -15,8 +15,8 @@ Patch = Callable[[Key, Object], Awaitable[None]]
 
 
 def correction(raw: Object) -> Object | None:
-    """A merge patch that puts the finalizers in order, None where they are. It replaces the whole list, so it
-    counts only if nobody has changed the object meanwhile."""
+    """A merge patch that adds or removes our finalizer, None where nothing is to be changed. It replaces the whole
+    list, so it names the version that it is about: the API refuses it when the object has changed."""
     held, wanted, meta = is_held(raw), wants_hold(raw), raw["metadata"]
     present = meta.get("finalizers", [])
     if held == wanted or (wanted and is_deleted(raw)):  # none can be added to what is deleted
@@ -26,20 +26,20 @@ def correction(raw: Object) -> Object | None:
 
 
 def removal(raw: Object) -> Operations:
-    """A JSON patch that takes ours away, whatever else of the object has changed meanwhile."""
+    """A JSON patch that removes our finalizer, also from a newer version of the object."""
     path = f"/metadata/finalizers/{raw['metadata']['finalizers'].index(FINALIZER)}"
     return [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
 
 
 class Finalizers:
-    """Puts them in order one object at a time, each until it is done or the object has changed."""
+    """Writes corrections in the background: one task an object, until it is written or the object has changed."""
 
     def __init__(self, patch: Patch) -> None:
         self._patch = patch
         self._tasks: dict[Key, asyncio.Task[None]] = {}
 
     def keep(self, key: Key, raw: Object) -> None:
-        """See to one object as it is now; what was begun for an older state of it is given up."""
+        """Correct one object as it is now; a task for an older version of it is cancelled."""
         self.forget(key)
         body = correction(raw)
         if body is not None:
@@ -48,13 +48,13 @@ class Finalizers:
             task.add_done_callback(lambda _: self._tasks.pop(key) if self._tasks.get(key) is task else None)
 
     def forget(self, key: Key) -> None:
-        """It has changed, or is gone."""
+        """Cancel the task for an object that has changed or is gone."""
         task = self._tasks.pop(key, None)
         if task is not None:
             task.cancel()
 
     def close(self) -> None:
-        """Give up what has been begun."""
+        """Cancel all tasks."""
         for key in list(self._tasks):
             self.forget(key)
 
@@ -64,7 +64,7 @@ class Finalizers:
             try:
                 return await self._patch(key, body)
             except ApiError as error:
-                if error.status in {404, 409}:  # its newer state is on its way to us
+                if error.status in {404, 409}:  # the watch brings the newer version, or its end
                     return None
                 log.warning("finalizer not written; to be tried again", resource=str(key), error=str(error))
             await asyncio.sleep(backoff.next())

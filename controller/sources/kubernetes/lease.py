@@ -32,12 +32,12 @@ class Terms:
 
     @property
     def retry(self) -> float:
-        """Seconds between two looks at it; with a deadline of two thirds of its length, as client-go has it."""
+        """Seconds between attempts to acquire or renew the lease; client-go has the same proportion."""
         return max(1.0, self.duration.total_seconds() / 7.5)
 
     @property
     def deadline(self) -> float:
-        """Seconds without a renewal after which we stop leading, before somebody else may begin."""
+        """Seconds without a renewal after which we stop leading: two thirds of the lease, before another may begin."""
         return self.duration.total_seconds() * 2 / 3
 
 
@@ -61,8 +61,8 @@ class Lease:
         return self._keeping
 
     async def _keep(self, election: LeaderElection) -> None:
-        """Renew it until that has failed for too long. The library goes by the wall clock, which may be set, and
-        looks at it between calls only: by then another may lead."""
+        """Renew the lease until that has failed for `deadline`. The library measures by the wall clock, which may
+        be set, and between calls only, when another controller may lead already."""
         renewing = asyncio.create_task(election.renew_loop())
         try:
             while not renewing.done() and (left := self._lock.renewed + self._terms.deadline - _now()) > 0:
@@ -72,13 +72,13 @@ class Lease:
             await asyncio.wait([renewing])
 
     async def release(self) -> None:
-        """Let another one lead at once, if we do."""
+        """Give up the lead, if it is ours, so that another controller leads at once."""
         if self._keeping is None or self._keeping.done():
             return
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)
         freed: Operations = [
-            {"op": "test", "path": "/spec/holderIdentity", "value": self._terms.identity},  # nobody else's
+            {"op": "test", "path": "/spec/holderIdentity", "value": self._terms.identity},
             {"op": "replace", "path": "/spec/holderIdentity", "value": ""},
             {"op": "replace", "path": "/spec/leaseDurationSeconds", "value": 1},
         ]
@@ -99,17 +99,17 @@ class Lease:
 
 
 async def _nothing() -> None:
-    """The library's callbacks: we await instead."""
+    """A callback that the library wants; `acquire` is awaited instead."""
 
 
 class _Lock(LeaseLock):
-    """A lock whose calls end in time, and whose failures are answers and not exceptions."""
+    """The library's lock with a timeout for each call, and with failures as return values, as its election expects."""
 
     def __init__(self, terms: Terms, connection: client.ApiClient) -> None:
         super().__init__(terms.name, terms.namespace, terms.identity, connection)
         self._timeout = terms.retry
         self.renewed = -math.inf
-        """When the last write began that is known to have made or kept us the leader, on the loop's clock."""
+        """Loop time at which the last successful write of the lease began."""
 
     async def get(
         self, name: str, namespace: str

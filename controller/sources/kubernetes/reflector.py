@@ -1,4 +1,4 @@
-"""One kind of resource through whatever happens to the connection: all there is, then each change."""
+"""All resources of one kind, then each change, through lost connections and expired versions."""
 
 import asyncio
 from collections.abc import Callable

@@ -55,7 +55,7 @@ def resource_of(kind: str, raw: Object) -> Resource:
 
 
 def _status(resource: Resource, raw: Object) -> Status:
-    """The status as last written; one that another version wrote in another form begins anew."""
+    """The status as last written, or an empty one where another version wrote a form that this one cannot read."""
     try:
         return type(resource.status).model_validate(raw.get("status", {}))
     except ValidationError as error:
@@ -77,24 +77,24 @@ def _known_part(spec: Any, written: Any) -> Any:
 
 
 def essence(raw: Object) -> Object:
-    """What is worth remembering of an object to tell its next state from this one."""
+    """The parts of an object by which a change of it is told."""
     meta = raw["metadata"]
     ours = {name: value for name, value in meta.get("annotations", {}).items() if name in {DECISION, ON_DELETE}}
     return {"metadata": {name: meta[name] for name in ESSENCE if name in meta} | {"annotations": ours}}
 
 
 def is_leaving(raw: Object) -> bool:
-    """Whether it is deleted, and held until its VM is down."""
+    """Whether it is deleted and waits, by our finalizer, for its VM to go down."""
     return is_deleted(raw) and is_held(raw) and wants_hold(raw)
 
 
 def is_deleted(raw: Object) -> bool:
-    """Whether somebody has deleted it; it stays until its finalizers are gone."""
+    """Whether it is deleted; the API keeps it until its finalizers are removed."""
     return "deletionTimestamp" in raw["metadata"]
 
 
 def is_held(raw: Object) -> bool:
-    """Whether it bears our finalizer."""
+    """Whether it has our finalizer."""
     return FINALIZER in raw["metadata"].get("finalizers", ())
 
 
@@ -110,19 +110,19 @@ def annotation(raw: Object, name: str) -> str | None:
 
 
 def decided(key: Key, raw: Object) -> Decided | None:
-    """What somebody has decided about the VM, and by which program, where the API server tells."""
+    """The decision in the annotation, with the field manager that wrote it where the API server names one."""
     text = annotation(raw, DECISION)
     return None if text is None else Decided(key, text, _writer(raw)[0])
 
 
 def decision_id(raw: Object) -> tuple[str, ...] | None:
-    """Tells one decision from the next one with the same words."""
+    """Identifies a decision: the same text written again is another one."""
     text = annotation(raw, DECISION)
     return None if text is None else (raw["metadata"]["uid"], text, *_writer(raw))
 
 
 def _writer(raw: Object) -> tuple[str, str]:
-    """Who wrote the decision and when: the API server keeps the manager of each field, not the user."""
+    """The field manager that wrote the decision, and when. The API server does not keep the user."""
     for entry in raw["metadata"].get("managedFields", ()):
         fields = entry.get("fieldsV1", {}).get("f:metadata", {}).get("f:annotations", {})
         if f"f:{DECISION}" in fields:

@@ -26,8 +26,8 @@ from controller.source import (
     Synced,
 )
 from controller.sources.kubernetes import resources
-from controller.sources.kubernetes.announcer import Announcer
 from controller.sources.kubernetes.api import JSON_PATCH, PLURALS, Api, ApiError, Object, Operations, connect
+from controller.sources.kubernetes.event_recorder import EventRecorder
 from controller.sources.kubernetes.finalizers import Finalizers, removal
 from controller.sources.kubernetes.lease import Lease, Terms
 from controller.sources.kubernetes.reflector import Gone, Item, Listed, Reflector, Seen
@@ -47,14 +47,14 @@ class KubernetesSource:
             self._connection = await connect(self._kubeconfig)
             self._api = Api(self._connection, self._namespace)
             self._lease = Lease(self._connection, self._terms)
-            self._announcer = Announcer(self._api.create_event, self._terms.identity)
+            self._recorder = EventRecorder(self._api.create_event, self._terms.identity)
 
     async def watch(self) -> AsyncIterator[Change]:
         """Nothing until we lead; then what there is, `Synced`, and each change.
 
         Raises:
             LeadLost: the lease could not be renewed.
-            SourceError: nobody says where the API server is.
+            SourceError: neither the kubeconfig nor the pod says where the API server is.
         """
         await self._connect()
         leading = await self._lease.acquire()
@@ -69,7 +69,7 @@ class KubernetesSource:
                 for change in self._changes(item, finalizers):
                     yield change
             for task in tasks:
-                if task.done():  # it ends by a bug of ours only: better none of us than one that is deaf
+                if task.done():  # only a bug ends it; a controller that hears nothing must not keep the lead
                     task.result()
             raise LeadLost("The lease could not be renewed in time; another controller may lead.")
         finally:
@@ -102,17 +102,17 @@ class KubernetesSource:
                 yield Applied(resources.resource_of(key.kind, raw))
             except resources.Invalid as invalid:
                 log.warning("not acted upon", resource=str(key), error=str(invalid))
-                self._announcer.say(key, raw["metadata"]["uid"], Event("Warning", "InvalidSpec", str(invalid)))
+                self._recorder.record(key, raw["metadata"]["uid"], Event("Warning", "InvalidSpec", str(invalid)))
         if self._known.is_new_decision(key, raw) and (decided := resources.decided(key, raw)):
             yield decided
 
     async def write_status(self, key: Key, status: Status) -> None:
-        """Patch the status of the resource that we know by that name, and of no later one.
+        """Patch the status, unless the resource was deleted and another one of its name was made.
 
         Raises:
             ResourceGone, SourceError
         """
-        # A merge patch would not do: the API lets nobody change a uid by it, and so ignores what it says of one.
+        # Not a merge patch: the API ignores the uid in one, so it could not tell a resource from its successor.
         operations: Operations = [
             {"op": "test", "path": "/metadata/uid", "value": self._uid(key)},
             {"op": "add", "path": "/status", "value": status.model_dump(mode="json", by_alias=True, exclude_none=True)},
@@ -127,16 +127,16 @@ class KubernetesSource:
     async def emit_event(self, key: Key, event: Event) -> None:
         """Send an Event when its turn comes."""
         if (raw := self._known.latest.get(key)) is not None:
-            self._announcer.say(key, raw["metadata"]["uid"], event)
+            self._recorder.record(key, raw["metadata"]["uid"], event)
 
     async def acknowledge(self, decided: Decided) -> None:
-        """Remove the annotation, unless it says something else by now."""
+        """Remove the annotation, unless its text has changed since."""
         path = "/metadata/annotations/" + resources.DECISION.replace("/", "~1")  # RFC 6901
         operations = [{"op": "test", "path": path, "value": decided.text}, {"op": "remove", "path": path}]
         await self._patch(decided.key, operations, gone={404, 422})
 
     async def remove_finalizer(self, key: Key) -> None:
-        """Take away our finalizer; whatever else holds the resource is not our business."""
+        """Remove our finalizer; those of others stay."""
         raw = self._known.latest.get(key)
         if raw is not None and resources.is_held(raw):
             await self._patch(key, removal(raw), gone={404})
@@ -170,7 +170,7 @@ class KubernetesSource:
     async def close(self) -> None:
         """Send the last Events, hand over, and close the connection."""
         if self._connection is not None:
-            await self._announcer.close()
+            await self._recorder.close()
             await self._lease.release()
             await self._connection.close()  # type: ignore[no-untyped-call]
 
@@ -182,7 +182,7 @@ class KubernetesSource:
 
 
 class _KnownObjects:
-    """What we have been told of each resource: to tell news from echoes, of our own writes above all."""
+    """The latest state of each resource, to tell a change from the echo of our own write."""
 
     def __init__(self) -> None:
         self.latest: dict[Key, Object] = {}
@@ -190,18 +190,18 @@ class _KnownObjects:
         self._decisions: dict[Key, tuple[str, ...]] = {}
 
     def all_listed(self, kind: str) -> bool:
-        """Whether this was the last kind to be listed for the first time."""
+        """Note that all resources of a kind have been listed; True once, when that is so of every kind."""
         was = bool(self._unlisted)
         self._unlisted.discard(kind)
         return was and not self._unlisted
 
     def forget(self, key: Key) -> bool:
-        """Whether it was known."""
+        """Forget a resource; whether it was known."""
         self._decisions.pop(key, None)
         return self.latest.pop(key, None) is not None
 
     def is_new(self, key: Key, raw: Object) -> bool:
-        """Whether its spec, or that it leaves, is new. What we write ourselves is neither."""
+        """Remember the object; whether its spec or deletion is new. Our own writes change neither."""
         before, meta = self.latest.get(key), raw["metadata"]
         self.latest[key] = resources.essence(raw)
         return (
@@ -212,7 +212,7 @@ class _KnownObjects:
         )
 
     def is_new_decision(self, key: Key, raw: Object) -> bool:
-        """Whether somebody has decided since the last look."""
+        """Remember the decision; whether it is another one than before."""
         now = resources.decision_id(raw)
         before = self._decisions.pop(key, None)
         if now is not None:

@@ -7,9 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.source import Event, Key
-from controller.sources.kubernetes import announcer as module
-from controller.sources.kubernetes.announcer import Announcer
+from controller.sources.kubernetes import event_recorder as module
 from controller.sources.kubernetes.api import ApiError
+from controller.sources.kubernetes.event_recorder import EventRecorder
 from tests.unit.controller.builders import NOW
 from tests.unit.controller.fakes import clock
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, WEB, FakeApi
@@ -19,19 +19,19 @@ SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z
 
 
 class Announced:
-    """An announcer, and the API that it tells."""
+    """A recorder, and the API that it tells."""
 
     def __init__(self) -> None:
         self.api = FakeApi()
-        self.announcer = Announcer(self.api.create_event, "controller-1")
+        self.recorder = EventRecorder(self.api.create_event, "controller-1")
 
-    def say(self, *reasons: str) -> None:
+    def record(self, *reasons: str) -> None:
         for reason in reasons:
-            self.announcer.say(WEB, "uid-web", Event("Normal", reason, f"about {reason}"))
+            self.recorder.record(WEB, "uid-web", Event("Normal", reason, f"about {reason}"))
 
     async def said(self, *reasons: str, seconds: float = 0.01) -> list[str]:
         """The reasons that have arrived a moment later."""
-        self.say(*reasons)
+        self.record(*reasons)
         await asyncio.sleep(seconds)
         return self.arrived()
 
@@ -43,7 +43,7 @@ class Announced:
 async def it() -> AsyncIterator[Announced]:
     made = Announced()
     yield made
-    await made.announcer.close(patience=0)
+    await made.recorder.close(patience=0)
 
 
 # What is told
@@ -51,7 +51,7 @@ async def it() -> AsyncIterator[Announced]:
 
 @pytest.mark.looptime
 async def test_an_event_is_about_its_resource(it: Announced) -> None:
-    it.announcer.say(Key("VirtualMachine", "lab", "web"), "u-1", Event("Warning", "ForcedOff", "Powered off hard."))
+    it.recorder.record(Key("VirtualMachine", "lab", "web"), "u-1", Event("Warning", "ForcedOff", "Powered off hard."))
     await asyncio.sleep(0.01)
     ((namespace, event),) = it.api.events
     about = event.involved_object
@@ -82,7 +82,7 @@ async def test_the_time_of_an_event_is_when_it_happened_and_not_when_it_arrived(
 
 @pytest.mark.looptime
 async def test_a_message_is_cut_to_what_the_api_takes(it: Announced) -> None:
-    it.announcer.say(WEB, "u", Event("Normal", "R" * 200, "m" * 2000))
+    it.recorder.record(WEB, "u", Event("Normal", "R" * 200, "m" * 2000))
     await asyncio.sleep(0.01)
     event = it.api.events[0][1]
     assert (len(event.reason), len(event.message)) == (128, 1024)
@@ -91,7 +91,7 @@ async def test_a_message_is_cut_to_what_the_api_takes(it: Announced) -> None:
 @pytest.mark.looptime
 @pytest.mark.parametrize("name", ["web", "a" * 253, "a" * 229 + "-b", "a" * 229 + ".b", "a" * 220 + "-" * 20 + "b"])
 async def test_each_event_has_a_name_that_the_api_takes(it: Announced, name: str) -> None:
-    it.announcer.say(Key("VirtualMachine", "default", name), "u", Event("Normal", "Forced", ""))
+    it.recorder.record(Key("VirtualMachine", "default", name), "u", Event("Normal", "Forced", ""))
     await asyncio.sleep(0.01)
     found = it.api.events[0][1].metadata.name
     assert len(found) <= 253
@@ -120,7 +120,7 @@ async def test_one_that_is_tried_again_stays_in_its_place(it: Announced) -> None
 
 @pytest.mark.looptime
 async def test_nobody_waits_for_an_event_to_arrive(it: Announced) -> None:
-    it.say("A")
+    it.record("A")
     assert it.api.calls == []
 
 
@@ -175,7 +175,7 @@ async def test_when_too_many_wait_the_newest_are_dropped_and_that_is_logged(
         ("event dropped: too many wait", "D"),
     ]
     assert await it.said("E") == ["A", "B", "E"]
-    await it.announcer.close()
+    await it.recorder.close()
 
 
 # The end
@@ -184,8 +184,8 @@ async def test_when_too_many_wait_the_newest_are_dropped_and_that_is_logged(
 @pytest.mark.looptime
 async def test_at_the_end_what_waits_is_sent(it: Announced) -> None:
     it.api.fail("create_event", AWAY)
-    it.say(*"ABC")
-    await it.announcer.close()
+    it.record(*"ABC")
+    await it.recorder.close()
     assert it.arrived() == list("ABC")
 
 
@@ -200,16 +200,16 @@ async def _away(namespace: str, event: object) -> None:
 @pytest.mark.looptime
 @pytest.mark.parametrize("create", [_hang, _away])
 async def test_the_end_comes_in_time_whatever_the_api_does(create: Callable[..., Awaitable[None]]) -> None:
-    announcer = Announcer(create, "controller-1")
+    recorder = EventRecorder(create, "controller-1")
     for reason in "ABC":
-        announcer.say(WEB, "u", Event("Normal", reason, ""))
+        recorder.record(WEB, "u", Event("Normal", reason, ""))
     began = asyncio.get_running_loop().time()
-    await announcer.close()
+    await recorder.close()
     assert asyncio.get_running_loop().time() - began == 3
     assert len(asyncio.all_tasks()) == 1
 
 
 @pytest.mark.looptime
 async def test_who_said_nothing_ends_at_once(it: Announced) -> None:
-    await it.announcer.close()
+    await it.recorder.close()
     assert asyncio.get_running_loop().time() == 0
