@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from controller.enums import Escalation, Kind, PowerState, State
 from controller.models import Hook, Lifecycle
 from controller.provider_api import VM, Forecast, GuestCredentials, HookResult, Info, Operation, Verdict
-from controller.words import Escalation, Kind, PowerState, State
 from protos.power.v1 import power_pb2 as pb
 
 E = TypeVar("E", bound=StrEnum)

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from client.errors import ProviderError
 from common.durations import Timeout
+from controller.enums import Kind
 from controller.provider_api import Client, Operation
 from controller.source import Decided, Event
-from controller.words import Kind
 
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Timeout)
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from controller.enums import Kind, State
 from controller.source import Event
 from controller.status import PHASES
 from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus
-from controller.words import Kind, State
 
 WENT_DOWN = {
     "GRACEFUL": ("Normal", "GracefulShutdown"),

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from common.durations import Interval, Timeout
+from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
 from controller.status_models import ProviderStatus, VirtualMachineStatus
-from controller.words import DesiredPower, Escalation, FailurePolicy, Signal
 
 GROUP = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"

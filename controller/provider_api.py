@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from client.errors import ProviderError
+from controller.enums import Kind, PowerState, State
 from controller.models import Hook, Lifecycle
-from controller.words import Kind, PowerState, State
 
 
 @dataclass(frozen=True, slots=True)

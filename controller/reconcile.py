@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
+from controller.enums import DesiredPower, Escalation, Kind, PowerState, State
 from controller.models import VirtualMachine
 from controller.provider_api import VM, Operation
 from controller.status_models import OperationStatus
-from controller.words import DesiredPower, Escalation, Kind, PowerState, State
 
 RETRY = {
     State.SUCCEEDED: (timedelta(seconds=1), timedelta(minutes=5)),

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from client.errors import ProviderError
+from controller.enums import DesiredPower, Kind, PowerState, State
 from controller.models import VirtualMachine
 from controller.provider_api import VM, Forecast, Operation, Verdict
 from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, serves, unheard
 from controller.status_models import Condition, HookStatus, LastPowerOff, OperationStatus, VirtualMachineStatus
-from controller.words import DesiredPower, Kind, PowerState, State
 
 PHASES = {
     Kind.POWER_ON: "PoweringOn",

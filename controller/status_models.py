@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Literal
 
 from common.durations import GoDuration
+from controller.enums import Kind, State
 from controller.fields import Model
-from controller.words import Kind, State
 
 
 class Condition(Model):

@@ -14,6 +14,7 @@ from math import inf
 from client.errors import ProviderError
 from controller import status
 from controller.decisions import answer
+from controller.enums import Kind, PowerState
 from controller.events import events
 from controller.models import Hook, VirtualMachine
 from controller.provider_api import VM, Client, GuestCredentials, Operation
@@ -36,7 +37,6 @@ from controller.reconcile import (
 )
 from controller.source import Decided, Key, SecretUnavailable, Source, key_of
 from controller.status_models import VirtualMachineStatus
-from controller.words import Kind, PowerState
 
 Clock = Callable[[], datetime]
 

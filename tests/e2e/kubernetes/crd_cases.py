@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from controller.enums import Kind, Signal, State
 from controller.models import API_VERSION
 from controller.status_models import (
     Capabilities,
@@ -13,7 +14,6 @@ from controller.status_models import (
     ProviderStatus,
     VirtualMachineStatus,
 )
-from controller.words import Kind, Signal, State
 
 Document = dict[str, Any]
 

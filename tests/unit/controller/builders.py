@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from controller.enums import Kind, PowerState, State
 from controller.models import Provider, VirtualMachine
 from controller.provider_api import VM, Forecast, Operation, Verdict
 from controller.status_models import OperationStatus
-from controller.words import Kind, PowerState, State
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 GRACEFUL = Forecast(graceful=True, signals=("GUEST_AGENT", "ACPI"))

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from client.errors import ProviderError
+from controller.enums import Kind, PowerState, State
 from controller.models import Hook, Lifecycle, Resource, Runtime, Status
 from controller.provider_api import VM, GuestCredentials, Info, Operation, Verdict, VMCache
 from controller.source import Applied, Change, Decided, Deleted, Event, Key, SecretUnavailable, Synced, key_of
 from controller.status_models import VirtualMachineStatus
-from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, vm
 
 

@@ -13,8 +13,8 @@ import pytest
 from client.errors import ProviderError
 from controller import client as module
 from controller.client import GrpcClient
+from controller.enums import PowerState, State
 from controller.models import Runtime, Tls
-from controller.words import PowerState, State
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.client.fake_provider import FakeProvider, serving
 from tests.unit.controller.builders import NOW, machine

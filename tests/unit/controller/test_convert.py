@@ -4,8 +4,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from controller import convert
+from controller.enums import DesiredPower, Escalation, FailurePolicy, Kind, PowerState, Signal, State
 from controller.provider_api import Forecast, GuestCredentials, HookResult, Info
-from controller.words import DesiredPower, Escalation, FailurePolicy, Kind, PowerState, Signal, State
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import NOW, machine
 

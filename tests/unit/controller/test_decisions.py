@@ -4,9 +4,9 @@ import pytest
 
 from client.errors import ProviderError
 from controller.decisions import BadDecision, answer, choice
+from controller.enums import Kind, State
 from controller.provider_api import Operation
 from controller.source import Decided, Event, Key
-from controller.words import Kind, State
 from tests.unit.controller.builders import operation
 from tests.unit.controller.fakes import FakeClient
 

@@ -1,10 +1,10 @@
 from client.errors import ProviderError
+from controller.enums import State
 from controller.events import events, provider_events
 from controller.provider_api import Forecast, HookResult
 from controller.source import Event
 from controller.status import Observation, heard, report
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
-from controller.words import State
 from tests.unit.controller.builders import NOW, machine, operation, record, verdict, vm
 
 NONE = VirtualMachineStatus()

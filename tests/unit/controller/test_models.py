@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.models import Provider
 from controller.status_models import VirtualMachineStatus
-from controller.words import DesiredPower, Escalation, FailurePolicy, Signal
 from tests.unit.controller.builders import machine, provider, record, seconds
 
 STOP = {"exec": {"command": ["/bin/stop"]}}

@@ -1,8 +1,8 @@
 import pytest
 
 from client.errors import ProviderError
+from controller.enums import PowerState
 from controller.provider_api import VM, VMCache
-from controller.words import PowerState
 
 
 def cached(*vms: tuple[str, str]) -> VMCache:

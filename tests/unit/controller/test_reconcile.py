@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from controller.enums import Kind, PowerState, State
 from controller.models import VirtualMachine
 from controller.provider_api import VM, Operation
 from controller.reconcile import (
@@ -25,8 +26,8 @@ from controller.reconcile import (
     Watch,
     reconcile,
     serves,
+    unheard,
 )
-from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, machine, operation, record, seconds, vm, with_status
 
 ON, OFF, PAUSED, SUSPENDED = PowerState.ON, PowerState.OFF, PowerState.PAUSED, PowerState.SUSPENDED
@@ -45,6 +46,11 @@ def working(power: str | None, was: Any = None, generation: int = 1, **lifecycle
     """A resource with an operation of ours, begun under generation 1."""
     resource = machine(power, generation=generation, **lifecycle)
     return with_status(resource, observed_generation=1, operation=was or record())
+
+
+def older(power: str, was: Any) -> VirtualMachine:
+    """A resource whose spec was looked at, while an operation of ours for an older one is active."""
+    return with_status(working(power, was, 3), observed_generation=3)
 
 
 AT_REST: list[tuple[str, VirtualMachine, VM | None, Action]] = [
@@ -112,6 +118,11 @@ UNDER_WAY: list[tuple[str, VirtualMachine, Operation, Action]] = [
     ("somebody else's reboot is let be", acted_upon("Off"), operation(REBOOT, id="op-9"), Watch("op-9")),
     ("somebody else's timeout is theirs", acted_upon("OffGraceful", gracefulShutdownTimeout="5s"), FOREIGN,
      Watch("op-9")),
+    ("somebody else's timeout is theirs, also after one of ours",
+     working("OffGraceful", record(state=State.SUCCEEDED), gracefulShutdownTimeout="5s"), FOREIGN, Watch("op-9")),
+    ("On calls off our shutdown for an older spec", older("On", record()), WAITS, PowerOn(Attempt("uid-web", 3, 1))),
+    ("Off pre-empts our start for an older spec", older("Off", record(POWER_ON)), operation(POWER_ON),
+     PowerOff(Attempt("uid-web", 3, 1))),
     ("a new spec beats somebody else's shutdown", machine("On"), FOREIGN, PowerOn(FIRST)),
     ("hard off beats somebody else's shutdown", acted_upon("Off"), FOREIGN, Force("op-9")),
 ]  # fmt: skip
@@ -137,6 +148,15 @@ ENDED: list[tuple[str, VirtualMachine, timedelta, Action]] = [
     ("cancelled, then a new spec", working("OffGraceful", CANCELLED, 2), seconds(0), StartShutdown(NEW_SPEC)),
     ("failed, then a new spec", working("OffGraceful", FAILED, 2), seconds(0), StartShutdown(NEW_SPEC)),
     ("start failed", working("On", record(POWER_ON, State.FAILED)), LATER, Nothing()),
+    ("the pause begins at the end", working("OffGraceful", record(state=State.FAILED, end_time=NOW + seconds(60))),
+     seconds(61), Wait(NOW + seconds(90))),
+    ("an end without a time", working("OffGraceful", record(state=State.FAILED, end_time=None)), seconds(1),
+     Wait(NOW + seconds(30))),
+    ("drifted twice", working("OffGraceful", record(state=State.SUCCEEDED, attempt=2)), seconds(0),
+     Wait(NOW + seconds(2))),
+    ("drifts for days", working("OffGraceful", record(state=State.SUCCEEDED, attempt=99)), seconds(0),
+     Wait(NOW + timedelta(minutes=5))),
+    ("is to be cut off again", working("Off", record(POWER_OFF, State.SUCCEEDED)), seconds(1), PowerOff(SECOND)),
 ]  # fmt: skip
 
 
@@ -145,8 +165,50 @@ def test_after_an_operation_has_ended(resource: VirtualMachine, after: timedelta
     assert reconcile(resource, vm(ON), None, NOW + after) == expected
 
 
+OFF_BY_ITSELF: list[tuple[str, VirtualMachine, Action]] = [
+    ("a new spec wants it so, after one that was acted upon", working("OffGraceful", DONE, 2), Find(NEW_SPEC)),
+    ("the same with hard off", working("Off", DONE, 2), Find(NEW_SPEC)),
+    ("a new spec whose operation is known", working("Off", record(state=State.SUCCEEDED, generation=2), 2), Nothing()),
+    ("the spec was acted upon", working("OffGraceful", DONE), Nothing()),
+    ("a new spec wants it on", working("On", DONE, 2), PowerOn(NEW_SPEC)),
+]
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"), [row[1:] for row in OFF_BY_ITSELF], ids=[row[0] for row in OFF_BY_ITSELF]
+)
+def test_a_vm_that_is_off(resource: VirtualMachine, expected: Action) -> None:
+    assert reconcile(resource, vm(OFF), None, NOW + timedelta(days=1)) == expected
+
+
 def test_a_restarted_controller_listens_to_its_operation_before_anything_else() -> None:
     assert reconcile(working("OffGraceful"), vm(OFF), None, NOW) == Watch("op-1")
+
+
+def test_an_operation_that_has_ended_is_not_listened_to_because_its_record_is_old() -> None:
+    ended = operation(state=State.SUCCEEDED)
+    assert reconcile(working("OffGraceful"), vm(ON), ended, NOW) == StartShutdown(FIRST)
+
+
+def test_an_operation_that_is_active_is_listened_to_also_when_the_provider_forgot_ours() -> None:
+    forgotten, ended = working("OffGraceful", record(id="")), operation(id="op-9", state=State.SUCCEEDED)
+    assert reconcile(forgotten, vm(ON, active="op-5"), ended, NOW) == Watch("op-5")
+
+
+@pytest.mark.parametrize(
+    ("action", "last", "expected"),
+    [
+        (Watch("op-9"), None, True),
+        (Watch("op-9"), FOREIGN, False),
+        (Watch("op-9"), WAITS, True),
+        (Nothing(), None, False),
+        (None, WAITS, False),
+    ],
+)
+def test_an_operation_is_unheard_of_until_there_was_news_of_it(
+    action: Action | None, last: Operation | None, expected: bool
+) -> None:
+    assert unheard(action, last) is expected
 
 
 def test_an_operation_that_the_provider_forgot_is_asked_for_again_with_its_force_after() -> None:

@@ -3,9 +3,9 @@ import asyncio
 import pytest
 
 from client.errors import ProviderError
+from controller.enums import PowerState
 from controller.source import Key, ResourceGone, SourceError
 from controller.status_models import ProviderStatus
-from controller.words import PowerState
 from tests.unit.controller.builders import machine, provider, vm
 from tests.unit.controller.conftest import Begin, Make
 

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from client.errors import ProviderError
+from controller.enums import Kind, PowerState, State
 from controller.provider_api import Forecast, HookResult
 from controller.reconcile import Attempt, Hold, Wait, Watch
 from controller.status import (
@@ -18,7 +19,6 @@ from controller.status import (
     started,
 )
 from controller.status_models import Condition, VirtualMachineStatus
-from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, machine, operation, record, seconds, verdict, vm, with_status
 
 LATER = NOW + seconds(60)
@@ -197,3 +197,119 @@ def test_an_operation_that_does_not_serve_the_new_spec_stays_with_the_old() -> N
     carried = carried_over(ours, operation()).operation
     assert carried
     assert carried.generation == 1
+
+
+def test_the_power_state_follows_the_vm_once_it_is_known() -> None:
+    known = with_status(machine("On"), power_state="On", phase="Running", id="id-web")
+    status = report(known, Observation(NOW, vm(PowerState.OFF)))
+    assert (status.power_state, status.phase) == ("Off", "Off")
+
+
+def test_the_power_state_stays_while_the_provider_is_away() -> None:
+    known = with_status(machine("On"), power_state="On", phase="Running", id="id-web")
+    status = report(known, Observation(NOW, trouble=AWAY))
+    assert (status.power_state, status.phase, status.id) == ("On", "Running", "id-web")
+
+
+def test_a_power_state_that_was_never_known_is_shown_also_while_an_operation_is_active() -> None:
+    assert report(machine("On"), Observation(NOW, vm(), operation())).power_state == "On"
+
+
+def test_a_vm_is_shown_by_its_id() -> None:
+    assert report(with_status(machine(), id="id-old"), Observation(NOW, vm())).id == "id-web"
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ({"vm": vm()}, ("True", "Connected", "")),
+        ({"vm": vm(), "error": ProviderError("ABORTED", "busy", "BUSY")}, ("True", "Connected", "")),
+        ({"trouble": AWAY}, ("False", "ProviderUnreachable", "no answer")),
+    ],
+)
+def test_whether_the_provider_answers_is_a_condition(seen: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    before = report(machine(), Observation(NOW, trouble=None if "trouble" in seen else AWAY, vm=vm()))
+    said = condition(report(with_status(machine(), **dict(before)), Observation(LATER, **seen)), "ProviderReachable")
+    assert (said.status, said.reason, said.message, said.last_transition_time) == (*expected, LATER)
+
+
+@pytest.mark.parametrize(
+    ("power", "active", "expected"),
+    [
+        (PowerState.ON, None, "Running"),
+        (PowerState.OFF, None, "Off"),
+        (PowerState.PAUSED, None, "Paused"),
+        (PowerState.ON, operation(), "ShuttingDown"),
+        (PowerState.ON, operation(Kind.REBOOT), "Rebooting"),
+        (PowerState.ON, operation(state=State.AWAITING_DECISION), "AwaitingDecision"),
+        (PowerState.OFF, operation(state=State.SUCCEEDED), "Off"),
+    ],
+)
+def test_the_phase_is_what_happens_or_the_power_state(power: PowerState, active: Any, expected: str) -> None:
+    assert report(machine(), Observation(NOW, vm(power), active)).phase == expected
+
+
+def test_the_forecast_says_how_the_guest_would_be_asked_and_what_stands_in_the_way() -> None:
+    warned = Forecast(True, ("GUEST_AGENT", "ACPI"), "", ("It boots.", "It is slow."))
+    said = condition(report(machine("On"), Observation(NOW, vm(forecast=warned))), "GracefulShutdownReady")
+    assert said.message == "The guest would be asked by GUEST_AGENT, ACPI. It boots. It is slow."
+
+
+def test_a_guest_that_would_not_go_down_by_itself_is_not_ready_also_without_a_reason() -> None:
+    said = condition(report(machine("On"), Observation(NOW, vm(forecast=Forecast()))), "GracefulShutdownReady")
+    assert (said.status, said.reason) == ("False", "NotGraceful")
+
+
+def test_the_forecast_of_a_provider_that_never_answered_is_not_yet_known() -> None:
+    said = condition(report(machine(), Observation(NOW, trouble=AWAY)), "GracefulShutdownReady")
+    assert (said.status, said.reason) == ("Unknown", "NotYetKnown")
+
+
+def test_the_forecast_stays_as_it_was_while_the_provider_is_away() -> None:
+    before = report(machine(), Observation(NOW, vm()))
+    after = report(with_status(machine(), **dict(before)), Observation(LATER, trouble=AWAY))
+    assert condition(after, "GracefulShutdownReady") == condition(before, "GracefulShutdownReady")
+
+
+def test_a_forecast_is_also_made_of_an_operation_that_is_the_first_we_see_of_a_vm() -> None:
+    said = condition(report(machine(), Observation(NOW, vm(), operation())), "GracefulShutdownReady")
+    assert said.status == "True"
+
+
+def test_a_condition_has_the_reason_and_message_of_the_latest_look() -> None:
+    before = report(machine(), Observation(NOW, vm(), operation()))
+    after = condition(report(with_status(machine(), **dict(before)), Observation(LATER, vm(), action=Hold())))
+    assert (after.reason, after.message) == ("Cancelled", "The operation was cancelled; change the spec to go on.")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "done", "expected"),
+    [
+        ("OffGraceful", record(state=State.SUCCEEDED), "Off"),
+        ("Off", record(Kind.POWER_OFF, State.SUCCEEDED), "Off"),
+        ("Off", record(state=State.SUCCEEDED), "Off"),
+        ("OffGraceful", record(Kind.POWER_OFF, State.SUCCEEDED), "Unknown"),
+        ("OffGraceful", record(state=State.FAILED), "Unknown"),
+        ("OffGraceful", record(), "Unknown"),
+        ("On", record(Kind.POWER_ON, State.SUCCEEDED), "Unknown"),
+        (None, record(state=State.SUCCEEDED), "Unknown"),
+        ("OffGraceful", None, "Unknown"),
+    ],
+)
+def test_a_vm_that_vanished_is_off_only_if_our_operation_brought_it_there(
+    wanted: str | None, done: Any, expected: str
+) -> None:
+    assert report(with_status(machine(wanted), operation=done), Observation(NOW)).power_state == expected
+
+
+def test_a_vm_that_is_not_as_wanted_is_pending_until_something_is_done() -> None:
+    assert ready(machine(), vm=vm()) == ("False", "Pending")
+
+
+def test_a_refusal_is_more_than_what_is_active() -> None:
+    refused = ProviderError("FAILED_PRECONDITION", "a template", "VM_REFUSED")
+    assert ready(machine(), vm=vm(), operation=operation(), error=refused) == ("False", "VM_REFUSED")
+
+
+def test_an_operation_that_has_ended_is_not_under_way() -> None:
+    assert ready(machine(), vm=vm(PowerState.OFF), operation=operation(state=State.SUCCEEDED)) == ("True", "Off")

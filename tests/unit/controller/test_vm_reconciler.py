@@ -3,9 +3,9 @@ from datetime import timedelta
 import pytest
 
 from client.errors import ProviderError
+from controller.enums import Kind, PowerState, State
 from controller.models import VirtualMachine
 from controller.provider_api import Operation
-from controller.words import Kind, PowerState, State
 from tests.unit.controller.builders import NOW, machine, record, seconds, vm, with_status
 from tests.unit.controller.conftest import Begin, Controller, Make
 from tests.unit.controller.fakes import clock

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from controller.enums import PowerState, State
 from controller.models import VirtualMachine
 from controller.provider_api import GuestCredentials
 from controller.source import Key, SourceError
-from controller.words import PowerState, State
 from tests.unit.controller.builders import machine, provider, vm, with_status
 from tests.unit.controller.conftest import Begin, Controller, Make
 

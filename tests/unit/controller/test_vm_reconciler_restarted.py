@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from controller.enums import PowerState, State
 from controller.models import VirtualMachine
-from controller.words import PowerState, State
 from tests.unit.controller.builders import NOW, machine, operation, record, seconds, vm, with_status
 from tests.unit.controller.conftest import Controller, Make
 

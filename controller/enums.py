@@ -1,4 +1,4 @@
-"""The field's words, as enumerations.
+"""The contract's and the manifests' words, as enumerations.
 
 Those of the specs are spelled as people write them in manifests; those that come from providers bear the
 short names of the contract (`SIGNAL_ACPI` is `ACPI`). What a newer provider says and this controller does

@@ -1,6 +1,6 @@
 import pytest
 
-from controller.words import State
+from controller.enums import State
 
 
 @pytest.mark.parametrize("state", State)

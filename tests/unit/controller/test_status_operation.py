@@ -1,0 +1,148 @@
+"""What status says of an operation, from its beginning to its verdict."""
+
+from typing import Any
+
+import pytest
+
+from controller.enums import Kind, State
+from controller.models import VirtualMachine
+from controller.reconcile import Attempt
+from controller.status import carried_over, heard, just_begun, recognised, started
+from controller.status_models import OperationStatus, VirtualMachineStatus
+from tests.unit.controller.builders import NOW, machine, operation, record, seconds, verdict, with_status
+
+LATER = NOW + seconds(600)
+BEGUN = with_status(machine(), operation=record())
+
+
+def heard_of(status: VirtualMachineStatus = BEGUN.status, **fields: Any) -> OperationStatus:
+    known = heard(status, operation(**fields), LATER).operation
+    assert known
+    return known
+
+
+def test_an_operation_that_was_begun_is_written_with_all_that_is_known_of_it() -> None:
+    begun = operation(Kind.POWER_ON, State.RUNNING_HOOKS, create_time=NOW + seconds(3))
+    assert started(BEGUN, begun, Attempt("uid-web", 1, 2), seconds(60)).operation == OperationStatus(
+        id="op-1",
+        kind=Kind.POWER_ON,
+        state=State.PENDING,
+        start_time=NOW + seconds(3),
+        timeout=seconds(60),
+        generation=1,
+        attempt=2,
+    )
+
+
+def test_each_state_of_our_operation_is_shown_and_its_deadline() -> None:
+    known = heard_of(state=State.FORCING, force_after=NOW + seconds(60))
+    assert (known.state, known.force_after, known.end_time) == (State.FORCING, NOW + seconds(60), None)
+
+
+def test_a_deadline_that_is_taken_back_is_no_longer_shown() -> None:
+    before = VirtualMachineStatus(operation=record(force_after=NOW + seconds(60)))
+    assert heard_of(before, state=State.AWAITING_DECISION).force_after is None
+
+
+def test_an_operation_ended_when_its_verdict_says_not_when_we_heard_of_it() -> None:
+    assert heard_of(state=State.SUCCEEDED, verdict=verdict(took=61)).end_time == NOW + seconds(61)
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+def test_an_operation_that_ended_without_a_verdict_ended_when_we_heard_of_it(state: State) -> None:
+    assert heard_of(state=state).end_time == LATER
+
+
+def test_an_operation_that_has_not_ended_has_no_end_whatever_its_verdict() -> None:
+    assert heard_of(state=State.FORCING, verdict=verdict()).end_time is None
+
+
+def test_the_time_of_an_end_is_not_changed_by_hearing_of_it_again() -> None:
+    ended = heard(BEGUN.status, operation(state=State.FAILED), NOW)
+    assert heard_of(ended, state=State.FAILED).end_time == NOW
+
+
+def test_why_an_operation_failed_is_shown() -> None:
+    assert heard_of(state=State.FAILED, error="The guest still runs.").message == "The guest still runs."
+
+
+def test_the_last_power_off_is_told_by_its_verdicts_times_not_by_ours() -> None:
+    last = heard(BEGUN.status, operation(state=State.SUCCEEDED, verdict=verdict(took=61)), LATER).last_power_off
+    assert last
+    assert (last.start_time, last.completion_time, last.duration_seconds) == (NOW, NOW + seconds(61), 61.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(Kind.SHUTDOWN, 60.0), (Kind.REBOOT, 60.0), (Kind.POWER_OFF, None), (Kind.POWER_ON, None)]
+)
+def test_only_what_asks_the_guest_has_a_timeout(kind: Kind, expected: float | None) -> None:
+    ended = operation(kind, State.SUCCEEDED, verdict=verdict(), timeout=seconds(60))
+    last = heard(BEGUN.status, ended, LATER).last_power_off
+    assert last
+    assert last.timeout_seconds == expected
+
+
+def test_a_power_off_by_another_client_is_the_last_one_too() -> None:
+    foreign = heard(BEGUN.status, operation(id="op-9", state=State.SUCCEEDED, verdict=verdict()), LATER)
+    assert foreign.last_power_off
+    assert (foreign.last_power_off.operation, foreign.operation) == ("op-9", BEGUN.status.operation)
+
+
+def test_without_an_operation_of_ours_none_is_shown() -> None:
+    assert heard(VirtualMachineStatus(), operation(), LATER) == VirtualMachineStatus()
+
+
+def ours(resource: VirtualMachine, **fields: Any) -> OperationStatus | None:
+    return recognised(resource, operation(**({"id": "op-2", "request_id": "uid-web-1-2"} | fields))).operation
+
+
+def test_an_operation_with_our_request_id_is_recognised_with_its_attempt() -> None:
+    known = ours(machine())
+    assert known
+    assert (known.id, known.generation, known.attempt) == ("op-2", 1, 2)
+
+
+def test_an_operation_with_another_request_id_is_not_ours() -> None:
+    assert ours(BEGUN, request_id="uid-db-1-2") == BEGUN.status.operation
+
+
+def test_the_operation_that_is_known_is_not_begun_again() -> None:
+    known = with_status(machine(), operation=record(state=State.FORCING))
+    assert ours(known, id="op-1") == known.status.operation
+
+
+def test_an_operation_that_is_older_than_the_one_we_know_does_not_take_its_place() -> None:
+    later = with_status(machine(), operation=record(start_time=NOW + seconds(1)))
+    assert ours(later) == later.status.operation
+
+
+@pytest.mark.parametrize("age", [0, 1])
+def test_a_newer_operation_takes_the_place_of_the_one_we_know(age: float) -> None:
+    known = ours(BEGUN, create_time=NOW + seconds(age))
+    assert known
+    assert known.id == "op-2"
+
+
+@pytest.mark.parametrize(("generation", "expected"), [(1, 90), (2, 60)])
+def test_a_recognised_operation_has_the_timeout_that_its_spec_gave_it(generation: int, expected: float) -> None:
+    resource = machine(generation=generation, gracefulShutdownTimeout="90s")
+    known = ours(resource, timeout=seconds(60))
+    assert known
+    assert known.timeout == seconds(expected)
+
+
+def test_an_operation_that_is_carried_over_keeps_its_timeout_unless_it_has_another() -> None:
+    resource = with_status(machine(generation=2), operation=record(timeout=seconds(60)))
+    carried = carried_over(resource, operation()).operation
+    assert carried
+    assert (carried.generation, carried.timeout) == (2, seconds(60))
+
+
+def test_only_our_operation_is_carried_over() -> None:
+    resource = with_status(machine(generation=2), operation=record())
+    assert carried_over(resource, operation(id="op-9"), seconds(90)) == resource.status
+    assert carried_over(machine(), operation(), seconds(90)) == machine().status
+
+
+def test_without_an_operation_none_has_just_begun() -> None:
+    assert not just_begun(VirtualMachineStatus(), NOW)
