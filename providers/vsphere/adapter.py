@@ -1,4 +1,4 @@
-"""The vSphere adapter: the nine methods, in one session and, if vCenter lets it, over one connection."""
+"""The vSphere adapter: the nine methods, in one session with vCenter."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -22,8 +22,9 @@ from providers.vsphere.commands import OFF, ON, is_already
 from providers.vsphere.config import VsphereSettings, login
 from providers.vsphere.errors import translate
 from providers.vsphere.guest_exec import Guest, GuestProgram
+from providers.vsphere.limiter import CallClass
 from providers.vsphere.properties import Update
-from providers.vsphere.session import Link, Room, Session, SessionLost
+from providers.vsphere.session import Link, Session, SessionLost
 from providers.vsphere.task_waits import Endings
 from providers.vsphere.tracker import Picture
 from providers.vsphere.watch import Feed, following
@@ -33,13 +34,7 @@ T = TypeVar("T")
 
 
 class VsphereAdapter:
-    """One vCenter or ESXi host. Must be made inside a running event loop; logs in at the first call.
-
-    `version` is empty until the first watch.
-
-    Three rooms beside the watch, so that no kind of call waits for another: reading and asking, of which hundreds may
-    come at once; power; programs in guests, which hang with a hanging guest.
-    """
+    """One vCenter or ESXi host; logs in at the first call. `version` is empty until the first watch."""
 
     type = "vsphere"
     signals: tuple[Signal, ...] = (Signal.VMWARE_TOOLS,)
@@ -49,7 +44,6 @@ class VsphereAdapter:
         self.version = ""
         self._settings = settings
         self._session = Session(settings)
-        self._quick, self._power, self._guests = (Room(self._session, places) for places in (8, 4, 4))
         self._reads = Reads(self._read)
         self._picture = Picture()
         self._endings = Endings()
@@ -70,18 +64,18 @@ class VsphereAdapter:
 
     async def power_on(self, vm_id: str) -> None:
         """Start a VM that is off, or resume one that is suspended."""
-        await self._ended(await self._call(self._power, commands.power_on, vm_id), ON)
+        await self._ended(await self._call(CallClass.POWER, commands.power_on, vm_id), ON)
 
     async def power_off(self, vm_id: str) -> None:
         """Cut the power."""
-        await self._ended(await self._call(self._power, commands.power_off, vm_id), OFF)
+        await self._ended(await self._call(CallClass.POWER, commands.power_off, vm_id), OFF)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest's VMware Tools; one call."""
         if signal is not Signal.VMWARE_TOOLS:
             raise CommandFailed(f"vSphere has no signal {signal}; the caller leaves it out.")
         try:
-            await self._call(self._quick, commands.shut_down, vm_id)
+            await self._call(CallClass.ASK, commands.shut_down, vm_id)
         except Locked as error:
             self._picture.lock(await self._moid(vm_id), commands.holder(error.__cause__))
             raise
@@ -94,12 +88,14 @@ class VsphereAdapter:
         if machine is None:
             raise _not_found(vm_id)
         guest = Guest(machine, credentials or self._guest_login())
-        started = await self._guests.call(guest_exec.start, guest, command)
-        return GuestProgram(self._guests, guest, started)
+        started = await self._session.call(CallClass.PROGRAM, guest_exec.start, guest, command)
+        return GuestProgram(self._session, guest, started)
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot; without memory, of file systems brought to rest if the guest has tools."""
-        await self._ended(await self._call(self._power, commands.snapshot, vm_id, name, description, include_memory))
+        await self._ended(
+            await self._call(CallClass.POWER, commands.snapshot, vm_id, name, description, include_memory)
+        )
 
     async def watch(self, _: Attended = nobody, /) -> AsyncGenerator[Change, None]:
         """Follow everything in scope. When the session has expired, log in and list anew."""
@@ -140,21 +136,21 @@ class VsphereAdapter:
         return changes
 
     async def _read(self, moids: Sequence[str]) -> Mapping[str, Update]:
-        return await self._quick.call(collector.read, moids)
+        return await self._session.call(CallClass.READ, collector.read, moids)
 
     async def _call(
         self,
-        room: Room,
+        kind: CallClass,
         call: Callable[Concatenate[Link, str, P], Awaitable[T]],
         vm_id: str,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await room.call(call, await self._moid(vm_id), *args, **kwargs)
+        return await self._session.call(kind, call, await self._moid(vm_id), *args, **kwargs)
 
     async def _moid(self, vm_id: str) -> str:
         """Its id within vCenter, which is asked only for a VM that the watch has not told of."""
-        moid = self._picture.moid(vm_id) or await self._quick.call(collector.find, vm_id)
+        moid = self._picture.moid(vm_id) or await self._session.call(CallClass.READ, collector.find, vm_id)
         if not moid:
             raise _not_found(vm_id)
         return moid

@@ -8,7 +8,7 @@ import hashlib
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +19,13 @@ from yarl import URL
 
 from providers.core.adapter import GuestCredentials, GuestExit
 from providers.core.errors import CommandFailed, HypervisorError
-from providers.shared.tls import Trust, Verifying, verifying
+from providers.shared.tls import Verifying, verifying
 from providers.vsphere.collector import certificate, guest_managers
+from providers.vsphere.limiter import CallClass
 from providers.vsphere.properties import Machine
 from providers.vsphere.quoting import by_shell, for_guest
-from providers.vsphere.session import Link, Room, reason
-from providers.vsphere.transport import http1
+from providers.vsphere.session import Link, Session, reason
+from providers.vsphere.transport import client
 
 FETCH = aiohttp.ClientTimeout(sock_connect=10, sock_read=10)
 """How many seconds a host may take to hand over a file, or to turn out not to be reachable."""
@@ -58,8 +59,8 @@ class Guest:
 class GuestProgram:
     """A program that runs in a guest."""
 
-    def __init__(self, room: Room, guest: Guest, started: tuple[int, str]) -> None:
-        self._room, self._guest = room, guest
+    def __init__(self, session: Session, guest: Guest, started: tuple[int, str]) -> None:
+        self._session, self._guest = session, guest
         self._pid, self._output = started
 
     @property
@@ -69,18 +70,18 @@ class GuestProgram:
 
     async def poll(self) -> GuestExit | None:
         """Its end, or None while it runs."""
-        call, guest = self._room.call, self._guest
-        code = await call(exit_code, guest, self._pid)
+        call, guest = self._session.call, self._guest
+        code = await call(CallClass.PROGRAM, exit_code, guest, self._pid)
         if code is None:
             return None
         if not self._output:
             return GuestExit(code, NOT_COLLECTED)
         try:
-            output = await call(fetch, guest, self._output)
+            output = await call(CallClass.PROGRAM, fetch, guest, self._output)
         except CommandFailed as error:  # how the program ended is known all the same
             output = error.message.encode()
         with suppress(HypervisorError):  # the hook has done its work; the guest's owner finds a small file
-            await call(remove, guest, self._output)
+            await call(CallClass.PROGRAM, remove, guest, self._output)
         return GuestExit(code, output)
 
 
@@ -144,16 +145,19 @@ async def remove(link: Link, guest: Guest, path: str) -> None:
 async def _verifying(link: Link, guest: Guest, netloc: str) -> Verifying:
     """A host proves who it is as vCenter does; where a thumbprint vouches for vCenter, vCenter vouches for its hosts,
     for it knows their certificates."""
-    tls = link.trust()
-    if not tls.pins or netloc == urlsplit(link.url).netloc:
-        return tls
-    pem = await certificate(link, guest.machine.host)
-    return verifying(Trust(pins=(hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),), flag="--thumbprint"))
+    trust = link.trust
+    if trust.pins and netloc != urlsplit(link.url).netloc:
+        pem = await certificate(link, guest.machine.host)
+        trust = replace(trust, pins=(hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),))
+    return verifying(trust)
 
 
 async def _get(tls: Verifying, url: str) -> bytes:
     kept = b""
-    async with http1(tls) as http, http.get(URL(url, encoded=True), timeout=FETCH, allow_redirects=False) as response:
+    async with (
+        client() as http,
+        http.get(URL(url, encoded=True), ssl=tls, timeout=FETCH, allow_redirects=False) as response,
+    ):
         if response.status != HTTPStatus.OK:
             raise ConnectionError(f"it answers {response.status} {response.reason}")
         async for more in response.content.iter_any():

@@ -1,21 +1,22 @@
 """The one session with vCenter: logged in at the first use, and again when it expired."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import aiohttp
 from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
-from providers.shared.tls import verifying
+from providers.shared.login import Refusals, SharedLogin
+from providers.shared.tls import Trust, verifying
 from providers.vsphere.config import VsphereSettings, login
 from providers.vsphere.errors import translate, why
+from providers.vsphere.limiter import CallClass
 from providers.vsphere.stub import BROKEN, Stub
-from providers.vsphere.transport import Trust
+from providers.vsphere.transport import client
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Link:
     content: Any
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     kept: dict[str, Any] = field(default_factory=dict)
-    """What need be read only once."""
+    """What is read only once in a session."""
 
     def vm(self, moid: str) -> Any:
         """pyvmomi's object for a VM."""
@@ -47,31 +48,40 @@ class Link:
 
 
 class Session:
-    """Logs in, and says what became of calls."""
+    """Logs in, bounds how many calls are under way, and translates what becomes of them."""
 
     def __init__(self, settings: VsphereSettings) -> None:
         self._settings = settings
-        self._opening: asyncio.Task[Link] | None = None
-        self._refused: tuple[tuple[str, str], float] | None = None
+        self._login = SharedLogin(self._open)
+        self._refusals = Refusals[tuple[str, str]](REFUSED_SECONDS)
+        self._limiters = {kind: asyncio.Semaphore(kind.limit) for kind in CallClass}
+        self._http: aiohttp.ClientSession | None = None
 
-    async def run(
+    async def call(
+        self, kind: CallClass, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`call(link, ...)`; once more, if the session had expired.
+
+        Raises:
+            HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
+        """
+        async with self._limiters[kind]:
+            try:
+                return await self._run(await self.link(), call, *args, **kwargs)
+            except SessionLost:
+                return await self._run(await self.link(), call, *args, **kwargs)
+
+    async def stream(
         self, link: Link, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`call(link, ...)`, in this session and no other.
+        """`call(link, ...)` of the class STREAM, in this session and no other.
 
         Raises:
             SessionLost: vCenter did nothing; another session may ask.
             HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
         """
-        try:
-            return await call(link, *args, **kwargs)
-        except vim.fault.NotAuthenticated as fault:
-            await self.forget(link)
-            raise SessionLost("The session with vCenter has expired; the provider logs in again by itself.") from fault
-        except vmodl.MethodFault as fault:
-            raise translate(fault) from fault
-        except BROKEN as error:
-            raise self._unreachable(error) from error
+        async with self._limiters[CallClass.STREAM]:
+            return await self._run(link, call, *args, **kwargs)
 
     async def link(self) -> Link:
         """The session, logged in if need be; callers that come meanwhile share the attempt.
@@ -79,34 +89,47 @@ class Session:
         Raises:
             HypervisorUnavailable
         """
-        if self._opening is None or _failed(self._opening):
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
-
-    async def forget(self, link: Link) -> None:
-        """This session is of no more use; the next call logs in."""
-        opening = self._opening
-        if opening and opening.done() and not _failed(opening) and opening.result() is link:
-            self._opening = None
-        link.lost.set()
-        await link.stub.close()
+        return await self._login.get()
 
     async def close(self) -> None:
-        """Log out."""
-        opening, self._opening = self._opening, None
-        if opening is None:
-            return
-        opening.cancel()
-        if opening.done() and not _failed(opening):
+        """Log out, and close all connections."""
+        link = self._login.current
+        self._login.close()
+        if link:
             with suppress(TimeoutError, vmodl.MethodFault, *BROKEN):
-                await asyncio.wait_for(_log_out(opening.result()), CLOSE_SECONDS)
+                await asyncio.wait_for(link.content.sessionManager.Logout(), CLOSE_SECONDS)
+        if self._http:
+            await self._http.close()
+            self._http = None
+
+    async def _run(
+        self, link: Link, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            return await call(link, *args, **kwargs)
+        except vim.fault.NotAuthenticated as fault:
+            self._forget(link)
+            raise SessionLost("The session with vCenter has expired; the provider logs in again by itself.") from fault
+        except vmodl.MethodFault as fault:
+            raise translate(fault) from fault
+        except aiohttp.ClientSSLError as error:
+            self._forget(link)  # the next login reads the CA's file anew
+            raise self._unreachable(error) from error
+        except BROKEN as error:
+            raise self._unreachable(error) from error
+
+    def _forget(self, link: Link) -> None:
+        """This session is of no more use; the next call logs in. What is under way in it may still succeed."""
+        self._login.forget(link)
+        link.lost.set()
 
     async def _open(self) -> Link:
         account = self._account()
+        self._http = self._http or client()
         try:
-            return await _log_in(self._settings, account)
+            return await _log_in(self._settings, self._http, account)
         except vim.fault.InvalidLogin as fault:
-            self._refused = (account, time.monotonic())
+            self._refusals.note(account)
             raise self._refusal() from fault
         except vmodl.MethodFault as fault:
             message = f"vCenter refuses to log in {account[0]} ({why(fault)}); its operator looks into it."
@@ -121,7 +144,7 @@ class Session:
         except (OSError, ValueError) as error:
             message = f"vCenter's login cannot be read ({error}); the provider's operator mends --credentials-dir."
             raise HypervisorUnavailable(message) from error
-        if self._refused and self._refused[0] == account and time.monotonic() < self._refused[1] + REFUSED_SECONDS:
+        if self._refusals.stands(account):
             raise self._refusal()
         return account
 
@@ -138,50 +161,14 @@ class Session:
         )
 
 
-class Room:
-    """Room for a few calls of one kind, so that those that hang (in a dead guest's tools) hold up no other kind."""
-
-    def __init__(self, session: Session, places: int) -> None:
-        self._session = session
-        self._places = asyncio.Semaphore(places)
-
-    async def call(self, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`call(link, ...)`; once more, if the session had expired.
-
-        Raises:
-            HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
-        """
-        async with self._places:
-            try:
-                return await self._session.run(await self._session.link(), call, *args, **kwargs)
-            except SessionLost:
-                return await self._session.run(await self._session.link(), call, *args, **kwargs)
-
-
 def reason(error: Exception) -> str:
     """What the network said."""
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def _failed(opening: asyncio.Task[Link]) -> bool:
-    return opening.done() and (opening.cancelled() or opening.exception() is not None)
-
-
-async def _log_in(settings: VsphereSettings, account: tuple[str, str]) -> Link:
-    trust = partial(verifying, settings.trust)
-    stub = Stub(settings.url, trust)
-    try:
-        service: Any = vim.ServiceInstance("ServiceInstance", stub)
-        content = await service.RetrieveContent()
-        await content.sessionManager.Login(*account, None)
-    except BaseException:
-        await stub.close()
-        raise
-    return Link(settings.url, stub, trust, content)
-
-
-async def _log_out(link: Link) -> None:
-    try:
-        await link.content.sessionManager.Logout()
-    finally:
-        await link.stub.close()
+async def _log_in(settings: VsphereSettings, http: aiohttp.ClientSession, account: tuple[str, str]) -> Link:
+    stub = Stub(settings.url, http, verifying(settings.trust))
+    service: Any = vim.ServiceInstance("ServiceInstance", stub)
+    content = await service.RetrieveContent()
+    await content.sessionManager.Login(*account, None)
+    return Link(settings.url, stub, settings.trust, content)

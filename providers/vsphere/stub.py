@@ -10,7 +10,7 @@ from xml.parsers.expat import ExpatError
 import aiohttp
 from pyVmomi.SoapAdapter import SoapResponseDeserializer, SoapStubAdapterBase
 
-from providers.vsphere.transport import Transport, Trust
+from providers.shared.tls import Verifying
 
 API_VERSION = "vim.version.version11"
 """That of vSphere 6.5. A newer vCenter speaks it too, and says nothing in it that pyvmomi does not know."""
@@ -22,7 +22,7 @@ BROKEN = (OSError, aiohttp.ClientError, ExpatError)
 
 
 class _Reader(SoapResponseDeserializer):
-    """Knows whether there was an answer at all: nothing is one too, and says that there is no news."""
+    """Tells an empty response (which is valid: there are no updates) from a document that is no response."""
 
     answered = False
 
@@ -35,10 +35,10 @@ class _Reader(SoapResponseDeserializer):
 class Stub(SoapStubAdapterBase):
     """Where pyvmomi's objects send their calls: each method returns something to await."""
 
-    def __init__(self, url: str, trust: Trust) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, tls: Verifying) -> None:
         super().__init__(version=API_VERSION)  # type: ignore[no-untyped-call]
         self.requestContext = None  # SerializeRequest would put it into the envelope's header
-        self._transport = Transport(url, trust)
+        self._url, self._http, self._tls = url, http, tls
         self._cookie = ""
 
     async def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:  # noqa: N802 - pyvmomi's
@@ -58,16 +58,15 @@ class Stub(SoapStubAdapterBase):
             raise ConnectionError("it answers with XML that is no answer")
         return result
 
-    async def close(self) -> None:
-        """Close all connections: now, or as soon as the calls that are under way have come back."""
-        await self._transport.close()
-
     async def _post(self, request: bytes) -> bytes:
         headers = {"content-type": "text/xml; charset=utf-8", "soapaction": self.versionId, "cookie": self._cookie}
-        async with asyncio.timeout(CALL_SECONDS):
-            answer = await self._transport.post(headers, request)
+        async with (
+            asyncio.timeout(CALL_SECONDS),
+            self._http.post(self._url, data=request, headers=headers, ssl=self._tls, allow_redirects=False) as answer,
+        ):
+            body = await answer.read()
         if answer.status not in {HTTPStatus.OK, HTTPStatus.INTERNAL_SERVER_ERROR}:
             raise ConnectionError(f"it answers {answer.status} {responses.get(answer.status, '')}".rstrip())
         if cookie := answer.headers.get("set-cookie"):
             self._cookie = cookie.partition(";")[0]
-        return answer.body
+        return body

@@ -49,7 +49,7 @@ class Feed:
         return news
 
     def _wait(self, version: str) -> asyncio.Task[News]:
-        return asyncio.create_task(self._session.run(self._link, collector.wait, self._number, version))
+        return asyncio.create_task(self._session.stream(self._link, collector.wait, self._number, version))
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def following(session: Session, link: Link, scope: str) -> AsyncIterator[F
     Raises:
         HypervisorUnavailable
     """
-    number = await session.run(link, collector.follow, scope)
+    number = await session.stream(link, collector.follow, scope)
     feed = Feed(session, link, number)
     try:
         yield feed
@@ -67,5 +67,5 @@ async def following(session: Session, link: Link, scope: str) -> AsyncIterator[F
         await feed.close()
         if not link.lost.is_set():
             with suppress(HypervisorError, TimeoutError):
-                leaving = session.run(link, collector.leave, number)
+                leaving = session.stream(link, collector.leave, number)
                 await asyncio.wait_for(leaving, CLOSE_SECONDS)

@@ -140,9 +140,10 @@ class VCenter(Simulation):
     def faults(self, **methods: Sequence[str]) -> None:
         """What becomes of the next calls of methods, whatever they are called on: one entry for each call.
 
-        `ok`, the name of a fault's type, `http:503` (or another status), `cut` (it does not reach vCenter) or `lost`
-        (its answer does not come back). The behaviour `faults` is the same for calls on one VM; there, `task:` before
-        a fault's name lets the task fail and not the call.
+        `ok`, the name of a fault's type, `http:503` (or another status), `cut` (it does not reach vCenter), `lost`
+        (its answer does not come back) or `hang` (it is not answered for as long as its client waits). The behaviour
+        `faults` is the same for calls on one VM; there, `task:` before a fault's name lets the task fail and not the
+        call.
         """
         self.tell("faults", methods)
 

@@ -14,6 +14,7 @@ from providers.vsphere import adapter as module
 from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.config import VsphereSettings
 from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news, told
+from tests.unit.providers.vsphere.https import Server
 
 VM, TASK = vim.VirtualMachine("vm-1", None), vim.Task("task-1", None)
 ID = "5012"
@@ -92,3 +93,10 @@ async def watch(adapter: VsphereAdapter, vcenter: VCenter) -> AsyncIterator[Watc
         vcenter.say()
         watch.following.cancel()
         await asyncio.gather(watch.following, return_exceptions=True)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    server = Server(tmp_path)
+    async with server.serving():
+        yield server

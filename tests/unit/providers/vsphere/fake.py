@@ -1,6 +1,5 @@
 """A vCenter that answers each method with what a test wants, and remembers what it was called with."""
 
-from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ class FakeStub(Stub):
     """Everything that would be sent comes here."""
 
     def __init__(self) -> None:
-        super().__init__("https://vcenter.example/sdk", partial(verifying, Trust(insecure=True)))
+        super().__init__("https://vcenter.example/sdk", None, verifying(Trust(insecure=True)))  # type: ignore[arg-type]
         self.answers: dict[str, Any] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
@@ -55,14 +54,8 @@ def link(stub: FakeStub, url: str = "https://vcenter.example/sdk", thumbprint: s
         sessionManager=vim.SessionManager("sessions", stub),
         about=vim.AboutInfo(fullName="VMware vCenter Server 8.0.2"),
     )
-    made = Link(
-        url,
-        stub,
-        partial(
-            verifying, Trust(pins=(thumbprint,) if thumbprint else (), insecure=not thumbprint, flag="--thumbprint")
-        ),
-        content,
-    )
+    pins = (thumbprint,) if thumbprint else ()
+    made = Link(url, stub, Trust(pins=pins, insecure=not thumbprint, flag="--thumbprint"), content)
     files, processes = vim.vm.guest.FileManager("files", stub), vim.vm.guest.ProcessManager("processes", stub)
     made.kept["guests"] = (files, processes)
     return made

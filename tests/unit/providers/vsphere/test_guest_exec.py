@@ -19,7 +19,7 @@ from providers.core.errors import CommandFailed
 from providers.vsphere import guest_exec
 from providers.vsphere.guest_exec import Guest, GuestProgram, exit_code, fetch, start
 from providers.vsphere.properties import Machine
-from providers.vsphere.session import Link, Room
+from providers.vsphere.session import Link
 from tests.unit.providers.vsphere.fake import FakeStub, OneSession, link, told
 
 GUEST = Guest(Machine("vm-1", host="host-1", family="linuxGuest"), GuestCredentials("root", "geheim"))
@@ -99,7 +99,7 @@ async def fetched(_link: Link, _guest: Guest, path: str) -> bytes:
 
 @pytest.fixture
 def program(stub: FakeStub) -> GuestProgram:
-    return GuestProgram(Room(OneSession(link(stub)), 1), GUEST, (4711, OUTPUT))
+    return GuestProgram(OneSession(link(stub)), GUEST, (4711, OUTPUT))
 
 
 async def test_a_program_that_runs_is_asked_after_by_one_call(stub: FakeStub, program: GuestProgram) -> None:

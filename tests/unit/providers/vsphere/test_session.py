@@ -1,18 +1,26 @@
 """The session, with the call that logs in replaced; what a real vCenter makes of it is in tests/e2e/vsphere."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 from pyVmomi import vim, vmodl
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.shared.login import Refusals
 from providers.vsphere import session as module
 from providers.vsphere.config import VsphereSettings
-from providers.vsphere.session import Link, Room, Session, SessionLost
+from providers.vsphere.limiter import CallClass
+from providers.vsphere.session import Link, Session, SessionLost
 from tests.unit.providers.vsphere.fake import FakeStub, link
+
+READ = CallClass.READ
 
 
 class VCenter:
@@ -28,7 +36,7 @@ class VCenter:
         (self.folder / "username").write_text("vmpower")
         (self.folder / "password").write_text(password)
 
-    async def log_in(self, _settings: VsphereSettings, account: tuple[str, str]) -> Link:
+    async def log_in(self, _settings: VsphereSettings, _http: aiohttp.ClientSession, account: tuple[str, str]) -> Link:
         self.logins.append(account)
         if self.raises:
             raise self.raises
@@ -43,13 +51,12 @@ def vcenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VCenter:
 
 
 @pytest.fixture
-def session(vcenter: VCenter) -> Session:
-    return Session(VsphereSettings(listen="unix:///x", url="https://vcenter.example", credentials_dir=vcenter.folder))
-
-
-@pytest.fixture
-def room(session: Session) -> Room:
-    return Room(session, 4)
+async def session(vcenter: VCenter) -> AsyncIterator[Session]:
+    session = Session(
+        VsphereSettings(listen="unix:///x", url="https://vcenter.example", credentials_dir=vcenter.folder)
+    )
+    yield session
+    await session.close()
 
 
 def fails(*errors: Exception) -> Callable[[Link], Awaitable[str]]:
@@ -64,19 +71,17 @@ def fails(*errors: Exception) -> Callable[[Link], Awaitable[str]]:
     return call
 
 
-async def test_callers_that_come_together_share_one_login(session: Session, vcenter: VCenter, room: Room) -> None:
-    assert await asyncio.gather(*(room.call(fails()) for _ in range(10))) == ["done"] * 10
+async def test_callers_that_come_together_share_one_login(session: Session, vcenter: VCenter) -> None:
+    assert await asyncio.gather(*(session.call(READ, fails()) for _ in range(10))) == ["done"] * 10
     assert len(vcenter.logins) == 1
 
 
-async def test_an_expired_session_is_renewed_and_the_call_repeated(
-    session: Session, vcenter: VCenter, room: Room
-) -> None:
-    assert await room.call(fails(vim.fault.NotAuthenticated())) == "done"
+async def test_an_expired_session_is_renewed_and_the_call_repeated(session: Session, vcenter: VCenter) -> None:
+    assert await session.call(READ, fails(vim.fault.NotAuthenticated())) == "done"
     assert len(vcenter.logins) == 2
 
 
-async def test_many_who_find_it_expired_share_one_login(session: Session, vcenter: VCenter, room: Room) -> None:
+async def test_many_who_find_it_expired_share_one_login(session: Session, vcenter: VCenter) -> None:
     old = await session.link()
 
     async def call(link: Link) -> str:
@@ -84,25 +89,33 @@ async def test_many_who_find_it_expired_share_one_login(session: Session, vcente
             raise vim.fault.NotAuthenticated
         return "done"
 
-    assert await asyncio.gather(*(room.call(call) for _ in range(10))) == ["done"] * 10
+    assert await asyncio.gather(*(session.call(READ, call) for _ in range(10))) == ["done"] * 10
     assert len(vcenter.logins) == 2
 
 
-async def test_whoever_follows_an_expired_session_is_told(session: Session, room: Room) -> None:
+async def test_whoever_follows_an_expired_session_is_told(session: Session) -> None:
     link = await session.link()
     assert not link.lost.is_set()
-    await room.call(fails(vim.fault.NotAuthenticated()))
+    await session.call(READ, fails(vim.fault.NotAuthenticated()))
     assert link.lost.is_set()
 
 
-async def test_a_call_that_is_bound_to_a_session_is_not_repeated_in_another(session: Session, room: Room) -> None:
+async def test_a_call_that_is_under_way_when_another_finds_the_session_expired_still_comes_back(
+    session: Session, hanging: "Hanging"
+) -> None:
+    await session.call(READ, fails(vim.fault.NotAuthenticated()))
+    hanging.free.set()
+    assert await session.call(CallClass.ASK, fails()) == "done"
+
+
+async def test_a_call_that_is_bound_to_a_session_is_not_repeated_in_another(session: Session) -> None:
     with pytest.raises(SessionLost):
-        await session.run(await session.link(), fails(vim.fault.NotAuthenticated()))
+        await session.stream(await session.link(), fails(vim.fault.NotAuthenticated()))
 
 
-async def test_a_session_that_expires_again_at_once_is_an_outage(session: Session, room: Room) -> None:
+async def test_a_session_that_expires_again_at_once_is_an_outage(session: Session) -> None:
     with pytest.raises(HypervisorUnavailable):
-        await room.call(fails(vim.fault.NotAuthenticated(), vim.fault.NotAuthenticated()))
+        await session.call(READ, fails(vim.fault.NotAuthenticated(), vim.fault.NotAuthenticated()))
 
 
 @pytest.mark.parametrize(
@@ -116,31 +129,89 @@ async def test_a_session_that_expires_again_at_once_is_an_outage(session: Sessio
     ],
 )
 async def test_what_a_call_raises_becomes_an_error_of_ours(
-    session: Session, room: Room, error: Exception, kind: type[Exception]
+    session: Session, error: Exception, kind: type[Exception]
 ) -> None:
     with pytest.raises(kind):
-        await room.call(fails(error))
+        await session.call(READ, fails(error))
 
 
-async def test_a_broken_connection_ends_no_session(session: Session, vcenter: VCenter, room: Room) -> None:
+async def test_a_broken_connection_ends_no_session(session: Session, vcenter: VCenter) -> None:
     with pytest.raises(HypervisorUnavailable):
-        await room.call(fails(ConnectionResetError()))
-    assert await room.call(fails()) == "done"
+        await session.call(READ, fails(ConnectionResetError()))
+    assert await session.call(READ, fails()) == "done"
     assert len(vcenter.logins) == 1
 
 
-async def test_a_bug_of_ours_is_not_taken_for_an_outage(session: Session, room: Room) -> None:
+async def test_a_bug_of_ours_is_not_taken_for_an_outage(session: Session) -> None:
     with pytest.raises(ZeroDivisionError):
-        await room.call(fails(ZeroDivisionError()))
+        await session.call(READ, fails(ZeroDivisionError()))
+
+
+async def test_a_certificate_that_is_not_trusted_ends_the_session_so_that_the_next_one_reads_its_ca_anew(
+    session: Session, vcenter: VCenter
+) -> None:
+    old = await session.link()
+    with pytest.raises(HypervisorUnavailable, match="expired"):
+        await session.call(READ, fails(untrusted("its certificate has expired")))
+    assert old.lost.is_set()
+    assert await session.link() is not old
+
+
+def untrusted(why: str) -> aiohttp.ClientConnectorCertificateError:
+    key: Any = SimpleNamespace(host="vcenter.example", port=443, is_ssl=True)
+    return aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError(why))
+
+
+# Limits
+
+
+class Hanging:
+    """A call that hangs; counts those that have begun."""
+
+    def __init__(self) -> None:
+        self.begun, self.free = 0, asyncio.Event()
+
+    async def __call__(self, _link: Link) -> None:
+        self.begun += 1
+        await self.free.wait()
+
+
+@pytest.fixture
+async def hanging(session: Session) -> AsyncIterator[Hanging]:
+    """A hundred guests are asked, and each call hangs."""
+    hanging = Hanging()
+    calls = [asyncio.create_task(session.call(CallClass.ASK, hanging)) for _ in range(100)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    yield hanging
+    hanging.free.set()
+    await asyncio.gather(*calls)
+
+
+async def test_no_more_calls_of_a_class_are_under_way_than_its_limit(hanging: Hanging) -> None:
+    assert hanging.begun == CallClass.ASK.limit
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CallClass if kind is not CallClass.ASK], ids=lambda kind: kind.name)
+async def test_calls_that_hang_delay_no_other_class(session: Session, hanging: Hanging, kind: CallClass) -> None:
+    link = await session.link()
+    call = session.stream(link, fails()) if kind is CallClass.STREAM else session.call(kind, fails())
+    assert await asyncio.wait_for(call, 1) == "done"
+
+
+async def test_calls_that_wait_go_on_when_others_have_come_back(session: Session, hanging: Hanging) -> None:
+    hanging.free.set()
+    assert await session.call(CallClass.ASK, fails()) == "done"
+    assert hanging.begun == 100
 
 
 # Logging in
 
 
-async def test_the_login_is_read_anew_each_time(session: Session, vcenter: VCenter, room: Room) -> None:
+async def test_the_login_is_read_anew_each_time(session: Session, vcenter: VCenter) -> None:
     await session.link()
     vcenter.set_password("second")
-    await room.call(fails(vim.fault.NotAuthenticated()))
+    await session.call(READ, fails(vim.fault.NotAuthenticated()))
     assert vcenter.logins == [("vmpower", "first"), ("vmpower", "second")]
 
 
@@ -177,7 +248,8 @@ async def test_a_refused_login_is_tried_again_after_a_minute(
     with pytest.raises(HypervisorUnavailable):
         await session.link()
     vcenter.raises = None
-    monkeypatch.setattr(module, "REFUSED_SECONDS", 0.0)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + module.REFUSED_SECONDS)
     await session.link()
     assert len(vcenter.logins) == 2
 
@@ -192,7 +264,7 @@ async def test_no_message_has_the_password(session: Session, vcenter: VCenter) -
     vcenter.set_password("geheim")
     for error in (vim.fault.InvalidLogin(), vim.fault.NoPermission(), OSError("no route")):
         vcenter.raises = error
-        session._refused = None
+        session._refusals = Refusals(0)
         with pytest.raises(HypervisorUnavailable) as refused:
             await session.link()
         assert "geheim" not in str(refused.value)
@@ -202,6 +274,14 @@ async def test_a_login_that_cannot_be_read_names_the_setting(session: Session, v
     (vcenter.folder / "password").unlink()
     with pytest.raises(HypervisorUnavailable, match=r"password.*--credentials-dir"):
         await session.link()
+
+
+async def test_closing_closes_the_connections(session: Session) -> None:
+    await session.link()
+    http = session._http
+    await session.close()
+    assert http
+    assert http.closed
 
 
 async def test_a_session_that_never_began_can_be_closed(session: Session, vcenter: VCenter) -> None:

@@ -1,48 +1,55 @@
 import asyncio
-from collections.abc import Mapping
+import gzip
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
+import aiohttp
 import pytest
 from pyVmomi import vim
 
 from providers.shared.tls import Trust, verifying
-from providers.vsphere.http2 import Answer
 from providers.vsphere.stub import BROKEN, CALL_SECONDS, Stub
-from providers.vsphere.transport import Transport
+from providers.vsphere.transport import client
+from tests.unit.providers.vsphere.https import Server
 
 COOKIE = 'vmware_soap_session="4a8e"'
 
 
-class FakeTransport(Transport):
+class Answer(NamedTuple):
+    """An HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    async def read(self) -> bytes:
+        return self.body
+
+
+class FakeHttp:
     """Answers with what a test wants, or not at all, and remembers what was posted."""
 
     def __init__(self) -> None:
-        super().__init__("https://vcenter.example/sdk", partial(verifying, Trust(insecure=True)))
         self.answer: Answer | None = None
         self.posted = list[tuple[Mapping[str, str], bytes]]()
-        self.closed = False
 
-    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        self.posted.append((headers, body))
-        return self.answer or await asyncio.Future[Answer]()
-
-    async def close(self) -> None:
-        self.closed = True
+    @asynccontextmanager
+    async def post(self, _url: str, *, data: bytes, headers: Mapping[str, str], **_: object) -> AsyncIterator[Answer]:
+        self.posted.append((headers, data))
+        yield self.answer or await asyncio.Future[Answer]()
 
 
 @pytest.fixture
-def transport() -> FakeTransport:
-    return FakeTransport()
+def http() -> FakeHttp:
+    return FakeHttp()
 
 
 @pytest.fixture
-def stub(transport: FakeTransport, monkeypatch: pytest.MonkeyPatch) -> Stub:
-    stub = Stub("https://vcenter.example/sdk", partial(verifying, Trust(insecure=True)))
-    monkeypatch.setattr(stub, "_transport", transport)
-    return stub
+def stub(http: Any) -> Stub:
+    return Stub("https://vcenter.example/sdk", http, verifying(Trust(insecure=True)))
 
 
 @pytest.fixture
@@ -73,60 +80,60 @@ def fault(name: str, message: str) -> Answer:
 # What it says
 
 
-async def test_a_call_returns_what_vcenter_says(transport: FakeTransport, vcenter: Any) -> None:
-    transport.answer = time()
+async def test_a_call_returns_what_vcenter_says(http: FakeHttp, vcenter: Any) -> None:
+    http.answer = time()
     assert await vcenter.CurrentTime() == datetime(2030, 1, 1, tzinfo=UTC)
 
 
-async def test_an_object_in_an_answer_calls_by_the_same_way(transport: FakeTransport, vcenter: Any) -> None:
+async def test_an_object_in_an_answer_calls_by_the_same_way(http: FakeHttp, vcenter: Any) -> None:
     reference = '<returnval type="Task">task-1</returnval>'
     body = f'<PowerOnVM_TaskResponse xmlns="urn:vim25">{reference}</PowerOnVM_TaskResponse>'
-    transport.answer = Answer(200, {}, envelope(body))
+    http.answer = Answer(200, {}, envelope(body))
     vm: Any = vim.VirtualMachine("vm-1", vcenter._stub)
     task = await vm.PowerOn()
-    transport.answer = Answer(200, {}, envelope('<CancelTaskResponse xmlns="urn:vim25"/>'))
+    http.answer = Answer(200, {}, envelope('<CancelTaskResponse xmlns="urn:vim25"/>'))
     assert await task.Cancel() is None
-    assert b'<_this versionId="6.5" type="Task">task-1</_this>' in transport.posted[1][1]
+    assert b'<_this versionId="6.5" type="Task">task-1</_this>' in http.posted[1][1]
 
 
-async def test_vcenter_is_told_method_and_object(transport: FakeTransport, vcenter: Any) -> None:
-    transport.answer = time()
+async def test_vcenter_is_told_method_and_object(http: FakeHttp, vcenter: Any) -> None:
+    http.answer = time()
     await vcenter.CurrentTime()
-    [(_, body)] = transport.posted
+    [(_, body)] = http.posted
     this = '<_this versionId="6.5" type="ServiceInstance">ServiceInstance</_this>'
     assert f'<CurrentTime xmlns="urn:vim25">{this}</CurrentTime>' in body.decode()
 
 
-async def test_vcenter_is_told_the_version_that_we_speak(transport: FakeTransport, vcenter: Any) -> None:
-    transport.answer = time()
+async def test_vcenter_is_told_the_version_that_we_speak(http: FakeHttp, vcenter: Any) -> None:
+    http.answer = time()
     await vcenter.CurrentTime()
-    [(headers, _)] = transport.posted
+    [(headers, _)] = http.posted
     assert (headers["soapaction"], headers["content-type"]) == ('"urn:vim25/6.5"', "text/xml; charset=utf-8")
 
 
-async def test_a_fault_is_raised_with_its_words(transport: FakeTransport, vcenter: Any) -> None:
-    transport.answer = fault("NotAuthenticated", "The session is not authenticated.")
+async def test_a_fault_is_raised_with_its_words(http: FakeHttp, vcenter: Any) -> None:
+    http.answer = fault("NotAuthenticated", "The session is not authenticated.")
     with pytest.raises(vim.fault.NotAuthenticated, match=r"The session is not authenticated\."):
         await vcenter.CurrentTime()
 
 
 @pytest.mark.parametrize(("status", "named"), [(503, "503 Service Unavailable"), (403, "403 Forbidden"), (520, "520")])
-async def test_another_status_is_told(transport: FakeTransport, vcenter: Any, status: int, named: str) -> None:
-    transport.answer = time()._replace(status=status)
+async def test_another_status_is_told(http: FakeHttp, vcenter: Any, status: int, named: str) -> None:
+    http.answer = time()._replace(status=status)
     with pytest.raises(ConnectionError, match=named):
         await vcenter.CurrentTime()
 
 
 @pytest.mark.parametrize("body", [b"It works!", b"", envelope("")[:-20]], ids=["words", "nothing", "a part"])
-async def test_what_is_no_xml_is_told(transport: FakeTransport, vcenter: Any, body: bytes) -> None:
-    transport.answer = Answer(200, {}, body)
+async def test_what_is_no_xml_is_told(http: FakeHttp, vcenter: Any, body: bytes) -> None:
+    http.answer = Answer(200, {}, body)
     with pytest.raises(ExpatError):
         await vcenter.CurrentTime()
 
 
 @pytest.mark.parametrize("body", [b"<html><body>Welcome</body></html>", envelope("")], ids=["a page", "an envelope"])
-async def test_what_is_xml_and_no_answer_is_told(transport: FakeTransport, vcenter: Any, body: bytes) -> None:
-    transport.answer = Answer(200, {}, body)
+async def test_what_is_xml_and_no_answer_is_told(http: FakeHttp, vcenter: Any, body: bytes) -> None:
+    http.answer = Answer(200, {}, body)
     with pytest.raises(BROKEN):
         await vcenter.CurrentTime()
 
@@ -134,28 +141,28 @@ async def test_what_is_xml_and_no_answer_is_told(transport: FakeTransport, vcent
 # The session
 
 
-async def test_the_first_call_has_no_session(transport: FakeTransport, vcenter: Any) -> None:
-    transport.answer = time()
+async def test_the_first_call_has_no_session(http: FakeHttp, vcenter: Any) -> None:
+    http.answer = time()
     await vcenter.CurrentTime()
-    assert [headers["cookie"] for headers, _ in transport.posted] == [""]
+    assert [headers["cookie"] for headers, _ in http.posted] == [""]
 
 
 async def test_the_cookie_of_a_login_goes_with_the_next_call_without_its_attributes(
-    transport: FakeTransport, vcenter: Any
+    http: FakeHttp, vcenter: Any
 ) -> None:
-    transport.answer = time(f"{COOKIE}; Path=/; HttpOnly; Secure;")
+    http.answer = time(f"{COOKIE}; Path=/; HttpOnly; Secure;")
     await vcenter.CurrentTime()
     await vcenter.CurrentTime()
-    assert transport.posted[1][0]["cookie"] == COOKIE
+    assert http.posted[1][0]["cookie"] == COOKIE
 
 
-async def test_an_answer_without_a_cookie_keeps_the_session(transport: FakeTransport, vcenter: Any) -> None:
-    transport.answer = time(COOKIE)
+async def test_an_answer_without_a_cookie_keeps_the_session(http: FakeHttp, vcenter: Any) -> None:
+    http.answer = time(COOKIE)
     await vcenter.CurrentTime()
-    transport.answer = time()
+    http.answer = time()
     await vcenter.CurrentTime()
     await vcenter.CurrentTime()
-    assert transport.posted[2][0]["cookie"] == COOKIE
+    assert http.posted[2][0]["cookie"] == COOKIE
 
 
 # No answer
@@ -169,6 +176,56 @@ async def test_a_call_that_is_not_answered_fails_in_time(vcenter: Any) -> None:
     assert asyncio.get_running_loop().time() - start == CALL_SECONDS
 
 
-async def test_closing_closes_the_connections(transport: FakeTransport, stub: Stub) -> None:
-    await stub.close()
-    assert transport.closed
+# Over TLS on loopback
+
+
+SQUEEZED = gzip.compress(time().body)
+
+
+@pytest.fixture
+async def far(server: Server) -> AsyncIterator[Any]:
+    """A vCenter on that server."""
+    server.body = time().body
+    async with client() as http:
+        stub = Stub(f"{server.url}/sdk", http, verifying(Trust(ca_file=server.ca)))
+        yield vim.ServiceInstance("ServiceInstance", stub)
+
+
+async def test_what_was_squeezed_is_unpacked(server: Server, far: Any) -> None:
+    server.body, server.headers = SQUEEZED, {"content-encoding": "gzip"}
+    assert (await far.CurrentTime()).year == 2030
+
+
+@pytest.mark.parametrize("kept", [1, 9, 10, 11, 50, 200, len(SQUEEZED) - 12])
+async def test_what_was_squeezed_and_is_cut_off_is_no_answer(server: Server, far: Any, kept: int) -> None:
+    """The last eight bytes are a checksum and a length; without them, all of the answer may be there."""
+    server.body, server.headers = SQUEEZED[:kept], {"content-encoding": "gzip"}
+    with pytest.raises(BROKEN):
+        await far.CurrentTime()
+
+
+@pytest.mark.parametrize("body", [b"no gzip", SQUEEZED[:-8] + bytes(8)], ids=["no gzip", "another checksum"])
+async def test_what_was_squeezed_badly_is_no_answer(server: Server, far: Any, body: bytes) -> None:
+    server.body, server.headers = body, {"content-encoding": "gzip"}
+    with pytest.raises(BROKEN):
+        await far.CurrentTime()
+
+
+async def test_what_is_shorter_than_its_announced_length_is_no_answer(server: Server, far: Any) -> None:
+    far._stub._url = f"{server.url}/cut"
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await far.CurrentTime()
+
+
+async def test_a_vcenter_that_is_not_trusted_is_told_nothing(server: Server, far: Any) -> None:
+    far._stub._tls = verifying(Trust())
+    with pytest.raises(BROKEN, match="CERTIFICATE_VERIFY_FAILED"):
+        await far.CurrentTime()
+    assert server.received == []
+
+
+async def test_no_redirection_is_followed(server: Server, far: Any) -> None:
+    far._stub._url = f"{server.url}/moved"
+    with pytest.raises(ConnectionError, match="307 Temporary Redirect"):
+        await far.CurrentTime()
+    assert len(server.received) == 1

@@ -127,6 +127,9 @@ func (f *front) pass(answer *answer, r *http.Request, planned string) {
 	switch {
 	case planned == cut:
 		panic(http.ErrAbortHandler)
+	case planned == hang:
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
 	case status != 0:
 		answer.WriteHeader(status)
 		return

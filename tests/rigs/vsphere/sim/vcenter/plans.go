@@ -17,12 +17,14 @@ import (
 //	http:503        it never reaches the method; any other status, too
 //	cut             the connection ends before the call reaches the method
 //	lost            the method does its work, and the connection ends before the answer
+//	hang            the call does not reach the method, and is not answered for as long as its client waits
 type plan map[string][]string
 
 const (
 	fine      = "ok"
 	cut       = "cut"
 	lost      = "lost"
+	hang      = "hang"
 	inTask    = "task:"
 	inTransit = "http:"
 )
@@ -40,7 +42,7 @@ func (p plan) check() error {
 
 // transit: it happens between client and vCenter.
 func transit(entry string) bool {
-	return entry == cut || entry == lost || strings.HasPrefix(entry, inTransit)
+	return entry == cut || entry == lost || entry == hang || strings.HasPrefix(entry, inTransit)
 }
 
 // take is the next entry of a method, if it is of this kind.
