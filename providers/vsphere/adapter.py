@@ -17,7 +17,7 @@ from providers.core.adapter import (
 )
 from providers.core.errors import CommandFailed, Locked, VMNotFound
 from providers.vsphere import collector, commands, guest_exec
-from providers.vsphere.batch_reads import Reads
+from providers.vsphere.batch_reads import BatchReads
 from providers.vsphere.commands import OFF, ON, is_already
 from providers.vsphere.config import VsphereSettings, login
 from providers.vsphere.errors import translate
@@ -25,9 +25,9 @@ from providers.vsphere.guest_exec import Guest, GuestProgram
 from providers.vsphere.limiter import CallClass
 from providers.vsphere.properties import Update
 from providers.vsphere.session import Link, Session, SessionLost
-from providers.vsphere.task_waits import Endings
-from providers.vsphere.tracker import Picture
-from providers.vsphere.watch import Feed, following
+from providers.vsphere.task_waits import TaskWaits
+from providers.vsphere.tracker import Tracker
+from providers.vsphere.watch import Feed, open_feed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,14 +44,14 @@ class VsphereAdapter:
         self.version = ""
         self._settings = settings
         self._session = Session(settings)
-        self._reads = Reads(self._read)
-        self._picture = Picture()
-        self._endings = Endings()
+        self._reads = BatchReads(self._read)
+        self._tracker = Tracker()
+        self._task_waits = TaskWaits()
 
     async def get(self, vm_id: str) -> VM:
         """Read one VM; one call, for all that are read at the same time."""
-        read = await self._reads.of(await self._moid(vm_id))
-        vm = self._picture.vm(read) if read else None
+        read = await self._reads.read(await self._moid(vm_id))
+        vm = self._tracker.vm(read) if read else None
         if vm is None:
             raise _not_found(vm_id)
         return vm
@@ -77,17 +77,17 @@ class VsphereAdapter:
         try:
             await self._call(CallClass.ASK, commands.shut_down, vm_id)
         except Locked as error:
-            self._picture.lock(await self._moid(vm_id), commands.holder(error.__cause__))
+            self._tracker.lock(await self._moid(vm_id), commands.blocking_task(error.__cause__))
             raise
 
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
     ) -> GuestProcess:
         """Start a program, as the request's user or else the one in --guest-credentials-dir."""
-        machine = self._picture.machine(await self._moid(vm_id))
-        if machine is None:
+        properties = self._tracker.properties(await self._moid(vm_id))
+        if properties is None:
             raise _not_found(vm_id)
-        guest = Guest(machine, credentials or self._guest_login())
+        guest = Guest(properties, credentials or self._guest_login())
         started = await self._session.call(CallClass.PROGRAM, guest_exec.start, guest, command)
         return GuestProgram(self._session, guest, started)
 
@@ -104,7 +104,7 @@ class VsphereAdapter:
             link = await self._session.link()
             self.version = link.content.about.fullName
             try:
-                async with following(self._session, link, self._settings.scope) as feed:
+                async with open_feed(self._session, link, self._settings.scope) as feed:
                     yield await self._listed(feed)
                     losses = 0
                     while True:
@@ -119,20 +119,20 @@ class VsphereAdapter:
         await self._session.close()
 
     async def _listed(self, feed: Feed) -> Listed:
-        """Begin anew. A task that somebody waited for before, and that vCenter does not list now, it has forgotten."""
-        before, picture = self._endings.waiting(), Picture()
-        picture.apply(await feed.next())
-        self._picture = picture
-        self._endings.lose(before, picture.tasks)
-        self._endings.look(picture.tasks)
-        return picture.listed()
+        """Begin anew. A task that was waited for before, and that vCenter does not list now, is forgotten."""
+        before, tracker = self._task_waits.waiting(), Tracker()
+        tracker.apply(await feed.next())
+        self._tracker = tracker
+        self._task_waits.fail_forgotten(before, tracker.tasks)
+        self._task_waits.update(tracker.tasks)
+        return tracker.listed()
 
     async def _changes(self, feed: Feed) -> Sequence[Change]:
-        picture = self._picture
-        changes = picture.apply(await feed.next())
-        for moid in picture.take_strays():
-            changes += picture.stray(moid, await self._reads.of(moid))
-        self._endings.look(picture.tasks)
+        tracker = self._tracker
+        changes = tracker.apply(await feed.next())
+        for moid in tracker.take_missing():
+            changes += tracker.settle_missing(moid, await self._reads.read(moid))
+        self._task_waits.update(tracker.tasks)
         return changes
 
     async def _read(self, moids: Sequence[str]) -> Mapping[str, Update]:
@@ -149,8 +149,8 @@ class VsphereAdapter:
         return await self._session.call(kind, call, await self._moid(vm_id), *args, **kwargs)
 
     async def _moid(self, vm_id: str) -> str:
-        """Its id within vCenter, which is asked only for a VM that the watch has not told of."""
-        moid = self._picture.moid(vm_id) or await self._session.call(CallClass.READ, collector.find, vm_id)
+        """The VM's id within vCenter; one call for a VM that the watch has not told of, none for others."""
+        moid = self._tracker.moid(vm_id) or await self._session.call(CallClass.READ, collector.find, vm_id)
         if not moid:
             raise _not_found(vm_id)
         return moid
@@ -159,7 +159,7 @@ class VsphereAdapter:
         """Wait for a task; one that failed because the VM is as wanted already has done no harm."""
         if not task:
             return
-        error = (await self._endings.of(task, self._picture.tasks)).error
+        error = (await self._task_waits.until_ended(task, self._tracker.tasks)).error
         if error and not is_already(error, wanted):
             raise translate(error) from error
 

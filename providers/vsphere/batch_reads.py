@@ -1,4 +1,4 @@
-"""Reading VMs: those that are wanted while a call is under way are read together by the next one."""
+"""Reads of VMs: those that are requested while a call is under way are made together by the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,15 +9,15 @@ Read = Callable[[Sequence[str]], Awaitable[Mapping[str, Update]]]
 """Reads VMs by their ids within vCenter; those that do not exist are not in the answer."""
 
 
-class Reads:
-    """Whoever asks gets what was true after he asked; two hundred who ask at once cost vCenter a few calls."""
+class BatchReads:
+    """A read returns what was true after it was requested; two hundred at once cost vCenter a few calls."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
         self._wanted: dict[str, asyncio.Future[Update | None]] = {}
         self._working: asyncio.Task[None] | None = None
 
-    async def of(self, moid: str) -> Update | None:
+    async def read(self, moid: str) -> Update | None:
         """A VM as it is now; None: there is none.
 
         Raises:
@@ -39,10 +39,10 @@ class Reads:
     async def _settle(self, wanted: Mapping[str, asyncio.Future[Update | None]]) -> None:
         try:
             found = await self._read(list(wanted))
-        except Exception as error:  # theirs, who asked
+        except Exception as error:  # for the callers
             for future in wanted.values():
                 future.set_exception(error)
-                future.exception()  # nobody need be left to take it
+                future.exception()  # taken here: all its callers may have been cancelled
         else:
             for moid, future in wanted.items():
                 future.set_result(found.get(moid))

@@ -1,9 +1,9 @@
-"""The property collector: one call that waits, and the news it brings of all objects that matter.
+"""The property collector: one call that waits for updates of all objects that matter, and reads of single VMs.
 
-Two filters. One follows the VMs in scope, and the folders, datacenters and hosts whose names theirs are made of, by
-container views. The other follows the tasks that vCenter lists as recent: it tells what becomes of ours, and of any
-other that holds a VM or ends its run. It is the second, for a task begins before what it does: whoever looks at
-the VMs first and at the tasks after finds the task. Nothing else is ever asked in order to know how something is.
+Two filters. The first follows the VMs in scope and, for their paths and nodes, folders, datacenters and hosts, by
+container views. The second follows the tasks that vCenter lists as recent: ours, and any other that holds a VM or
+ends its run. The order matters: a task begins before what it does, so a collector that reads VMs first and tasks
+after them finds the task. Nothing is polled.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,28 +15,28 @@ from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere.errors import why
-from providers.vsphere.properties import KINDS, MACHINE, Update, update
+from providers.vsphere.properties import KINDS, VM_PATHS, Update, update
 from providers.vsphere.session import Link, SessionLost
 
 PC: Any = vmodl.query.PropertyCollector
 
 LOST = (vmodl.fault.ManagedObjectNotFound, vmodl.fault.RequestCanceled, vmodl.query.InvalidCollectorVersion)
 POLL_SECONDS = 15
-"""How long vCenter holds the call that waits for news before it answers that there is none; well below CALL_SECONDS,
-after which silence is an outage."""
+"""How long vCenter holds the call that waits for updates before it answers that there are none; well below
+CALL_SECONDS, after which silence is an outage."""
 PLACES = [vim.Folder, vim.Datacenter, vim.HostSystem]
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What changed up to `version`, which is handed back to ask for what comes next; `more` is there already."""
+class Updates:
+    """What changed up to `version`, which the next call is sent; `more`: it need not wait, for the answer was cut."""
 
     version: str
     updates: tuple[Update, ...] = ()
     more: bool = False
 
 
-async def follow(link: Link, scope: str) -> str:
+async def subscribe(link: Link, scope: str) -> str:
     """Begin to follow what is in scope, by a few calls; returns the collector's id.
 
     Raises:
@@ -44,20 +44,20 @@ async def follow(link: Link, scope: str) -> str:
     """
     collector = await link.content.propertyCollector.CreatePropertyCollector()
     views = link.content.viewManager
-    machines = await views.CreateContainerView(await _container(link, scope), [vim.VirtualMachine], True)
+    vms = await views.CreateContainerView(await _container(link, scope), [vim.VirtualMachine], True)
     places = await views.CreateContainerView(link.content.rootFolder, PLACES, True)
-    await collector.CreateFilter(_inventory(link.content.rootFolder, machines, places), False)
+    await collector.CreateFilter(_inventory(link.content.rootFolder, vms, places), False)
     await collector.CreateFilter(_recent_tasks(link.content.taskManager), False)
     return str(collector._moId)
 
 
-async def wait(link: Link, collector: str, version: str) -> News:
+async def wait_for_updates(link: Link, collector: str, version: str) -> Updates:
     """Wait until something is different from `version`, or for as long as vCenter holds the call.
 
-    "" is the version of somebody who knows nothing.
+    Of the version "" everything is an update.
 
     Raises:
-        SessionLost: the collector is gone, or has lost count.
+        SessionLost: the collector is gone, or does not know the version.
     """
     options = PC.WaitOptions(maxWaitSeconds=POLL_SECONDS)
     try:
@@ -65,20 +65,20 @@ async def wait(link: Link, collector: str, version: str) -> News:
     except LOST as fault:
         raise SessionLost(f"vCenter does not follow any more ({why(fault)}); all is read again.") from fault
     if answer is None:
-        return News(version)
-    return News(answer.version, tuple(_updates(answer)), bool(answer.truncated))
+        return Updates(version)
+    return Updates(answer.version, tuple(_updates(answer)), bool(answer.truncated))
 
 
-async def leave(link: Link, collector: str) -> None:
-    """Follow no longer; a call that waits ends."""
+async def unsubscribe(link: Link, collector: str) -> None:
+    """Destroy the collector; a call that waits ends."""
     with suppress(*LOST):
         await PC(collector, link.stub).Destroy()
 
 
 async def read(link: Link, moids: Sequence[str]) -> dict[str, Update]:
     """VMs as they are now, in one call; those that do not exist are not in the answer."""
-    found = await _retrieve(link, [link.vm(moid) for moid in moids], list(MACHINE))
-    whole = [(reference, [(path, told.get(path)) for path in MACHINE]) for reference, told in found]
+    found = await _retrieve(link, [link.vm(moid) for moid in moids], list(VM_PATHS))
+    whole = [(reference, [(path, told.get(path)) for path in VM_PATHS]) for reference, told in found]
     return {str(reference._moId): update(reference, values, enters=True) for reference, values in whole}
 
 
@@ -139,9 +139,9 @@ def _recent_tasks(manager: Any) -> Any:
     return PC.FilterSpec(propSet=[_properties("Task")], objectSet=[_through(manager, vim.TaskManager, "recentTask")])
 
 
-def _inventory(root: Any, machines: Any, places: Any) -> Any:
+def _inventory(root: Any, vms: Any, places: Any) -> Any:
     kinds = [name for name in KINDS if name != "Task"]
-    views = [_through(view, vim.view.ContainerView, "view") for view in (machines, places)]
+    views = [_through(view, vim.view.ContainerView, "view") for view in (vms, places)]
     objects = [PC.ObjectSpec(obj=root, skip=False), *views]
     return PC.FilterSpec(propSet=[_properties(kind) for kind in kinds], objectSet=objects)
 

@@ -1,4 +1,4 @@
-"""The calls that change a VM. None waits for it: most return the task that vCenter makes of it.
+"""The calls that change a VM. None waits until it has changed: most return the id of the task that does it.
 
 A VM that is already as it should be is no error. vSphere says so by InvalidPowerState, at once or as a task's end.
 """
@@ -42,7 +42,7 @@ def is_already(fault: Exception, state: str) -> bool:
     return isinstance(fault, vim.fault.InvalidPowerState) and fault.existingState == state
 
 
-def holder(fault: BaseException | None) -> str:
+def blocking_task(fault: BaseException | None) -> str:
     """The id of the task that a VM is busy with, by TaskInProgress."""
     return _task(fault.task) if isinstance(fault, vim.fault.TaskInProgress) else ""
 

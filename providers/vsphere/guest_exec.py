@@ -22,14 +22,14 @@ from providers.core.errors import CommandFailed, HypervisorError
 from providers.shared.tls import Verifying, verifying
 from providers.vsphere.collector import certificate, guest_managers
 from providers.vsphere.limiter import CallClass
-from providers.vsphere.properties import Machine
+from providers.vsphere.properties import VMProperties
 from providers.vsphere.quoting import by_shell, for_guest
 from providers.vsphere.session import Link, Session, reason
 from providers.vsphere.transport import client
 
-FETCH = aiohttp.ClientTimeout(sock_connect=10, sock_read=10)
+FETCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=10)
 """How many seconds a host may take to hand over a file, or to turn out not to be reachable."""
-KEPT = 1 << 20
+KEPT_BYTES = 1 << 20
 """Bytes of output that are kept, from its end."""
 
 
@@ -40,20 +40,20 @@ NOT_COLLECTED = b"What it printed is not collected: cmd.exe, which would, carrie
 class Guest:
     """Where a program runs, and as whom."""
 
-    machine: Machine
+    vm: VMProperties
     login: GuestCredentials
 
     @property
     def family(self) -> str:
         """GuestInfo.guestFamily; of a guest whose tools do not tell, from what it is configured as."""
-        windows = "windowsGuest" if self.machine.guest_id.startswith("win") else ""
-        return self.machine.family or windows
+        windows = "windowsGuest" if self.vm.guest_id.startswith("win") else ""
+        return self.vm.family or windows
 
-    def place(self, link: Link) -> tuple[Any, Any]:
-        """The first two arguments of every call."""
+    def target(self, link: Link) -> tuple[Any, Any]:
+        """The first two arguments of every call: VM and login."""
         name, password = self.login.username, self.login.password
         login = vim.vm.guest.NamePasswordAuthentication(username=name, password=password, interactiveSession=False)
-        return link.vm(self.machine.moid), login
+        return link.vm(self.vm.moid), login
 
 
 class GuestProgram:
@@ -88,18 +88,18 @@ class GuestProgram:
 async def start(link: Link, guest: Guest, command: Sequence[str]) -> tuple[int, str]:
     """Start a program; returns its process id and the file that its output goes to, empty if none is collected."""
     files, processes = await guest_managers(link)
-    place = guest.place(link)
+    target = guest.target(link)
     output = ""
     if by_shell(guest.family, command):
-        output = str(await files.CreateTemporaryFile(*place, "vmpower-", ".out", None))
+        output = str(await files.CreateTemporaryFile(*target, "vmpower-", ".out", None))
     try:
         program = for_guest(guest.family, command, output)
         spec = vim.vm.guest.ProcessManager.ProgramSpec(programPath=program.path, arguments=program.arguments)
-        return int(await processes.StartProgram(*place, spec)), output
+        return int(await processes.StartProgram(*target, spec)), output
     except (CommandFailed, vmodl.MethodFault):
         if output:
             with suppress(vmodl.MethodFault):
-                await files.DeleteFile(*place, output)
+                await files.DeleteFile(*target, output)
         raise
 
 
@@ -110,7 +110,7 @@ async def exit_code(link: Link, guest: Guest, pid: int) -> int | None:
         CommandFailed: the guest does not know it any more; tools forget one five minutes after its end.
     """
     _, processes = await guest_managers(link)
-    found = await processes.ListProcesses(*guest.place(link), [pid])
+    found = await processes.ListProcesses(*guest.target(link), [pid])
     if not found:
         raise CommandFailed(f"The guest does not know process {pid} any more: it was restarted, or its tools were.")
     return None if found[0].endTime is None else int(found[0].exitCode)
@@ -123,7 +123,7 @@ async def fetch(link: Link, guest: Guest, path: str) -> bytes:
         CommandFailed: that host does not hand it over; vCenter may be as well as ever.
     """
     files, _ = await guest_managers(link)
-    offered = urlsplit((await files.InitiateFileTransferFromGuest(*guest.place(link), path)).url)
+    offered = urlsplit((await files.InitiateFileTransferFromGuest(*guest.target(link), path)).url)
     if offered.hostname == "*":  # the one that we speak to
         offered = offered._replace(netloc=urlsplit(link.url).netloc)
     tls = await _verifying(link, guest, offered.netloc)
@@ -139,15 +139,15 @@ async def fetch(link: Link, guest: Guest, path: str) -> bytes:
 async def remove(link: Link, guest: Guest, path: str) -> None:
     """Delete a file in the guest."""
     files, _ = await guest_managers(link)
-    await files.DeleteFile(*guest.place(link), path)
+    await files.DeleteFile(*guest.target(link), path)
 
 
 async def _verifying(link: Link, guest: Guest, netloc: str) -> Verifying:
-    """A host proves who it is as vCenter does; where a thumbprint vouches for vCenter, vCenter vouches for its hosts,
-    for it knows their certificates."""
+    """A host is trusted as vCenter is: by the CA, or, where vCenter is pinned, by the certificate that vCenter has of
+    the host."""
     trust = link.trust
     if trust.pins and netloc != urlsplit(link.url).netloc:
-        pem = await certificate(link, guest.machine.host)
+        pem = await certificate(link, guest.vm.host)
         trust = replace(trust, pins=(hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),))
     return verifying(trust)
 
@@ -156,10 +156,10 @@ async def _get(tls: Verifying, url: str) -> bytes:
     kept = b""
     async with (
         client() as http,
-        http.get(URL(url, encoded=True), ssl=tls, timeout=FETCH, allow_redirects=False) as response,
+        http.get(URL(url, encoded=True), ssl=tls, timeout=FETCH_TIMEOUT, allow_redirects=False) as response,
     ):
         if response.status != HTTPStatus.OK:
             raise ConnectionError(f"it answers {response.status} {response.reason}")
         async for more in response.content.iter_any():
-            kept = (kept + more)[-KEPT:]
+            kept = (kept + more)[-KEPT_BYTES:]
     return kept

@@ -19,8 +19,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """What matters here about a VirtualMachine, in vSphere's words; empty where vSphere says nothing.
+class VMProperties:
+    """What is read of a VirtualMachine, in vSphere's words; empty where vSphere says nothing.
 
     The last four are what we noticed ourselves: that it ran while we looked, that its guest began to go down or to
     restart, the task that vCenter named when it refused us, and that it was moved to where we are not to look.
@@ -46,9 +46,9 @@ class Machine:
     guest_id: str = ""
     disabled: frozenset[str] = frozenset()
     seen_running: bool = False
-    leaving: bool = False
+    going_down: bool = False
     locked_by: str = ""
-    strayed: bool = False
+    out_of_scope: bool = False
 
     @property
     def plain_name(self) -> str:
@@ -82,7 +82,7 @@ class Task:
     error: Exception | None = None
 
 
-Item = Machine | Place | Task
+Item = VMProperties | Place | Task
 Field = tuple[str, Callable[[Any], Any]]
 
 
@@ -110,7 +110,7 @@ def _question(info: Any) -> Question:
 WATCHED_METHODS = frozenset({"ShutdownGuest"})
 """vCenter lists a hundred methods that are disabled on a VM; this one tells something."""
 
-MACHINE: Mapping[str, Field] = {
+VM_PATHS: Mapping[str, Field] = {
     "name": ("name", str),
     "parent": ("parent", _moid),
     "config.instanceUuid": ("id", str),
@@ -130,8 +130,8 @@ MACHINE: Mapping[str, Field] = {
     "runtime.host": ("host", _moid),
     "disabledMethod": ("disabled", lambda methods: WATCHED_METHODS.intersection(map(str, methods))),
 }
-PLACE: Mapping[str, Field] = {"name": ("name", str), "parent": ("parent", _moid)}
-TASK: Mapping[str, Field] = {
+PLACE_PATHS: Mapping[str, Field] = {"name": ("name", str), "parent": ("parent", _moid)}
+TASK_PATHS: Mapping[str, Field] = {
     "info.entity": ("entity", _moid),
     "info.descriptionId": ("kind", str),
     "info.state": ("state", str),
@@ -140,11 +140,11 @@ TASK: Mapping[str, Field] = {
 }
 
 KINDS: Mapping[str, tuple[type[Item], Mapping[str, Field]]] = {
-    "VirtualMachine": (Machine, MACHINE),
-    "Folder": (Place, PLACE),
-    "Datacenter": (Place, PLACE),
-    "HostSystem": (Place, {"name": PLACE["name"]}),
-    "Task": (Task, TASK),
+    "VirtualMachine": (VMProperties, VM_PATHS),
+    "Folder": (Place, PLACE_PATHS),
+    "Datacenter": (Place, PLACE_PATHS),
+    "HostSystem": (Place, {"name": PLACE_PATHS["name"]}),
+    "Task": (Task, TASK_PATHS),
 }
 """The types that are followed, what they become, and their properties."""
 

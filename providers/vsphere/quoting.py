@@ -69,7 +69,7 @@ def _windows(command: Sequence[str], output: str) -> Program:
 
 
 def _direct(command: Sequence[str]) -> Program:
-    """No shell: tools hand the words over as they are quoted for the program, and nobody collects what it prints."""
+    """No shell: tools hand the words over as they are quoted for the program, and what it prints is not collected."""
     path, *words = command
     if "\n" in path:
         raise CommandFailed("No Windows program has a line break in its path; the hook's owner mends the command.")

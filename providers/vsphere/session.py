@@ -32,7 +32,7 @@ class SessionLost(HypervisorUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A session; its calls go through `stub`."""
+    """One logged-in session, and what calls in it need. `lost` is set when it has ended."""
 
     url: str
     stub: Stub

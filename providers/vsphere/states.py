@@ -11,7 +11,7 @@ from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Rea
 from providers.core.errors import (
     UnknownNativeState,
 )
-from providers.vsphere.properties import Machine, Question, Task
+from providers.vsphere.properties import Question, Task, VMProperties
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ CONNECTIONS = {
 
 TASK_ENDED = {"queued": False, "running": False, "success": True, "error": True}
 
-CUTS = frozenset(
+POWER_OFF_TASKS = frozenset(
     {
         "VirtualMachine.powerOff",
         "VirtualMachine.terminate",
@@ -63,14 +63,14 @@ CUTS = frozenset(
 )
 """info.descriptionId of tasks that end a VM's run from outside. A guest that shuts itself down has none of them."""
 
-STARTS = frozenset({"VirtualMachine.powerOn", "Drm.ExecuteVmPowerOnLRO"})
+POWER_ON_TASKS = frozenset({"VirtualMachine.powerOn", "Drm.ExecuteVmPowerOnLRO"})
 
 
-def known(words: Mapping[str, T], word: str, what: str) -> T:
+def lookup(words: Mapping[str, T], word: str, what: str) -> T:
     """What a word of vSphere's means.
 
     Raises:
-        UnknownNativeState: nobody knows.
+        UnknownNativeState: the word is none of `words`.
     """
     try:
         return words[word]
@@ -78,29 +78,31 @@ def known(words: Mapping[str, T], word: str, what: str) -> T:
         raise UnknownNativeState(f"vSphere reports the {what} {word!r}; vmpower's makers must add it.") from None
 
 
-def to_vm(machine: Machine, *, cut: bool = False, lock: str = "", node: str = "", path: str = "") -> VM:
-    """The VM as everyone sees it.
+def to_vm(
+    properties: VMProperties, *, ended_by_task: bool = False, lock: str = "", node: str = "", path: str = ""
+) -> VM:
+    """The VM as the core knows it.
 
-    `cut`: a task ended its run, or is about to. `lock`: the task that holds it. `path`: where it is in the inventory.
+    `ended_by_task`: a task ended its run, or is about to. `lock`: the task that holds it. `path`: its inventory path.
 
     Raises:
         UnknownNativeState
     """
-    state = known(POWER_STATES, machine.power, "power state")
-    problems = _problems(machine, state, lock)
-    deaf = any(problem.reason for problem in problems)
+    state = lookup(POWER_STATES, properties.power, "power state")
+    problems = _problems(properties, state, lock)
+    unable = any(problem.reason for problem in problems)
     return VM(
-        id=machine.id,
-        name=machine.plain_name,
+        id=properties.id,
+        name=properties.plain_name,
         power_state=state,
-        ended=_ended(machine, cut) if state is PowerState.OFF else None,
-        signals=(Signal.VMWARE_TOOLS,) if state is PowerState.ON and not deaf else (),
+        ended=_ended(properties, ended_by_task) if state is PowerState.OFF else None,
+        signals=(Signal.VMWARE_TOOLS,) if state is PowerState.ON and not unable else (),
         problems=problems,
-        refused=_refused(machine),
+        refused=_refused(properties),
         node=node,
         labels={"path": path} if path else {},
         aliases=(path, path.removeprefix("/")) if path else (),
-        runs_programs=machine.runs_programs,
+        runs_programs=properties.runs_programs,
     )
 
 
@@ -110,58 +112,58 @@ def has_ended(task: Task) -> bool:
     Raises:
         UnknownNativeState
     """
-    return known(TASK_ENDED, task.state, "task state")
+    return lookup(TASK_ENDED, task.state, "task state")
 
 
-def _ended(machine: Machine, cut: bool) -> Ended | None:
-    """Who ended its run: a task did, or else its host process died, or else, where we saw it go, the guest did.
+def _ended(properties: VMProperties, ended_by_task: bool) -> Ended | None:
+    """Who ended its run: a task; or else a crash of its host process; or else, if we saw it run, the guest.
 
-    runtime.cleanPowerOff is false only for a VM that crashed: also one whose power is cut by a task goes off cleanly.
+    runtime.cleanPowerOff is false only for a VM that crashed: also one whose power a task cuts goes off cleanly.
     """
-    if cut:
+    if ended_by_task:
         return Ended(OffCause.HOST)
-    if machine.clean_power_off is False:
+    if properties.clean_power_off is False:
         return Ended(OffCause.CRASHED)
-    return Ended(OffCause.GUEST) if machine.seen_running else None
+    return Ended(OffCause.GUEST) if properties.seen_running else None
 
 
-def _refused(machine: Machine) -> str:
-    if machine.template:
+def _refused(properties: VMProperties) -> str:
+    if properties.template:
         return "it is a template, which never runs"
-    if machine.strayed:
+    if properties.out_of_scope:
         return "it was moved out of the provider's scope"
-    if machine.ft_role > 1:
+    if properties.ft_role > 1:
         return "it is the secondary of a fault tolerant VM, which follows its primary"
     return ""
 
 
-def _problems(machine: Machine, state: PowerState, lock: str) -> tuple[Problem, ...]:
-    if machine.strayed:
+def _problems(properties: VMProperties, state: PowerState, lock: str) -> tuple[Problem, ...]:
+    if properties.out_of_scope:
         message = "It was moved out of the provider's scope; nobody tells what becomes of it there."
         return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
-    if lost := known(CONNECTIONS, machine.connection, "connection state"):
+    if lost := lookup(CONNECTIONS, properties.connection, "connection state"):
         message = (
             f"vCenter cannot reach it: {lost}; its state is what it last was, and vCenter's operator looks into it."
         )
         return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
     match state:
         case PowerState.ON:
-            return _obstacles(machine, lock)
+            return _obstacles(properties, lock)
         case PowerState.SUSPENDED:
             message = "It is suspended, its memory on disk; a hard power-off discards that, a start resumes it."
             return (Problem(message, Reason.SUSPENDED),)
-    asks = _asks(machine.question)  # one that is just being started may ask, too
-    return (asks,) if asks else ()
+    question = _question(properties.question)  # one that is just being started may ask, too
+    return (question,) if question else ()
 
 
-def _obstacles(machine: Machine, lock: str) -> tuple[Problem, ...]:
+def _obstacles(properties: VMProperties, lock: str) -> tuple[Problem, ...]:
     """What keeps a running guest from being asked: the first of these, for each makes the next ones moot."""
-    held = _asks(machine.question) or _held(lock) or _leaving(machine)
-    found = held or _deaf(machine) or _unready(machine) or _old(machine)
+    held = _question(properties.question) or _locked(lock) or _going_down(properties)
+    found = held or _tools_not_running(properties) or _tools_unready(properties) or _tools_outdated(properties)
     return (found,) if found else ()
 
 
-def _asks(question: Question | None) -> Problem | None:
+def _question(question: Question | None) -> Problem | None:
     if question is None:
         return None
     choices = ", ".join(question.choices)
@@ -169,32 +171,32 @@ def _asks(question: Question | None) -> Problem | None:
     return Problem(message, Reason.QUESTION_PENDING)
 
 
-def _held(lock: str) -> Problem | None:
+def _locked(lock: str) -> Problem | None:
     message = f"Another task holds it: {lock}; it is asked when that ends."
     return Problem(message, Reason.LOCKED, passing=True) if lock else None
 
 
-def _leaving(machine: Machine) -> Problem | None:
+def _going_down(properties: VMProperties) -> Problem | None:
     message = "Its guest is going down or restarting already."
-    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if machine.leaving else None
+    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if properties.going_down else None
 
 
-def _deaf(machine: Machine) -> Problem | None:
-    if machine.tools_version == "guestToolsNotInstalled":
+def _tools_not_running(properties: VMProperties) -> Problem | None:
+    if properties.tools_version == "guestToolsNotInstalled":
         return Problem("It has no VMware Tools; the guest's owner installs them.", Reason.TOOLS_UNAVAILABLE)
-    return known(TOOLS, machine.tools, "state of VMware Tools")
+    return lookup(TOOLS, properties.tools, "state of VMware Tools")
 
 
-def _unready(machine: Machine) -> Problem | None:
-    if machine.state_change is False:
+def _tools_unready(properties: VMProperties) -> Problem | None:
+    if properties.state_change is False:
         message = "Its VMware Tools run, but take no requests yet; it is asked when they do."
         return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True)
-    if "ShutdownGuest" in machine.disabled:
+    if "ShutdownGuest" in properties.disabled:
         message = "vCenter has disabled ShutdownGuest for it; whoever did (a backup, a solution) enables it again."
         return Problem(message, Reason.LOCKED, passing=True)
     return None
 
 
-def _old(machine: Machine) -> Problem | None:
-    age = OLD_TOOLS.get(machine.tools_version)
+def _tools_outdated(properties: VMProperties) -> Problem | None:
+    age = OLD_TOOLS.get(properties.tools_version)
     return Problem(f"Its VMware Tools are {age}; the guest's owner updates them.") if age else None

@@ -18,10 +18,10 @@ CALL_SECONDS = 30
 """How long vCenter may take to answer a call; none of ours waits for a guest or a task."""
 
 BROKEN = (OSError, aiohttp.ClientError, ExpatError)
-"""What a call raises that found nobody, or nobody who speaks SOAP."""
+"""What a call raises when there is no answer, or none that is SOAP."""
 
 
-class _Reader(SoapResponseDeserializer):
+class _Deserializer(SoapResponseDeserializer):
     """Tells an empty response (which is valid: there are no updates) from a document that is no response."""
 
     answered = False
@@ -46,11 +46,11 @@ class Stub(SoapStubAdapterBase):
 
         Raises:
             vmodl.MethodFault: what vCenter says.
-            OSError, aiohttp.ClientError, ExpatError: it says nothing, or nothing that is SOAP.
+            OSError, aiohttp.ClientError, ExpatError: BROKEN.
         """
         request = self.SerializeRequest(mo, info, args)  # type: ignore[no-untyped-call]
         answer = await self._post(request)
-        reader: Any = _Reader(self)  # type: ignore[no-untyped-call]
+        reader: Any = _Deserializer(self)  # type: ignore[no-untyped-call]
         result = reader.Deserialize(BytesIO(answer), info.result)  # of a file, for of bytes it misses the end
         if isinstance(result, Exception):
             raise result

@@ -1,4 +1,4 @@
-"""Who waits for the end of which task. A wait outlives the watch that would have told of it."""
+"""Waiting for the ends of tasks, of which the watch tells. A wait outlives its watch: the next one tells."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,29 +8,29 @@ from providers.vsphere.properties import Task
 from providers.vsphere.states import has_ended
 
 
-class Endings:
-    """Waits for tasks, by their ids."""
+class TaskWaits:
+    """The waits, by the ids of their tasks."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[Task]] = {}
         self._seen: dict[str, Task] = {}
 
-    async def of(self, moid: str, tasks: Mapping[str, Task]) -> Task:
+    async def until_ended(self, moid: str, tasks: Mapping[str, Task]) -> Task:
         """The task when it has ended; `tasks` are those that are known now.
 
         Raises:
             HypervisorUnavailable: vCenter has forgotten it; whether it was done is for the caller to find out.
         """
         ending = self._waiting.setdefault(moid, asyncio.get_running_loop().create_future())
-        self.look(tasks)
+        self.update(tasks)
         try:
             return await ending
         finally:
             self._waiting.pop(moid, None)
             self._seen.pop(moid, None)
 
-    def look(self, tasks: Mapping[str, Task]) -> None:
-        """Tell those who wait for tasks that have ended. One that was listed and is no more has ended, too."""
+    def update(self, tasks: Mapping[str, Task]) -> None:
+        """End the waits for tasks that have ended, of those listed now; one that is listed no more has ended, too."""
         for moid, ending in self._waiting.items():
             task = tasks.get(moid)
             if task is not None:
@@ -41,11 +41,11 @@ class Endings:
                 ending.set_result(ended)
 
     def waiting(self) -> frozenset[str]:
-        """The tasks that somebody waits for."""
+        """The tasks that are waited for."""
         return frozenset(self._waiting)
 
-    def lose(self, moids: frozenset[str], tasks: Mapping[str, Task]) -> None:
-        """Of these, vCenter lists no others than `tasks`: it was restarted."""
+    def fail_forgotten(self, moids: frozenset[str], tasks: Mapping[str, Task]) -> None:
+        """vCenter was restarted, and lists of these no others than `tasks`: waits for the others fail."""
         for moid in moids - tasks.keys():
             if (ending := self._waiting.get(moid)) and not ending.done():
                 ending.set_exception(HypervisorUnavailable("vCenter has forgotten the task; it is asked again."))

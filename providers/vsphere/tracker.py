@@ -1,38 +1,38 @@
-"""What vCenter has told so far, and what of it is news. Nothing here calls vCenter."""
+"""The state of all VMs as vCenter's updates have it, and the changes that they make. Nothing here calls vCenter."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from providers.core.adapter import VM, Change, Changed, Listed, PowerState, Removed
-from providers.vsphere.properties import Machine, Place, Task, Update
-from providers.vsphere.states import CUTS, STARTS, has_ended, to_vm
+from providers.vsphere.properties import Place, Task, Update, VMProperties
+from providers.vsphere.states import POWER_OFF_TASKS, POWER_ON_TASKS, has_ended, to_vm
 
-_FIRST = (Task, Place, Machine)
-"""Tasks before the machines that they end: the two may come in one answer, in any order."""
+_FIRST = (Task, Place, VMProperties)
+"""Tasks before the VMs that they end: the two may come in one answer, in any order."""
 GOING_DOWN = ("shuttingDown", "resetting")
-"""guest.guestState of a guest that somebody has asked already; its tools end before it is gone, or up again."""
+"""guest.guestState of a guest that goes down or restarts already; its tools end before it is gone, or up again."""
 NO_TOOLS = "guestToolsNotRunning"
-_EVER = datetime.min.replace(tzinfo=UTC)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-class Picture:
-    """All objects of one watch, by their ids within vCenter."""
+class Tracker:
+    """All objects of one watch, by their ids within vCenter. `_reported` are the VMs as the watch has told them."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task] = {}
-        self._machines: dict[str, Machine] = {}
+        self._properties: dict[str, VMProperties] = {}
         self._places: dict[str, Place] = {}
-        self._told: dict[str, VM] = {}
+        self._reported: dict[str, VM] = {}
         self._moids: dict[str, str] = {}
         self._tasks_of: dict[str, set[str]] = {}
-        self._spent: set[str] = set()
+        self._earlier_runs_tasks: set[str] = set()
         self._locked: dict[str, set[str]] = {}
-        self._strays: set[str] = set()
+        self._missing: set[str] = set()
         self._touched: set[str] = set()
 
     def apply(self, updates: Iterable[Update]) -> list[Change]:
-        """Take note of updates, and tell what they change.
+        """Apply updates; returns what they change.
 
         Raises:
             UnknownNativeState
@@ -43,56 +43,56 @@ class Picture:
             elif update.kind is Place:
                 self._place(update)
             else:
-                self._machine(update)
+                self._vm_update(update)
         touched, self._touched = self._touched, set()
-        return [change for moid in sorted(touched) for change in self._news(moid)]
+        return [change for moid in sorted(touched) for change in self._changes(moid)]
 
     def listed(self) -> Listed:
         """All VMs."""
-        return Listed(tuple(self._told[moid] for moid in self._moids.values()))
+        return Listed(tuple(self._reported[moid] for moid in self._moids.values()))
 
     def moid(self, vm_id: str) -> str:
         """The id within vCenter of a VM; empty: none is known."""
         return self._moids.get(vm_id, "")
 
-    def machine(self, moid: str) -> Machine | None:
-        """What is known of a VM."""
-        return self._machines.get(moid)
+    def properties(self, moid: str) -> VMProperties | None:
+        """A VM's properties; None: no such VM is known."""
+        return self._properties.get(moid)
 
     def vm(self, read: Update) -> VM | None:
-        """A VM that was just read, with what only the news told; None: it has no id.
+        """A VM that was just read, with what only updates tell; None: it has no id.
 
-        Whoever read it knows this now. Where the news has it otherwise, the next one says so again: what came and went
-        between two of them would else be believed for ever.
+        The caller knows this state from now on. If the updates' state differs, the next `apply` reports that again:
+        otherwise a change between two updates would never be corrected.
         """
-        machine = self._with(read)
-        if not machine.readable:
+        properties = self._with(read)
+        if not properties.readable:
             return None
-        vm = self._vm(machine)
-        if read.moid in self._told:
-            self._told[read.moid] = vm
+        vm = self._vm(properties)
+        if read.moid in self._reported:
+            self._reported[read.moid] = vm
             self._touched.add(read.moid)
         return vm
 
     def lock(self, moid: str, task: str) -> None:
         """vCenter refused us because of this task; the VM is locked until that ends."""
         held = self.tasks.get(task)
-        if moid in self._machines and not (held and has_ended(held)):
-            self._machines[moid] = replace(self._machines[moid], locked_by=task)
+        if moid in self._properties and not (held and has_ended(held)):
+            self._properties[moid] = replace(self._properties[moid], locked_by=task)
             self._locked.setdefault(task, set()).add(moid)
 
-    def take_strays(self) -> set[str]:
-        """VMs that left while they ran: vCenter must be asked whether they still exist."""
-        strays, self._strays = self._strays, set()
-        return strays
+    def take_missing(self) -> set[str]:
+        """VMs that left the views while they ran: each must be read, for it may exist out of scope."""
+        missing, self._missing = self._missing, set()
+        return missing
 
-    def stray(self, moid: str, found: Update | None) -> list[Change]:
-        """What became of a VM that left while it ran; None: it exists no more."""
+    def settle_missing(self, moid: str, found: Update | None) -> list[Change]:
+        """A missing VM was `found`, out of scope; None: it exists no more."""
         if found is not None:
-            self._machines[moid] = replace(self._with(found), strayed=True)
+            self._properties[moid] = replace(self._with(found), out_of_scope=True)
         else:
-            self._machines.pop(moid, None)
-        return self._news(moid)
+            self._properties.pop(moid, None)
+        return self._changes(moid)
 
     # Each kind of object
 
@@ -100,7 +100,7 @@ class Picture:
         before = self.tasks.get(update.moid)
         if update.fields is None:
             self.tasks.pop(update.moid, None)
-            self._spent.discard(update.moid)
+            self._earlier_runs_tasks.discard(update.moid)
             self._tasks_of.get(before.entity if before else "", set()).discard(update.moid)
         else:
             task = self.tasks[update.moid] = replace(before or Task(update.moid), **update.fields)
@@ -110,8 +110,8 @@ class Picture:
             self._unlock(self._locked.pop(update.moid, set()))
 
     def _unlock(self, moids: set[str]) -> None:
-        for moid in moids & self._machines.keys():
-            self._machines[moid] = replace(self._machines[moid], locked_by="")
+        for moid in moids & self._properties.keys():
+            self._properties[moid] = replace(self._properties[moid], locked_by="")
             self._touched.add(moid)
 
     def _place(self, update: Update) -> None:
@@ -119,93 +119,101 @@ class Picture:
             self._places.pop(update.moid, None)
         else:
             self._places[update.moid] = replace(self._places.get(update.moid, Place(update.moid)), **update.fields)
-        self._touched |= self._machines.keys()  # any name may be part of theirs
+        self._touched |= self._properties.keys()  # any name may be part of theirs
 
-    def _machine(self, update: Update) -> None:
-        before = self._machines.get(update.moid)
+    def _vm_update(self, update: Update) -> None:
+        before = self._properties.get(update.moid)
         if update.fields is not None:
-            machine = self._machines[update.moid] = self._with(update)
-            if machine.power == "poweredOn" and (before is None or before.power != "poweredOn"):
-                self._spent |= {task for task in self._tasks_of.get(update.moid, ()) if has_ended(self.tasks[task])}
+            properties = self._properties[update.moid] = self._with(update)
+            if properties.power == "poweredOn" and (before is None or before.power != "poweredOn"):
+                self._earlier_runs_tasks |= {
+                    task for task in self._tasks_of.get(update.moid, ()) if has_ended(self.tasks[task])
+                }
         elif before and before.power == "poweredOn":
-            self._strays.add(update.moid)
+            self._missing.add(update.moid)
             return
         else:
-            self._machines.pop(update.moid, None)
+            self._properties.pop(update.moid, None)
         self._touched.add(update.moid)
 
-    def _with(self, update: Update) -> Machine:
-        before = self._machines.get(update.moid)
-        blank = Machine(update.moid)
+    def _with(self, update: Update) -> VMProperties:
+        before = self._properties.get(update.moid)
+        blank = VMProperties(update.moid)
         if before and update.enters:
-            noticed = {name: getattr(before, name) for name in ("seen_running", "leaving", "locked_by")}
+            noticed = {name: getattr(before, name) for name in ("seen_running", "going_down", "locked_by")}
             before = replace(blank, **noticed)
-        machine = replace(before or blank, **update.fields or {})
-        running, off = machine.power == "poweredOn", machine.power == "poweredOff"
+        properties = replace(before or blank, **update.fields or {})
+        running, off = properties.power == "poweredOn", properties.power == "poweredOff"
         return replace(
-            machine,
-            seen_running=running or (off and machine.seen_running),
-            leaving=running and (machine.guest_state in GOING_DOWN or (machine.leaving and machine.tools == NO_TOOLS)),
+            properties,
+            seen_running=running or (off and properties.seen_running),
+            going_down=running
+            and (properties.guest_state in GOING_DOWN or (properties.going_down and properties.tools == NO_TOOLS)),
         )
 
     # What it means
 
-    def _news(self, moid: str) -> list[Change]:
-        machine, told = self._machines.get(moid), self._told.get(moid)
-        vm = self._vm(machine) if machine and machine.readable else None
-        if vm == told or (vm and told and self._undecided(moid, told, vm)):
+    def _changes(self, moid: str) -> list[Change]:
+        properties, reported = self._properties.get(moid), self._reported.get(moid)
+        vm = self._vm(properties) if properties and properties.readable else None
+        if vm == reported or (vm and reported and self._power_off_pending(moid, reported, vm)):
             return []
         changes = list[Change]()
-        if told and (vm is None or vm.id != told.id):
-            changes += self._forget(moid, told)
+        if reported and (vm is None or vm.id != reported.id):
+            changes += self._forget(moid, reported)
         if vm:
-            self._told[moid], self._moids[vm.id] = vm, moid
+            self._reported[moid], self._moids[vm.id] = vm, moid
             changes.append(Changed(vm))
         return changes
 
-    def _undecided(self, moid: str, told: VM, vm: VM) -> bool:
-        """It went off while somebody's power-off is still under way: its end tells whether the guest was faster."""
-        went_off = told.power_state is PowerState.ON and vm.power_state is PowerState.OFF
-        tasks = [self.tasks[task] for task in self._tasks_of.get(moid, set()) - self._spent]
-        return went_off and any(task.kind in CUTS and not has_ended(task) for task in tasks)
-
-    def _forget(self, moid: str, told: VM) -> list[Change]:
-        """Another VM may bear the same id for a while: one that is registered anew beside its own remains."""
-        del self._told[moid]
-        if self._moids.get(told.id) != moid:
-            return []
-        for other, vm in self._told.items():
-            if vm.id == told.id:
-                self._moids[vm.id] = other
-                return [Changed(vm)]
-        del self._moids[told.id]
-        return [Removed(told.id)]
-
-    def _vm(self, machine: Machine) -> VM:
-        host = self._places.get(machine.host)
-        return to_vm(
-            machine,
-            cut=self._cut(machine.moid),
-            lock=self._lock(machine.locked_by),
-            node=host.name if host else "",
-            path=self._path(machine),
+    def _power_off_pending(self, moid: str, reported: VM, vm: VM) -> bool:
+        """It went off while a power-off task is still under way, whose end tells whether the guest was faster."""
+        went_off = reported.power_state is PowerState.ON and vm.power_state is PowerState.OFF
+        return went_off and any(
+            task.kind in POWER_OFF_TASKS and not has_ended(task) for task in self._tasks_of_run(moid)
         )
 
-    def _cut(self, moid: str) -> bool:
-        """Whether the last task that switched it, since it was seen on, ended its run."""
-        tasks = [self.tasks[task] for task in self._tasks_of.get(moid, set()) - self._spent]
-        switched = [task for task in tasks if task.kind in CUTS | STARTS and task.state != "error"]
-        return bool(switched) and max(switched, key=lambda task: task.queued or _EVER).kind in CUTS
+    def _forget(self, moid: str, reported: VM) -> list[Change]:
+        """Removed, unless another VM has the same id: it was registered anew, and the old one is still listed."""
+        del self._reported[moid]
+        if self._moids.get(reported.id) != moid:
+            return []
+        for other, vm in self._reported.items():
+            if vm.id == reported.id:
+                self._moids[vm.id] = other
+                return [Changed(vm)]
+        del self._moids[reported.id]
+        return [Removed(reported.id)]
 
-    def _lock(self, task: str) -> str:
+    def _vm(self, properties: VMProperties) -> VM:
+        host = self._places.get(properties.host)
+        return to_vm(
+            properties,
+            ended_by_task=self._ended_by_task(properties.moid),
+            lock=self._blocking_task(properties.locked_by),
+            node=host.name if host else "",
+            path=self._path(properties),
+        )
+
+    def _ended_by_task(self, moid: str) -> bool:
+        """Whether the last task that switched it, since it was seen on, ended its run."""
+        kinds = POWER_OFF_TASKS | POWER_ON_TASKS
+        switched = [task for task in self._tasks_of_run(moid) if task.kind in kinds and task.state != "error"]
+        return bool(switched) and max(switched, key=lambda task: task.queued or _EARLIEST).kind in POWER_OFF_TASKS
+
+    def _tasks_of_run(self, moid: str) -> list[Task]:
+        """Its tasks, without those that had ended before its present or last run was seen."""
+        return [self.tasks[task] for task in self._tasks_of.get(moid, set()) - self._earlier_runs_tasks]
+
+    def _blocking_task(self, task: str) -> str:
         if not task:
             return ""
         known = self.tasks.get(task)
         return known.kind if known else task
 
-    def _path(self, machine: Machine) -> str:
+    def _path(self, properties: VMProperties) -> str:
         """Its inventory path; empty where a folder above it is not shown to us."""
-        names, above = [machine.name], machine.parent
+        names, above = [properties.name], properties.parent
         while place := self._places.get(above):
             if not place.parent:  # the root folder's name is no part of a path
                 return "/" + "/".join(reversed(names))

@@ -1,4 +1,4 @@
-"""Following vCenter: the call that waits, again and again, for as long as somebody listens."""
+"""Following vCenter: WaitForUpdatesEx again and again, for as long as the watch is read."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,66 +6,68 @@ from contextlib import asynccontextmanager, suppress
 
 from providers.core.errors import HypervisorError
 from providers.vsphere import collector
-from providers.vsphere.collector import News
+from providers.vsphere.collector import Updates
 from providers.vsphere.properties import Update
 from providers.vsphere.session import CLOSE_SECONDS, Link, Session, SessionLost
 
 
 class Feed:
-    """What is new, from one property collector. The next call waits already while the last one's news is worked on."""
+    """Updates from one property collector. The next call waits already while the last one's updates are worked on."""
 
-    def __init__(self, session: Session, link: Link, number: str) -> None:
-        self._session, self._link, self._number = session, link, number
+    def __init__(self, session: Session, link: Link, collector_id: str) -> None:
+        self._session, self._link, self._collector_id = session, link, collector_id
         self._poll = self._wait("")
         self._lost = asyncio.create_task(link.lost.wait())
 
     async def next(self) -> list[Update]:
-        """Everything there is, and after that all that changed since; waits until there is something.
+        """At first all objects, and after that what has changed since; waits until something has.
 
         Raises:
-            SessionLost: vCenter does not follow for us any more.
+            SessionLost: the collector is gone with its session.
             HypervisorUnavailable
         """
         updates = list[Update]()
         more = True
         while more or not updates:
-            news = await self._news()
-            more = news.more
-            updates += news.updates
+            answer = await self._answer()
+            more = answer.more
+            updates += answer.updates
         return updates
 
     async def close(self) -> None:
-        """Wait no longer."""
+        """Stop waiting for updates."""
         self._poll.cancel()
         self._lost.cancel()
         await asyncio.gather(self._poll, self._lost, return_exceptions=True)
 
-    async def _news(self) -> News:
+    async def _answer(self) -> Updates:
         await asyncio.wait({self._poll, self._lost}, return_when=asyncio.FIRST_COMPLETED)
         if not self._poll.done():
             raise SessionLost("Another session with vCenter has begun; all is read again.")
-        news = self._poll.result()
-        self._poll = self._wait(news.version)
-        return news
+        answer = self._poll.result()
+        self._poll = self._wait(answer.version)
+        return answer
 
-    def _wait(self, version: str) -> asyncio.Task[News]:
-        return asyncio.create_task(self._session.stream(self._link, collector.wait, self._number, version))
+    def _wait(self, version: str) -> asyncio.Task[Updates]:
+        return asyncio.create_task(
+            self._session.stream(self._link, collector.wait_for_updates, self._collector_id, version)
+        )
 
 
 @asynccontextmanager
-async def following(session: Session, link: Link, scope: str) -> AsyncIterator[Feed]:
-    """A feed of all that is in scope.
+async def open_feed(session: Session, link: Link, scope: str) -> AsyncIterator[Feed]:
+    """A feed of everything in scope; its collector is destroyed at the end.
 
     Raises:
         HypervisorUnavailable
     """
-    number = await session.stream(link, collector.follow, scope)
-    feed = Feed(session, link, number)
+    collector_id = await session.stream(link, collector.subscribe, scope)
+    feed = Feed(session, link, collector_id)
     try:
         yield feed
     finally:
         await feed.close()
         if not link.lost.is_set():
             with suppress(HypervisorError, TimeoutError):
-                leaving = session.stream(link, collector.leave, number)
+                leaving = session.stream(link, collector.unsubscribe, collector_id)
                 await asyncio.wait_for(leaving, CLOSE_SECONDS)

@@ -37,7 +37,7 @@ async def test_vcenter_is_known_by_its_thumbprint(vcenter: VCenter, settings: Se
 
 
 @pytest.mark.parametrize("trust", [{"thumbprint": "ab" * 32}, {"ca_file": None}], ids=["thumbprint", "system"])
-async def test_a_vcenter_that_nobody_vouches_for_is_not_told_the_password(
+async def test_a_vcenter_that_is_not_trusted_is_not_told_the_password(
     vcenter: VCenter, settings: Settings, trust: dict[str, Any]
 ) -> None:
     vcenter.reset_calls()
@@ -48,7 +48,7 @@ async def test_a_vcenter_that_nobody_vouches_for_is_not_told_the_password(
     await adapter.close()
 
 
-async def test_whoever_asks_for_it_need_not_verify(settings: Settings) -> None:
+async def test_an_insecure_adapter_does_not_verify(settings: Settings) -> None:
     adapter = VsphereAdapter(settings(insecure=True))
     assert await adapter.list()
     await adapter.close()
@@ -135,7 +135,7 @@ async def test_guests_whose_asking_hangs_hold_up_nothing_else(
         await asyncio.gather(*asking, return_exceptions=True)
 
 
-async def test_whoever_leaves_logs_out(vcenter: VCenter, settings: Settings) -> None:
+async def test_closing_logs_out(vcenter: VCenter, settings: Settings) -> None:
     adapter = VsphereAdapter(settings())
     await adapter.list()
     vcenter.reset_calls()
@@ -146,9 +146,7 @@ async def test_whoever_leaves_logs_out(vcenter: VCenter, settings: Settings) -> 
 # Sessions
 
 
-async def test_an_expired_session_is_renewed_without_anybody_noticing(
-    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
-) -> None:
+async def test_an_expired_session_is_renewed_unnoticed(vcenter: VCenter, adapter: VsphereAdapter, guest: Guest) -> None:
     vm_id = guest()
     async with watching(adapter) as watch:
         vcenter.expire_sessions()

@@ -1,4 +1,4 @@
-"""Many at once: calls, connections and lag do not grow with the crowd or the wait; nobody is forgotten by an outage."""
+"""Many at once: calls, connections and lag do not grow with the crowd or the wait; an outage loses none of them."""
 
 import asyncio
 import os

@@ -39,7 +39,7 @@ async def test_a_colleagues_power_off_is_the_hosts_doing(
     assert (await adapter.get(vm_id)).off_cause is OffCause.HOST
 
 
-async def test_a_colleagues_power_off_is_known_also_to_whoever_comes_later(
+async def test_a_colleagues_power_off_is_known_also_to_a_watch_that_begins_later(
     vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
 ) -> None:
     vm_id = guest()

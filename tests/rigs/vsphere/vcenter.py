@@ -116,7 +116,7 @@ class VCenter(Simulation):
     # vCenter itself
 
     def expire_sessions(self) -> None:
-        """End all sessions; whoever waits for updates is told that it is not authenticated."""
+        """End all sessions; a client that waits for updates is told that it is not authenticated."""
         self.tell("expire", {})
 
     def rotate_password(self, new: str) -> None:

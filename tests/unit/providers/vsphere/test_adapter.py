@@ -1,4 +1,4 @@
-"""The eight methods, on a vCenter that says what a test wants; tests/e2e/vsphere has one that lives."""
+"""The nine methods, on a vCenter that says what a test wants; tests/e2e/vsphere has one that lives."""
 
 import asyncio
 from contextlib import aclosing
@@ -154,13 +154,13 @@ async def test_a_snapshot_is_complete_when_its_task_is(adapter: VsphereAdapter, 
 async def test_a_task_that_a_restarted_vcenter_forgot_is_asked_again(
     adapter: VsphereAdapter, watch: Watch, vcenter: VCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, of = asyncio.Event(), adapter._endings.of
+    begun, until_ended = asyncio.Event(), adapter._task_waits.until_ended
 
     async def noted(moid: str, tasks: dict[str, Task]) -> Task:
         begun.set()
-        return await of(moid, tasks)
+        return await until_ended(moid, tasks)
 
-    monkeypatch.setattr(adapter._endings, "of", noted)
+    monkeypatch.setattr(adapter._task_waits, "until_ended", noted)
     switching = asyncio.create_task(adapter.power_off(ID))
     await begun.wait()
     vcenter.news.put_nowait(vmodl.query.InvalidCollectorVersion())

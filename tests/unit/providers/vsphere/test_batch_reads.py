@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from providers.core.errors import HypervisorUnavailable
-from providers.vsphere.batch_reads import Reads
-from providers.vsphere.properties import Machine, Update
+from providers.vsphere.batch_reads import BatchReads
+from providers.vsphere.properties import Update, VMProperties
 
 
 class VCenter:
@@ -21,19 +21,19 @@ class VCenter:
         await self.free.wait()
         if self.fails:
             raise HypervisorUnavailable("It is away.")
-        return {moid: Update(Machine, moid, {}) for moid in moids if moid != "gone"}
+        return {moid: Update(VMProperties, moid, {}) for moid in moids if moid != "gone"}
 
 
-async def ask(reads: Reads, *moids: str) -> list[asyncio.Task[Update | None]]:
+async def ask(reads: BatchReads, *moids: str) -> list[asyncio.Task[Update | None]]:
     """Callers who all wait by now."""
-    tasks = [asyncio.create_task(reads.of(moid)) for moid in moids]
+    tasks = [asyncio.create_task(reads.read(moid)) for moid in moids]
     await asyncio.sleep(0)
     return tasks
 
 
 async def test_those_who_ask_while_a_call_is_under_way_share_the_next() -> None:
     vcenter = VCenter()
-    reads = Reads(vcenter.read)
+    reads = BatchReads(vcenter.read)
     first = await ask(reads, "a")
     await asyncio.sleep(0)
     others = await ask(reads, "b", "c")
@@ -42,9 +42,9 @@ async def test_those_who_ask_while_a_call_is_under_way_share_the_next() -> None:
     assert vcenter.calls == [["a"], ["b", "c"]]
 
 
-async def test_whoever_asks_later_gets_no_answer_to_an_earlier_question() -> None:
+async def test_a_later_read_gets_no_answer_to_an_earlier_one() -> None:
     vcenter = VCenter()
-    reads = Reads(vcenter.read)
+    reads = BatchReads(vcenter.read)
     first = await ask(reads, "a")
     await asyncio.sleep(0)
     second = await ask(reads, "a")
@@ -56,23 +56,23 @@ async def test_whoever_asks_later_gets_no_answer_to_an_earlier_question() -> Non
 async def test_a_vm_that_does_not_exist_is_none() -> None:
     vcenter = VCenter()
     vcenter.free.set()
-    assert await Reads(vcenter.read).of("gone") is None
+    assert await BatchReads(vcenter.read).read("gone") is None
 
 
-async def test_a_call_that_fails_fails_for_those_who_asked_and_for_nobody_else() -> None:
+async def test_a_call_that_fails_fails_only_the_reads_it_was_made_for() -> None:
     vcenter = VCenter()
     vcenter.fails = True
     vcenter.free.set()
-    reads = Reads(vcenter.read)
+    reads = BatchReads(vcenter.read)
     with pytest.raises(HypervisorUnavailable):
-        await reads.of("a")
+        await reads.read("a")
     vcenter.fails = False
-    assert await reads.of("a")
+    assert await reads.read("a")
 
 
 async def test_one_who_gives_up_spoils_nothing_for_the_others() -> None:
     vcenter = VCenter()
-    reads = Reads(vcenter.read)
+    reads = BatchReads(vcenter.read)
     gives_up, stays = await ask(reads, "a", "a")
     gives_up.cancel()
     vcenter.free.set()

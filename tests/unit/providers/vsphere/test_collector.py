@@ -6,7 +6,7 @@ from pyVmomi import vim, vmodl
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere import collector
 from providers.vsphere.collector import POLL_SECONDS
-from providers.vsphere.properties import Machine, Task
+from providers.vsphere.properties import Task, VMProperties
 from providers.vsphere.session import SessionLost
 from tests.unit.providers.vsphere.fake import PC, FakeStub, change, link, news, told
 
@@ -29,13 +29,13 @@ def specs(stub: FakeStub) -> list[Any]:
 
 
 async def test_one_filter_is_for_tasks_and_one_for_everything_else_before_it(stub: FakeStub) -> None:
-    assert await collector.follow(link(stub), "") == "collector-2"
+    assert await collector.subscribe(link(stub), "") == "collector-2"
     followed = [[props.type._wsdlName for props in spec.propSet] for spec in specs(stub)]
     assert followed == [["VirtualMachine", "Folder", "Datacenter", "HostSystem"], ["Task"]]
 
 
 async def test_without_a_scope_all_vms_are_followed(stub: FakeStub) -> None:
-    await collector.follow(link(stub), "")
+    await collector.subscribe(link(stub), "")
     container, kinds, recursive = stub.called("CreateContainerView")[0]
     assert (container._moId, kinds, recursive) == ("root", [vim.VirtualMachine], True)
 
@@ -43,14 +43,14 @@ async def test_without_a_scope_all_vms_are_followed(stub: FakeStub) -> None:
 @pytest.mark.parametrize("scope", ["/dc/vm/prod", "dc/vm/prod/"])
 async def test_only_vms_in_scope_are_followed_and_all_folders(stub: FakeStub, scope: str) -> None:
     stub.answers["FindByInventoryPath"] = vim.Folder("group-7", stub)
-    await collector.follow(link(stub), scope)
+    await collector.subscribe(link(stub), scope)
     assert stub.called("FindByInventoryPath") == [("dc/vm/prod",)]
     assert [container._moId for container, *_ in stub.called("CreateContainerView")] == ["group-7", "root"]
 
 
 async def test_a_scope_that_does_not_exist_is_told(stub: FakeStub) -> None:
     with pytest.raises(HypervisorUnavailable, match=r"no /dc/vm/prdo.*--scope"):
-        await collector.follow(link(stub), "/dc/vm/prdo")
+        await collector.subscribe(link(stub), "/dc/vm/prdo")
 
 
 # Waiting
@@ -58,28 +58,28 @@ async def test_a_scope_that_does_not_exist_is_told(stub: FakeStub) -> None:
 
 async def test_news_is_what_changed_and_the_version_to_go_on_from(stub: FakeStub) -> None:
     stub.answers["WaitForUpdatesEx"] = news("2", change(VM, name="web"), change(VM, "leave"), truncated=True)
-    answer = await collector.wait(link(stub), "collector-2", "1")
+    answer = await collector.wait_for_updates(link(stub), "collector-2", "1")
     assert (answer.version, answer.more) == ("2", True)
     assert [(update.kind, update.fields, update.enters) for update in answer.updates] == [
-        (Machine, {"name": "web"}, False),
-        (Machine, None, False),
+        (VMProperties, {"name": "web"}, False),
+        (VMProperties, None, False),
     ]
 
 
 async def test_an_object_that_enters_is_marked(stub: FakeStub) -> None:
     task = vim.Task("task-1", None)
     stub.answers["WaitForUpdatesEx"] = news("2", change(task, "enter", info_state="running"))
-    [update] = (await collector.wait(link(stub), "collector-2", "1")).updates
+    [update] = (await collector.wait_for_updates(link(stub), "collector-2", "1")).updates
     assert (update.kind, update.moid, update.enters) == (Task, "task-1", True)
 
 
 async def test_no_news_keeps_the_version(stub: FakeStub) -> None:
-    answer = await collector.wait(link(stub), "collector-2", "1")
+    answer = await collector.wait_for_updates(link(stub), "collector-2", "1")
     assert (answer.version, answer.updates, answer.more) == ("1", (), False)
 
 
 async def test_vcenter_is_told_how_long_to_hold_the_call(stub: FakeStub) -> None:
-    await collector.wait(link(stub), "collector-2", "1")
+    await collector.wait_for_updates(link(stub), "collector-2", "1")
     [(version, options)] = stub.called("WaitForUpdatesEx")
     assert (version, options.maxWaitSeconds) == ("1", POLL_SECONDS)
 
@@ -91,11 +91,11 @@ async def test_vcenter_is_told_how_long_to_hold_the_call(stub: FakeStub) -> None
 async def test_a_collector_that_is_gone_or_lost_count_is_made_anew(stub: FakeStub, fault: Exception) -> None:
     stub.answers["WaitForUpdatesEx"] = fault
     with pytest.raises(SessionLost):
-        await collector.wait(link(stub), "collector-2", "1")
+        await collector.wait_for_updates(link(stub), "collector-2", "1")
 
 
-async def test_whoever_leaves_takes_the_collector_along(stub: FakeStub) -> None:
-    await collector.leave(link(stub), "collector-2")
+async def test_unsubscribing_destroys_the_collector(stub: FakeStub) -> None:
+    await collector.unsubscribe(link(stub), "collector-2")
     assert [name for name, _ in stub.calls] == ["DestroyPropertyCollector"]
 
 

@@ -66,8 +66,8 @@ async def test_a_snapshot_is_with_memory_or_of_file_systems_at_rest(memory: bool
 
 
 def test_the_task_that_holds_a_vm_is_known_by_its_id() -> None:
-    assert commands.holder(vim.fault.TaskInProgress(task=TASK)) == "task-1"
+    assert commands.blocking_task(vim.fault.TaskInProgress(task=TASK)) == "task-1"
 
 
 def test_other_faults_name_no_holder() -> None:
-    assert commands.holder(vim.fault.InvalidState()) == ""
+    assert commands.blocking_task(vim.fault.InvalidState()) == ""

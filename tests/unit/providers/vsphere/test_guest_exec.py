@@ -18,11 +18,11 @@ from providers.core.adapter import GuestCredentials, GuestExit
 from providers.core.errors import CommandFailed
 from providers.vsphere import guest_exec
 from providers.vsphere.guest_exec import Guest, GuestProgram, exit_code, fetch, start
-from providers.vsphere.properties import Machine
+from providers.vsphere.properties import VMProperties
 from providers.vsphere.session import Link
 from tests.unit.providers.vsphere.fake import FakeStub, OneSession, link, told
 
-GUEST = Guest(Machine("vm-1", host="host-1", family="linuxGuest"), GuestCredentials("root", "geheim"))
+GUEST = Guest(VMProperties("vm-1", host="host-1", family="linuxGuest"), GuestCredentials("root", "geheim"))
 OUTPUT = "/tmp/vmpower-1.out"
 Process: Any = vim.vm.guest.ProcessManager.ProcessInfo
 
@@ -57,7 +57,7 @@ async def test_a_program_is_started_with_its_output_going_to_a_file_of_the_guest
 async def test_the_shell_is_that_of_the_system_that_runs_or_else_of_the_one_configured(
     stub: FakeStub, family: str, guest_id: str, shell: str
 ) -> None:
-    await start(link(stub), replace(GUEST, machine=Machine("vm-1", family=family, guest_id=guest_id)), ["app"])
+    await start(link(stub), replace(GUEST, vm=VMProperties("vm-1", family=family, guest_id=guest_id)), ["app"])
     assert stub.called("StartProgramInGuest")[0][2].programPath.endswith(shell)
 
 
@@ -206,7 +206,7 @@ async def test_a_host_without_a_name_is_the_one_that_we_speak_to(stub: FakeStub,
 
 
 async def test_only_the_end_of_a_long_file_is_kept(stub: FakeStub, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guest_exec, "KEPT", 10)
+    monkeypatch.setattr(guest_exec, "KEPT_BYTES", 10)
     host.body = b"0123456789" * 1000 + b"the end"
     offer(stub, host.netloc)
     assert await fetch(link(stub), GUEST, OUTPUT) == b"789the end"

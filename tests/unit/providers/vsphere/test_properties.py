@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from providers.vsphere.properties import KINDS, Machine, Place, Question, Task, update
+from providers.vsphere.properties import KINDS, Place, Question, Task, VMProperties, update
 
 VM = vim.VirtualMachine("vm-1", None)
 
@@ -63,7 +63,7 @@ def test_a_tasks_time_is_kept() -> None:
 @pytest.mark.parametrize(
     ("reference", "kind"),
     [
-        (VM, Machine),
+        (VM, VMProperties),
         (vim.Folder("group-1", None), Place),
         (vim.Datacenter("dc-1", None), Place),
         (vim.HostSystem("host-1", None), Place),
@@ -88,11 +88,11 @@ def test_every_path_is_one_of_vsphere() -> None:
             assert owner
 
 
-def test_a_machine_is_readable_once_it_has_id_and_power() -> None:
-    assert not Machine("vm-1", name="new", power="poweredOff").readable
-    assert not Machine("vm-1", id="5012").readable
-    assert Machine("vm-1", id="5012", power="poweredOff").readable
+def test_a_vm_is_readable_once_it_has_id_and_power() -> None:
+    assert not VMProperties("vm-1", name="new", power="poweredOff").readable
+    assert not VMProperties("vm-1", id="5012").readable
+    assert VMProperties("vm-1", id="5012", power="poweredOff").readable
 
 
 def test_the_escapes_in_a_name_are_for_vsphere_only() -> None:
-    assert Machine("vm-1", name="50%25 a%2fb%5cc").plain_name == "50% a/b\\c"
+    assert VMProperties("vm-1", name="50%25 a%2fb%5cc").plain_name == "50% a/b\\c"

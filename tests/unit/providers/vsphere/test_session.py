@@ -93,7 +93,7 @@ async def test_many_who_find_it_expired_share_one_login(session: Session, vcente
     assert len(vcenter.logins) == 2
 
 
-async def test_whoever_follows_an_expired_session_is_told(session: Session) -> None:
+async def test_a_watch_is_told_when_its_session_has_expired(session: Session) -> None:
     link = await session.link()
     assert not link.lost.is_set()
     await session.call(READ, fails(vim.fault.NotAuthenticated()))

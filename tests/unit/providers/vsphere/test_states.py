@@ -7,10 +7,10 @@ from providers.core.adapter import OffCause, PowerState, Reason, Signal
 from providers.core.errors import (
     UnknownNativeState,
 )
-from providers.vsphere.properties import Machine, Question, Task
+from providers.vsphere.properties import Question, Task, VMProperties
 from providers.vsphere.states import has_ended, to_vm
 
-HEALTHY = Machine(
+HEALTHY = VMProperties(
     "vm-1",
     name="web",
     id="5012",
@@ -25,7 +25,7 @@ HEALTHY = Machine(
 OFF = replace(HEALTHY, power="poweredOff", clean_power_off=True)
 
 
-def machine(**fields: Any) -> Machine:
+def properties(**fields: Any) -> VMProperties:
     return replace(HEALTHY, **fields)
 
 
@@ -47,11 +47,11 @@ def test_it_is_called_by_its_path_with_and_without_the_first_slash() -> None:
         ({"tools_version": "guestToolsNotInstalled"}, Reason.TOOLS_UNAVAILABLE, False, "no VMware Tools"),
         ({"tools": "guestToolsExecutingScripts"}, Reason.TOOLS_UNAVAILABLE, True, "are starting"),
         ({"state_change": False}, Reason.TOOLS_UNAVAILABLE, True, "no requests yet"),
-        ({"leaving": True}, Reason.TOOLS_UNAVAILABLE, True, "going down"),
-        ({"leaving": True, "tools": "guestToolsNotRunning"}, Reason.TOOLS_UNAVAILABLE, True, "going down"),
+        ({"going_down": True}, Reason.TOOLS_UNAVAILABLE, True, "going down"),
+        ({"going_down": True, "tools": "guestToolsNotRunning"}, Reason.TOOLS_UNAVAILABLE, True, "going down"),
         ({"connection": "disconnected"}, Reason.TOOLS_UNAVAILABLE, True, "does not answer vCenter"),
         ({"connection": "inaccessible"}, Reason.TOOLS_UNAVAILABLE, True, "cannot be reached"),
-        ({"strayed": True}, Reason.TOOLS_UNAVAILABLE, True, "out of the provider's scope"),
+        ({"out_of_scope": True}, Reason.TOOLS_UNAVAILABLE, True, "out of the provider's scope"),
         ({"disabled": frozenset({"ShutdownGuest"})}, Reason.LOCKED, True, "disabled ShutdownGuest"),
         ({"question": Question("Moved?", ("yes", "no"))}, Reason.QUESTION_PENDING, False, "'Moved?' (yes, no)"),
         ({"power": "suspended"}, Reason.SUSPENDED, False, "suspended"),
@@ -60,7 +60,7 @@ def test_it_is_called_by_its_path_with_and_without_the_first_slash() -> None:
 def test_an_obstacle_is_named_and_keeps_the_guest_from_hearing(
     fields: dict[str, Any], reason: Reason, passing: bool, words: str
 ) -> None:
-    vm = to_vm(machine(**fields))
+    vm = to_vm(properties(**fields))
     [problem] = vm.problems
     assert (vm.signals, problem.reason, problem.passing) == ((), reason, passing)
     assert words in problem.message
@@ -74,13 +74,13 @@ def test_a_task_that_holds_it_is_named_and_waited_for() -> None:
 
 @pytest.mark.parametrize("version", ["guestToolsSupportedOld", "guestToolsNeedUpgrade", "guestToolsTooOld"])
 def test_old_tools_are_a_warning_and_are_asked_all_the_same(version: str) -> None:
-    vm = to_vm(machine(tools_version=version))
+    vm = to_vm(properties(tools_version=version))
     assert vm.signals == (Signal.VMWARE_TOOLS,)
     assert [(problem.reason, "old" in problem.message) for problem in vm.problems] == [(None, True)]
 
 
 def test_tools_of_a_host_that_does_not_say_what_they_can_do_are_asked() -> None:
-    assert to_vm(machine(state_change=None)).signals == (Signal.VMWARE_TOOLS,)
+    assert to_vm(properties(state_change=None)).signals == (Signal.VMWARE_TOOLS,)
 
 
 def test_a_vm_that_is_off_has_no_problems() -> None:
@@ -94,14 +94,14 @@ def test_a_vm_that_asks_something_before_it_starts_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "word"),
-    [({"template": True}, "template"), ({"ft_role": 2}, "fault tolerant"), ({"strayed": True}, "scope")],
+    [({"template": True}, "template"), ({"ft_role": 2}, "fault tolerant"), ({"out_of_scope": True}, "scope")],
 )
 def test_what_takes_no_operations_says_why(fields: dict[str, Any], word: str) -> None:
-    assert word in to_vm(machine(**fields)).refused
+    assert word in to_vm(properties(**fields)).refused
 
 
 def test_the_primary_of_a_fault_tolerant_vm_takes_operations() -> None:
-    assert to_vm(machine(ft_role=1)).refused == ""
+    assert to_vm(properties(ft_role=1)).refused == ""
 
 
 # Who ended it
@@ -111,13 +111,13 @@ def test_a_vm_that_was_seen_to_go_off_by_itself_was_ended_by_its_guest() -> None
     assert to_vm(OFF).off_cause is OffCause.GUEST
 
 
-def test_a_vm_whose_end_nobody_saw_is_of_unknown_cause() -> None:
+def test_a_vm_that_was_not_seen_to_run_is_off_for_an_unknown_cause() -> None:
     assert to_vm(replace(OFF, seen_running=False)).off_cause is None
 
 
 @pytest.mark.parametrize("clean", [True, False, None])
 def test_a_vm_that_a_task_ended_was_ended_by_its_host(clean: bool | None) -> None:
-    assert to_vm(replace(OFF, clean_power_off=clean), cut=True).off_cause is OffCause.HOST
+    assert to_vm(replace(OFF, clean_power_off=clean), ended_by_task=True).off_cause is OffCause.HOST
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -126,10 +126,10 @@ def test_a_vm_that_did_not_go_off_cleanly_has_crashed(seen: bool) -> None:
 
 
 def test_a_vm_that_runs_has_no_cause() -> None:
-    assert to_vm(HEALTHY, cut=True).off_cause is None
+    assert to_vm(HEALTHY, ended_by_task=True).off_cause is None
 
 
-# What is not known
+# What is not lookup
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_vm_that_runs_has_no_cause() -> None:
 )
 def test_an_unknown_state_raises(fields: dict[str, Any]) -> None:
     with pytest.raises(UnknownNativeState, match=next(iter(fields.values()))):
-        to_vm(machine(**fields))
+        to_vm(properties(**fields))
 
 
 def test_an_unknown_state_of_a_task_raises() -> None:

@@ -7,7 +7,7 @@ from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere.session import Link, SessionLost
-from providers.vsphere.watch import Feed, following
+from providers.vsphere.watch import Feed, open_feed
 from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news
 
 VM = vim.VirtualMachine("vm-1", None)
@@ -98,14 +98,14 @@ async def test_what_ends_it_is_told(said: Said, feed: Feed, error: Exception, ki
         await feed.next()
 
 
-async def test_whoever_ends_following_takes_the_collector_along(stub: FakeStub, made: Link) -> None:
-    async with following(OneSession(made), made, ""):
+async def test_the_end_of_a_feed_destroys_its_collector(stub: FakeStub, made: Link) -> None:
+    async with open_feed(OneSession(made), made, ""):
         assert not stub.called("DestroyPropertyCollector")
     assert len(stub.called("DestroyPropertyCollector")) == 1
 
 
 async def test_a_lost_session_has_taken_the_collector_along_itself(stub: FakeStub, made: Link) -> None:
-    async with following(OneSession(made), made, ""):
+    async with open_feed(OneSession(made), made, ""):
         made.lost.set()
     assert not stub.called("DestroyPropertyCollector")
 
@@ -113,5 +113,5 @@ async def test_a_lost_session_has_taken_the_collector_along_itself(stub: FakeStu
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), vmodl.fault.ManagedObjectNotFound()])
 async def test_a_collector_that_cannot_be_taken_along_is_left(stub: FakeStub, made: Link, error: Exception) -> None:
     stub.answers["DestroyPropertyCollector"] = error
-    async with following(OneSession(made), made, ""):
+    async with open_feed(OneSession(made), made, ""):
         pass
