@@ -1,6 +1,5 @@
 """A vCenter with guests, and an adapter on it."""
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
