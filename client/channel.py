@@ -2,20 +2,11 @@
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
-
-from client.errors import ProviderError
-from protos.power.v1.power_pb2_grpc import PowerServiceStub
-
-if TYPE_CHECKING:  # a class of the type stubs only
-    from protos.power.v1.power_pb2_grpc import PowerServiceAsyncStub
 
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),  # a page of 1000 operations with all their steps
@@ -54,77 +45,20 @@ def is_local(address: str) -> bool:
         return host == "localhost"
 
 
-class _Channel:
-    """One gRPC channel, the state of the files it was made from, and how many calls use it."""
+def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+    """A channel that connects at its first call.
 
-    def __init__(self, channel: grpc.aio.Channel, files: list[tuple[int, int]]) -> None:
-        self.channel, self.files, self.calls = channel, files, 0
-        self.stub: PowerServiceAsyncStub = PowerServiceStub(channel)
-
-
-class Connection:
-    """Opens a channel at the first call, and another one for later calls when the TLS files have changed.
-
-    A stream that is open then goes on over the old channel, which is closed when nothing uses it any more.
+    Raises:
+        OSError: a TLS file cannot be read.
     """
+    if tls is None:
+        return grpc.aio.insecure_channel(address, OPTIONS)
+    ca, key, cert = (file.read_bytes() for file in (tls.ca, tls.key, tls.cert))
+    override = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), [*OPTIONS, *override])
 
-    def __init__(self, address: str, tls: Tls | None) -> None:
-        if tls is None and not is_local(address):
-            raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
-        self._address, self._tls = address, tls
-        self._channels: list[_Channel] = []  # the last one is for new calls
-        self._closed = False
 
-    @asynccontextmanager
-    async def stub(self) -> AsyncIterator["PowerServiceAsyncStub"]:
-        """For one call.
-
-        Raises:
-            ProviderError: FAILED_PRECONDITION: a TLS file cannot be read (TLS_FILE_UNREADABLE), or this is closed.
-        """
-        current = self._current()
-        current.calls += 1
-        try:
-            await self._close_unused()
-            yield current.stub
-        finally:
-            current.calls -= 1
-            await self._close_unused()
-
-    async def close(self) -> None:
-        """Ends the calls that still run: to them the provider is UNAVAILABLE."""
-        self._closed = True
-        while self._channels:
-            await self._channels.pop().channel.close()
-
-    def _current(self) -> _Channel:
-        if self._closed:
-            raise ProviderError("FAILED_PRECONDITION", "The client is closed; make another one.", "CLIENT_CLOSED")
-        files = self._files()
-        if not self._channels or self._channels[-1].files != files:
-            try:
-                self._channels.append(_Channel(self._open(), files))
-            except OSError as error:
-                if not self._channels:  # in the middle of a renewal the old channel still serves
-                    message = f"A TLS file cannot be read: {error}; provide it, or name another."
-                    raise ProviderError("FAILED_PRECONDITION", message, "TLS_FILE_UNREADABLE") from error
-        return self._channels[-1]
-
-    async def _close_unused(self) -> None:
-        while unused := next((each for each in self._channels[:-1] if not each.calls), None):
-            self._channels.remove(unused)
-            await unused.channel.close()
-
-    def _open(self) -> grpc.aio.Channel:
-        if self._tls is None:
-            return grpc.aio.insecure_channel(self._address, OPTIONS)
-        ca, key, cert = (file.read_bytes() for file in (self._tls.ca, self._tls.key, self._tls.cert))
-        name = self._tls.server_name
-        override = [("grpc.ssl_target_name_override", name)] if name else []
-        credentials = grpc.ssl_channel_credentials(ca, key, cert)
-        return grpc.aio.secure_channel(self._address, credentials, [*OPTIONS, *override])
-
-    def _files(self) -> list[tuple[int, int]]:
-        """Changes whenever one of the TLS files does."""
-        files = (self._tls.ca, self._tls.key, self._tls.cert) if self._tls else ()
-        return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in files if file.exists())]
+def versions(tls: Tls | None) -> list[tuple[int, int]]:
+    """Differs when one of the files has been written or replaced."""
+    files = (tls.ca, tls.key, tls.cert) if tls else ()
+    return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in files if file.exists())]

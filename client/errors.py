@@ -51,6 +51,10 @@ def translated() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise _translate(error) from error
+    except grpc.aio.UsageError as error:
+        raise ProviderError(
+            "FAILED_PRECONDITION", "The client is closed; make another one.", "CLIENT_CLOSED"
+        ) from error
     except asyncio.CancelledError:  # gRPC cancels the calls of a channel that is closed
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -4,15 +4,17 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, Self, TypeVar, overload
+from weakref import WeakSet
 
+import grpc.aio
 from google.protobuf.message import Message
 
-from client.channel import Connection, Tls
+from client.channel import Tls, is_local, open_channel, versions
 from client.errors import ProviderError, translated
 from common.backoff import Backoff
 from protos.power.v1 import power_pb2 as pb
+from protos.power.v1.power_pb2_grpc import PowerServiceStub
 
 CALL_TIMEOUT = 10.0
 """Seconds a call may take: every one returns at once, whatever its operation takes."""
@@ -47,24 +49,27 @@ def has_ended(operation: pb.Operation) -> bool:
 class PowerClient:
     """Calls, streams and pages of one provider. Use it as `async with`, or call `close`.
 
-    Everything raises `ProviderError`. Without `tls` the address must be a unix socket or loopback.
+    Everything raises `ProviderError`. Without `tls` the address must be a unix socket or loopback. TLS files that have
+    changed are read at the next call, or when a stream is opened again.
     """
 
     def __init__(self, address: str, tls: Tls | None = None) -> None:
-        self.address = address
-        self._connection = Connection(address, tls)
+        if tls is None and not is_local(address):
+            raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
+        self.address, self._tls, self._files = address, tls, versions(None)
+        self._stub: PowerServiceStub | None = None
+        self._channels = WeakSet[grpc.aio.Channel]()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
-        """Give back the connection; what still waits for an answer is told UNAVAILABLE."""
-        await self._connection.close()
+        """Give back the connection; calls that still wait for an answer end with UNAVAILABLE."""
+        for channel in list(self._channels):
+            await channel.close()
 
     @overload
     async def call(self, request: OperationRequest, timeout: float = ...) -> pb.Operation: ...
@@ -86,8 +91,8 @@ class PowerClient:
         if "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = request.request_id or str(uuid.uuid4())
         with translated():
-            async with self._connection.stub() as stub:
-                return await _method(stub, request)(request, timeout=timeout)
+            method = self._method(request)
+            return await method(request, timeout=timeout)
 
     async def list_vms(self) -> list[pb.VM]:
         """All VMs, ordered by name and id."""
@@ -110,7 +115,7 @@ class PowerClient:
             if not request.page_token or len(found) >= limit:
                 return found[:limit]
 
-    async def watch_vms(
+    def watch_vms(
         self, on_break: OnBreak = raise_refusal
     ) -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:
         """What the provider is, then all VMs, then `snapshot_complete`, then each change, without end.
@@ -124,9 +129,7 @@ class PowerClient:
                 async for event in events:
                     yield event
 
-        async with aclosing(_resumed(connection, on_break)) as messages:
-            async for message in messages:
-                yield message
+        return _resumed(connection, on_break)
 
     async def watch_operation(
         self, operation: str, on_break: OnBreak = raise_refusal
@@ -146,18 +149,31 @@ class PowerClient:
     async def stream(self, request: Any) -> Any:
         """What one stream says until it ends or breaks; `watch_vms` and `watch_operation` open it again."""
         with translated():
-            async with self._connection.stub() as stub:
-                call = _method(stub, request)(request)
-                try:
-                    async for message in call:
-                        yield message
-                finally:
-                    call.cancel()
+            method = self._method(request)
+            call = method(request)
+            try:
+                async for message in call:
+                    yield message
+            finally:
+                call.cancel()
 
+    def _method(self, request: Message) -> Any:
+        """In the contract the request of a method is named for it, and serves no other.
 
-def _method(stub: object, request: Message) -> Any:
-    """In the contract the request of a method is named for it, and serves no other."""
-    return getattr(stub, type(request).__name__.removesuffix("Request"))
+        The method holds its channel: after a renewal the old one lives until the last call over it has ended.
+        """
+        files = versions(self._tls)
+        if self._stub is None or files != self._files:
+            try:
+                channel = open_channel(self.address, self._tls)
+            except OSError as error:
+                if self._stub is None:  # otherwise we are in the middle of a renewal, and the old channel serves
+                    message = f"A TLS file cannot be read: {error}; provide it, or name another."
+                    raise ProviderError("FAILED_PRECONDITION", message, "TLS_FILE_UNREADABLE") from error
+            else:
+                self._stub, self._files = PowerServiceStub(channel), files
+                self._channels.add(channel)
+        return getattr(self._stub, type(request).__name__.removesuffix("Request"))
 
 
 async def _resumed(opened: Callable[[], AsyncGenerator[M, None]], on_break: OnBreak) -> AsyncGenerator[M, None]:

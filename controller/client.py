@@ -1,4 +1,4 @@
-"""One provider as `provider_api.Client` wants it, by the client that all of vmpower shares."""
+"""`provider_api.Client`, which has its methods' documentation, by the client that all of vmpower shares."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,18 +36,15 @@ class GrpcClient:
         self._power = PowerClient(runtime.endpoint, files)
 
     async def run(self) -> None:
-        """Follow all VMs, through lost connections and refusals, until cancelled."""
         async with aclosing(self._power.watch_vms(self._missed)) as messages:
             async for message in messages:
                 self._take_in(message)
 
     async def close(self) -> None:
-        """Give back the connection."""
         self._stop_giving_up()
         await self._power.close()
 
     async def refresh(self, vm: str) -> None:
-        """Read one VM anew and put it into `cache`; a VM that is gone is no error."""
         try:
             self.cache.put(convert.vm(await self._power.call(pb.GetVMRequest(vm=vm))))
         except ProviderError as error:
@@ -58,15 +55,12 @@ class GrpcClient:
     async def power_on(
         self, vm: str, post_start: tuple[Hook, ...], request_id: str, login: GuestCredentials | None = None
     ) -> Operation:
-        """Start the VM and then run the hooks; calls off an active shutdown."""
-        credentials = convert.credentials(login)
-        hooks = convert.hooks(post_start)
+        hooks, credentials = convert.hooks(post_start), convert.credentials(login)
         return await self._call(
             pb.PowerOnRequest(vm=vm, post_start=hooks, request_id=request_id, guest_credentials=credentials)
         )
 
     async def power_off(self, vm: str, request_id: str) -> Operation:
-        """Cut the power; pre-empts whatever else is active."""
         return await self._call(pb.PowerOffRequest(vm=vm, request_id=request_id))
 
     async def shutdown(
@@ -77,32 +71,25 @@ class GrpcClient:
         force_after: datetime | None,
         login: GuestCredentials | None = None,
     ) -> Operation:
-        """Bring the VM down gracefully; `force_after` counts instead of the timeout where it is known."""
         return await self._call(convert.shutdown_request(vm, lifecycle, request_id, force_after, login))
 
     async def extend(self, operation: str, timeout: timedelta) -> Operation:
-        """Set the grace period, counted from its beginning."""
         return await self._call(pb.ExtendOperationRequest(id=operation, timeout=convert.duration(timeout)))
 
     async def extend_by(self, operation: str, extension: timedelta) -> Operation:
-        """Move force_after by so much, or from now where it has passed."""
         return await self._call(pb.ExtendOperationRequest(id=operation, extension=convert.duration(extension)))
 
     async def force(self, operation: str) -> Operation:
-        """Power the VM off hard now."""
         return await self._call(pb.ForceOperationRequest(id=operation))
 
     async def cancel(self, operation: str) -> Operation:
-        """Give the operation up; the VM is left as it is."""
         return await self._call(pb.CancelOperationRequest(id=operation))
 
     async def find_operation(self, vm: str, request_id: str) -> Operation | None:
-        """The operation of this VM that bears this request_id."""
         latest = await self._power.list_operations(vm, limit=SEARCHED)
         return next((convert.operation(each) for each in latest if each.request_id == request_id), None)
 
     async def watch_operation(self, operation: str) -> AsyncIterator[Operation]:
-        """The operation as it is, then at each change, until it has ended; raises when the connection breaks."""
         async with aclosing(self._power.stream(pb.WatchOperationRequest(id=operation))) as changes:
             async for changed in changes:
                 yield convert.operation(changed)

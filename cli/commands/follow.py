@@ -40,7 +40,7 @@ async def carry_out(
 async def _begin(
     client: PowerClient, calls: Sequence[Awaitable[pb.Operation]], output: Output, wait: bool, several: bool
 ) -> ExitCode:
-    begun = await asyncio.gather(*(_attempt_aloud(client, call) for call in calls))
+    begun = await asyncio.gather(*(_attempt(client, call) for call in calls))
     operations = [each for each in begun if isinstance(each, pb.Operation)]
     refused = [each.code for each in begun if isinstance(each, Failure)]
     return worst([*refused, await finish(client, operations, output, wait=wait, several=several)])
@@ -58,7 +58,7 @@ async def _resolve(client: PowerClient, names: Sequence[str]) -> list[pb.VM]:
     Raises:
         Failure: one is unknown or ambiguous; the message tells of all that are.
     """
-    calls = (_attempt(client, client.call(pb.GetVMRequest(vm=name))) for name in names)
+    calls = (_attempt(client, client.call(pb.GetVMRequest(vm=name)), tell=lambda _: None) for name in names)
     found = await asyncio.gather(*calls)
     failures = [each for each in found if isinstance(each, Failure)]
     if failures and failures[0].code is ExitCode.USAGE:
@@ -68,20 +68,14 @@ async def _resolve(client: PowerClient, names: Sequence[str]) -> list[pb.VM]:
     return list({vm.id: vm for vm in found if isinstance(vm, pb.VM)}.values())
 
 
-async def _attempt(client: PowerClient, work: Awaitable[M]) -> M | Failure:
+async def _attempt(client: PowerClient, work: Awaitable[M], tell: Callable[[Failure], None] = complain) -> M | Failure:
+    """What `work` returns, or its failure, which is told at once."""
     try:
         return await work
-    except ProviderError as error:
-        return translate(error, client.address)
-    except Failure as failure:
+    except (ProviderError, Failure) as error:
+        failure = error if isinstance(error, Failure) else translate(error, client.address)
+        tell(failure)
         return failure
-
-
-async def _attempt_aloud(client: PowerClient, work: Awaitable[M]) -> M | Failure:
-    done = await _attempt(client, work)
-    if isinstance(done, Failure):
-        complain(done)
-    return done
 
 
 async def finish(
@@ -112,7 +106,7 @@ async def _to_the_end(client: PowerClient, operations: Sequence[pb.Operation]) -
     try:
         with progress.live():
             return await asyncio.gather(
-                *(_attempt_aloud(client, wait_for_verdict(client, each, progress)) for each in operations)
+                *(_attempt(client, wait_for_verdict(client, each, progress)) for each in operations)
             )
     finally:
         progress.tell_what_goes_on()

@@ -1,15 +1,17 @@
 """Where TLS may be left out; and with it, certificates that are renewed under a real server."""
 
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import grpc
 import pytest
 import trustme
 
 from client import channel
-from client.channel import Connection, Tls, is_local
+from client.channel import Tls, is_local
 from client.errors import ProviderError
 from client.power import PowerClient
 from protos.power.v1 import power_pb2 as pb
@@ -38,7 +40,7 @@ def test_other_addresses_are_not_local(address: str) -> None:
 
 def test_an_address_beyond_this_machine_needs_tls() -> None:
     with pytest.raises(ValueError, match="needs mutual TLS"):
-        Connection("vm.example.com:1", None)
+        PowerClient("vm.example.com:1", None)
 
 
 class Files:
@@ -128,6 +130,21 @@ async def test_a_stream_goes_on_through_a_renewal(address: str, fake: FakeProvid
         assert [change.state async for change in changes] == [pb.OPERATION_STATE_SUCCEEDED]
 
 
+async def test_closing_the_client_ends_also_a_stream_over_an_old_channel(
+    address: str, fake: FakeProvider, files: Files
+) -> None:
+    client = PowerClient(address, files.tls)
+    changes = client.stream(pb.WatchOperationRequest(id="op-1"))
+    fake.steps.put_nowait(pb.Operation(id="op-1", state=pb.OPERATION_STATE_PENDING))
+    await anext(changes)
+    files.renew(files.clients)
+    await version(client)
+    await client.close()
+    with pytest.raises(ProviderError) as caught:
+        await anext(changes)
+    assert caught.value.code == "UNAVAILABLE"
+
+
 async def test_a_stream_that_breaks_after_a_renewal_is_opened_with_the_new_certificate(
     fake: FakeProvider, files: Files, tmp_path: Path
 ) -> None:
@@ -146,24 +163,28 @@ async def test_a_stream_that_breaks_after_a_renewal_is_opened_with_the_new_certi
 
 
 async def test_the_old_channel_is_closed_when_nothing_uses_it(
-    address: str, files: Files, monkeypatch: pytest.MonkeyPatch
+    address: str, fake: FakeProvider, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[grpc.aio.Channel] = []
+    made: list[ReferenceType[grpc.aio.Channel]] = []
     secure_channel = grpc.aio.secure_channel
 
     def remember(*arguments: Any) -> grpc.aio.Channel:
-        made.append(secure_channel(*arguments))
-        return made[-1]
+        opened = secure_channel(*arguments)
+        made.append(ref(opened))
+        return opened
 
     monkeypatch.setattr(grpc.aio, "secure_channel", remember)
     async with PowerClient(address, files.tls) as client:
-        await version(client)
+        changes = client.stream(pb.WatchOperationRequest(id="op-1"))
+        fake.steps.put_nowait(pb.Operation(id="op-1", state=pb.OPERATION_STATE_PENDING))
+        await anext(changes)
         files.renew(files.clients)
         await version(client)
-        assert [each.get_state() for each in made] == [
-            grpc.ChannelConnectivity.SHUTDOWN,
-            grpc.ChannelConnectivity.READY,
-        ]
+        gc.collect()
+        assert [bool(each()) for each in made] == [True, True]
+        await changes.aclose()
+        gc.collect()
+        assert [bool(each()) for each in made] == [False, True]
 
 
 async def test_in_the_middle_of_a_renewal_the_old_certificate_serves(address: str, files: Files) -> None:
@@ -181,8 +202,9 @@ async def test_a_file_that_cannot_be_read_is_named(files: Files) -> None:
     assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "TLS_FILE_UNREADABLE")
 
 
-async def test_a_client_that_is_closed_says_so(tmp_path: Path) -> None:
-    client = PowerClient(f"unix://{tmp_path}/p.sock")
+async def test_a_client_that_is_closed_says_so(address: str, files: Files) -> None:
+    client = PowerClient(address, files.tls)
+    await version(client)
     await client.close()
     with pytest.raises(ProviderError) as caught:
         await version(client)
