@@ -179,7 +179,7 @@ class PowerClient:
 async def _resumed(opened: Callable[[], AsyncGenerator[M, None]], on_break: OnBreak) -> AsyncGenerator[M, None]:
     backoff, now = Backoff(FIRST_PAUSE, LONGEST_PAUSE), asyncio.get_running_loop().time
     while True:
-        began, why = now(), ProviderError("UNAVAILABLE", "The provider ended the stream.")
+        began, why = now(), ProviderError("UNAVAILABLE", "The provider ended the stream; it is asked again.")
         try:
             async with aclosing(opened()) as messages:
                 async for message in messages:

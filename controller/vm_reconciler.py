@@ -47,8 +47,8 @@ def wall_clock() -> datetime:
 
 
 class VMReconciler:
-    """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; operations tell
-    their news between."""
+    """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; in between, the watched
+    operation changes `_operation` and queues the VM."""
 
     def __init__(
         self, resource: VirtualMachine, source: Source, queue: KeyQueue[Key], writing: KeyQueue[Key], clock: Clock
@@ -58,9 +58,9 @@ class VMReconciler:
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
         self._written = resource.status
         self._operation: Operation | None = None
-        self._decisions: dict[Decided, int] = {}  # by age, each with the generation that it was made about
-        self._answered: deque[Decided] = deque()
-        self._may_go = False
+        self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
+        self._acknowledgeable: deque[Decided] = deque()
+        self._removable = False
         self._attended = False
         self._refreshed = ""
         self._watching: tuple[Client, str] | None = None
@@ -108,14 +108,14 @@ class VMReconciler:
     async def _serve(self, client: Client) -> None:
         action, error, vm = None, None, None
         self._attended = True
-        await self._take_in(client)
+        await self._take_news(client)
         try:
             vm = client.cache.find(self.resource.vm_name)
             action = reconcile(self.resource, vm, self._operation, self._clock())
-            if await self._answer_decisions(client, action, before=self.resource.metadata.generation):
+            if await self._apply_decisions(client, action, before=self.resource.metadata.generation):
                 action = reconcile(self.resource, vm, self._operation, self._clock())
             await self._act(client, vm, action)
-            if await self._answer_decisions(client, action):
+            if await self._apply_decisions(client, action):
                 action = reconcile(
                     self.resource, vm, self._operation, self._clock()
                 )  # what the status says after the decision
@@ -123,7 +123,7 @@ class VMReconciler:
             error = self._unless_it_ended(client, refused)
         self._watch_active(client, action)
         if error is None or not error.connection_failed:
-            self._may_go = self.resource.metadata.leaving and self._is_down(vm, action)
+            self._removable = self.resource.metadata.leaving and self._is_down(vm, action)
             self._report(status.Observation(self._clock(), vm, self._operation, action, error))
         if error is not None:
             raise error
@@ -134,7 +134,7 @@ class VMReconciler:
         off = vm is None or vm.power_state is PowerState.OFF
         return off and isinstance(action, Nothing | Find) and (self._operation is None or self._operation.state.final)
 
-    async def _answer_decisions(self, client: Client, action: Action, before: float = inf) -> bool:
+    async def _apply_decisions(self, client: Client, action: Action, before: float = inf) -> bool:
         """Carry out the decisions that were made about generations before `before`; whether there were any. A decision
         about the last spec does not concern the operation that this spec begins."""
         if unheard(action, self._operation):
@@ -143,9 +143,9 @@ class VMReconciler:
         for decided in due:
             event, operation = await answer(client, self._operation, decided)
             del self._decisions[decided]
-            self._answered.append(decided)
+            self._acknowledgeable.append(decided)
             if operation is not None and operation is not self._operation:
-                self._hear(operation)
+                self._take_result(operation)
             await self._source.emit_event(self._key, event)
         return bool(due)
 
@@ -176,16 +176,16 @@ class VMReconciler:
         except ProviderError as error:
             self._watch_broke = True
             if error.reason == "OPERATION_NOT_FOUND":
-                self._lose(operation)
+                self._forget(operation)
         if self._operation is None or not self._operation.state.final:
             self._queue.retry(self._key)
 
-    def _lose(self, operation: str) -> None:
-        self._know(status.lost(self.resource.status, operation))
+    def _forget(self, operation: str) -> None:
+        self._set_status(status.lost(self.resource.status, operation))
         if self._operation is not None and self._operation.id == operation:
             self._operation = None
 
-    async def _take_in(self, client: Client) -> None:
+    async def _take_news(self, client: Client) -> None:
         """Put news of the operation into the status."""
         operation = self._operation
         if operation is None:
@@ -194,8 +194,8 @@ class VMReconciler:
             self._refreshed = operation.id
             with suppress(ProviderError):  # the watch of all VMs will tell
                 await client.refresh(operation.vm)
-        self._know(status.recognised(self.resource, operation))
-        self._know(status.heard(self.resource.status, operation, self._clock()))
+        self._set_status(status.recognised(self.resource, operation))
+        self._set_status(status.heard(self.resource.status, operation, self._clock()))
 
     async def _act(self, client: Client, vm: VM | None, action: Action) -> None:
         lifecycle = self.resource.spec.lifecycle
@@ -216,17 +216,17 @@ class VMReconciler:
                 self._begun(begun, attempt)
             case Extend(operation, timeout):
                 extended = await client.extend(operation, timeout)
-                self._know(status.carried_over(self.resource, extended, timeout))
-                self._hear(extended)
+                self._set_status(status.carried_over(self.resource, extended, timeout))
+                self._take_result(extended)
             case Force(operation):
-                self._hear(await client.force(operation))
+                self._take_result(await client.force(operation))
             case Cancel(operation):
-                self._hear(await client.cancel(operation))
+                self._take_result(await client.cancel(operation))
             case Watch() if self._operation is not None:
-                await self._hand_in_again(client, self._operation)
-                self._know(status.carried_over(self.resource, self._operation))
+                await self._resend_credentials(client, self._operation)
+                self._set_status(status.carried_over(self.resource, self._operation))
 
-    async def _hand_in_again(self, client: Client, operation: Operation) -> None:
+    async def _resend_credentials(self, client: Client, operation: Operation) -> None:
         """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
         memory only, and if it was restarted its hooks would fail without. The same request_id starts nothing new."""
         lifecycle = self.resource.spec.lifecycle
@@ -251,22 +251,22 @@ class VMReconciler:
 
     def _begun(self, operation: Operation, attempt: Attempt) -> None:
         timeout = self.resource.spec.lifecycle.graceful_shutdown_timeout
-        self._know(status.started(self.resource, operation, attempt, timeout))
-        self._hear(operation)
+        self._set_status(status.started(self.resource, operation, attempt, timeout))
+        self._take_result(operation)
 
-    def _hear(self, operation: Operation) -> None:
+    def _take_result(self, operation: Operation) -> None:
         """Take in an operation that a call returned; one that has ended is reconciled again at once."""
         self._operation = operation
-        self._know(status.heard(self.resource.status, operation, self._clock()))
+        self._set_status(status.heard(self.resource.status, operation, self._clock()))
         if operation.state.final:
             self._queue.add(self._key)
 
-    def _know(self, known: VirtualMachineStatus) -> None:
+    def _set_status(self, known: VirtualMachineStatus) -> None:
         self.resource = self.resource.model_copy(update={"status": known})
 
     def _report(self, seen: status.Observation) -> None:
-        self._know(status.report(self.resource, seen))
-        if self._answered or self._may_go or status.is_news(self._written, self.resource.status):
+        self._set_status(status.report(self.resource, seen))
+        if self._acknowledgeable or self._removable or status.is_news(self._written, self.resource.status):
             self._writing.add(self._key)
 
     async def write_down(self) -> None:
@@ -277,10 +277,10 @@ class VMReconciler:
             ResourceGone: there is nothing to write it to any more.
         """
         await self._write_status()
-        while self._answered:
-            await self._source.acknowledge(self._answered[0])
-            self._answered.popleft()
-        if self._may_go:
+        while self._acknowledgeable:
+            await self._source.acknowledge(self._acknowledgeable[0])
+            self._acknowledgeable.popleft()
+        if self._removable:
             await self._source.remove_finalizer(self._key)
 
     async def _write_status(self) -> None:

@@ -188,4 +188,4 @@ async def test_a_stream_that_ends_without_a_verdict_was_broken() -> None:
     with pytest.raises(ProviderError):
         async for _ in Scripted([WAITING]).watch_operation("op-1", on_break):
             pass
-    assert told[0].message == "The provider ended the stream."
+    assert told[0].message == "The provider ended the stream; it is asked again."

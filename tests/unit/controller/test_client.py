@@ -53,7 +53,7 @@ def fake() -> FakeProvider:
 
 @pytest.fixture
 async def live(fake: FakeProvider, tmp_path: Path) -> AsyncIterator[Following]:
-    """A client of `fake` that has its first picture."""
+    """A client of `fake` that has its first snapshot."""
     async with serving(fake, tmp_path / "p.sock") as address, following(address) as follower:
         await follower.told(lambda client: client.reachable)
         yield follower
@@ -64,7 +64,7 @@ def power(client: GrpcClient, name: str = "web") -> PowerState | None:
     return found.power_state if found else None
 
 
-async def test_the_first_picture_is_whole_before_anybody_hears_of_it(live: Following) -> None:
+async def test_the_first_snapshot_is_whole_before_anything_is_told(live: Following) -> None:
     assert power(live.client) is PowerState.ON
     assert (live.client.info.version, len(live.client.cache)) == ("7", 1)
 
@@ -87,7 +87,7 @@ async def test_a_vm_that_is_removed_is_gone(fake: FakeProvider, live: Following)
     await live.told(lambda client: power(client) is None)
 
 
-async def test_a_watch_that_ends_is_begun_anew_with_a_new_picture(fake: FakeProvider, live: Following) -> None:
+async def test_a_watch_that_ends_is_begun_anew_with_a_new_snapshot(fake: FakeProvider, live: Following) -> None:
     fake.vms = [pb.VM(id="2", name="db", power_state=pb.POWER_STATE_ON)]
     fake.changes.put_nowait(None)
     await live.told(lambda client: power(client, "db"))
