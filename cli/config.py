@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.errors import usage
 from client import channel
+from common.addresses import is_local
 
 
 class _Strict(BaseModel):
@@ -80,7 +81,7 @@ def resolve(provider: str) -> Endpoint:
     config = load()
     wanted = provider or config.default or _only(config)
     endpoint = config.providers.get(wanted) or _by_address(config, wanted)
-    if endpoint.tls is None and not channel.is_local(endpoint.address):
+    if endpoint.tls is None and not is_local(endpoint.address):
         raise usage(
             f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
             f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",

@@ -1,7 +1,5 @@
 """The connection to one provider: in plain text on this machine, with mutual TLS to any other."""
 
-import ipaddress
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,22 +25,6 @@ class Tls:
     cert: Path
     key: Path
     server_name: str = ""
-
-
-def is_local(address: str) -> bool:
-    """Whether a gRPC target stays on this machine: a unix socket or loopback.
-
-    https://github.com/grpc/grpc/blob/master/doc/naming.md
-    """
-    scheme, _, rest = address.partition(":")
-    if scheme in {"unix", "unix-abstract"}:
-        return True
-    target = rest if scheme in {"dns", "ipv4", "ipv6"} else address
-    host = re.sub(r":\d+$", "", target.rpartition("/")[2]).strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:

@@ -10,8 +10,9 @@ from weakref import WeakSet
 import grpc.aio
 from google.protobuf.message import Message
 
-from client.channel import Tls, is_local, open_channel, versions
+from client.channel import Tls, open_channel, versions
 from client.errors import ProviderError, translated
+from common.addresses import is_local
 from common.backoff import Backoff
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub

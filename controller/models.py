@@ -4,12 +4,12 @@ YAML spells them in camelCase. Fields of a spec that are not known here are kept
 manifest may serve another controller too. Everything is immutable.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from common.addresses import is_local
 from common.durations import Interval, Timeout
 from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
@@ -17,10 +17,6 @@ from controller.status_models import ProviderStatus, VirtualMachineStatus
 
 GROUP = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
-LOOPBACK = re.compile(
-    r"^(unix(-abstract)?:|((dns|ipv4|ipv6):(///)?)?(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?$)", re.A
-)
-"""gRPC targets that never leave this machine."""
 
 
 def _in_order(value: Any) -> Any:
@@ -166,7 +162,7 @@ class Runtime(Model):
 
     @model_validator(mode="after")
     def _tls_off_this_machine(self) -> Self:
-        if self.tls is None and not LOOPBACK.match(self.endpoint):
+        if self.tls is None and not is_local(self.endpoint):
             raise ValueError("tls is needed for any address but a unix socket or loopback")
         return self
 

@@ -19,6 +19,7 @@ from providers.core.errors import HypervisorUnavailable
 from providers.core.limiter import Limiter
 from providers.libvirt.errors import translate
 from providers.libvirt.states import without_credentials
+from providers.shared.login import SharedLogin
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Session:
     def __init__(self, uri: str, purpose: str, threads: int) -> None:
         self._uri = uri
         self._limiter = Limiter(f"libvirt-{purpose}", threads)
-        self._opening: asyncio.Task[Link] | None = None
+        self._opened = SharedLogin(self._open)
 
     @property
     def full(self) -> bool:
@@ -78,18 +79,17 @@ class Session:
         Raises:
             HypervisorUnavailable
         """
-        if self._opening is None or _over(self._opening):
-            self._opening = asyncio.create_task(self._open())
-        return await asyncio.shield(self._opening)
+        if (link := self._opened.current) and not _alive(link):
+            self._opened.forget(link)
+        return await self._opened.get()
 
     async def close(self) -> None:
         """Give back the connection and the threads."""
-        opening, self._opening = self._opening, None
-        if opening is not None and not _over(opening):
-            opening.cancel()
-            if opening.done():
-                with suppress(TimeoutError, libvirt.libvirtError):
-                    await asyncio.wait_for(self._limiter.run(_close, opening.result().connection), CLOSE_SECONDS)
+        link = self._opened.current
+        self._opened.close()
+        if link and _alive(link):
+            with suppress(TimeoutError, libvirt.libvirtError):
+                await asyncio.wait_for(self._limiter.run(_close, link.connection), CLOSE_SECONDS)
 
     async def _open(self) -> Link:
         lost = asyncio.get_running_loop().create_future()
@@ -183,10 +183,3 @@ def _alive(link: Link) -> bool:
         return bool(link.connection.isAlive())
     except libvirt.libvirtError:
         return False
-
-
-def _over(opening: asyncio.Task[Link]) -> bool:
-    """Whether another attempt is due: this one failed, or what it opened is lost."""
-    if not opening.done():
-        return False
-    return opening.cancelled() or opening.exception() is not None or not _alive(opening.result())

@@ -1,10 +1,9 @@
 """Where a server may listen without TLS, and its credentials where it may not."""
 
-import ipaddress
-
 import grpc
 import structlog
 
+from common.addresses import is_local
 from providers.core.settings import Settings
 
 log = structlog.get_logger()
@@ -14,23 +13,6 @@ class InsecureAddress(Exception):
     """The address is open to others and TLS is not (fully) configured."""
 
 
-def is_private(address: str) -> bool:
-    """Whether only this machine can reach a gRPC target: a unix socket, or loopback by number or name.
-
-    https://github.com/grpc/grpc/blob/master/doc/naming.md
-    """
-    scheme, separator, rest = address.partition(":")
-    if separator and scheme in ("unix", "unix-abstract"):
-        return True
-    if scheme in ("dns", "ipv4", "ipv6"):
-        address = rest
-    host = address.rpartition("/")[2].rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     """mTLS credentials that follow the files, or None where none are needed.
 
@@ -38,7 +20,7 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
         InsecureAddress: they are needed and not configured, or cannot be read.
     """
     files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-    if not any(files) and is_private(settings.listen):
+    if not any(files) and is_local(settings.listen):
         return None
     if not all(files):
         raise InsecureAddress(

@@ -11,31 +11,11 @@ import pytest
 import trustme
 
 from client import channel
-from client.channel import Tls, is_local
+from client.channel import Tls
 from client.errors import ProviderError
 from client.power import PowerClient
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.client.fake_provider import FakeProvider, serving
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("unix:///run/x", "unix:x", "unix-abstract:x", "localhost:1", "127.0.0.1:1", "[::1]:1"),
-        *("ipv4:127.0.0.2:1", "ipv6:[::1]:1", "dns:///localhost:1", "dns:localhost:1", "ipv4:///127.0.0.1:1"),
-        *("localhost", "127.0.0.1", "dns://127.0.0.1/localhost:1"),
-    ],
-)
-def test_local_addresses_need_no_tls(address: str) -> None:
-    assert is_local(address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["localhost.example.com:1", "10.0.0.1:1", "[2001:db8::1]:1", "ipv4:1.2.3.4:1", "ipv4:127.0.0.1:1,10.0.0.1:1"],
-)
-def test_other_addresses_are_not_local(address: str) -> None:
-    assert not is_local(address)
 
 
 def test_an_address_beyond_this_machine_needs_tls() -> None:

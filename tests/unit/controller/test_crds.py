@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from common.addresses import LOCAL
 from common.durations import MAX_TIMEOUT, to_text
-from controller.models import API_VERSION, KINDS, LOOPBACK
+from controller.models import API_VERSION, KINDS
 from tests.rigs.process import ROOT
 
 Schema = dict[str, Any]
@@ -173,7 +174,7 @@ def test_a_duration_in_a_spec_may_be_as_long_as_in_the_models(kind: str) -> None
 
 
 def test_tls_is_needed_where_the_model_needs_it() -> None:
-    assert f"has(self.tls) || self.endpoint.matches(r'{LOOPBACK.pattern}')" in rules(
+    assert f"has(self.tls) || self.endpoint.matches(r'{LOCAL.pattern}')" in rules(
         root("Provider")["properties"]["spec"]["properties"]["runtime"]
     )
 
