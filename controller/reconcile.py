@@ -185,9 +185,9 @@ def _unheard_of(record: OperationStatus | None, vm: VM | None, operation: Operat
 
 
 def _steer(resource: VirtualMachine, operation: Operation) -> Action:
-    record, generation = resource.status.operation, resource.metadata.generation
-    ours = record is not None and record.id == operation.id
-    may_change = ours or resource.status.observed_generation != generation
+    record = resource.status.operation
+    ours = record if record and record.id == operation.id else None
+    may_change = ours or resource.status.observed_generation != resource.metadata.generation
     match resource.wanted, operation.kind:
         case DesiredPower.ON, Kind.SHUTDOWN if may_change:
             return PowerOn(_next_attempt(resource))
@@ -195,8 +195,8 @@ def _steer(resource: VirtualMachine, operation: Operation) -> Action:
             return Force(operation.id)
         case DesiredPower.OFF, Kind.POWER_ON | Kind.REBOOT if may_change:
             return PowerOff(_next_attempt(resource))
-        case DesiredPower.OFF_GRACEFUL, Kind.SHUTDOWN if record is not None and ours:
-            return _adjust(resource, record, operation)
+        case DesiredPower.OFF_GRACEFUL, Kind.SHUTDOWN if ours:
+            return _adjust(resource, ours, operation)
     return Watch(operation.id)
 
 
@@ -238,8 +238,7 @@ def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Act
         return PowerOn(attempt)
     if wanted is DesiredPower.OFF:
         return PowerOff(attempt)
-    lost = mine and not mine.state.final
-    return StartShutdown(attempt, mine.force_after if mine and lost else None)
+    return StartShutdown(attempt, mine.force_after if mine and not mine.state.final else None)
 
 
 def _pause(record: OperationStatus) -> timedelta:

@@ -79,18 +79,15 @@ def recognised(resource: VirtualMachine, operation: Operation) -> VirtualMachine
 def heard(status: VirtualMachineStatus, operation: Operation, now: datetime) -> VirtualMachineStatus:
     """The status after news of an operation, ours or not."""
     record, verdict = status.operation, operation.verdict
-    ours = record is not None and record.id == operation.id
-    if record is not None and ours:
+    if record is not None and record.id == operation.id:
         ended = (verdict.end_time if verdict else now) if operation.state.final else None
-        record = record.model_copy(
-            update={
-                "state": operation.state,
-                "force_after": operation.force_after,
-                "end_time": record.end_time or ended,
-                "message": operation.error,
-            }
-        )
-        status = _update(status, operation=record)
+        change = {
+            "state": operation.state,
+            "force_after": operation.force_after,
+            "end_time": record.end_time or ended,
+            "message": operation.error,
+        }
+        status = _update(status, operation=record.model_copy(update=change))
     if verdict is None or verdict.outcome in NO_POWER_OFF:
         return status
     return _update(status, last_power_off=_last_power_off(operation, verdict))

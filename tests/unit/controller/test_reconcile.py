@@ -156,6 +156,10 @@ ENDED: list[tuple[str, VirtualMachine, timedelta, Action]] = [
      Wait(NOW + seconds(2))),
     ("drifts for days", working("OffGraceful", record(state=State.SUCCEEDED, attempt=99)), seconds(0),
      Wait(NOW + timedelta(minutes=5))),
+    ("the next one has a time of its own", working("OffGraceful", record(state=State.FAILED, force_after=NOW)), LATER,
+     StartShutdown(SECOND)),
+    ("a new spec counts from one", working("OffGraceful", record(state=State.FAILED, attempt=3), 2), LATER,
+     StartShutdown(NEW_SPEC)),
     ("is to be cut off again", working("Off", record(POWER_OFF, State.SUCCEEDED)), seconds(1), PowerOff(SECOND)),
 ]  # fmt: skip
 
@@ -256,6 +260,7 @@ def test_an_attempt_is_recognised_by_its_request_id_and_no_other_is() -> None:
     assert Attempt.of("uid-1", "uid-1-22-3") == Attempt("uid-1", 22, 3)
     others = ("", "by-hand", "uid-1", "uid-1-2", "uid-1-2-3-4", "uid-12-2-3", "xuid-1-2-3", "uid-1-2-x")
     assert [each for each in others if Attempt.of("uid-1", each)] == []
+    assert Attempt.of("a.c", "abc-1-1") is None
 
 
 powers = st.sampled_from(["On", "Off", "OffGraceful", None])
