@@ -118,7 +118,7 @@ async def test_a_template_cannot_be_started(adapter: VsphereAdapter, guest: Gues
 async def test_a_vm_that_another_task_holds_is_reported_as_such(
     vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
 ) -> None:
-    vm_id = guest(snapshot_time="300ms")
+    vm_id = guest(snapshot_time="2s")
     with client(vcenter) as content:
         async with watching(adapter):
             machine(content, vcenter, "web").CreateSnapshot("backup", "", False, False)
