@@ -9,28 +9,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from providers.core.errors import CommandFailed
-from providers.core.limiter import Limiter
 from providers.proxmox import guests, tasks
-from providers.proxmox.endpoint import Method
+from providers.proxmox.endpoint import ANSWER_SECONDS
 from providers.proxmox.guests import LXC, QEMU, Config, Guest
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.tasks import Task
+from providers.proxmox.transport import Method
 
 AGENT_SECONDS = 20.0
 """A call that asks an agent may take as long as Proxmox VE waits for it: 3 s for the ping before it, 10 s for most."""
 AT_ONCE = 8
-"""Calls to one node at the same time, and as many to the agents there."""
+"""Calls of one kind to one node at the same time."""
+AGENTS, CUTS = "agents", "cuts"
+"""Kinds of calls: to guest agents, which may hang, and to cut power, which waits behind nothing else. "" are all
+others."""
 LOG_LINES = 200
 
 
 class Api:
-    """Typed calls. Each node has two lanes of its own: neither guests whose agents hang hold up others, nor a node that
-    is away, for which the one that we ask waits up to 30 s each time."""
+    """Typed calls. Their number is bounded for each kind at each node: neither guests whose agents hang hold up others,
+    nor a node that is away, for which the one that we ask waits up to 30 s each time."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._lanes = defaultdict[str, Limiter](lambda: Limiter("proxmox", AT_ONCE))
-        self._agents = defaultdict[str, Limiter](lambda: Limiter("proxmox-agents", AT_ONCE))
+        self._bounds = defaultdict[tuple[str, str], asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
         self._reading: asyncio.Task[list[Guest]] | None = None
 
     async def version(self) -> str:
@@ -74,11 +76,12 @@ class Api:
 
     async def act(self, guest: Guest, verb: str, params: Mapping[str, Any] | None = None) -> Task:
         """Begin to start, stop, shut down or resume it."""
-        return tasks.decode(await self._post(f"{guest.path}/status/{verb}", params))
+        kind = CUTS if verb == "stop" else ""
+        return tasks.decode(await self._call("POST", f"{guest.path}/status/{verb}", params, kind))
 
     async def presses(self) -> bool:
         """Whether we may press power buttons beside Proxmox VE's own tasks; that takes Sys.Modify on /."""
-        granted = await self._session.call(self._lanes[""], "GET", "access/permissions", {"path": "/"})
+        granted = await self._call("GET", "access/permissions", {"path": "/"})
         return "Sys.Modify" in granted.get("/", {})
 
     async def press(self, guest: Guest) -> None:
@@ -87,12 +90,13 @@ class Api:
         Raises:
             CommandFailed: it says something.
         """
-        if said := (await self._post(f"{guest.path}/monitor", {"command": "system_powerdown"})).strip():
+        answer = str(await self._call("POST", f"{guest.path}/monitor", {"command": "system_powerdown"}))
+        if said := answer.strip():
             raise CommandFailed(f"QEMU did not press the power button ({said}); Proxmox VE's operator looks into it.")
 
     async def snapshot(self, guest: Guest, params: Mapping[str, Any]) -> Task:
         """Begin a snapshot."""
-        return tasks.decode(await self._post(f"{guest.path}/snapshot", params))
+        return tasks.decode(await self._call("POST", f"{guest.path}/snapshot", params))
 
     async def execute(self, guest: Guest, command: Sequence[str]) -> int:
         """Start a program in the guest; its process id there."""
@@ -120,17 +124,24 @@ class Api:
 
     async def abort(self, task: Task) -> None:
         """End a task at once."""
-        await self._session.call(self._lanes[task.node], "DELETE", task.path)
+        await self._call("DELETE", task.path)
 
     async def _ask_agent(self, guest: Guest, method: Method, what: str, params: Mapping[str, Any] | None = None) -> Any:
-        path, lane = f"{guest.path}/agent/{what}", self._agents[guest.node]
-        return await self._session.call(lane, method, path, params, timeout=AGENT_SECONDS)
+        return await self._call(method, f"{guest.path}/agent/{what}", params, AGENTS, AGENT_SECONDS)
 
     async def _get(self, path: str, **params: Any) -> Any:
-        return await self._session.call(self._lanes[_node(path)], "GET", path, params)
+        return await self._call("GET", path, params)
 
-    async def _post(self, path: str, params: Mapping[str, Any] | None) -> str:
-        return str(await self._session.call(self._lanes[_node(path)], "POST", path, params))
+    async def _call(
+        self,
+        method: Method,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        kind: str = "",
+        timeout: float = ANSWER_SECONDS,
+    ) -> Any:
+        async with self._bounds[_node(path), kind]:
+            return await self._session.call(method, path, params, timeout)
 
 
 def _node(path: str) -> str:

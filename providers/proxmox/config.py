@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from common.durations import Timeout
 from providers.core.settings import Names, Settings
+from providers.shared.tls import Trust
 
 PORT = 8006
 """pveproxy's, where an address names none."""
@@ -65,6 +66,11 @@ class ProxmoxSettings(Settings):
         if (self.ca_file is not None) + bool(self.fingerprint) + self.insecure > 1:
             raise ValueError("name only one of --ca-file, --fingerprint and --insecure")
         return self
+
+    @property
+    def trust(self) -> Trust:
+        """How a node proves who it is."""
+        return Trust(self.ca_file, self.fingerprint, self.insecure)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def task_error(exitstatus: str) -> VmpowerError:
 
 def said(error: ResourceException) -> str:
     """Proxmox VE's own words: the line of its status, and what it says of each parameter."""
-    line = _utf8(str(error.content or error.status_message or "nothing said")).strip()
+    line = str(error.content or error.status_message or "nothing said").strip()
     fields = error.errors if isinstance(error.errors, dict) else {}
     return "; ".join([line.rstrip("."), *(f"{name}: {str(text).strip()}" for name, text in fields.items())])
 
@@ -99,11 +99,3 @@ def _ours(text: str, otherwise: tuple[type[VmpowerError], str], metadata: dict[s
             return kind(sentence.format(said=text, **named), metadata | named)
     kind, sentence = otherwise
     return kind(sentence.format(said=text), metadata)
-
-
-def _utf8(line: str) -> str:
-    """Python reads a status line as Latin-1; Proxmox VE writes UTF-8."""
-    try:
-        return line.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return line

@@ -1,30 +1,28 @@
 """The one session with the cluster: through whichever node answers, logged in when need be."""
 
-import asyncio
-import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-import requests
 from proxmoxer import ResourceException
 
 from providers.core.errors import HypervisorUnavailable
-from providers.core.limiter import Limiter
 from providers.proxmox.config import Login, ProxmoxSettings, login
-from providers.proxmox.endpoint import ANSWER_SECONDS, Endpoint, Method, SecondFactor, log_in, why
+from providers.proxmox.endpoint import ANSWER_SECONDS, Endpoint, SecondFactor, log_in
 from providers.proxmox.errors import UNSURE, said, translate
-from providers.proxmox.tls import NotConnected, Untrusted, transport, verifying
+from providers.proxmox.transport import Broken, Method, NotConnected, Untrusted, client
+from providers.shared.login import Refusals, SharedLogin
+from providers.shared.tls import Verifying, verifying
 
-CONNECTIONS = 16
-"""Connections to a node that are kept for the next call: as many as it is asked at once about its own guests."""
 REFUSED_SECONDS = 30.0
 """How long a user whose login was refused is not tried again with the same password: what stands behind a realm may
 lock an account, and Proxmox VE holds each refusal back for 3 s."""
 
 
 class LoginRefused(HypervisorUnavailable):
-    """Proxmox VE takes us for nobody; nothing was done."""
+    """Proxmox VE does not accept the login; nothing was done."""
 
 
 class Unanswered(HypervisorUnavailable):
@@ -32,26 +30,20 @@ class Unanswered(HypervisorUnavailable):
 
 
 class Session:
-    """Picks a node, logs in, hands calls to threads."""
+    """Picks a node, logs in, and says what became of calls. Must be made inside a running event loop."""
 
-    def __init__(self, settings: ProxmoxSettings, connections: int = CONNECTIONS) -> None:
-        self._settings, self._connections = settings, connections
+    def __init__(self, settings: ProxmoxSettings) -> None:
+        self._settings = settings
+        self._http = client()
         self._urls = deque(settings.url)
-        self._transports: dict[str, requests.Session] = {}
-        self._openings: dict[str, asyncio.Task[Endpoint]] = {}
-        self._logins = Limiter("proxmox-login", len(settings.url))
-        self._refused: tuple[Login, float] | None = None
+        self._logins = {url: SharedLogin(partial(self._log_in, url)) for url in settings.url}
+        self._renewals: dict[str, Login] = {}
+        self._refusals = Refusals[Login](REFUSED_SECONDS)
 
     async def call(
-        self,
-        lane: Limiter,
-        method: Method,
-        path: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        timeout: float = ANSWER_SECONDS,
+        self, method: Method, path: str, params: Mapping[str, Any] | None = None, timeout: float = ANSWER_SECONDS
     ) -> Any:
-        """One call on a thread of `lane`, its answer's `data`: of the node that answered last, or else of the others.
+        """One call, its answer's `data`: of the node that answered last, or else of the others.
 
         `path` is as in the API viewer ("nodes/pve1/qemu/100/status/shutdown"); a list may be among
         `params`; `timeout`, in seconds, is for the answer. What changes something is sent once, and again only if
@@ -62,47 +54,46 @@ class Session:
             HypervisorUnavailable, VMNotFound, CommandFailed, Locked: it was not.
         """
         try:
-            return await self._ask(lane, method, path, params, timeout)
+            return await self._ask(method, path, params, timeout)
         except LoginRefused:  # the ticket expired, or the secret is another now
-            return await self._ask(lane, method, path, params, timeout)
+            return await self._ask(method, path, params, timeout)
 
     async def close(self) -> None:
-        """Give back the connections; a ticket just runs out."""
-        for opening in self._openings.values():
-            opening.cancel()
-        self._openings.clear()
-        for http in self._transports.values():
-            http.close()
+        """Close the connections, and end what is under way; a ticket just runs out."""
+        for shared in self._logins.values():
+            shared.close()
+        await self._http.close()
 
-    async def _ask(self, lane: Limiter, method: Method, *call: Any) -> Any:
+    async def _ask(self, method: Method, *call: Any) -> Any:
         away = list[str]()
         for url in tuple(self._urls):
             try:
-                return await self._ask_one(await self._endpoint(url), lane, method, *call)
-            except (NotConnected, requests.RequestException) as error:
+                return await self._ask_one(url, method, *call)
+            except (NotConnected, Broken) as error:
                 self._put_last(url)
-                if isinstance(error, Untrusted):
-                    self._distrust(url)
-                if method != "GET" and not isinstance(error, NotConnected):
-                    raise Unanswered(_unanswered(url, why(error))) from error
-                away.append(f"{url} ({why(error)})")
+                if method != "GET" and isinstance(error, Broken):
+                    raise Unanswered(_unanswered(url, str(error))) from error
+                away.append(f"{url} ({error})")
         raise HypervisorUnavailable(f"Proxmox VE cannot be reached at {', '.join(away)}; its operator looks after it.")
 
-    async def _ask_one(self, endpoint: Endpoint, lane: Limiter, method: Method, *call: Any) -> Any:
+    async def _ask_one(self, url: str, method: Method, *call: Any) -> Any:
+        shared = self._logins[url]
+        if (known := shared.current) and (ticket := known.due()):
+            shared.forget(known)
+            self._renewals[url] = ticket
+        endpoint = await shared.get()
         try:
-            return await lane.run(endpoint.call, method, *call)
+            return await endpoint.call(method, *call)
+        except Untrusted:  # the CA is read anew at the next login: it may have been renewed
+            shared.forget(endpoint)
+            raise
         except ResourceException as error:
             if error.status_code == 401:
-                self._forget(endpoint)
+                shared.forget(endpoint)
                 raise self._refusal(endpoint.name) from error
             if method != "GET" and error.status_code in UNSURE:
-                raise Unanswered(_unanswered(endpoint.url, said(error))) from error
+                raise Unanswered(_unanswered(url, said(error))) from error
             raise translate(error) from error
-
-    def _distrust(self, url: str) -> None:
-        """Read the CA anew at the next call: it may have been renewed."""
-        self._openings.pop(url, None)
-        self._transports.pop(url, None)
 
     def _put_last(self, url: str) -> None:
         """The others are asked before it from now on."""
@@ -111,49 +102,31 @@ class Session:
 
     # Logging in
 
-    async def _endpoint(self, url: str) -> Endpoint:
-        """The endpoint, logged in if need be; callers that come meanwhile share the attempt."""
-        opening = self._openings.get(url)
-        if opening is None or _failed(opening):
-            opening = self._openings[url] = asyncio.create_task(self._open(url))
-        elif opening.done() and (renewal := opening.result().due()):
-            opening = self._openings[url] = asyncio.create_task(self._renew(url, renewal))
-        return await asyncio.shield(opening)
-
-    def _forget(self, endpoint: Endpoint) -> None:
-        opening = self._openings.get(endpoint.url)
-        if opening and opening.done() and not _failed(opening) and opening.result() is endpoint:
-            del self._openings[endpoint.url]
-
-    async def _renew(self, url: str, renewal: Login) -> Endpoint:
-        try:
-            return await self._logins.run(log_in, url, self._transport(url), renewal)
-        except ResourceException:  # it expired meanwhile
-            return await self._open(url)
-
-    async def _open(self, url: str) -> Endpoint:
+    async def _log_in(self, url: str) -> Endpoint:
+        """By the ticket that is to be renewed, if there is one, or else by the login in its files."""
+        tls = self._trust()
+        if ticket := self._renewals.pop(url, None):
+            with suppress(ResourceException):  # it expired meanwhile
+                return await log_in(url, self._http, tls, ticket)
         account = self._account()
-        http = self._transport(url)
         try:
-            return await self._logins.run(log_in, url, http, account)
+            return await log_in(url, self._http, tls, account)
         except SecondFactor as error:
             message = f"Proxmox VE wants a second factor of {account.name}; its operator makes a token instead."
             raise HypervisorUnavailable(message) from error
         except ResourceException as error:
             if error.status_code != 401:
                 raise translate(error) from error
-            self._refused = (account, time.monotonic())
+            self._refusals.note(account)
             raise self._refusal(account.name) from error
 
-    def _transport(self, url: str) -> requests.Session:
-        if url not in self._transports:
-            try:
-                context = verifying(self._settings)
-            except OSError as error:
-                message = f"The CA cannot be read ({error}); the provider's operator mends --ca-file."
-                raise HypervisorUnavailable(message) from error
-            self._transports[url] = transport(context, self._connections)
-        return self._transports[url]
+    def _trust(self) -> Verifying:
+        """The certificates that are trusted, as their file is now."""
+        try:
+            return verifying(self._settings.trust)
+        except OSError as error:
+            message = f"The CA cannot be read ({error}); the provider's operator mends --ca-file."
+            raise HypervisorUnavailable(message) from error
 
     def _account(self) -> Login:
         """The login as it is in its files now."""
@@ -162,7 +135,7 @@ class Session:
         except (OSError, ValueError) as error:
             message = f"Proxmox VE's login cannot be read ({error}); the provider's operator mends --credentials-dir."
             raise HypervisorUnavailable(message) from error
-        if self._refused and self._refused[0] == account and time.monotonic() < self._refused[1] + REFUSED_SECONDS:
+        if self._refusals.stands(account):
             raise self._refusal(account.name)
         return account
 
@@ -171,10 +144,6 @@ class Session:
         return LoginRefused(
             f"Proxmox VE refuses the login of {name}; the provider's operator mends --credentials-dir ({folder})."
         )
-
-
-def _failed(opening: asyncio.Task[Endpoint]) -> bool:
-    return opening.done() and (opening.cancelled() or opening.exception() is not None)
 
 
 def _unanswered(url: str, what: str) -> str:

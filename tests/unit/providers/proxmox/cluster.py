@@ -56,9 +56,7 @@ class Cluster:
         """What was to change something."""
         return [call for call in self.asked if call[0] != "GET" and not call[1].endswith("agent/ping")]
 
-    async def call(
-        self, _lane: object, method: str, path: str, params: Mapping[str, Any] | None = None, **_timeout: float
-    ) -> Any:
+    async def call(self, method: str, path: str, params: Mapping[str, Any] | None = None, _timeout: float = 0) -> Any:
         self.asked.append((method, path, dict(params or {})))
         await asyncio.sleep(0)
         if self.held and method != "GET":

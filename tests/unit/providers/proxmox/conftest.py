@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import trustme
 
-from providers.core.limiter import Limiter
 from providers.proxmox.adapter import ProxmoxAdapter
 from providers.proxmox.session import Session
 from tests.unit.providers.proxmox.cluster import Cluster
@@ -74,11 +73,6 @@ async def make(tmp_path: Path, ca_file: Path) -> AsyncIterator[Make]:
     yield make
     for session in made:
         await session.close()
-
-
-@pytest.fixture
-def lane() -> Limiter:
-    return Limiter("test", 8)
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """The calls, as a session is given them."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 
 from providers.core.errors import CommandFailed, VmpowerError
-from providers.core.limiter import Limiter
-from providers.proxmox.api import AGENT_SECONDS, Api
+from providers.proxmox.api import AGENT_SECONDS, AT_ONCE, Api
 from providers.proxmox.guests import Guest
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.tasks import Task
@@ -23,16 +24,16 @@ class Told:
     def __init__(self, answer: Any = None, error: VmpowerError | None = None) -> None:
         self._answer, self._error = answer, error
         self.calls = list[tuple[str, str, Any]]()
-        self.lanes = list[Limiter]()
-        self.seconds = list[float | None]()
+        self.seconds = list[float]()
+        self.hangs = ""
+        """Calls of a path that ends so are never answered."""
 
-    async def call(
-        self, lane: Limiter, method: str, path: str, params: Any = None, *, timeout: float | None = None
-    ) -> Any:
+    async def call(self, method: str, path: str, params: Any, timeout: float) -> Any:
         self.calls.append((method, path, params))
-        self.lanes.append(lane)
         self.seconds.append(timeout)
         await asyncio.sleep(0)
+        if self.hangs and path.endswith(self.hangs):
+            await asyncio.Event().wait()
         if self._error:
             raise self._error
         return self._answer
@@ -63,21 +64,57 @@ async def test_a_task_is_ended_at_its_own_node() -> None:
     assert session.calls == [("DELETE", f"nodes/pve1/tasks/{UPID}", None)]
 
 
-async def test_each_node_and_the_agents_there_have_lanes_of_their_own() -> None:
-    session = Told({})
-    one = api(session)
-    for guest in (WEB, FAR):
-        await one.status(guest)
-        await one.ping(guest)
-    assert len(set(session.lanes)) == 4
+@asynccontextmanager
+async def crowded(session: Told, hangs: str, call: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """More such calls than may be made at once, none of which is answered."""
+    session.hangs = hangs
+    crowd = [asyncio.ensure_future(call()) for _ in range(AT_ONCE + 1)]
+    await asyncio.sleep(1)
+    yield
+    for one in crowd:
+        one.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
 
 
-async def test_what_is_asked_of_one_node_shares_a_lane() -> None:
+@pytest.mark.looptime
+async def test_no_more_calls_than_a_node_bears_are_made_at_once() -> None:
     session = Told({})
     one = api(session)
-    await one.status(WEB)
-    await one.abort(TASK)
-    assert len(set(session.lanes)) == 1
+    async with crowded(session, "current", lambda: one.status(WEB)):
+        assert len(session.calls) == AT_ONCE
+
+
+@pytest.mark.looptime
+async def test_guests_whose_agents_hang_hold_up_nothing_else_at_their_node() -> None:
+    session = Told({})
+    one = api(session)
+    async with crowded(session, "ping", lambda: one.ping(WEB)), asyncio.timeout(1):
+        await one.status(WEB)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("hangs", ["ping", "current"])
+async def test_a_node_that_is_away_holds_up_no_other_ones_calls(hangs: str) -> None:
+    session = Told({})
+    one = api(session)
+    call = one.ping if hangs == "ping" else one.status
+    async with crowded(session, "100/" + ("agent/" if hangs == "ping" else "status/") + hangs, lambda: call(WEB)):
+        async with asyncio.timeout(1):
+            await call(FAR)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("hangs", ["ping", "current", "shutdown"])
+async def test_cutting_power_waits_behind_no_agent_read_or_shutdown(hangs: str) -> None:
+    session = Told(UPID)
+    one = api(session)
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "ping": lambda: one.ping(WEB),
+        "current": lambda: one.status(WEB),
+        "shutdown": lambda: one.act(WEB, "shutdown"),
+    }
+    async with crowded(session, hangs, calls[hangs]), asyncio.timeout(1):
+        assert await one.act(WEB, "stop") == TASK
 
 
 async def test_an_agent_is_given_its_time() -> None:

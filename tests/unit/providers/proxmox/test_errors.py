@@ -157,14 +157,6 @@ def test_a_status_without_a_text_is_an_error_all_the_same() -> None:
     assert "nothing said" in failed(500, "").message
 
 
-def test_words_beyond_ascii_arrive_as_they_were_sent() -> None:
-    assert "Gerät fehlt" in failed(500, "Gerät fehlt".encode().decode("latin-1")).message
-
-
-def test_words_that_are_no_utf8_are_kept() -> None:
-    assert "Ger\xe4t" in failed(500, "Ger\xe4t").message
-
-
 # Tasks
 
 
