@@ -27,23 +27,23 @@ from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.errors import task_error
 from providers.proxmox.guest_exec import GuestProgram
 from providers.proxmox.guests import LXC, Guest
-from providers.proxmox.poller import Follower
+from providers.proxmox.poller import Poller
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.states import HIBERNATED, power_state, require_known
 from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
-from providers.proxmox.tracker import Picture
+from providers.proxmox.tracker import Tracker
 
 T = TypeVar("T")
 RECENT = 5
 ALREADY = {PowerState.ON: "already", PowerState.OFF: "not"}
-"""What a container's call says of `running` and fails at once, where it is as wanted; a guest of QEMU's has a task that
-says so (pve-container, `PVE::API2::LXC::Status`)."""
+"""metadata["running"] of the error by which a container's call fails at once if it is on, or off, already; of QEMU's
+guests the task fails (pve-container, `PVE::API2::LXC::Status`)."""
 
 
 class ProxmoxAdapter:
     """One cluster. Must be made inside a running event loop; logs in at the first call.
 
-    A shutdown is handed over whole: Proxmox VE asks, waits and, with FORCE, cuts the power by itself.
+    A shutdown is one call: Proxmox VE asks the guest, waits and, with FORCE, cuts the power by itself.
     """
 
     type = "proxmox"
@@ -56,29 +56,29 @@ class ProxmoxAdapter:
         self.version = ""
         self._session = Session(settings)
         self._api = Api(self._session)
-        self._picture = Picture()
-        self._follower = Follower(self._api, self._picture, settings)
+        self._tracker = Tracker()
+        self._poller = Poller(self._api, self._tracker, settings)
         self._asking = defaultdict[str, asyncio.Lock](asyncio.Lock)
-        """Held while a request for a shutdown is on its way: only then is it known what is there to be taken back."""
+        """Held while a shutdown is being requested: `withdraw` waits until its task is known."""
         self._unsure = set[str]()
-        """Guests of which we do not know whether our last request reached them."""
+        """Guests whose last shutdown request had no answer, so that its task may run."""
 
     async def get(self, vm_id: str) -> VM:
-        """Ask the guest's own node: by a ping where an agent should answer it, which tells most at once."""
-        self._follower.hurry()
+        """Ask the guest's own node: by a ping of its agent if it has one; an answer also shows that the guest runs."""
+        self._poller.wake()
         await self._at(vm_id, self._look)
-        vm = self._picture.vm(vm_id)
+        vm = self._tracker.vm(vm_id)
         if vm is None:
             raise _not_found(vm_id)
         return vm
 
     async def list(self) -> Sequence[VM]:
         """One call."""
-        await self._follower.refresh()
-        return self._picture.listed().vms
+        await self._poller.refresh()
+        return self._tracker.listed().vms
 
     async def power_on(self, vm_id: str) -> None:
-        """Start it; resume it if it is paused or sleeps. HA, where it manages it, is told to, and does."""
+        """Start it; resume it if it is paused or sleeps. Of a guest that HA manages, wait until HA has started it."""
         await self._switch(vm_id, _starting, PowerState.ON)
 
     async def power_off(self, vm_id: str) -> None:
@@ -86,8 +86,8 @@ class ProxmoxAdapter:
         await self._switch(vm_id, _stopping, PowerState.OFF)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
-        """Let Proxmox VE shut it down; return when it has ended that, or HA was told to."""
-        vm = self._picture.vm(vm_id)
+        """Let Proxmox VE shut it down; returns when its task has ended, which for HA's guests is at once."""
+        vm = self._tracker.vm(vm_id)
         if vm and signal not in vm.signals:
             raise CommandFailed(f"{signal} does not reach {vm.name} now; the caller sends what its forecast shows.")
         if vm and signal is Signal.ACPI and Signal.GUEST_AGENT in vm.signals:  # Proxmox VE would ask the agent
@@ -95,30 +95,30 @@ class ProxmoxAdapter:
             return
         async with self._asking[vm_id]:
             task = await self._at(vm_id, lambda guest: self._shut_down(guest, _shutdown(grace)))
-            end = self._follower.follow(task)
+            end = self._poller.follow(task)
         ended = await end
         if ended.succeeded or (ended.kind in SHUTDOWNS and gave_up(ended.status)):
             return
         error = await self._failure(ended)
         if isinstance(error, Locked):
-            await self._follower.refresh()
+            await self._poller.refresh()
         raise error
 
     async def withdraw(self, vm_id: str) -> None:
-        """End the shutdown's task. The guest was asked and goes down, or does not."""
+        """End the shutdown's task. The guest was asked already: it may still go down."""
         guest = await self._find(vm_id)
         if guest.managed:
             raise CommandFailed("HA has been told to stop it, which cannot be taken back; it waits for nobody.")
         async with self._asking[vm_id]:
-            task = self._follower.shutdown_of(vm_id) or await self._running_shutdown(guest)
+            task = self._poller.shutdown_of(vm_id) or await self._running_shutdown(guest)
             if task:
                 await self._api.abort(task)
-                await self._follower.follow(task)
+                await self._poller.follow(task)
 
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
     ) -> GuestProcess:
-        """Start a program by the guest agent, as the guest's administrator; credentials are not asked for."""
+        """Start a program by the guest agent, as the guest's administrator; credentials are not needed."""
         if (await self._find(vm_id)).kind == LXC:
             raise Unsupported("Proxmox VE runs no programs in containers by its API; the caller leaves it out.")
         pid = await self._at(vm_id, lambda guest: self._api.execute(guest, command))
@@ -136,14 +136,14 @@ class ProxmoxAdapter:
     async def watch(self, attended: Attended = nobody, /) -> AsyncGenerator[Change, None]:
         """Poll the cluster, often while there are operations."""
         self.version = f"Proxmox VE {await self._api.version()}"
-        self._picture.presses = await self._api.presses()
-        async with aclosing(self._follower.changes(attended)) as following:
-            async for changes in following:
+        self._tracker.may_press = await self._api.may_press()
+        async with aclosing(self._poller.changes(attended)) as polls:
+            async for changes in polls:
                 for change in changes:
                     yield change
 
     async def close(self) -> None:
-        """Give back connections; calls that hang are left to the process's end."""
+        """Close the connections, and end the calls that are under way."""
         await self._session.close()
 
     # Inside
@@ -151,26 +151,26 @@ class ProxmoxAdapter:
     async def _look(self, guest: Guest) -> None:
         require_known(guest)
         awake = power_state(guest) is PowerState.ON and not guest.lock
-        config = self._picture.noticed(guest.id).config
+        config = self._tracker.details(guest.id).config
         if config is None:
-            await self._follower.detail(guest)  # which pings its agent, too
-            answers = bool(self._picture.noticed(guest.id).answers)
+            await self._poller.detail(guest)  # which pings its agent, too
+            answers = bool(self._tracker.details(guest.id).answers)
         else:
             answers = awake and config.agent and await self._answers(guest)
         if awake and answers:
             return
-        told = await self._api.status(guest)
-        status, lock = str(told.get("qmpstatus") or told["status"]), str(told.get("lock") or "")
+        current = await self._api.status(guest)
+        status, lock = str(current.get("qmpstatus") or current["status"]), str(current.get("lock") or "")
         require_known(replace(guest, status=status))
-        await self._follower.learn(guest, status, lock)
+        await self._poller.learn(guest, status, lock)
 
     async def _answers(self, guest: Guest) -> bool:
-        """Whether its agent does; one that may not be asked tells nothing."""
+        """Whether its agent answers a ping; False as well if it may not be asked."""
         try:
             answers = await self._api.ping(guest)
         except CommandFailed:
             return False
-        self._follower.tell(self._picture.notice(guest.id, answers=answers, asked=""))
+        self._poller.report(self._tracker.update_details(guest.id, answers=answers, ping_error=""))
         return answers
 
     async def _shut_down(self, guest: Guest, params: Mapping[str, Any]) -> Task:
@@ -201,16 +201,16 @@ class ProxmoxAdapter:
             raise
         await self._done(task)
         if (await self._find(vm_id)).managed:
-            await self._follower.reached(vm_id, wanted)
+            await self._poller.reached(vm_id, wanted)
 
     async def _done(self, task: Task) -> None:
         """Wait for a task; one that failed because the guest is as wanted already has done no harm."""
-        ended = await self._follower.follow(task)
+        ended = await self._poller.follow(task)
         if not ended.succeeded and not is_already(ended):
             raise await self._failure(ended)
 
     async def _failure(self, task: Task) -> VmpowerError:
-        """What a task failed with. One that told HA only says that its command failed; its log says why."""
+        """What a task failed with. A task that instructs HA has the reason in its log only."""
         said = [line for line in await self._api.log(task) if "TASK ERROR" not in line] if task.kind in HA else []
         return task_error("; ".join(said) or task.status)
 
@@ -220,23 +220,23 @@ class ProxmoxAdapter:
         try:
             return await call(guest)
         except VMNotFound:
-            await self._follower.refresh()
-            moved = self._picture.guests.get(vm_id)
+            await self._poller.refresh()
+            moved = self._tracker.guests.get(vm_id)
             if moved is None or moved.node == guest.node:
                 raise
             return await call(moved)
 
     async def _find(self, vm_id: str) -> Guest:
-        if vm_id not in self._picture.guests:
-            await self._follower.refresh()
-        guest = self._picture.guests.get(vm_id)
+        if vm_id not in self._tracker.guests:
+            await self._poller.refresh()
+        guest = self._tracker.guests.get(vm_id)
         if guest is None:
             raise _not_found(vm_id)
         return guest
 
 
 def _shutdown(grace: Grace) -> dict[str, Any]:
-    """Whole seconds, rounded up: the guest never has less than it was promised. None is sent where none was named."""
+    """Parameters of a shutdown: whole seconds, rounded up, as the guest must not get less; none if none are named."""
     params: dict[str, Any] = {}
     if grace.timeout is not None:
         params["timeout"] = max(1, math.ceil(grace.timeout.total_seconds()))

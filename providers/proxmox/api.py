@@ -1,4 +1,4 @@
-"""The calls of Proxmox VE's API that are made here, and nothing of what they are made for.
+"""The calls of Proxmox VE's API that the adapter makes, with types.
 
 Paths, parameters and answers: the API viewer, https://pve.proxmox.com/pve-docs/api-viewer/.
 """
@@ -40,7 +40,7 @@ class Api:
         return str((await self._get("version"))["version"])
 
     async def guests(self) -> list[Guest]:
-        """Every guest that we may see; one call, for all who ask at the same time."""
+        """Every guest that the account may see; callers at the same time share one call."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._guests())
         return await asyncio.shield(self._reading)
@@ -54,7 +54,7 @@ class Api:
         return guests.config(await self._get(f"{guest.path}/config"))
 
     async def status(self, guest: Guest) -> Mapping[str, Any]:
-        """Its state as its node knows it, which cluster/resources learns of up to 10 s later."""
+        """Its state as its node has it; cluster/resources shows the same up to 10 s later."""
         current: Mapping[str, Any] = await self._get(f"{guest.path}/status/current")
         return current
 
@@ -62,7 +62,7 @@ class Api:
         """Whether its guest agent answers.
 
         Raises:
-            CommandFailed: that may not be asked.
+            CommandFailed: the account may not ask that.
         """
         try:
             await self._ask_agent(guest, "POST", "ping")
@@ -79,16 +79,16 @@ class Api:
         kind = CUTS if verb == "stop" else ""
         return tasks.decode(await self._call("POST", f"{guest.path}/status/{verb}", params, kind))
 
-    async def presses(self) -> bool:
-        """Whether we may press power buttons beside Proxmox VE's own tasks; that takes Sys.Modify on /."""
+    async def may_press(self) -> bool:
+        """Whether the account may press power buttons outside of Proxmox VE's tasks, which takes Sys.Modify on /."""
         granted = await self._call("GET", "access/permissions", {"path": "/"})
         return "Sys.Modify" in granted.get("/", {})
 
     async def press(self, guest: Guest) -> None:
-        """Press its power button, whatever else it could hear. The monitor says nothing if all is well.
+        """Press its power button, also if it has an agent. The monitor's answer is empty if that worked.
 
         Raises:
-            CommandFailed: it says something.
+            CommandFailed: the answer is not empty.
         """
         answer = str(await self._call("POST", f"{guest.path}/monitor", {"command": "system_powerdown"}))
         if said := answer.strip():
@@ -104,22 +104,22 @@ class Api:
         return int(answer["pid"])
 
     async def execution(self, guest: Guest, pid: int) -> Mapping[str, Any]:
-        """How it stands with a program."""
+        """The state of a program (`exec-status`)."""
         answer: Mapping[str, Any] = await self._ask_agent(guest, "GET", "exec-status", {"pid": pid})
         return answer
 
     async def tasks(self, node: str, **which: Any) -> list[Task]:
-        """Tasks that ran or run on a node, newest first; only those that we may see."""
+        """Tasks that ran or run on a node, newest first; only those that the account may see."""
         rows = await self._get(f"nodes/{node}/tasks", source="all", **which)
         return [tasks.listed(row) for row in rows]
 
     async def task(self, task: Task) -> Mapping[str, Any]:
-        """How it stands with one task."""
+        """The state of one task."""
         status: Mapping[str, Any] = await self._get(f"{task.path}/status")
         return status
 
     async def log(self, task: Task) -> list[str]:
-        """What a task has said so far."""
+        """The first lines of a task's log."""
         return [str(line["t"]) for line in await self._get(f"{task.path}/log", limit=LOG_LINES)]
 
     async def abort(self, task: Task) -> None:
@@ -145,7 +145,7 @@ class Api:
 
 
 def _node(path: str) -> str:
-    """The node that a call is for; "" if whichever is asked answers by itself."""
+    """The node that a call is for; "" if every node answers it by itself."""
     first, _, rest = path.partition("/")
     return rest.partition("/")[0] if first == "nodes" else ""
 

@@ -1,4 +1,4 @@
-"""What the Proxmox VE provider can be told beyond what every provider can."""
+"""Settings of the Proxmox VE provider, beyond those of every provider."""
 
 import re
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ FINGERPRINT = re.compile(r"([0-9A-Fa-f]{2}:?){32}")
 
 
 class ProxmoxSettings(Settings):
-    """One cluster, or one node that is none."""
+    """One cluster, or a single node."""
 
     url: Names = Field(
         description="https://HOST or https://HOST:PORT (8006 unless named) of one or more nodes of one cluster, "
@@ -107,7 +107,7 @@ def _line(file: Path) -> str:
 
 
 def _must_match(pattern: re.Pattern[str], text: str, sentence: str) -> None:
-    """The sentence tells nothing of the text, which may be a secret in the wrong file."""
+    """Raise with `sentence` alone: the text may be a secret in the wrong file."""
     if not pattern.fullmatch(text):
         raise ValueError(sentence)
 

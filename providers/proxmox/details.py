@@ -1,4 +1,4 @@
-"""What only calls about a single guest tell: its configuration, whether its agent answers, who holds its lock."""
+"""Reads what needs calls for each guest: its configuration, whether its agent answers, which task holds its lock."""
 
 import asyncio
 from collections import defaultdict
@@ -10,62 +10,64 @@ from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFou
 from providers.proxmox.api import Api
 from providers.proxmox.guests import QEMU, Config, Guest
 from providers.proxmox.states import power_state
-from providers.proxmox.tracker import Picture
+from providers.proxmox.tracker import Tracker
 
 AT_ONCE = 8
-"""Guests of one node that are asked about at the same time."""
+"""Guests of one node whose details are read at the same time."""
 A_FEW = 8
 """Guests that are looked at again beside each idle poll, those longest ago first: the same for 10 and for 10,000."""
 FIRST_SECONDS = 10.0
-"""How long the first listing waits for agents that hang; theirs is told later."""
+"""How long the first listing waits for agents that hang; their guests' details are reported later."""
 HOLDERS = 10
 NEVER = float("-inf")
 
 
-class Details:
-    """Reads them in the background, and tells what changes by it."""
+class DetailReader:
+    """Reads details in the background, and reports what changes by them."""
 
-    def __init__(self, api: Api, picture: Picture, tell: Callable[[Iterable[Change]], None]) -> None:
-        self._api, self._picture, self._tell = api, picture, tell
+    def __init__(self, api: Api, tracker: Tracker, report: Callable[[Iterable[Change]], None]) -> None:
+        self._api, self._tracker, self._report = api, tracker, report
         self._places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._read_at: dict[str, float] = {}
 
     async def first(self) -> None:
-        """Read those of every guest that has none yet."""
-        self.want(vm_id for vm_id in self._picture.guests if self._picture.noticed(vm_id).config is None)
+        """Read the details of every guest that has none yet; returns after `FIRST_SECONDS` at the latest."""
+        self.want(vm_id for vm_id in self._tracker.guests if self._tracker.details(vm_id).config is None)
         if self._reading:
             await asyncio.wait(self._reading.values(), timeout=FIRST_SECONDS)
 
     def want(self, vm_ids: Iterable[str]) -> None:
-        """Read these soon."""
+        """Read the details of these guests in the background."""
         for vm_id in vm_ids:
             if vm_id not in self._reading:
                 self._reading[vm_id] = asyncio.create_task(self._read(vm_id))
 
     def sweep(self, urgent: Sequence[str], *, idle: bool) -> None:
-        """After a poll: the urgent ones, and when there is nothing else to do a few of all."""
+        """After a poll: read the urgent ones and, if `idle`, a few of all."""
         self.want(urgent)
         if idle:
-            self.want(sorted(self._picture.guests, key=lambda vm_id: self._read_at.get(vm_id, NEVER))[:A_FEW])
+            self.want(sorted(self._tracker.guests, key=lambda vm_id: self._read_at.get(vm_id, NEVER))[:A_FEW])
 
     async def read(self, guest: Guest) -> None:
-        """Read those of one guest now.
+        """Read the details of one guest now.
 
         Raises:
             CommandFailed, HypervisorUnavailable, VMNotFound
         """
         config = await self._api.config(guest)
         self._read_at[guest.id] = monotonic()
-        answers, asked = await self._answers(guest, config)
-        holder = await self._holder(guest) if guest.lock else ""
-        self._tell(self._picture.notice(guest.id, config=config, answers=answers, asked=asked, holder=holder))
+        answers, error = await self._answers(guest, config)
+        holder = await self._lock_holder(guest) if guest.lock else ""
+        self._report(
+            self._tracker.update_details(guest.id, config=config, answers=answers, ping_error=error, lock_holder=holder)
+        )
 
     async def _read(self, vm_id: str) -> None:
-        guest = self._picture.guests.get(vm_id)
+        guest = self._tracker.guests.get(vm_id)
         try:
             async with self._places[guest.node if guest else ""]:
-                guest = self._picture.guests.get(vm_id)
+                guest = self._tracker.guests.get(vm_id)
                 if guest is not None and power_state(guest) is not PowerState.UNKNOWN:
                     await self.read(guest)
         except (CommandFailed, HypervisorUnavailable, VMNotFound):
@@ -81,7 +83,7 @@ class Details:
         except CommandFailed as error:
             return None, error.message
 
-    async def _holder(self, guest: Guest) -> str:
+    async def _lock_holder(self, guest: Guest) -> str:
         for task in await self._api.tasks(guest.node, vmid=guest.id, limit=HOLDERS):
             if task.runs:
                 return f"{task.kind} by {task.user}"

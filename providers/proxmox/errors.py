@@ -1,10 +1,10 @@
-"""Proxmox VE's words of failure and ours.
+"""Proxmox VE's errors, translated.
 
 A call fails with a status and one line of text, a task with the same text as its exit status. The texts are those of
 PVE 7 to 9: pve-guest-common (AbstractConfig.pm: locks, configurations), qemu-server (QemuServer/Agent.pm, QMPClient.pm,
 QemuServer.pm), pve-container (LXC.pm), pve-cluster (Cluster.pm: quorum), pve-access-control (RPCEnvironment.pm) and
 pve-common (Tools.pm: lock files; Exception.pm: permissions, parameters). Statuses of 595 and more are AnyEvent::HTTP's,
-for what became of a call that a node handed to another (pve-http-server, APIServer/AnyEvent.pm).
+for the end of a call that a node handed to another (pve-http-server, APIServer/AnyEvent.pm).
 """
 
 import re
@@ -25,7 +25,7 @@ STATUSES: dict[int, tuple[type[VmpowerError], str]] = {
     599: (HypervisorUnavailable, _AWAY),
 }
 UNSURE = frozenset({502, 504, 596, 597, 599})
-"""Statuses with which a node may have done what it was told."""
+"""Statuses of calls that may have been carried out."""
 
 _NO_QUORUM = (
     "The node is cut off from most of its cluster, so that it can be read but not changed ({said}); Proxmox VE's "
@@ -71,7 +71,7 @@ TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
     r"\b(?:VM|CT) \d+ (?:is )?(?P<running>not|already) running": (CommandFailed, _STATE),
     r"Parameter verification failed": (CommandFailed, _PARAMETER),
 }
-"""What a text means that holds such a pattern; the first one counts."""
+"""What a text means in which a pattern is found; the first pattern counts."""
 
 
 def translate(error: ResourceException) -> VmpowerError:

@@ -1,4 +1,4 @@
-"""What Proxmox VE tells of a guest: a row of cluster/resources, its configuration, and what was noticed beside.
+"""What is known of a guest: its row of cluster/resources, its configuration and other details.
 
 Shapes as in the API viewer (cluster/resources; nodes/{node}/qemu/{vmid}/config; nodes/{node}/lxc/{vmid}/config).
 """
@@ -47,7 +47,7 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What of its configuration matters here. `down` is None where `startup` names no timeout."""
+    """The part of its configuration that is used. `down` is None if `startup` names no timeout."""
 
     agent: bool = False
     acpi: bool = True
@@ -57,24 +57,24 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Noticed:
-    """What we know of a guest beside its row.
+class GuestDetails:
+    """What is known of a guest beside its row.
 
-    `answers` is whether its agent answered the last ping (None: not asked, or not allowed to), `asked` what came in
-    the way of asking. `holder` is the task behind its lock. The rest tells how its last run ended.
+    `answers` is whether its agent answered the last ping (None: there was none), `ping_error` why it cannot be.
+    `lock_holder` is the task behind its lock. The rest is how its last run ended.
     """
 
     config: Config | None = None
     answers: bool | None = None
-    asked: str = ""
-    holder: str = ""
+    ping_error: str = ""
+    lock_holder: str = ""
     cause: OffCause | None = None
     forced: Reason | None = None
     off_after: timedelta | None = None
 
 
 def guest(row: Mapping[str, Any]) -> Guest:
-    """Of a row whose type is qemu or lxc. One that its node has not told of yet has no name."""
+    """The guest of a row whose type is qemu or lxc. Without a report from its node yet, a row has no name."""
     return Guest(
         id=str(row["vmid"]),
         kind=row["type"],
@@ -91,7 +91,7 @@ def guest(row: Mapping[str, Any]) -> Guest:
 
 
 def config(answer: Mapping[str, Any]) -> Config:
-    """Of the current configuration. A property string's first value may stand without its name (`agent: 1`)."""
+    """The used part of a configuration. A property string's first value may stand without its name (`agent: 1`)."""
     startup = str(answer.get("startup") or "")
     down = _properties(startup).get("down", "")
     return Config(

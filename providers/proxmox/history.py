@@ -1,4 +1,4 @@
-"""How a guest's last run ended: from the tasks that were about it, and from what they said.
+"""How a guest's last run ended: from its tasks, and from their logs.
 
 Proxmox VE keeps no such record of a guest. A shutdown's task says in its log whether it used force, and then ends as
 well as one whose guest obeyed (qemu-server, `_do_vm_stop`). A container's says nothing: lxc-stop kills it at the
@@ -16,11 +16,11 @@ from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, Task
 
 WAITED = "VM still running - terminating now with SIGTERM"
 FAILED = "VM quit/powerdown failed - terminating now with SIGTERM"
-"""What a shutdown's log says of force, and why it was used."""
+"""Lines of a shutdown's log by which force was used, and why."""
 PASSED_OVER = "QEMU Guest Agent is not running"
-"""What it says when it asks by ACPI because the agent does not answer a ping."""
+"""The line by which it asks by ACPI, because the agent does not answer a ping."""
 RECENT = 20
-"""Tasks about one guest among which its end is looked for."""
+"""How many of a guest's newest tasks are searched for its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Ending:
 
 
 async def of_shutdown(api: Api, task: Task, config: Config | None) -> Ending:
-    """How a guest went off about which this shutdown is, or was; it may end a moment after its guest."""
+    """How a guest went off that was shut down by this task, which may end a moment after its guest."""
     if task.kind != "qmshutdown":
         return Ending(off_after=timedelta(seconds=task.ended - task.started) if task.ended else None)
     said = await api.log(task)
@@ -43,7 +43,7 @@ async def of_shutdown(api: Api, task: Task, config: Config | None) -> Ending:
 
 
 def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
-    """Why it used force, if it did.
+    """Why the shutdown used force; None: it did not.
 
     An agent never answers that it shuts its guest down: Proxmox VE waits for that answer until the time is up, and then
     says that the request failed. Only one by ACPI fails at once.
@@ -56,13 +56,13 @@ def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
 
 
 def _well(task: Task, said: Sequence[str]) -> bool:
-    """Whether it was not cut short: it ended well, or has said nothing of an error yet."""
+    """Whether it ended well, or runs and has logged no error yet."""
     last = said[-1] if said else ""
     return task.succeeded or (task.runs and not last.startswith("TASK ERROR"))
 
 
 async def of_guest(api: Api, guest: Guest, config: Config | None) -> Ending:
-    """How a guest went off that was not followed, by the newest task that can have ended its run.
+    """How a guest went off whose shutdown was not awaited: by the newest task that can have ended its run.
 
     Tasks of others are seen only with Sys.Audit on the node.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from providers.core.adapter import VM, Delegation, Ended, PowerState, Problem, Reason, Signal
 from providers.core.errors import HypervisorUnavailable, UnknownNativeState
-from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, Noticed
+from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, GuestDetails
 
 STATES: Mapping[str, Mapping[str, PowerState]] = {
     QEMU: {
@@ -37,7 +37,7 @@ STATES: Mapping[str, Mapping[str, PowerState]] = {
 }
 
 PASSING = {"prelaunch", "inmigrate", "postmigrate", "finish-migrate", "save-vm", "restore-vm"}
-"""Pauses that somebody else's work brings, and ends."""
+"""Pauses that a task brings, and ends."""
 
 PAUSES = {
     "io-error": "its storage failed it; its owner mends the storage and resumes it",
@@ -84,20 +84,20 @@ ALWAYS_FORCED = "It is managed by HA, which waits as long as it is told and then
 @dataclass(frozen=True, slots=True)
 class _Seen:
     guest: Guest
-    noticed: Noticed
+    details: GuestDetails
     config: Config
     state: PowerState
-    presses: bool
+    may_press: bool
 
 
 def power_state(guest: Guest) -> PowerState:
-    """Its power. A word that nobody knows tells neither on nor off; `require_known` raises for it."""
+    """Its power; UNKNOWN for a status that is in no table, for which `require_known` raises."""
     state = STATES[guest.kind].get(guest.status, PowerState.UNKNOWN)
     return PowerState.SUSPENDED if state is PowerState.OFF and guest.lock == HIBERNATED else state
 
 
 def require_known(guest: Guest) -> None:
-    """Whether its power can be told at all.
+    """Check that its power is known.
 
     Raises:
         HypervisorUnavailable: its node does not answer.
@@ -112,27 +112,27 @@ def require_known(guest: Guest) -> None:
         )
 
 
-def to_vm(guest: Guest, noticed: Noticed, *, presses: bool = False) -> VM:
-    """The VM as everyone sees it. `presses`: whether we may press power buttons by ourselves."""
-    seen = _Seen(guest, noticed, noticed.config or Config(), power_state(guest), presses)
+def to_vm(guest: Guest, details: GuestDetails, *, may_press: bool = False) -> VM:
+    """The VM. `may_press`: whether power buttons may be pressed outside of Proxmox VE's tasks."""
+    seen = _Seen(guest, details, details.config or Config(), power_state(guest), may_press)
     off = seen.state is PowerState.OFF
     return VM(
         id=guest.id,
         name=guest.name,
         power_state=seen.state,
-        ended=_ended(noticed) if off else None,
+        ended=_ended(details) if off else None,
         signals=_signals(seen),
         problems=_problems(seen),
         refused="It is a template, which never runs" if guest.template else "",
         delegation=Delegation(
-            revocable=_revocable(guest, noticed.config),
+            revocable=_revocable(guest, details.config),
             always_forced=ALWAYS_FORCED if guest.managed else "",
             own_timeout=(seen.config.down if guest.kind == QEMU and not guest.managed else None) or GRACE,
         ),
         node=guest.node,
         labels=_labels(seen),
         aliases=(f"{guest.kind}/{guest.id}",),
-        runs_programs=bool(noticed.answers),
+        runs_programs=bool(details.answers),
     )
 
 
@@ -157,8 +157,8 @@ def _signals(seen: _Seen) -> tuple[Signal, ...]:
         return ()
     if guest.kind == LXC:
         return (Signal.INIT,)
-    if config.agent and seen.noticed.answers is not False:
-        pressed = config.acpi and seen.presses and not guest.managed
+    if config.agent and seen.details.answers is not False:
+        pressed = config.acpi and seen.may_press and not guest.managed
         return (Signal.GUEST_AGENT, Signal.ACPI) if pressed else (Signal.GUEST_AGENT,)
     return (Signal.ACPI,) if config.acpi else ()
 
@@ -171,7 +171,7 @@ def _problems(seen: _Seen) -> tuple[Problem, ...]:
 
 
 def _locked(seen: _Seen) -> list[Problem]:
-    guest, holder = seen.guest, seen.noticed.holder
+    guest, holder = seen.guest, seen.details.lock_holder
     if not guest.lock or seen.state is PowerState.SUSPENDED:
         return []
     what = LOCKS.get(guest.lock, "something")
@@ -197,15 +197,15 @@ def _held(seen: _Seen) -> list[Problem]:
 
 
 def _deaf(seen: _Seen) -> list[Problem]:
-    config, noticed = seen.config, seen.noticed
+    config, details = seen.config, seen.details
     if seen.state is not PowerState.ON or seen.guest.kind == LXC:
         return []
-    if noticed.config is None:
+    if details.config is None:
         return [Problem("Its configuration has not been read yet: whether it has a guest agent is not known.")]
     found = []
-    if noticed.asked:
-        found.append(Problem(f"Whether its guest agent answers is not known: {noticed.asked}"))
-    elif config.agent and noticed.answers is False:
+    if details.ping_error:
+        found.append(Problem(f"Whether its guest agent answers is not known: {details.ping_error}"))
+    elif config.agent and details.answers is False:
         found.append(_silent("Its guest agent is enabled and does not answer", config))
     elif not config.agent:
         found.append(_silent("Its guest agent is not enabled", config))

@@ -1,4 +1,4 @@
-"""Tasks of Proxmox VE: what a UPID says, and following many of them with one list a node.
+"""Tasks of Proxmox VE: decoding a UPID, and waiting for many tasks with one list a node.
 
 UPID:node:pid:pstart:starttime:type:id:user: with hexadecimal numbers (pve-common, `PVE::Tools::upid_decode`).
 """
@@ -22,7 +22,7 @@ GAVE_UP = (
     "interrupted by signal",
     "unexpected status",
 )
-"""How a shutdown's task ends that has asked its guest, but waited in vain or was ended while it waited (qemu-server,
+"""How a shutdown's task ends that has asked its guest, and then timed out or was ended (qemu-server,
 `_do_vm_stop`; pve-container, `vm_stop`; pve-common, `PVE::RESTEnvironment`, `PVE::UPID`). An agent never answers that
 it shuts its guest down: of a guest that is too slow the request itself fails, without "got timeout"."""
 
@@ -47,7 +47,7 @@ class Task:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it did what it was for; warnings do no harm."""
+        """Whether it ended well, perhaps with warnings."""
         return self.status == "OK" or self.status.startswith("WARNINGS")
 
     @property
@@ -69,12 +69,12 @@ def decode(upid: str) -> Task:
 
 
 def gave_up(status: str) -> bool:
-    """Whether a shutdown ended so without having been refused."""
+    """Whether a shutdown with this status had asked its guest, and did not wait to the end."""
     return any(text in status for text in GAVE_UP)
 
 
 def is_already(task: Task) -> bool:
-    """Whether a start or a stop ended with nothing to do, as its guest was as wanted."""
+    """Whether a start failed because its guest runs already, or a stop because it does not run."""
     started = task.kind in STARTS and "already running" in task.status
     return started or (task.kind in STOPS and "not running" in task.status)
 
@@ -95,19 +95,19 @@ def listed(row: Mapping[str, Any]) -> Task:
 
 
 def ended(task: Task, answer: Mapping[str, Any]) -> Task:
-    """The task with what nodes/{node}/tasks/{upid}/status tells, which has no time of its end."""
+    """The task, updated from nodes/{node}/tasks/{upid}/status, which has no time of its end."""
     return replace(task, status=str(answer.get("exitstatus") or LOST)) if answer["status"] == "stopped" else task
 
 
-class Followed:
-    """The tasks whose end somebody needs to know."""
+class AwaitedTasks:
+    """Tasks whose end is waited for."""
 
     def __init__(self) -> None:
         self._ends: dict[str, asyncio.Future[Task]] = {}
         self._tasks: dict[str, Task] = {}
 
     def follow(self, task: Task) -> asyncio.Future[Task]:
-        """Its end, when it comes; the same for all who ask."""
+        """Resolves to the task when it has ended; one future a task."""
         if task.upid not in self._ends:
             self._ends[task.upid] = asyncio.get_running_loop().create_future()
             self._tasks[task.upid] = task
@@ -118,7 +118,7 @@ class Followed:
         return tuple(self._tasks.values())
 
     def nodes(self) -> Mapping[str, int]:
-        """Where they run, and since when at the earliest."""
+        """The nodes on which they run, each with the earliest start."""
         found = dict[str, int]()
         for task in self._tasks.values():
             found[task.node] = min(found.get(task.node, task.started), task.started)

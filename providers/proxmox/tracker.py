@@ -1,44 +1,44 @@
-"""All guests as they are known now: rows of cluster/resources, and what was learned elsewhere since."""
+"""The state of all guests: rows of cluster/resources, corrected by what tasks and nodes have reported since."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from providers.core.adapter import VM, Change, Changed, Listed, PowerState, Removed
-from providers.proxmox.guests import Guest, Noticed
+from providers.proxmox.guests import Guest, GuestDetails
 from providers.proxmox.history import Ending
 from providers.proxmox.states import power_state, to_vm
 
 STALE = 12.0
-"""Seconds for which cluster/resources may still show what was before: a node's pvestatd tells the others every 10."""
+"""Seconds for which cluster/resources may show an old state: a node's pvestatd publishes every 10."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Since:
-    """A guest's row when its node itself told otherwise, and when that was."""
+    """The row of a guest at the time `at` (seconds, monotonic) when its node or a task reported another state."""
 
     row: Guest
     at: float
 
     def before(self, row: Guest, now: float) -> bool:
-        """Whether the row shows a run that began later: too young for the one that was known, which lasted longer."""
+        """Whether the row shows a later run: its uptime is too short for the run that was known."""
         return row.status == self.row.status and row.uptime <= now - self.at and self.row.uptime >= STALE
 
 
-class Picture:
-    """Takes in what comes, and says what has changed by it. Times are those of a monotonic clock, in seconds."""
+class Tracker:
+    """Applies updates; each returns what it changes. Times are of a monotonic clock, in seconds."""
 
     def __init__(self) -> None:
         self.guests: dict[str, Guest] = {}
-        self.presses = False
-        """Whether we may press power buttons by ourselves."""
-        self._noticed: dict[str, Noticed] = {}
-        self._told: dict[str, VM] = {}
+        self.may_press = False
+        """Whether power buttons may be pressed outside of Proxmox VE's tasks."""
+        self._details: dict[str, GuestDetails] = {}
+        self._reported: dict[str, VM] = {}
         self._since: dict[str, _Since] = {}
 
-    def noticed(self, vm_id: str) -> Noticed:
-        """What is known of a guest beside its row."""
-        return self._noticed.get(vm_id, Noticed())
+    def details(self, vm_id: str) -> GuestDetails:
+        """A guest's details; empty ones if none are known."""
+        return self._details.get(vm_id, GuestDetails())
 
     def vm(self, vm_id: str) -> VM | None:
         """The VM, or None if there is none."""
@@ -46,19 +46,19 @@ class Picture:
         return self._vm(guest) if guest else None
 
     def _vm(self, guest: Guest) -> VM:
-        return to_vm(guest, self.noticed(guest.id), presses=self.presses)
+        return to_vm(guest, self.details(guest.id), may_press=self.may_press)
 
     def listed(self) -> Listed:
-        """All of it."""
-        self._told = {vm_id: self._vm(guest) for vm_id, guest in self.guests.items()}
-        return Listed(tuple(self._told.values()))
+        """All VMs."""
+        self._reported = {vm_id: self._vm(guest) for vm_id, guest in self.guests.items()}
+        return Listed(tuple(self._reported.values()))
 
     def current(self, rows: Iterable[Guest], now: float) -> list[Guest]:
-        """The rows, with what is known better in those that are out of date."""
+        """The rows; those that are out of date are corrected."""
         return [self._current(row, now) for row in rows]
 
     def apply(self, guests: Iterable[Guest], endings: Mapping[str, Ending]) -> list[Change]:
-        """Everything there is, and how those ended that have gone off; what is not among it is gone."""
+        """Apply all rows, and how guests ended that have gone off; a guest without a row is removed."""
         fresh = {guest.id: guest for guest in guests}
         gone = self.guests.keys() - fresh.keys()
         for vm_id in gone:
@@ -66,32 +66,33 @@ class Picture:
         self.guests = fresh
         for vm_id, ending in endings.items():
             self._end(vm_id, ending)
-        return [Removed(vm_id) for vm_id in gone] + [news for vm_id in fresh for news in self._news(vm_id)]
+        return [Removed(vm_id) for vm_id in gone] + [change for vm_id in fresh for change in self._changes(vm_id)]
 
     def went_off(self, guests: Iterable[Guest]) -> Sequence[Guest]:
-        """Those that are off now and were not, as far as was known."""
+        """Guests that are off and were not by the last state."""
         return [guest for guest in guests if _off(guest) and not _off(self.guests.get(guest.id))]
 
     def learn(self, vm_id: str, now: float, ending: Ending | None = None, **row: Any) -> list[Change]:
-        """Its node has told this of it (`status`, `lock`); and how it ended, if it has gone off by that."""
+        """Apply a state (`status`, `lock`) that is newer than the row, and how the guest ended if it has gone off."""
         guest = self.guests.get(vm_id)
         if guest is None:
             return []
         self.guests[vm_id] = replace(guest, **row)
         if self.guests[vm_id].status != guest.status:
-            self.guests[vm_id] = replace(self.guests[vm_id], uptime=0)  # unless it was paused: then soon told
+            # one that was paused has run for longer, as the next row shows
+            self.guests[vm_id] = replace(self.guests[vm_id], uptime=0)
             self._since[vm_id] = _Since(guest, now)
             if ending:
                 self._end(vm_id, ending)
-        return self._news(vm_id)
+        return self._changes(vm_id)
 
-    def notice(self, vm_id: str, **what: Any) -> list[Change]:
-        """This was noticed of it."""
-        self._noticed[vm_id] = replace(self.noticed(vm_id), **what)
-        return self._news(vm_id)
+    def update_details(self, vm_id: str, **what: Any) -> list[Change]:
+        """Set these details."""
+        self._details[vm_id] = replace(self.details(vm_id), **what)
+        return self._changes(vm_id)
 
     def _current(self, row: Guest, now: float) -> Guest:
-        """The row, unless it is an old one: as long as it shows what it did before its node told otherwise."""
+        """The row, corrected as long as it may still be the one before the last `learn`."""
         known, since = self.guests.get(row.id), self._since.get(row.id)
         if known and power_state(row) is PowerState.UNKNOWN:  # then Proxmox VE has forgotten its name, too
             return replace(row, name=known.name, template=known.template, uptime=known.uptime)
@@ -102,25 +103,25 @@ class Picture:
         del self._since[row.id]
         return row
 
-    def _news(self, vm_id: str) -> list[Change]:
+    def _changes(self, vm_id: str) -> list[Change]:
         guest = self.guests.get(vm_id)
         if guest is None:
             return []
         if power_state(guest) not in (PowerState.OFF, PowerState.UNKNOWN):
-            self._noticed[vm_id] = replace(self.noticed(vm_id), cause=None, forced=None, off_after=None)
+            self._details[vm_id] = replace(self.details(vm_id), cause=None, forced=None, off_after=None)
         vm = self._vm(guest)
-        if vm == self._told.get(vm_id):
+        if vm == self._reported.get(vm_id):
             return []
-        self._told[vm_id] = vm
+        self._reported[vm_id] = vm
         return [Changed(vm)]
 
     def _end(self, vm_id: str, ending: Ending) -> None:
-        self._noticed[vm_id] = replace(
-            self.noticed(vm_id), cause=ending.cause, forced=ending.forced, off_after=ending.off_after
+        self._details[vm_id] = replace(
+            self.details(vm_id), cause=ending.cause, forced=ending.forced, off_after=ending.off_after
         )
 
     def _forget(self, vm_id: str) -> None:
-        for known in (self._noticed, self._told, self._since):
+        for known in (self._details, self._reported, self._since):
             known.pop(vm_id, None)
 
 

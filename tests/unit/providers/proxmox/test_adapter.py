@@ -135,13 +135,13 @@ async def test_a_guest_whose_state_cannot_be_told_is_asked_nothing(
     assert cluster.asked == [LISTING]
 
 
-async def test_a_run_state_that_nobody_knows_is_an_error(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+async def test_a_run_state_that_is_in_no_table_is_an_error(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
     cluster.rows["100"]["status"] = "dreaming"
     with pytest.raises(UnknownNativeState, match="dreaming"):
         await adapter.get("100")
 
 
-async def test_a_run_state_that_only_its_node_tells_and_nobody_knows_is_an_error(
+async def test_a_run_state_that_only_its_node_tells_and_is_in_no_table_is_an_error(
     adapter: ProxmoxAdapter, cluster: Cluster
 ) -> None:
     cluster.current["100"] = {"status": "running", "qmpstatus": "dreaming"}
@@ -149,7 +149,7 @@ async def test_a_run_state_that_only_its_node_tells_and_nobody_knows_is_an_error
         await adapter.get("100")
 
 
-async def test_a_run_state_that_nobody_knows_is_listed_as_unknown(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+async def test_a_run_state_that_is_in_no_table_is_listed_as_unknown(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
     cluster.rows = {"100": row(100, status="dreaming")}
     assert [vm.power_state for vm in await adapter.list()] == [PowerState.UNKNOWN]
 

@@ -135,7 +135,7 @@ async def test_a_guest_for_which_proxmox_ve_waited_in_vain_was_asked(
         await asyncio.wait_for(send(adapter, vm_id, signal), 5)
 
 
-async def test_where_telling_ha_was_interrupted_nobody_was_asked(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+async def test_where_telling_ha_was_interrupted_no_guest_was_asked(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
     cluster.rows["100"]["hastate"] = "started"
     cluster.ends["hastop"] = "received interrupt"
     async with watched(adapter, cluster):

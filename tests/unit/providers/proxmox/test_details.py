@@ -1,4 +1,4 @@
-"""Details in virtual time, of guests that take a while to tell them."""
+"""DetailReader in virtual time, of guests that take a while to tell them."""
 
 import asyncio
 from collections import Counter
@@ -11,10 +11,10 @@ import pytest
 from providers.core.adapter import Change, Changed
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox.api import Api
-from providers.proxmox.details import A_FEW, AT_ONCE, FIRST_SECONDS, Details
+from providers.proxmox.details import A_FEW, AT_ONCE, FIRST_SECONDS, DetailReader
 from providers.proxmox.guests import Config, Guest
 from providers.proxmox.tasks import Task
-from providers.proxmox.tracker import Picture
+from providers.proxmox.tracker import Tracker
 
 pytestmark = pytest.mark.looptime
 WEB = Guest("100", "qemu", "web", "pve1", "running")
@@ -51,9 +51,9 @@ class Fake:
 class Told:
     def __init__(self, fake: Fake, *guests: Guest) -> None:
         self.news = list[Change]()
-        self.picture = Picture()
-        self.picture.apply(guests, {})
-        self.details = Details(cast(Api, fake), self.picture, self._tell)
+        self.tracker = Tracker()
+        self.tracker.apply(guests, {})
+        self.details = DetailReader(cast(Api, fake), self.tracker, self._tell)
 
     def _tell(self, changes: Iterable[Change]) -> None:
         self.news += changes
@@ -68,14 +68,14 @@ async def test_what_is_read_is_told() -> None:
     await told.details.read(WEB)
     (change,) = told.news
     assert isinstance(change, Changed)
-    assert told.picture.noticed("100").answers
+    assert told.tracker.details("100").answers
 
 
 async def test_the_first_listing_waits_for_all_that_answer() -> None:
     fake = Fake(pve1=1)
     told = Told(fake, *many("pve1", 100, 20))
     await told.details.first()
-    assert all(told.picture.noticed(vm_id).config for vm_id in told.picture.guests)
+    assert all(told.tracker.details(vm_id).config for vm_id in told.tracker.guests)
 
 
 async def test_the_first_listing_does_not_wait_for_ever() -> None:
@@ -87,7 +87,7 @@ async def test_the_first_listing_does_not_wait_for_ever() -> None:
 async def test_a_node_is_asked_about_a_few_at_once() -> None:
     fake = Fake(pve1=60)
     told = Told(fake, *many("pve1", 100, 30))
-    told.details.want(told.picture.guests)
+    told.details.want(told.tracker.guests)
     await asyncio.sleep(1)
     assert fake.read.total() == AT_ONCE
 
@@ -96,9 +96,9 @@ async def test_a_node_that_hangs_holds_up_no_other_ones_guests() -> None:
     fake = Fake(pve1=60)
     far = many("pve2", 200, 5)
     told = Told(fake, *many("pve1", 100, 30), *far)
-    told.details.want(told.picture.guests)
+    told.details.want(told.tracker.guests)
     await asyncio.sleep(1)
-    assert all(told.picture.noticed(guest.id).config for guest in far)
+    assert all(told.tracker.details(guest.id).config for guest in far)
 
 
 async def test_a_guest_that_is_being_read_is_not_read_beside_it() -> None:
@@ -127,13 +127,13 @@ async def test_what_was_known_stays_when_it_cannot_be_read() -> None:
     fake.away = True
     told.details.want(["100"])
     await asyncio.sleep(1)
-    assert told.picture.noticed("100").config == Config(agent=True)
+    assert told.tracker.details("100").config == Config(agent=True)
 
 
 async def test_a_guest_that_is_gone_meanwhile_is_left_alone() -> None:
     fake = Fake()
     told = Told(fake, WEB)
-    told.picture.apply([], {})
+    told.tracker.apply([], {})
     told.details.want(["100"])
     await asyncio.sleep(1)
     assert fake.read.total() == 0
@@ -144,7 +144,10 @@ async def test_an_agent_that_may_not_be_asked_is_told_with_the_reason() -> None:
     fake.refusal = CommandFailed("it lacks a privilege")
     told = Told(fake, WEB)
     await told.details.read(WEB)
-    assert (told.picture.noticed("100").answers, told.picture.noticed("100").asked) == (None, "it lacks a privilege")
+    assert (told.tracker.details("100").answers, told.tracker.details("100").ping_error) == (
+        None,
+        "it lacks a privilege",
+    )
 
 
 async def test_the_task_behind_a_lock_is_named_with_its_user() -> None:
@@ -153,4 +156,4 @@ async def test_the_task_behind_a_lock_is_named_with_its_user() -> None:
     locked = replace(WEB, lock="backup")
     told = Told(fake, locked)
     await told.details.read(locked)
-    assert told.picture.noticed("100").holder == "vzdump by root@pam"
+    assert told.tracker.details("100").lock_holder == "vzdump by root@pam"

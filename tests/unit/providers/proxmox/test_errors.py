@@ -143,7 +143,7 @@ def test_parameters_that_are_refused_are_told_one_by_one() -> None:
     assert "(Parameter verification failed; timeout: value must be at least 0; foo: unknown)" in error.message
 
 
-def test_what_nobody_knows_is_told_in_proxmox_ves_own_words() -> None:
+def test_a_text_that_is_in_no_table_is_told_in_proxmox_ves_own_words() -> None:
     error = failed(500, "start failed: QEMU exited with code 1")
     assert type(error) is CommandFailed
     assert "start failed: QEMU exited with code 1" in error.message

@@ -1,4 +1,4 @@
-"""The follower in virtual time, with a cluster that is made of rows and tasks."""
+"""The poller in virtual time, with a cluster that is made of rows and tasks."""
 
 import asyncio
 from collections import Counter
@@ -15,9 +15,9 @@ from providers.core.errors import HypervisorUnavailable
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.guests import Config, Guest
-from providers.proxmox.poller import Follower
+from providers.proxmox.poller import Poller
 from providers.proxmox.tasks import Task
-from providers.proxmox.tracker import Picture
+from providers.proxmox.tracker import Tracker
 
 pytestmark = pytest.mark.looptime
 WEB, CT, FAR = (
@@ -88,17 +88,17 @@ class Fake:
 
 
 class Following:
-    """What the follower says, as it comes."""
+    """What the poller says, as it comes."""
 
     def __init__(self, fake: Fake, attended: frozenset[str]) -> None:
-        self.picture = Picture()
-        self.follower = Follower(cast(Api, fake), self.picture, SETTINGS)
+        self.tracker = Tracker()
+        self.poller = Poller(cast(Api, fake), self.tracker, SETTINGS)
         self._attended: Callable[[], frozenset[str]] = (lambda: attended) if attended else nobody
         self._told: asyncio.Queue[Change] = asyncio.Queue()
         self._work = asyncio.create_task(self._follow())
 
     async def _follow(self) -> None:
-        async for changes in self.follower.changes(self._attended):
+        async for changes in self.poller.changes(self._attended):
             for change in changes:
                 self._told.put_nowait(change)
 
@@ -138,7 +138,7 @@ async def test_an_idle_cluster_is_read_each_fifteen_seconds() -> None:
     assert (fake.calls["guests"], fake.calls["tasks pve1"]) == (1 + 4, 0)
 
 
-async def test_it_is_read_each_two_seconds_while_somebody_waits() -> None:
+async def test_it_is_read_each_two_seconds_while_there_are_operations() -> None:
     fake = Fake(WEB, FAR)
     async with following(fake, "100"):
         await asyncio.sleep(61)
@@ -148,13 +148,13 @@ async def test_it_is_read_each_two_seconds_while_somebody_waits() -> None:
 async def test_tasks_are_read_of_the_nodes_where_some_are_followed_alone() -> None:
     fake = Fake(WEB, FAR)
     async with following(fake) as it:
-        it.follower.follow(fake.begin(shutdown(WEB)))
+        it.poller.follow(fake.begin(shutdown(WEB)))
         await asyncio.sleep(11)
     assert fake.calls["tasks pve1"] == 5
     assert fake.calls["tasks pve2"] == 0
 
 
-async def test_guests_without_agents_are_not_looked_at_again_while_somebody_waits() -> None:
+async def test_guests_without_agents_are_not_looked_at_again_while_there_are_operations() -> None:
     fake = Fake(replace(WEB, uptime=5), replace(CT, uptime=5))
     async with following(fake, "100", "101"):
         await asyncio.sleep(60)
@@ -168,7 +168,7 @@ async def test_an_agent_that_is_still_to_come_is_looked_for_until_its_guest_is_a
         await asyncio.sleep(10)
         looked = fake.calls["ping"]
         assert looked >= 4
-        it.follower.follow(fake.begin(shutdown(WEB)))
+        it.poller.follow(fake.begin(shutdown(WEB)))
         await asyncio.sleep(10)
     assert fake.calls["ping"] <= looked + 1
 
@@ -179,7 +179,7 @@ async def test_an_agent_that_is_still_to_come_is_looked_for_until_its_guest_is_a
 async def test_the_end_of_a_shutdown_tells_before_the_rows_do() -> None:
     fake = Fake(WEB)
     async with following(fake, "100") as it:
-        end = it.follower.follow(task := fake.begin(shutdown(WEB)))
+        end = it.poller.follow(task := fake.begin(shutdown(WEB)))
         fake.end(task, off=False)
         vm = await it.off(WEB)
     assert (vm.off_cause, end.done()) == (OffCause.GUEST, True)
@@ -189,7 +189,7 @@ async def test_a_task_that_is_not_listed_is_asked_for_by_itself() -> None:
     fake = Fake(WEB)
     fake.listed = False
     async with following(fake, "100") as it:
-        it.follower.follow(task := fake.begin(shutdown(WEB)))
+        it.poller.follow(task := fake.begin(shutdown(WEB)))
         fake.end(task)
         await it.off(WEB)
     assert fake.calls["task"] >= 1
@@ -198,10 +198,10 @@ async def test_a_task_that_is_not_listed_is_asked_for_by_itself() -> None:
 async def test_a_container_is_off_when_its_shutdown_has_ended_which_tells_how_long_it_had() -> None:
     fake = Fake(CT)
     async with following(fake, "101") as it:
-        it.follower.follow(task := fake.begin(shutdown(CT)))
+        it.poller.follow(task := fake.begin(shutdown(CT)))
         fake.turn_off("101")
         await asyncio.sleep(10)
-        assert it.picture.guests["101"].status == "running"
+        assert it.tracker.guests["101"].status == "running"
         fake.end(task, seconds=60)
         assert (await it.off(CT)).ended == Ended(after=timedelta(seconds=60))
 
@@ -211,7 +211,7 @@ async def test_a_container_that_went_off_before_a_start_is_told_of_when_its_shut
     task = fake.begin(shutdown(CT))
     fake.turn_off("101")
     async with following(fake, "101") as it:
-        assert it.picture.guests["101"].status == "running"
+        assert it.tracker.guests["101"].status == "running"
         fake.end(task, seconds=60)
         assert (await it.off(CT)).ended == Ended(after=timedelta(seconds=60))
 
@@ -224,7 +224,7 @@ async def test_a_node_that_hangs_delays_no_news_of_another_one() -> None:
     fake.hung = {"pve2"}
     async with following(fake, "100", "102") as it:
         for guest in (FAR, WEB):
-            it.follower.follow(fake.begin(shutdown(guest)))
+            it.poller.follow(fake.begin(shutdown(guest)))
         await asyncio.sleep(100)
         fake.end(shutdown(WEB))
         async with asyncio.timeout(4.1):
@@ -235,7 +235,7 @@ async def test_a_node_that_hangs_is_asked_once_at_a_time() -> None:
     fake = Fake(FAR)
     fake.hung = {"pve2"}
     async with following(fake, "102") as it:
-        it.follower.follow(fake.begin(shutdown(FAR)))
+        it.poller.follow(fake.begin(shutdown(FAR)))
         await asyncio.sleep(90)
     assert fake.calls["tasks pve2"] <= 4
 
@@ -250,10 +250,10 @@ async def test_a_start_waits_two_seconds_for_a_node_that_hangs() -> None:
 async def test_what_a_node_did_while_it_was_away_is_told_when_it_is_back() -> None:
     fake = Fake(FAR)
     async with following(fake, "102") as it:
-        it.follower.follow(task := fake.begin(shutdown(FAR)))
+        it.poller.follow(task := fake.begin(shutdown(FAR)))
         fake.hung = {"pve2"}
         fake.end(task, off=False)
         await asyncio.sleep(60)
-        assert it.picture.guests["102"].status == "running"
+        assert it.tracker.guests["102"].status == "running"
         fake.hung.clear()
         assert (await it.off(FAR)).off_cause is OffCause.GUEST

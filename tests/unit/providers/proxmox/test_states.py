@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 
 from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
-from providers.proxmox.guests import Config, Guest, Noticed
+from providers.proxmox.guests import Config, Guest, GuestDetails
 from providers.proxmox.states import to_vm
 
 WEB = Guest("100", "qemu", "web", "pve1", "running")
 CT = Guest("101", "lxc", "cache", "pve1", "running")
-AGENT = Noticed(Config(agent=True), answers=True)
-ASKED_BY_ACPI = Noticed(Config(agent=False))
+AGENT = GuestDetails(Config(agent=True), answers=True)
+ASKED_BY_ACPI = GuestDetails(Config(agent=False))
 
 
-def vm(noticed: Noticed = AGENT, row: Guest = WEB, **fields: Any) -> VM:
-    return to_vm(replace(row, **fields), noticed)
+def vm(details: GuestDetails = AGENT, row: Guest = WEB, **fields: Any) -> VM:
+    return to_vm(replace(row, **fields), details)
 
 
-def configured(**fields: Any) -> Noticed:
-    return Noticed(Config(**{"agent": True} | fields), answers=True)
+def configured(**fields: Any) -> GuestDetails:
+    return GuestDetails(Config(**{"agent": True} | fields), answers=True)
 
 
 def only(problems: tuple[Problem, ...]) -> Problem:
@@ -50,7 +50,7 @@ def test_a_guest_whose_node_is_away_is_waited_for() -> None:
 # How it ended
 
 
-ENDED = Noticed(Config(), cause=OffCause.HOST, forced=Reason.TIMEOUT, off_after=timedelta(seconds=9))
+ENDED = GuestDetails(Config(), cause=OffCause.HOST, forced=Reason.TIMEOUT, off_after=timedelta(seconds=9))
 
 
 def test_a_guest_that_is_off_tells_how_it_ended() -> None:
@@ -68,23 +68,23 @@ def test_a_guest_that_is_not_off_tells_of_no_end(fields: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("noticed", "signals"),
+    ("details", "signals"),
     [
         (AGENT, (Signal.GUEST_AGENT,)),
         (replace(AGENT, answers=None), (Signal.GUEST_AGENT,)),
         (replace(AGENT, answers=False), (Signal.ACPI,)),
         (ASKED_BY_ACPI, (Signal.ACPI,)),
         (configured(acpi=False), (Signal.GUEST_AGENT,)),
-        (Noticed(Config(agent=True, acpi=False), answers=False), ()),
-        (Noticed(Config(acpi=False)), ()),
+        (GuestDetails(Config(agent=True, acpi=False), answers=False), ()),
+        (GuestDetails(Config(acpi=False)), ()),
     ],
 )
-def test_proxmox_asks_by_an_agent_that_answers_else_by_acpi(noticed: Noticed, signals: tuple[Signal, ...]) -> None:
-    assert vm(noticed).signals == signals
+def test_proxmox_asks_by_an_agent_that_answers_else_by_acpi(details: GuestDetails, signals: tuple[Signal, ...]) -> None:
+    assert vm(details).signals == signals
 
 
 @pytest.mark.parametrize(
-    ("noticed", "fields", "signals"),
+    ("details", "fields", "signals"),
     [
         (AGENT, {}, (Signal.GUEST_AGENT, Signal.ACPI)),
         (replace(AGENT, answers=False), {}, (Signal.ACPI,)),
@@ -94,13 +94,13 @@ def test_proxmox_asks_by_an_agent_that_answers_else_by_acpi(noticed: Noticed, si
     ],
 )
 def test_where_we_may_press_its_button_a_guest_hears_that_too(
-    noticed: Noticed, fields: dict[str, Any], signals: tuple[Signal, ...]
+    details: GuestDetails, fields: dict[str, Any], signals: tuple[Signal, ...]
 ) -> None:
-    assert to_vm(replace(WEB, **fields), noticed, presses=True).signals == signals
+    assert to_vm(replace(WEB, **fields), details, may_press=True).signals == signals
 
 
 def test_a_guest_whose_configuration_is_not_known_yet_is_not_said_to_have_no_agent() -> None:
-    problem = only(vm(Noticed()).problems)
+    problem = only(vm(GuestDetails()).problems)
     assert (problem.reason, "has not been read yet" in problem.message) == (None, True)
 
 
@@ -119,13 +119,13 @@ def test_an_agent_that_is_not_enabled_is_a_warning_where_acpi_is_heard() -> None
 
 @pytest.mark.parametrize("agent", [True, False])
 def test_a_guest_without_agent_and_acpi_hears_no_signal(agent: bool) -> None:
-    problem = only(vm(Noticed(Config(agent=agent, acpi=False), answers=False)).problems)
+    problem = only(vm(GuestDetails(Config(agent=agent, acpi=False), answers=False)).problems)
     assert (problem.reason, problem.passing) == (Reason.TOOLS_UNAVAILABLE, False)
     assert "ACPI is off in its configuration" in problem.message
 
 
 def test_an_agent_that_may_not_be_asked_says_why() -> None:
-    found = vm(Noticed(Config(agent=True), asked="The account lacks VM.GuestAgent.Audit."))
+    found = vm(GuestDetails(Config(agent=True), ping_error="The account lacks VM.GuestAgent.Audit."))
     assert only(found.problems).message.endswith("is not known: The account lacks VM.GuestAgent.Audit.")
 
 
@@ -135,7 +135,7 @@ def test_only_an_agent_that_answers_runs_programs(answers: bool | None, runs: bo
 
 
 def test_a_container_is_asked_by_its_init_and_needs_neither_agent_nor_acpi() -> None:
-    found = vm(Noticed(Config(acpi=False)), CT)
+    found = vm(GuestDetails(Config(acpi=False)), CT)
     assert (found.signals, found.problems) == ((Signal.INIT,), ())
 
 
@@ -165,19 +165,19 @@ def test_a_lock_is_named_and_waited_for(lock: str, what: str) -> None:
 
 
 def test_the_task_behind_a_lock_is_named() -> None:
-    problem = only(vm(replace(AGENT, holder="vzdump by root@pam"), lock="backup").problems)
+    problem = only(vm(replace(AGENT, lock_holder="vzdump by root@pam"), lock="backup").problems)
     assert "by a backup: vzdump by root@pam;" in problem.message
 
 
 def test_a_container_that_is_locked_hears_nothing() -> None:
-    found = vm(Noticed(Config()), CT, lock="mounted")
+    found = vm(GuestDetails(Config()), CT, lock="mounted")
     assert (found.signals, only(found.problems).reason) == ((), Reason.LOCKED)
 
 
 # Paused, asleep, hibernated
 
 
-def test_a_paused_guest_hears_nothing_until_somebody_resumes_it() -> None:
+def test_a_paused_guest_hears_nothing_until_it_is_resumed() -> None:
     found = vm(status="paused")
     problem = only(found.problems)
     assert (found.signals, problem.reason, problem.passing) == ((), Reason.PAUSED, False)
@@ -195,7 +195,7 @@ def test_a_pause_that_came_by_itself_says_what_happened(status: str, words: str)
 
 
 @pytest.mark.parametrize("status", ["prelaunch", "inmigrate", "postmigrate", "finish-migrate", "save-vm", "restore-vm"])
-def test_a_pause_of_somebody_elses_work_passes(status: str) -> None:
+def test_a_pause_that_a_task_brings_passes(status: str) -> None:
     problem = only(vm(status=status).problems)
     assert (problem.reason, problem.passing) == (Reason.PAUSED, True)
 
@@ -282,12 +282,18 @@ DOWN = configured(down=timedelta(seconds=300))
 
 
 @pytest.mark.parametrize(
-    ("noticed", "row", "seconds"),
-    [(AGENT, WEB, 60), (DOWN, WEB, 300), (DOWN, replace(WEB, ha="started"), 60), (DOWN, CT, 60), (Noticed(), WEB, 60)],
+    ("details", "row", "seconds"),
+    [
+        (AGENT, WEB, 60),
+        (DOWN, WEB, 300),
+        (DOWN, replace(WEB, ha="started"), 60),
+        (DOWN, CT, 60),
+        (GuestDetails(), WEB, 60),
+    ],
     ids=["none", "down", "ha", "container", "not read yet"],
 )
 def test_the_guest_has_its_down_timeout_where_proxmox_heeds_it_else_60_s(
-    noticed: Noticed, row: Guest, seconds: int
+    details: GuestDetails, row: Guest, seconds: int
 ) -> None:
-    delegation = vm(noticed, row).delegation
+    delegation = vm(details, row).delegation
     assert delegation and delegation.own_timeout == timedelta(seconds=seconds)

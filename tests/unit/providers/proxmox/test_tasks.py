@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.proxmox.tasks import LOST, Followed, Task, decode, ended, gave_up, is_already, listed
+from providers.proxmox.tasks import LOST, AwaitedTasks, Task, decode, ended, gave_up, is_already, listed
 
 UPID = "UPID:pve1:000A3F01:00B2C3D4:68A1B2C3:qmshutdown:100:vmpower@pve!operator:"
 SHUTDOWN = Task(UPID, "pve1", "qmshutdown", "100", "vmpower@pve!operator", 0x68A1B2C3)
@@ -65,7 +65,7 @@ def test_a_listed_task_that_has_ended_tells_when_and_how() -> None:
     assert (found.runs, found.ended, found.status) == (False, 0x68A1B2C9, "OK")
 
 
-def test_a_listed_task_that_has_ended_nobody_knows_how_is_lost() -> None:
+def test_a_listed_task_that_has_ended_without_a_status_is_lost() -> None:
     found = listed(ROW | {"endtime": 0x68A1B2C9})
     assert (found.runs, found.succeeded, found.status) == (False, False, LOST)
 
@@ -147,40 +147,40 @@ def test_a_start_or_a_stop_has_nothing_to_do_where_its_guest_is_as_wanted(
 
 
 async def test_an_end_is_told_to_all_who_wait_for_it() -> None:
-    followed = Followed()
-    first, second = followed.follow(task()), followed.follow(task())
-    followed.end(task(status="OK"))
+    awaited = AwaitedTasks()
+    first, second = awaited.follow(task()), awaited.follow(task())
+    awaited.end(task(status="OK"))
     assert {await first, await second} == {task(status="OK")}
 
 
 async def test_a_task_that_has_ended_is_not_followed_any_more() -> None:
-    followed = Followed()
-    followed.follow(task())
-    followed.end(task(status="OK"))
-    assert followed.running() == ()
+    awaited = AwaitedTasks()
+    awaited.follow(task())
+    awaited.end(task(status="OK"))
+    assert awaited.running() == ()
 
 
-async def test_an_end_that_nobody_waits_for_any_more_does_no_harm() -> None:
-    followed = Followed()
-    followed.follow(task()).cancel()
-    followed.end(task(status="OK"))
-    assert followed.running() == ()
+async def test_an_end_that_is_waited_for_no_more_does_no_harm() -> None:
+    awaited = AwaitedTasks()
+    awaited.follow(task()).cancel()
+    awaited.end(task(status="OK"))
+    assert awaited.running() == ()
 
 
 async def test_the_nodes_are_asked_since_their_oldest_task() -> None:
-    followed = Followed()
+    awaited = AwaitedTasks()
     for one in (task("a", started=5), task("b", started=3), task("c", node="pve2", started=9)):
-        followed.follow(one)
-    assert followed.nodes() == {"pve1": 3, "pve2": 9}
+        awaited.follow(one)
+    assert awaited.nodes() == {"pve1": 3, "pve2": 9}
 
 
 async def test_a_guests_newest_shutdown_counts() -> None:
-    followed = Followed()
+    awaited = AwaitedTasks()
     newest = task("b", kind="vzshutdown", started=5)
     for one in (task("a", started=3), newest, task("c", kind="qmstop", started=9), task("d", vm_id="1", started=9)):
-        followed.follow(one)
-    assert followed.shutdown_of("100") == newest
+        awaited.follow(one)
+    assert awaited.shutdown_of("100") == newest
 
 
 async def test_a_guest_that_is_not_shut_down_has_no_shutdown() -> None:
-    assert Followed().shutdown_of("100") is None
+    assert AwaitedTasks().shutdown_of("100") is None

@@ -56,7 +56,7 @@ async def test_a_certificate_of_the_named_ca_is_taken(get: Get, node: Node, ca_f
     assert await get(node.url, ca_file=ca_file) == "version"
 
 
-async def test_a_certificate_of_a_ca_that_nobody_named_is_refused(get: Get, node: Node) -> None:
+async def test_a_certificate_of_a_ca_that_is_not_named_is_refused(get: Get, node: Node) -> None:
     with pytest.raises(NotConnected, match="does not verify, unable to get local issuer certificate: --ca-file"):
         await get(node.url)
 
@@ -95,7 +95,7 @@ async def test_a_certificate_with_another_fingerprint_is_refused_each_time(get: 
             await get(node.url, fingerprint="ab" * 32)
 
 
-async def test_whoever_asks_for_it_gets_no_verification(get: Get, node: Node) -> None:
+async def test_insecure_verifies_nothing(get: Get, node: Node) -> None:
     assert await get(node.url, insecure=True) == "version"
 
 
@@ -215,7 +215,7 @@ async def test_a_page_is_not_taken_for_an_answer(node: Node, resource: Resource,
         await resource("version").get()
 
 
-async def test_nobody_is_followed_elsewhere(node: Node, resource: Resource) -> None:
+async def test_no_redirect_is_followed(node: Node, resource: Resource) -> None:
     async def elsewhere(_request: web.Request) -> web.StreamResponse:
         return web.Response(status=301, headers={"Location": f"{node.url}/api2/json/elsewhere"})
 
