@@ -116,9 +116,9 @@ def _distrust(error: Exception) -> str:
 def _unreachable(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return f"it does not speak TLS as we do, {error.reason or error}"
-    if isinstance(error, socket.gaierror) or not error.errno:
-        return error.strerror or str(error)
-    return os.strerror(error.errno)
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or "it ends the connection at once"
 
 
 def _socket(address: Any) -> socket.socket:

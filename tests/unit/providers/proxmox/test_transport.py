@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -110,6 +111,22 @@ async def test_a_node_that_never_shakes_hands_is_told_so(
     monkeypatch.setattr(module, "CONNECT_SECONDS", 0.2)
     with pytest.raises(NotConnected, match=r"^it does not answer$"):
         await get(silent.url)
+
+
+async def test_a_node_whose_name_is_not_known_is_told_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def knows_none(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", knows_none)
+    with pytest.raises(NotConnected, match=r"^Name or service not known$"):
+        await get("https://pve1.invalid:8006")
+
+
+async def test_a_node_that_ends_the_connection_at_once_is_told_so(get: Get) -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    with pytest.raises(NotConnected, match=r"^(it ends the connection at once|Connection reset by peer)$"):
+        await get(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    server.close()
 
 
 async def test_a_server_without_tls_is_told_so(get: Get, certificate: trustme.LeafCert) -> None:
