@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from providers.core.adapter import OffCause, Reason
+from providers.core.adapter import Ended
 
 QEMU, LXC = "qemu", "lxc"
 UNMANAGED = ("", "unmanaged", "ignored")
@@ -61,16 +61,14 @@ class GuestDetails:
     """What is known of a guest beside its row.
 
     `answers` is whether its agent answered the last ping (None: there was none), `ping_error` why it cannot be.
-    `lock_holder` is the task behind its lock. The rest is how its last run ended.
+    `lock_holder` is the task behind its lock. `ended` is how its last run ended.
     """
 
     config: Config | None = None
     answers: bool | None = None
     ping_error: str = ""
     lock_holder: str = ""
-    cause: OffCause | None = None
-    forced: Reason | None = None
-    off_after: timedelta | None = None
+    ended: Ended | None = None
 
 
 def guest(row: Mapping[str, Any]) -> Guest:

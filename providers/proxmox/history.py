@@ -6,10 +6,9 @@ timeout without a word, so that how long it took must tell (pve-container, `vm_s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
-from providers.core.adapter import OffCause, Reason
+from providers.core.adapter import Ended, OffCause, Reason
 from providers.proxmox.api import Api
 from providers.proxmox.guests import QEMU, Config, Guest
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, Task
@@ -23,23 +22,14 @@ RECENT = 20
 """How many of a guest's newest tasks are searched for its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended, as far as that is known."""
-
-    cause: OffCause | None = None
-    forced: Reason | None = None
-    off_after: timedelta | None = None
-
-
-async def of_shutdown(api: Api, task: Task, config: Config | None) -> Ending:
+async def of_shutdown(api: Api, task: Task, config: Config | None) -> Ended:
     """How a guest went off that was shut down by this task, which may end a moment after its guest."""
     if task.kind != "qmshutdown":
-        return Ending(off_after=timedelta(seconds=task.ended - task.started) if task.ended else None)
+        return Ended(after=timedelta(seconds=task.ended - task.started) if task.ended else None)
     said = await api.log(task)
     if reason := _forced(said, config):
-        return Ending(OffCause.HOST, reason)
-    return Ending(OffCause.GUEST if _well(task, said) else None)
+        return Ended(OffCause.HOST, reason)
+    return Ended(OffCause.GUEST if _well(task, said) else None)
 
 
 def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
@@ -61,7 +51,7 @@ def _well(task: Task, said: Sequence[str]) -> bool:
     return task.succeeded or (task.runs and not last.startswith("TASK ERROR"))
 
 
-async def of_guest(api: Api, guest: Guest, config: Config | None) -> Ending:
+async def of_guest(api: Api, guest: Guest, config: Config | None) -> Ended:
     """How a guest went off whose shutdown was not awaited: by the newest task that can have ended its run.
 
     Tasks of others are seen only with Sys.Audit on the node.
@@ -70,7 +60,7 @@ async def of_guest(api: Api, guest: Guest, config: Config | None) -> Ending:
         if task.kind in STARTS:
             break
         if task.kind in STOPS and (task.succeeded or task.runs):
-            return Ending(OffCause.HOST)
+            return Ended(OffCause.HOST)
         if task.kind in SHUTDOWNS and (task.succeeded or (task.runs and guest.kind == QEMU)):
             return await of_shutdown(api, task, config)
-    return Ending()
+    return Ended()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from providers.core.adapter import VM, Attended, Change, Changed, OffCause, PowerState, nobody
+from providers.core.adapter import VM, Attended, Change, Changed, Ended, OffCause, PowerState, nobody
 from providers.core.clock import monotonic
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox import history
@@ -19,7 +19,6 @@ from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.details import DetailReader
 from providers.proxmox.guests import LXC, QEMU, Config, Guest
-from providers.proxmox.history import Ending
 from providers.proxmox.states import power_state
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, AwaitedTasks, Task, ended
 from providers.proxmox.tracker import Tracker
@@ -212,12 +211,12 @@ class Poller:
         if task.succeeded and task.kind in SHUTDOWNS and not off:
             self.report(self._went(task, "stopped", await self._ending_of(task)))
         elif task.succeeded and task.kind in STOPS and not off:
-            self.report(self._went(task, "stopped", Ending(OffCause.HOST)))
+            self.report(self._went(task, "stopped", Ended(OffCause.HOST)))
         elif task.succeeded and task.kind in STARTS:
             self.report(self._went(task, "running"))
         self._awaited.end(task)
 
-    def _went(self, task: Task, status: str, ending: Ending | None = None) -> list[Change]:
+    def _went(self, task: Task, status: str, ending: Ended | None = None) -> list[Change]:
         return self._tracker.learn(task.vm_id, monotonic(), ending, status=status)
 
     # How runs ended
@@ -230,19 +229,19 @@ class Poller:
     def _as_before(self, row: Guest) -> Guest:
         return self._tracker.guests.get(row.id) or replace(row, status="running")
 
-    async def _ending(self, guest: Guest) -> Ending:
+    async def _ending(self, guest: Guest) -> Ended:
         if task := self._awaited.shutdown_of(guest.id):
             return await self._ending_of(task)
         try:
             return await history.of_guest(self._api, guest, self._config(guest.id))
         except CommandFailed:
-            return Ending()
+            return Ended()
 
-    async def _ending_of(self, shutdown: Task) -> Ending:
+    async def _ending_of(self, shutdown: Task) -> Ended:
         try:
             return await history.of_shutdown(self._api, shutdown, self._config(shutdown.vm_id))
         except CommandFailed:
-            return Ending()
+            return Ended()
 
     def _config(self, vm_id: str) -> Config | None:
         return self._tracker.details(vm_id).config
@@ -258,7 +257,7 @@ class Poller:
             if task.runs and task.kind in SHUTDOWNS and task.vm_id in attended:
                 self._awaited.follow(task)
 
-    async def _endings(self, guests: Sequence[Guest]) -> dict[str, Ending]:
+    async def _endings(self, guests: Sequence[Guest]) -> dict[str, Ended]:
         """How guests with operations have gone off. For the others it is not looked up."""
         attended = self._attended()
         gone_off = [guest for guest in self._tracker.went_off(guests) if guest.id in attended]

@@ -8,7 +8,7 @@ pve-ha-manager, `PVE::HA::Tools` and `PVE::HA::Manager`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from providers.core.adapter import VM, Delegation, Ended, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Delegation, PowerState, Problem, Reason, Signal
 from providers.core.errors import HypervisorUnavailable, UnknownNativeState
 from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, GuestDetails
 
@@ -120,7 +120,7 @@ def to_vm(guest: Guest, details: GuestDetails, *, may_press: bool = False) -> VM
         id=guest.id,
         name=guest.name,
         power_state=seen.state,
-        ended=_ended(details) if off else None,
+        ended=details.ended if off else None,
         signals=_signals(seen),
         problems=_problems(seen),
         refused="It is a template, which never runs" if guest.template else "",
@@ -134,11 +134,6 @@ def to_vm(guest: Guest, details: GuestDetails, *, may_press: bool = False) -> VM
         aliases=(f"{guest.kind}/{guest.id}",),
         runs_programs=bool(details.answers),
     )
-
-
-def _ended(noticed: Noticed) -> Ended | None:
-    known = noticed.cause or noticed.forced or noticed.off_after is not None
-    return Ended(noticed.cause, noticed.forced, noticed.off_after) if known else None
 
 
 def _revocable(guest: Guest, config: Config | None) -> bool:

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from providers.core.adapter import VM, Change, Changed, Listed, PowerState, Removed
+from providers.core.adapter import VM, Change, Changed, Ended, Listed, PowerState, Removed
 from providers.proxmox.guests import Guest, GuestDetails
-from providers.proxmox.history import Ending
 from providers.proxmox.states import power_state, to_vm
 
 STALE = 12.0
@@ -57,7 +56,7 @@ class Tracker:
         """The rows; those that are out of date are corrected."""
         return [self._current(row, now) for row in rows]
 
-    def apply(self, guests: Iterable[Guest], endings: Mapping[str, Ending]) -> list[Change]:
+    def apply(self, guests: Iterable[Guest], endings: Mapping[str, Ended]) -> list[Change]:
         """Apply all rows, and how guests ended that have gone off; a guest without a row is removed."""
         fresh = {guest.id: guest for guest in guests}
         gone = self.guests.keys() - fresh.keys()
@@ -72,7 +71,7 @@ class Tracker:
         """Guests that are off and were not by the last state."""
         return [guest for guest in guests if _off(guest) and not _off(self.guests.get(guest.id))]
 
-    def learn(self, vm_id: str, now: float, ending: Ending | None = None, **row: Any) -> list[Change]:
+    def learn(self, vm_id: str, now: float, ending: Ended | None = None, **row: Any) -> list[Change]:
         """Apply a state (`status`, `lock`) that is newer than the row, and how the guest ended if it has gone off."""
         guest = self.guests.get(vm_id)
         if guest is None:
@@ -108,17 +107,15 @@ class Tracker:
         if guest is None:
             return []
         if power_state(guest) not in (PowerState.OFF, PowerState.UNKNOWN):
-            self._details[vm_id] = replace(self.details(vm_id), cause=None, forced=None, off_after=None)
+            self._details[vm_id] = replace(self.details(vm_id), ended=None)
         vm = self._vm(guest)
         if vm == self._reported.get(vm_id):
             return []
         self._reported[vm_id] = vm
         return [Changed(vm)]
 
-    def _end(self, vm_id: str, ending: Ending) -> None:
-        self._details[vm_id] = replace(
-            self.details(vm_id), cause=ending.cause, forced=ending.forced, off_after=ending.off_after
-        )
+    def _end(self, vm_id: str, ending: Ended) -> None:
+        self._details[vm_id] = replace(self.details(vm_id), ended=ending)
 
     def _forget(self, vm_id: str) -> None:
         for known in (self._details, self._reported, self._since):

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from providers.core.adapter import OffCause, Reason
+from providers.core.adapter import Ended, OffCause, Reason
 from providers.proxmox.api import Api
 from providers.proxmox.guests import Config, Guest
-from providers.proxmox.history import Ending, of_guest, of_shutdown
+from providers.proxmox.history import of_guest, of_shutdown
 from providers.proxmox.tasks import Task
 
 TASK = Task("UPID:a", "pve1", "qmshutdown", "100", "root@pam", 1000)
@@ -21,7 +21,7 @@ FAILED = "VM quit/powerdown failed - terminating now with SIGTERM"
 KILLED = "VM still running - terminating now with SIGKILL"
 SILENT = "QEMU Guest Agent is not running - VM 100 qga command 'guest-ping' failed - got timeout"
 WEB, CT = Guest("100", "qemu", "web", "pve1", "stopped"), Guest("100", "lxc", "cache", "pve1", "stopped")
-BY_ITSELF, CUT = Ending(OffCause.GUEST), Ending(OffCause.HOST)
+BY_ITSELF, CUT = Ended(OffCause.GUEST), Ended(OffCause.HOST)
 
 
 class Told:
@@ -41,11 +41,11 @@ def api(*tasks: Task, log: Sequence[str] = ()) -> Api:
     return cast(Api, Told(*tasks, log=log))
 
 
-async def ending(log: Sequence[str], task: Task = OVER, config: Config | None = BY_AGENT) -> Ending:
+async def ending(log: Sequence[str], task: Task = OVER, config: Config | None = BY_AGENT) -> Ended:
     return await of_shutdown(api(log=log), task, config)
 
 
-async def last(*tasks: Task, guest: Guest = WEB) -> Ending:
+async def last(*tasks: Task, guest: Guest = WEB) -> Ended:
     return await of_guest(api(*tasks), guest, BY_AGENT)
 
 
@@ -63,21 +63,21 @@ async def test_a_guest_that_is_off_before_its_shutdown_has_ended_shut_itself_dow
 
 @pytest.mark.parametrize("task", [TASK, OVER])
 async def test_a_guest_that_used_up_its_time_was_forced_for_that(task: Task) -> None:
-    assert await ending([WAITED], task, BY_ACPI) == Ending(OffCause.HOST, Reason.TIMEOUT)
+    assert await ending([WAITED], task, BY_ACPI) == Ended(OffCause.HOST, Reason.TIMEOUT)
 
 
 async def test_qemu_that_had_to_be_killed_was_forced() -> None:
-    assert await ending([WAITED, KILLED, "TASK OK"], config=BY_ACPI) == Ending(OffCause.HOST, Reason.TIMEOUT)
+    assert await ending([WAITED, KILLED, "TASK OK"], config=BY_ACPI) == Ended(OffCause.HOST, Reason.TIMEOUT)
 
 
 @pytest.mark.parametrize("config", [BY_AGENT, None], ids=["enabled", "not read yet"])
 async def test_a_guest_whose_agent_was_asked_and_did_not_go_in_time_was_forced_for_that(config: Config | None) -> None:
-    assert await ending([FAILED, "TASK OK"], config=config) == Ending(OffCause.HOST, Reason.TIMEOUT)
+    assert await ending([FAILED, "TASK OK"], config=config) == Ended(OffCause.HOST, Reason.TIMEOUT)
 
 
 @pytest.mark.parametrize(("log", "config"), [([FAILED], BY_ACPI), ([SILENT, FAILED], BY_AGENT)])
 async def test_a_guest_that_could_not_be_asked_by_acpi_was_forced_for_that(log: list[str], config: Config) -> None:
-    assert await ending(log, config=config) == Ending(OffCause.HOST, Reason.COMMAND_FAILED)
+    assert await ending(log, config=config) == Ended(OffCause.HOST, Reason.COMMAND_FAILED)
 
 
 async def test_an_agent_that_was_passed_over_is_not_force() -> None:
@@ -88,26 +88,26 @@ async def test_an_agent_that_was_passed_over_is_not_force() -> None:
     "status", ["received interrupt", "unexpected status", "VM quit/powerdown failed - got timeout"]
 )
 async def test_a_guest_that_goes_off_after_its_shutdown_was_given_up_is_of_unknown_cause(status: str) -> None:
-    assert await ending([f"TASK ERROR: {status}"], replace(OVER, status=status)) == Ending()
+    assert await ending([f"TASK ERROR: {status}"], replace(OVER, status=status)) == Ended()
 
 
 async def test_a_shutdown_that_has_failed_and_is_still_told_to_run_is_of_unknown_cause() -> None:
-    assert await ending(["TASK ERROR: received interrupt"], TASK) == Ending()
+    assert await ending(["TASK ERROR: received interrupt"], TASK) == Ended()
 
 
 async def test_a_containers_shutdown_tells_only_how_long_it_took() -> None:
-    assert await ending([], replace(OVER, kind="vzshutdown")) == Ending(off_after=timedelta(seconds=60))
+    assert await ending([], replace(OVER, kind="vzshutdown")) == Ended(after=timedelta(seconds=60))
 
 
 async def test_a_containers_shutdown_that_runs_tells_nothing() -> None:
-    assert await ending([], replace(TASK, kind="vzshutdown")) == Ending()
+    assert await ending([], replace(TASK, kind="vzshutdown")) == Ended()
 
 
 # By the newest of its tasks
 
 
 async def test_without_tasks_nothing_is_known() -> None:
-    assert await last() == Ending()
+    assert await last() == Ended()
 
 
 @pytest.mark.parametrize("kind", ["qmstop", "vzstop"])
@@ -121,12 +121,12 @@ async def test_a_stop_that_failed_ended_nothing() -> None:
 
 
 async def test_a_shutdown_that_failed_ended_nothing() -> None:
-    assert await last(replace(OVER, status="received interrupt")) == Ending()
+    assert await last(replace(OVER, status="received interrupt")) == Ended()
 
 
 @pytest.mark.parametrize("kind", ["qmstart", "qmresume", "vzstart"])
 async def test_what_was_before_its_last_start_does_not_count(kind: str) -> None:
-    assert await last(replace(OVER, kind=kind), OVER) == Ending()
+    assert await last(replace(OVER, kind=kind), OVER) == Ended()
 
 
 async def test_a_shutdown_counts_that_has_just_ended_its_guest() -> None:

@@ -50,7 +50,7 @@ def test_a_guest_whose_node_is_away_is_waited_for() -> None:
 # How it ended
 
 
-ENDED = GuestDetails(Config(), cause=OffCause.HOST, forced=Reason.TIMEOUT, off_after=timedelta(seconds=9))
+ENDED = GuestDetails(Config(), ended=Ended(OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=9)))
 
 
 def test_a_guest_that_is_off_tells_how_it_ended() -> None:

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 from providers.core.adapter import VM, Change, Changed, Ended, OffCause, PowerState, Reason, Removed, Signal
 from providers.proxmox.guests import Config, Guest
-from providers.proxmox.history import Ending
 from providers.proxmox.tracker import STALE, Tracker
 
 WEB = Guest("100", "qemu", "web", "pve1", "running", uptime=1000)
 CT = Guest("101", "lxc", "cache", "pve2", "running", uptime=1000)
 OFF = replace(WEB, status="stopped", uptime=0)
-CUT = Ending(OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=60))
+CUT = Ended(OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=60))
 NOW = 500.0
 CUT_OFF = Ended(OffCause.HOST, Reason.TIMEOUT, timedelta(seconds=60))
 
@@ -140,7 +139,7 @@ def test_a_guest_of_which_its_node_tells_that_it_is_off_tells_how_it_ended(track
 
 def test_how_it_ended_is_not_overwritten_when_its_end_is_told_again(tracker: Tracker) -> None:
     tracker.learn("100", NOW, CUT, status="stopped")
-    assert tracker.learn("100", NOW, Ending(OffCause.GUEST), status="stopped") == []
+    assert tracker.learn("100", NOW, Ended(OffCause.GUEST), status="stopped") == []
 
 
 @pytest.mark.parametrize("between", ["running", "paused"])
