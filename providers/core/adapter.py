@@ -221,11 +221,11 @@ class GuestProcess(Protocol):
         """
 
 
-Attended = Callable[[], frozenset[str]]
-"""The ids of the VMs that operations are about at this moment."""
+ActiveVMs = Callable[[], frozenset[str]]
+"""The ids of the VMs with an active operation at this moment."""
 
 
-def nobody() -> frozenset[str]:
+def none_active() -> frozenset[str]:
     """No operation is active."""
     return frozenset()
 
@@ -296,10 +296,10 @@ class Adapter(Protocol):
             VMNotFound, CommandFailed, Unsupported
         """
 
-    def watch(self, attended: Attended = nobody, /) -> AsyncIterator[Change]:
+    def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         """One subscription for all VMs: `Listed` first, then every change of power, agent, name or existence.
 
-        A hypervisor that sends no events has to be polled; `attended` tells how urgently, and whose past matters.
+        A hypervisor that sends no events is polled: more often while there are `active_vms`, whose tasks are read, too.
 
         Ends only by raising `HypervisorUnavailable`; the caller starts a new one.
         """

@@ -42,7 +42,7 @@ class Inventory:
         backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         while True:
             try:
-                async for change in self._adapter.watch(self.attended):
+                async for change in self._adapter.watch(self.active_vms):
                     backoff.reset()
                     self._apply(change)
                     self._set_connected(True)
@@ -109,7 +109,7 @@ class Inventory:
             if not observers:
                 self._observers.pop(vm_id, None)
 
-    def attended(self) -> frozenset[str]:
+    def active_vms(self) -> frozenset[str]:
         """The ids of the VMs that are observed one by one: those with an active operation."""
         return frozenset(self._observers) - {""}
 

@@ -8,13 +8,13 @@ import libvirt
 
 from providers.core.adapter import (
     VM,
-    Attended,
+    ActiveVMs,
     Change,
     Grace,
     GuestCredentials,
     GuestProcess,
     Signal,
-    nobody,
+    none_active,
 )
 from providers.core.errors import CommandFailed, HypervisorError, Unsupported
 from providers.libvirt import domains, guest_exec, snapshots
@@ -97,7 +97,7 @@ class LibvirtAdapter:
         """Take a snapshot, external or internal: see `snapshots`."""
         await self._agent.call(snapshots.take, vm_id, name, description, include_memory)
 
-    async def watch(self, _: Attended = nobody, /) -> AsyncGenerator[Change, None]:
+    async def watch(self, _: ActiveVMs = none_active, /) -> AsyncGenerator[Change, None]:
         """Follow the lifecycle and agent events of all VMs, over a connection of its own."""
         events, naming = Session(self._uri, "events", 1), None
         try:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from providers.core.adapter import (
     VM,
-    Attended,
+    ActiveVMs,
     Change,
     Escalation,
     Grace,
@@ -19,7 +19,7 @@ from providers.core.adapter import (
     GuestProcess,
     PowerState,
     Signal,
-    nobody,
+    none_active,
 )
 from providers.core.errors import CommandFailed, Locked, Unsupported, VMNotFound, VmpowerError
 from providers.proxmox.api import Api
@@ -108,7 +108,7 @@ class ProxmoxAdapter:
         """End the shutdown's task. The guest was asked already: it may still go down."""
         guest = await self._find(vm_id)
         if guest.managed:
-            raise CommandFailed("HA has been told to stop it, which cannot be taken back; it waits for nobody.")
+            raise CommandFailed("HA has been told to stop it, which cannot be taken back; it waits for no answer.")
         async with self._asking[vm_id]:
             task = self._poller.shutdown_of(vm_id) or await self._running_shutdown(guest)
             if task:
@@ -133,11 +133,11 @@ class ProxmoxAdapter:
             params["vmstate"] = 1
         await self._done(await self._at(vm_id, lambda guest: self._api.snapshot(guest, params)))
 
-    async def watch(self, attended: Attended = nobody, /) -> AsyncGenerator[Change, None]:
+    async def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncGenerator[Change, None]:
         """Poll the cluster, often while there are operations."""
         self.version = f"Proxmox VE {await self._api.version()}"
         self._tracker.may_press = await self._api.may_press()
-        async with aclosing(self._poller.changes(attended)) as polls:
+        async with aclosing(self._poller.changes(active_vms)) as polls:
             async for changes in polls:
                 for change in changes:
                     yield change

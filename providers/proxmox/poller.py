@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from providers.core.adapter import VM, Attended, Change, Changed, Ended, OffCause, PowerState, nobody
+from providers.core.adapter import VM, ActiveVMs, Change, Changed, Ended, OffCause, PowerState, none_active
 from providers.core.clock import monotonic
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox import history
@@ -41,16 +41,16 @@ class Poller:
         self._idle = settings.idle_interval.total_seconds()
         self._details = DetailReader(api, tracker, self.report)
         self._awaited = AwaitedTasks()
-        self._attended: Attended = nobody
+        self._active_vms: ActiveVMs = none_active
         self._news = list[Change]()
         self._wakeup = asyncio.Event()
         self._watchers = set[asyncio.Event]()
         self._visits = dict[str, asyncio.Task[None]]()
         self._rows_read = self._tasks_read = 0.0
 
-    async def changes(self, attended: Attended) -> AsyncGenerator[Sequence[Change], None]:
+    async def changes(self, active_vms: ActiveVMs) -> AsyncGenerator[Sequence[Change], None]:
         """All guests first, then what changes; ends only by raising HypervisorUnavailable."""
-        self._attended = attended
+        self._active_vms = active_vms
         rows = await self._rows()
         await self._recall(rows)
         await self._poll_tasks()
@@ -139,7 +139,7 @@ class Poller:
                 return
 
     def _next_rows(self) -> float:
-        busy = self._attended() or self._awaited.running()
+        busy = self._active_vms() or self._awaited.running()
         return self._rows_read + (self._active if busy else self._idle)
 
     def _next_tasks(self) -> float:
@@ -155,11 +155,11 @@ class Poller:
             await self._poll_tasks()
         if monotonic() >= self._next_rows():
             await self.refresh()
-            self._details.sweep(self._silent(), idle=not self._attended())
+            self._details.sweep(self._silent(), idle=not self._active_vms())
 
     def _silent(self) -> list[str]:
         """Guests with operations that started recently and whose agents do not answer yet."""
-        guests = [self._tracker.guests[vm_id] for vm_id in self._attended() if vm_id in self._tracker.guests]
+        guests = [self._tracker.guests[vm_id] for vm_id in self._active_vms() if vm_id in self._tracker.guests]
         return [guest.id for guest in guests if _boots(guest) and self._awaits_agent(guest)]
 
     def _awaits_agent(self, guest: Guest) -> bool:
@@ -248,19 +248,19 @@ class Poller:
 
     async def _recall(self, rows: Sequence[Guest]) -> None:
         """After a start of the provider: find the shutdowns of operations that are still under way."""
-        attended = self._attended()
-        nodes = {guest.node for guest in rows if guest.id in attended}
-        await self._visit({node: self._recall_at(node, attended) for node in nodes})
+        active_vms = self._active_vms()
+        nodes = {guest.node for guest in rows if guest.id in active_vms}
+        await self._visit({node: self._recall_at(node, active_vms) for node in nodes})
 
-    async def _recall_at(self, node: str, attended: frozenset[str]) -> None:
+    async def _recall_at(self, node: str, active_vms: frozenset[str]) -> None:
         for task in await self._api.tasks(node, since=0, limit=OWN):
-            if task.runs and task.kind in SHUTDOWNS and task.vm_id in attended:
+            if task.runs and task.kind in SHUTDOWNS and task.vm_id in active_vms:
                 self._awaited.follow(task)
 
     async def _endings(self, guests: Sequence[Guest]) -> dict[str, Ended]:
         """How guests with operations have gone off. For the others it is not looked up."""
-        attended = self._attended()
-        gone_off = [guest for guest in self._tracker.went_off(guests) if guest.id in attended]
+        active_vms = self._active_vms()
+        gone_off = [guest for guest in self._tracker.went_off(guests) if guest.id in active_vms]
         endings = await asyncio.gather(*(self._ending(guest) for guest in gone_off))
         return {guest.id: ending for guest, ending in zip(gone_off, endings, strict=True)}
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from providers.core.adapter import (
     VM,
-    Attended,
+    ActiveVMs,
     Change,
     Grace,
     GuestCredentials,
@@ -15,7 +15,7 @@ from providers.core.adapter import (
     Listed,
     PowerState,
     Signal,
-    nobody,
+    none_active,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.sim.events import Events
@@ -107,7 +107,7 @@ class SimAdapter:
         taken = partial(take_snapshot, name=name, description=description, include_memory=include_memory)
         await self._call(vm_id, "snapshot", taken)
 
-    async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
+    async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         """All VMs, then each change."""
         await self._meet(self._world.count_own("watch"), "watch")
         with self._events.subscribe() as queue:

@@ -6,14 +6,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from providers.core.adapter import (
     VM,
-    Attended,
+    ActiveVMs,
     Change,
     Grace,
     GuestCredentials,
     GuestProcess,
     Listed,
     Signal,
-    nobody,
+    none_active,
 )
 from providers.core.errors import CommandFailed, Locked, VMNotFound
 from providers.vsphere import collector, commands, guest_exec
@@ -97,7 +97,7 @@ class VsphereAdapter:
             await self._call(CallClass.POWER, commands.snapshot, vm_id, name, description, include_memory)
         )
 
-    async def watch(self, _: Attended = nobody, /) -> AsyncGenerator[Change, None]:
+    async def watch(self, _: ActiveVMs = none_active, /) -> AsyncGenerator[Change, None]:
         """Follow everything in scope. When the session has expired, log in and list anew."""
         losses = 0
         while losses < 2:  # a second one in a row is no expiry, but an outage

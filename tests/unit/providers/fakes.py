@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from providers.core.adapter import VM, Attended, Change, Grace, Listed, Signal, nobody, unsupported
+from providers.core.adapter import VM, ActiveVMs, Change, Grace, Listed, Signal, none_active, unsupported
 from providers.core.errors import JournalFailed, VMNotFound
 from providers.core.journal import Journal
 from providers.core.limiter import Limiter
@@ -57,7 +57,7 @@ class OneVM:
     async def list(self) -> Sequence[VM]:
         return tuple(self.vms.values())
 
-    async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
+    async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         self.watches += 1
         yield Listed(tuple(self.vms.values()))
         while True:

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import (
     VM,
-    Attended,
+    ActiveVMs,
     Change,
     Changed,
     Delegation,
@@ -24,7 +24,7 @@ from providers.core.adapter import (
     Problem,
     Reason,
     Signal,
-    nobody,
+    none_active,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VmpowerError
 from providers.core.model import Operation
@@ -91,9 +91,9 @@ class Finisher(OneVM):
         if self.vms[WEB.id].power_state is not PowerState.OFF:
             self.change(power_state=PowerState.OFF, signals=(), **fields)
 
-    async def watch(self, attended: Attended = nobody, /) -> AsyncIterator[Change]:
+    async def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         self.news = asyncio.Queue()
-        async for change in super().watch(attended):
+        async for change in super().watch(active_vms):
             yield change
 
     async def get(self, vm_id: str) -> VM:

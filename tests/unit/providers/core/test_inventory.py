@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from providers.core.adapter import (
     VM,
-    Attended,
+    ActiveVMs,
     Change,
     Changed,
     Ended,
@@ -14,7 +14,7 @@ from providers.core.adapter import (
     OffCause,
     PowerState,
     Removed,
-    nobody,
+    none_active,
 )
 from providers.core.errors import AmbiguousName, CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.core.inventory import Inventory, is_off
@@ -94,20 +94,20 @@ async def test_a_change_is_told_to_those_who_observe_the_vm(inventory: Followed)
 
 async def test_what_is_observed_by_its_id_is_attended(inventory: Followed) -> None:
     with inventory.observed(inventory.note, "1"):
-        assert inventory.attended() == {"1"}
-    assert inventory.attended() == frozenset()
+        assert inventory.active_vms() == {"1"}
+    assert inventory.active_vms() == frozenset()
 
 
 async def test_who_observes_all_attends_to_nothing_in_particular(inventory: Followed) -> None:
     with inventory.observed(inventory.note):
-        assert inventory.attended() == frozenset()
+        assert inventory.active_vms() == frozenset()
 
 
 async def test_the_adapter_is_told_what_is_attended_at_each_moment() -> None:
     class Curious(OneVM):
-        async def watch(self, attended: Attended = nobody, /) -> AsyncIterator[Change]:
-            self.attended = attended
-            async for change in super().watch(attended):
+        async def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
+            self.active_vms = active_vms
+            async for change in super().watch(active_vms):
                 yield change
 
     adapter = Curious(WEB)
@@ -115,7 +115,7 @@ async def test_the_adapter_is_told_what_is_attended_at_each_moment() -> None:
     following = asyncio.create_task(inventory.run())
     await inventory.connected.wait()
     with inventory.observed(inventory.note, "1"):
-        assert adapter.attended() == {"1"}
+        assert adapter.active_vms() == {"1"}
     following.cancel()
 
 
@@ -181,7 +181,7 @@ async def test_listeners_hear_of_each_loss_and_return_once(inventory: Followed) 
 
 async def test_a_hypervisor_that_stays_away_is_asked_ever_more_rarely() -> None:
     class Away(OneVM):
-        async def watch(self, _: Attended = nobody, /) -> AsyncIterator[Change]:
+        async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
             self.watches += 1
             raise HypervisorUnavailable("refused")
             yield

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxmoxer import ResourceException
 
-from providers.core.adapter import Attended, Change, nobody
+from providers.core.adapter import ActiveVMs, Change, none_active
 from providers.core.errors import VmpowerError
 from providers.proxmox.adapter import ProxmoxAdapter
 from providers.proxmox.errors import translate
@@ -131,13 +131,13 @@ class Cluster:
 
 @asynccontextmanager
 async def watched(
-    adapter: ProxmoxAdapter, cluster: Cluster, attended: Attended = nobody
+    adapter: ProxmoxAdapter, cluster: Cluster, active_vms: ActiveVMs = none_active
 ) -> AsyncIterator[list[Change]]:
     """What the adapter's watch tells, as it comes; what was asked until then is forgotten."""
     told, begun = list[Change](), asyncio.Event()
 
     async def follow() -> None:
-        async for change in adapter.watch(attended):
+        async for change in adapter.watch(active_vms):
             told.append(change)
             begun.set()
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from providers.core.adapter import VM, Change, Changed, Ended, Listed, OffCause, PowerState, nobody
+from providers.core.adapter import VM, Change, Changed, Ended, Listed, OffCause, PowerState, none_active
 from providers.core.errors import HypervisorUnavailable
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
@@ -90,15 +90,15 @@ class Fake:
 class Following:
     """What the poller says, as it comes."""
 
-    def __init__(self, fake: Fake, attended: frozenset[str]) -> None:
+    def __init__(self, fake: Fake, active_vms: frozenset[str]) -> None:
         self.tracker = Tracker()
         self.poller = Poller(cast(Api, fake), self.tracker, SETTINGS)
-        self._attended: Callable[[], frozenset[str]] = (lambda: attended) if attended else nobody
+        self._active_vms: Callable[[], frozenset[str]] = (lambda: active_vms) if active_vms else none_active
         self._told: asyncio.Queue[Change] = asyncio.Queue()
         self._work = asyncio.create_task(self._follow())
 
     async def _follow(self) -> None:
-        async for changes in self.poller.changes(self._attended):
+        async for changes in self.poller.changes(self._active_vms):
             for change in changes:
                 self._told.put_nowait(change)
 
@@ -119,8 +119,8 @@ class Following:
 
 
 @asynccontextmanager
-async def following(fake: Fake, *attended: str) -> AsyncIterator[Following]:
-    it = Following(fake, frozenset(attended))
+async def following(fake: Fake, *active_vms: str) -> AsyncIterator[Following]:
+    it = Following(fake, frozenset(active_vms))
     try:
         await it.listed()
         yield it

@@ -220,8 +220,8 @@ async def test_a_host_that_does_not_have_the_file_is_told(stub: FakeStub, host: 
 
 
 async def test_a_host_that_cannot_be_reached_is_told_and_is_no_outage_of_vcenter(stub: FakeStub) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
     offer(stub, f"127.0.0.1:{port}")
     with pytest.raises(CommandFailed, match=r"127\.0\.0\.1.*Connect call failed"):
         await fetch(link(stub), GUEST, OUTPUT)
