@@ -49,9 +49,9 @@ async def _watch_vms(client: PowerClient, output: Output) -> ExitCode:
     outage = Outage(client.address, Progress().note)
     async with aclosing(client.watch_vms(outage.on_break)) as events:
         async for event in events:
-            outage.over()
             if isinstance(event, pb.GetProviderInfoResponse):
                 continue
+            outage.over()
             if output is Output.TABLE:
                 _print_event(event)
             else:

@@ -1,10 +1,11 @@
 import json
 
 import pytest
+from google.rpc import code_pb2
 
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.cli.conftest import Shell
-from tests.unit.cli.fake import Break, FakeProvider, not_found
+from tests.unit.cli.fake import Break, FakeProvider, not_found, refusal
 from tests.unit.cli.samples import ended, running, vm
 
 
@@ -41,6 +42,17 @@ def test_watch_without_a_target_prints_each_change_of_each_vm(
         "web\tON\tgraceful by GUEST_AGENT, then ACPI",
         "web\tOFF\talready off",
         "id-web\tgone",
+    ]
+
+
+def test_a_provider_that_answers_but_has_no_vms_to_tell_of_is_not_connected_again(
+    vmpower: Shell, provider: FakeProvider
+) -> None:
+    away = refusal(code_pb2.UNAVAILABLE, "The hypervisor is away.", "HYPERVISOR_UNAVAILABLE")
+    provider.streams = [[away], [away], [refusal(code_pb2.PERMISSION_DENIED, "Not yours.", "NOT_ALLOWED")]]
+    assert vmpower("watch").err.splitlines() == [
+        "The connection is lost; trying to take it up again.",
+        "vmpower: Not yours. [NOT_ALLOWED]",
     ]
 
 
