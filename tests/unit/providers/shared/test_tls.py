@@ -22,6 +22,7 @@ class Server:
     address: tuple[str, int]
     ca: Path
     certificate: bytes
+    context: ssl.SSLContext
 
     async def meet(self, context: Verifying, name: str = "127.0.0.1") -> None:
         """A handshake with it; raises what the context does not like."""
@@ -40,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=_serve, args=(listener, context), daemon=True).start()
     certificate = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
-    yield Server(listener.getsockname(), file, certificate)
+    yield Server(listener.getsockname(), file, certificate, context)
     listener.close()
 
 
@@ -85,3 +86,20 @@ async def test_a_certificate_with_another_thumbprint_is_refused_each_time(server
 
 async def test_whoever_asks_for_it_gets_no_verification(server: Server) -> None:
     await server.meet(context(insecure=True), "any.example")
+
+
+async def test_a_connection_is_closed_without_waiting_for_the_other_end_to_say_so_too(server: Server) -> None:
+    done = threading.Event()
+
+    def hold() -> None:
+        plain, _ = listener.accept()
+        with plain, server.context.wrap_socket(plain, server_side=True):
+            done.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        holding = threading.Thread(target=hold, daemon=True)
+        holding.start()
+        silent = Server(listener.getsockname(), server.ca, server.certificate, server.context)
+        await asyncio.wait_for(silent.meet(context(ca_file=server.ca)), 10)  # asyncio itself waits for 30 s
+        done.set()
+        holding.join()
