@@ -13,11 +13,9 @@ class Backoff:
         self._failures = 0
 
     def next(self) -> float:
-        """The next pause in seconds."""
         pause = min(self._first * (1 << min(self._failures, 30)), self._longest)
         self._failures += 1
         return pause * (1 - self._chance() / 2)
 
     def reset(self) -> None:
-        """An attempt succeeded: the next pause is the first again."""
         self._failures = 0

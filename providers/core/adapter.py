@@ -226,7 +226,6 @@ ActiveVMs = Callable[[], frozenset[str]]
 
 
 def none_active() -> frozenset[str]:
-    """No operation is active."""
     return frozenset()
 
 
@@ -330,5 +329,4 @@ async def unsupported(*_args: Any, **_kwargs: Any) -> NoReturn:
 
 
 def supports(adapter: Adapter, method: str) -> bool:
-    """Whether `adapter` declares `method` as something it can do."""
     return getattr(type(adapter), method) is not unsupported

@@ -52,7 +52,6 @@ async def run_all(run: Run) -> bool:
 
 
 def aborted(run: Run) -> bool:
-    """Whether a hook with ABORT did not succeed."""
     pairs = zip(run.operation.request.hooks, run.operation.hooks, strict=False)
     failed = (HookState.FAILED, HookState.TIMED_OUT, HookState.INTERRUPTED)
     return any(hook.failure_policy is FailurePolicy.ABORT and result.state in failed for hook, result in pairs)

@@ -55,11 +55,9 @@ class AllowedResolver(AbstractResolver):
         self._system = aiohttp.ThreadedResolver()
 
     def allows(self, host: str, address: str) -> bool:
-        """Whether a hook may call `address`, found under the name `host`."""
         return host in self._hosts or any(ip_address(address) in network for network in self._networks)
 
     def refusal(self, host: str) -> str:
-        """Why a hook may not call this host, for people."""
         return f"{host} is not an address of this VM; the provider's operator can allow it (VMPOWER_HTTP_HOOK_HOSTS)."
 
     async def resolve(
@@ -77,7 +75,6 @@ class AllowedResolver(AbstractResolver):
         return allowed
 
     async def close(self) -> None:
-        """Nothing is held."""
         await self._system.close()
 
 

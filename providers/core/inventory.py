@@ -119,7 +119,6 @@ class Inventory:
             observer(vm_id, self.vms.get(vm_id))
 
     def on_connection(self, listener: Callable[[bool], None]) -> None:
-        """Tell `listener` whenever the connection comes or goes."""
         self._on_connection.add(listener)
 
     def _set_connected(self, connected: bool) -> None:

@@ -67,7 +67,6 @@ class Journal:
         await done
 
     async def get(self, operation_id: str) -> Operation | None:
-        """The operation of this id."""
         return await self._one("SELECT record FROM operations WHERE id = ?", operation_id)
 
     async def find(self, request_id: str) -> Operation | None:
@@ -77,7 +76,6 @@ class Journal:
         return await self._one("SELECT record FROM operations WHERE request_id = ?", request_id)
 
     async def active(self) -> list[Operation]:
-        """All operations without a verdict, oldest first."""
         return await self._many("SELECT record FROM operations WHERE final = 0 ORDER BY create_time, id")
 
     async def page(
@@ -97,12 +95,10 @@ class Journal:
         return await self._many(f"{query} ORDER BY create_time DESC, id DESC LIMIT ?", *values, size)
 
     async def prune(self, before: datetime) -> None:
-        """Forget operations that ended and were created before this moment."""
         await self._limiter.run(self._prune, before)
         self._known = await self._limiter.run(_known_ids, self._db)
 
     async def close(self) -> None:
-        """Finish what is being written and close the file."""
         if self._writer is not None:
             await self._writer
         await self._limiter.run(self._db.close)
@@ -154,14 +150,12 @@ class KnownIds:
             self.add(request_id)
 
     def add(self, request_id: str) -> None:
-        """It is on disk, or is about to be."""
         if request_id and self._hashes is not None:
             self._hashes.add(hash(request_id))
             if len(self._hashes) > self.MOST:
                 self._hashes = None
 
     def may_have(self, request_id: str) -> bool:
-        """Whether it may be on disk."""
         return self._hashes is None or hash(request_id) in self._hashes
 
 

@@ -38,7 +38,6 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether the operation has ended."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
@@ -136,7 +135,6 @@ class TimeoutOrigin(StrEnum):
 
     @property
     def named(self) -> bool:
-        """Whether a caller named it."""
         return self in (TimeoutOrigin.CALLER, TimeoutOrigin.EXTENSION)
 
 
@@ -242,7 +240,6 @@ class Operation(Record):
 
     @property
     def next_number(self) -> int:
-        """That of the next signal."""
         return max((sent.number for sent in self.sent), default=0) + 1
 
     def sent_but(self, number: int, **changes: Any) -> tuple[Sent, ...]:
@@ -256,5 +253,4 @@ class Operation(Record):
 
     @property
     def hooks_left(self) -> tuple[Hook, ...]:
-        """The hooks that have not run yet."""
         return self.request.hooks[len(self.hooks) :]

@@ -120,7 +120,6 @@ class Operations:
         return active.operation.id if active else ""
 
     def active(self) -> list[Operation]:
-        """All operations that have not ended."""
         return [run.operation for run in self._runs.values() if not run.operation.state.final]
 
     async def page(self, size: int, before: tuple[str, str] | None, vm_id: str, active_only: bool) -> list[Operation]:

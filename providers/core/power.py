@@ -74,12 +74,10 @@ async def start(run: Run) -> None:
 
 
 def is_on(run: Run) -> bool:
-    """Whether the VM runs now."""
     return run.vm is not None and run.vm.power_state is PowerState.ON
 
 
 async def _persist(run: Run, command: Callable[[], Awaitable[None]], reached: Callable[[], bool]) -> None:
-    """Repeat a power command until the VM is where it should be."""
     backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
     for attempt in range(1, ATTEMPTS + 1):
         try:

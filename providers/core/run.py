@@ -61,7 +61,6 @@ class Run:
 
     @property
     def vm_id(self) -> str:
-        """The hypervisor's identifier of the VM."""
         return self.operation.request.vm_id
 
     @property
@@ -76,7 +75,6 @@ class Run:
 
     @property
     def force_after(self) -> datetime:
-        """When the grace period ends, which has begun."""
         assert self.operation.force_after is not None  # noqa: S101 - set when the grace period begins
         return self.operation.force_after
 
@@ -96,7 +94,6 @@ class Run:
         return next((sent for sent in reversed(self.operation.sent) if not sent.refused), None)
 
     def observe(self, _vm_id: str, vm: VM | None) -> None:
-        """Take note of a change of the VM."""
         if self.went_off is None and is_off(vm):
             self.went_off = vm or self._vanished()
         self.wake()
@@ -163,7 +160,6 @@ class Run:
 
     @property
     def unsaved(self) -> bool:
-        """Whether something was changed in memory only."""
         return self.shown is not self.operation
 
     def begin(self) -> None:
@@ -183,7 +179,6 @@ class Run:
             log.info(message, operation=self.operation.id, vm=request.vm_name, kind=request.kind, state=state)
 
     async def decide(self, decision: Decision, message: str) -> None:
-        """Note a decision; the procedure acts on it."""
         await self.record(message, decision=decision)
 
     async def changes(self) -> AsyncIterator[Operation]:
@@ -215,7 +210,6 @@ class Run:
         await self.until(lambda: self.vm is not vm, self.now() + timedelta(seconds=seconds))
 
     async def look(self) -> None:
-        """Read the VM's state from the hypervisor itself."""
         await self.through_outages(lambda: self.inventory.refresh(self.vm_id))
 
     async def look_unless(self, condition: Callable[[], bool]) -> None:
@@ -251,7 +245,6 @@ class Run:
         await self.until(lambda: self.closed)
 
     def in_state(self, *states: State) -> bool:
-        """Whether the operation stands in one of these states."""
         return self.operation.state in states
 
 

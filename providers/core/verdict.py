@@ -24,7 +24,6 @@ def judge(run: Run) -> Verdict:
 
 
 def already_off(run: Run) -> Verdict:
-    """There was nothing to do."""
     return _verdict(run, Outcome.ALREADY_OFF, "It was off already.")
 
 
@@ -49,12 +48,10 @@ def given_up(run: Run) -> Verdict:
 
 
 def already_on(run: Run) -> Verdict:
-    """There was nothing to do."""
     return _verdict(run, Outcome.ALREADY_ON, "It was on already.")
 
 
 def started(run: Run) -> Verdict:
-    """It was started, and its post-start hooks have ended."""
     return _verdict(run, Outcome.STARTED, "Started.")
 
 

@@ -6,7 +6,6 @@ from providers.server.server import run
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
     run(LibvirtSettings.load("providers.libvirt"), LibvirtAdapter)
 
 

@@ -56,7 +56,6 @@ class LibvirtAdapter:
         return self._tracker.vm(await self._read(vm_id))
 
     async def list(self) -> Sequence[VM]:
-        """Read all VMs."""
         return [self._tracker.vm(domain) for domain in await self._read_all()]
 
     async def power_on(self, vm_id: str) -> None:
@@ -114,7 +113,6 @@ class LibvirtAdapter:
             await events.close()
 
     async def close(self) -> None:
-        """Close the connections; calls that hang are left to the process's end."""
         await asyncio.gather(*(s.close() for s in (self._quick, self._power, self._agent, self._asking)))
 
     async def _host(self) -> Host:

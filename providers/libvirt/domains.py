@@ -22,7 +22,6 @@ long, then, the agent has the request, and the guest just takes its time."""
 
 
 def host(connection: Any) -> Host:
-    """The host and its driver."""
     library = f"libvirt {dotted(connection.getLibVersion())}"
     return Host(connection.getHostname(), library, connection.getType() == "QEMU")
 
@@ -64,7 +63,6 @@ def read_all(connection: Any, host: Host) -> list[Domain]:
 
 
 def power_on(connection: Any, vm_id: str) -> None:
-    """Start, resume or wake it."""
     handle = find(connection, vm_id)
     wake = {libvirt.VIR_DOMAIN_PAUSED: handle.resume, libvirt.VIR_DOMAIN_PMSUSPENDED: handle.pMWakeup}
     try:

@@ -30,7 +30,6 @@ class AgentProcess:
 
     @property
     def pid(self) -> str:
-        """The guest's process id."""
         return str(self._pid)
 
     async def poll(self) -> GuestExit | None:
@@ -63,7 +62,6 @@ def _answers(connection: Any, vm_id: str) -> bool:
 
 
 def start(connection: Any, vm_id: str, command: Sequence[str]) -> int:
-    """Start a program and return its process id."""
     path, *args = command
     reply = _ask(connection, vm_id, "guest-exec", {"path": path, "arg": args, "capture-output": True})
     return int(reply["pid"])

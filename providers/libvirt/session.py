@@ -48,7 +48,6 @@ class Session:
 
     @property
     def full(self) -> bool:
-        """Whether a call would have to wait for another to return."""
         return self._limiter.full
 
     async def call(self, call: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -84,7 +83,6 @@ class Session:
         return await self._opened.get()
 
     async def close(self) -> None:
-        """Give back the connection and the threads."""
         link = self._opened.current
         self._opened.close()
         if link and _alive(link):

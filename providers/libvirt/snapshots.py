@@ -49,7 +49,6 @@ def take(connection: Any, vm_id: str, name: str, description: str, include_memor
 
 
 def disks(xml: str) -> list[Disk]:
-    """The writable disks of a domain's XML."""
     found = ET.fromstring(xml).iterfind("devices/disk")  # noqa: S314 - libvirt's own output
     return [_disk(d) for d in found if d.get("device", "disk") == "disk" and d.find("readonly") is None]
 

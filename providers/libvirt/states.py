@@ -169,7 +169,6 @@ def power_state(domain: Domain) -> PowerState:
 
 
 def without_credentials(uri: str) -> str:
-    """A libvirt URI without user and password."""
     return re.sub("//[^/?#]*@", "//", uri, count=1)
 
 

@@ -22,7 +22,6 @@ def enum(wrapper: Any, prefix: str, value: StrEnum | None) -> Any:
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
-    """A moment, or nothing."""
     if time is None:
         return None
     since = time - EPOCH  # quicker than FromDatetime, of which an operation would need a dozen
@@ -30,19 +29,16 @@ def timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def duration(length: timedelta) -> Duration:
-    """A length of time."""
     message = Duration()
     message.FromTimedelta(length)
     return message
 
 
 def signals(values: tuple[Signal, ...]) -> list[Any]:
-    """Signals, best first."""
     return [enum(pb.Signal, "SIGNAL", signal) for signal in values]
 
 
 def reason(value: Reason | None) -> Any:
-    """A reason, or none."""
     return enum(pb.Reason, "REASON", value)
 
 
@@ -84,7 +80,6 @@ def operation(value: Operation) -> pb.Operation:
 
 
 def verdict(value: Verdict) -> pb.Verdict:
-    """How it ended."""
     return pb.Verdict(
         outcome=enum(pb.Outcome, "OUTCOME", value.outcome),
         reason=reason(value.reason),

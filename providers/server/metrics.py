@@ -20,7 +20,6 @@ class Live(Collector):
         self._inventory, self._operations = inventory, operations
 
     def collect(self) -> Iterable[Metric]:
-        """The gauges."""
         connected = GaugeMetricFamily("vmpower_hypervisor_connected", "1 while the hypervisor answers")
         connected.add_metric([], float(self._inventory.connected.is_set()))
         yield connected
@@ -45,7 +44,6 @@ class Live(Collector):
 
 
 def registry(inventory: Inventory, operations: Operations) -> CollectorRegistry:
-    """All metrics of one provider."""
     metrics = CollectorRegistry()
     metrics.register(Live(inventory, operations))
     ended = Counter(

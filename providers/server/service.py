@@ -92,31 +92,25 @@ class Service(power_pb2_grpc.PowerServiceServicer):
         return pb.ForecastShutdownResponse(vms=[self._vm(vm) for vm in found])
 
     async def PowerOn(self, request: pb.PowerOnRequest, _: Call) -> pb.Operation:
-        """Starts the VM."""
         given = validation.credentials(request)
         return await self._begin(Kind.POWER_ON, request, lambda: validation.power_on(request, self._target), given)
 
     async def PowerOff(self, request: pb.PowerOffRequest, _: Call) -> pb.Operation:
-        """Cuts the power."""
         return await self._begin(Kind.POWER_OFF, request, lambda: validation.power_off(request, self._target))
 
     async def Shutdown(self, request: pb.ShutdownRequest, _: Call) -> pb.Operation:
-        """Runs the procedure of `shutdown.py`."""
         given = validation.credentials(request)
         read = partial(validation.shutdown, request, self._target, self._settings)
         return await self._begin(Kind.SHUTDOWN, request, read, given)
 
     async def Reboot(self, request: pb.RebootRequest, _: Call) -> pb.Operation:
-        """A shutdown, then a start."""
         read = partial(validation.reboot, request, self._target, self._settings)
         return await self._begin(Kind.REBOOT, request, read)
 
     async def GetOperation(self, request: pb.GetOperationRequest, _: Call) -> pb.Operation:
-        """Active or ended."""
         return convert.operation(await self._operations.get(validation.required(request.id, "id")))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, _: Call) -> pb.ListOperationsResponse:
-        """Newest first."""
         size = validation.page_size(request.page_size, 100)
         vm_id = self._inventory.resolve(request.vm).id if request.vm else ""
         before = _token(request.page_token) if request.page_token else None
@@ -127,21 +121,17 @@ class Service(power_pb2_grpc.PowerServiceServicer):
         )
 
     async def WatchOperation(self, request: pb.WatchOperationRequest, _: Call) -> AsyncIterator[pb.Operation]:
-        """Ends with the verdict."""
         async for operation in self._operations.watch(validation.required(request.id, "id")):
             yield convert.operation(operation)
 
     async def ExtendOperation(self, request: pb.ExtendOperationRequest, _: Call) -> pb.Operation:
-        """Moves force_after."""
         operation_id = validation.required(request.id, "id")
         return convert.operation(await self._operations.extend(operation_id, validation.extension(request)))
 
     async def ForceOperation(self, request: pb.ForceOperationRequest, _: Call) -> pb.Operation:
-        """Ends the waiting."""
         return convert.operation(await self._operations.force(validation.required(request.id, "id")))
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, _: Call) -> pb.Operation:
-        """Gives up."""
         return convert.operation(await self._operations.cancel(validation.required(request.id, "id")))
 
     def _vm(self, vm: VM) -> pb.VM:

@@ -40,7 +40,6 @@ class Checker:
         self._violations: list[Violation] = []
 
     def require(self, holds: bool, field: str, description: str) -> None:
-        """Note a violation unless the condition holds."""
         if not holds:
             self._violations.append(Violation(field, description))
 
@@ -58,7 +57,6 @@ class Checker:
         return self._named(message.DESCRIPTOR.fields_by_name[field], getattr(message, field), kind, path + field)
 
     def enums(self, message: Message, field: str, kind: type[T], path: str) -> tuple[T, ...]:
-        """The model's values of a repeated enum field."""
         descriptor = message.DESCRIPTOR.fields_by_name[field]
         numbers = getattr(message, field)
         values = [self._named(descriptor, number, kind, f"{path}[{i}]") for i, number in enumerate(numbers)]
@@ -97,7 +95,6 @@ class Checker:
 
 
 def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Request:
-    """Raises InvalidRequest."""
     check = Checker()
     force_after = check.moment(message.force_after, "force_after") if message.HasField("force_after") else None
     policy = message.signal_policy
@@ -120,25 +117,21 @@ def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Req
 
 
 def reboot(message: pb.RebootRequest, find: Find, settings: Settings) -> Request:
-    """Raises InvalidRequest."""
     resend = settings.resend_interval
     return _going_down(Checker(), message, kind=Kind.REBOOT, find=find, settings=settings, resend_interval=resend)
 
 
 def power_on(message: pb.PowerOnRequest, find: Find) -> Request:
-    """Raises InvalidRequest."""
     check = Checker()
     hooks = _hooks(check, message.post_start, "post_start")
     return _finish(check, message, kind=Kind.POWER_ON, find=find, hooks=hooks, credentials=credentials(message))
 
 
 def power_off(message: pb.PowerOffRequest, find: Find) -> Request:
-    """Raises InvalidRequest."""
     return _finish(Checker(), message, kind=Kind.POWER_OFF, find=find)
 
 
 def extension(message: pb.ExtendOperationRequest) -> Extension:
-    """Raises InvalidRequest."""
     check = Checker()
     match message.WhichOneof("until"):
         case "extension":
@@ -201,7 +194,6 @@ def _finish(check: Checker, message: Any, *, find: Find, **fields: Any) -> Reque
 
 
 def credentials(message: pb.ShutdownRequest | pb.PowerOnRequest) -> GuestCredentials | None:
-    """The guest login, if one was given."""
     given = message.guest_credentials
     return GuestCredentials(given.username, given.password) if message.HasField("guest_credentials") else None
 

@@ -53,7 +53,6 @@ class Refusals(Generic[T]):
         self._last: tuple[T, float] | None = None
 
     def note(self, login: T) -> None:
-        """It was refused just now."""
         self._last = (login, time.monotonic())
 
     def stands(self, login: T) -> bool:
