@@ -158,9 +158,12 @@ class Run:
             self.shown = changed
             self.wake()
 
-    @property
-    def unsaved(self) -> bool:
-        return self.shown is not self.operation
+    async def flush(self) -> bool:
+        """Write down what was changed in memory only, if anything was."""
+        unsaved = self.shown is not self.operation
+        if unsaved:
+            await self.save()
+        return unsaved
 
     def begin(self) -> None:
         """Its first record is on disk."""
