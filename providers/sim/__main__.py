@@ -22,7 +22,6 @@ def make_adapter(settings: SimSettings) -> SimAdapter:
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
     try:
         run(SimSettings.load("providers.sim"), make_adapter)
     except SimError as error:

@@ -61,16 +61,13 @@ class SimAdapter:
         self._events = Events(world)
 
     async def get(self, vm_id: str) -> VM:
-        """Read one VM."""
         return self._vm(await self._call(vm_id, "get"))
 
     async def list(self) -> Sequence[VM]:
-        """Read all VMs."""
         await self._meet(self._world.count_own("list"), "list")
         return self._vms()
 
     async def power_on(self, vm_id: str) -> None:
-        """Start or resume a VM."""
         await self._call(vm_id, "power_on", power_on)
 
     async def power_off(self, vm_id: str) -> None:
@@ -80,7 +77,6 @@ class SimAdapter:
             await asyncio.sleep(guest.script.power_off_time)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
-        """Ask the guest."""
         if signal not in ASK:
             raise CommandFailed(f"No guest of the sim knows {signal}; use one of {', '.join(ASK)}.")
         guest = await self._call(vm_id, "send_signal", ASK[signal])
@@ -103,12 +99,10 @@ class SimAdapter:
         return GuestExit(process.exit_code, process.output.encode()) if process else None
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
-        """Keep note of a snapshot."""
         taken = partial(take_snapshot, name=name, description=description, include_memory=include_memory)
         await self._call(vm_id, "snapshot", taken)
 
     async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
-        """All VMs, then each change."""
         await self._meet(self._world.count_own("watch"), "watch")
         with self._events.subscribe() as queue:
             yield Listed(tuple(self._vms()))
@@ -166,7 +160,6 @@ class SimProcess:
         self._poll = partial(adapter.exit_of, vm_id, pid)
 
     async def poll(self) -> GuestExit | None:
-        """Its end, or None while it runs."""
         return await self._poll()
 
 

@@ -35,7 +35,6 @@ TRANSITIONS: dict[str, Transition] = {
 
 
 def console(world: World, name: str, _words: Sequence[str]) -> None:
-    """Print its console."""
     for line in printed(_pick(world, name), world.now()):
         print(line)
 

@@ -35,7 +35,6 @@ class Events:
 
     @contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[Event]]:
-        """A queue of all events from now on."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
         self._queues.add(queue)
         try:
@@ -44,7 +43,6 @@ class Events:
             self._queues.discard(queue)
 
     def publish(self, event: Event) -> None:
-        """Put an event into every subscriber's queue."""
         for queue in self._queues:
             queue.put_nowait(event)
 
@@ -63,7 +61,6 @@ class Events:
         self._plan(guest, now)
 
     def close(self) -> None:
-        """Stop the timer."""
         if self._timer:
             self._timer.cancel()
 

@@ -67,7 +67,6 @@ class Guest:
 
 
 def power_state(guest: Guest, now: float) -> PowerState:
-    """Its power at this moment."""
     if guest.held is not None:
         return guest.held
     return PowerState.OFF if guest.off_at is not None and guest.off_at <= now else PowerState.ON

@@ -10,7 +10,6 @@ HELD = {
 
 
 def to_vm(guest: Guest, now: float) -> VM:
-    """The VM at this moment."""
     state = power_state(guest, now)
     script = guest.script
     return VM(

@@ -62,7 +62,6 @@ def pause(guest: Guest, now: float) -> Guest:
 
 
 def suspend(guest: Guest, now: float) -> Guest:
-    """Save its memory and stop it."""
     return _hold(guest, now, PowerState.SUSPENDED)
 
 
@@ -86,7 +85,6 @@ def resume(guest: Guest, now: float) -> Guest:
 
 
 def crash(guest: Guest, now: float) -> Guest:
-    """Its kernel panics."""
     _must_run(guest, now)
     return _end(guest, now, OffCause.CRASHED, "kernel panic")
 
@@ -150,7 +148,6 @@ def process_end(guest: Guest, now: float, pid: int) -> Process | None:
 
 
 def take_snapshot(guest: Guest, now: float, name: str, description: str, include_memory: bool) -> Guest:
-    """Keep note of a snapshot."""
     if any(snapshot.name == name for snapshot in guest.snapshots):
         raise CommandFailed(f"{guest.name} has a snapshot {name!r} already; choose another name.")
     snapshot = Snapshot(name, description, include_memory, now)

@@ -104,7 +104,6 @@ class World:
         return [_guest(state) for (state,) in rows]
 
     def find(self, vm_id: str) -> Guest | None:
-        """The guest with this id, if there is one."""
         self._forget_what_is_old()
         if vm_id not in self._read:
             row = self._db.execute("SELECT state FROM guests WHERE id = ?", (vm_id,)).fetchone()
