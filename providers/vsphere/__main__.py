@@ -6,7 +6,6 @@ from providers.vsphere.config import VsphereSettings
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
     run(VsphereSettings.load("providers.vsphere"), VsphereAdapter)
 
 

@@ -67,7 +67,6 @@ class VsphereAdapter:
         await self._ended(await self._call(CallClass.POWER, commands.power_on, vm_id), ON)
 
     async def power_off(self, vm_id: str) -> None:
-        """Cut the power."""
         await self._ended(await self._call(CallClass.POWER, commands.power_off, vm_id), OFF)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:

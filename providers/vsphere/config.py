@@ -50,7 +50,6 @@ class VsphereSettings(Settings):
 
     @property
     def trust(self) -> Trust:
-        """How vCenter proves who it is."""
         pins = (self.thumbprint,) if self.thumbprint else ()
         return Trust(self.ca_file, pins, self.insecure, "--thumbprint")
 

@@ -48,7 +48,6 @@ FAULTS: dict[type[Exception], tuple[type[VmpowerError], str]] = {
 
 
 def translate(fault: Exception) -> VmpowerError:
-    """A fault as ours."""
     nearest = next((kind for kind in type(fault).__mro__ if kind in FAULTS), None)
     error, sentence = FAULTS[nearest] if nearest else (CommandFailed, _OTHER)
     return error(sentence.format(why=why(fault)))

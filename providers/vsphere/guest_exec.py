@@ -65,11 +65,9 @@ class GuestProgram:
 
     @property
     def pid(self) -> str:
-        """The guest's process id."""
         return str(self._pid)
 
     async def poll(self) -> GuestExit | None:
-        """Its end, or None while it runs."""
         call, guest = self._session.call, self._guest
         code = await call(CallClass.PROGRAM, exit_code, guest, self._pid)
         if code is None:
@@ -137,7 +135,6 @@ async def fetch(link: Link, guest: Guest, path: str) -> bytes:
 
 
 async def remove(link: Link, guest: Guest, path: str) -> None:
-    """Delete a file in the guest."""
     files, _ = await guest_managers(link)
     await files.DeleteFile(*guest.target(link), path)
 

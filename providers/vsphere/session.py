@@ -43,7 +43,6 @@ class Link:
     """What is read only once in a session."""
 
     def vm(self, moid: str) -> Any:
-        """pyvmomi's object for a VM."""
         return vim.VirtualMachine(moid, self.stub)
 
 
@@ -92,7 +91,6 @@ class Session:
         return await self._login.get()
 
     async def close(self) -> None:
-        """Log out, and close all connections."""
         link = self._login.current
         self._login.close()
         if link:

@@ -27,7 +27,6 @@ class _Deserializer(SoapResponseDeserializer):
     answered = False
 
     def StartElementHandler(self, tag: str, attr: Any) -> None:  # noqa: N802 - pyvmomi's
-        """An element begins."""
         super().StartElementHandler(tag, attr)  # type: ignore[no-untyped-call]
         self.answered |= self.isFault or tag.endswith("Response")
 

@@ -41,7 +41,6 @@ class TaskWaits:
                 ending.set_result(ended)
 
     def waiting(self) -> frozenset[str]:
-        """The tasks that are waited for."""
         return frozenset(self._waiting)
 
     def fail_forgotten(self, moids: frozenset[str], tasks: Mapping[str, Task]) -> None:

@@ -48,7 +48,6 @@ class Tracker:
         return [change for moid in sorted(touched) for change in self._changes(moid)]
 
     def listed(self) -> Listed:
-        """All VMs."""
         return Listed(tuple(self._reported[moid] for moid in self._moids.values()))
 
     def moid(self, vm_id: str) -> str:

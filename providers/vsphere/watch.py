@@ -35,7 +35,6 @@ class Feed:
         return updates
 
     async def close(self) -> None:
-        """Stop waiting for updates."""
         self._poll.cancel()
         self._lost.cancel()
         await asyncio.gather(self._poll, self._lost, return_exceptions=True)
