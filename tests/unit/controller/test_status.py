@@ -183,6 +183,7 @@ def test_a_lost_operation_keeps_all_but_its_id() -> None:
     assert after
     assert (after.id, after.force_after) == ("", LATER)
     assert lost(before, "op-9") == before
+    assert lost(VirtualMachineStatus(), "op-9") == VirtualMachineStatus()
 
 
 def test_an_operation_that_serves_the_new_spec_is_carried_over_to_it() -> None:
