@@ -201,8 +201,8 @@ def _ready(resource: VirtualMachine, seen: Observation, active: Operation | None
         case None:
             return Statement("True", "NotManaged", "spec.powerState is not set: power is left as it is")
         case wanted if seen.vm.power_state in SATISFIED_BY[wanted]:
-            return _as_wanted(wanted, seen.vm)
-    return _not_as_wanted(resource, seen)
+            return _as_wanted(seen.vm)
+    return _not_as_wanted(resource, seen.vm, seen.action)
 
 
 def _under_way(active: Operation) -> Statement:
@@ -212,18 +212,18 @@ def _under_way(active: Operation) -> Statement:
     return Statement("False", PHASES[active.kind], f"Operation {active.id} is under way.")
 
 
-def _as_wanted(wanted: DesiredPower, vm: VM) -> Statement:
-    if wanted is DesiredPower.ON and vm.power_state is PowerState.PAUSED:
+def _as_wanted(vm: VM) -> Statement:
+    if vm.power_state is PowerState.PAUSED:
         return Statement("False", "Paused", "Somebody holds the VM; whoever paused it resumes it.")
     return Statement("True", vm.power_state.value, "The VM is as the spec wants it.")
 
 
-def _not_as_wanted(resource: VirtualMachine, seen: Observation) -> Statement:
-    if seen.vm and seen.vm.power_state is PowerState.UNSPECIFIED:
+def _not_as_wanted(resource: VirtualMachine, vm: VM, action: Action | None) -> Statement:
+    if vm.power_state is PowerState.UNSPECIFIED:
         return Statement("Unknown", "PowerUnknown", "Its provider cannot tell whether it runs: nothing is done.")
     record = resource.status.operation
     why = record.message if record else ""
-    match seen.action:
+    match action:
         case Hold():
             return Statement("False", "Cancelled", "The operation was cancelled; change the spec to go on.")
         case Wait(until) if record and record.state is State.FAILED:
