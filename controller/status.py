@@ -240,8 +240,8 @@ def _without_vm(resource: VirtualMachine, seen: Observation) -> Statement:
 def _power_without_vm(resource: VirtualMachine, seen: Observation) -> str:
     """A VM without a definition (libvirt: transient) vanishes when it goes off."""
     record, wanted = resource.status.operation, resource.wanted
-    off = wanted in {DesiredPower.OFF, DesiredPower.OFF_GRACEFUL}
-    if record and wanted and off and record.state is State.SUCCEEDED and record.kind in SERVED_BY[wanted]:
+    kinds = wanted and wanted is not DesiredPower.ON and SERVED_BY[wanted]
+    if record and kinds and record.state is State.SUCCEEDED and record.kind in kinds:
         return PowerState.OFF.value
     return PowerState.UNSPECIFIED.value
 

@@ -49,6 +49,7 @@ SAID: list[tuple[str, Any, dict[str, Any], tuple[str, str]]] = [
     ("cancelled", machine(), {"vm": vm(), "action": Hold()}, ("False", "Cancelled")),
     ("failed", with_status(machine(), operation=record(state=State.FAILED)), {"vm": vm(), "action": Wait(LATER)},
      ("False", "Failed")),
+    ("waits", machine(), {"vm": vm(), "action": Wait(LATER)}, ("False", "Pending")),
     ("drifted", with_status(machine(), operation=record(state=State.SUCCEEDED)), {"vm": vm(), "action": Wait(LATER)},
      ("False", "Pending")),
     ("refused", machine(), {"vm": vm(), "error": ProviderError("X", "a template", "VM_REFUSED")},
@@ -264,6 +265,19 @@ def test_a_guest_that_would_not_go_down_by_itself_is_not_ready_also_without_a_re
 def test_the_forecast_of_a_provider_that_never_answered_is_not_yet_known() -> None:
     said = condition(report(machine(), Observation(NOW, trouble=AWAY)), "GracefulShutdownReady")
     assert (said.status, said.reason) == ("Unknown", "NotYetKnown")
+
+
+def test_the_forecast_follows_the_vm() -> None:
+    before = report(machine(), Observation(NOW, vm()))
+    deaf = vm(forecast=Forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)))
+    said = condition(report(with_status(machine(), **dict(before)), Observation(LATER, deaf)), "GracefulShutdownReady")
+    assert (said.status, said.reason, said.message) == ("False", "TOOLS_UNAVAILABLE", "no agent")
+
+
+def test_a_forecast_that_was_never_made_is_not_left_out_for_what_else_is_known() -> None:
+    others = conditions((), {"Ready": Statement("False", "Pending")}, NOW, 1)
+    status = report(with_status(machine(), conditions=others), Observation(NOW, trouble=AWAY))
+    assert condition(status, "GracefulShutdownReady").reason == "NotYetKnown"
 
 
 def test_the_forecast_stays_as_it_was_while_the_provider_is_away() -> None:
