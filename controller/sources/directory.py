@@ -187,7 +187,7 @@ def _edits(root: Path, stop: threading.Event) -> Iterator[bool]:
     A watch does not tell what happened before it began, so its first report always counts as a change.
 
     Raises:
-        OSError: the directory cannot be watched. One that was watched may go away, and be replaced.
+        OSError: the directory is there and cannot be watched. One that has gone away is waited for.
     """
     began = False
     while not stop.is_set():
@@ -208,7 +208,7 @@ def _edits(root: Path, stop: threading.Event) -> Iterator[bool]:
                     break
                 began, first = True, False
         except OSError:
-            if not began:
+            if not began and root.is_dir():
                 raise
             stop.wait(LOOK_UP_MS / 1000)
             yield True

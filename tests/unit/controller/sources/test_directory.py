@@ -227,6 +227,25 @@ async def test_an_edit_before_the_watch_has_begun_is_not_lost(
     assert (await directory.applied()).metadata.name == "web"
 
 
+async def test_a_directory_that_goes_away_before_the_watch_has_begun_is_waited_for(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = threading.Event()
+
+    def late(*arguments: Any, **options: Any) -> Iterator[Any]:
+        gone.wait(20)
+        return watch(*arguments, **options)
+
+    monkeypatch.setattr(module, "watch", late)
+    directory.write("web.yaml", manifest())
+    await directory.first()
+    directory.manifests.rename(tmp_path / "old")
+    gone.set()
+    assert await directory.next() == Deleted(WEB)
+    (tmp_path / "old").rename(directory.manifests)
+    assert names([await directory.next()]) == {"web"}
+
+
 async def test_a_directory_that_cannot_be_watched_is_an_error_that_names_it(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
