@@ -6,7 +6,6 @@ from providers.server.server import run
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
     run(ProxmoxSettings.load("providers.proxmox"), ProxmoxAdapter)
 
 

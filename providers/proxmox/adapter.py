@@ -73,7 +73,6 @@ class ProxmoxAdapter:
         return vm
 
     async def list(self) -> Sequence[VM]:
-        """One call."""
         await self._poller.refresh()
         return self._tracker.listed().vms
 

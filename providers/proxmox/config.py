@@ -69,7 +69,6 @@ class ProxmoxSettings(Settings):
 
     @property
     def trust(self) -> Trust:
-        """How a node proves who it is."""
         return Trust(self.ca_file, self.fingerprint, self.insecure)
 
 

@@ -19,7 +19,6 @@ class GuestProgram:
 
     @property
     def pid(self) -> str:
-        """The guest's process id."""
         return str(self._pid)
 
     async def poll(self) -> GuestExit | None:

@@ -87,7 +87,6 @@ class Poller:
         return self._awaited.shutdown_of(vm_id)
 
     async def refresh(self) -> None:
-        """Read all guests now."""
         changes = await self._take_in(await self._rows())
         self.report(changes)
         self._details.want(change.vm.id for change in changes if isinstance(change, Changed) and _runs(change.vm))
@@ -102,7 +101,6 @@ class Poller:
         self.report(self._tracker.learn(guest.id, monotonic(), ending, status=status, lock=lock))
 
     async def detail(self, guest: Guest) -> None:
-        """Read its details now."""
         await self._details.read(guest)
 
     async def reached(self, vm_id: str, state: PowerState) -> None:

@@ -42,7 +42,6 @@ class Task:
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
         return not self.status
 
     @property
@@ -52,7 +51,6 @@ class Task:
 
     @property
     def path(self) -> str:
-        """Where it is in the API."""
         return f"nodes/{self.node}/tasks/{self.upid}"
 
 
@@ -114,7 +112,6 @@ class AwaitedTasks:
         return self._ends[task.upid]
 
     def running(self) -> Sequence[Task]:
-        """Those that have not ended."""
         return tuple(self._tasks.values())
 
     def nodes(self) -> Mapping[str, int]:
@@ -125,12 +122,10 @@ class AwaitedTasks:
         return found
 
     def shutdown_of(self, vm_id: str) -> Task | None:
-        """The newest shutdown of this guest that runs."""
         found = [task for task in self._tasks.values() if task.vm_id == vm_id and task.kind in SHUTDOWNS]
         return max(found, key=lambda task: task.started, default=None)
 
     def end(self, task: Task) -> None:
-        """It has ended."""
         self._tasks.pop(task.upid, None)
         end = self._ends.pop(task.upid, None)
         if end and not end.done():

@@ -40,7 +40,6 @@ class Tracker:
         return self._details.get(vm_id, GuestDetails())
 
     def vm(self, vm_id: str) -> VM | None:
-        """The VM, or None if there is none."""
         guest = self.guests.get(vm_id)
         return self._vm(guest) if guest else None
 
@@ -48,7 +47,6 @@ class Tracker:
         return to_vm(guest, self.details(guest.id), may_press=self.may_press)
 
     def listed(self) -> Listed:
-        """All VMs."""
         self._reported = {vm_id: self._vm(guest) for vm_id, guest in self.guests.items()}
         return Listed(tuple(self._reported.values()))
 
@@ -86,7 +84,6 @@ class Tracker:
         return self._changes(vm_id)
 
     def update_details(self, vm_id: str, **what: Any) -> list[Change]:
-        """Set these details."""
         self._details[vm_id] = replace(self.details(vm_id), **what)
         return self._changes(vm_id)
 
