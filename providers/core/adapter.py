@@ -4,7 +4,7 @@ An adapter speaks one hypervisor's dialect and nothing more. It never sleeps, re
 judges: `shutdown.py` does, once, for all of them.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -206,19 +206,16 @@ class GuestExit:
     output: bytes = b""
 
 
-class GuestProcess(Protocol):
-    """A program that runs in the guest."""
+@dataclass(frozen=True, slots=True)
+class GuestProcess:
+    """A program that runs in the guest.
 
-    @property
-    def pid(self) -> str:
-        """What the guest calls it, for messages."""
+    `pid` is the guest's own word for it. `poll` returns its end, or None while it runs; the end may be told only once.
+    It raises a HypervisorError if the guest or its agent cannot be asked.
+    """
 
-    async def poll(self) -> GuestExit | None:
-        """Its end, or None while it runs.
-
-        Raises:
-            HypervisorError: the guest or its agent cannot be asked.
-        """
+    pid: str
+    poll: Callable[[], Awaitable[GuestExit | None]]
 
 
 ActiveVMs = Callable[[], frozenset[str]]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 
 import libvirt
 
@@ -90,7 +91,7 @@ class LibvirtAdapter:
         if not (await self._host()).qemu:
             raise Unsupported("Only QEMU's guests have an agent that runs programs; the caller leaves it out.")
         pid = await self._agent.call(guest_exec.start, vm_id, command)
-        return guest_exec.AgentProcess(self._agent, vm_id, pid)
+        return GuestProcess(str(pid), partial(self._agent.call, guest_exec.status, vm_id, pid))
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot, external or internal: see `snapshots`."""

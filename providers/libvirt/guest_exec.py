@@ -15,26 +15,10 @@ import libvirt_qemu
 from providers.core.adapter import GuestExit
 from providers.core.errors import CommandFailed, VMNotFound
 from providers.libvirt.domains import find
-from providers.libvirt.session import Session
 from providers.shared import guest_agent
 
 NO_REPLY_SECONDS = 1
 """guest-shutdown has no reply when it succeeds; a refusal comes at once."""
-
-
-class AgentProcess:
-    """A program that the guest's agent started."""
-
-    def __init__(self, session: Session, vm_id: str, pid: int) -> None:
-        self._session, self._vm_id, self._pid = session, vm_id, pid
-
-    @property
-    def pid(self) -> str:
-        return str(self._pid)
-
-    async def poll(self) -> GuestExit | None:
-        """Its end, or None while it runs. The agent reports an end only once."""
-        return await self._session.call(status, self._vm_id, self._pid)
 
 
 def shut_down(connection: Any, vm_id: str) -> None:

@@ -16,6 +16,7 @@ from providers.core.adapter import (
     Escalation,
     Grace,
     GuestCredentials,
+    GuestExit,
     GuestProcess,
     PowerState,
     Signal,
@@ -25,7 +26,7 @@ from providers.core.errors import CommandFailed, Locked, Unsupported, VMNotFound
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.errors import task_error
-from providers.proxmox.guest_exec import GuestProgram
+from providers.proxmox.guest_exec import exit_of
 from providers.proxmox.guests import LXC, Guest
 from providers.proxmox.poller import Poller
 from providers.proxmox.session import Session, Unanswered
@@ -121,7 +122,11 @@ class ProxmoxAdapter:
         if (await self._find(vm_id)).kind == LXC:
             raise Unsupported("Proxmox VE runs no programs in containers by its API; the caller leaves it out.")
         pid = await self._at(vm_id, lambda guest: self._api.execute(guest, command))
-        return GuestProgram(pid, lambda: self._at(vm_id, lambda guest: self._api.execution(guest, pid)))
+
+        async def poll() -> GuestExit | None:
+            return exit_of(await self._at(vm_id, lambda guest: self._api.execution(guest, pid)))
+
+        return GuestProcess(str(pid), poll)
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot; a container has no memory to be kept."""

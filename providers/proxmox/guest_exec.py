@@ -4,26 +4,11 @@ The agent runs them as the guest's administrator and asks for no login; no shell
 output (https://qemu.org/docs/master/interop/qemu-ga-ref.html).
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from providers.core.adapter import GuestExit
 from providers.shared import guest_agent
-
-
-class GuestProgram:
-    """A program that the guest's agent started."""
-
-    def __init__(self, pid: int, ask: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
-        self._pid, self._ask = pid, ask
-
-    @property
-    def pid(self) -> str:
-        return str(self._pid)
-
-    async def poll(self) -> GuestExit | None:
-        """Its end, or None while it runs. The agent tells an end only once."""
-        return exit_of(await self._ask())
 
 
 def exit_of(answer: Mapping[str, Any]) -> GuestExit | None:

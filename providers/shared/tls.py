@@ -35,14 +35,18 @@ def watch_over(connection: socket.socket) -> None:
 class Trust:
     """Which certificates are accepted: those of a CA, pinned ones (SHA-256 or SHA-1), or with `insecure` all.
 
-    With none of the three set: those of the CAs that the system trusts. `flag` is the setting that names `pins`, for
-    messages.
+    With none of the three set: those of the CAs that the system trusts; more than one is a ValueError. `flag` is the
+    setting that names `pins`, for messages.
     """
 
     ca_file: Path | None = None
     pins: Sequence[str] = ()
     insecure: bool = False
     flag: str = "--fingerprint"
+
+    def __post_init__(self) -> None:
+        if (self.ca_file is not None) + bool(self.pins) + self.insecure > 1:
+            raise ValueError(f"name only one of --ca-file, {self.flag} and --insecure")
 
 
 class _Verified(ssl.SSLObject):

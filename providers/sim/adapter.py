@@ -89,7 +89,8 @@ class SimAdapter:
         """Start a program, which the guest's hooks simulate; credentials are ignored."""
         guest = await self._call(vm_id, "guest_exec", partial(start_process, command=command))
         await _agent_answers(guest)
-        return SimProcess(self, vm_id, guest.processes[-1].pid)
+        pid = guest.processes[-1].pid
+        return GuestProcess(str(pid), partial(self.exit_of, vm_id, pid))
 
     async def exit_of(self, vm_id: str, pid: int) -> GuestExit | None:
         """How a process in a guest ended, None while it runs."""
@@ -150,17 +151,6 @@ class SimAdapter:
             self._events.refresh(vm_id)
         else:
             self._events.publish(HypervisorUnavailable("The sim was cut off; ask again."))
-
-
-class SimProcess:
-    """A program that runs in a guest of the sim."""
-
-    def __init__(self, adapter: SimAdapter, vm_id: str, pid: int) -> None:
-        self.pid = str(pid)
-        self._poll = partial(adapter.exit_of, vm_id, pid)
-
-    async def poll(self) -> GuestExit | None:
-        return await self._poll()
 
 
 async def _agent_answers(guest: Guest) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from providers.core.adapter import (
@@ -21,7 +22,7 @@ from providers.vsphere.batch_reads import BatchReads
 from providers.vsphere.commands import OFF, ON, is_already
 from providers.vsphere.config import VsphereSettings, login
 from providers.vsphere.errors import translate
-from providers.vsphere.guest_exec import Guest, GuestProgram
+from providers.vsphere.guest_exec import Guest
 from providers.vsphere.limiter import CallClass
 from providers.vsphere.properties import Update
 from providers.vsphere.session import Link, Session, SessionLost
@@ -87,8 +88,8 @@ class VsphereAdapter:
         if properties is None:
             raise _not_found(vm_id)
         guest = Guest(properties, credentials or self._guest_login())
-        started = await self._session.call(CallClass.PROGRAM, guest_exec.start, guest, command)
-        return GuestProgram(self._session, guest, started)
+        pid, output_file = await self._session.call(CallClass.PROGRAM, guest_exec.start, guest, command)
+        return GuestProcess(str(pid), partial(guest_exec.poll, self._session, guest, pid, output_file))
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot; without memory, of file systems brought to rest if the guest has tools."""

@@ -44,8 +44,7 @@ class VsphereSettings(Settings):
 
     @model_validator(mode="after")
     def _verified_in_one_way(self) -> Self:
-        if (self.ca_file is not None) + bool(self.thumbprint) + self.insecure > 1:
-            raise ValueError("name only one of --ca-file, --thumbprint and --insecure")
+        _trust = self.trust  # which refuses more than one way
         return self
 
     @property

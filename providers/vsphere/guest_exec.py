@@ -56,31 +56,21 @@ class Guest:
         return link.vm(self.vm.moid), login
 
 
-class GuestProgram:
-    """A program that runs in a guest."""
-
-    def __init__(self, session: Session, guest: Guest, started: tuple[int, str]) -> None:
-        self._session, self._guest = session, guest
-        self._pid, self._output = started
-
-    @property
-    def pid(self) -> str:
-        return str(self._pid)
-
-    async def poll(self) -> GuestExit | None:
-        call, guest = self._session.call, self._guest
-        code = await call(CallClass.PROGRAM, exit_code, guest, self._pid)
-        if code is None:
-            return None
-        if not self._output:
-            return GuestExit(code, NOT_COLLECTED)
-        try:
-            output = await call(CallClass.PROGRAM, fetch, guest, self._output)
-        except CommandFailed as error:  # how the program ended is known all the same
-            output = error.message.encode()
-        with suppress(HypervisorError):  # the hook has done its work; the guest's owner finds a small file
-            await call(CallClass.PROGRAM, remove, guest, self._output)
-        return GuestExit(code, output)
+async def poll(session: Session, guest: Guest, pid: int, output_file: str) -> GuestExit | None:
+    """A program's end with its output, whose file is then removed; None while it runs."""
+    call = session.call
+    code = await call(CallClass.PROGRAM, exit_code, guest, pid)
+    if code is None:
+        return None
+    if not output_file:
+        return GuestExit(code, NOT_COLLECTED)
+    try:
+        output = await call(CallClass.PROGRAM, fetch, guest, output_file)
+    except CommandFailed as error:  # how the program ended is known all the same
+        output = error.message.encode()
+    with suppress(HypervisorError):  # the hook has done its work; the guest's owner finds a small file
+        await call(CallClass.PROGRAM, remove, guest, output_file)
+    return GuestExit(code, output)
 
 
 async def start(link: Link, guest: Guest, command: Sequence[str]) -> tuple[int, str]:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import trustme
 from pyVmomi import vim
 from pyVmomi.VmomiSupport import GetVmodlType
 
-from providers.core.adapter import GuestCredentials, GuestExit
+from providers.core.adapter import GuestCredentials, GuestExit, GuestProcess
 from providers.core.errors import CommandFailed
 from providers.vsphere import guest_exec
-from providers.vsphere.guest_exec import Guest, GuestProgram, exit_code, fetch, start
+from providers.vsphere.guest_exec import Guest, exit_code, fetch, start
 from providers.vsphere.properties import VMProperties
 from providers.vsphere.session import Link
 from tests.unit.providers.vsphere.fake import FakeStub, OneSession, link, told
@@ -98,18 +99,18 @@ async def fetched(_link: Link, _guest: Guest, path: str) -> bytes:
 
 
 @pytest.fixture
-def program(stub: FakeStub) -> GuestProgram:
-    return GuestProgram(OneSession(link(stub)), GUEST, (4711, OUTPUT))
+def program(stub: FakeStub) -> GuestProcess:
+    return GuestProcess("4711", partial(guest_exec.poll, OneSession(link(stub)), GUEST, 4711, OUTPUT))
 
 
-async def test_a_program_that_runs_is_asked_after_by_one_call(stub: FakeStub, program: GuestProgram) -> None:
+async def test_a_program_that_runs_is_asked_after_by_one_call(stub: FakeStub, program: GuestProcess) -> None:
     stub.answers["ListProcessesInGuest"] = [[Process(pid=4711)]]
     assert (await program.poll(), program.pid) == (None, "4711")
     assert len(stub.calls) == 1
 
 
 async def test_the_output_of_a_program_that_ended_is_fetched_and_its_file_removed(
-    stub: FakeStub, program: GuestProgram, monkeypatch: pytest.MonkeyPatch
+    stub: FakeStub, program: GuestProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.answers["ListProcessesInGuest"] = ended(3)
     monkeypatch.setattr(guest_exec, "fetch", fetched)
@@ -118,7 +119,7 @@ async def test_the_output_of_a_program_that_ended_is_fetched_and_its_file_remove
 
 
 async def test_how_a_program_ended_is_told_also_without_its_output(
-    stub: FakeStub, program: GuestProgram, monkeypatch: pytest.MonkeyPatch
+    stub: FakeStub, program: GuestProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> bytes:
         raise CommandFailed("No output.")
@@ -129,7 +130,7 @@ async def test_how_a_program_ended_is_told_also_without_its_output(
 
 
 async def test_a_file_that_cannot_be_removed_spoils_nothing(
-    stub: FakeStub, program: GuestProgram, monkeypatch: pytest.MonkeyPatch
+    stub: FakeStub, program: GuestProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.answers |= {"ListProcessesInGuest": ended(0), "DeleteFileInGuest": vim.fault.FileFault(file=OUTPUT)}
     monkeypatch.setattr(guest_exec, "fetch", fetched)
