@@ -12,7 +12,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 
 from cli.errors import usage
 from cli.options import word
-from cli.proto_text import value
+from client.words import value
 from common import durations
 from protos.power.v1 import power_pb2 as pb
 

@@ -7,7 +7,7 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli.errors import usage
-from cli.proto_text import Enum, V, value
+from client.words import Enum, V, value
 from common import durations
 from protos.power.v1 import power_pb2 as pb
 

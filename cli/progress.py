@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import verdict
-from cli.proto_text import short, span
-from cli.render import stamp_to_local
+from cli.proto_text import span
 from client.power import has_ended
+from client.times import moment
+from client.words import short
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -33,7 +34,7 @@ class Progress:
         before = self._operations.get(operation.id, pb.Operation())
         self._operations[operation.id] = operation
         for step in operation.steps[len(before.steps) :]:
-            self._print(stamp_to_local(step.time), verdict.name(operation), step.message)
+            self._print(moment(step.time).astimezone(), verdict.name(operation), step.message)
         waits = operation.state == pb.OPERATION_STATE_AWAITING_DECISION
         if waits and before.state != operation.state:
             self.note(f"{verdict.name(operation)} does not go down; decide:")
@@ -88,7 +89,7 @@ def countdown(operation: pb.Operation) -> str:
     """What happens at force_after, and how long until then."""
     if not operation.HasField("force_after") or operation.state != pb.OPERATION_STATE_WAITING_FOR_GUEST:
         return ""
-    left = stamp_to_local(operation.force_after) - datetime.now(UTC)
+    left = moment(operation.force_after) - datetime.now(UTC)
     what = {pb.ESCALATION_NEVER: "given up", pb.ESCALATION_ASK: "you are asked"}.get(
         operation.escalation, "powered off hard"
     )

@@ -1,45 +1,13 @@
-"""The contract's words as people see them: enum values without their prefix, messages as plain data."""
+"""The contract's messages as plain data, and lengths of time for people."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-if TYPE_CHECKING:  # the stubs call it by another name than the library
-    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as Enum
-else:
-    from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper as Enum
-
-V = TypeVar("V", bound=int)
-
-__all__ = ["Enum", "V", "as_dict", "short", "span", "value"]
-
-
-def _prefix(names: list[str]) -> str:
-    return names[0].removesuffix("UNSPECIFIED")
-
-
-def short(enum: "Enum[V]", number: V) -> str:
-    """`SIGNAL_ACPI` as `ACPI`; unspecified is empty, a value newer than this program is its number."""
-    if number not in enum.values():
-        return str(int(number))
-    return enum.Name(number).removeprefix(_prefix(enum.keys())) if number else ""
-
-
-def value(enum: "Enum[V]", text: str) -> V:
-    """The value that people call `text`, in any case, with `-` or `_`.
-
-    Raises:
-        ValueError: no value has this name; the message lists those there are.
-    """
-    names = enum.keys()
-    known = {name.removeprefix(_prefix(names)): name for name in names[1:]}
-    word = text.strip().upper().replace("-", "_")
-    if word not in known:
-        raise ValueError(f"{text!r} is none of {', '.join(known)}")
-    return enum.Value(known[word])
+from client.words import prefix
 
 
 def as_dict(message: Message) -> dict[str, Any]:
@@ -56,8 +24,8 @@ def _plain(entry: Any, field: FieldDescriptor) -> Any:
     if isinstance(entry, list):
         return [_plain(item, field) for item in entry]
     if isinstance(entry, str) and field.enum_type is not None:
-        prefix = _prefix([each.name for each in field.enum_type.values])
-        return None if entry == f"{prefix}UNSPECIFIED" else entry.removeprefix(prefix)
+        common = prefix([each.name for each in field.enum_type.values])
+        return None if entry == f"{common}UNSPECIFIED" else entry.removeprefix(common)
     if isinstance(entry, dict) and field.message_type is not None:
         return _shorten(entry, field.message_type)
     return entry

@@ -4,7 +4,6 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 import yaml
@@ -16,7 +15,9 @@ from rich.text import Text
 
 from cli import verdict
 from cli.options import Output
-from cli.proto_text import as_dict, short, span
+from cli.proto_text import as_dict, span
+from client.times import moment
+from client.words import short
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -195,10 +196,4 @@ def _operation_row(operation: pb.Operation) -> Iterable[str]:
 
 def local(stamp: Timestamp) -> str:
     """A moment in the reader's own time zone, to the second."""
-    return f"{stamp_to_local(stamp):%Y-%m-%d %H:%M:%S}"
-
-
-def stamp_to_local(stamp: Timestamp) -> datetime:
-    """The moment as an aware datetime in the local zone."""
-    utc = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-    return (utc + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)).astimezone()
+    return f"{moment(stamp).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from cli.errors import ExitCode
-from cli.proto_text import short, span
+from cli.proto_text import span
+from client.times import moment
+from client.words import short
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -30,7 +32,7 @@ def name(operation: pb.Operation) -> str:
 
 def took(operation: pb.Operation) -> timedelta:
     """From the request to the verdict."""
-    return operation.verdict.end_time.ToDatetime() - operation.verdict.start_time.ToDatetime()
+    return moment(operation.verdict.end_time) - moment(operation.verdict.start_time)
 
 
 def sentence(operation: pb.Operation) -> str:

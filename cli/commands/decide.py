@@ -14,9 +14,10 @@ from cli.errors import ExitCode, usage
 from cli.options import Output
 from cli.outage import Outage
 from cli.progress import Progress
-from cli.proto_text import short
 from client.errors import ProviderError
 from client.power import PowerClient
+from client.times import duration
+from client.words import short
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -92,11 +93,9 @@ async def extend(
         raise usage("Say how long, in one way: a DURATION to add, --timeout or --until.")
     async with connect(provider) as client:
         operation = await find_operation(client, target)
-        request = pb.ExtendOperationRequest(id=operation.id, force_after=until)
-        if by is not None:
-            request.extension.FromTimedelta(by)
-        if timeout is not None:
-            request.timeout.FromTimedelta(timeout)
+        request = pb.ExtendOperationRequest(
+            id=operation.id, extension=duration(by), timeout=duration(timeout), force_after=until
+        )
         extended = await client.call(request)
     if output is Output.TABLE:
         print(f"{verdict.name(extended)} has until {render.local(extended.force_after)}.")

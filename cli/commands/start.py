@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import hooks, options
@@ -14,6 +13,7 @@ from cli.commands.follow import carry_out
 from cli.errors import ExitCode
 from cli.hooks import HookOptions
 from cli.options import Output
+from client.times import duration
 from protos.power.v1 import power_pb2 as pb
 
 VMs = Annotated[list[str], typer.Argument(metavar="VM", help="Ids or unique names.")]
@@ -71,14 +71,6 @@ Login = Annotated[
 _EXEC = "Run a program in the guest, without a shell; repeatable."
 _HTTP = "GET this URL; repeatable."
 _SNAPSHOT = "Take a snapshot of this name; repeatable."
-
-
-def _length(given: timedelta | None) -> Duration | None:
-    if given is None:
-        return None
-    length = Duration()
-    length.FromTimedelta(given)
-    return length
 
 
 @command("on")
@@ -157,9 +149,9 @@ async def shutdown(
     """Shut VMs down: run the hooks, ask the guest, wait, and then do as --escalation says."""
     given = HookOptions(pre_stop_exec, pre_stop_http, pre_stop_snapshot, hook_file, hook_timeout, hook_failure)
     order = options.signals(signal)
-    policy = pb.SignalPolicy(order=order, resend_interval=_length(resend))
+    policy = pb.SignalPolicy(order=order, resend_interval=duration(resend))
     request = pb.ShutdownRequest(
-        timeout=_length(timeout),
+        timeout=duration(timeout),
         escalation=options.escalation(escalation),
         pre_stop=hooks.gather(given),
         signal_policy=policy if order or resend is not None else None,
@@ -182,6 +174,6 @@ async def reboot(
     output: Format = Output.TABLE,
 ) -> ExitCode:
     """Shut VMs down and start them again; the verdict tells how each went down."""
-    request = pb.RebootRequest(timeout=_length(timeout), escalation=options.escalation(escalation))
+    request = pb.RebootRequest(timeout=duration(timeout), escalation=options.escalation(escalation))
     async with connect(provider) as client:
         return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
