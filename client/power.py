@@ -22,6 +22,7 @@ CALL_TIMEOUT = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 """Seconds before a stream that broke is opened again; one that lasted longer than the longest begins with the first."""
 MAX_PAGE = 1000
+ENDED = frozenset({pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED})
 
 WorkRequest = pb.PowerOnRequest | pb.PowerOffRequest | pb.ShutdownRequest | pb.RebootRequest
 OperationRequest = (
@@ -44,7 +45,7 @@ def raise_refusal(error: ProviderError) -> None:
 
 def has_ended(operation: pb.Operation) -> bool:
     """Whether it is over: it will not change any more."""
-    return operation.state in {pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED}
+    return operation.state in ENDED
 
 
 class PowerClient:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import structlog
 
 from common import logs
-from controller.client import GrpcClient
+from controller.client import ProviderClient
 from controller.config import Settings
 from controller.health import AddressInUse, Health
 from controller.runner import Runner
@@ -46,7 +46,7 @@ async def _serve(settings: Settings) -> None:
     try:
         while True:
             with suppress(LeadLost):
-                await Runner(source, GrpcClient, settings.workers).run()
+                await Runner(source, ProviderClient, settings.workers).run()
             log.warning("lead lost; standing by again")
     finally:
         await source.close()

@@ -11,15 +11,15 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from client.errors import ProviderError
+from client.power import has_ended
+from client.times import duration
 from common.durations import Timeout
-from controller.enums import Kind
-from controller.provider_api import Client, Operation
+from controller.client import ProviderClient
 from controller.source import Decided, Event
+from controller.status import SHUTDOWNS, force_after
+from protos.power.v1 import power_pb2 as pb
 
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Timeout)
-
-
-SHUTDOWNS = {Kind.SHUTDOWN, Kind.REBOOT}
 Choice = timedelta | Literal["force", "cancel"]
 """A time by which the deadline moves, or what is done now."""
 
@@ -51,7 +51,9 @@ def _duration(text: str, extension: str) -> timedelta:
         raise BadDecision(f"{text!r} is no decision: {why}.") from error
 
 
-async def answer(client: Client, operation: Operation | None, decided: Decided) -> tuple[Event, Operation | None]:
+async def answer(
+    client: ProviderClient, operation: pb.Operation | None, decided: Decided
+) -> tuple[Event, pb.Operation | None]:
     """Do as was decided about `operation`; what people are told, and the operation as it is then.
 
     Raises:
@@ -70,24 +72,25 @@ async def answer(client: Client, operation: Operation | None, decided: Decided) 
     return Event("Normal", "DecisionTaken", message), told
 
 
-def _until(decided: Decided, told: Operation) -> str:
+def _until(decided: Decided, told: pb.Operation) -> str:
     """The new deadline; while hooks run there is none yet, and what was extended is the time that they precede."""
-    if told.force_after is None or not decided.text.strip().startswith("extend"):
+    deadline = force_after(told)
+    if deadline is None or not decided.text.strip().startswith("extend"):
         return ""
-    return f"; the guest has until {told.force_after:%FT%TZ}"
+    return f"; the guest has until {deadline:%FT%TZ}"
 
 
-def _shutdown(operation: Operation | None) -> str:
-    if operation is None or operation.state.final or operation.kind not in SHUTDOWNS:
+def _shutdown(operation: pb.Operation | None) -> str:
+    if operation is None or has_ended(operation) or operation.kind not in SHUTDOWNS:
         raise BadDecision("No shutdown is under way: there is nothing to decide.")
     return operation.id
 
 
-async def _apply(client: Client, operation: str, chosen: Choice) -> Operation:
+async def _apply(client: ProviderClient, operation: str, chosen: Choice) -> pb.Operation:
     match chosen:
         case timedelta():
-            return await client.extend_by(operation, chosen)
+            return await client.call(pb.ExtendOperationRequest(id=operation, extension=duration(chosen)))
         case "force":
-            return await client.force(operation)
+            return await client.call(pb.ForceOperationRequest(id=operation))
         case _:
-            return await client.cancel(operation)
+            return await client.call(pb.CancelOperationRequest(id=operation))

@@ -1,9 +1,4 @@
-"""The contract's and the manifests' words, as enumerations.
-
-Those of the specs are spelled as people write them in manifests; those that come from providers bear the
-short names of the contract (`SIGNAL_ACPI` is `ACPI`). What a newer provider says and this controller does
-not know is UNSPECIFIED, and never taken for Off or for an end.
-"""
+"""The words of manifests, as people write them there."""
 
 from enum import StrEnum
 
@@ -38,42 +33,3 @@ class Signal(StrEnum):
     VMWARE_TOOLS = "VMWARE_TOOLS"
     ACPI = "ACPI"
     INIT = "INIT"
-
-
-class PowerState(StrEnum):
-    """A VM's power as its hypervisor reports it; the values are what status shows."""
-
-    UNSPECIFIED = "Unknown"
-    ON = "On"
-    OFF = "Off"
-    PAUSED = "Paused"
-    SUSPENDED = "Suspended"
-
-
-class Kind(StrEnum):
-    """What was asked for."""
-
-    UNSPECIFIED = "UNSPECIFIED"
-    POWER_ON = "POWER_ON"
-    POWER_OFF = "POWER_OFF"
-    SHUTDOWN = "SHUTDOWN"
-    REBOOT = "REBOOT"
-
-
-class State(StrEnum):
-    """Where an operation stands."""
-
-    UNSPECIFIED = "UNSPECIFIED"
-    PENDING = "PENDING"
-    RUNNING_HOOKS = "RUNNING_HOOKS"
-    WAITING_FOR_GUEST = "WAITING_FOR_GUEST"
-    AWAITING_DECISION = "AWAITING_DECISION"
-    FORCING = "FORCING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-    @property
-    def final(self) -> bool:
-        """Whether the operation has ended."""
-        return self in {State.SUCCEEDED, State.FAILED, State.CANCELLED}

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from controller.enums import Kind, State
+from controller.fields import word
 from controller.source import Event
 from controller.status import PHASES
 from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus
+from protos.power.v1 import power_pb2 as pb
 
 WENT_DOWN = {
     "GRACEFUL": ("Normal", "GracefulShutdown"),
@@ -17,7 +18,7 @@ WENT_DOWN = {
 """The event for each way of going down; an outcome that is new to us is a warning of its own name."""
 FINE = {"SUCCEEDED", "SKIPPED"}
 """States of a hook that cause no event."""
-TOLD_ELSEWHERE = {*PHASES.values(), "Pending", "ProviderUnreachable"}
+TOLD_ELSEWHERE = {*PHASES.values(), "Working", "Pending", "ProviderUnreachable"}
 """Reasons of Ready that cause no event of their own: the operation or the provider has one."""
 
 
@@ -44,12 +45,12 @@ def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator
     if after is None or not after.id:
         return
     unknown = before is None or before.id != after.id
-    if (
-        unknown and not after.state.final
-    ):  # of a quick operation the end may be the first that is written; its event says enough
-        yield Event("Normal", f"{_camel(after.kind)}Started", f"Operation {after.id} began (attempt {after.attempt}).")
-    ended = after.state is State.SUCCEEDED and (before is None or before.state is not State.SUCCEEDED)
-    if ended and after.kind is Kind.POWER_ON:  # the others tell how the VM went down
+    # Of a quick operation the end may be the first that is written; its event says enough.
+    if unknown and not after.ended:
+        kind = _camel(word(pb.OperationKind, after.kind))
+        yield Event("Normal", f"{kind}Started", f"Operation {after.id} began (attempt {after.attempt}).")
+    ended = after.state == pb.OPERATION_STATE_SUCCEEDED and (before is None or before.state != after.state)
+    if ended and after.kind == pb.OPERATION_KIND_POWER_ON:  # the others tell how the VM went down
         yield Event("Normal", "PowerOnSucceeded", f"Operation {after.id} has done it.")
 
 

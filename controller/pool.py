@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from controller.client import Changed, ProviderClient
 from controller.models import Provider, Runtime, VirtualMachine
-from controller.provider_api import Changed, Client
 from controller.source import Key, key_of
 
 log = structlog.get_logger()
 
-Connect = Callable[[Runtime, Changed], Client]
+Connect = Callable[[Runtime, Changed], ProviderClient]
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Connection:
     """A provider and the client that follows it."""
 
     provider: Provider
-    client: Client
+    client: ProviderClient
     task: asyncio.Task[None]
 
 
@@ -38,7 +38,7 @@ class Pool:
         """The connection to this provider."""
         return self._connections.get(key)
 
-    def client_of(self, vm: Key) -> Client | None:
+    def client_of(self, vm: Key) -> ProviderClient | None:
         """The client of a VM's provider, or None where no such provider is declared."""
         connection = self._connections.get(self._bound[vm][0])
         return connection.client if connection else None

@@ -2,13 +2,15 @@
 
 from datetime import datetime
 
+from controller.client import ProviderClient
+from controller.fields import word
 from controller.models import Provider
-from controller.provider_api import Client
 from controller.status import Statement, conditions
 from controller.status_models import Capabilities, ProviderStatus
+from protos.power.v1 import power_pb2 as pb
 
 
-def provider_status(provider: Provider, client: Client, declared: int, now: datetime) -> ProviderStatus:
+def provider_status(provider: Provider, client: ProviderClient, declared: int, now: datetime) -> ProviderStatus:
     """The whole status as of now; `declared` is how many resources name it. Unchanged until it is known whether the
     provider answers; while it does not, its type and capabilities stay as they were."""
     if client.reachable is None:
@@ -26,7 +28,8 @@ def provider_status(provider: Provider, client: Client, declared: int, now: date
     )
 
 
-def _about(client: Client) -> dict[str, object]:
+def _about(client: ProviderClient) -> dict[str, object]:
     info = client.info
-    able = Capabilities(signals=info.signals, guest_exec=info.guest_exec, snapshot=info.snapshot)
+    signals = tuple(word(pb.Signal, signal) for signal in info.signals)
+    able = Capabilities(signals=signals, guest_exec=info.guest_exec, snapshot=info.snapshot)
     return {"type": info.type, "version": info.version, "capabilities": able, "vm_count": len(client.cache)}

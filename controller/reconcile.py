@@ -18,24 +18,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
-from controller.enums import DesiredPower, Escalation, Kind, PowerState, State
+from client.power import has_ended
+from controller.enums import DesiredPower, Escalation
+from controller.fields import word
 from controller.models import VirtualMachine
-from controller.provider_api import VM, Operation
 from controller.status_models import OperationStatus
+from protos.power.v1 import power_pb2 as pb
 
 RETRY = {
-    State.SUCCEEDED: (timedelta(seconds=1), timedelta(minutes=5)),
-    State.FAILED: (timedelta(seconds=30), timedelta(hours=1)),
+    pb.OPERATION_STATE_SUCCEEDED: (timedelta(seconds=1), timedelta(minutes=5)),
+    pb.OPERATION_STATE_FAILED: (timedelta(seconds=30), timedelta(hours=1)),
 }
 SATISFIED_BY = {
-    DesiredPower.ON: {PowerState.ON, PowerState.PAUSED},
-    DesiredPower.OFF: {PowerState.OFF},
-    DesiredPower.OFF_GRACEFUL: {PowerState.OFF},
+    DesiredPower.ON: {pb.POWER_STATE_ON, pb.POWER_STATE_PAUSED},
+    DesiredPower.OFF: {pb.POWER_STATE_OFF},
+    DesiredPower.OFF_GRACEFUL: {pb.POWER_STATE_OFF},
 }
 SERVED_BY = {
-    DesiredPower.ON: {Kind.POWER_ON},
-    DesiredPower.OFF: {Kind.POWER_OFF, Kind.SHUTDOWN},
-    DesiredPower.OFF_GRACEFUL: {Kind.SHUTDOWN},
+    DesiredPower.ON: {pb.OPERATION_KIND_POWER_ON},
+    DesiredPower.OFF: {pb.OPERATION_KIND_POWER_OFF, pb.OPERATION_KIND_SHUTDOWN},
+    DesiredPower.OFF_GRACEFUL: {pb.OPERATION_KIND_SHUTDOWN},
 }
 
 
@@ -138,7 +140,7 @@ Start = PowerOn | PowerOff | StartShutdown
 Action = Nothing | Hold | Wait | Find | Watch | Start | Extend | Force | Cancel
 
 
-def reconcile(resource: VirtualMachine, vm: VM | None, operation: Operation | None, now: datetime) -> Action:
+def reconcile(resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operation | None, now: datetime) -> Action:
     """Decide the next action.
 
     Args:
@@ -147,20 +149,25 @@ def reconcile(resource: VirtualMachine, vm: VM | None, operation: Operation | No
         operation: the last one on this VM that we have heard of, ended or not.
         now: for pauses between attempts; aware.
     """
-    if operation is not None and not operation.state.final:
+    if operation is not None and not has_ended(operation):
         return _steer(resource, operation)
     another = _unheard_of(resource.status.operation, vm, operation)
     if another:
         return Watch(another)
     wanted = resource.wanted
-    if vm is None or wanted is None or vm.power_state is PowerState.UNSPECIFIED:
+    if vm is None or wanted is None or not power_is_known(vm):
         return Nothing()
     if vm.power_state in SATISFIED_BY[wanted]:
         return _settled(resource, wanted)
     return _begin(resource, wanted, now)
 
 
-def serves(resource: VirtualMachine, operation: Operation) -> bool:
+def power_is_known(vm: pb.VM) -> bool:
+    """Whether its provider can tell, in a word that this controller knows: nothing else is taken for on or off."""
+    return vm.power_state in pb.PowerState.values()[1:]
+
+
+def serves(resource: VirtualMachine, operation: pb.Operation) -> bool:
     """Whether `operation` brings about what the present spec wants, in the way it wants it."""
     wanted, escalation = resource.wanted, resource.spec.lifecycle.escalation
     if wanted is None or operation.kind not in SERVED_BY[wanted]:
@@ -168,46 +175,46 @@ def serves(resource: VirtualMachine, operation: Operation) -> bool:
     return wanted is not DesiredPower.OFF_GRACEFUL or escalation in {None, _escalation(operation)}
 
 
-def unheard(action: Action | None, operation: Operation | None) -> bool:
+def unheard(action: Action | None, operation: pb.Operation | None) -> bool:
     """Whether the action is to watch another operation than the last one we know."""
     return isinstance(action, Watch) and (operation is None or operation.id != action.id)
 
 
-def _escalation(operation: Operation) -> Escalation | None:
-    return Escalation.__members__.get(operation.escalation)
+def _escalation(operation: pb.Operation) -> Escalation | None:
+    return Escalation.__members__.get(word(pb.Escalation, operation.escalation))
 
 
-def _unheard_of(record: OperationStatus | None, vm: VM | None, operation: Operation | None) -> str:
+def _unheard_of(record: OperationStatus | None, vm: pb.VM | None, operation: pb.Operation | None) -> str:
     heard = operation.id if operation else ""
-    if record and record.id and record.id != heard and not record.state.final:
+    if record and record.id and record.id != heard and not record.ended:
         return record.id
     return vm.active_operation if vm and vm.active_operation != heard else ""
 
 
-def _steer(resource: VirtualMachine, operation: Operation) -> Action:
+def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:
     record = resource.status.operation
     ours = record if record and record.id == operation.id else None
     may_change = ours or resource.status.observed_generation != resource.metadata.generation
     match resource.wanted, operation.kind:
-        case DesiredPower.ON, Kind.SHUTDOWN if may_change:
+        case DesiredPower.ON, pb.OPERATION_KIND_SHUTDOWN if may_change:
             return PowerOn(_next_attempt(resource))
-        case DesiredPower.OFF, Kind.SHUTDOWN if operation.state is not State.FORCING:
+        case DesiredPower.OFF, pb.OPERATION_KIND_SHUTDOWN if operation.state != pb.OPERATION_STATE_FORCING:
             return Force(operation.id)
-        case DesiredPower.OFF, Kind.POWER_ON | Kind.REBOOT if may_change:
+        case DesiredPower.OFF, pb.OPERATION_KIND_POWER_ON | pb.OPERATION_KIND_REBOOT if may_change:
             return PowerOff(_next_attempt(resource))
-        case DesiredPower.OFF_GRACEFUL, Kind.SHUTDOWN if ours:
+        case DesiredPower.OFF_GRACEFUL, pb.OPERATION_KIND_SHUTDOWN if ours:
             return _adjust(resource, ours, operation)
     return Watch(operation.id)
 
 
-def _adjust(resource: VirtualMachine, record: OperationStatus, operation: Operation) -> Action:
+def _adjust(resource: VirtualMachine, record: OperationStatus, operation: pb.Operation) -> Action:
     lifecycle = resource.spec.lifecycle
     escalation, timeout = lifecycle.escalation, lifecycle.graceful_shutdown_timeout
-    if operation.state is State.FORCING:
+    if operation.state == pb.OPERATION_STATE_FORCING:
         return Watch(operation.id)
-    if operation.state is State.AWAITING_DECISION and escalation is Escalation.FORCE:
+    if operation.state == pb.OPERATION_STATE_AWAITING_DECISION and escalation is Escalation.FORCE:
         return Force(operation.id)
-    if escalation is Escalation.NEVER and operation.state is State.AWAITING_DECISION:
+    if escalation is Escalation.NEVER and operation.state == pb.OPERATION_STATE_AWAITING_DECISION:
         return Cancel(operation.id)
     if escalation not in {None, Escalation.FORCE} and _escalation(operation) is Escalation.FORCE:
         return Cancel(operation.id)  # force cannot be taken back from a running operation; the next one begins without
@@ -227,8 +234,8 @@ def _settled(resource: VirtualMachine, wanted: DesiredPower) -> Action:
 def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Action:
     record = resource.status.operation
     mine = record if record and record.generation == resource.metadata.generation else None
-    if mine and mine.state.final:
-        if mine.state is State.CANCELLED:
+    if mine and mine.ended:
+        if mine.state == pb.OPERATION_STATE_CANCELLED:
             return Hold()
         due = (mine.end_time or mine.start_time) + _pause(mine)
         if now < due:
@@ -238,7 +245,7 @@ def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Act
         return PowerOn(attempt)
     if wanted is DesiredPower.OFF:
         return PowerOff(attempt)
-    return StartShutdown(attempt, mine.force_after if mine and not mine.state.final else None)
+    return StartShutdown(attempt, mine.force_after if mine and not mine.ended else None)
 
 
 def _pause(record: OperationStatus) -> timedelta:
@@ -251,4 +258,4 @@ def _next_attempt(resource: VirtualMachine) -> Attempt:
     meta, record = resource.metadata, resource.status.operation
     if record is None or record.generation != meta.generation:
         return Attempt(meta.uid, meta.generation, 1)
-    return Attempt(meta.uid, meta.generation, record.attempt + record.state.final)
+    return Attempt(meta.uid, meta.generation, record.attempt + record.ended)

@@ -5,11 +5,10 @@ A source gives every resource a uid (its identity, for as long as its status is 
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from controller.models import Resource, Status
-from controller.provider_api import GuestCredentials
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +68,14 @@ class Event:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestCredentials:
+    """A login in the guest. Read at use, kept nowhere."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 class ResourceGone(Exception):

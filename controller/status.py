@@ -10,21 +10,31 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from client.errors import ProviderError
-from controller.enums import DesiredPower, Kind, PowerState, State
+from client.power import has_ended
+from client.times import moment
+from controller.enums import DesiredPower
+from controller.fields import word
 from controller.models import VirtualMachine
-from controller.provider_api import VM, Forecast, Operation, Verdict
-from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, serves, unheard
+from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, power_is_known, serves, unheard
 from controller.status_models import Condition, HookStatus, LastPowerOff, OperationStatus, VirtualMachineStatus
+from protos.power.v1 import power_pb2 as pb
 
 PHASES = {
-    Kind.POWER_ON: "PoweringOn",
-    Kind.POWER_OFF: "PoweringOff",
-    Kind.SHUTDOWN: "ShuttingDown",
-    Kind.REBOOT: "Rebooting",
-    Kind.UNSPECIFIED: "Working",
+    pb.OPERATION_KIND_POWER_ON: "PoweringOn",
+    pb.OPERATION_KIND_POWER_OFF: "PoweringOff",
+    pb.OPERATION_KIND_SHUTDOWN: "ShuttingDown",
+    pb.OPERATION_KIND_REBOOT: "Rebooting",
 }
-NO_POWER_OFF = {"ALREADY_OFF", "ALREADY_ON", "STARTED", "UNSPECIFIED"}
-"""Outcomes of operations that did not bring the VM down."""
+SHUTDOWNS = {pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT}
+"""The kinds that ask a guest."""
+POWER_OFF_OUTCOMES = {
+    pb.OUTCOME_GRACEFUL,
+    pb.OUTCOME_FORCED,
+    pb.OUTCOME_CRASHED,
+    pb.OUTCOME_OUT_OF_BAND,
+    pb.OUTCOME_STILL_RUNNING,
+}
+"""How an operation that was to bring a VM down can end, the attempt in vain too; not that it was off already."""
 MOMENT = timedelta(seconds=1)
 """How long a PENDING operation is not yet written: most leave that state within milliseconds."""
 
@@ -34,8 +44,8 @@ class Observation:
     """What a status is computed from. `trouble` is why the provider cannot be asked, `error` why it refused."""
 
     now: datetime
-    vm: VM | None = None
-    operation: Operation | None = None
+    vm: pb.VM | None = None
+    operation: pb.Operation | None = None
     action: Action | None = None
     error: ProviderError | None = None
     trouble: ProviderError | None = None
@@ -51,14 +61,14 @@ class Statement:
 
 
 def started(
-    resource: VirtualMachine, operation: Operation, attempt: Attempt, timeout: timedelta | None
+    resource: VirtualMachine, operation: pb.Operation, attempt: Attempt, timeout: timedelta | None
 ) -> VirtualMachineStatus:
     """The status once the provider has taken on an attempt."""
     record = OperationStatus(
         id=operation.id,
         kind=operation.kind,
-        state=State.PENDING,
-        start_time=operation.create_time,
+        state=pb.OPERATION_STATE_PENDING,
+        start_time=moment(operation.create_time),
         timeout=timeout,
         generation=attempt.generation,
         attempt=attempt.number,
@@ -66,35 +76,41 @@ def started(
     return _update(resource.status, operation=record)
 
 
-def recognised(resource: VirtualMachine, operation: Operation) -> VirtualMachineStatus:
+def recognised(resource: VirtualMachine, operation: pb.Operation) -> VirtualMachineStatus:
     """The status once an operation is ours by its request_id: a controller was killed before it wrote that."""
     meta, record = resource.metadata, resource.status.operation
     attempt = Attempt.of(meta.uid, operation.request_id)
-    if attempt is None or (record and (record.id == operation.id or record.start_time > operation.create_time)):
+    if attempt is None or (record and (record.id == operation.id or record.start_time > moment(operation.create_time))):
         return resource.status
     wrote = resource.spec.lifecycle.graceful_shutdown_timeout
-    return started(resource, operation, attempt, wrote if attempt.generation == meta.generation else operation.timeout)
+    timeout = wrote if attempt.generation == meta.generation else _timeout(operation)
+    return started(resource, operation, attempt, timeout)
 
 
-def heard(status: VirtualMachineStatus, operation: Operation, now: datetime) -> VirtualMachineStatus:
+def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) -> VirtualMachineStatus:
     """The status after news of an operation, ours or not."""
-    record, verdict = status.operation, operation.verdict
+    record = status.operation
     if record is not None and record.id == operation.id:
-        ended = (verdict.end_time if verdict else now) if operation.state.final else None
+        ended = moment(operation.verdict.end_time) if operation.HasField("verdict") else now
         change = {
             "state": operation.state,
-            "force_after": operation.force_after,
-            "end_time": record.end_time or ended,
-            "message": operation.error,
+            "force_after": force_after(operation),
+            "end_time": record.end_time or (ended if has_ended(operation) else None),
+            "message": operation.error.message,
         }
         status = _update(status, operation=record.model_copy(update=change))
-    if verdict is None or verdict.outcome in NO_POWER_OFF:
-        return status
-    return _update(status, last_power_off=_last_power_off(operation, verdict))
+    if operation.verdict.outcome in POWER_OFF_OUTCOMES:
+        return _update(status, last_power_off=_last_power_off(operation))
+    return status
+
+
+def force_after(operation: pb.Operation) -> datetime | None:
+    """Aware; None where there is none (yet)."""
+    return moment(operation.force_after) if operation.HasField("force_after") else None
 
 
 def carried_over(
-    resource: VirtualMachine, operation: Operation, timeout: timedelta | None = None
+    resource: VirtualMachine, operation: pb.Operation, timeout: timedelta | None = None
 ) -> VirtualMachineStatus:
     """The status once our operation, begun for an older spec, serves the present one; `timeout` is what it now has."""
     record = resource.status.operation
@@ -116,8 +132,8 @@ def lost(status: VirtualMachineStatus, operation: str) -> VirtualMachineStatus:
 def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
     """The whole status as of now."""
     old, active = resource.status, _active(seen)
-    power = seen.vm.power_state.value if seen.vm else _power_without_vm(resource, seen)
-    if (active or seen.trouble) and old.power_state != PowerState.UNSPECIFIED.value:
+    power = _power(seen.vm) if seen.vm else _power_without_vm(resource)
+    if (active or seen.trouble) and old.power_state != "Unknown":
         power = old.power_state
     acted = seen.error is None and seen.trouble is None and not unheard(seen.action, seen.operation)
     statements = {
@@ -144,7 +160,7 @@ def just_begun(status: VirtualMachineStatus, now: datetime) -> bool:
     """Whether its operation began less than MOMENT ago and is still PENDING: its first step, most often with the
     force_after, follows within milliseconds and goes into the same write."""
     record = status.operation
-    return record is not None and record.state is State.PENDING and now - record.start_time < MOMENT
+    return record is not None and record.state == pb.OPERATION_STATE_PENDING and now - record.start_time < MOMENT
 
 
 def conditions(
@@ -172,24 +188,32 @@ def _update(status: VirtualMachineStatus, **change: object) -> VirtualMachineSta
     return status.model_copy(update=change)
 
 
-def _active(seen: Observation) -> Operation | None:
-    return seen.operation if seen.operation and not seen.operation.state.final else None
+def _active(seen: Observation) -> pb.Operation | None:
+    return seen.operation if seen.operation and not has_ended(seen.operation) else None
 
 
 def _without_steps(status: VirtualMachineStatus) -> VirtualMachineStatus:
     record = status.operation
-    if record is None or record.state.final or record.state is State.AWAITING_DECISION:
+    if record is None or record.ended or record.state == pb.OPERATION_STATE_AWAITING_DECISION:
         return status
-    return _update(status, operation=record.model_copy(update={"state": State.PENDING}))
+    return _update(status, operation=record.model_copy(update={"state": pb.OPERATION_STATE_PENDING}))
 
 
-def _phase(active: Operation | None, power: str) -> str:
+def _phase(active: pb.Operation | None, power: str) -> str:
     if active is None:
-        return "Running" if power == PowerState.ON.value else power
-    return "AwaitingDecision" if active.state is State.AWAITING_DECISION else PHASES[active.kind]
+        return "Running" if power == "On" else power
+    return "AwaitingDecision" if active.state == pb.OPERATION_STATE_AWAITING_DECISION else _doing(active)
 
 
-def _ready(resource: VirtualMachine, seen: Observation, active: Operation | None) -> Statement:
+def _doing(active: pb.Operation) -> str:
+    return PHASES.get(active.kind, "Working")
+
+
+def _power(vm: pb.VM) -> str:
+    return word(pb.PowerState, vm.power_state, "Unknown").capitalize()
+
+
+def _ready(resource: VirtualMachine, seen: Observation, active: pb.Operation | None) -> Statement:
     problem = seen.error or seen.trouble
     if problem:
         return Statement("False" if seen.error else "Unknown", problem.reason, problem.message)
@@ -205,45 +229,45 @@ def _ready(resource: VirtualMachine, seen: Observation, active: Operation | None
     return _not_as_wanted(resource, seen.vm, seen.action)
 
 
-def _under_way(active: Operation) -> Statement:
-    if active.state is State.AWAITING_DECISION:
+def _under_way(active: pb.Operation) -> Statement:
+    if active.state == pb.OPERATION_STATE_AWAITING_DECISION:
         choice = f"vmpower force, extend or cancel {active.id}, change the spec, or annotate it with vmpower/decision"
         return Statement("False", "AwaitingDecision", f"The guest still runs; decide: {choice}.")
-    return Statement("False", PHASES[active.kind], f"Operation {active.id} is under way.")
+    return Statement("False", _doing(active), f"Operation {active.id} is under way.")
 
 
-def _as_wanted(vm: VM) -> Statement:
-    if vm.power_state is PowerState.PAUSED:
+def _as_wanted(vm: pb.VM) -> Statement:
+    if vm.power_state == pb.POWER_STATE_PAUSED:
         return Statement("False", "Paused", "Somebody holds the VM; whoever paused it resumes it.")
-    return Statement("True", vm.power_state.value, "The VM is as the spec wants it.")
+    return Statement("True", _power(vm), "The VM is as the spec wants it.")
 
 
-def _not_as_wanted(resource: VirtualMachine, vm: VM, action: Action | None) -> Statement:
-    if vm.power_state is PowerState.UNSPECIFIED:
+def _not_as_wanted(resource: VirtualMachine, vm: pb.VM, action: Action | None) -> Statement:
+    if not power_is_known(vm):
         return Statement("Unknown", "PowerUnknown", "Its provider cannot tell whether it runs: nothing is done.")
     record = resource.status.operation
     why = record.message if record else ""
     match action:
         case Hold():
             return Statement("False", "Cancelled", "The operation was cancelled; change the spec to go on.")
-        case Wait(until) if record and record.state is State.FAILED:
+        case Wait(until) if record and record.state == pb.OPERATION_STATE_FAILED:
             return Statement("False", "Failed", f"{why} The next attempt begins at {until:%FT%TZ}.".lstrip())
     return Statement("False", "Pending", "The VM is not yet as the spec wants it.")
 
 
 def _without_vm(resource: VirtualMachine, seen: Observation) -> Statement:
-    if _power_without_vm(resource, seen) == PowerState.OFF.value:
+    if _power_without_vm(resource) == "Off":
         return Statement("True", "Off", "The VM went off and its hypervisor has forgotten it.")
     return Statement("False", "VMNotFound", f"The provider has no VM {resource.vm_name!r}; check spec.vmName.")
 
 
-def _power_without_vm(resource: VirtualMachine, seen: Observation) -> str:
+def _power_without_vm(resource: VirtualMachine) -> str:
     """A VM without a definition (libvirt: transient) vanishes when it goes off."""
     record, wanted = resource.status.operation, resource.wanted
     kinds = wanted and wanted is not DesiredPower.ON and SERVED_BY[wanted]
-    if record and kinds and record.state is State.SUCCEEDED and record.kind in kinds:
-        return PowerState.OFF.value
-    return PowerState.UNSPECIFIED.value
+    if record and kinds and record.state == pb.OPERATION_STATE_SUCCEEDED and record.kind in kinds:
+        return "Off"
+    return "Unknown"
 
 
 def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
@@ -252,17 +276,18 @@ def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
         return None
     if seen.trouble:
         return Statement("Unknown", "NotYetKnown")
-    if seen.vm is None or seen.vm.power_state is PowerState.OFF:
+    if seen.vm is None or seen.vm.power_state == pb.POWER_STATE_OFF:
         return Statement("Unknown", "NotRunning", "There is no guest to ask.")
     return _forecast(seen.vm.forecast)
 
 
-def _forecast(forecast: Forecast) -> Statement:
-    problems = " ".join(forecast.problems)
+def _forecast(forecast: pb.Forecast) -> Statement:
+    problems = " ".join(problem.message for problem in forecast.problems)
     if forecast.graceful:
-        signals = f"The guest would be asked by {', '.join(forecast.signals)}."
-        return Statement("True", "Graceful", f"{signals} {problems}".rstrip())
-    return Statement("False", forecast.reason or "NotGraceful", problems)
+        signals = ", ".join(word(pb.Signal, signal) for signal in forecast.signals)
+        return Statement("True", "Graceful", f"The guest would be asked by {signals}. {problems}".rstrip())
+    reasons = (word(pb.Reason, problem.reason, "") for problem in forecast.problems)
+    return Statement("False", next(filter(None, reasons), "NotGraceful"), problems)
 
 
 def _reachable(seen: Observation) -> Statement:
@@ -271,26 +296,32 @@ def _reachable(seen: Observation) -> Statement:
     return Statement("True", "Connected")
 
 
-def _last_power_off(operation: Operation, verdict: Verdict) -> LastPowerOff:
-    timeout = operation.timeout if operation.kind in {Kind.SHUTDOWN, Kind.REBOOT} else None
+def _timeout(operation: pb.Operation) -> timedelta | None:
+    return operation.timeout.ToTimedelta() if operation.HasField("timeout") else None
+
+
+def _last_power_off(operation: pb.Operation) -> LastPowerOff:
+    verdict = operation.verdict
+    began, ended = moment(verdict.start_time), moment(verdict.end_time)
+    timeout = _timeout(operation) if operation.kind in SHUTDOWNS else None
     hooks = (
         HookStatus(
             name=hook.name,
-            state=hook.state,
+            state=word(pb.HookState, hook.state),
             exit_code=hook.exit_code,
             output=hook.output,
-            duration_seconds=hook.duration.total_seconds(),
+            duration_seconds=hook.duration.ToTimedelta().total_seconds(),
         )
         for hook in verdict.hooks
     )
     return LastPowerOff(
         operation=operation.id,
-        outcome=verdict.outcome,
-        reason=verdict.reason,
-        signal=verdict.signal,
-        start_time=verdict.start_time,
-        completion_time=verdict.end_time,
-        duration_seconds=(verdict.end_time - verdict.start_time).total_seconds(),
+        outcome=word(pb.Outcome, verdict.outcome),
+        reason=word(pb.Reason, verdict.reason, ""),
+        signal=word(pb.Signal, verdict.signal, ""),
+        start_time=began,
+        completion_time=ended,
+        duration_seconds=(ended - began).total_seconds(),
         timeout_seconds=timeout.total_seconds() if timeout else None,
         hooks=tuple(hooks),
         message=verdict.message,

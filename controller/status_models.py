@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Literal
 
+from client.power import ENDED
 from common.durations import GoDuration
-from controller.enums import Kind, State
-from controller.fields import Model
+from controller.fields import Kind, Model, State
 
 
 class Condition(Model):
@@ -37,6 +37,10 @@ class OperationStatus(Model):
     generation: int
     attempt: int
     message: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
 
 
 class HookStatus(Model):

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from math import inf
 
 from client.errors import ProviderError
+from client.power import has_ended
+from client.times import duration
 from controller import status
+from controller.client import ProviderClient
+from controller.convert import power_on_request, shutdown_request
 from controller.decisions import answer
-from controller.enums import Kind, PowerState
 from controller.events import events
 from controller.models import Hook, VirtualMachine
-from controller.provider_api import VM, Client, GuestCredentials, Operation
 from controller.queue import KeyQueue
 from controller.reconcile import (
     Action,
@@ -35,8 +37,9 @@ from controller.reconcile import (
     reconcile,
     unheard,
 )
-from controller.source import Decided, Key, SecretUnavailable, Source, key_of
+from controller.source import Decided, GuestCredentials, Key, SecretUnavailable, Source, key_of
 from controller.status_models import VirtualMachineStatus
+from protos.power.v1 import power_pb2 as pb
 
 Clock = Callable[[], datetime]
 
@@ -57,13 +60,13 @@ class VMReconciler:
         self._key = key_of(resource)
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
         self._written = resource.status
-        self._operation: Operation | None = None
+        self._operation: pb.Operation | None = None
         self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
         self._acknowledgeable: deque[Decided] = deque()
         self._removable = False
         self._attended = False
         self._refreshed = ""
-        self._watching: tuple[Client, str] | None = None
+        self._watching: tuple[ProviderClient, str] | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._watch_broke = False
 
@@ -83,7 +86,7 @@ class VMReconciler:
         if self._watch_task is not None:
             self._watch_task.cancel()
 
-    async def attend(self, client: Client | None) -> None:
+    async def attend(self, client: ProviderClient | None) -> None:
         """Do what is to be done now.
 
         Raises:
@@ -96,7 +99,7 @@ class VMReconciler:
         elif client.reachable:
             await self._serve(client)
 
-    def _trouble(self, client: Client | None) -> ProviderError | None:
+    def _trouble(self, client: ProviderClient | None) -> ProviderError | None:
         if client is None:
             reference = self.resource.spec.provider_ref
             message = f"No Provider {reference.name!r} is declared; declare it or mend spec.providerRef."
@@ -105,7 +108,7 @@ class VMReconciler:
             return ProviderError("UNAVAILABLE", client.problem, "ProviderUnreachable")
         return None
 
-    async def _serve(self, client: Client) -> None:
+    async def _serve(self, client: ProviderClient) -> None:
         action, error, vm = None, None, None
         self._attended = True
         await self._take_news(client)
@@ -116,9 +119,8 @@ class VMReconciler:
                 action = reconcile(self.resource, vm, self._operation, self._clock())
             await self._act(client, vm, action)
             if await self._apply_decisions(client, action):
-                action = reconcile(
-                    self.resource, vm, self._operation, self._clock()
-                )  # what the status says after the decision
+                # What the status says after the decision.
+                action = reconcile(self.resource, vm, self._operation, self._clock())
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
         self._watch_active(client, action)
@@ -130,11 +132,11 @@ class VMReconciler:
         if isinstance(action, Wait):
             self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
 
-    def _is_down(self, vm: VM | None, action: Action | None) -> bool:
-        off = vm is None or vm.power_state is PowerState.OFF
-        return off and isinstance(action, Nothing | Find) and (self._operation is None or self._operation.state.final)
+    def _is_down(self, vm: pb.VM | None, action: Action | None) -> bool:
+        off = vm is None or vm.power_state == pb.POWER_STATE_OFF
+        return off and isinstance(action, Nothing | Find) and (self._operation is None or has_ended(self._operation))
 
-    async def _apply_decisions(self, client: Client, action: Action, before: float = inf) -> bool:
+    async def _apply_decisions(self, client: ProviderClient, action: Action, before: float = inf) -> bool:
         """Carry out the decisions that were made about generations before `before`; whether there were any. A decision
         about the last spec does not concern the operation that this spec begins."""
         if unheard(action, self._operation):
@@ -149,35 +151,35 @@ class VMReconciler:
             await self._source.emit_event(self._key, event)
         return bool(due)
 
-    def _unless_it_ended(self, client: Client, error: ProviderError) -> ProviderError | None:
+    def _unless_it_ended(self, client: ProviderClient, error: ProviderError) -> ProviderError | None:
         """None where the refusal needs no retry: the operation has just ended, or another is active and is followed."""
         if error.reason == "OPERATION_ACTIVE":
             self._watch(client, error.metadata.get("operation_id", ""))
         return None if error.reason in {"OPERATION_ACTIVE", "OPERATION_ENDED"} else error
 
-    def _watch_active(self, client: Client, action: Action | None) -> None:
+    def _watch_active(self, client: ProviderClient, action: Action | None) -> None:
         if isinstance(action, Watch):
             self._watch(client, action.id)
-        elif self._operation is not None and not self._operation.state.final:
+        elif self._operation is not None and not has_ended(self._operation):
             self._watch(client, self._operation.id)
 
-    def _watch(self, client: Client, operation: str) -> None:
+    def _watch(self, client: ProviderClient, operation: str) -> None:
         listening = self._watch_task is not None and not self._watch_task.done()
         if self._watching != (client, operation) or not listening:
             self.close()
             self._watching = (client, operation)
             self._watch_task = asyncio.create_task(self._listen(client, operation))
 
-    async def _listen(self, client: Client, operation: str) -> None:
+    async def _listen(self, client: ProviderClient, operation: str) -> None:
         try:
-            async for news in client.watch_operation(operation):
+            async for news in client.stream(pb.WatchOperationRequest(id=operation)):
                 self._operation = news
                 self._queue.add(self._key)
         except ProviderError as error:
             self._watch_broke = True
             if error.reason == "OPERATION_NOT_FOUND":
                 self._forget(operation)
-        if self._operation is None or not self._operation.state.final:
+        if self._operation is None or not has_ended(self._operation):
             self._queue.retry(self._key)
 
     def _forget(self, operation: str) -> None:
@@ -185,19 +187,19 @@ class VMReconciler:
         if self._operation is not None and self._operation.id == operation:
             self._operation = None
 
-    async def _take_news(self, client: Client) -> None:
+    async def _take_news(self, client: ProviderClient) -> None:
         """Put news of the operation into the status."""
         operation = self._operation
         if operation is None:
             return
-        if operation.state.final and operation.id != self._refreshed:
+        if has_ended(operation) and operation.id != self._refreshed:
             self._refreshed = operation.id
             with suppress(ProviderError):  # the watch of all VMs will tell
                 await client.refresh(operation.vm)
         self._set_status(status.recognised(self.resource, operation))
         self._set_status(status.heard(self.resource.status, operation, self._clock()))
 
-    async def _act(self, client: Client, vm: VM | None, action: Action) -> None:
+    async def _act(self, client: ProviderClient, vm: pb.VM | None, action: Action) -> None:
         lifecycle = self.resource.spec.lifecycle
         vm_id = vm.id if vm else self._operation.vm if self._operation else ""
         match action:
@@ -207,36 +209,38 @@ class VMReconciler:
                     self._begun(found, attempt)
             case PowerOn(attempt):
                 login = await self._login(lifecycle.post_start)
-                self._begun(await client.power_on(vm_id, lifecycle.post_start, attempt.request_id, login), attempt)
+                request = power_on_request(vm_id, lifecycle, attempt.request_id, login)
+                self._begun(await client.call(request), attempt)
             case PowerOff(attempt):
-                self._begun(await client.power_off(vm_id, attempt.request_id), attempt)
+                self._begun(await client.call(pb.PowerOffRequest(vm=vm_id, request_id=attempt.request_id)), attempt)
             case StartShutdown(attempt, force_after):
                 login = await self._login(lifecycle.pre_stop)
-                begun = await client.shutdown(vm_id, lifecycle, attempt.request_id, force_after, login)
-                self._begun(begun, attempt)
+                shutdown = shutdown_request(vm_id, lifecycle, attempt.request_id, force_after, login)
+                self._begun(await client.call(shutdown), attempt)
             case Extend(operation, timeout):
-                extended = await client.extend(operation, timeout)
+                extended = await client.call(pb.ExtendOperationRequest(id=operation, timeout=duration(timeout)))
                 self._set_status(status.carried_over(self.resource, extended, timeout))
                 self._take_result(extended)
             case Force(operation):
-                self._take_result(await client.force(operation))
+                self._take_result(await client.call(pb.ForceOperationRequest(id=operation)))
             case Cancel(operation):
-                self._take_result(await client.cancel(operation))
+                self._take_result(await client.call(pb.CancelOperationRequest(id=operation)))
             case Watch() if self._operation is not None:
                 await self._resend_credentials(client, self._operation)
                 self._set_status(status.carried_over(self.resource, self._operation))
 
-    async def _resend_credentials(self, client: Client, operation: Operation) -> None:
+    async def _resend_credentials(self, client: ProviderClient, operation: pb.Operation) -> None:
         """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
         memory only, and if it was restarted its hooks would fail without. The same request_id starts nothing new."""
         lifecycle = self.resource.spec.lifecycle
         ours = self.resource.status.operation is not None and self.resource.status.operation.id == operation.id
         if not self._watch_broke or not ours:
             return
-        if operation.kind is Kind.SHUTDOWN and (login := await self._login(lifecycle.pre_stop)):
-            await client.shutdown(operation.vm, lifecycle, operation.request_id, operation.force_after, login)
-        if operation.kind is Kind.POWER_ON and (login := await self._login(lifecycle.post_start)):
-            await client.power_on(operation.vm, lifecycle.post_start, operation.request_id, login)
+        if operation.kind == pb.OPERATION_KIND_SHUTDOWN and (login := await self._login(lifecycle.pre_stop)):
+            force_after = status.force_after(operation)
+            await client.call(shutdown_request(operation.vm, lifecycle, operation.request_id, force_after, login))
+        if operation.kind == pb.OPERATION_KIND_POWER_ON and (login := await self._login(lifecycle.post_start)):
+            await client.call(power_on_request(operation.vm, lifecycle, operation.request_id, login))
         self._watch_broke = False
 
     async def _login(self, hooks: Sequence[Hook]) -> GuestCredentials | None:
@@ -249,16 +253,16 @@ class VMReconciler:
         except SecretUnavailable as error:
             raise ProviderError("FAILED_PRECONDITION", str(error), "GuestCredentialsUnavailable") from error
 
-    def _begun(self, operation: Operation, attempt: Attempt) -> None:
+    def _begun(self, operation: pb.Operation, attempt: Attempt) -> None:
         timeout = self.resource.spec.lifecycle.graceful_shutdown_timeout
         self._set_status(status.started(self.resource, operation, attempt, timeout))
         self._take_result(operation)
 
-    def _take_result(self, operation: Operation) -> None:
+    def _take_result(self, operation: pb.Operation) -> None:
         """Take in an operation that a call returned; one that has ended is reconciled again at once."""
         self._operation = operation
         self._set_status(status.heard(self.resource.status, operation, self._clock()))
-        if operation.state.final:
+        if has_ended(operation):
             self._queue.add(self._key)
 
     def _set_status(self, known: VirtualMachineStatus) -> None:

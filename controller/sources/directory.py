@@ -15,13 +15,13 @@ import structlog
 from watchfiles import watch
 
 from controller.models import Status
-from controller.provider_api import GuestCredentials
 from controller.source import (
     Applied,
     Change,
     Decided,
     Deleted,
     Event,
+    GuestCredentials,
     Key,
     ResourceGone,
     SecretUnavailable,

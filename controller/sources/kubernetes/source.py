@@ -12,13 +12,13 @@ import structlog
 from kubernetes.aio import client
 
 from controller.models import Status
-from controller.provider_api import GuestCredentials
 from controller.source import (
     Applied,
     Change,
     Decided,
     Deleted,
     Event,
+    GuestCredentials,
     Key,
     LeadLost,
     ResourceGone,

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from controller.enums import Kind, Signal, State
+from controller.enums import Signal
 from controller.models import API_VERSION
 from controller.status_models import (
     Capabilities,
@@ -14,6 +14,7 @@ from controller.status_models import (
     ProviderStatus,
     VirtualMachineStatus,
 )
+from protos.power.v1 import power_pb2 as pb
 
 Document = dict[str, Any]
 
@@ -30,8 +31,8 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
         conditions=(CONDITION, CONDITION.model_copy(update={"type": "ProviderReachable"})),
         operation=OperationStatus(
             id="op-1",
-            kind=Kind.SHUTDOWN,
-            state=State.SUCCEEDED,
+            kind=pb.OPERATION_KIND_SHUTDOWN,
+            state=pb.OPERATION_STATE_SUCCEEDED,
             start_time=NOON,
             end_time=NOON,
             force_after=NOON,

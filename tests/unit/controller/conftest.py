@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from controller.models import Resource
-from controller.provider_api import VM
 from controller.runner import Runner
+from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import machine, provider
 from tests.unit.controller.fakes import FakeClient, FakeSource, clock
 
@@ -17,7 +17,7 @@ from tests.unit.controller.fakes import FakeClient, FakeSource, clock
 class Controller:
     """A runner with its fakes. `settle` lets everything happen that needs no time."""
 
-    def __init__(self, workers: int, *vms: VM) -> None:
+    def __init__(self, workers: int, *vms: pb.VM) -> None:
         self.source, self.client = FakeSource(), FakeClient(*vms)
         self._runner = Runner(self.source, self.client.connect, workers, clock)
         self._task: asyncio.Task[None] | None = None
@@ -52,7 +52,7 @@ async def make_controller() -> AsyncIterator[Make]:
     """Controllers with these VMs, not yet started."""
     made: list[Controller] = []
 
-    def make(*vms: VM, workers: int = 4) -> Controller:
+    def make(*vms: pb.VM, workers: int = 4) -> Controller:
         made.append(Controller(workers, *vms))
         return made[-1]
 
@@ -63,7 +63,7 @@ async def make_controller() -> AsyncIterator[Make]:
 
 @pytest.fixture
 async def begin(make_controller: Make) -> Begin:
-    """Controllers that run with these resources and one VM named web that is on."""
+    """Controllers that run with these resources and one pb.VM named web that is on."""
 
     async def begin(*resources: Resource) -> Controller:
         made = make_controller()

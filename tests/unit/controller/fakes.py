@@ -2,17 +2,45 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from client.errors import ProviderError
-from controller.enums import Kind, PowerState, State
-from controller.models import Hook, Lifecycle, Resource, Runtime, Status
-from controller.provider_api import VM, GuestCredentials, Info, Operation, Verdict, VMCache
-from controller.source import Applied, Change, Decided, Deleted, Event, Key, SecretUnavailable, Synced, key_of
+from client.power import has_ended
+from client.times import moment
+from client.words import short
+from controller.client import ProviderClient
+from controller.models import Resource, Runtime, Status
+from controller.source import (
+    Applied,
+    Change,
+    Decided,
+    Deleted,
+    Event,
+    GuestCredentials,
+    Key,
+    SecretUnavailable,
+    Synced,
+    key_of,
+)
 from controller.status_models import VirtualMachineStatus
-from tests.unit.controller.builders import NOW, vm
+from controller.vm_cache import VMCache
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import (
+    CANCELLED,
+    FORCING,
+    NOW,
+    PENDING,
+    POWER_ON,
+    RUNNING_HOOKS,
+    SUCCEEDED,
+    WAITING,
+    changed,
+    operation,
+    verdict,
+    vm,
+)
 
 
 def clock() -> datetime:
@@ -20,18 +48,18 @@ def clock() -> datetime:
     return NOW + timedelta(seconds=asyncio.get_running_loop().time())
 
 
-class FakeClient:
+class FakeClient(ProviderClient):
     """A provider whose guests do nothing by themselves: a test ends each operation."""
 
-    def __init__(self, *vms: VM) -> None:
+    def __init__(self, *vms: pb.VM) -> None:
+        super().__init__(Runtime(endpoint="unix:///nowhere.sock"), lambda _: None)
         self.cache = VMCache(vms or [vm()])
-        self.info = Info("sim", "1", ("ACPI",))
-        self.logins: list[GuestCredentials | None] = []
-        self.reachable: bool | None = True
-        self.problem = ""
+        self.info = pb.GetProviderInfoResponse(type="sim", version="1", signals=[pb.SIGNAL_ACPI])
+        self.reachable = True
         self.changed: Callable[[set[str] | None], None] = lambda _: None
-        self.operations: dict[str, Operation] = {}
+        self.operations: dict[str, pb.Operation] = {}
         self.requests: list[tuple[Any, ...]] = []
+        self.logins: list[GuestCredentials | None] = []
         self.failure: ProviderError | None = None
         self.watchers = 0
         self.busy = 0
@@ -47,13 +75,10 @@ class FakeClient:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    async def close(self) -> None:
-        pass
-
     async def refresh(self, vm: str) -> None:
         await self._take_time()
 
-    def turn(self, power: PowerState, name: str = "web", active: str = "") -> None:
+    def turn(self, power: "pb.PowerState.ValueType", name: str = "web", active: str = "") -> None:
         """The hypervisor reports another power state."""
         self.cache.put(vm(power, name=name, active=active))
         self.changed({name, f"id-{name}"})
@@ -62,65 +87,69 @@ class FakeClient:
         self.reachable, self.problem = reachable, problem
         self.changed(None)
 
-    async def power_on(
-        self, vm: str, post_start: tuple[Hook, ...], request_id: str, login: GuestCredentials | None = None
-    ) -> Operation:
-        self.logins.append(login)
-        return await self._begin(Kind.POWER_ON, vm, request_id, post_start)
+    async def call(self, request: Any, timeout: float = 0) -> Any:
+        match request:
+            case pb.PowerOnRequest():
+                self._note_login(request)
+                return await self._begin("power_on", request, list(request.post_start))
+            case pb.PowerOffRequest():
+                return await self._begin("power_off", request)
+            case pb.ShutdownRequest():
+                self._note_login(request)
+                force_after = moment(request.force_after) if request.HasField("force_after") else None
+                wanted = short(pb.Escalation, request.escalation) or "FORCE"
+                return await self._begin("shutdown", request, request, force_after, escalation=wanted)
+            case pb.ExtendOperationRequest():
+                return await self._extend(request)
+            case pb.ForceOperationRequest():
+                self.requests.append(("force", request.id))
+                return await self.tell(request.id, state=FORCING)
+            case _:
+                return await self.cancel(request.id)
 
-    async def power_off(self, vm: str, request_id: str) -> Operation:
-        return await self._begin(Kind.POWER_OFF, vm, request_id)
+    def _note_login(self, request: pb.PowerOnRequest | pb.ShutdownRequest) -> None:
+        login = request.guest_credentials
+        given = request.HasField("guest_credentials")
+        self.logins.append(GuestCredentials(login.username, login.password) if given else None)
 
-    async def shutdown(
-        self,
-        vm: str,
-        lifecycle: Lifecycle,
-        request_id: str,
-        force_after: datetime | None,
-        login: GuestCredentials | None = None,
-    ) -> Operation:
-        self.logins.append(login)
-        wanted = lifecycle.escalation.name if lifecycle.escalation else "FORCE"
-        return await self._begin(Kind.SHUTDOWN, vm, request_id, lifecycle, force_after, escalation=wanted)
-
-    async def extend(self, operation: str, timeout: timedelta) -> Operation:
+    async def _extend(self, request: pb.ExtendOperationRequest) -> pb.Operation:
+        if request.HasField("extension"):
+            return await self._extend_by(request.id, request.extension.ToTimedelta())
+        operation, timeout = request.id, request.timeout.ToTimedelta()
         self.requests.append(("extend", operation, timeout))
-        known = self.operations[operation]
-        return await self.tell(operation, force_after=known.create_time + timeout, state=State.WAITING_FOR_GUEST)
+        force_after = moment(self.operations[operation].create_time) + timeout
+        return await self.tell(operation, force_after=force_after, state=WAITING)
 
-    async def extend_by(self, operation: str, extension: timedelta) -> Operation:
+    async def _extend_by(self, operation: str, extension: timedelta) -> pb.Operation:
         self.requests.append(("extend_by", operation, extension))
         if self.failure is not None:
             raise self.failure
         known = self.operations[operation]
-        if known.state is State.RUNNING_HOOKS:  # the grace period that grows has not begun
-            return await self.tell(operation, timeout=(known.timeout or timedelta(0)) + extension)
-        return await self.tell(operation, force_after=clock() + extension, state=State.WAITING_FOR_GUEST)
+        if known.state == RUNNING_HOOKS:  # the grace period that grows has not begun
+            return await self.tell(operation, timeout=known.timeout.ToTimedelta() + extension)
+        later = clock() + extension
+        return await self.tell(operation, force_after=later, state=WAITING)
 
-    async def force(self, operation: str) -> Operation:
-        self.requests.append(("force", operation))
-        return await self.tell(operation, state=State.FORCING)
-
-    async def cancel(self, operation: str) -> Operation:
+    async def cancel(self, operation: str) -> pb.Operation:
         self.requests.append(("cancel", operation))
-        return await self.end(operation, "STILL_RUNNING", state=State.CANCELLED)
+        return await self.end(operation, "STILL_RUNNING", state=CANCELLED)
 
-    async def find_operation(self, vm: str, request_id: str) -> Operation | None:
+    async def find_operation(self, vm: str, request_id: str) -> pb.Operation | None:
         self.requests.append(("find", vm, request_id))
         return next((each for each in self.operations.values() if each.request_id == request_id), None)
 
-    async def watch_operation(self, operation: str) -> AsyncIterator[Operation]:
-        if operation not in self.operations:
+    async def stream(self, request: Any) -> Any:
+        if request.id not in self.operations:
             raise ProviderError("NOT_FOUND", "no such operation", "OPERATION_NOT_FOUND")
         told, unbroken = None, self._broken
         self.watchers += 1
         try:
             while True:
-                known = self.operations[operation]
+                known = self.operations[request.id]
                 if known != told:
                     told = known
                     yield known
-                if known.state.final:
+                if has_ended(known):
                     return
                 if unbroken != self._broken:
                     raise ProviderError("UNAVAILABLE", "the stream broke")
@@ -133,36 +162,50 @@ class FakeClient:
         self._broken += 1
         await self._notify()
 
-    async def tell(self, operation: str, **news: Any) -> Operation:
+    async def tell(self, operation: str, **news: Any) -> pb.Operation:
         """The operation makes a step."""
-        self.operations[operation] = known = replace(self.operations[operation], **news)
+        self.operations[operation] = known = changed(self.operations[operation], **news)
         await self._notify()
         return known
 
     async def end(
-        self, operation: str, outcome: str = "GRACEFUL", state: State = State.SUCCEEDED, **news: Any
-    ) -> Operation:
+        self,
+        operation: str,
+        outcome: str = "GRACEFUL",
+        state: "pb.OperationState.ValueType" = SUCCEEDED,
+        **news: Any,
+    ) -> pb.Operation:
         """The operation ends and, unless it was in vain, its VM is off (on)."""
         known = self.operations[operation]
-        if state is State.SUCCEEDED:
+        if state == SUCCEEDED:
+            on = known.kind == POWER_ON
             name = known.vm.removeprefix("id-")
-            self.cache.put(vm(PowerState.ON if known.kind is Kind.POWER_ON else PowerState.OFF, name=name))
-        end = Verdict(outcome, known.create_time, clock(), **news)
+            self.cache.put(vm(pb.POWER_STATE_ON if on else pb.POWER_STATE_OFF, name=name))
+        began = moment(known.create_time)
+        end = verdict(outcome, (clock() - began).total_seconds(), began=began, **news)
         told = await self.tell(operation, state=state, verdict=end, error=end.message)
         self.changed({known.vm})
         return told
 
-    async def _begin(self, kind: Kind, vm: str, request_id: str, *rest: Any, escalation: str = "") -> Operation:
-        self.requests.append((kind.lower(), vm, request_id, *rest))
+    async def _begin(self, kind: str, request: Any, *rest: Any, escalation: str = "UNSPECIFIED") -> pb.Operation:
+        self.requests.append((kind, request.vm, request.request_id, *rest))
         await self._take_time()
         if self.failure is not None:
             raise self.failure
         for known in self.operations.values():
-            if known.request_id == request_id:
+            if known.request_id == request.request_id:
                 return known
-        begun = Operation(f"op-{len(self.operations) + 1}", vm, kind, State.PENDING, clock(), request_id)
-        self.operations[begun.id] = replace(begun, escalation=escalation)
-        return self.operations[begun.id]
+        begun = operation(
+            pb.OperationKind.Value(f"OPERATION_KIND_{kind.upper()}"),
+            PENDING,
+            id=f"op-{len(self.operations) + 1}",
+            vm=request.vm,
+            create_time=clock(),
+            request_id=request.request_id,
+            escalation=escalation,
+        )
+        self.operations[begun.id] = begun
+        return begun
 
     async def _take_time(self) -> None:
         self.busy += 1

@@ -3,17 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from client.errors import ProviderError
 from controller import client as module
-from controller.client import GrpcClient
-from controller.enums import PowerState, State
+from controller.client import ProviderClient
+from controller.convert import power_on_request, shutdown_request
 from controller.models import Runtime, Tls
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.client.fake_provider import FakeProvider, serving
@@ -25,9 +25,9 @@ class Following:
 
     def __init__(self, endpoint: str, tls: Tls | None = None) -> None:
         self.news: asyncio.Queue[set[str] | None] = asyncio.Queue()
-        self.client = GrpcClient(Runtime(endpoint=endpoint, tls=tls), self.news.put_nowait)
+        self.client = ProviderClient(Runtime(endpoint=endpoint, tls=tls), self.news.put_nowait)
 
-    async def told(self, condition: Callable[[GrpcClient], object]) -> None:
+    async def told(self, condition: Callable[[ProviderClient], object]) -> None:
         """Wait for news after which the condition holds."""
         async with asyncio.timeout(20):
             while not condition(self.client):
@@ -59,13 +59,13 @@ async def live(fake: FakeProvider, tmp_path: Path) -> AsyncIterator[Following]:
         yield follower
 
 
-def power(client: GrpcClient, name: str = "web") -> PowerState | None:
+def power(client: ProviderClient, name: str = "web") -> "pb.PowerState.ValueType | None":
     found = client.cache.find(name)
     return found.power_state if found else None
 
 
 async def test_the_first_snapshot_is_whole_before_anything_is_told(live: Following) -> None:
-    assert power(live.client) is PowerState.ON
+    assert power(live.client) == pb.POWER_STATE_ON
     assert (live.client.info.version, len(live.client.cache)) == ("7", 1)
 
 
@@ -73,7 +73,7 @@ async def test_a_change_names_the_vm(fake: FakeProvider, live: Following) -> Non
     off = pb.VM(id="1", name="web", power_state=pb.POWER_STATE_OFF)
     fake.changes.put_nowait(pb.WatchVMsResponse(changed=off))
     assert await asyncio.wait_for(anext_but(None, live.news), 10) == {"1", "web"}
-    assert power(live.client) is PowerState.OFF
+    assert power(live.client) == pb.POWER_STATE_OFF
 
 
 async def anext_but(unwanted: object, news: asyncio.Queue[Any]) -> object:
@@ -124,9 +124,9 @@ async def test_a_shutdown_carries_all_that_the_lifecycle_says(fake: FakeProvider
         preStop={"exec": {"command": ["/bin/stop"]}, "timeout": "5s", "failurePolicy": "Abort"},
         signalPolicy={"order": ["ACPI"], "resendInterval": "0s"},
     ).spec.lifecycle
-    operation = await live.client.shutdown("1", lifecycle, "uid-1-1", NOW)
+    operation = await live.client.call(shutdown_request("1", lifecycle, "uid-1-1", NOW))
     (request,) = fake.requests
-    assert (operation.id, operation.state) == ("op-1", State.PENDING)
+    assert (operation.id, operation.state) == ("op-1", pb.OPERATION_STATE_PENDING)
     assert (request.vm, request.request_id, request.timeout.seconds) == ("1", "uid-1-1", 120)
     assert (request.escalation, request.force_after.ToDatetime(NOW.tzinfo)) == (pb.ESCALATION_ASK, NOW)
     assert request.pre_stop[0].failure_policy == pb.FAILURE_POLICY_ABORT
@@ -134,12 +134,12 @@ async def test_a_shutdown_carries_all_that_the_lifecycle_says(fake: FakeProvider
 
 
 async def test_each_call_reaches_its_method(fake: FakeProvider, live: Following) -> None:
-    hooks = machine(postStart={"snapshot": {}}).spec.lifecycle.post_start
-    await live.client.power_on("1", hooks, "r-1")
-    await live.client.power_off("1", "r-2")
-    await live.client.extend("op-1", timedelta(seconds=90))
-    await live.client.force("op-1")
-    await live.client.cancel("op-1")
+    lifecycle = machine(postStart={"snapshot": {}}).spec.lifecycle
+    await live.client.call(power_on_request("1", lifecycle, "r-1"))
+    await live.client.call(pb.PowerOffRequest(vm="1", request_id="r-2"))
+    await live.client.call(pb.ExtendOperationRequest(id="op-1", timeout=Duration(seconds=90)))
+    await live.client.call(pb.ForceOperationRequest(id="op-1"))
+    await live.client.call(pb.CancelOperationRequest(id="op-1"))
     assert [type(request).__name__ for request in fake.requests] == [
         "PowerOnRequest", "PowerOffRequest", "ExtendOperationRequest", "ForceOperationRequest",
         "CancelOperationRequest",
@@ -150,14 +150,14 @@ async def test_each_call_reaches_its_method(fake: FakeProvider, live: Following)
 async def test_an_operation_is_followed_to_its_end(fake: FakeProvider, live: Following) -> None:
     for state in (pb.OPERATION_STATE_WAITING_FOR_GUEST, pb.OPERATION_STATE_SUCCEEDED):
         fake.steps.put_nowait(pb.Operation(id="op-1", state=state))
-    states = [operation.state async for operation in live.client.watch_operation("op-1")]
-    assert states == [State.WAITING_FOR_GUEST, State.SUCCEEDED]
+    states = [operation.state async for operation in live.client.stream(pb.WatchOperationRequest(id="op-1"))]
+    assert states == [pb.OPERATION_STATE_WAITING_FOR_GUEST, pb.OPERATION_STATE_SUCCEEDED]
 
 
 async def test_an_operation_that_does_not_exist_is_an_error(fake: FakeProvider, live: Following) -> None:
     fake.refuse(grpc.StatusCode.NOT_FOUND, "OPERATION_NOT_FOUND", "there is none")
     with pytest.raises(ProviderError) as caught:
-        async for _ in live.client.watch_operation("op-1"):
+        async for _ in live.client.stream(pb.WatchOperationRequest(id="op-1")):
             pass
     assert caught.value.reason == "OPERATION_NOT_FOUND"
 
@@ -173,16 +173,16 @@ async def test_an_operation_is_found_by_its_request_id(fake: FakeProvider, live:
 async def test_a_vm_is_read_anew(fake: FakeProvider, live: Following) -> None:
     fake.vms = [pb.VM(id="1", name="web", power_state=pb.POWER_STATE_OFF)]
     await live.client.refresh("1")
-    assert power(live.client) is PowerState.OFF
+    assert power(live.client) == pb.POWER_STATE_OFF
     fake.vms = []
     await live.client.refresh("1")
     assert power(live.client) is None
 
 
 async def test_a_call_before_there_is_a_connection_is_unavailable() -> None:
-    early = GrpcClient(Runtime(endpoint="unix:///nowhere.sock"), lambda _: None)
+    early = ProviderClient(Runtime(endpoint="unix:///nowhere.sock"), lambda _: None)
     with pytest.raises(ProviderError) as caught:
-        await early.power_off("1", "r")
+        await early.call(pb.PowerOffRequest(vm="1", request_id="r"))
     assert caught.value.connection_failed
 
 

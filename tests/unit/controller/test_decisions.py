@@ -4,10 +4,9 @@ import pytest
 
 from client.errors import ProviderError
 from controller.decisions import BadDecision, answer, choice
-from controller.enums import Kind, State
-from controller.provider_api import Operation
 from controller.source import Decided, Event, Key
-from tests.unit.controller.builders import operation
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import AWAITING_DECISION, FORCING, POWER_OFF, RUNNING_HOOKS, SUCCEEDED, operation
 from tests.unit.controller.fakes import FakeClient
 
 WEB = Key("VirtualMachine", "default", "web")
@@ -38,7 +37,7 @@ def test_what_is_no_decision_is_told_what_is(text: str, why: str) -> None:
         choice(text)
 
 
-async def told(client: FakeClient, about: Operation | None, text: str, by: str = "") -> Event:
+async def told(client: FakeClient, about: pb.Operation | None, text: str, by: str = "") -> Event:
     if about is not None:
         client.operations[about.id] = about
     return (await answer(client, about, Decided(WEB, text, by)))[0]
@@ -54,19 +53,26 @@ async def test_who_asked_is_told_where_it_is_known() -> None:
 
 @pytest.mark.looptime
 async def test_an_extension_tells_the_new_deadline() -> None:
-    event = await told(FakeClient(), operation(state=State.AWAITING_DECISION), "extend=5m", "me")
+    event = await told(FakeClient(), operation(state=AWAITING_DECISION), "extend=5m", "me")
     assert event.message == "extend=5m, asked by me; the guest has until 2030-01-01T12:05:00Z: operation op-1."
 
 
 @pytest.mark.looptime
 async def test_an_extension_while_hooks_run_tells_no_deadline_for_there_is_none_yet() -> None:
-    event = await told(FakeClient(), operation(state=State.RUNNING_HOOKS), "extend=5m", "me")
+    event = await told(FakeClient(), operation(state=RUNNING_HOOKS), "extend=5m", "me")
     assert event.message == "extend=5m, asked by me: operation op-1."
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("about", [None, operation(state=State.SUCCEEDED), operation(Kind.POWER_OFF, State.FORCING)])
-async def test_without_a_shutdown_there_is_nothing_to_decide(about: Operation | None) -> None:
+@pytest.mark.parametrize(
+    "about",
+    [
+        None,
+        operation(state=SUCCEEDED),
+        operation(POWER_OFF, FORCING),
+    ],
+)
+async def test_without_a_shutdown_there_is_nothing_to_decide(about: pb.Operation | None) -> None:
     client = FakeClient()
     event = await told(client, about, "force", "me")
     assert (event.type, event.reason, client.requests) == ("Warning", "DecisionRefused", [])

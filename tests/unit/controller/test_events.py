@@ -1,11 +1,19 @@
 from client.errors import ProviderError
-from controller.enums import State
 from controller.events import events, provider_events
-from controller.provider_api import Forecast, HookResult
 from controller.source import Event
 from controller.status import Observation, heard, report
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
-from tests.unit.controller.builders import NOW, machine, operation, record, verdict, vm
+from tests.unit.controller.builders import (
+    NOW,
+    SUCCEEDED,
+    forecast,
+    hook_result,
+    machine,
+    operation,
+    record,
+    verdict,
+    vm,
+)
 
 NONE = VirtualMachineStatus()
 
@@ -19,14 +27,14 @@ def test_a_start_is_told_once() -> None:
 
 def test_an_operation_that_had_ended_before_it_was_written_down_is_told_by_its_end_alone() -> None:
     known = VirtualMachineStatus(operation=record())
-    ended = heard(known, operation(state=State.SUCCEEDED, verdict=verdict("GRACEFUL", message="Done.")), NOW)
+    ended = heard(known, operation(state=SUCCEEDED, verdict=verdict("GRACEFUL", message="Done.")), NOW)
     assert [event.reason for event in events(NONE, ended)] == ["GracefulShutdown"]
 
 
 def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
     said = {}
     for outcome in ("GRACEFUL", "FORCED", "OUT_OF_BAND"):
-        ended = heard(NONE, operation(state=State.SUCCEEDED, verdict=verdict(outcome, message="Done.")), NOW)
+        ended = heard(NONE, operation(state=SUCCEEDED, verdict=verdict(outcome, message="Done.")), NOW)
         (event,) = events(NONE, ended)
         said[event.reason] = (event.type, event.message)
     assert said == {
@@ -37,14 +45,14 @@ def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
 
 
 def test_a_hook_that_failed_is_told_with_its_exit_code_and_last_words() -> None:
-    hooks = (HookResult("drain", "FAILED", 3, "queue on fire\n"), HookResult("sync", "SUCCEEDED"))
-    ended = heard(NONE, operation(state=State.SUCCEEDED, verdict=verdict("GRACEFUL", hooks=hooks)), NOW)
+    hooks = (hook_result("drain", "FAILED", 3, "queue on fire\n"), hook_result("sync", "SUCCEEDED"))
+    ended = heard(NONE, operation(state=SUCCEEDED, verdict=verdict("GRACEFUL", hooks=hooks)), NOW)
     failed, _ = events(NONE, ended)
     assert failed == Event("Warning", "HookFailed", "Hook drain: FAILED, exit code 3: queue on fire")
 
 
 def test_a_forecast_that_turns_bad_is_told_once() -> None:
-    deaf = vm(forecast=Forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)))
+    deaf = vm(forecast=forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)))
     good, bad = report(machine("On"), Observation(NOW, vm())), report(machine("On"), Observation(NOW, deaf))
     assert list(events(good, bad)) == [Event("Warning", "GracefulShutdownNotReady", "TOOLS_UNAVAILABLE: no agent")]
     assert list(events(bad, bad)) == list(events(bad, good)) == []

@@ -1,6 +1,6 @@
-from controller.provider_api import Info
 from controller.provider_status import provider_status
 from controller.status_models import Capabilities, ProviderStatus
+from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import NOW, provider, seconds
 from tests.unit.controller.fakes import FakeClient
 
@@ -12,7 +12,7 @@ def status(client: FakeClient, before: ProviderStatus | None = None, later: floa
 
 def test_a_provider_that_answers_is_ready_and_says_what_it_is() -> None:
     client = FakeClient()
-    client.info = Info("sim", "7", ("ACPI",), guest_exec=True)
+    client.info = pb.GetProviderInfoResponse(type="sim", version="7", signals=[pb.SIGNAL_ACPI], guest_exec=True)
     said = status(client)
     assert (said.phase, said.type, said.version, said.conditions[0].status) == ("Ready", "sim", "7", "True")
     assert said.capabilities == Capabilities(signals=("ACPI",), guest_exec=True, snapshot=False)

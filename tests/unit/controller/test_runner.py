@@ -3,9 +3,9 @@ import asyncio
 import pytest
 
 from client.errors import ProviderError
-from controller.enums import PowerState
 from controller.source import Key, ResourceGone, SourceError
 from controller.status_models import ProviderStatus
+from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import machine, provider, vm
 from tests.unit.controller.conftest import Begin, Make
 
@@ -78,7 +78,7 @@ async def test_taking_a_manifest_away_leaves_vm_and_operation_as_they_are(begin:
     controller = await begin(machine())
     controller.source.delete(machine())
     await controller.settle()
-    controller.client.turn(PowerState.ON)
+    controller.client.turn(pb.POWER_STATE_ON)
     await controller.settle(1000)
     assert [request[0] for request in controller.client.requests] == ["shutdown"]
     assert controller.client.watchers == 0

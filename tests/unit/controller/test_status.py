@@ -3,8 +3,6 @@ from typing import Any
 import pytest
 
 from client.errors import ProviderError
-from controller.enums import Kind, PowerState, State
-from controller.provider_api import Forecast, HookResult
 from controller.reconcile import Attempt, Hold, Wait, Watch
 from controller.status import (
     Observation,
@@ -19,7 +17,28 @@ from controller.status import (
     started,
 )
 from controller.status_models import Condition, VirtualMachineStatus
-from tests.unit.controller.builders import NOW, machine, operation, record, seconds, verdict, vm, with_status
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import (
+    AWAITING_DECISION,
+    FAILED,
+    FORCING,
+    NOW,
+    PENDING,
+    POWER_OFF,
+    POWER_ON,
+    REBOOT,
+    RUNNING_HOOKS,
+    SUCCEEDED,
+    forecast,
+    hook_result,
+    machine,
+    operation,
+    record,
+    seconds,
+    verdict,
+    vm,
+    with_status,
+)
 
 LATER = NOW + seconds(60)
 AWAY = ProviderError("UNAVAILABLE", "no answer", "ProviderUnreachable")
@@ -35,27 +54,27 @@ def ready(resource: Any, **seen: Any) -> tuple[str, str]:
 
 
 SAID: list[tuple[str, Any, dict[str, Any], tuple[str, str]]] = [
-    ("off as wanted", machine(), {"vm": vm(PowerState.OFF)}, ("True", "Off")),
+    ("off as wanted", machine(), {"vm": vm(pb.POWER_STATE_OFF)}, ("True", "Off")),
     ("on as wanted", machine("On"), {"vm": vm()}, ("True", "On")),
-    ("paused", machine("On"), {"vm": vm(PowerState.PAUSED)}, ("False", "Paused")),
-    ("nobody can tell", machine("On"), {"vm": vm(PowerState.UNSPECIFIED)}, ("Unknown", "PowerUnknown")),
+    ("paused", machine("On"), {"vm": vm(pb.POWER_STATE_PAUSED)}, ("False", "Paused")),
+    ("nobody can tell", machine("On"), {"vm": vm(pb.POWER_STATE_UNSPECIFIED)}, ("Unknown", "PowerUnknown")),
     ("left alone", machine(None), {"vm": vm()}, ("True", "NotManaged")),
     ("not there", machine(), {"vm": None}, ("False", "VMNotFound")),
     ("shutting down", machine(), {"vm": vm(), "operation": operation()}, ("False", "ShuttingDown")),
-    ("starting", machine("On"), {"vm": vm(PowerState.OFF), "operation": operation(Kind.POWER_ON)},
+    ("starting", machine("On"), {"vm": vm(pb.POWER_STATE_OFF), "operation": operation(POWER_ON)},
      ("False", "PoweringOn")),
-    ("asked", machine(), {"vm": vm(), "operation": operation(state=State.AWAITING_DECISION)},
+    ("asked", machine(), {"vm": vm(), "operation": operation(state=AWAITING_DECISION)},
      ("False", "AwaitingDecision")),
     ("cancelled", machine(), {"vm": vm(), "action": Hold()}, ("False", "Cancelled")),
-    ("failed", with_status(machine(), operation=record(state=State.FAILED)), {"vm": vm(), "action": Wait(LATER)},
+    ("failed", with_status(machine(), operation=record(state=FAILED)), {"vm": vm(), "action": Wait(LATER)},
      ("False", "Failed")),
     ("waits", machine(), {"vm": vm(), "action": Wait(LATER)}, ("False", "Pending")),
-    ("drifted", with_status(machine(), operation=record(state=State.SUCCEEDED)), {"vm": vm(), "action": Wait(LATER)},
+    ("drifted", with_status(machine(), operation=record(state=SUCCEEDED)), {"vm": vm(), "action": Wait(LATER)},
      ("False", "Pending")),
     ("refused", machine(), {"vm": vm(), "error": ProviderError("X", "a template", "VM_REFUSED")},
      ("False", "VM_REFUSED")),
     ("away", machine(), {"trouble": AWAY}, ("Unknown", "ProviderUnreachable")),
-    ("vanished after it went off", with_status(machine(), operation=record(state=State.SUCCEEDED)), {"vm": None},
+    ("vanished after it went off", with_status(machine(), operation=record(state=SUCCEEDED)), {"vm": None},
      ("True", "Off")),
 ]  # fmt: skip
 
@@ -66,37 +85,76 @@ def test_ready_says(resource: Any, seen: dict[str, Any], expected: tuple[str, st
 
 
 def test_a_failure_says_why_and_when_it_is_tried_again() -> None:
-    failed = record(state=State.FAILED, message="Not powered off hard, as asked.")
+    failed = record(state=FAILED, message="Not powered off hard, as asked.")
     status = report(with_status(machine(), operation=failed), Observation(NOW, vm(), action=Wait(LATER)))
     expected = "Not powered off hard, as asked. The next attempt begins at 2030-01-01T12:01:00Z."
     assert condition(status).message == expected
 
 
 def test_a_decision_that_is_waited_for_says_how_to_decide() -> None:
-    asks = operation(state=State.AWAITING_DECISION)
+    asks = operation(state=AWAITING_DECISION)
     assert "vmpower force, extend or cancel op-1" in condition(report(machine(), Observation(NOW, vm(), asks))).message
 
 
 @pytest.mark.parametrize(
     ("forecast", "power", "expected"),
     [
-        (Forecast(True, ("ACPI",)), PowerState.ON, ("True", "Graceful")),
-        (Forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)), PowerState.ON, ("False", "TOOLS_UNAVAILABLE")),
-        (Forecast(False, (), "PAUSED", ("paused",)), PowerState.PAUSED, ("False", "PAUSED")),
-        (Forecast(), PowerState.OFF, ("Unknown", "NotRunning")),
+        (forecast(True, ("ACPI",)), pb.POWER_STATE_ON, ("True", "Graceful")),
+        (forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)), pb.POWER_STATE_ON, ("False", "TOOLS_UNAVAILABLE")),
+        (forecast(False, (), "PAUSED", ("paused",)), pb.POWER_STATE_PAUSED, ("False", "PAUSED")),
+        (forecast(), pb.POWER_STATE_OFF, ("Unknown", "NotRunning")),
     ],
 )
-def test_the_forecast_is_a_condition(forecast: Forecast, power: PowerState, expected: tuple[str, str]) -> None:
+def test_the_forecast_is_a_condition(
+    forecast: pb.Forecast, power: "pb.PowerState.ValueType", expected: tuple[str, str]
+) -> None:
     status = report(machine("On"), Observation(NOW, vm(power, forecast=forecast)))
     said = condition(status, "GracefulShutdownReady")
     assert (said.status, said.reason) == expected
+
+
+def test_the_reason_of_a_bad_forecast_is_the_first_that_a_problem_has() -> None:
+    problems = [pb.Problem(message="slow"), pb.Problem(reason=pb.REASON_SUSPENDED, message="asleep")]
+    seen = vm(pb.POWER_STATE_SUSPENDED, forecast=pb.Forecast(signals=[pb.SIGNAL_ACPI], problems=problems))
+    said = condition(report(machine("On"), Observation(NOW, seen)), "GracefulShutdownReady")
+    assert (said.status, said.reason, said.message) == ("False", "SUSPENDED", "slow asleep")
+
+
+NEWER: Any = 99
+"""A number of an enum that a newer provider has and we do not know."""
+
+
+def test_a_power_state_of_a_newer_provider_is_unknown() -> None:
+    assert ready(machine("On"), vm=vm(NEWER)) == ("Unknown", "PowerUnknown")
+    assert report(machine(), Observation(NOW, vm(NEWER))).power_state == "Unknown"
+
+
+def test_a_kind_of_operation_of_a_newer_provider_is_work() -> None:
+    assert report(machine(), Observation(NOW, vm(), operation(NEWER))).phase == "Working"
+
+
+def test_a_reason_or_signal_of_a_newer_provider_is_not_shown_as_a_number() -> None:
+    strange = pb.Forecast(problems=[pb.Problem(reason=NEWER, message="strange")])
+    said = condition(report(machine("On"), Observation(NOW, vm(forecast=strange))), "GracefulShutdownReady")
+    assert (said.reason, said.message) == ("NotGraceful", "strange")
+    heard_by = pb.Forecast(graceful=True, signals=[NEWER])
+    said = condition(report(machine("On"), Observation(NOW, vm(forecast=heard_by))), "GracefulShutdownReady")
+    assert said.message == "The guest would be asked by UNSPECIFIED."
+
+
+def test_what_a_newer_provider_says_of_an_end_is_shown_in_words() -> None:
+    end = verdict(hooks=[pb.HookResult(name="drain", state=NEWER)])
+    end.reason, end.signal = NEWER, NEWER
+    last = heard(VirtualMachineStatus(), operation(state=SUCCEEDED, verdict=end), NOW).last_power_off
+    assert last
+    assert (last.reason, last.signal, last.hooks[0].state) == ("", "", "UNSPECIFIED")
 
 
 def test_power_and_forecast_hold_still_while_an_operation_is_under_way() -> None:
     before = report(machine(), Observation(NOW, vm()))
     begun = with_status(machine(), **dict(before) | {"operation": record()})
     first = report(begun, Observation(NOW, vm(), operation()))
-    second = report(with_status(begun, **dict(first)), Observation(LATER, vm(PowerState.OFF), operation()))
+    second = report(with_status(begun, **dict(first)), Observation(LATER, vm(pb.POWER_STATE_OFF), operation()))
     assert second == first
 
 
@@ -109,7 +167,7 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
 
 
 def test_an_operation_that_has_just_begun_waits_for_its_first_step() -> None:
-    pending = VirtualMachineStatus(operation=record(state=State.PENDING))
+    pending = VirtualMachineStatus(operation=record(state=PENDING))
     assert just_begun(pending, NOW + seconds(0.5))
     assert not just_begun(pending, NOW + seconds(1))
     assert not just_begun(VirtualMachineStatus(operation=record()), NOW)
@@ -124,14 +182,19 @@ def test_a_spec_counts_as_observed_once_it_was_acted_upon() -> None:
 
 
 def test_steps_between_start_and_end_are_no_news() -> None:
-    hooks = VirtualMachineStatus(operation=record(state=State.RUNNING_HOOKS))
+    hooks = VirtualMachineStatus(operation=record(state=RUNNING_HOOKS))
     waiting = VirtualMachineStatus(operation=record())
     assert not is_news(hooks, waiting)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"state": State.AWAITING_DECISION}, {"state": State.SUCCEEDED}, {"force_after": LATER}, {"id": "op-2"}],
+    [
+        {"state": AWAITING_DECISION},
+        {"state": SUCCEEDED},
+        {"force_after": LATER},
+        {"id": "op-2"},
+    ],
 )
 def test_these_are_news(change: dict[str, Any]) -> None:
     before = VirtualMachineStatus(operation=record())
@@ -141,9 +204,9 @@ def test_these_are_news(change: dict[str, Any]) -> None:
 
 def test_a_verdict_becomes_the_last_power_off() -> None:
     ours = with_status(machine(), operation=record())
-    result = HookResult("drain", "FAILED", 3, "queue on fire\n", seconds(0.5))
+    result = hook_result("drain", "FAILED", 3, "queue on fire\n", 0.5)
     said = verdict("FORCED", 61, reason="TIMEOUT", hooks=(result,), message="Powered off hard.")
-    status = heard(ours.status, operation(state=State.SUCCEEDED, verdict=said, timeout=seconds(60)), LATER)
+    status = heard(ours.status, operation(state=SUCCEEDED, verdict=said, timeout=seconds(60)), LATER)
     assert status.model_dump(mode="json", by_alias=True)["lastPowerOff"] == {
         "operation": "op-1",
         "outcome": "FORCED",
@@ -160,16 +223,22 @@ def test_a_verdict_becomes_the_last_power_off() -> None:
     }
 
 
+def test_an_outcome_of_a_newer_provider_leaves_the_last_power_off_standing() -> None:
+    end = verdict()
+    end.outcome = NEWER
+    assert heard(VirtualMachineStatus(), operation(state=SUCCEEDED, verdict=end), NOW).last_power_off is None
+
+
 @pytest.mark.parametrize("outcome", ["ALREADY_OFF", "STARTED", "ALREADY_ON", "UNSPECIFIED"])
 def test_an_outcome_without_a_power_off_leaves_the_last_one_standing(outcome: str) -> None:
-    before = heard(VirtualMachineStatus(), operation(state=State.SUCCEEDED, verdict=verdict()), NOW)
-    after = heard(before, operation(state=State.SUCCEEDED, verdict=verdict(outcome), id="op-2"), NOW)
+    before = heard(VirtualMachineStatus(), operation(state=SUCCEEDED, verdict=verdict()), NOW)
+    after = heard(before, operation(state=SUCCEEDED, verdict=verdict(outcome), id="op-2"), NOW)
     assert after.last_power_off == before.last_power_off
 
 
 def test_somebody_elses_operation_does_not_take_the_place_of_ours() -> None:
     before = VirtualMachineStatus(operation=record())
-    assert heard(before, operation(id="op-9", state=State.FORCING), NOW).operation == before.operation
+    assert heard(before, operation(id="op-9", state=FORCING), NOW).operation == before.operation
 
 
 def test_an_operation_that_was_taken_on_is_remembered_with_its_attempt() -> None:
@@ -203,7 +272,7 @@ def test_an_operation_that_does_not_serve_the_new_spec_stays_with_the_old() -> N
 
 def test_the_power_state_follows_the_vm_once_it_is_known() -> None:
     known = with_status(machine("On"), power_state="On", phase="Running", id="id-web")
-    status = report(known, Observation(NOW, vm(PowerState.OFF)))
+    status = report(known, Observation(NOW, vm(pb.POWER_STATE_OFF)))
     assert (status.power_state, status.phase) == ("Off", "Off")
 
 
@@ -238,27 +307,29 @@ def test_whether_the_provider_answers_is_a_condition(seen: dict[str, Any], expec
 @pytest.mark.parametrize(
     ("power", "active", "expected"),
     [
-        (PowerState.ON, None, "Running"),
-        (PowerState.OFF, None, "Off"),
-        (PowerState.PAUSED, None, "Paused"),
-        (PowerState.ON, operation(), "ShuttingDown"),
-        (PowerState.ON, operation(Kind.REBOOT), "Rebooting"),
-        (PowerState.ON, operation(state=State.AWAITING_DECISION), "AwaitingDecision"),
-        (PowerState.OFF, operation(state=State.SUCCEEDED), "Off"),
+        (pb.POWER_STATE_ON, None, "Running"),
+        (pb.POWER_STATE_OFF, None, "Off"),
+        (pb.POWER_STATE_PAUSED, None, "Paused"),
+        (pb.POWER_STATE_ON, operation(), "ShuttingDown"),
+        (pb.POWER_STATE_ON, operation(REBOOT), "Rebooting"),
+        (pb.POWER_STATE_ON, operation(state=AWAITING_DECISION), "AwaitingDecision"),
+        (pb.POWER_STATE_OFF, operation(state=SUCCEEDED), "Off"),
     ],
 )
-def test_the_phase_is_what_happens_or_the_power_state(power: PowerState, active: Any, expected: str) -> None:
+def test_the_phase_is_what_happens_or_the_power_state(
+    power: pb.PowerState.ValueType, active: Any, expected: str
+) -> None:
     assert report(machine(), Observation(NOW, vm(power), active)).phase == expected
 
 
 def test_the_forecast_says_how_the_guest_would_be_asked_and_what_stands_in_the_way() -> None:
-    warned = Forecast(True, ("GUEST_AGENT", "ACPI"), "", ("It boots.", "It is slow."))
+    warned = forecast(True, ("GUEST_AGENT", "ACPI"), "", ("It boots.", "It is slow."))
     said = condition(report(machine("On"), Observation(NOW, vm(forecast=warned))), "GracefulShutdownReady")
     assert said.message == "The guest would be asked by GUEST_AGENT, ACPI. It boots. It is slow."
 
 
 def test_a_guest_that_would_not_go_down_by_itself_is_not_ready_also_without_a_reason() -> None:
-    said = condition(report(machine("On"), Observation(NOW, vm(forecast=Forecast()))), "GracefulShutdownReady")
+    said = condition(report(machine("On"), Observation(NOW, vm(forecast=forecast()))), "GracefulShutdownReady")
     assert (said.status, said.reason) == ("False", "NotGraceful")
 
 
@@ -300,14 +371,14 @@ def test_a_condition_has_the_reason_and_message_of_the_latest_look() -> None:
 @pytest.mark.parametrize(
     ("wanted", "done", "expected"),
     [
-        ("OffGraceful", record(state=State.SUCCEEDED), "Off"),
-        ("Off", record(Kind.POWER_OFF, State.SUCCEEDED), "Off"),
-        ("Off", record(state=State.SUCCEEDED), "Off"),
-        ("OffGraceful", record(Kind.POWER_OFF, State.SUCCEEDED), "Unknown"),
-        ("OffGraceful", record(state=State.FAILED), "Unknown"),
+        ("OffGraceful", record(state=SUCCEEDED), "Off"),
+        ("Off", record(POWER_OFF, SUCCEEDED), "Off"),
+        ("Off", record(state=SUCCEEDED), "Off"),
+        ("OffGraceful", record(POWER_OFF, SUCCEEDED), "Unknown"),
+        ("OffGraceful", record(state=FAILED), "Unknown"),
         ("OffGraceful", record(), "Unknown"),
-        ("On", record(Kind.POWER_ON, State.SUCCEEDED), "Unknown"),
-        (None, record(state=State.SUCCEEDED), "Unknown"),
+        ("On", record(POWER_ON, SUCCEEDED), "Unknown"),
+        (None, record(state=SUCCEEDED), "Unknown"),
         ("OffGraceful", None, "Unknown"),
     ],
 )
@@ -327,4 +398,7 @@ def test_a_refusal_is_more_than_what_is_active() -> None:
 
 
 def test_an_operation_that_has_ended_is_not_under_way() -> None:
-    assert ready(machine(), vm=vm(PowerState.OFF), operation=operation(state=State.SUCCEEDED)) == ("True", "Off")
+    assert ready(machine(), vm=vm(pb.POWER_STATE_OFF), operation=operation(state=SUCCEEDED)) == (
+        "True",
+        "Off",
+    )

@@ -4,12 +4,31 @@ from typing import Any
 
 import pytest
 
-from controller.enums import Kind, State
 from controller.models import VirtualMachine
 from controller.reconcile import Attempt
 from controller.status import carried_over, heard, just_begun, recognised, started
 from controller.status_models import OperationStatus, VirtualMachineStatus
-from tests.unit.controller.builders import NOW, machine, operation, record, seconds, verdict, with_status
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import (
+    AWAITING_DECISION,
+    CANCELLED,
+    FAILED,
+    FORCING,
+    NOW,
+    PENDING,
+    POWER_OFF,
+    POWER_ON,
+    REBOOT,
+    RUNNING_HOOKS,
+    SHUTDOWN,
+    SUCCEEDED,
+    machine,
+    operation,
+    record,
+    seconds,
+    verdict,
+    with_status,
+)
 
 LATER = NOW + seconds(600)
 BEGUN = with_status(machine(), operation=record())
@@ -22,11 +41,11 @@ def heard_of(status: VirtualMachineStatus = BEGUN.status, **fields: Any) -> Oper
 
 
 def test_an_operation_that_was_begun_is_written_with_all_that_is_known_of_it() -> None:
-    begun = operation(Kind.POWER_ON, State.RUNNING_HOOKS, create_time=NOW + seconds(3))
+    begun = operation(POWER_ON, RUNNING_HOOKS, create_time=NOW + seconds(3))
     assert started(BEGUN, begun, Attempt("uid-web", 1, 2), seconds(60)).operation == OperationStatus(
         id="op-1",
-        kind=Kind.POWER_ON,
-        state=State.PENDING,
+        kind=POWER_ON,
+        state=PENDING,
         start_time=NOW + seconds(3),
         timeout=seconds(60),
         generation=1,
@@ -35,55 +54,79 @@ def test_an_operation_that_was_begun_is_written_with_all_that_is_known_of_it() -
 
 
 def test_each_state_of_our_operation_is_shown_and_its_deadline() -> None:
-    known = heard_of(state=State.FORCING, force_after=NOW + seconds(60))
-    assert (known.state, known.force_after, known.end_time) == (State.FORCING, NOW + seconds(60), None)
+    known = heard_of(state=FORCING, force_after=NOW + seconds(60))
+    assert (known.state, known.force_after, known.end_time) == (FORCING, NOW + seconds(60), None)
 
 
 def test_a_deadline_that_is_taken_back_is_no_longer_shown() -> None:
     before = VirtualMachineStatus(operation=record(force_after=NOW + seconds(60)))
-    assert heard_of(before, state=State.AWAITING_DECISION).force_after is None
+    assert heard_of(before, state=AWAITING_DECISION).force_after is None
 
 
 def test_an_operation_ended_when_its_verdict_says_not_when_we_heard_of_it() -> None:
-    assert heard_of(state=State.SUCCEEDED, verdict=verdict(took=61)).end_time == NOW + seconds(61)
+    assert heard_of(state=SUCCEEDED, verdict=verdict(took=61)).end_time == NOW + seconds(61)
 
 
-@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
-def test_an_operation_that_ended_without_a_verdict_ended_when_we_heard_of_it(state: State) -> None:
+@pytest.mark.parametrize("state", [SUCCEEDED, FAILED, CANCELLED])
+def test_an_operation_that_ended_without_a_verdict_ended_when_we_heard_of_it(
+    state: "pb.OperationState.ValueType",
+) -> None:
     assert heard_of(state=state).end_time == LATER
 
 
 def test_an_operation_that_has_not_ended_has_no_end_whatever_its_verdict() -> None:
-    assert heard_of(state=State.FORCING, verdict=verdict()).end_time is None
+    assert heard_of(state=FORCING, verdict=verdict()).end_time is None
 
 
 def test_the_time_of_an_end_is_not_changed_by_hearing_of_it_again() -> None:
-    ended = heard(BEGUN.status, operation(state=State.FAILED), NOW)
-    assert heard_of(ended, state=State.FAILED).end_time == NOW
+    ended = heard(BEGUN.status, operation(state=FAILED), NOW)
+    assert heard_of(ended, state=FAILED).end_time == NOW
 
 
 def test_why_an_operation_failed_is_shown() -> None:
-    assert heard_of(state=State.FAILED, error="The guest still runs.").message == "The guest still runs."
+    assert heard_of(state=FAILED, error="The guest still runs.").message == "The guest still runs."
+
+
+def test_what_is_unset_stays_unset() -> None:
+    known = heard(BEGUN.status, pb.Operation(id="op-1"), LATER)
+    assert known.operation
+    assert (known.operation.force_after, known.operation.end_time, known.operation.message) == (None, None, "")
+    assert known.last_power_off is None
+
+
+def test_a_deadline_is_shown_to_the_microsecond() -> None:
+    assert heard_of(force_after=NOW + seconds(1e-6)).force_after == NOW + seconds(1e-6)
+
+
+def test_a_state_of_a_newer_provider_is_no_end_and_is_written_as_unspecified() -> None:
+    known = heard_of(state=99)
+    assert (known.ended, known.model_dump(mode="json")["state"]) == (False, "UNSPECIFIED")
 
 
 def test_the_last_power_off_is_told_by_its_verdicts_times_not_by_ours() -> None:
-    last = heard(BEGUN.status, operation(state=State.SUCCEEDED, verdict=verdict(took=61)), LATER).last_power_off
+    last = heard(BEGUN.status, operation(state=SUCCEEDED, verdict=verdict(took=61)), LATER).last_power_off
     assert last
     assert (last.start_time, last.completion_time, last.duration_seconds) == (NOW, NOW + seconds(61), 61.0)
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [(Kind.SHUTDOWN, 60.0), (Kind.REBOOT, 60.0), (Kind.POWER_OFF, None), (Kind.POWER_ON, None)]
+    ("kind", "expected"),
+    [
+        (SHUTDOWN, 60.0),
+        (REBOOT, 60.0),
+        (POWER_OFF, None),
+        (POWER_ON, None),
+    ],
 )
-def test_only_what_asks_the_guest_has_a_timeout(kind: Kind, expected: float | None) -> None:
-    ended = operation(kind, State.SUCCEEDED, verdict=verdict(), timeout=seconds(60))
+def test_only_what_asks_the_guest_has_a_timeout(kind: "pb.OperationKind.ValueType", expected: float | None) -> None:
+    ended = operation(kind, SUCCEEDED, verdict=verdict(), timeout=seconds(60))
     last = heard(BEGUN.status, ended, LATER).last_power_off
     assert last
     assert last.timeout_seconds == expected
 
 
 def test_a_power_off_by_another_client_is_the_last_one_too() -> None:
-    foreign = heard(BEGUN.status, operation(id="op-9", state=State.SUCCEEDED, verdict=verdict()), LATER)
+    foreign = heard(BEGUN.status, operation(id="op-9", state=SUCCEEDED, verdict=verdict()), LATER)
     assert foreign.last_power_off
     assert (foreign.last_power_off.operation, foreign.operation) == ("op-9", BEGUN.status.operation)
 
@@ -107,7 +150,7 @@ def test_an_operation_with_another_request_id_is_not_ours() -> None:
 
 
 def test_the_operation_that_is_known_is_not_begun_again() -> None:
-    known = with_status(machine(), operation=record(state=State.FORCING))
+    known = with_status(machine(), operation=record(state=FORCING))
     assert ours(known, id="op-1") == known.status.operation
 
 

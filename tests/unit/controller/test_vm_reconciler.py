@@ -3,10 +3,23 @@ from datetime import timedelta
 import pytest
 
 from client.errors import ProviderError
-from controller.enums import Kind, PowerState, State
 from controller.models import VirtualMachine
-from controller.provider_api import Operation
-from tests.unit.controller.builders import NOW, machine, record, seconds, vm, with_status
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import (
+    AWAITING_DECISION,
+    FAILED,
+    NOW,
+    POWER_ON,
+    REBOOT,
+    RUNNING_HOOKS,
+    WAITING,
+    machine,
+    operation,
+    record,
+    seconds,
+    vm,
+    with_status,
+)
 from tests.unit.controller.conftest import Begin, Controller, Make
 from tests.unit.controller.fakes import clock
 
@@ -24,11 +37,11 @@ def restarted(resource: VirtualMachine, controller: Controller) -> VirtualMachin
 
 async def test_a_shutdown_is_three_writes(begin: Begin) -> None:
     controller = await begin(machine(gracefulShutdownTimeout="60s"))
-    await controller.client.tell("op-1", state=State.RUNNING_HOOKS)
+    await controller.client.tell("op-1", state=RUNNING_HOOKS)
     await controller.settle()
-    await controller.client.tell("op-1", state=State.WAITING_FOR_GUEST, force_after=NOW + seconds(60))
+    await controller.client.tell("op-1", state=WAITING, force_after=NOW + seconds(60))
     await controller.settle()
-    controller.client.turn(PowerState.OFF)
+    controller.client.turn(pb.POWER_STATE_OFF)
     await controller.settle()
     await controller.client.end("op-1", signal="ACPI")
     await controller.settle(1000)
@@ -43,7 +56,7 @@ async def test_a_shutdown_is_three_writes(begin: Begin) -> None:
 
 async def test_a_decision_that_is_waited_for_is_written(begin: Begin) -> None:
     controller = await begin(machine())
-    await controller.client.tell("op-1", state=State.AWAITING_DECISION)
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
     await controller.settle()
     assert controller.source.last().phase == "AwaitingDecision"
     assert controller.source.ready() == ("False", "AwaitingDecision")
@@ -53,7 +66,7 @@ async def test_a_drifted_vm_is_brought_back_by_another_attempt(begin: Begin) -> 
     controller = await begin(machine())
     await controller.client.end("op-1")
     await controller.settle(10)
-    controller.client.turn(PowerState.ON)
+    controller.client.turn(pb.POWER_STATE_ON)
     await controller.settle()
     assert [request[2] for request in controller.client.requests] == ["uid-web-1-1", "uid-web-1-2"]
 
@@ -62,7 +75,7 @@ async def test_a_guest_that_will_not_go_is_not_asked_for_ever(begin: Begin) -> N
     controller = await begin(machine(escalation="Never"))
     for _ in range(5):
         last = f"op-{len(controller.client.operations)}"
-        await controller.client.end(last, "STILL_RUNNING", State.FAILED, message="Not powered off hard, as asked.")
+        await controller.client.end(last, "STILL_RUNNING", FAILED, message="Not powered off hard, as asked.")
         await controller.settle(1)
     assert len(controller.client.operations) == 1
     assert controller.source.ready() == ("False", "Failed")
@@ -103,7 +116,7 @@ async def test_on_calls_the_running_shutdown_off(begin: Begin) -> None:
     controller = await begin(machine())
     await controller.apply(machine("On", generation=2, postStart=hook))
     assert controller.client.requests[-1][:3] == ("power_on", "id-web", "uid-web-2-1")
-    assert controller.client.requests[-1][3][0].exec.command == ("/bin/start",)
+    assert controller.client.requests[-1][3][0].exec.command == ["/bin/start"]
     await controller.client.end("op-2", "ALREADY_ON")
     await controller.settle(1000)
     assert controller.source.ready() == ("True", "On")
@@ -113,7 +126,7 @@ async def test_never_instead_of_force_takes_force_away_from_a_running_shutdown(b
     controller = await begin(machine())
     await controller.apply(machine(generation=2, escalation="Never"))
     assert calls(controller) == ["shutdown", "cancel", "shutdown"]
-    assert controller.client.requests[-1][3].escalation == "Never"
+    assert controller.client.requests[-1][3].escalation == pb.ESCALATION_NEVER
 
 
 async def test_a_restarted_controller_goes_on_with_the_same_operation(make_controller: Make) -> None:
@@ -140,7 +153,7 @@ async def test_a_controller_killed_before_it_wrote_anything_asks_for_the_same_op
 
 
 async def test_a_shutdown_that_ended_unseen_still_gets_its_verdict(make_controller: Make) -> None:
-    before, after = make_controller(), make_controller(vm(PowerState.OFF))
+    before, after = make_controller(), make_controller(vm(pb.POWER_STATE_OFF))
     await before.start(machine())
     await before.client.end("op-1", "FORCED", reason="TIMEOUT")
     after.client.operations = before.client.operations
@@ -171,12 +184,12 @@ async def test_a_watch_that_breaks_is_taken_up_again(begin: Begin) -> None:
 
 async def test_somebody_elses_operation_is_waited_for_and_its_verdict_kept(make_controller: Make) -> None:
     controller = make_controller(vm(active="op-9"))
-    foreign = Operation("op-9", "id-web", Kind.REBOOT, State.WAITING_FOR_GUEST, clock())
+    foreign = operation(REBOOT, WAITING, id="op-9", create_time=clock())
     controller.client.operations["op-9"] = foreign
     await controller.start(machine("On"))
     assert controller.source.last().phase == "Rebooting"
     await controller.client.end("op-9")
-    controller.client.turn(PowerState.ON)
+    controller.client.turn(pb.POWER_STATE_ON)
     await controller.settle(10)
     kept = controller.source.last().last_power_off
     assert kept
@@ -185,7 +198,7 @@ async def test_somebody_elses_operation_is_waited_for_and_its_verdict_kept(make_
 
 async def test_an_active_operation_that_we_did_not_know_of_is_followed(make_controller: Make) -> None:
     controller = make_controller()
-    foreign = Operation("op-9", "id-web", Kind.POWER_ON, State.RUNNING_HOOKS, clock())
+    foreign = operation(POWER_ON, RUNNING_HOOKS, id="op-9", create_time=clock())
     controller.client.operations["op-9"] = foreign
     active = ProviderError("ABORTED", "op-9 is active", "OPERATION_ACTIVE", {"operation_id": "op-9"})
     controller.client.failure = active
@@ -203,8 +216,7 @@ async def test_a_vm_that_does_not_exist_is_reported(begin: Begin) -> None:
 
 
 async def test_a_name_that_several_vms_bear_is_reported(make_controller: Make) -> None:
-    twins = [vm(), vm()]
-    controller = make_controller(twins[0], type(twins[1])("id-2", "web", PowerState.ON))
+    controller = make_controller(vm(), pb.VM(id="id-2", name="web", power_state=pb.POWER_STATE_ON))
     await controller.start(machine())
     assert controller.source.ready() == ("False", "AMBIGUOUS_NAME")
 
@@ -235,10 +247,10 @@ async def test_an_operation_that_ended_in_the_same_moment_is_no_error(begin: Beg
     controller = await begin(machine())
     ended = ProviderError("FAILED_PRECONDITION", "it has ended", "OPERATION_ENDED")
 
-    async def refuse(operation: str) -> Operation:
+    async def refuse(request: pb.ForceOperationRequest) -> pb.Operation:
         raise ended
 
-    controller.client.force = refuse  # type: ignore[method-assign]
+    controller.client.call = refuse  # type: ignore[assignment, method-assign]
     await controller.apply(machine("Off", generation=2))
     await controller.client.end("op-1")
     await controller.settle()

@@ -4,11 +4,19 @@ from datetime import timedelta
 
 import pytest
 
-from controller.enums import PowerState, State
 from controller.models import VirtualMachine
-from controller.provider_api import GuestCredentials
-from controller.source import Key, SourceError
-from tests.unit.controller.builders import machine, provider, vm, with_status
+from controller.source import GuestCredentials, Key, SourceError
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import (
+    AWAITING_DECISION,
+    FAILED,
+    RUNNING_HOOKS,
+    WAITING,
+    machine,
+    provider,
+    vm,
+    with_status,
+)
 from tests.unit.controller.conftest import Begin, Controller, Make
 
 pytestmark = pytest.mark.looptime
@@ -27,7 +35,7 @@ def leaving(resource: VirtualMachine) -> VirtualMachine:
 
 async def test_a_decision_is_carried_out_told_and_taken(begin: Begin) -> None:
     controller = await begin(machine(escalation="Ask"))
-    await controller.client.tell("op-1", state=State.AWAITING_DECISION)
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
     controller.source.decide("extend=5m")
     await controller.settle()
     assert controller.client.requests[-1] == ("extend_by", "op-1", timedelta(minutes=5))
@@ -37,7 +45,7 @@ async def test_a_decision_is_carried_out_told_and_taken(begin: Begin) -> None:
 
 async def test_a_decision_that_cannot_be_taken_away_is_carried_out_once(begin: Begin) -> None:
     controller = await begin(machine(escalation="Ask"))
-    await controller.client.tell("op-1", state=State.AWAITING_DECISION)
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
     await controller.settle()
     controller.source.failures = [SourceError("the API server does not answer")]
     controller.source.decide("extend=5m")
@@ -98,7 +106,7 @@ async def test_a_cancelled_shutdown_stays_cancelled(begin: Begin) -> None:
 
 async def test_a_cancelled_shutdown_is_never_said_to_be_still_to_come(begin: Begin) -> None:
     controller = await begin(machine())
-    await controller.client.tell("op-1", state=State.WAITING_FOR_GUEST)
+    await controller.client.tell("op-1", state=WAITING)
     await controller.settle()
     controller.client.call_time = 0.01  # statuses are written meanwhile
     controller.source.decide("cancel")
@@ -126,7 +134,7 @@ async def test_a_provider_that_was_restarted_is_handed_the_login_again(make_cont
     controller = make_controller()
     controller.source.secrets[("default", "web-guest")] = LOGIN
     await controller.start(machine(preStop=EXEC, guestCredentialsSecretRef={"name": "web-guest"}))
-    await controller.client.tell("op-1", state=State.RUNNING_HOOKS)
+    await controller.client.tell("op-1", state=RUNNING_HOOKS)
     await controller.client.break_watches()
     await controller.settle(10)
     assert controller.client.logins == [LOGIN, LOGIN]
@@ -158,7 +166,7 @@ async def test_a_machine_that_leaves_is_brought_down_and_then_let_go(begin: Begi
 
 
 async def test_a_machine_that_is_off_leaves_at_once(make_controller: Make) -> None:
-    controller = make_controller(vm(PowerState.OFF))
+    controller = make_controller(vm(pb.POWER_STATE_OFF))
     await controller.start(leaving(machine("On")))
     assert [request for request in calls(controller) if request != "find"] == []
     assert len(controller.source.released) == 1
@@ -173,6 +181,6 @@ async def test_a_machine_without_a_vm_leaves_at_once(make_controller: Make) -> N
 async def test_a_guest_that_stays_up_keeps_its_resource(begin: Begin) -> None:
     controller = await begin(machine("On", escalation="Never"))
     await controller.apply(leaving(machine("On", escalation="Never")))
-    await controller.client.end("op-1", "STILL_RUNNING", State.FAILED)
+    await controller.client.end("op-1", "STILL_RUNNING", FAILED)
     await controller.settle()
     assert controller.source.released == []

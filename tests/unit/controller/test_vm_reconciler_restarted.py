@@ -4,9 +4,20 @@ from typing import Any
 
 import pytest
 
-from controller.enums import PowerState, State
 from controller.models import VirtualMachine
-from tests.unit.controller.builders import NOW, machine, operation, record, seconds, vm, with_status
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.builders import (
+    AWAITING_DECISION,
+    NOW,
+    SUCCEEDED,
+    WAITING,
+    machine,
+    operation,
+    record,
+    seconds,
+    vm,
+    with_status,
+)
 from tests.unit.controller.conftest import Controller, Make
 
 pytestmark = pytest.mark.looptime
@@ -15,7 +26,7 @@ pytestmark = pytest.mark.looptime
 async def found(make: Make, resource: VirtualMachine, request_id: str = "uid-web-1-1", **fields: Any) -> Controller:
     """A controller that starts with this resource, as the last one wrote it, while an operation is active."""
     controller = make(vm(active="op-7"))
-    known: dict[str, Any] = {"state": State.AWAITING_DECISION, "escalation": "ASK"} | fields
+    known: dict[str, Any] = {"state": AWAITING_DECISION, "escalation": "ASK"} | fields
     controller.client.operations["op-7"] = operation(id="op-7", request_id=request_id, **known)
     await controller.start(resource)
     return controller
@@ -44,7 +55,7 @@ async def test_a_later_spec_that_wants_it_on_calls_it_off(make_controller: Make)
 
 async def test_a_later_spec_with_another_timeout_extends_it(make_controller: Make) -> None:
     later = with_status(machine(generation=2, gracefulShutdownTimeout="5m"), observed_generation=1)
-    controller = await found(make_controller, later, escalation="FORCE", state=State.WAITING_FOR_GUEST)
+    controller = await found(make_controller, later, escalation="FORCE", state=WAITING)
     assert controller.client.requests == [("extend", "op-7", seconds(300))]
 
 
@@ -55,7 +66,7 @@ async def test_what_a_person_extended_stays_extended_while_the_spec_is_the_same(
 
 
 async def test_one_that_was_written_down_after_it_counts_instead(make_controller: Make) -> None:
-    newer = record(id="op-8", state=State.SUCCEEDED, generation=2, start_time=NOW + seconds(1))
+    newer = record(id="op-8", state=SUCCEEDED, generation=2, start_time=NOW + seconds(1))
     controller = await found(make_controller, with_status(machine(generation=2), operation=newer))
     written = controller.source.last().operation
     assert written
@@ -75,6 +86,6 @@ async def test_somebody_elses_is_called_off_by_a_spec_that_has_changed_since(mak
 async def test_somebody_elses_is_waited_for_while_the_spec_is_the_same(make_controller: Make) -> None:
     same = with_status(machine("On"), observed_generation=1)
     controller = await found(make_controller, same, request_id="by-hand")
-    controller.client.turn(PowerState.ON, active="op-7")
+    controller.client.turn(pb.POWER_STATE_ON, active="op-7")
     await controller.settle(60)
     assert calls(controller) == []

@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 from watchfiles import watch
 
 from controller.models import VirtualMachine
-from controller.provider_api import GuestCredentials
 from controller.source import (
     Applied,
     Change,
     Deleted,
     Event,
+    GuestCredentials,
     Key,
     ResourceGone,
     SecretUnavailable,

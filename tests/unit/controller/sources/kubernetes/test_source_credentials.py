@@ -6,8 +6,7 @@ import traceback
 import pytest
 from structlog.testing import capture_logs
 
-from controller.provider_api import GuestCredentials
-from controller.source import SecretUnavailable, SourceError
+from controller.source import GuestCredentials, SecretUnavailable, SourceError
 from controller.sources.kubernetes.api import ApiError
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, GONE, raw
 from tests.unit.controller.sources.kubernetes.watched import Watched

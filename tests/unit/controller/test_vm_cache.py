@@ -1,12 +1,12 @@
 import pytest
 
 from client.errors import ProviderError
-from controller.enums import PowerState
-from controller.provider_api import VM, VMCache
+from controller.vm_cache import VMCache
+from protos.power.v1 import power_pb2 as pb
 
 
 def cached(*vms: tuple[str, str]) -> VMCache:
-    return VMCache(VM(vm_id, name, PowerState.ON) for vm_id, name in vms)
+    return VMCache(pb.VM(id=vm_id, name=name, power_state=pb.POWER_STATE_ON) for vm_id, name in vms)
 
 
 def test_a_vm_is_found_by_id_and_by_name() -> None:
@@ -29,7 +29,7 @@ def test_a_name_that_two_bear_is_refused_with_their_ids() -> None:
 
 def test_a_renamed_vm_is_found_by_its_new_name_only() -> None:
     known = cached(("1", "web"))
-    known.put(VM("1", "www", PowerState.ON))
+    known.put(pb.VM(id="1", name="www", power_state=pb.POWER_STATE_ON))
     assert (known.find("web"), len(known)) == (None, 1)
     assert known.find("www")
 
