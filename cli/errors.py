@@ -45,12 +45,10 @@ def usage(message: str, *hints: str) -> Failure:
 
 
 def worst(codes: Sequence[ExitCode]) -> ExitCode:
-    """The most serious of several ends."""
     return min(codes, key=_SEVERITY.index, default=ExitCode.WANTED)
 
 
 def complain(failure: Failure) -> None:
-    """Print the failure on stderr."""
     print(clean(f"vmpower: {failure.message}"), file=sys.stderr)
     for hint in failure.hints:
         print(clean(f"  {hint}"), file=sys.stderr)
@@ -87,7 +85,6 @@ def _unexplained(error: ProviderError, address: str) -> Failure:
 
 
 def unreachable(address: str, details: str) -> Failure:
-    """No provider answers at `address`."""
     check = (
         "Check that the provider runs and listens there (--listen), and that you may write to the socket."
         if address.startswith("unix")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cli import verdict
 from cli.proto_text import span
-from client.power import has_ended
+from client.power import SHUTDOWNS, has_ended
 from client.times import moment
 from client.words import short
 from common.text import clean
@@ -99,7 +99,7 @@ def countdown(operation: pb.Operation) -> str:
 def commands(operation: pb.Operation) -> Iterator[str]:
     """What a person can do about a running operation."""
     yield f"  vmpower watch {operation.id}       # see how it goes on"
-    if operation.kind in (pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT):
+    if operation.kind in SHUTDOWNS:
         yield f"  vmpower extend {operation.id} 60s  # give the guest more time"
         yield f"  vmpower force {operation.id}       # power it off hard now"
     yield f"  vmpower cancel {operation.id}      # give it up and leave the VM as it is"

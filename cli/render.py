@@ -42,7 +42,6 @@ def show_table(table: Table | Text) -> None:
 
 
 def emit(output: Output, data: Any) -> None:
-    """Print plain data as indented JSON or as YAML."""
     if output is Output.JSON:
         print(json.dumps(data, indent=2, ensure_ascii=False))
     else:
@@ -50,7 +49,6 @@ def emit(output: Output, data: Any) -> None:
 
 
 def emit_line(output: Output, message: Message) -> None:
-    """Print one message of a stream: a line of JSON, or a YAML document."""
     if output is Output.JSON:
         print(json.dumps(as_dict(message), ensure_ascii=False), flush=True)
     else:
@@ -58,20 +56,12 @@ def emit_line(output: Output, message: Message) -> None:
         sys.stdout.flush()
 
 
-def show(output: Output, messages: Sequence[Message], table: Table) -> None:
-    """Print many messages: the table, or a list."""
+def show(output: Output, found: Message | Sequence[Message], table: Table) -> None:
+    """Print the table, or what was found: an object, or a list of them."""
     if output is Output.TABLE:
         show_table(table)
     else:
-        emit(output, [as_dict(message) for message in messages])
-
-
-def show_one(output: Output, message: Message, card: Table) -> None:
-    """Print one message: the card, or an object."""
-    if output is Output.TABLE:
-        show_table(card)
-    else:
-        emit(output, as_dict(message))
+        emit(output, as_dict(found) if isinstance(found, Message) else [as_dict(message) for message in found])
 
 
 def show_verdicts(output: Output, operations: Sequence[pb.Operation], several: bool) -> None:
@@ -111,7 +101,6 @@ def _cell(text: str) -> Text:
 
 
 def vm_table(vms: Iterable[pb.VM]) -> Table:
-    """VMs, one a line."""
     table = _table("NAME", "ID", "POWER", "A SHUTDOWN NOW", "OPERATION", "NODE")
     for vm in vms:
         power = short(pb.PowerState, vm.power_state)
@@ -131,7 +120,6 @@ def forecast(vm: pb.VM) -> str:
 
 
 def forecast_table(vms: Iterable[pb.VM]) -> Table:
-    """What stands in the way of a graceful shutdown, one VM a line."""
     table = _table("NAME", "POWER", "A SHUTDOWN NOW", "WHAT STANDS IN THE WAY")
     for vm in vms:
         problems = " ".join(problem.message for problem in vm.forecast.problems)
@@ -140,7 +128,6 @@ def forecast_table(vms: Iterable[pb.VM]) -> Table:
 
 
 def vm_card(vm: pb.VM) -> Table:
-    """Everything about one VM."""
     rows = [
         ("Name", vm.name),
         ("Id", vm.id),
@@ -155,7 +142,6 @@ def vm_card(vm: pb.VM) -> Table:
 
 
 def info_card(address: str, info: pb.GetProviderInfoResponse) -> Table:
-    """Everything about the provider."""
     default = span(info.default_timeout.ToTimedelta())
     rows = [
         ("Address", address),
@@ -172,7 +158,6 @@ def info_card(address: str, info: pb.GetProviderInfoResponse) -> Table:
 
 
 def operation_table(operations: Iterable[pb.Operation]) -> Table:
-    """Operations, one a line."""
     table = _table("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK")
     for operation in operations:
         table.add_row(*map(_cell, _operation_row(operation)))

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from cli.errors import ExitCode
 from cli.proto_text import span
+from client.power import SHUTDOWNS
 from client.times import moment
 from client.words import short
 from common.text import clean
@@ -12,7 +13,6 @@ from protos.power.v1 import power_pb2 as pb
 
 _IN_VAIN = (pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)
 _NOT_BY_ITSELF = (pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_OUT_OF_BAND)
-_GENTLE = (pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT)
 _OUTPUT_LINES = 10
 """How much of a hook's output is shown; all 4 KiB of it are in `-o json`."""
 
@@ -21,7 +21,7 @@ def exit_code(operation: pb.Operation) -> ExitCode:
     """WANTED, FORCED or FAILED. A VM that was to be asked must go down by itself; a PowerOff may cut."""
     if operation.state != pb.OPERATION_STATE_SUCCEEDED:
         return ExitCode.FAILED
-    forced = operation.kind in _GENTLE and operation.verdict.outcome in _NOT_BY_ITSELF
+    forced = operation.kind in SHUTDOWNS and operation.verdict.outcome in _NOT_BY_ITSELF
     return ExitCode.FORCED if forced else ExitCode.WANTED
 
 

@@ -23,6 +23,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 """Seconds before a stream that broke is opened again; one that lasted longer than the longest begins with the first."""
 MAX_PAGE = 1000
 ENDED = frozenset({pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED})
+SHUTDOWNS = frozenset({pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT})
+"""The kinds that ask a guest, and give it time."""
 
 WorkRequest = pb.PowerOnRequest | pb.PowerOffRequest | pb.ShutdownRequest | pb.RebootRequest
 OperationRequest = (

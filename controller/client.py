@@ -61,7 +61,6 @@ class ProviderClient(PowerClient):
             self.cache.remove(vm)
 
     async def find_operation(self, vm: str, request_id: str) -> pb.Operation | None:
-        """The operation of this VM that bears this request_id."""
         latest = await self.list_operations(vm, limit=SEARCHED)
         return next((each for each in latest if each.request_id == request_id), None)
 

@@ -11,12 +11,12 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from client.errors import ProviderError
-from client.power import has_ended
+from client.power import SHUTDOWNS, has_ended
 from client.times import duration
 from common.durations import Timeout
 from controller.client import ProviderClient
 from controller.source import Decided, Event
-from controller.status import SHUTDOWNS, force_after
+from controller.status import force_after
 from protos.power.v1 import power_pb2 as pb
 
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Timeout)

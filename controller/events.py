@@ -23,7 +23,6 @@ TOLD_ELSEWHERE = {*PHASES.values(), "Working", "Pending", "ProviderUnreachable"}
 
 
 def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
-    """What happened between two statuses of one VM."""
     yield from _operation(old, new)
     if new.last_power_off and new.last_power_off != old.last_power_off:
         yield from _power_off(new.last_power_off)
@@ -32,7 +31,6 @@ def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Eve
 
 
 def provider_events(old: ProviderStatus, new: ProviderStatus) -> Iterator[Event]:
-    """What happened between two statuses of one provider."""
     before, after = _condition(old, "Ready"), _condition(new, "Ready")
     if after and (before is None or before.status != after.status):
         yield Event(

@@ -39,5 +39,4 @@ class Health:
         await self._server.start()
 
     async def stop(self) -> None:
-        """Serve no more."""
         await self._server.stop(None)

@@ -57,7 +57,6 @@ class HttpGetAction(Model):
 
     @property
     def target(self) -> str:
-        """The URL to call."""
         if self.url:
             return self.url
         port = f":{self.port}" if self.port else ""
@@ -202,7 +201,6 @@ class VirtualMachine(Model):
 
     @property
     def wanted(self) -> DesiredPower | None:
-        """What its owner wants now."""
         return DesiredPower.OFF_GRACEFUL if self.metadata.leaving else self.spec.power_state
 
 

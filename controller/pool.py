@@ -35,7 +35,6 @@ class Pool:
         self._bound: dict[Key, tuple[Key, str]] = {}
 
     def get(self, key: Key) -> Connection | None:
-        """The connection to this provider."""
         return self._connections.get(key)
 
     def client_of(self, vm: Key) -> ProviderClient | None:
@@ -67,7 +66,6 @@ class Pool:
             self._tell(key, None)
 
     async def close(self) -> None:
-        """Disconnect from all."""
         for key in tuple(self._connections):
             await self.remove(key)
 
@@ -81,14 +79,12 @@ class Pool:
         self._wake_soon(provider)
 
     def unbind(self, key: Key) -> None:
-        """Forget this VM."""
         if key in self._bound:
             provider, name = self._bound.pop(key)
             self._dependents[provider][name].discard(key)
             self._wake_soon(provider)
 
     def declared(self, provider: Key) -> int:
-        """How many VMs name this provider."""
         return sum(map(len, self._dependents[provider].values()))
 
     def _tell(self, provider: Key, names: set[str] | None) -> None:

@@ -58,7 +58,6 @@ class KeyQueue(Generic[K]):
             timer.cancel()
 
     def drop(self, key: K) -> None:
-        """`key` exists no more."""
         self._stop_timer(key)
         self.forget(key)
 
@@ -70,7 +69,6 @@ class KeyQueue(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """The worker has finished with `key`."""
         self._taken.discard(key)
         if key in self._again:
             self._again.discard(key)

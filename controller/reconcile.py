@@ -192,8 +192,7 @@ def _unheard_of(record: OperationStatus | None, vm: pb.VM | None, operation: pb.
 
 
 def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:
-    record = resource.status.operation
-    ours = record if record and record.id == operation.id else None
+    ours = resource.status.record_of(operation.id)
     may_change = ours or resource.status.observed_generation != resource.metadata.generation
     match resource.wanted, operation.kind:
         case DesiredPower.ON, pb.OPERATION_KIND_SHUTDOWN if may_change:

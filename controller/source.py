@@ -24,7 +24,6 @@ class Key:
 
 
 def key_of(resource: Resource) -> Key:
-    """The key of `resource`."""
     return Key(resource.kind, resource.metadata.namespace, resource.metadata.name)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from client.errors import ProviderError
-from client.power import has_ended
+from client.power import SHUTDOWNS, has_ended
 from client.times import moment
 from controller.enums import DesiredPower
 from controller.fields import word
@@ -25,8 +25,6 @@ PHASES = {
     pb.OPERATION_KIND_SHUTDOWN: "ShuttingDown",
     pb.OPERATION_KIND_REBOOT: "Rebooting",
 }
-SHUTDOWNS = {pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT}
-"""The kinds that ask a guest."""
 POWER_OFF_OUTCOMES = {
     pb.OUTCOME_GRACEFUL,
     pb.OUTCOME_FORCED,
@@ -89,8 +87,7 @@ def recognised(resource: VirtualMachine, operation: pb.Operation) -> VirtualMach
 
 def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) -> VirtualMachineStatus:
     """The status after news of an operation, ours or not."""
-    record = status.operation
-    if record is not None and record.id == operation.id:
+    if record := status.record_of(operation.id):
         ended = moment(operation.verdict.end_time) if operation.HasField("verdict") else now
         change = {
             "state": operation.state,
@@ -113,8 +110,8 @@ def carried_over(
     resource: VirtualMachine, operation: pb.Operation, timeout: timedelta | None = None
 ) -> VirtualMachineStatus:
     """The status once our operation, begun for an older spec, serves the present one; `timeout` is what it now has."""
-    record = resource.status.operation
-    if record is None or record.id != operation.id:
+    record = resource.status.record_of(operation.id)
+    if record is None:
         return resource.status
     generation = resource.metadata.generation if serves(resource, operation) else record.generation
     change = {"generation": generation, "timeout": timeout or record.timeout}
@@ -123,14 +120,11 @@ def carried_over(
 
 def lost(status: VirtualMachineStatus, operation: str) -> VirtualMachineStatus:
     """The status once the provider does not know our operation: without an id it is requested again."""
-    record = status.operation
-    if record is None or record.id != operation:
-        return status
-    return _update(status, operation=record.model_copy(update={"id": ""}))
+    record = status.record_of(operation)
+    return _update(status, operation=record.model_copy(update={"id": ""})) if record else status
 
 
 def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
-    """The whole status as of now."""
     old, active = resource.status, _active(seen)
     power = _power(seen.vm) if seen.vm else _power_without_vm(resource)
     if (active or seen.trouble) and old.power_state != "Unknown":

@@ -79,6 +79,10 @@ class VirtualMachineStatus(Model):
     operation: OperationStatus | None = None
     last_power_off: LastPowerOff | None = None
 
+    def record_of(self, operation: str) -> OperationStatus | None:
+        """Its record, where the operation of this id is the last that was started for the resource."""
+        return self.operation if self.operation and self.operation.id == operation else None
+
 
 class Capabilities(Model):
     """What a provider can do: the signals it knows, programs in guests, snapshots."""

@@ -25,7 +25,6 @@ class VMCache:
         self._ids.setdefault(vm.name, set()).add(vm.id)
 
     def remove(self, vm_id: str) -> pb.VM | None:
-        """Forget one VM and return it."""
         vm = self._vms.pop(vm_id, None)
         if vm is not None:
             self._ids[vm.name].discard(vm_id)

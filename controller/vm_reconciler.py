@@ -188,7 +188,6 @@ class VMReconciler:
             self._operation = None
 
     async def _take_news(self, client: ProviderClient) -> None:
-        """Put news of the operation into the status."""
         operation = self._operation
         if operation is None:
             return
@@ -233,8 +232,7 @@ class VMReconciler:
         """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
         memory only, and if it was restarted its hooks would fail without. The same request_id starts nothing new."""
         lifecycle = self.resource.spec.lifecycle
-        ours = self.resource.status.operation is not None and self.resource.status.operation.id == operation.id
-        if not self._watch_broke or not ours:
+        if not self._watch_broke or not self.resource.status.record_of(operation.id):
             return
         if operation.kind == pb.OPERATION_KIND_SHUTDOWN and (login := await self._login(lifecycle.pre_stop)):
             force_after = status.force_after(operation)

@@ -24,7 +24,7 @@ async def get(vm: OneVM, provider: Provider = "", output: Format = Output.TABLE)
     """One VM."""
     async with connect(provider) as client:
         found = await client.call(pb.GetVMRequest(vm=vm))
-    render.show_one(output, found, render.vm_card(found))
+    render.show(output, found, render.vm_card(found))
 
 
 @command("info")
@@ -32,7 +32,7 @@ async def info(provider: Provider = "", output: Format = Output.TABLE) -> None:
     """The provider: what it is, what it can do, and whether its hypervisor answers."""
     async with connect(provider) as client:
         found = await client.call(pb.GetProviderInfoRequest())
-    render.show_one(output, found, render.info_card(client.address, found))
+    render.show(output, found, render.info_card(client.address, found))
 
 
 @command("forecast")

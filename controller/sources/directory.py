@@ -93,11 +93,6 @@ class DirectorySource:
             self._state.unlock()
 
     async def write_status(self, key: Key, status: Status) -> None:
-        """Replace the state file.
-
-        Raises:
-            ResourceGone, SourceError
-        """
         if not await asyncio.to_thread(self._state.write_status, key, status):
             raise ResourceGone(str(key))
 
@@ -113,11 +108,6 @@ class DirectorySource:
         """Manifests have no finalizers."""
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
-        """Read the two files of a secret.
-
-        Raises:
-            SecretUnavailable
-        """
         if self._secrets is None:
             raise SecretUnavailable(
                 "guestCredentialsSecretRef needs --secrets-dir; the controller's operator names it."

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
 from controller.models import API_VERSION, GROUP, KINDS, Resource
 
+log = structlog.get_logger()
 FieldPath = tuple[str | int, ...]
 SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
 """Plainer words for some of the validator's findings, by their type."""
@@ -150,10 +152,24 @@ def _require_single_keys(node: yaml.Node, path: FieldPath = ()) -> None:
 
 
 def mistakes(error: ValidationError) -> Iterator[Mistake]:
-    """The validator's findings in our words."""
     for detail in error.errors(include_url=False, include_input=False):
         message = SAID_BETTER.get(detail["type"], detail["msg"]).removeprefix("Value error, ")
         yield Mistake(detail["loc"], message)
+
+
+def said(error: ValidationError) -> str:
+    """Which fields are wrong and why; not what they hold."""
+    return "; ".join(f"{field_path(mistake.path)}: {mistake.message}" for mistake in mistakes(error))
+
+
+def with_status(resource: Resource, written: Any) -> Resource:
+    """The resource with its status as last written, or without where another version wrote what this cannot read."""
+    try:
+        status = type(resource.status).model_validate(written)
+    except ValidationError as error:
+        log.warning("status is not readable; it begins anew", resource=resource.metadata.name, error=said(error))
+        return resource
+    return resource.model_copy(update={"status": status})
 
 
 def _slips(resource: Resource) -> Iterator[Mistake]:

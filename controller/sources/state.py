@@ -20,13 +20,12 @@ from typing import IO, Any
 
 import structlog
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from controller.fields import Model
 from controller.models import API_VERSION, Resource, Status
 from controller.source import Key, SourceError, key_of
-from controller.sources.manifests import Loader
-from controller.status_models import ProviderStatus, VirtualMachineStatus
+from controller.sources.manifests import Loader, with_status
 
 log = structlog.get_logger()
 
@@ -76,7 +75,6 @@ class StateDirectory:
             raise SourceError(f"{error}; choose a --state-dir that can be written.") from error
 
     def unlock(self) -> None:
-        """Let another controller have it."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -159,17 +157,8 @@ def _digest(spec: Mapping[str, Any]) -> str:
 
 def _with_identity(resource: Resource, known: Remembered) -> Resource:
     identity = {"uid": known.metadata.uid, "generation": known.metadata.generation}
-    change = {"metadata": resource.metadata.model_copy(update=identity), "status": _status(known)}
-    return resource.model_copy(update=change)
-
-
-def _status(known: Remembered) -> Status:
-    kind = ProviderStatus if known.kind == "Provider" else VirtualMachineStatus
-    try:
-        return kind.model_validate(known.status)
-    except ValidationError as error:
-        log.warning("status is not readable; it begins anew", resource=known.metadata.name, error=str(error))
-        return kind()
+    identified = resource.model_copy(update={"metadata": resource.metadata.model_copy(update=identity)})
+    return with_status(identified, known.status)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -118,7 +118,6 @@ class Api:
                     yield _event(line)
 
     async def patch(self, key: Key, body: Any, content_type: str = MERGE) -> None:
-        """Change a resource's metadata."""
         with translated():
             await self._resources.patch_namespaced_custom_object(
                 GROUP, VERSION, key.namespace, PLURALS[key.kind], key.name, body,
@@ -126,7 +125,6 @@ class Api:
             )  # fmt: skip
 
     async def patch_status(self, key: Key, operations: Operations) -> None:
-        """Change a resource's status by a JSON patch."""
         with translated():
             await self._resources.patch_namespaced_custom_object_status(
                 GROUP, VERSION, key.namespace, PLURALS[key.kind], key.name, operations,
@@ -134,7 +132,6 @@ class Api:
             )  # fmt: skip
 
     async def create_event(self, namespace: str, event: client.CoreV1Event) -> None:
-        """Create an Event."""
         with translated():
             await self._core.create_namespaced_event(namespace, event, _request_timeout=CALL_TIMEOUT)
 

@@ -42,7 +42,6 @@ class EventRecorder:
         self._task: asyncio.Task[None] | None = None
 
     def record(self, key: Key, uid: str, event: Event) -> None:
-        """Queue an Event about the resource with this uid."""
         try:
             self._waiting.put_nowait(_Recorded(key, uid, event, datetime.now(UTC)))
         except asyncio.QueueFull:

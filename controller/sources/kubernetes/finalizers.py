@@ -48,13 +48,11 @@ class Finalizers:
             task.add_done_callback(lambda _: self._tasks.pop(key) if self._tasks.get(key) is task else None)
 
     def forget(self, key: Key) -> None:
-        """Cancel the task for an object that has changed or is gone."""
         task = self._tasks.pop(key, None)
         if task is not None:
             task.cancel()
 
     def close(self) -> None:
-        """Cancel all tasks."""
         for key in list(self._tasks):
             self.forget(key)
 

@@ -52,7 +52,6 @@ class Reflector:
         self._backoff = Backoff(0.2, 5.0)
 
     async def run(self) -> None:
-        """Tell what there is until cancelled."""
         while True:
             try:
                 if not self._version:

@@ -7,13 +7,12 @@ which field) belongs to others, and two thousand of it would fill our memory.
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
 from pydantic import BaseModel, ValidationError
 
-from controller.models import KINDS, Resource, Status
+from controller.models import KINDS, Resource
 from controller.source import Decided, Key
 from controller.sources.kubernetes.api import Object
-from controller.sources.manifests import field_path, mistakes
+from controller.sources.manifests import said, with_status
 
 DECISION = "vmpower/decision"
 """The annotation by which people decide about a running shutdown."""
@@ -22,12 +21,8 @@ ON_DELETE = "vmpower/on-delete"
 FINALIZER = "vmpower/on-delete"
 """Holds a deleted resource until its VM is down."""
 BRING_DOWN = "OffGraceful"
-
-
 IDENTITY = ("name", "namespace", "uid", "generation")
 ESSENCE = ("uid", "generation", "resourceVersion", "finalizers", "deletionTimestamp")
-
-log = structlog.get_logger()
 
 
 class Invalid(Exception):
@@ -50,22 +45,8 @@ def resource_of(kind: str, raw: Object) -> Resource:
     try:
         resource = model.model_validate(declared)
     except ValidationError as error:
-        raise Invalid(_said(error)) from error
-    return resource.model_copy(update={"status": _status(resource, raw)})
-
-
-def _status(resource: Resource, raw: Object) -> Status:
-    """The status as last written, or an empty one where another version wrote a form that this one cannot read."""
-    try:
-        return type(resource.status).model_validate(raw.get("status", {}))
-    except ValidationError as error:
-        log.warning("status is not readable; it begins anew", resource=resource.metadata.name, error=_said(error))
-        return resource.status
-
-
-def _said(error: ValidationError) -> str:
-    """Which fields are wrong and why; not what they hold."""
-    return "; ".join(f"{field_path(mistake.path)}: {mistake.message}" for mistake in mistakes(error))
+        raise Invalid(said(error)) from error
+    return with_status(resource, raw.get("status", {}))
 
 
 def _known_part(spec: Any, written: Any) -> Any:
@@ -94,7 +75,6 @@ def is_deleted(raw: Object) -> bool:
 
 
 def is_held(raw: Object) -> bool:
-    """Whether it has our finalizer."""
     return FINALIZER in raw["metadata"].get("finalizers", ())
 
 
@@ -104,7 +84,6 @@ def wants_hold(raw: Object) -> bool:
 
 
 def annotation(raw: Object, name: str) -> str | None:
-    """The value of an annotation, None where there is none."""
     value: str | None = raw["metadata"].get("annotations", {}).get(name)
     return value
 

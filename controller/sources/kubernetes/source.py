@@ -107,11 +107,6 @@ class KubernetesSource:
             yield decided
 
     async def write_status(self, key: Key, status: Status) -> None:
-        """Patch the status, unless the resource was deleted and another one of its name was made.
-
-        Raises:
-            ResourceGone, SourceError
-        """
         # Not a merge patch: the API ignores the uid in one, so it could not tell a resource from its successor.
         operations: Operations = [
             {"op": "test", "path": "/metadata/uid", "value": self._uid(key)},
@@ -125,7 +120,6 @@ class KubernetesSource:
             raise
 
     async def emit_event(self, key: Key, event: Event) -> None:
-        """Send an Event when its turn comes."""
         if (raw := self._known.latest.get(key)) is not None:
             self._recorder.record(key, raw["metadata"]["uid"], event)
 
@@ -149,11 +143,6 @@ class KubernetesSource:
                 raise
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
-        """Read the Secret.
-
-        Raises:
-            SecretUnavailable, SourceError
-        """
         try:
             found = await self._api.secret(namespace, name)
             username, password = (base64.b64decode(found[field]).decode() for field in ("username", "password"))
