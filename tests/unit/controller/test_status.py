@@ -340,7 +340,7 @@ def test_the_forecast_of_a_provider_that_never_answered_is_not_yet_known() -> No
 
 def test_the_forecast_follows_the_vm() -> None:
     before = report(machine(), Observation(NOW, vm()))
-    deaf = vm(forecast=Forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)))
+    deaf = vm(forecast=forecast(False, (), "TOOLS_UNAVAILABLE", ("no agent",)))
     said = condition(report(with_status(machine(), **dict(before)), Observation(LATER, deaf)), "GracefulShutdownReady")
     assert (said.status, said.reason, said.message) == ("False", "TOOLS_UNAVAILABLE", "no agent")
 
