@@ -1,25 +1,5 @@
 """Every error vmpower can end a call with: each class names its gRPC code, its machine-readable reason and who
-acts next. docs/reference.md lists them.
-
-    VmpowerError
-    ├── InvalidRequest          INVALID_ARGUMENT
-    ├── VMNotFound              NOT_FOUND
-    ├── AmbiguousName           FAILED_PRECONDITION
-    ├── OperationNotFound       NOT_FOUND
-    ├── OperationActive         ABORTED
-    ├── OperationEnded          FAILED_PRECONDITION
-    ├── VMRefused               FAILED_PRECONDITION
-    ├── Unsupported             UNIMPLEMENTED
-    ├── Disabled                FAILED_PRECONDITION
-    ├── NotAllowed              PERMISSION_DENIED
-    ├── JournalFailed           INTERNAL
-    └── HypervisorError
-        ├── HypervisorUnavailable  UNAVAILABLE
-        ├── CommandFailed          FAILED_PRECONDITION
-        │   └── Locked             FAILED_PRECONDITION
-        └── UnknownNativeState     INTERNAL
-
-`providers/server/interceptor.py` is the only place that turns one into an RPC status.
+acts next. docs/reference.md lists them; `providers/server/interceptor.py` alone turns one into an RPC status.
 """
 
 from collections.abc import Mapping

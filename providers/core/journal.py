@@ -6,7 +6,7 @@ One SQLite file in WAL mode with synchronous=FULL: what `save` has returned from
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,9 @@ CREATE INDEX IF NOT EXISTS by_time ON operations (create_time, id);
 CREATE INDEX IF NOT EXISTS by_vm ON operations (vm_id, create_time, id);
 CREATE INDEX IF NOT EXISTS by_final ON operations (final, create_time, id);
 """
+MOST_KNOWN = 100_000
+"""So many request_ids' hashes are kept (about 7 MB), so that a new one is not looked for on disk. Of more than that,
+which are rarely there (operations are kept for 30 days by default), each is looked for."""
 _SAVE = "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -47,7 +50,7 @@ class Journal:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
             self._db = _open(path)
-            self._known = _known_ids(self._db)
+            self._known = _hashes(self._db)
         except (OSError, sqlite3.Error) as error:
             raise JournalFailed(
                 f"The journal {path} cannot be opened ({error}); the operator frees it or names another --state-dir."
@@ -59,7 +62,8 @@ class Journal:
         Raises:
             JournalFailed: it could not be written.
         """
-        self._known.add(operation.request.request_id)
+        if len(self._known) <= MOST_KNOWN:
+            self._known.add(hash(operation.request.request_id))
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, done))
         if self._writer is None or self._writer.done():
@@ -71,7 +75,7 @@ class Journal:
 
     async def find(self, request_id: str) -> Operation | None:
         """The operation that this request_id began; the disk is read only if it may have it."""
-        if not self._known.may_have(request_id):
+        if len(self._known) <= MOST_KNOWN and hash(request_id) not in self._known:
             return None
         return await self._one("SELECT record FROM operations WHERE request_id = ?", request_id)
 
@@ -96,7 +100,7 @@ class Journal:
 
     async def prune(self, before: datetime) -> None:
         await self._limiter.run(self._prune, before)
-        self._known = await self._limiter.run(_known_ids, self._db)
+        self._known = await self._limiter.run(_hashes, self._db)
 
     async def close(self) -> None:
         if self._writer is not None:
@@ -134,34 +138,10 @@ class Journal:
         return [Operation.model_validate_json(record) for (record,) in rows]
 
 
-class KnownIds:
-    """Which request_ids may be on disk, so that a new one is not looked for there. It errs to one side only: what is on
-    disk is always known.
-
-    It keeps hashes, `MOST` of them; of more than that every id may be on disk.
-    """
-
-    MOST = 100_000
-    """About 7 MB; more operations than that are rarely kept (30 days by default)."""
-
-    def __init__(self, ids: Iterable[str]) -> None:
-        self._hashes: set[int] | None = set()
-        for request_id in ids:
-            self.add(request_id)
-
-    def add(self, request_id: str) -> None:
-        if request_id and self._hashes is not None:
-            self._hashes.add(hash(request_id))
-            if len(self._hashes) > self.MOST:
-                self._hashes = None
-
-    def may_have(self, request_id: str) -> bool:
-        return self._hashes is None or hash(request_id) in self._hashes
-
-
-def _known_ids(db: sqlite3.Connection) -> KnownIds:
+def _hashes(db: sqlite3.Connection) -> set[int]:
+    """Those of the request_ids on disk, up to one more than `MOST_KNOWN`."""
     query = "SELECT request_id FROM operations WHERE request_id IS NOT NULL LIMIT ?"
-    return KnownIds(request_id for (request_id,) in db.execute(query, (KnownIds.MOST + 1,)))
+    return {hash(request_id) for (request_id,) in db.execute(query, (MOST_KNOWN + 1,))}
 
 
 @contextmanager

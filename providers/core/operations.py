@@ -45,7 +45,7 @@ class Operations:
         self._runs: dict[str, Run] = {}
         self._on_vm: dict[str, list[Run]] = {}
         self._by_request: dict[str, Run] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
         self.on_end: list[Callable[[Operation], None]] = []
 
@@ -147,7 +147,7 @@ class Operations:
             OperationNotFound, OperationEnded
         """
         run = await self._undecided(operation_id)
-        await run.decide(Decision.FORCE, "told to power off hard")
+        await run.record("told to power off hard", decision=Decision.FORCE)
         return run.operation
 
     async def cancel(self, operation_id: str) -> Operation:
@@ -158,7 +158,7 @@ class Operations:
         """
         run = await self._undecided(operation_id)
         _require_revocable(run)
-        await run.decide(Decision.CANCEL, "told to give up")
+        await run.record("told to give up", decision=Decision.CANCEL)
         await run.until(lambda: run.shown.state.final)
         return run.shown
 
@@ -182,7 +182,10 @@ class Operations:
             InvalidRequest: it began an operation of another kind or VM.
             JournalFailed: it is just failing to begin.
         """
-        known = await self._known(request_id) if request_id else None
+        if not request_id:
+            return None
+        run = self._by_request.get(request_id)
+        known = run.operation if run else await self._journal.find(request_id)
         if known is None:
             return None
         if known.request.kind is not kind or vm not in self._names(known.request):
@@ -206,11 +209,6 @@ class Operations:
         await run.until(lambda: run.begun or run.closed)
         if not run.begun:
             raise run.not_begun or JournalFailed("The provider stops; the operation was not begun, ask again.")
-
-    async def _known(self, request_id: str) -> Operation | None:
-        if run := self._by_request.get(request_id):
-            return run.operation
-        return await self._journal.find(request_id)
 
     def _active_run(self, vm_id: str) -> Run | None:
         """The newest on this VM that has no verdict; one that has may be here a moment longer."""
@@ -255,11 +253,10 @@ class Operations:
             del self._on_vm[run.vm_id]
         self._context.inventory.touch(run.vm_id)
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _live(self, run: Run) -> None:
         """The whole life of an operation: after those it supersedes, and up to its verdict."""
@@ -278,7 +275,7 @@ class Operations:
         for before in self._before(run):
             decision = SUPERSEDES.get(kind, {}).get(before.operation.request.kind)
             if decision and not before.operation.state.final and before.operation.decision is not decision:
-                await before.decide(decision, f"{kind} {run.operation.id} came")
+                await before.record(f"{kind} {run.operation.id} came", decision=decision)
         for before in self._before(run):
             await before.ended()
             if (verdict := before.operation.verdict) and verdict.reason is Reason.PREEMPTED:

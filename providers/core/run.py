@@ -95,11 +95,8 @@ class Run:
 
     def observe(self, _vm_id: str, vm: VM | None) -> None:
         if self.went_off is None and is_off(vm):
-            self.went_off = vm or self._vanished()
+            self.went_off = vm or VM(self.vm_id, self.operation.request.vm_name, PowerState.OFF)
         self.wake()
-
-    def _vanished(self) -> VM:
-        return VM(self.vm_id, self.operation.request.vm_name, PowerState.OFF)
 
     @property
     def last_seen_off(self) -> VM | None:
@@ -143,13 +140,15 @@ class Run:
         self.change(message, **changes)
         await self.save()
 
-    async def save(self) -> None:
-        """Write down what was changed in memory, and tell the watchers.
+    async def save(self) -> bool:
+        """Write down what was changed in memory, and tell the watchers; False if nothing was.
 
         A journal that fails in the middle of an operation is logged and does not stop it: the VM's owner
         is better served by a shutdown that ends than by one that is abandoned.
         """
         changed = self.operation
+        if changed is self.shown:
+            return False
         try:
             await self._journal.save(changed)
         except JournalFailed:
@@ -157,13 +156,7 @@ class Run:
         finally:  # also if the caller hung up meanwhile: the change stands
             self.shown = changed
             self.wake()
-
-    async def flush(self) -> bool:
-        """Write down what was changed in memory only, if anything was."""
-        unsaved = self.shown is not self.operation
-        if unsaved:
-            await self.save()
-        return unsaved
+        return True
 
     def begin(self) -> None:
         """Its first record is on disk."""
@@ -181,20 +174,13 @@ class Run:
             request = self.operation.request
             log.info(message, operation=self.operation.id, vm=request.vm_name, kind=request.kind, state=state)
 
-    async def decide(self, decision: Decision, message: str) -> None:
-        await self.record(message, decision=decision)
-
     async def changes(self) -> AsyncIterator[Operation]:
         """The operation now and after each change, up to its final state."""
-        seen = self.shown
-        yield seen
-        while not seen.state.final:
-            await self._differs_from(seen)
+        seen: Operation | None = None
+        while seen is None or not seen.state.final:
+            await self.until(lambda: self.shown is not seen)  # noqa: B023 - awaited before the next round
             seen = self.shown
             yield seen
-
-    async def _differs_from(self, seen: Operation) -> None:
-        await self.until(lambda: self.shown is not seen)
 
     async def through_outages(self, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` returns, asked again for as long as the hypervisor is unavailable, and as soon as it tells of
@@ -207,10 +193,8 @@ class Run:
                 return await call()
             except HypervisorUnavailable as error:
                 log.warning("hypervisor unavailable", operation=self.operation.id, error=error.message)
-            await self._changed_since(vm, backoff.next())
-
-    async def _changed_since(self, vm: VM | None, seconds: float) -> None:
-        await self.until(lambda: self.vm is not vm, self.now() + timedelta(seconds=seconds))
+            again = self.now() + timedelta(seconds=backoff.next())
+            await self.until(lambda: self.vm is not vm, again)  # noqa: B023 - awaited before the next round
 
     async def look(self) -> None:
         await self.through_outages(lambda: self.inventory.refresh(self.vm_id))

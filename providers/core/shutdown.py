@@ -98,14 +98,14 @@ async def _ask(run: Run, deadline: Deadline) -> Guest | Reason:
     if now >= deadline.moment:
         return await _look_once_more(run)
     if operation.force_reason is None and (deaf := deaf_reason(vm, operation)):
-        await run.flush()
+        await run.save()
         return deaf
     waits = run.decided or (deadline.asks_once and run.accepted)
     step = Wait(None) if waits else next_step(vm, operation, now)
     if isinstance(step, Send):
         await _send(run, step.signal, deadline)
         return Guest.STILL_RUNNING
-    if await run.flush():
+    if await run.save():
         return Guest.STILL_RUNNING
     until = min(step.until, deadline.moment) if step.until else deadline.moment
     await run.until(lambda: run.off or run.vm is not vm or run.operation is not operation, until)
