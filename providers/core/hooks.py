@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
 
 from providers.core import http_hook
 from providers.core.adapter import Signal
@@ -72,31 +71,24 @@ async def _skip_rest(run: Run) -> None:
 async def _run_next(run: Run) -> None:
     hook = run.operation.hooks_left[0]
     await run.record(f"hook {hook.name} started", state=State.RUNNING_HOOKS, hook_started=hook.name)
-    started, attempt = run.now(), Attempt()
+    attempt, started = Attempt(), run.now()
     work = run.spawn(_execute(run, hook, attempt))
     ended = await run.until(lambda: work.done() or _cut_short(run), started + hook.timeout)
     state = attempt.state if work.done() else HookState.INTERRUPTED if ended else HookState.TIMED_OUT
     work.cancel()
-    await _finish(run, _result(hook, state, attempt, started, run.now()))
+    duration = run.now() - started
+    result = HookResult(
+        name=hook.name, state=state, exit_code=attempt.exit_code, output=attempt.output, duration=duration
+    )
+    await _finish(run, result)
 
 
 def _cut_short(run: Run) -> bool:
     return run.decided or (run.off and run.operation.request.kind is not Kind.POWER_ON)
 
 
-def _result(hook: Hook, state: HookState, attempt: Attempt, started: datetime, ended: datetime) -> HookResult:
-    return HookResult(
-        name=hook.name,
-        state=state,
-        exit_code=attempt.exit_code,
-        output=attempt.output,
-        duration=ended - started,
-    )
-
-
 async def _finish(run: Run, result: HookResult) -> None:
-    message = f"hook {result.name} {result.state}"
-    await run.record(message, hooks=(*run.operation.hooks, result), hook_started="")
+    await run.record(f"hook {result.name} {result.state}", hooks=(*run.operation.hooks, result), hook_started="")
 
 
 async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
@@ -131,15 +123,10 @@ async def _exec(run: Run, command: tuple[str, ...], attempt: Attempt) -> None:
     while (end := await run.through_outages(process.poll)) is None:
         await asyncio.sleep(delay)
         delay = min(delay * 2, LAST_POLL)
-    attempt.exit_code, attempt.output = end.exit_code, tail(end.output)
+    attempt.exit_code, attempt.output = end.exit_code, end.output[-OUTPUT_LIMIT:].decode(errors="replace")
     attempt.state = HookState.FAILED if end.exit_code else HookState.SUCCEEDED
 
 
 def _agent_up(run: Run) -> bool:
     vm = run.vm
-    return vm is not None and vm.runs_programs and any(signal is not Signal.ACPI for signal in vm.signals)
-
-
-def tail(output: bytes) -> str:
-    """The last 4 KiB as text; what is not UTF-8 is replaced."""
-    return output[-OUTPUT_LIMIT:].decode(errors="replace")
+    return vm is not None and vm.runs_programs and bool(set(vm.signals) - {Signal.ACPI})

@@ -29,7 +29,7 @@ async def get(run: Run, hook: HttpGetHook) -> int:
     addresses = run.vm.addresses if run.vm else ()
     host = _host(hook.url)
     resolver = AllowedResolver(run.settings.http_hook_hosts, addresses)
-    if _is_ip(host) and not resolver.allows("", host):
+    if _is_network(host) and not resolver.allows("", host):
         raise CommandFailed(resolver.refusal(host))
     return await _request(hook, resolver)
 
@@ -84,10 +84,6 @@ def _host(url: str) -> str:
         return URL(url).host or ""
     except ValueError as error:
         raise CommandFailed("The hook's URL could not be read; the caller mends it.") from error
-
-
-def _is_ip(host: str) -> bool:
-    return _is_network(host) and "/" not in host
 
 
 def _is_network(host: str) -> bool:

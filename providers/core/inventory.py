@@ -35,7 +35,8 @@ class Inventory:
         """The ids of the VMs of each name and alias."""
         self._adapter = adapter
         self._observers: dict[str, set[Observer]] = {}
-        self._on_connection: set[Callable[[bool], None]] = set()
+        self.on_connection: list[Callable[[bool], None]] = []
+        """Told of each loss of the hypervisor, and of each return."""
 
     async def run(self) -> None:
         """Follow the hypervisor until cancelled."""
@@ -118,9 +119,6 @@ class Inventory:
         for observer in tuple(self._observers.get("", ())):
             observer(vm_id, self.vms.get(vm_id))
 
-    def on_connection(self, listener: Callable[[bool], None]) -> None:
-        self._on_connection.add(listener)
-
     def _set_connected(self, connected: bool) -> None:
         if connected == self.connected.is_set():
             return
@@ -128,7 +126,7 @@ class Inventory:
             self.connected.set()
         else:
             self.connected.clear()
-        for listener in self._on_connection:
+        for listener in self.on_connection:
             listener(connected)
 
     def _apply(self, change: Change) -> None:
@@ -138,17 +136,18 @@ class Inventory:
             case Changed(vm):
                 self._put(vm)
                 self._tell(vm.id, vm)
-            case Removed(vm_id):
-                if self._drop(vm_id):
-                    self._tell(vm_id, None)
+            case Removed(vm_id) if vm_id in self.vms:
+                self._drop(vm_id)
+                self._tell(vm_id, None)
 
     def _replace_all(self, listed: dict[str, VM]) -> None:
         before = dict(self.vms)
-        for vm_id in before.keys() - listed.keys():
+        gone = before.keys() - listed.keys()
+        for vm_id in gone:
             self._drop(vm_id)
         for vm in listed.values():
             self._put(vm)
-        for vm_id in before.keys() - listed.keys():
+        for vm_id in gone:
             self._tell(vm_id, None)
         for vm_id, vm in listed.items():
             if before.get(vm_id) != vm:
@@ -163,11 +162,8 @@ class Inventory:
             for name in (vm.name, *vm.aliases):
                 self._by_name.setdefault(name, set()).add(vm.id)
 
-    def _drop(self, vm_id: str) -> VM | None:
-        vm = self.vms.pop(vm_id, None)
-        if vm:
-            self._forget_names(vm)
-        return vm
+    def _drop(self, vm_id: str) -> None:
+        self._forget_names(self.vms.pop(vm_id))
 
     def _forget_names(self, vm: VM) -> None:
         for name in {vm.name, *vm.aliases}:

@@ -1,4 +1,4 @@
-"""Hard power: on, off, and making sure of it."""
+"""Hard power: on, off, and making sure of it. What the hypervisor will not do raises CommandFailed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,11 +21,7 @@ EVENT_DELAY = timedelta(seconds=1)
 
 
 async def power_off(run: Run) -> Verdict:
-    """PowerOff: cut the power without asking.
-
-    Raises:
-        CommandFailed: the hypervisor would not.
-    """
+    """PowerOff: cut the power without asking."""
     if run.off and run.in_state(State.PENDING):
         if run.operation.force_reason:  # by the operation that this one pre-empted
             return verdicts.cut_by_preempted(run)
@@ -34,11 +30,7 @@ async def power_off(run: Run) -> Verdict:
 
 
 async def power_on(run: Run) -> Verdict:
-    """PowerOn: start it, then run the post-start hooks.
-
-    Raises:
-        CommandFailed: the hypervisor would not.
-    """
+    """PowerOn: start it, then run the post-start hooks."""
     if run.decided:
         return verdicts.unchanged(run, "A PowerOff came before it began.")
     if is_on(run) and not run.operation.starting:
@@ -50,25 +42,16 @@ async def power_on(run: Run) -> Verdict:
 
 
 async def force(run: Run, reason: Reason) -> Verdict:
-    """Cut the power, verify that it is off, and tell how it went.
-
-    Raises:
-        CommandFailed: the hypervisor would not.
-    """
+    """Cut the power, verify that it is off, and tell how it went."""
     if not run.in_state(State.FORCING):
-        message = f"powering off hard, reason {reason}"
-        await run.record(message, state=State.FORCING, force_reason=reason)
+        await run.record(f"powering off hard, reason {reason}", state=State.FORCING, force_reason=reason)
     if not run.off:
         await _persist(run, lambda: run.adapter.power_off(run.vm_id), lambda: run.off)
     return verdicts.judge(run)
 
 
 async def start(run: Run) -> None:
-    """Power on and verify.
-
-    Raises:
-        CommandFailed: the hypervisor would not.
-    """
+    """Power on and verify."""
     await run.record("powering on", starting=True)
     await _persist(run, lambda: run.adapter.power_on(run.vm_id), lambda: is_on(run))
 

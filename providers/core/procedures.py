@@ -16,11 +16,7 @@ log = structlog.get_logger()
 
 
 async def reboot(run: Run) -> Verdict:
-    """Shut down, then start; the verdict tells how the VM went down.
-
-    Raises:
-        CommandFailed: the hypervisor would not force it off, or not start it again.
-    """
+    """Shut down, then start; the verdict tells how the VM went down."""
     down = run.operation.went_down or await shut_down(run)
     if down.outcome is Outcome.STILL_RUNNING:
         return down
@@ -32,8 +28,7 @@ async def reboot(run: Run) -> Verdict:
     return verdicts.started_again(run, down)
 
 
-Procedure = Callable[[Run], Awaitable[Verdict]]
-PROCEDURES: Mapping[Kind, Procedure] = {
+PROCEDURES: Mapping[Kind, Callable[[Run], Awaitable[Verdict]]] = {
     Kind.POWER_ON: power_on,
     Kind.POWER_OFF: power_off,
     Kind.SHUTDOWN: shut_down,

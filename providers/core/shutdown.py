@@ -30,11 +30,7 @@ class Guest(Enum):
 
 
 async def shut_down(run: Run) -> Verdict:
-    """Bring the VM down the way its owner wants.
-
-    Raises:
-        CommandFailed: force was due and the hypervisor would not.
-    """
+    """Bring the VM down the way its owner wants."""
     if run.off and run.in_state(State.PENDING):
         return verdicts.already_off(run)
     if not await hooks.run_all(run):

@@ -58,7 +58,8 @@ def _follow_up(choices: tuple[Signal, ...], last: Sent, operation: Operation, no
         due = last.time + interval if interval else None
     else:
         due = _halfway(operation)
-    if due is None or _refused(operation, Signal.ACPI) or Signal.ACPI not in choices:
+    refused = any(sent.refused for sent in operation.sent if sent.signal is Signal.ACPI)
+    if due is None or refused or Signal.ACPI not in choices:
         return Wait(None)
     return Send(Signal.ACPI) if now >= due else Wait(due)
 
@@ -67,10 +68,6 @@ def _halfway(operation: Operation) -> datetime | None:
     if operation.grace_start is None or operation.force_after is None:
         return None
     return operation.grace_start + (operation.force_after - operation.grace_start) / 2
-
-
-def _refused(operation: Operation, signal: Signal) -> bool:
-    return any(sent.refused for sent in operation.sent if sent.signal is signal)
 
 
 def deaf_reason(vm: VM, operation: Operation) -> Reason | None:

@@ -35,7 +35,7 @@ class Health:
 
     async def follow(self, inventory: Inventory) -> None:
         """The process serves from now on; whether the hypervisor answers, the inventory says."""
-        inventory.on_connection(self._on_connection)
+        inventory.on_connection.append(self._on_connection)
         await self._checker.set(LIVENESS, _SERVING)
         await self._report(inventory.connected.is_set())
 

@@ -172,7 +172,7 @@ async def test_a_second_list_tells_the_differences(inventory: Followed) -> None:
 
 async def test_listeners_hear_of_each_loss_and_return_once(inventory: Followed) -> None:
     heard: list[bool] = []
-    inventory.on_connection(heard.append)
+    inventory.on_connection.append(heard.append)
     await inventory.hear(HypervisorUnavailable("gone"))
     await inventory.connected.wait()
     await inventory.hear(Changed(WEB_OFF), Changed(WEB))
