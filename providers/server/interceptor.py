@@ -3,12 +3,13 @@
 The only place that ends an RPC with an error.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import grpc
 import structlog
-from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.any import pack
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
@@ -133,10 +134,7 @@ def status(error: VmpowerError) -> Status:
     if isinstance(error, InvalidRequest):
         violations = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations]
         details.append(BadRequest(field_violations=violations))
-    packed = [AnyMessage() for _ in details]
-    for any_message, detail in zip(packed, details, strict=True):
-        any_message.Pack(detail)
-    return Status(code=error.code, message=error.message, details=packed)
+    return Status(code=error.code, message=error.message, details=[pack(detail) for detail in details])
 
 
 def _fields(descriptor: Descriptor, data: bytes) -> list[tuple[FieldDescriptor, bytes]]:
@@ -172,7 +170,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def _largest(descriptor: Descriptor, data: bytes) -> str:
-    sizes: dict[str, int] = {}
+    sizes = Counter[str]()
     for field, value in _fields(descriptor, data):
-        sizes[field.name] = sizes.get(field.name, 0) + len(value)
-    return max(sizes, key=lambda name: sizes[name], default="request")
+        sizes[field.name] += len(value)
+    return max(sizes, key=sizes.__getitem__, default="request")

@@ -6,23 +6,24 @@ Handlers raise the exceptions of `errors.py`; `interceptor.py` turns them into R
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc.aio
 
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1 import power_pb2_grpc
-from providers.core.adapter import VM, GuestCredentials, supports
+from providers.core.adapter import VM, supports
 from providers.core.errors import Disabled, InvalidRequest, Unsupported, Violation, VMRefused
 from providers.core.journal import moment
 from providers.core.model import Hook, Kind, Request
 from providers.core.operations import Operations
 from providers.core.run import Context
+from providers.core.settings import Settings
 from providers.server import convert, validation
+from providers.server.validation import Find
 
 Call = grpc.aio.ServicerContext[Any, Any]
-Work = pb.PowerOnRequest | pb.PowerOffRequest | pb.ShutdownRequest | pb.RebootRequest
+M = TypeVar("M", pb.PowerOnRequest, pb.PowerOffRequest, pb.ShutdownRequest, pb.RebootRequest)
 
 
 class Service(power_pb2_grpc.PowerServiceServicer):
@@ -44,12 +45,12 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             guest_exec=settings.allow_guest_exec and supports(adapter, "guest_exec"),
             snapshot=supports(adapter, "snapshot"),
             default_timeout=convert.duration(settings.default_timeout),
-            default_escalation=convert.enum(pb.Escalation, "ESCALATION", settings.default_escalation),
+            default_escalation=convert.enum(pb.Escalation, settings.default_escalation),
             vm_count=len(self._inventory.vms),
         )
 
     async def GetVM(self, request: pb.GetVMRequest, _: Call) -> pb.VM:
-        """From the live picture, without a call to the hypervisor."""
+        """From the inventory, without a call to the hypervisor."""
         return self._vm(self._inventory.resolve(validation.required(request.vm, "vm")))
 
     async def ListVMs(self, request: pb.ListVMsRequest, _: Call) -> pb.ListVMsResponse:
@@ -83,7 +84,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
                 await more.wait()
 
     async def ForecastShutdown(self, request: pb.ForecastShutdownRequest, _: Call) -> pb.ForecastShutdownResponse:
-        """From the live picture: nothing is asked of a guest."""
+        """From the inventory: nothing is asked of a guest."""
         if request.vm:
             found = [self._inventory.resolve(request.vm)]
         else:
@@ -92,20 +93,16 @@ class Service(power_pb2_grpc.PowerServiceServicer):
         return pb.ForecastShutdownResponse(vms=[self._vm(vm) for vm in found])
 
     async def PowerOn(self, request: pb.PowerOnRequest, _: Call) -> pb.Operation:
-        given = validation.credentials(request)
-        return await self._begin(Kind.POWER_ON, request, lambda: validation.power_on(request, self._target), given)
+        return await self._begin(request, Kind.POWER_ON, validation.power_on)
 
     async def PowerOff(self, request: pb.PowerOffRequest, _: Call) -> pb.Operation:
-        return await self._begin(Kind.POWER_OFF, request, lambda: validation.power_off(request, self._target))
+        return await self._begin(request, Kind.POWER_OFF, validation.power_off)
 
     async def Shutdown(self, request: pb.ShutdownRequest, _: Call) -> pb.Operation:
-        given = validation.credentials(request)
-        read = partial(validation.shutdown, request, self._target, self._settings)
-        return await self._begin(Kind.SHUTDOWN, request, read, given)
+        return await self._begin(request, Kind.SHUTDOWN, validation.shutdown)
 
     async def Reboot(self, request: pb.RebootRequest, _: Call) -> pb.Operation:
-        read = partial(validation.reboot, request, self._target, self._settings)
-        return await self._begin(Kind.REBOOT, request, read)
+        return await self._begin(request, Kind.REBOOT, validation.reboot)
 
     async def GetOperation(self, request: pb.GetOperationRequest, _: Call) -> pb.Operation:
         return convert.operation(await self._operations.get(validation.required(request.id, "id")))
@@ -152,13 +149,12 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             raise VMRefused(f"{vm.name}: {vm.refused}; name another VM.")
         return vm
 
-    async def _begin(
-        self, kind: Kind, message: Work, read: Callable[[], Request], given: GuestCredentials | None = None
-    ) -> pb.Operation:
+    async def _begin(self, message: M, kind: Kind, read: Callable[[M, Find, Settings], Request]) -> pb.Operation:
         """Join the operation of this request_id, even if its VM is gone by now, or begin one."""
+        given = validation.credentials(message)
         known = await self._operations.join(message.request_id, kind, message.vm, given)
         if known is None:
-            request = read()
+            request = read(message, self._target, self._settings)
             for i, hook in enumerate(request.hooks):
                 self._require_possible(hook, i)
             known = await self._operations.start(request)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -44,11 +43,7 @@ class Checker:
             self._violations.append(Violation(field, description))
 
     def finish(self) -> None:
-        """Raise what was found.
-
-        Raises:
-            InvalidRequest
-        """
+        """Raises InvalidRequest if anything was found."""
         if self._violations:
             raise InvalidRequest(*self._violations)
 
@@ -112,7 +107,6 @@ def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Req
         hooks=_hooks(check, message.pre_stop, "pre_stop"),
         signal_order=order,
         resend_interval=resend,
-        credentials=credentials(message),
     )
 
 
@@ -121,18 +115,18 @@ def reboot(message: pb.RebootRequest, find: Find, settings: Settings) -> Request
     return _going_down(Checker(), message, kind=Kind.REBOOT, find=find, settings=settings, resend_interval=resend)
 
 
-def power_on(message: pb.PowerOnRequest, find: Find) -> Request:
+def power_on(message: pb.PowerOnRequest, find: Find, _: Settings) -> Request:
     check = Checker()
     hooks = _hooks(check, message.post_start, "post_start")
-    return _finish(check, message, kind=Kind.POWER_ON, find=find, hooks=hooks, credentials=credentials(message))
+    return _finish(check, message, kind=Kind.POWER_ON, find=find, hooks=hooks)
 
 
-def power_off(message: pb.PowerOffRequest, find: Find) -> Request:
+def power_off(message: pb.PowerOffRequest, find: Find, _: Settings) -> Request:
     return _finish(Checker(), message, kind=Kind.POWER_OFF, find=find)
 
 
 def extension(message: pb.ExtendOperationRequest) -> Extension:
-    check = Checker()
+    check, result = Checker(), Extension()
     match message.WhichOneof("until"):
         case "extension":
             result = Extension(by=check.length(message.extension, "extension"))
@@ -142,24 +136,21 @@ def extension(message: pb.ExtendOperationRequest) -> Extension:
             result = Extension(until=check.moment(message.force_after, "force_after"))
         case _:
             check.require(False, "until", "name one of extension, force_after or timeout")
-            result = Extension()
     check.finish()
     return result
 
 
 def required(value: str, field: str) -> str:
     """Raises InvalidRequest if it is empty."""
-    check = Checker()
-    check.require(bool(value), field, "must not be empty")
-    check.finish()
+    if not value:
+        raise InvalidRequest(Violation(field, "must not be empty"))
     return value
 
 
 def page_size(value: int, default: int) -> int:
     """Raises InvalidRequest if negative; at most 1000."""
-    check = Checker()
-    check.require(value >= 0, "page_size", "must not be negative")
-    check.finish()
+    if value < 0:
+        raise InvalidRequest(Violation("page_size", "must not be negative"))
     return min(value or default, 1000)
 
 
@@ -172,17 +163,16 @@ def _going_down(check: Checker, message: Any, *, find: Find, settings: Settings,
     """
     timeout = check.length(message.timeout, "timeout") if message.HasField("timeout") else None
     escalation = check.enum(message, "escalation", Escalation) or settings.default_escalation
-    check_vm = partial(_possible, find, escalation)
-    return _finish(check, message, find=check_vm, timeout=timeout, escalation=escalation, **fields)
 
+    def possible(name: str) -> VM:
+        vm = find(name)
+        if vm.always_forced and escalation is not Escalation.FORCE:
+            raise VMRefused(
+                f"{vm.name}: {vm.always_forced} Escalation {escalation} cannot be kept; ask with FORCE, or not."
+            )
+        return vm
 
-def _possible(find: Find, escalation: Escalation, name: str) -> VM:
-    vm = find(name)
-    if vm.always_forced and escalation is not Escalation.FORCE:
-        raise VMRefused(
-            f"{vm.name}: {vm.always_forced} Escalation {escalation} cannot be kept; ask with FORCE, or not."
-        )
-    return vm
+    return _finish(check, message, find=possible, timeout=timeout, escalation=escalation, **fields)
 
 
 def _finish(check: Checker, message: Any, *, find: Find, **fields: Any) -> Request:
@@ -190,12 +180,14 @@ def _finish(check: Checker, message: Any, *, find: Find, **fields: Any) -> Reque
     check.require(len(message.request_id) <= MAX_REQUEST_ID, "request_id", f"must be at most {MAX_REQUEST_ID} long")
     check.finish()
     vm = find(message.vm)
-    return Request(vm_id=vm.id, vm_name=vm.name, request_id=message.request_id, **fields)
+    login = credentials(message)
+    return Request(vm_id=vm.id, vm_name=vm.name, request_id=message.request_id, credentials=login, **fields)
 
 
-def credentials(message: pb.ShutdownRequest | pb.PowerOnRequest) -> GuestCredentials | None:
-    given = message.guest_credentials
-    return GuestCredentials(given.username, given.password) if message.HasField("guest_credentials") else None
+def credentials(message: Message) -> GuestCredentials | None:
+    """What the request has to log in with; None where it has nothing, or is of a kind that runs no programs."""
+    given = {field.name: value for field, value in message.ListFields()}.get("guest_credentials")
+    return GuestCredentials(given.username, given.password) if given else None
 
 
 def _hooks(check: Checker, messages: Any, path: str) -> tuple[Hook, ...]:

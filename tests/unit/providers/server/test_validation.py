@@ -171,13 +171,13 @@ def test_a_force_after_in_the_past_is_taken() -> None:
 
 
 def test_the_vm_is_kept_by_id_and_name() -> None:
-    request = validation.power_off(pb.PowerOffRequest(vm="web", request_id="r"), find)
+    request = validation.power_off(pb.PowerOffRequest(vm="web", request_id="r"), find, SETTINGS)
     assert (request.vm_id, request.vm_name, request.request_id) == ("id-of-web", "web", "r")
 
 
 def test_post_start_hooks_are_told_by_their_own_field() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        validation.power_on(pb.PowerOnRequest(vm="web", post_start=[pb.Hook()]), find)
+        validation.power_on(pb.PowerOnRequest(vm="web", post_start=[pb.Hook()]), find, SETTINGS)
     assert refused.value.violations[0].field == "post_start[0]"
 
 
