@@ -6,6 +6,8 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from common.files import stamps
+
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),  # a page of 1000 operations with all their steps
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -42,5 +44,4 @@ def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
 
 def versions(tls: Tls | None) -> list[tuple[int, int]]:
     """Differs when one of the files has been written or replaced."""
-    files = (tls.ca, tls.key, tls.cert) if tls else ()
-    return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in files if file.exists())]
+    return stamps((tls.ca, tls.key, tls.cert) if tls else ())

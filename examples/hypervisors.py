@@ -2,60 +2,34 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
 from tests.rigs.guests.domain import Guest
 from tests.rigs.sim import console as sim_console
 
-if TYPE_CHECKING:
-    from tests.rigs.libvirtd import Libvirtd
-
 SCRIPT = Path(__file__).parent / "sim" / "guests.yaml"
+LIBVIRT_GUESTS = (
+    Guest("web", shutdown_delay=2),
+    Guest("legacy", agent="off", shutdown_delay=1),
+    Guest("deaf", agent="off", acpi=False),
+    Guest("broken", shutdown_delay=1),
+)
+"""The sim's script has guests of the same names."""
 
 
-class Hypervisor(Protocol):
-    """What `make run` needs of one."""
+@dataclass(frozen=True, slots=True)
+class Hypervisor:
+    """What `make run` needs of one: its provider's name and flags, what starts the guests, what each has printed."""
 
-    @property
-    def name(self) -> str:
-        """Of the provider that speaks to it."""
-
-    @property
-    def arguments(self) -> Sequence[str]:
-        """For that provider."""
-
-    def boot(self, names: Sequence[str]) -> None:
-        """Start these guests."""
-
-    def console(self, name: str) -> list[str]:
-        """What a guest has printed."""
-
-
-class _Libvirt:
-    name = "libvirt"
-
-    def __init__(self, rig: "Libvirtd") -> None:
-        self._rig = rig
-        self.arguments = ("--uri", rig.uri)
-
-    def boot(self, names: Sequence[str]) -> None:
-        guests = {
-            "web": Guest("web", shutdown_delay=2),
-            "legacy": Guest("legacy", agent="off", shutdown_delay=1),
-            "deaf": Guest("deaf", agent="off", acpi=False),
-            "broken": Guest("broken", shutdown_delay=1),
-        }
-        for name in names:
-            self._rig.define(guests[name], start=True)
-        for name in names:
-            self._rig.wait_ready(name)
-
-    def console(self, name: str) -> list[str]:
-        return self._rig.console(name).splitlines()
+    name: str
+    arguments: tuple[str, ...]
+    boot: Callable[[], None]
+    console: Callable[[str], str]
 
 
 @contextlib.contextmanager
@@ -64,27 +38,22 @@ def libvirt(console: Console) -> Iterator[Hypervisor]:
     from tests.rigs.libvirtd import Libvirtd  # noqa: PLC0415 - the sim must run where no libvirt can be had
 
     with Libvirtd() as rig:
+
+        def boot() -> None:
+            for guest in LIBVIRT_GUESTS:
+                rig.define(guest, start=True)
+            for guest in LIBVIRT_GUESTS:
+                rig.wait_ready(guest.name)
+
         console.print("libvirtd    our own, in session mode; QEMU needs no KVM")
-        yield _Libvirt(rig)
-
-
-class _Sim:
-    name = "sim"
-
-    def __init__(self, world: Path) -> None:
-        self._world = world
-        self.arguments = ("--world", str(world), "--script", str(SCRIPT))
-
-    def boot(self, names: Sequence[str]) -> None:
-        """They run from the start."""
-
-    def console(self, name: str) -> list[str]:
-        return sim_console(self._world, name).splitlines()
+        yield Hypervisor("libvirt", ("--uri", rig.uri), boot, rig.console)
 
 
 @contextlib.contextmanager
 def sim(console: Console) -> Iterator[Hypervisor]:
-    """Guests that follow `examples/sim/guests.yaml`."""
+    """Guests that follow `examples/sim/guests.yaml`, and run from the start."""
     with tempfile.TemporaryDirectory(prefix="vmp-") as folder:
+        world = Path(folder) / "world.db"
         console.print("sim         a hypervisor in memory; its guests follow examples/sim/guests.yaml")
-        yield _Sim(Path(folder) / "world.db")
+        flags = ("--world", str(world), "--script", str(SCRIPT))
+        yield Hypervisor("sim", flags, lambda: None, partial(sim_console, world))

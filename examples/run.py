@@ -19,12 +19,12 @@ def main() -> None:
     """Show it all; exit with 1 if a guest got no verdict."""
     chosen, console = set_up(__doc__)
     with chosen(console) as hypervisor, provider(hypervisor, console) as address:
-        hypervisor.boot(GUESTS)
-        tell_forecast(address, GUESTS, console)
+        hypervisor.boot()
+        asyncio.run(tell_forecast(address, GUESTS, console))
         program = Program("controller", "--manifests", "examples", "--state-dir", ".run/controller")
         with controller(program, "--manifests examples", console):
             asyncio.run(follow_shutdowns(address, all_recorded(STATE, GUESTS), GUESTS, console))
-        consoles = {name: hypervisor.console(name) for name in GUESTS}
+        consoles = {name: hypervisor.console(name).splitlines() for name in GUESTS}
     sys.exit(report(RUN, {name: verdict_of(STATE, name) for name in GUESTS}, consoles, console))
 
 

@@ -54,8 +54,8 @@ def main() -> None:
     """Show it all; exit with 1 if a guest got no verdict."""
     chosen, console = set_up(__doc__)
     with chosen(console) as hypervisor, provider(hypervisor, console) as address, _cluster(console) as cluster:
-        hypervisor.boot(GUESTS)
-        tell_forecast(address, GUESTS, console)
+        hypervisor.boot()
+        asyncio.run(tell_forecast(address, GUESTS, console))
         vms, shell = Resources(cluster, NAMESPACE), Shell(cluster, console)
         with controller(_controller(cluster), "--kubernetes", console):
             shell.run(f"kubectl apply {' '.join(f'-f examples/{name}.yaml' for name in MANIFESTS)}")
@@ -63,7 +63,7 @@ def main() -> None:
             asyncio.run(follow_shutdowns(address, recorded, GUESTS, console))
             console.print()
             verdicts: dict[str, Verdict | None] = {name: vms.status(name)["lastPowerOff"] for name in GUESTS}
-            consoles = {name: hypervisor.console(name) for name in GUESTS}
+            consoles = {name: hypervisor.console(name).splitlines() for name in GUESTS}
             _look_around(shell)
     sys.exit(report(RUN, verdicts, consoles, console))
 

@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager
 
 from rich.console import Console
 
-from examples.hypervisors import Hypervisor, libvirt, sim
+from examples.hypervisors import LIBVIRT_GUESTS, Hypervisor, libvirt, sim
 from tests.rigs.process import ROOT, Program, Provider
 
 RUN = ROOT / ".run"
-GUESTS = ("web", "legacy", "deaf", "broken")
+GUESTS = tuple(guest.name for guest in LIBVIRT_GUESTS)
 MANIFESTS = ("provider", "graceful-shutdown-vm", "legacy", "deaf", "broken")
 """Files in examples/: the provider, and a VirtualMachine for each guest."""
 HYPERVISORS: dict[str, Callable[[Console], AbstractContextManager[Hypervisor]]] = {"libvirt": libvirt, "sim": sim}

@@ -3,64 +3,60 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import grpc.aio
 import yaml
 from rich.console import Console
 from watchfiles import awatch
 
+from client.power import PowerClient
 from protos.power.v1 import power_pb2 as pb
-from protos.power.v1.power_pb2_grpc import PowerServiceStub
-
-if TYPE_CHECKING:
-    from protos.power.v1.power_pb2_grpc import PowerServiceAsyncStub
 
 PATIENCE = 180
 """Seconds after which four verdicts are not coming any more."""
 COLOURS = {"web": "cyan", "legacy": "yellow", "deaf": "magenta", "broken": "blue"}
 
 
-def tell_forecast(address: str, names: Sequence[str], console: Console) -> None:
+async def tell_forecast(address: str, names: Sequence[str], console: Console) -> None:
     """Show what a shutdown of each guest would do; `deaf` hears a power button as far as anyone can see."""
-    with grpc.insecure_channel(address) as channel:
-        answer = PowerServiceStub(channel).ForecastShutdown(pb.ForecastShutdownRequest())
+    async with PowerClient(address) as provider:
+        vms = {vm.name: vm for vm in (await provider.call(pb.ForecastShutdownRequest())).vms}
     console.print("\nforecast, before anything is shut down:")
-    for vm in sorted(answer.vms, key=lambda vm: names.index(vm.name) if vm.name in names else len(names)):
-        if vm.name in names:
-            signals = ", then ".join(pb.Signal.Name(signal).removeprefix("SIGNAL_") for signal in vm.forecast.signals)
-            how = f"graceful by {signals}" if vm.forecast.graceful else "by force"
-            console.print(f"  [{COLOURS[vm.name]}]{vm.name:8}[/] {how}")
+    for name in names:
+        forecast = vms[name].forecast
+        signals = ", then ".join(pb.Signal.Name(signal).removeprefix("SIGNAL_") for signal in forecast.signals)
+        how = f"graceful by {signals}" if forecast.graceful else "by force"
+        console.print(f"  [{COLOURS[name]}]{name:8}[/] {how}")
     console.print()
 
 
 async def follow_shutdowns(address: str, recorded: Awaitable[None], names: Sequence[str], console: Console) -> None:
     """Tell the steps of each guest's operation, until the controller has written down all verdicts."""
     started = time.monotonic()
-    async with asyncio.timeout(PATIENCE), grpc.aio.insecure_channel(address) as channel:
-        stub: PowerServiceAsyncStub = PowerServiceStub(channel)
-        telling = asyncio.create_task(_tell_all(stub, names, console, started))
+    async with asyncio.timeout(PATIENCE), PowerClient(address) as provider:
+        telling = asyncio.create_task(_tell_all(provider, names, console, started))
         await recorded
         await telling
 
 
-async def _tell_all(stub: "PowerServiceAsyncStub", names: Sequence[str], console: Console, started: float) -> None:
+async def _tell_all(provider: PowerClient, names: Sequence[str], console: Console, started: float) -> None:
     """Follow each VM's operation as soon as there is one."""
     waiting, stories = set(names), set[asyncio.Task[None]]()
-    async for event in stub.WatchVMs(pb.WatchVMsRequest()):
-        vm = event.changed
-        if vm.name in waiting and vm.active_operation:
-            waiting.discard(vm.name)
-            stories.add(asyncio.create_task(_tell(stub, vm, console, started)))
-        if not waiting:
-            break
+    async with aclosing(provider.stream(pb.WatchVMsRequest())) as events:
+        async for event in events:
+            vm = event.changed
+            if vm.name in waiting and vm.active_operation:
+                waiting.discard(vm.name)
+                stories.add(asyncio.create_task(_tell(provider, vm, console, started)))
+            if not waiting:
+                break
     await asyncio.gather(*stories)
 
 
-async def _tell(stub: "PowerServiceAsyncStub", vm: pb.VM, console: Console, started: float) -> None:
+async def _tell(provider: PowerClient, vm: pb.VM, console: Console, started: float) -> None:
     told = 0
-    async for operation in stub.WatchOperation(pb.WatchOperationRequest(id=vm.active_operation)):
+    async for operation in provider.watch_operation(vm.active_operation):
         for step in operation.steps[told:]:
             seconds = time.monotonic() - started
             console.print(f"{seconds:6.1f} s  [{COLOURS[vm.name]}]{vm.name:8}[/] {step.message}")

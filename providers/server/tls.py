@@ -4,6 +4,7 @@ import grpc
 import structlog
 
 from common.addresses import is_local
+from common.files import stamps
 from providers.core.settings import Settings
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ class Follower:
 
     def __init__(self, settings: Settings) -> None:
         self._files = [file for file in (settings.tls_key, settings.tls_cert, settings.tls_client_ca) if file]
-        self._stamp = self._stamps()
+        self._stamps = stamps(self._files)
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
         """What the files say now."""
@@ -54,16 +55,12 @@ class Follower:
     def reload(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by gRPC at each handshake: the new configuration, or None to keep the old one."""
         try:
-            stamp = self._stamps()
-            if stamp == self._stamp:
+            if (now := stamps(self._files)) == self._stamps:
                 return None
             configuration = self.configuration()
         except OSError as error:
             log.warning("certificates not re-read, the old ones stay", error=str(error))
             return None
-        self._stamp = stamp
+        self._stamps = now
         log.info("certificates re-read")
         return configuration
-
-    def _stamps(self) -> list[tuple[int, int]]:
-        return [(stat.st_mtime_ns, stat.st_ino) for stat in (file.stat() for file in self._files)]
