@@ -7,16 +7,7 @@ from functools import partial
 
 import libvirt
 
-from providers.core.adapter import (
-    VM,
-    ActiveVMs,
-    Change,
-    Grace,
-    GuestCredentials,
-    GuestProcess,
-    Signal,
-    none_active,
-)
+from providers.core.adapter import VM, ActiveVMs, Change, Grace, GuestCredentials, GuestProcess, Signal, none_active
 from providers.core.errors import CommandFailed, HypervisorError, Unsupported
 from providers.libvirt import domains, guest_exec, snapshots
 from providers.libvirt.config import LibvirtSettings
@@ -94,7 +85,6 @@ class LibvirtAdapter:
         return GuestProcess(str(pid), partial(self._agent.call, guest_exec.status, vm_id, pid))
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
-        """Take a snapshot, external or internal: see `snapshots`."""
         await self._agent.call(snapshots.take, vm_id, name, description, include_memory)
 
     async def watch(self, _: ActiveVMs = none_active, /) -> AsyncGenerator[Change, None]:

@@ -7,12 +7,7 @@ from typing import Any
 
 import libvirt
 
-from providers.core.errors import (
-    CommandFailed,
-    HypervisorUnavailable,
-    VMNotFound,
-    VmpowerError,
-)
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound, VmpowerError
 
 _CONNECTION = "The connection to libvirt failed ({why}); the provider connects again by itself."
 _PERMISSION = "libvirt does not allow it ({why}); the hypervisor's operator grants this user access."

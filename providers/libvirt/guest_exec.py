@@ -6,7 +6,8 @@ returns it in one answer, of which libvirt carries some 3 MB.
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import libvirt
@@ -66,9 +67,8 @@ def status(connection: Any, vm_id: str, pid: int) -> GuestExit | None:
         raise
 
 
-def exit_of(reply: Mapping[str, Any]) -> GuestExit | None:
-    """A guest-exec-status reply, whose bytes are in Base64."""
-    return guest_agent.exit_of(reply, base64.b64decode)
+exit_of = partial(guest_agent.exit_of, decode=base64.b64decode)
+"""Reads a guest-exec-status reply, whose bytes are in Base64."""
 
 
 def _ask(

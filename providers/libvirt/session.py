@@ -59,11 +59,7 @@ class Session:
         return await self.run(await self.link(), call, *args, **kwargs)
 
     async def run(self, link: Link, call: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `call(connection, ...)` on a thread, over this connection and no other.
-
-        Raises:
-            HypervisorUnavailable, VMNotFound, CommandFailed: what libvirt's error means.
-        """
+        """The same, over this connection and no other."""
         try:
             return await self._limiter.run(call, link.connection, *args, **kwargs)
         except libvirt.libvirtError as error:
@@ -92,7 +88,7 @@ class Session:
     async def _open(self) -> Link:
         lost = asyncio.get_running_loop().create_future()
         try:
-            connection = await self._limiter.run(_connect, self._uri, functools.partial(_settle, lost))
+            connection = await self._limiter.run(_connect, self._uri, lost)
         except libvirt.libvirtError as error:
             where = without_credentials(self._uri)
             message = f"libvirt cannot be reached at {where} ({error}); the hypervisor's operator looks after it."
@@ -118,7 +114,7 @@ def _run_event_loop() -> NoReturn:
         libvirt.virEventRunDefaultImpl()
 
 
-def _connect(uri: str, lost: Callable[[str], None]) -> Any:
+def _connect(uri: str, lost: asyncio.Future[str]) -> Any:
     start_event_loop()
     connection = libvirt.open(uri)
     _where_supported(connection.setKeepAlive, KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
@@ -126,9 +122,9 @@ def _connect(uri: str, lost: Callable[[str], None]) -> Any:
     return connection
 
 
-def _on_close(_connection: Any, reason: int, lost: Callable[[str], None]) -> None:
+def _on_close(_connection: Any, reason: int, lost: asyncio.Future[str]) -> None:
     """Called on the thread of libvirt's event loop."""
-    lost(_CLOSE_REASONS.get(reason, f"reason {reason}"))
+    post(lost.get_loop(), lambda: _mark(lost, _CLOSE_REASONS.get(reason, f"reason {reason}")))
 
 
 _CLOSE_REASONS = {
@@ -137,11 +133,6 @@ _CLOSE_REASONS = {
     libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirtd does not answer",
     libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "we closed it",
 }
-
-
-def _settle(lost: asyncio.Future[str], reason: str) -> None:
-    """Mark a link as lost, from any thread."""
-    post(lost.get_loop(), lambda: _mark(lost, reason))
 
 
 def _mark(lost: asyncio.Future[str], reason: str) -> None:

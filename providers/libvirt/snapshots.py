@@ -43,9 +43,14 @@ def take(connection: Any, vm_id: str, name: str, description: str, include_memor
     if not found:
         raise CommandFailed("The VM has no disk that it writes to; its owner leaves the snapshot out.")
     if include_memory and handle.isActive():
-        _with_memory(handle, found, name, description)
-    else:
-        _disks_only(handle, definition(name, description))
+        place = memory_file(found, name)
+        handle.snapshotCreateXML(definition(name, description, place), _ATOMIC if place else 0)
+        return
+    xml = definition(name, description)
+    try:
+        handle.snapshotCreateXML(xml, _FROZEN)
+    except libvirt.libvirtError:  # no agent, or one that cannot freeze: as a power cut would leave the disks
+        handle.snapshotCreateXML(xml, _DISKS)
 
 
 def disks(xml: str) -> list[Disk]:
@@ -75,18 +80,6 @@ def memory_file(found: list[Disk], name: str) -> str:
         if disk.file:
             return str(PurePosixPath(disk.file).with_suffix(f".{name}.memory"))
     raise CommandFailed("The VM's disks are no files, so its memory has no place; leave the memory out.")
-
-
-def _with_memory(handle: Any, found: list[Disk], name: str, description: str) -> None:
-    place = memory_file(found, name)
-    handle.snapshotCreateXML(definition(name, description, place), _ATOMIC if place else 0)
-
-
-def _disks_only(handle: Any, xml: str) -> None:
-    try:
-        handle.snapshotCreateXML(xml, _FROZEN)
-    except libvirt.libvirtError:  # no agent, or one that cannot freeze: as a power cut would leave the disks
-        handle.snapshotCreateXML(xml, _DISKS)
 
 
 def _disk(disk: ET.Element) -> Disk:

@@ -11,9 +11,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
-from providers.core.errors import (
-    UnknownNativeState,
-)
+from providers.core.errors import UnknownNativeState
 
 NATIVE_STATES = {
     libvirt.VIR_DOMAIN_RUNNING: PowerState.ON,

@@ -29,8 +29,15 @@ async def subscribed(session: Session) -> AsyncIterator[Inbox]:
         HypervisorError
     """
     inbox, loop, link = Inbox(), asyncio.get_running_loop(), await session.link()
-    link.lost.add_done_callback(lambda lost: inbox.put_nowait(partial(_end, _lost(lost.result()))))
-    deliver: Deliver = lambda step: post(loop, partial(inbox.put_nowait, step))  # noqa: E731 - one line says it
+
+    def end(lost: asyncio.Future[str]) -> None:
+        why = f"The connection to libvirt is lost: {lost.result()}; it is opened again by itself."
+        inbox.put_nowait(partial(_end, HypervisorUnavailable(why)))
+
+    def deliver(step: Step) -> None:
+        post(loop, partial(inbox.put_nowait, step))
+
+    link.lost.add_done_callback(end)
     callbacks = await session.run(link, _register, deliver)
     try:
         yield inbox
@@ -71,10 +78,6 @@ async def _reread(inbox: Inbox, read: Read, vm_id: str, number: int) -> None:
 
 def _end(error: HypervisorError, _tracker: Tracker) -> list[Change]:
     raise error
-
-
-def _lost(reason: str) -> HypervisorUnavailable:
-    return HypervisorUnavailable(f"The connection to libvirt is lost: {reason}; it is opened again by itself.")
 
 
 def _register(connection: Any, deliver: Deliver) -> list[int]:

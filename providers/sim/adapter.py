@@ -20,7 +20,7 @@ from providers.core.adapter import (
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.sim.events import Events
 from providers.sim.guest import Guest, power_state
-from providers.sim.script import Fault, GuestCall, Script
+from providers.sim.script import Fault, GuestCall, Script, WorldCall
 from providers.sim.states import to_vm
 from providers.sim.transitions import (
     Transition,
@@ -61,11 +61,10 @@ class SimAdapter:
         self._events = Events(world)
 
     async def get(self, vm_id: str) -> VM:
-        return self._vm(await self._call(vm_id, "get"))
+        return to_vm(await self._call(vm_id, "get"), self._world.now())
 
     async def list(self) -> Sequence[VM]:
-        await self._meet(self._world.count_own("list"), "list")
-        return self._vms()
+        return await self._all("list")
 
     async def power_on(self, vm_id: str) -> None:
         await self._call(vm_id, "power_on", power_on)
@@ -104,9 +103,9 @@ class SimAdapter:
         await self._call(vm_id, "snapshot", taken)
 
     async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
-        await self._meet(self._world.count_own("watch"), "watch")
+        listed = await self._all("watch")
         with self._events.subscribe() as queue:
-            yield Listed(tuple(self._vms()))
+            yield Listed(tuple(listed))
             while True:
                 event = await queue.get()
                 if isinstance(event, HypervisorUnavailable):
@@ -140,11 +139,10 @@ class SimAdapter:
             case Fault.HANG:
                 await asyncio.get_running_loop().create_future()
 
-    def _vm(self, guest: Guest) -> VM:
-        return to_vm(guest, self._world.now())
-
-    def _vms(self) -> Sequence[VM]:
-        return [self._vm(guest) for guest in self._world.guests()]
+    async def _all(self, call: WorldCall) -> Sequence[VM]:
+        await self._meet(self._world.count_own(call), call)
+        now = self._world.now()
+        return [to_vm(guest, now) for guest in self._world.guests()]
 
     def _on_wakeup(self, vm_id: str) -> None:
         if vm_id:

@@ -127,13 +127,9 @@ class GuestScript(_Part):
     labels: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_id_one_guest(self) -> Self:
+    def _makes_sense(self) -> Self:
         if self.id and self.count > 1:
             raise ValueError("id: several guests (count) cannot share one id; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _a_program_starts_or_not(self) -> Self:
         if any(entry.startswith(Fault.IGNORE) for entry in self.faults.get("guest_exec", ())):
             raise ValueError("faults.guest_exec: cannot be ignored, for its answer is a process; use refuse or lost")
         return self

@@ -81,8 +81,12 @@ class World:
             self._keep(replace(self.hypervisor(), faults=script.faults))
             for vm_id, name, guest in script.cast():
                 text = guest.model_dump_json(exclude_unset=True)
-                if known.get(vm_id) != text:
-                    self._admit(vm_id, name, guest, text)
+                if known.get(vm_id) == text:
+                    continue
+                if there := self.find(vm_id):
+                    self._insert(replace(there, name=name, script=guest), text)
+                elif vm_id not in known:
+                    self._insert(create(vm_id, name, guest, self.now()), text)
 
     def add(self, vm_id: str, name: str, script: GuestScript) -> None:
         """Add a guest; an id that was removed may be added again."""
@@ -189,15 +193,6 @@ class World:
         """Raise HypervisorUnavailable while the hypervisor is hidden."""
         if self.hypervisor().unreachable_until > self.now():
             raise HypervisorUnavailable("The sim does not answer: it was hidden; wait until it is back.")
-
-    def _admit(self, vm_id: str, name: str, script: GuestScript, text: str) -> None:
-        if guest := self.find(vm_id):
-            self._insert(replace(guest, name=name, script=script), text)
-        elif not self._removed(vm_id):
-            self._insert(create(vm_id, name, script, self.now()), text)
-
-    def _removed(self, vm_id: str) -> bool:
-        return bool(self._db.execute("SELECT 1 FROM guests WHERE id = ?", (vm_id,)).fetchone())
 
     def _insert(self, guest: Guest, script: str) -> None:
         row = (guest.id, guest.name, script, _GUEST.dump_json(guest))
