@@ -75,7 +75,15 @@ class Operations:
             if known := await self.join(request.request_id, request.kind, request.vm_id):
                 return known
             self._require_free(request)
-            run = self._register(self._new(request))
+            vm, default = self._context.inventory.vms.get(request.vm_id), self._context.settings.default_timeout
+            operation = Operation(
+                id=uuid.uuid4().hex,
+                request=request,
+                create_time=self._context.clock(),
+                force_after=request.force_after,
+                **timeout(request, vm, default),
+            )
+            run = self._register(operation)
         self._spawn(self._begin(run))  # whether or not the caller hangs up
         await self._begun(run)
         return run.operation
@@ -223,15 +231,6 @@ class Operations:
             f"Operation {active.id} ({active.request.kind}, {active.state}) is active on {request.vm_name}; "
             "wait for it, or extend, force or cancel it.",
             {"operation_id": active.id},
-        )
-
-    def _new(self, request: Request) -> Operation:
-        return Operation(
-            id=uuid.uuid4().hex,
-            request=request,
-            create_time=self._context.clock(),
-            force_after=request.force_after,
-            **timeout(request, self._context.inventory.vms.get(request.vm_id), self._context.settings.default_timeout),
         )
 
     def _register(self, operation: Operation) -> Run:

@@ -24,7 +24,7 @@ from providers.core.errors import InvalidRequest, NotAllowed, Violation, Vmpower
 from providers.core.settings import Settings
 
 DOMAIN = "vmpower"
-READS = frozenset({"Get", "List", "Watch", "Forecast"})
+READS = ("Get", "List", "Watch", "Forecast")
 """How the names of methods begin that change nothing; any client may call them."""
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
         self, name: str, request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Message:
         """Raises NotAllowed, or what was wrong with the bytes."""
-        writes = not name.startswith(tuple(READS))
+        writes = not name.startswith(READS)
         if writes and not _may_operate(context.auth_context(), self._settings):
             raise NotAllowed(
                 f"{name} needs the operator role, which this client certificate does not have; "

@@ -5,9 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.durations import MAX_TIMEOUT
 from protos.power.v1 import power_pb2 as pb
@@ -52,7 +50,7 @@ class Checker:
         return self._named(message.DESCRIPTOR.fields_by_name[field], getattr(message, field), kind, path + field)
 
     def enums(self, message: Message, field: str, kind: type[T], path: str) -> tuple[T, ...]:
-        descriptor = message.DESCRIPTOR.fields_by_name[field]
+        descriptor, path = message.DESCRIPTOR.fields_by_name[field], path + field
         numbers = getattr(message, field)
         values = [self._named(descriptor, number, kind, f"{path}[{i}]") for i, number in enumerate(numbers)]
         self.require(len(set(numbers)) == len(numbers), path, "names a value twice")
@@ -67,10 +65,13 @@ class Checker:
         prefix = descriptor.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
         return kind(value.name.removeprefix(prefix))  # type: ignore[call-arg]
 
-    def length(self, message: Duration, path: str, zero: bool = False) -> timedelta:
-        """A duration of more than 0 (or 0, where that is allowed) and at most 24 h."""
+    def length(self, message: Message, field: str, path: str = "", zero: bool = False) -> timedelta | None:
+        """A duration of more than 0 (or 0, where that is allowed) and at most 24 h; None if unset."""
+        if not message.HasField(field):
+            return None
+        path += field
         try:
-            value = message.ToTimedelta()
+            value: timedelta = getattr(message, field).ToTimedelta()
         except (ValueError, OverflowError):
             value = MAX_TIMEOUT * 2
         least = timedelta(0) if zero else timedelta(microseconds=1)
@@ -78,25 +79,24 @@ class Checker:
         self.require(value <= MAX_TIMEOUT, path, "must be at most 24h")
         return value
 
-    def moment(self, message: Timestamp, path: str) -> datetime | None:
-        """A moment, at most 24 h ahead of now."""
-        try:
-            value = message.ToDatetime(tzinfo=UTC)
-        except (ValueError, OverflowError):
-            self.require(False, path, "is not a time")
+    def moment(self, message: Message, field: str) -> datetime | None:
+        """A moment, at most 24 h ahead of now; None if unset."""
+        if not message.HasField(field):
             return None
-        self.require(value <= datetime.now(UTC) + MAX_TIMEOUT, path, "must be at most 24h ahead")
+        try:
+            value: datetime = getattr(message, field).ToDatetime(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self.require(False, field, "is not a time")
+            return None
+        self.require(value <= datetime.now(UTC) + MAX_TIMEOUT, field, "must be at most 24h ahead")
         return value
 
 
 def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Request:
-    check = Checker()
-    force_after = check.moment(message.force_after, "force_after") if message.HasField("force_after") else None
-    policy = message.signal_policy
-    resend = settings.resend_interval
-    if policy.HasField("resend_interval"):
-        resend = check.length(policy.resend_interval, "signal_policy.resend_interval", zero=True)
-    order = check.enums(policy, "order", Signal, "signal_policy.order")
+    check, policy = Checker(), message.signal_policy
+    force_after = check.moment(message, "force_after")
+    resend = check.length(policy, "resend_interval", "signal_policy.", zero=True)
+    order = check.enums(policy, "order", Signal, "signal_policy.")
     return _going_down(
         check,
         message,
@@ -106,7 +106,7 @@ def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Req
         force_after=force_after,
         hooks=_hooks(check, message.pre_stop, "pre_stop"),
         signal_order=order,
-        resend_interval=resend,
+        resend_interval=settings.resend_interval if resend is None else resend,
     )
 
 
@@ -126,16 +126,14 @@ def power_off(message: pb.PowerOffRequest, find: Find, _: Settings) -> Request:
 
 
 def extension(message: pb.ExtendOperationRequest) -> Extension:
-    check, result = Checker(), Extension()
-    match message.WhichOneof("until"):
-        case "extension":
-            result = Extension(by=check.length(message.extension, "extension"))
-        case "timeout":
-            result = Extension(timeout=check.length(message.timeout, "timeout"))
-        case "force_after":
-            result = Extension(until=check.moment(message.force_after, "force_after"))
-        case _:
-            check.require(False, "until", "name one of extension, force_after or timeout")
+    """Raises InvalidRequest unless exactly one of the three ways to extend is named, and can be meant."""
+    check = Checker()
+    check.require(message.WhichOneof("until") is not None, "until", "name one of extension, force_after or timeout")
+    result = Extension(
+        by=check.length(message, "extension"),
+        until=check.moment(message, "force_after"),
+        timeout=check.length(message, "timeout"),
+    )
     check.finish()
     return result
 
@@ -161,7 +159,7 @@ def _going_down(check: Checker, message: Any, *, find: Find, settings: Settings,
         InvalidRequest
         VMRefused: this VM is powered off hard at its deadline whatever is asked, and the request wants that never.
     """
-    timeout = check.length(message.timeout, "timeout") if message.HasField("timeout") else None
+    timeout = check.length(message, "timeout")
     escalation = check.enum(message, "escalation", Escalation) or settings.default_escalation
 
     def possible(name: str) -> VM:
@@ -200,9 +198,7 @@ def _hooks(check: Checker, messages: Any, path: str) -> tuple[Hook, ...]:
 
 def _hook(check: Checker, message: pb.Hook, name: str, path: str) -> Hook | None:
     handler = _handler(check, message, path)
-    timeout = DEFAULT_HOOK_TIMEOUT
-    if message.HasField("timeout"):
-        timeout = check.length(message.timeout, f"{path}.timeout")
+    timeout = check.length(message, "timeout", f"{path}.") or DEFAULT_HOOK_TIMEOUT
     policy = check.enum(message, "failure_policy", FailurePolicy, f"{path}.") or FailurePolicy.CONTINUE
     return Hook(name=name, handler=handler, timeout=timeout, failure_policy=policy) if handler else None
 
