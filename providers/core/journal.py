@@ -5,6 +5,7 @@ One SQLite file in WAL mode with synchronous=FULL: what `save` has returned from
 """
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ CREATE INDEX IF NOT EXISTS by_final ON operations (final, create_time, id);
 MOST_KNOWN = 100_000
 """So many request_ids' hashes are kept (about 7 MB), so that a new one is not looked for on disk. Of more than that,
 which are rarely there (operations are kept for 30 days by default), each is looked for."""
+VERSION = 1
+"""That of the records (SQLite's user_version)."""
 _SAVE = "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -50,7 +53,7 @@ class Journal:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
             self._db = _open(path)
-            self._known = _hashes(self._db)
+            self._known, self._added = _hashes(self._db), set[int]()
         except (OSError, sqlite3.Error) as error:
             raise JournalFailed(
                 f"The journal {path} cannot be opened ({error}); the operator frees it or names another --state-dir."
@@ -64,6 +67,7 @@ class Journal:
         """
         if len(self._known) <= MOST_KNOWN:
             self._known.add(hash(operation.request.request_id))
+            self._added.add(hash(operation.request.request_id))
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, done))
         if self._writer is None or self._writer.done():
@@ -100,7 +104,8 @@ class Journal:
 
     async def prune(self, before: datetime) -> None:
         await self._limiter.run(self._prune, before)
-        self._known = await self._limiter.run(_hashes, self._db)
+        self._added = set()
+        self._known = await self._limiter.run(_hashes, self._db) | self._added  # with those saved meanwhile
 
     async def close(self) -> None:
         if self._writer is not None:
@@ -163,7 +168,32 @@ def _open(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     db.executescript(_SCHEMA)
+    _upgrade(db)
     return db
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Rewrite the records of a version before `VERSION`: until then a request's timeout had the default filled in, and
+    signals had no numbers."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version >= VERSION:
+        return
+    rows = db.execute("SELECT record, id FROM operations").fetchall()
+    with db:
+        db.executemany("UPDATE operations SET record = ? WHERE id = ?", [(_upgraded(old), key) for old, key in rows])
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _upgraded(record: str) -> str:
+    operation = json.loads(record)
+    request = operation["request"]
+    named = request.pop("timeout_named", False)
+    if not named:
+        del request["timeout"]
+    operation["timeout_origin"] = "CALLER" if named or "force_after" in request else "DEFAULT"
+    for number, sent in enumerate(operation["sent"], 1):
+        sent["number"] = number
+    return json.dumps(operation)
 
 
 def _row(operation: Operation) -> tuple[str, str | None, str, str, int, str]:

@@ -1,6 +1,7 @@
 """The journal with its real file and its real thread."""
 
 import asyncio
+import json
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from providers.core.model import (
     SnapshotHook,
     State,
     Step,
+    TimeoutOrigin,
     Verdict,
 )
 
@@ -244,3 +246,68 @@ async def test_secrets_are_not_written(journal: Journal, path: Path) -> None:
     assert b"Authorization" in written
     for secret in (b"s3cret", b"hunter2", b"admin-user"):
         assert secret not in written
+
+
+# A journal of an earlier version
+
+
+BEFORE = {
+    "id": "old",
+    "request": {"kind": "SHUTDOWN", "vm_id": "1", "vm_name": "web", "request_id": "r", "timeout": "PT1M"},
+    "state": "WAITING_FOR_GUEST",
+    "create_time": "2026-01-01T00:00:00Z",
+    "timeout": "PT1M",
+    "sent": [
+        {"time": "2026-01-01T00:00:00Z", "signal": "GUEST_AGENT", "refused": True, "kept": False},
+        {"time": "2026-01-01T00:00:05Z", "signal": "ACPI", "refused": False, "kept": False},
+    ],
+}
+
+
+def written_before(path: Path, **request: object) -> None:
+    """As the first version wrote it."""
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE operations (id TEXT PRIMARY KEY, request_id TEXT UNIQUE, vm_id TEXT NOT NULL,"
+               " create_time TEXT NOT NULL, final INTEGER NOT NULL, record TEXT NOT NULL) STRICT")  # fmt: skip
+    record = BEFORE | {"request": BEFORE["request"] | request}  # type: ignore[operator]
+    row = ("old", "r", "1", "2026-01-01T00:00:00.000000+00:00", 0, json.dumps(record))
+    db.execute("INSERT INTO operations VALUES (?, ?, ?, ?, ?, ?)", row)
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("request_before", "timeout", "origin"),
+    [
+        ({"timeout_named": True}, timedelta(minutes=1), TimeoutOrigin.CALLER),
+        ({"timeout_named": False}, None, TimeoutOrigin.DEFAULT),
+        ({"timeout_named": False, "force_after": "2026-01-01T00:01:00Z"}, None, TimeoutOrigin.CALLER),
+    ],
+)
+async def test_an_operation_of_an_earlier_version_goes_on(
+    tmp_path: Path, request_before: dict[str, object], timeout: timedelta | None, origin: TimeoutOrigin
+) -> None:
+    written_before(tmp_path / "journal.db", **request_before)
+    journal = Journal(tmp_path / "journal.db")
+    [found] = await journal.active()
+    assert (found.request.timeout, found.timeout_origin) == (timeout, origin)
+    assert [(sent.number, sent.signal) for sent in found.sent] == [(1, Signal.GUEST_AGENT), (2, Signal.ACPI)]
+    await journal.close()
+
+
+async def test_it_is_upgraded_once(tmp_path: Path) -> None:
+    written_before(tmp_path / "journal.db", timeout_named=True)
+    for _ in range(2):
+        journal = Journal(tmp_path / "journal.db")
+        assert [each.id for each in await journal.active()] == ["old"]
+        await journal.close()
+
+
+async def test_what_is_saved_while_old_ones_are_forgotten_is_known_afterwards(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    await journal.save(operation(1, request_id="first"))
+    pruned = asyncio.create_task(journal.prune(after(-1)))
+    await asyncio.gather(pruned, *(journal.save(operation(n, request_id=f"r{n}")) for n in range(2, 50)))
+    found = [await journal.find(f"r{n}") for n in range(2, 50)]
+    assert None not in found
+    await journal.close()
