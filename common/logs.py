@@ -6,26 +6,27 @@ import sys
 import structlog
 
 _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # a manifest may hold a token
-_SHARED: list[structlog.typing.Processor] = [
+_OURS: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     structlog.processors.ExceptionRenderer(_traceback),
+    structlog.processors.JSONRenderer(default=str),
+]
+_LIBRARIES: list[structlog.typing.Processor] = [
+    structlog.stdlib.ExtraAdder(),
+    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+    *_OURS,
 ]
 
 
 def configure(level: str) -> None:
     """From now on; libraries are heard from `warning` upwards."""
-    renderer = structlog.processors.JSONRenderer(default=str)
     structlog.configure(
-        processors=[*_SHARED, renderer],
+        processors=_OURS,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[*_stdlib(), renderer]))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=_LIBRARIES))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-
-
-def _stdlib() -> list[structlog.typing.Processor]:
-    return [structlog.stdlib.ExtraAdder(), structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_SHARED]

@@ -7,7 +7,7 @@ the directory that `VMPOWER_CREDENTIALS_DIR` names; the first one found counts. 
 import os
 import sys
 from pathlib import Path
-from typing import Literal, NoReturn, Self
+from typing import Literal, Self
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -42,13 +42,9 @@ class ProcessSettings(BaseSettings):
                 _secrets_dir=os.environ.get("VMPOWER_CREDENTIALS_DIR"),
             )
         except ValidationError as error:
-            _explain(prog, error)
-
-
-def _explain(prog: str, error: ValidationError) -> NoReturn:
-    for problem in error.errors():
-        print(f"{prog}: {_sentence(problem)}", file=sys.stderr)
-    sys.exit(2)
+            for problem in error.errors():
+                print(f"{prog}: {_sentence(problem)}", file=sys.stderr)
+            sys.exit(2)
 
 
 def _sentence(problem: ErrorDetails) -> str:

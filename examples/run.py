@@ -20,10 +20,10 @@ def main() -> None:
     chosen, console = set_up(__doc__)
     with chosen(console) as hypervisor, provider(hypervisor, console) as address:
         hypervisor.boot()
-        asyncio.run(tell_forecast(address, GUESTS, console))
+        asyncio.run(tell_forecast(address, console))
         program = Program("controller", "--manifests", "examples", "--state-dir", ".run/controller")
         with controller(program, "--manifests examples", console):
-            asyncio.run(follow_shutdowns(address, all_recorded(STATE, GUESTS), GUESTS, console))
+            asyncio.run(follow_shutdowns(address, all_recorded(STATE), console))
         consoles = {name: hypervisor.console(name).splitlines() for name in GUESTS}
     sys.exit(report(RUN, {name: verdict_of(STATE, name) for name in GUESTS}, consoles, console))
 

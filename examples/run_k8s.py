@@ -55,12 +55,12 @@ def main() -> None:
     chosen, console = set_up(__doc__)
     with chosen(console) as hypervisor, provider(hypervisor, console) as address, _cluster(console) as cluster:
         hypervisor.boot()
-        asyncio.run(tell_forecast(address, GUESTS, console))
+        asyncio.run(tell_forecast(address, console))
         vms, shell = Resources(cluster, NAMESPACE), Shell(cluster, console)
         with controller(_controller(cluster), "--kubernetes", console):
             shell.run(f"kubectl apply {' '.join(f'-f examples/{name}.yaml' for name in MANIFESTS)}")
             recorded = asyncio.to_thread(vms.wait_all, GUESTS, lambda vm: "lastPowerOff" in vm.get("status", {}))
-            asyncio.run(follow_shutdowns(address, recorded, GUESTS, console))
+            asyncio.run(follow_shutdowns(address, recorded, console))
             console.print()
             verdicts: dict[str, Verdict | None] = {name: vms.status(name)["lastPowerOff"] for name in GUESTS}
             consoles = {name: hypervisor.console(name).splitlines() for name in GUESTS}

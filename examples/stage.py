@@ -26,15 +26,11 @@ def set_up(description: str | None) -> tuple[Callable[[Console], AbstractContext
     parser.add_argument("--hypervisor", choices=HYPERVISORS, default="libvirt")
     chosen = HYPERVISORS[parser.parse_args().hypervisor]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    _clear()
-    return chosen, Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-
-
-def _clear() -> None:
     shutil.rmtree(RUN / "controller", ignore_errors=True)
     for left in ("provider.sock", "verdicts.jsonl"):
         (RUN / left).unlink(missing_ok=True)
     (RUN / "controller").mkdir(parents=True)
+    return chosen, Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from watchfiles import awatch
 
 from client.power import PowerClient
+from examples.stage import GUESTS
 from protos.power.v1 import power_pb2 as pb
 
 PATIENCE = 180
@@ -18,12 +19,12 @@ PATIENCE = 180
 COLOURS = {"web": "cyan", "legacy": "yellow", "deaf": "magenta", "broken": "blue"}
 
 
-async def tell_forecast(address: str, names: Sequence[str], console: Console) -> None:
+async def tell_forecast(address: str, console: Console) -> None:
     """Show what a shutdown of each guest would do; `deaf` hears a power button as far as anyone can see."""
     async with PowerClient(address) as provider:
         vms = {vm.name: vm for vm in (await provider.call(pb.ForecastShutdownRequest())).vms}
     console.print("\nforecast, before anything is shut down:")
-    for name in names:
+    for name in GUESTS:
         forecast = vms[name].forecast
         signals = ", then ".join(pb.Signal.Name(signal).removeprefix("SIGNAL_") for signal in forecast.signals)
         how = f"graceful by {signals}" if forecast.graceful else "by force"
@@ -31,18 +32,18 @@ async def tell_forecast(address: str, names: Sequence[str], console: Console) ->
     console.print()
 
 
-async def follow_shutdowns(address: str, recorded: Awaitable[None], names: Sequence[str], console: Console) -> None:
+async def follow_shutdowns(address: str, recorded: Awaitable[None], console: Console) -> None:
     """Tell the steps of each guest's operation, until the controller has written down all verdicts."""
     started = time.monotonic()
     async with asyncio.timeout(PATIENCE), PowerClient(address) as provider:
-        telling = asyncio.create_task(_tell_all(provider, names, console, started))
+        telling = asyncio.create_task(_tell_all(provider, console, started))
         await recorded
         await telling
 
 
-async def _tell_all(provider: PowerClient, names: Sequence[str], console: Console, started: float) -> None:
+async def _tell_all(provider: PowerClient, console: Console, started: float) -> None:
     """Follow each VM's operation as soon as there is one."""
-    waiting, stories = set(names), set[asyncio.Task[None]]()
+    waiting, stories = set(GUESTS), set[asyncio.Task[None]]()
     async with aclosing(provider.stream(pb.WatchVMsRequest())) as events:
         async for event in events:
             vm = event.changed
@@ -63,10 +64,10 @@ async def _tell(provider: PowerClient, vm: pb.VM, console: Console, started: flo
         told = len(operation.steps)
 
 
-async def all_recorded(state: Path, names: Sequence[str]) -> None:
+async def all_recorded(state: Path) -> None:
     """Wait until the controller's status of each VM has a verdict."""
     changes = awatch(state, step=20, debounce=50, rust_timeout=1000, yield_on_timeout=True)
-    while not all(verdict_of(state, name) for name in names):
+    while not all(verdict_of(state, name) for name in GUESTS):
         await anext(changes)
 
 

@@ -99,7 +99,8 @@ async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
                 await _exec(run, command, attempt)
             case HttpGetHook() as handler:
                 attempt.exit_code = await http_hook.get(run, handler)
-                attempt.state = HookState.SUCCEEDED if _expected(handler, attempt.exit_code) else HookState.FAILED
+                expected = (handler.expect_status,) if handler.expect_status else range(200, 300)
+                attempt.state = HookState.SUCCEEDED if attempt.exit_code in expected else HookState.FAILED
             case SnapshotHook(name=name, description=description, include_memory=include_memory):
                 name = name or f"vmpower-{run.operation.id}"
                 await run.adapter.snapshot(run.vm_id, name, description, include_memory)
@@ -108,10 +109,6 @@ async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
         attempt.output = error.message
     except Exception as error:  # a hook that breaks must not keep a machine up
         attempt.output = f"{type(error).__name__}: {error}"
-
-
-def _expected(handler: HttpGetHook, status: int) -> bool:
-    return status == handler.expect_status if handler.expect_status else 200 <= status < 300
 
 
 async def _exec(run: Run, command: tuple[str, ...], attempt: Attempt) -> None:

@@ -214,9 +214,9 @@ class Operations:
         Raises:
             JournalFailed: it could not be written, so it was not begun.
         """
-        await run.until(lambda: run.begun or run.closed)
-        if not run.begun:
-            raise run.not_begun or JournalFailed("The provider stops; the operation was not begun, ask again.")
+        await run.until(lambda: run.begun or run.not_begun is not None)
+        if run.not_begun is not None:
+            raise run.not_begun
 
     def _active_run(self, vm_id: str) -> Run | None:
         """The newest on this VM that has no verdict; one that has may be here a moment longer."""

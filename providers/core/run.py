@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from common.backoff import Backoff
-from providers.core.adapter import VM, Adapter, GuestCredentials, OffCause, PowerState
+from providers.core.adapter import VM, Adapter, GuestCredentials, PowerState
 from providers.core.clock import Clock, system_clock
 from providers.core.errors import HypervisorUnavailable, JournalFailed
 from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
@@ -102,11 +102,6 @@ class Run:
     def last_seen_off(self) -> VM | None:
         """The VM as it was when it was off."""
         return self.went_off or self.vm
-
-    @property
-    def off_cause(self) -> OffCause | None:
-        """Who ended the VM's last run, where the hypervisor says."""
-        return self.last_seen_off.off_cause if self.last_seen_off else None
 
     def wake(self) -> None:
         """Let each `until` evaluate its condition again."""

@@ -79,9 +79,8 @@ def deaf_reason(vm: VM, operation: Operation) -> Reason | None:
         return None
     if vm.power_state is PowerState.UNKNOWN or any(problem.passing for problem in vm.problems):
         return None
-    for problem in vm.problems:
-        if problem.reason in DEAF:
-            return problem.reason
+    if reason := _deaf(vm):
+        return reason
     choices = set(audible(vm, operation))
     if choices - {sent.signal for sent in operation.sent}:
         return None
@@ -90,9 +89,8 @@ def deaf_reason(vm: VM, operation: Operation) -> Reason | None:
 
 def reason_at_deadline(vm: VM, operation: Operation) -> Reason:
     """Why the grace period ended without the guest going off."""
-    for problem in vm.problems:
-        if problem.reason in DEAF:
-            return problem.reason
+    if reason := _deaf(vm):
+        return reason
     if operation.sent and all(sent.refused for sent in operation.sent):
         return Reason.COMMAND_FAILED
     return Reason.TIMEOUT if operation.sent or audible(vm, operation) else _told(vm)
@@ -101,6 +99,10 @@ def reason_at_deadline(vm: VM, operation: Operation) -> Reason:
 def obstacle(vm: VM | None, reason: Reason) -> str:
     """What the VM's forecast says of this reason, for people; "" if nothing."""
     return next((problem.message for problem in (vm.problems if vm else ()) if problem.reason is reason), "")
+
+
+def _deaf(vm: VM) -> Reason | None:
+    return next((problem.reason for problem in vm.problems if problem.reason in DEAF), None)
 
 
 def _told(vm: VM) -> Reason:

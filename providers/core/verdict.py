@@ -8,7 +8,8 @@ from providers.core.run import Run
 
 def judge(run: Run) -> Verdict:
     """How a VM that is off went down: by the hypervisor's record first, by what we did second."""
-    cause, reason, accepted = run.off_cause, run.operation.force_reason, run.accepted
+    cause = run.last_seen_off.off_cause if run.last_seen_off else None
+    reason, accepted = run.operation.force_reason, run.accepted
     forcing = run.in_state(State.FORCING)
     if cause is OffCause.CRASHED:
         return _verdict(run, Outcome.CRASHED, "The guest or its hypervisor process died.")

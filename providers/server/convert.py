@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import VM, Signal
-from providers.core.model import HookResult, Kind, Operation, Step, Verdict
+from providers.core.model import HookResult, Kind, Operation, Verdict
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND, MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
@@ -69,7 +69,10 @@ def operation(value: Operation) -> pb.Operation:
         escalation=enum(pb.Escalation, value.request.escalation),
         timeout=duration(value.timeout) if value.request.kind in (Kind.SHUTDOWN, Kind.REBOOT) else None,
         verdict=verdict(value.verdict) if value.verdict else None,
-        steps=[_step(step) for step in value.steps],
+        steps=[
+            pb.OperationStep(time=timestamp(step.time), state=enum(pb.OperationState, step.state), message=step.message)
+            for step in value.steps
+        ],
         error=pb.OperationError(code=failure.code, reason=failure.reason, message=failure.message) if failure else None,
     )
 
@@ -94,8 +97,3 @@ def _hook_result(result: HookResult) -> pb.HookResult:
         output=result.output,
         duration=duration(result.duration),
     )
-
-
-def _step(step: Step) -> pb.OperationStep:
-    state = enum(pb.OperationState, step.state)
-    return pb.OperationStep(time=timestamp(step.time), state=state, message=step.message)
