@@ -8,8 +8,9 @@ import asyncio
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 
@@ -25,40 +26,15 @@ from tests.rigs.process import ROOT
 NAMESPACE = "default"
 
 
-class Shell:
-    """A person at a terminal, who has kubectl."""
-
-    def __init__(self, cluster: Cluster, console: Console) -> None:
-        self._cluster, self._console = cluster, console
-
-    def run(self, command: str) -> None:
-        """Type a command, and print what it says.
-
-        Raises:
-            CalledProcessError: it failed.
-        """
-        self._console.print(f"$ {command}", style="bold", markup=False, soft_wrap=True)
-        done = subprocess.run(  # noqa: S603 - our own commands, as the transcript shows them
-            ["/bin/sh", "-c", command],
-            cwd=ROOT,
-            env=self._cluster.environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        self._console.print(done.stdout.rstrip(), markup=False, soft_wrap=True)
-        self._console.print()
-
-
 def main() -> None:
     """Show it all; exit with 1 if a guest got no verdict."""
     chosen, console = set_up(__doc__)
     with chosen(console) as hypervisor, provider(hypervisor, console) as address, _cluster(console) as cluster:
         hypervisor.boot()
         asyncio.run(tell_forecast(address, console))
-        vms, shell = Resources(cluster, NAMESPACE), Shell(cluster, console)
+        vms, shell = Resources(cluster, NAMESPACE), partial(_shell, cluster, console)
         with controller(_controller(cluster), "--kubernetes", console):
-            shell.run(f"kubectl apply {' '.join(f'-f examples/{name}.yaml' for name in MANIFESTS)}")
+            shell(f"kubectl apply {' '.join(f'-f examples/{name}.yaml' for name in MANIFESTS)}")
             recorded = asyncio.to_thread(vms.wait_all, GUESTS, lambda vm: "lastPowerOff" in vm.get("status", {}))
             asyncio.run(follow_shutdowns(address, recorded, console))
             console.print()
@@ -81,16 +57,26 @@ def _controller(cluster: Cluster) -> KubernetesController:
     return KubernetesController(account, namespace=NAMESPACE, lease_namespace=NAMESPACE, identity="controller-0")
 
 
-def _look_around(shell: Shell) -> None:
+def _shell(cluster: Cluster, console: Console, command: str) -> None:
+    """Type a command as a person who has kubectl would, and print what it says; CalledProcessError if it fails."""
+    console.print(f"$ {command}", style="bold", markup=False, soft_wrap=True)
+    done = subprocess.run(  # noqa: S603 - our own commands, as the transcript shows them
+        ["/bin/sh", "-c", command], cwd=ROOT, env=cluster.environment, check=True, capture_output=True, text=True
+    )
+    console.print(done.stdout.rstrip(), markup=False, soft_wrap=True)
+    console.print()
+
+
+def _look_around(shell: Callable[[str], None]) -> None:
     """What there is to see, and one that is started again."""
-    shell.run("kubectl get vm,vmprov")
+    shell("kubectl get vm,vmprov")
     events = "kubectl get events --sort-by=.metadata.name -o custom-columns="
-    shell.run(f"{events}TYPE:.type,REASON:.reason,VM:.involvedObject.name,MESSAGE:.message")
-    shell.run("kubectl get vm web -o jsonpath='{.status.lastPowerOff}' | python3 -m json.tool")
+    shell(f"{events}TYPE:.type,REASON:.reason,VM:.involvedObject.name,MESSAGE:.message")
+    shell("kubectl get vm web -o jsonpath='{.status.lastPowerOff}' | python3 -m json.tool")
     start = shlex.quote('{"spec": {"powerState": "On"}}')
-    shell.run(f"kubectl patch vm legacy --type merge -p {start}")
-    shell.run("kubectl wait vm legacy --for=jsonpath='{.status.powerState}'=On --timeout=60s")
-    shell.run("kubectl get vm legacy")
+    shell(f"kubectl patch vm legacy --type merge -p {start}")
+    shell("kubectl wait vm legacy --for=jsonpath='{.status.powerState}'=On --timeout=60s")
+    shell("kubectl get vm legacy")
 
 
 if __name__ == "__main__":

@@ -43,14 +43,14 @@ async def run_all(run: Run) -> bool:
     """
     await _settle_interrupted(run)
     while run.operation.hooks_left:
-        if aborted(run) or _cut_short(run):
+        if _aborted(run) or _cut_short(run):
             await _skip_rest(run)
         else:
             await _run_next(run)
-    return _cut_short(run) or not aborted(run)
+    return _cut_short(run) or not _aborted(run)
 
 
-def aborted(run: Run) -> bool:
+def _aborted(run: Run) -> bool:
     pairs = zip(run.operation.request.hooks, run.operation.hooks, strict=False)
     failed = (HookState.FAILED, HookState.TIMED_OUT, HookState.INTERRUPTED)
     return any(hook.failure_policy is FailurePolicy.ABORT and result.state in failed for hook, result in pairs)

@@ -1,5 +1,6 @@
 """Prometheus metrics, on their own port."""
 
+from collections import Counter as Counted
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -28,18 +29,17 @@ class Live(Collector):
 
     def _vms(self) -> Metric:
         family = GaugeMetricFamily("vmpower_vms", "VMs by power state", labels=["power_state"])
-        states = [vm.power_state for vm in self._inventory.vms.values()]
-        for state in sorted(set(states)):
-            family.add_metric([state], states.count(state))
+        for state, count in sorted(Counted(vm.power_state for vm in self._inventory.vms.values()).items()):
+            family.add_metric([state], count)
         return family
 
     def _active(self) -> Metric:
         family = GaugeMetricFamily("vmpower_operations_active", "Operations under way", labels=["kind", "state"])
-        pairs = [(operation.request.kind, operation.state) for operation in self._operations.active()]
+        counts = Counted((operation.request.kind, operation.state) for operation in self._operations.active())
         for kind in Kind:
             for state in State:
                 if not state.final:
-                    family.add_metric([kind, state], pairs.count((kind, state)))
+                    family.add_metric([kind, state], counts[kind, state])
         return family
 
 
