@@ -1,9 +1,12 @@
-"""Logging in: callers that come meanwhile share one attempt, and a login that was just refused is not tried again."""
+"""Logging in: a login from files, which is not tried again if it was just refused; callers share one attempt."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Generic, TypeVar
+
+from providers.core.errors import HypervisorUnavailable
 
 T = TypeVar("T")
 
@@ -45,16 +48,51 @@ class SharedLogin(Generic[T]):
         self._task = None
 
 
-class Refusals(Generic[T]):
-    """The login that was refused last: trying it again at once may lock the account. `seconds`: for how long."""
+class Credentials(Generic[T]):
+    """The login in the files of `folder`, as `read` finds it there each time. `hypervisor` is named in sentences.
 
-    def __init__(self, seconds: float) -> None:
+    The login that was refused last (`refusal` says so) is not used again for `seconds`: that may lock the account.
+    """
+
+    def __init__(
+        self,
+        hypervisor: str,
+        folder: Path,
+        read: Callable[[Path], T],
+        refusal: Callable[[T], HypervisorUnavailable],
+        seconds: float,
+    ) -> None:
+        self._hypervisor, self._folder, self._read, self._refusal = hypervisor, folder, read, refusal
         self._seconds = seconds
-        self._last: tuple[T, float] | None = None
+        self._refused: tuple[T, float] | None = None
 
-    def note(self, login: T) -> None:
-        self._last = (login, time.monotonic())
+    def get(self) -> T:
+        """The login as it is now.
 
-    def stands(self, login: T) -> bool:
-        """Whether this very login was refused less than `seconds` ago."""
-        return self._last is not None and self._last[0] == login and time.monotonic() < self._last[1] + self._seconds
+        Raises:
+            HypervisorUnavailable: it cannot be read, or this very login was refused less than `seconds` ago.
+        """
+        try:
+            login = self._read(self._folder)
+        except (OSError, ValueError) as error:
+            raise HypervisorUnavailable(
+                f"{self._hypervisor}'s login cannot be read ({error}); the provider's operator mends --credentials-dir."
+            ) from error
+        if self._refused and self._refused[0] == login and time.monotonic() < self._refused[1] + self._seconds:
+            raise self._refusal(login)
+        return login
+
+    def refuse(self, login: T) -> HypervisorUnavailable:
+        """Note that this login was refused; returns the error that says so."""
+        self._refused = login, time.monotonic()
+        return self._refusal(login)
+
+
+def read_login(folder: Path, files: tuple[str, str] = ("username", "password")) -> tuple[str, str]:
+    """The lines in two files of a directory, as Kubernetes mounts a Secret of type kubernetes.io/basic-auth.
+
+    Raises:
+        OSError, ValueError: a file cannot be read, or is no text.
+    """
+    name, secret = ((folder / file).read_text(encoding="utf-8").rstrip("\r\n") for file in files)
+    return name, secret

@@ -1,34 +1,12 @@
-"""How a hypervisor proves who it is, by a CA or a pinned certificate, and how one that vanished is noticed."""
+"""How a hypervisor proves who it is, by a CA or a pinned certificate."""
 
 import hashlib
 import hmac
-import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-GONE_SECONDS = 25
-"""A peer that does not confirm what it was sent, or that it still lives, for so long has vanished without a word."""
-NOTICING = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (
-        socket.IPPROTO_TCP,
-        socket.TCP_USER_TIMEOUT,
-        GONE_SECONDS * 1000,
-    ),  # keepalive sleeps while something is unconfirmed
-)
-"""Socket options by which the kernel ends a connection to it."""
-
-
-def watch_over(connection: socket.socket) -> None:
-    """Let the kernel notice when the other end of a connection has vanished."""
-    for option in NOTICING:
-        connection.setsockopt(*option)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any
+
+from pyVmomi import vim
 
 from providers.core.adapter import (
     VM,
@@ -16,22 +18,21 @@ from providers.core.adapter import (
     Signal,
     none_active,
 )
-from providers.core.errors import CommandFailed, Locked, VMNotFound
-from providers.vsphere import collector, commands, guest_exec
+from providers.core.errors import CommandFailed, Locked
+from providers.shared.errors import not_found
+from providers.shared.login import read_login
+from providers.vsphere import collector, guest_exec
 from providers.vsphere.batch_reads import BatchReads
-from providers.vsphere.commands import OFF, ON, is_already
-from providers.vsphere.config import VsphereSettings, login
+from providers.vsphere.config import VsphereSettings
 from providers.vsphere.errors import translate
 from providers.vsphere.guest_exec import Guest
-from providers.vsphere.limiter import CallClass
 from providers.vsphere.properties import Update
-from providers.vsphere.session import Link, Session, SessionLost
+from providers.vsphere.session import CallClass, Session, SessionLost
 from providers.vsphere.task_waits import TaskWaits
 from providers.vsphere.tracker import Tracker
 from providers.vsphere.watch import Feed, open_feed
 
-P = ParamSpec("P")
-T = TypeVar("T")
+ON, OFF = "poweredOn", "poweredOff"
 
 
 class VsphereAdapter:
@@ -54,7 +55,7 @@ class VsphereAdapter:
         read = await self._reads.read(await self._moid(vm_id))
         vm = self._tracker.vm(read) if read else None
         if vm is None:
-            raise _not_found(vm_id)
+            raise not_found(vm_id)
         return vm
 
     async def list(self) -> Sequence[VM]:
@@ -65,20 +66,26 @@ class VsphereAdapter:
 
     async def power_on(self, vm_id: str) -> None:
         """Start a VM that is off, or resume one that is suspended."""
-        await self._ended(await self._call(CallClass.POWER, commands.power_on, vm_id), ON)
+        await self._do(vm_id, lambda vm: vm.PowerOn(None), ON)
 
     async def power_off(self, vm_id: str) -> None:
-        await self._ended(await self._call(CallClass.POWER, commands.power_off, vm_id), OFF)
+        """Cut its power; of a suspended VM, discard the memory."""
+        await self._do(vm_id, lambda vm: vm.PowerOff(), OFF)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest's VMware Tools; one call."""
         if signal is not Signal.VMWARE_TOOLS:
             raise CommandFailed(f"vSphere has no signal {signal}; the caller leaves it out.")
+        moid = await self._moid(vm_id)
         try:
-            await self._call(CallClass.ASK, commands.shut_down, vm_id)
+            await self._session.call(CallClass.ASK, lambda link: link.vm(moid).ShutdownGuest())
         except Locked as error:
-            self._tracker.lock(await self._moid(vm_id), commands.blocking_task(error.__cause__))
+            busy: Any = error.__cause__  # TaskInProgress
+            self._tracker.lock(moid, str(busy.task._moId))
             raise
+        except CommandFailed as error:
+            if not _is_already(error, OFF):
+                raise
 
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
@@ -86,16 +93,14 @@ class VsphereAdapter:
         """Start a program, as the request's user or else the one in --guest-credentials-dir."""
         properties = self._tracker.properties(await self._moid(vm_id))
         if properties is None:
-            raise _not_found(vm_id)
+            raise not_found(vm_id)
         guest = Guest(properties, credentials or self._guest_login())
         pid, output_file = await self._session.call(CallClass.PROGRAM, guest_exec.start, guest, command)
         return GuestProcess(str(pid), partial(guest_exec.poll, self._session, guest, pid, output_file))
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot; without memory, of file systems brought to rest if the guest has tools."""
-        await self._ended(
-            await self._call(CallClass.POWER, commands.snapshot, vm_id, name, description, include_memory)
-        )
+        await self._do(vm_id, lambda vm: vm.CreateSnapshot(name, description, include_memory, not include_memory))
 
     async def watch(self, _: ActiveVMs = none_active, /) -> AsyncGenerator[Change, None]:
         """Follow everything in scope. When the session has expired, log in and list anew."""
@@ -138,30 +143,24 @@ class VsphereAdapter:
     async def _read(self, moids: Sequence[str]) -> Mapping[str, Update]:
         return await self._session.call(CallClass.READ, collector.read, moids)
 
-    async def _call(
-        self,
-        kind: CallClass,
-        call: Callable[Concatenate[Link, str, P], Awaitable[T]],
-        vm_id: str,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        return await self._session.call(kind, call, await self._moid(vm_id), *args, **kwargs)
-
     async def _moid(self, vm_id: str) -> str:
         """The VM's id within vCenter; one call for a VM that the watch has not told of, none for others."""
         moid = self._tracker.moid(vm_id) or await self._session.call(CallClass.READ, collector.find, vm_id)
         if not moid:
-            raise _not_found(vm_id)
+            raise not_found(vm_id)
         return moid
 
-    async def _ended(self, task: str, wanted: str = "") -> None:
-        """Wait for a task; one that failed because the VM is as wanted already has done no harm."""
-        if not task:
-            return
-        error = (await self._task_waits.until_ended(task, self._tracker.tasks)).error
-        if error and not is_already(error, wanted):
-            raise translate(error) from error
+    async def _do(self, vm_id: str, begin: Callable[[Any], Awaitable[Any]], wanted: str = "") -> None:
+        """Begin a task on a VM, and wait until it has ended. One that is as `wanted` already is no error."""
+        moid = await self._moid(vm_id)
+        try:
+            task = await self._session.call(CallClass.POWER, lambda link: begin(link.vm(moid)))
+            ended = await self._task_waits.until_ended(str(task._moId), self._tracker.tasks)
+            if ended.error:
+                raise translate(ended.error) from ended.error
+        except CommandFailed as error:
+            if not _is_already(error, wanted):
+                raise
 
     def _guest_login(self) -> GuestCredentials:
         folder = self._settings.guest_credentials_dir
@@ -171,11 +170,13 @@ class VsphereAdapter:
                 "operator sets --guest-credentials-dir."
             )
         try:
-            return GuestCredentials(*login(folder))
+            return GuestCredentials(*read_login(folder))
         except (OSError, ValueError) as error:
             message = f"The guests' login cannot be read ({error}); the operator mends --guest-credentials-dir."
             raise CommandFailed(message) from error
 
 
-def _not_found(vm_id: str) -> VMNotFound:
-    return VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})
+def _is_already(error: CommandFailed, state: str) -> bool:
+    """Whether a fault, of a call or of a task, only says that the VM is in this power state."""
+    fault = error.__cause__
+    return isinstance(fault, vim.fault.InvalidPowerState) and fault.existingState == state

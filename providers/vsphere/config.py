@@ -51,13 +51,3 @@ class VsphereSettings(Settings):
     def trust(self) -> Trust:
         pins = (self.thumbprint,) if self.thumbprint else ()
         return Trust(self.ca_file, pins, self.insecure, "--thumbprint")
-
-
-def login(folder: Path) -> tuple[str, str]:
-    """Username and password, from a directory as Kubernetes mounts a Secret of type kubernetes.io/basic-auth.
-
-    Raises:
-        OSError, ValueError: a file cannot be read, or is no text.
-    """
-    username, password = ((folder / name).read_text(encoding="utf-8") for name in ("username", "password"))
-    return username.rstrip("\r\n"), password.rstrip("\r\n")

@@ -19,13 +19,12 @@ from yarl import URL
 
 from providers.core.adapter import GuestCredentials, GuestExit
 from providers.core.errors import CommandFailed, HypervisorError
+from providers.shared.http import client
 from providers.shared.tls import Verifying, verifying
 from providers.vsphere.collector import certificate, guest_managers
-from providers.vsphere.limiter import CallClass
 from providers.vsphere.properties import VMProperties
 from providers.vsphere.quoting import by_shell, for_guest
-from providers.vsphere.session import Link, Session, reason
-from providers.vsphere.transport import client
+from providers.vsphere.session import CallClass, Link, Session, reason
 
 FETCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=10)
 """How many seconds a host may take to hand over a file, or to turn out not to be reachable."""

@@ -4,26 +4,47 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from enum import Enum
+from typing import Any, TypeVar, TypeVarTuple
 
 import aiohttp
 from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
-from providers.shared.login import Refusals, SharedLogin
+from providers.shared.http import client
+from providers.shared.login import Credentials, SharedLogin, read_login
 from providers.shared.tls import Trust, verifying
-from providers.vsphere.config import VsphereSettings, login
+from providers.vsphere.config import VsphereSettings
 from providers.vsphere.errors import translate, why
-from providers.vsphere.limiter import CallClass
 from providers.vsphere.stub import BROKEN, Stub
-from providers.vsphere.transport import client
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 REFUSED_SECONDS = 60.0
 """How long a login that vCenter refused is not tried again: five failures within three minutes lock an account."""
 CLOSE_SECONDS = 1.0
+
+
+class CallClass(Enum):
+    """What a call is for, with `limit`: how many of its class may be under way, each on a connection of its own.
+
+    Calls wait for others of their class only: those that hang, however many, hold up no other class.
+    """
+
+    STREAM = "waits for updates", 2
+    """Held by vCenter until there are any: the watch's, and that of a list beside it."""
+    READ = "reads", 4
+    """One for all VMs that are read at the same time; the others look up ids that the watch has not told of."""
+    ASK = "asks a guest", 8
+    """Of hundreds that begin at once. A guest's hanging tools can hold each as long as a call may take."""
+    POWER = "switches, or takes a snapshot", 4
+    """Answered at once with a task, whose end the stream tells."""
+    PROGRAM = "works in a guest", 4
+    """Starts, looks after and fetches from programs, by the guest's tools and its host; both can hang."""
+
+    def __init__(self, _purpose: str, limit: int) -> None:
+        self.limit = limit
 
 
 class SessionLost(HypervisorUnavailable):
@@ -52,42 +73,29 @@ class Session:
     def __init__(self, settings: VsphereSettings) -> None:
         self._settings = settings
         self._login = SharedLogin(self._open)
-        self._refusals = Refusals[tuple[str, str]](REFUSED_SECONDS)
+        self._credentials = Credentials("vCenter", settings.credentials_dir, read_login, self._refusal, REFUSED_SECONDS)
         self._limiters = {kind: asyncio.Semaphore(kind.limit) for kind in CallClass}
         self._http: aiohttp.ClientSession | None = None
 
-    async def call(
-        self, kind: CallClass, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """`call(link, ...)`; once more, if the session had expired.
-
-        Raises:
-            HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
-        """
+    async def call(self, kind: CallClass, call: Callable[[Link, *Ts], Awaitable[T]], *args: *Ts) -> T:
+        """`call(link, ...)`; once more, if the session had expired. A fault is raised as the error that it means."""
         async with self._limiters[kind]:
             try:
-                return await self._run(await self.link(), call, *args, **kwargs)
+                return await self._run(await self.link(), call, *args)
             except SessionLost:
-                return await self._run(await self.link(), call, *args, **kwargs)
+                return await self._run(await self.link(), call, *args)
 
-    async def stream(
-        self, link: Link, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def stream(self, link: Link, call: Callable[[Link, *Ts], Awaitable[T]], *args: *Ts) -> T:
         """`call(link, ...)` of the class STREAM, in this session and no other.
 
         Raises:
             SessionLost: vCenter did nothing; another session may ask.
-            HypervisorUnavailable, VMNotFound, CommandFailed: what the fault means.
         """
         async with self._limiters[CallClass.STREAM]:
-            return await self._run(link, call, *args, **kwargs)
+            return await self._run(link, call, *args)
 
     async def link(self) -> Link:
-        """The session, logged in if need be; callers that come meanwhile share the attempt.
-
-        Raises:
-            HypervisorUnavailable
-        """
+        """The session, logged in if need be; callers that come meanwhile share the attempt."""
         return await self._login.get()
 
     async def close(self) -> None:
@@ -100,11 +108,9 @@ class Session:
             await self._http.close()
             self._http = None
 
-    async def _run(
-        self, link: Link, call: Callable[Concatenate[Link, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def _run(self, link: Link, call: Callable[[Link, *Ts], Awaitable[T]], *args: *Ts) -> T:
         try:
-            return await call(link, *args, **kwargs)
+            return await call(link, *args)
         except vim.fault.NotAuthenticated as fault:
             self._forget(link)
             raise SessionLost("The session with vCenter has expired; the provider logs in again by itself.") from fault
@@ -122,31 +128,19 @@ class Session:
         link.lost.set()
 
     async def _open(self) -> Link:
-        account = self._account()
+        account = self._credentials.get()
         self._http = self._http or client()
         try:
             return await _log_in(self._settings, self._http, account)
         except vim.fault.InvalidLogin as fault:
-            self._refusals.note(account)
-            raise self._refusal() from fault
+            raise self._credentials.refuse(account) from fault
         except vmodl.MethodFault as fault:
             message = f"vCenter refuses to log in {account[0]} ({why(fault)}); its operator looks into it."
             raise HypervisorUnavailable(message) from fault
         except BROKEN as error:
             raise self._unreachable(error) from error
 
-    def _account(self) -> tuple[str, str]:
-        """The login as it is in its files now."""
-        try:
-            account = login(self._settings.credentials_dir)
-        except (OSError, ValueError) as error:
-            message = f"vCenter's login cannot be read ({error}); the provider's operator mends --credentials-dir."
-            raise HypervisorUnavailable(message) from error
-        if self._refusals.stands(account):
-            raise self._refusal()
-        return account
-
-    def _refusal(self) -> HypervisorUnavailable:
+    def _refusal(self, _account: tuple[str, str]) -> HypervisorUnavailable:
         folder = self._settings.credentials_dir
         return HypervisorUnavailable(
             f"vCenter refuses the user or password in {folder}; the provider's operator mends them. The same ones are "

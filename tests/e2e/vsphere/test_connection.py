@@ -9,7 +9,7 @@ import pytest
 from providers.core.adapter import Listed, OffCause, PowerState, Signal
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere.adapter import VsphereAdapter
-from providers.vsphere.limiter import CallClass
+from providers.vsphere.session import CallClass
 from tests.e2e.following import GRACE, following, watching
 from tests.e2e.vsphere.conftest import Guest, Settings
 from tests.rigs.polling import poll

@@ -1,8 +1,10 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from providers.shared.login import Refusals, SharedLogin
+from providers.core.errors import HypervisorUnavailable
+from providers.shared.login import Credentials, SharedLogin, read_login
 
 
 class Door:
@@ -70,15 +72,43 @@ async def test_a_caller_that_gives_up_takes_the_attempt_from_nobody() -> None:
     assert await second == "key 1"
 
 
-async def test_a_login_is_refused_for_its_time_and_no_other_is() -> None:
-    refusals = Refusals[str](60)
-    assert not refusals.stands("old")
-    refusals.note("old")
-    assert refusals.stands("old")
-    assert not refusals.stands("new")
+def credentials(folder: Path, seconds: float = 60) -> Credentials[tuple[str, str]]:
+    """Those in a directory that has a login."""
+    (folder / "username").write_text("vmpower")
+    (folder / "password").write_text("old")
+    return Credentials("Xen", folder, read_login, lambda login: HypervisorUnavailable(f"refuses {login[0]}"), seconds)
 
 
-async def test_after_that_time_it_may_be_tried_again() -> None:
-    refusals = Refusals[str](0)
-    refusals.note("old")
-    assert not refusals.stands("old")
+def test_a_login_is_refused_for_its_time_and_no_other_is(tmp_path: Path) -> None:
+    known = credentials(tmp_path)
+    refused = known.refuse(known.get())
+    with pytest.raises(HypervisorUnavailable, match="refuses vmpower") as again:
+        known.get()
+    assert str(again.value) == str(refused)
+    (tmp_path / "password").write_text("new")
+    assert known.get() == ("vmpower", "new")
+
+
+def test_after_that_time_it_may_be_tried_again(tmp_path: Path) -> None:
+    known = credentials(tmp_path, 0)
+    known.refuse(known.get())
+    assert known.get() == ("vmpower", "old")
+
+
+def test_a_login_that_cannot_be_read_names_the_hypervisor_and_the_setting(tmp_path: Path) -> None:
+    known = credentials(tmp_path)
+    (tmp_path / "password").unlink()
+    with pytest.raises(HypervisorUnavailable, match=r"^Xen's login cannot be read .*password.*--credentials-dir"):
+        known.get()
+
+
+def test_a_login_is_read_without_the_line_ends_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "username").write_text("vmpower@vsphere.local\n")
+    (tmp_path / "password").write_text(" pässword \n")
+    assert read_login(tmp_path) == ("vmpower@vsphere.local", " pässword ")
+
+
+def test_a_login_without_password_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "username").write_text("vmpower@vsphere.local\n")
+    with pytest.raises(OSError, match="password"):
+        read_login(tmp_path)

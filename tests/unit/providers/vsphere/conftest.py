@@ -13,8 +13,8 @@ from providers.core.adapter import Change, Listed
 from providers.vsphere import adapter as module
 from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.config import VsphereSettings
+from tests.unit.providers.https import Server
 from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, link, news, told
-from tests.unit.providers.vsphere.https import Server
 
 VM, TASK = vim.VirtualMachine("vm-1", None), vim.Task("task-1", None)
 ID = "5012"

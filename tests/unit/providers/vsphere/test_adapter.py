@@ -1,6 +1,5 @@
 """The nine methods, on a vCenter that says what a test wants; tests/e2e/vsphere has one that lives."""
 
-import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,10 +7,9 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.core.adapter import Changed, Escalation, Grace, GuestCredentials, Listed, OffCause, Reason, Signal
+from providers.core.adapter import Changed, Escalation, Grace, GuestCredentials, Listed, Reason, Signal
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound
 from providers.vsphere.adapter import VsphereAdapter
-from providers.vsphere.properties import Task
 from providers.vsphere.session import SessionLost
 from tests.unit.providers.vsphere.conftest import ID, TASK, VM, WEB, VCenter, Watch
 from tests.unit.providers.vsphere.fake import change, told
@@ -107,66 +105,28 @@ async def test_a_vm_that_turns_out_to_be_busy_is_locked_from_then_on(
     assert [problem.reason for problem in (await adapter.get(ID)).problems] == [Reason.LOCKED]
 
 
-# Power
-
-
-async def test_a_power_off_returns_when_its_task_has_ended(
+async def test_a_guest_that_is_off_already_need_not_be_asked(
     adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
 ) -> None:
-    switching = asyncio.create_task(adapter.power_off(ID))
-    vcenter.task("running")
-    vcenter.say(change(VM, name="shop"))
-    await watch.next()
-    assert not switching.done()
-    vcenter.say(change(VM, runtime_powerState="poweredOff"))
-    vcenter.task("success")
-    await asyncio.wait_for(switching, 30)
-    assert (await watch.next()).vm.off_cause is OffCause.HOST
+    vcenter.answers["ShutdownGuest"] = vim.fault.InvalidPowerState(existingState="poweredOff")
+    await adapter.send_signal(ID, Signal.VMWARE_TOOLS, GRACE)
 
 
-@pytest.mark.parametrize(("method", "wanted"), [("power_on", "poweredOn"), ("power_off", "poweredOff")])
-async def test_a_task_that_found_the_vm_as_wanted_is_no_error(
-    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter, method: str, wanted: str
-) -> None:
-    vcenter.task("error", info_error=vim.fault.InvalidPowerState(existingState=wanted))
-    await asyncio.wait_for(getattr(adapter, method)(ID), 30)
-
-
-async def test_a_task_that_failed_is_an_error_in_vspheres_words(
+async def test_a_guest_that_is_suspended_cannot_be_asked(
     adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
 ) -> None:
-    vcenter.task("error", info_error=vim.fault.InvalidState(msg="Not now."))
-    with pytest.raises(CommandFailed, match="Not now"):
-        await asyncio.wait_for(adapter.power_on(ID), 30)
+    vcenter.answers["ShutdownGuest"] = vim.fault.InvalidPowerState(existingState="suspended")
+    with pytest.raises(CommandFailed, match="InvalidPowerState"):
+        await adapter.send_signal(ID, Signal.VMWARE_TOOLS, GRACE)
 
 
-async def test_a_vm_that_is_as_wanted_needs_no_task(adapter: VsphereAdapter, vcenter: VCenter, watch: Watch) -> None:
-    vcenter.answers["PowerOffVM_Task"] = vim.fault.InvalidPowerState(existingState="poweredOff")
-    await asyncio.wait_for(adapter.power_off(ID), 30)
-
-
-async def test_a_snapshot_is_complete_when_its_task_is(adapter: VsphereAdapter, watch: Watch, vcenter: VCenter) -> None:
-    vcenter.task("success")
-    await asyncio.wait_for(adapter.snapshot(ID, "before", "why", True), 30)
-    assert vcenter.called("CreateSnapshot_Task") == [("before", "why", True, False)]
-
-
-async def test_a_task_that_a_restarted_vcenter_forgot_is_asked_again(
-    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter, monkeypatch: pytest.MonkeyPatch
+async def test_a_fault_that_names_no_holder_locks_nothing(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
 ) -> None:
-    begun, until_ended = asyncio.Event(), adapter._task_waits.until_ended
-
-    async def noted(moid: str, tasks: dict[str, Task]) -> Task:
-        begun.set()
-        return await until_ended(moid, tasks)
-
-    monkeypatch.setattr(adapter._task_waits, "until_ended", noted)
-    switching = asyncio.create_task(adapter.power_off(ID))
-    await begun.wait()
-    vcenter.news.put_nowait(vmodl.query.InvalidCollectorVersion())
-    vcenter.say(change(VM, "enter", **WEB))
-    with pytest.raises(HypervisorUnavailable, match="forgotten"):
-        await asyncio.wait_for(switching, 30)
+    vcenter.answers["ShutdownGuest"] = vim.fault.InvalidState()
+    with pytest.raises(CommandFailed):
+        await adapter.send_signal(ID, Signal.VMWARE_TOOLS, GRACE)
+    assert (await adapter.get(ID)).problems == ()
 
 
 # Finding

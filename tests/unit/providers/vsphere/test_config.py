@@ -1,9 +1,7 @@
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
-from providers.vsphere.config import VsphereSettings, login
+from providers.vsphere.config import VsphereSettings
 
 REQUIRED = {"listen": "unix:///x", "url": "https://vcenter.example", "credentials_dir": "/x"}
 
@@ -51,15 +49,3 @@ def test_two_ways_to_verify_at_once_are_refused() -> None:
 
 def test_nothing_is_insecure_unless_asked_for() -> None:
     assert settings().insecure is False
-
-
-def test_a_login_is_read_without_the_line_ends_of_its_files(tmp_path: Path) -> None:
-    (tmp_path / "username").write_text("vmpower@vsphere.local\n")
-    (tmp_path / "password").write_text(" pässword \n")
-    assert login(tmp_path) == ("vmpower@vsphere.local", " pässword ")
-
-
-def test_a_login_without_password_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "username").write_text("vmpower@vsphere.local\n")
-    with pytest.raises(OSError, match="password"):
-        login(tmp_path)

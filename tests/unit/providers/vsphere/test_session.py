@@ -13,11 +13,9 @@ import pytest
 from pyVmomi import vim, vmodl
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
-from providers.shared.login import Refusals
 from providers.vsphere import session as module
 from providers.vsphere.config import VsphereSettings
-from providers.vsphere.limiter import CallClass
-from providers.vsphere.session import Link, Session, SessionLost
+from providers.vsphere.session import CallClass, Link, Session, SessionLost
 from tests.unit.providers.vsphere.fake import FakeStub, link
 
 READ = CallClass.READ
@@ -165,6 +163,16 @@ def untrusted(why: str) -> aiohttp.ClientConnectorCertificateError:
 # Limits
 
 
+def test_each_class_of_calls_has_a_limit_of_its_own() -> None:
+    assert {kind.name: kind.limit for kind in CallClass} == {
+        "STREAM": 2,
+        "READ": 4,
+        "ASK": 8,
+        "POWER": 4,
+        "PROGRAM": 4,
+    }
+
+
 class Hanging:
     """A call that hangs; counts those that have begun."""
 
@@ -264,7 +272,7 @@ async def test_no_message_has_the_password(session: Session, vcenter: VCenter) -
     vcenter.set_password("geheim")
     for error in (vim.fault.InvalidLogin(), vim.fault.NoPermission(), OSError("no route")):
         vcenter.raises = error
-        session._refusals = Refusals(0)
+        session._credentials._seconds = 0
         with pytest.raises(HypervisorUnavailable) as refused:
             await session.link()
         assert "geheim" not in str(refused.value)

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 from pyVmomi import vim
 
+from providers.shared.http import client
 from providers.shared.tls import Trust, verifying
 from providers.vsphere.stub import BROKEN, CALL_SECONDS, Stub
-from providers.vsphere.transport import client
-from tests.unit.providers.vsphere.https import Server
+from tests.unit.providers.https import Server
 
 COOKIE = 'vmware_soap_session="4a8e"'
 

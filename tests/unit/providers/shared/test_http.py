@@ -4,14 +4,23 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
-from providers.shared.tls import GONE_SECONDS, Trust, Verifying, verifying, watch_over
-from providers.vsphere import transport as module
-from providers.vsphere.transport import client
-from tests.unit.providers.vsphere.https import Server
+from providers.shared import http as module
+from providers.shared.http import GONE_SECONDS, client
+from providers.shared.tls import Trust, Verifying, verifying
+from tests.unit.providers.https import Server
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    server = Server(tmp_path)
+    async with server.serving():
+        yield server
 
 
 @pytest.fixture
@@ -62,18 +71,20 @@ async def test_a_lost_connection_is_made_anew(server: Server, http: aiohttp.Clie
 
 
 async def test_a_peer_that_vanishes_is_noticed_by_the_kernel(
-    server: Server, http: aiohttp.ClientSession, tls: Verifying, monkeypatch: pytest.MonkeyPatch
+    server: Server, tls: Verifying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = list[socket.socket]()
+    make = module._socket
 
-    def noted(made: socket.socket) -> None:
-        watched.append(made)
-        watch_over(made)
+    def noted(address: Any) -> socket.socket:
+        watched.append(make(address))
+        return watched[-1]
 
-    monkeypatch.setattr(module, "watch_over", noted)
-    await post(http, tls, f"{server.url}/sdk")
-    assert watched[-1].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert watched[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == GONE_SECONDS * 1000
+    monkeypatch.setattr(module, "_socket", noted)
+    async with client() as http:
+        await post(http, tls, f"{server.url}/sdk")
+        assert watched[-1].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert watched[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == GONE_SECONDS * 1000
 
 
 async def test_a_server_that_is_not_trusted_is_told_nothing(server: Server, http: aiohttp.ClientSession) -> None:
