@@ -33,6 +33,7 @@ from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.states import HIBERNATED, power_state, require_known
 from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
 from providers.proxmox.tracker import Tracker
+from providers.shared.errors import not_found
 
 T = TypeVar("T")
 RECENT = 5
@@ -70,7 +71,7 @@ class ProxmoxAdapter:
         await self._at(vm_id, self._look)
         vm = self._tracker.vm(vm_id)
         if vm is None:
-            raise _not_found(vm_id)
+            raise not_found(vm_id)
         return vm
 
     async def list(self) -> Sequence[VM]:
@@ -235,7 +236,7 @@ class ProxmoxAdapter:
             await self._poller.refresh()
         guest = self._tracker.guests.get(vm_id)
         if guest is None:
-            raise _not_found(vm_id)
+            raise not_found(vm_id)
         return guest
 
 
@@ -260,7 +261,3 @@ def _stopping(guest: Guest) -> tuple[str, Mapping[str, Any]]:
             f"{guest.name} is hibernated, and Proxmox VE discards saved memory only by hand; its owner starts it first."
         )
     return "stop", {} if guest.managed else {"overrule-shutdown": 1}
-
-
-def _not_found(vm_id: str) -> VMNotFound:
-    return VMNotFound(f"There is no VM {vm_id}; name one that ListVMs shows.", {"vm": vm_id})

@@ -10,11 +10,10 @@ from typing import Any
 
 from providers.core.errors import CommandFailed
 from providers.proxmox import guests, tasks
-from providers.proxmox.endpoint import ANSWER_SECONDS
+from providers.proxmox.endpoint import ANSWER_SECONDS, Method
 from providers.proxmox.guests import LXC, QEMU, Config, Guest
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.tasks import Task
-from providers.proxmox.transport import Method
 
 AGENT_SECONDS = 20.0
 """A call that asks an agent may take as long as Proxmox VE waits for it: 3 s for the ping before it, 10 s for most."""

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from common.durations import Timeout
 from providers.core.settings import Names, Settings
+from providers.shared.login import read_login
 from providers.shared.tls import Trust
 
 PORT = 8006
@@ -91,17 +92,13 @@ def login(folder: Path) -> Login:
         OSError, ValueError: a file cannot be read, or does not say what its name promises.
     """
     if (folder / "token-id").exists():
-        token = Login(_line(folder / "token-id"), _line(folder / "token-secret"))
+        token = Login(*read_login(folder, ("token-id", "token-secret")))
         _must_match(TOKEN_ID, token.name, "token-id must be user@realm!name")
         _must_match(TOKEN_SECRET, token.secret, "token-secret must be what PVE showed when the token was made")
         return token
-    user = Login(_line(folder / "username"), _line(folder / "password"))
+    user = Login(*read_login(folder))
     _must_match(USER, user.name, "username must be user@realm")
     return user
-
-
-def _line(file: Path) -> str:
-    return file.read_text(encoding="utf-8").rstrip("\r\n")
 
 
 def _must_match(pattern: re.Pattern[str], text: str, sentence: str) -> None:

@@ -8,24 +8,17 @@ for the end of a call that a node handed to another (pve-http-server, APIServer/
 """
 
 import re
-
-from proxmoxer import ResourceException
+from collections.abc import Mapping
+from typing import Any
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 
 _AWAY = "The node does not answer ({said}); Proxmox VE's operator looks after it, and it is asked again."
 
-STATUSES: dict[int, tuple[type[VmpowerError], str]] = {
-    502: (HypervisorUnavailable, _AWAY),
-    503: (HypervisorUnavailable, _AWAY),
-    504: (HypervisorUnavailable, _AWAY),
-    595: (HypervisorUnavailable, _AWAY),  # no connection: nothing was done
-    596: (HypervisorUnavailable, _AWAY),
-    597: (HypervisorUnavailable, _AWAY),
-    599: (HypervisorUnavailable, _AWAY),
-}
-UNSURE = frozenset({502, 504, 596, 597, 599})
-"""Statuses of calls that may have been carried out."""
+AWAY = frozenset({502, 503, 504, 595, 596, 597, 599})
+"""Statuses of calls that did not reach the guest's node, or whose answer did not come back."""
+UNSURE = AWAY - {503, 595}
+"""Those of them that may have been carried out; 595: no connection."""
 
 _NO_QUORUM = (
     "The node is cut off from most of its cluster, so that it can be read but not changed ({said}); Proxmox VE's "
@@ -74,10 +67,24 @@ TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
 """What a text means in which a pattern is found; the first pattern counts."""
 
 
-def translate(error: ResourceException) -> VmpowerError:
+class Refused(Exception):
+    """Proxmox VE's refusal of a call: the HTTP status, its line of text, and what is wrong with which parameters."""
+
+    def __init__(self, status: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
+        super().__init__(f"{status} {text}")
+        self.status, self.text, self.fields = status, text, fields
+
+    @property
+    def said(self) -> str:
+        """Proxmox VE's own words."""
+        line = (self.text or "nothing said").strip().rstrip(".")
+        return "; ".join([line, *(f"{name}: {str(text).strip()}" for name, text in (self.fields or {}).items())])
+
+
+def translate(refused: Refused) -> VmpowerError:
     """What a call failed with, as ours; metadata["status"] is the HTTP status."""
-    status = int(error.status_code)
-    return _ours(said(error), STATUSES.get(status, (CommandFailed, _OTHER)), {"status": str(status)})
+    otherwise = (HypervisorUnavailable, _AWAY) if refused.status in AWAY else (CommandFailed, _OTHER)
+    return _ours(refused.said, otherwise, {"status": str(refused.status)})
 
 
 def task_error(exitstatus: str) -> VmpowerError:
@@ -85,17 +92,7 @@ def task_error(exitstatus: str) -> VmpowerError:
     return _ours(exitstatus.strip(), (CommandFailed, _OTHER), {})
 
 
-def said(error: ResourceException) -> str:
-    """Proxmox VE's own words: the line of its status, and what it says of each parameter."""
-    line = str(error.content or error.status_message or "nothing said").strip()
-    fields = error.errors if isinstance(error.errors, dict) else {}
-    return "; ".join([line.rstrip("."), *(f"{name}: {str(text).strip()}" for name, text in fields.items())])
-
-
 def _ours(text: str, otherwise: tuple[type[VmpowerError], str], metadata: dict[str, str]) -> VmpowerError:
-    for pattern, (kind, sentence) in TEXTS.items():
-        if found := re.search(pattern, text):
-            named = found.groupdict()
-            return kind(sentence.format(said=text, **named), metadata | named)
-    kind, sentence = otherwise
-    return kind(sentence.format(said=text), metadata)
+    found = ((re.search(pattern, text), meaning) for pattern, meaning in TEXTS.items())
+    named, (kind, sentence) = next(((hit.groupdict(), meaning) for hit, meaning in found if hit), ({}, otherwise))
+    return kind(sentence.format(said=text, **named), metadata | named)

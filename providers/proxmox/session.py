@@ -6,15 +6,21 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from proxmoxer import ResourceException
-
 from providers.core.errors import HypervisorUnavailable
 from providers.proxmox.config import Login, ProxmoxSettings, login
-from providers.proxmox.endpoint import ANSWER_SECONDS, Endpoint, SecondFactor, log_in
-from providers.proxmox.errors import UNSURE, said, translate
-from providers.proxmox.transport import Broken, Method, NotConnected, Untrusted, client
-from providers.shared.login import Refusals, SharedLogin
-from providers.shared.tls import Verifying, verifying
+from providers.proxmox.endpoint import (
+    ANSWER_SECONDS,
+    Broken,
+    Endpoint,
+    Method,
+    NotConnected,
+    Untrusted,
+    client,
+    log_in,
+)
+from providers.proxmox.errors import UNSURE, Refused, translate
+from providers.shared.login import Credentials, SharedLogin
+from providers.shared.tls import verifying
 
 REFUSED_SECONDS = 30.0
 """How long a user whose login was refused is not tried again with the same password: what stands behind a realm may
@@ -38,7 +44,8 @@ class Session:
         self._urls = deque(settings.url)
         self._logins = {url: SharedLogin(partial(self._log_in, url)) for url in settings.url}
         self._renewals: dict[str, Login] = {}
-        self._refusals = Refusals[Login](REFUSED_SECONDS)
+        folder, refusal = settings.credentials_dir, self._refusal
+        self._credentials = Credentials("Proxmox VE", folder, login, refusal, REFUSED_SECONDS)
 
     async def call(
         self, method: Method, path: str, params: Mapping[str, Any] | None = None, timeout: float = ANSWER_SECONDS
@@ -70,7 +77,8 @@ class Session:
             try:
                 return await self._ask_one(url, method, *call)
             except (NotConnected, Broken) as error:
-                self._put_last(url)
+                if self._urls[0] == url:  # the others are asked before it from now on
+                    self._urls.rotate(-1)
                 if method != "GET" and isinstance(error, Broken):
                     raise Unanswered(_unanswered(url, str(error))) from error
                 away.append(f"{url} ({error})")
@@ -87,62 +95,35 @@ class Session:
         except Untrusted:  # the CA is read anew at the next login: it may have been renewed
             shared.forget(endpoint)
             raise
-        except ResourceException as error:
-            if error.status_code == 401:
+        except Refused as error:
+            if error.status == 401:
                 shared.forget(endpoint)
-                raise self._refusal(endpoint.name) from error
-            if method != "GET" and error.status_code in UNSURE:
-                raise Unanswered(_unanswered(url, said(error))) from error
+                raise self._refusal(endpoint) from error
+            if method != "GET" and error.status in UNSURE:
+                raise Unanswered(_unanswered(url, error.said)) from error
             raise translate(error) from error
-
-    def _put_last(self, url: str) -> None:
-        """The others are asked before it from now on."""
-        if self._urls[0] == url:
-            self._urls.rotate(-1)
-
-    # Logging in
 
     async def _log_in(self, url: str) -> Endpoint:
         """By the ticket that is to be renewed, if there is one, or else by the login in its files."""
-        tls = self._trust()
-        if ticket := self._renewals.pop(url, None):
-            with suppress(ResourceException):  # it expired meanwhile
-                return await log_in(url, self._http, tls, ticket)
-        account = self._account()
         try:
-            return await log_in(url, self._http, tls, account)
-        except SecondFactor as error:
-            message = f"Proxmox VE wants a second factor of {account.name}; its operator makes a token instead."
-            raise HypervisorUnavailable(message) from error
-        except ResourceException as error:
-            if error.status_code != 401:
-                raise translate(error) from error
-            self._refusals.note(account)
-            raise self._refusal(account.name) from error
-
-    def _trust(self) -> Verifying:
-        """The certificates that are trusted, as their file is now."""
-        try:
-            return verifying(self._settings.trust)
+            tls = verifying(self._settings.trust)
         except OSError as error:
             message = f"The CA cannot be read ({error}); the provider's operator mends --ca-file."
             raise HypervisorUnavailable(message) from error
-
-    def _account(self) -> Login:
-        """The login as it is in its files now."""
+        if ticket := self._renewals.pop(url, None):
+            with suppress(Refused):  # it expired meanwhile
+                return await log_in(url, self._http, tls, ticket)
+        account = self._credentials.get()
         try:
-            account = login(self._settings.credentials_dir)
-        except (OSError, ValueError) as error:
-            message = f"Proxmox VE's login cannot be read ({error}); the provider's operator mends --credentials-dir."
-            raise HypervisorUnavailable(message) from error
-        if self._refusals.stands(account):
-            raise self._refusal(account.name)
-        return account
+            return await log_in(url, self._http, tls, account)
+        except Refused as error:
+            raise (self._credentials.refuse(account) if error.status == 401 else translate(error)) from error
 
-    def _refusal(self, name: str) -> LoginRefused:
+    def _refusal(self, account: Login | Endpoint) -> LoginRefused:
         folder = self._settings.credentials_dir
         return LoginRefused(
-            f"Proxmox VE refuses the login of {name}; the provider's operator mends --credentials-dir ({folder})."
+            f"Proxmox VE refuses the login of {account.name}; the provider's operator mends --credentials-dir "
+            f"({folder})."
         )
 
 

@@ -5,12 +5,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from proxmoxer import ResourceException
-
 from providers.core.adapter import ActiveVMs, Change, none_active
 from providers.core.errors import VmpowerError
 from providers.proxmox.adapter import ProxmoxAdapter
-from providers.proxmox.errors import translate
+from providers.proxmox.errors import Refused, translate
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS
 
 Row = dict[str, Any]
@@ -27,7 +25,7 @@ def row(vmid: int, kind: str = "qemu", **fields: Any) -> Row:
 
 def refusal(text: str, status: int = 500) -> VmpowerError:
     """What a session raises when a call is refused so."""
-    return translate(ResourceException(status, text, text))
+    return translate(Refused(status, text))
 
 
 class Cluster:

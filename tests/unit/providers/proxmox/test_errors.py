@@ -1,14 +1,13 @@
 """The texts are Proxmox VE's own; where each comes from is told in providers/proxmox/errors.py."""
 
 import pytest
-from proxmoxer import ResourceException
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
-from providers.proxmox.errors import task_error, translate
+from providers.proxmox.errors import Refused, task_error, translate
 
 
 def failed(status: int, reason: str, errors: dict[str, str] | None = None) -> VmpowerError:
-    return translate(ResourceException(status, "", reason, errors=errors))
+    return translate(Refused(status, reason, errors))
 
 
 # Nodes

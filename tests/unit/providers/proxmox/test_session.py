@@ -9,7 +9,7 @@ import trustme
 from aiohttp import web
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked
-from providers.proxmox import transport
+from providers.proxmox import endpoint
 from providers.proxmox.session import Unanswered
 from tests.unit.providers.proxmox.node import Dead, Make, Node, Silent, as_token, as_user, failure
 
@@ -40,7 +40,7 @@ async def test_a_list_arrives_whole_with_what_is_empty_in_it(make: Make, node: N
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_the_other_methods_are_those_that_are_asked_for(make: Make, node: Node, method: transport.Method) -> None:
+async def test_the_other_methods_are_those_that_are_asked_for(make: Make, node: Node, method: endpoint.Method) -> None:
     await make(node.url).call(method, "nodes/pve1/tasks/UPID:x")
     assert (node.asked[0].method, node.asked[0].path) == (method, "nodes/pve1/tasks/UPID:x")
 
@@ -80,7 +80,7 @@ async def test_a_node_that_is_away_is_passed_over(make: Make, dead: Dead, node: 
 async def test_a_node_that_is_silent_is_passed_over_also_for_a_change(
     make: Make, silent: Silent, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 0.2)
     assert await make(silent.url, node.url).call("POST", SHUTDOWN) == SHUTDOWN
 
 
@@ -97,7 +97,7 @@ async def test_the_node_that_answered_last_is_asked_first(make: Make, node: Node
 async def test_nodes_that_are_all_away_are_each_named(
     make: Make, dead: Dead, silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(endpoint, "CONNECT_SECONDS", 0.2)
     with pytest.raises(HypervisorUnavailable) as refused:
         await make(dead.url, silent.url).call("GET", "version")
     assert f"{dead.url} (Connection refused), {silent.url} (it does not answer)" in str(refused.value)
