@@ -111,7 +111,7 @@ class ProxmoxAdapter:
         if guest.managed:
             raise CommandFailed("HA has been told to stop it, which cannot be taken back; it waits for no answer.")
         async with self._asking[vm_id]:
-            task = self._poller.shutdown_of(vm_id) or await self._running_shutdown(guest)
+            task = self._poller.awaited.shutdown_of(vm_id) or await self._running_shutdown(guest)
             if task:
                 await self._api.abort(task)
                 await self._poller.follow(task)
@@ -158,7 +158,7 @@ class ProxmoxAdapter:
         awake = power_state(guest) is PowerState.ON and not guest.lock
         config = self._tracker.details(guest.id).config
         if config is None:
-            await self._poller.detail(guest)  # which pings its agent, too
+            await self._poller.details.read(guest)  # which pings its agent, too
             answers = bool(self._tracker.details(guest.id).answers)
         else:
             answers = awake and config.agent and await self._answers(guest)

@@ -54,8 +54,7 @@ class Api:
 
     async def status(self, guest: Guest) -> Mapping[str, Any]:
         """Its state as its node has it; cluster/resources shows the same up to 10 s later."""
-        current: Mapping[str, Any] = await self._get(f"{guest.path}/status/current")
-        return current
+        return dict(await self._get(f"{guest.path}/status/current"))
 
     async def ping(self, guest: Guest) -> bool:
         """Whether its guest agent answers.
@@ -104,8 +103,7 @@ class Api:
 
     async def execution(self, guest: Guest, pid: int) -> Mapping[str, Any]:
         """The state of a program (`exec-status`)."""
-        answer: Mapping[str, Any] = await self._ask_agent(guest, "GET", "exec-status", {"pid": pid})
-        return answer
+        return dict(await self._ask_agent(guest, "GET", "exec-status", {"pid": pid}))
 
     async def tasks(self, node: str, **which: Any) -> list[Task]:
         """Tasks that ran or run on a node, newest first; only those that the account may see."""
@@ -114,8 +112,7 @@ class Api:
 
     async def task(self, task: Task) -> Mapping[str, Any]:
         """The state of one task."""
-        status: Mapping[str, Any] = await self._get(f"{task.path}/status")
-        return status
+        return dict(await self._get(f"{task.path}/status"))
 
     async def log(self, task: Task) -> list[str]:
         """The first lines of a task's log."""

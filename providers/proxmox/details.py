@@ -50,11 +50,7 @@ class DetailReader:
             self.want(sorted(self._tracker.guests, key=lambda vm_id: self._read_at.get(vm_id, NEVER))[:A_FEW])
 
     async def read(self, guest: Guest) -> None:
-        """Read the details of one guest now.
-
-        Raises:
-            CommandFailed, HypervisorUnavailable, VMNotFound
-        """
+        """Read the details of one guest now."""
         config = await self._api.config(guest)
         self._read_at[guest.id] = monotonic()
         answers, error = await self._answers(guest, config)

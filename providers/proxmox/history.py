@@ -29,7 +29,8 @@ async def of_shutdown(api: Api, task: Task, config: Config | None) -> Ended:
     said = await api.log(task)
     if reason := _forced(said, config):
         return Ended(OffCause.HOST, reason)
-    return Ended(OffCause.GUEST if _well(task, said) else None)
+    runs_well = task.runs and not (said and said[-1].startswith("TASK ERROR"))  # it has logged no error yet
+    return Ended(OffCause.GUEST if task.succeeded or runs_well else None)
 
 
 def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
@@ -43,12 +44,6 @@ def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
         by_agent = PASSED_OVER not in text and (config is None or config.agent)
         return Reason.TIMEOUT if by_agent else Reason.COMMAND_FAILED
     return Reason.TIMEOUT if WAITED in text else None
-
-
-def _well(task: Task, said: Sequence[str]) -> bool:
-    """Whether it ended well, or runs and has logged no error yet."""
-    last = said[-1] if said else ""
-    return task.succeeded or (task.runs and not last.startswith("TASK ERROR"))
 
 
 async def of_guest(api: Api, guest: Guest, config: Config | None) -> Ended:

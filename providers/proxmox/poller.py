@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from providers.core.adapter import VM, ActiveVMs, Change, Changed, Ended, OffCause, PowerState, none_active
+from providers.core.adapter import ActiveVMs, Change, Changed, Ended, OffCause, PowerState, none_active
 from providers.core.clock import monotonic
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox import history
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.details import DetailReader
-from providers.proxmox.guests import LXC, QEMU, Config, Guest
+from providers.proxmox.guests import LXC, QEMU, Guest
 from providers.proxmox.states import power_state
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, AwaitedTasks, Task, ended
 from providers.proxmox.tracker import Tracker
@@ -39,8 +39,8 @@ class Poller:
         self._api, self._tracker = api, tracker
         self._active = settings.active_interval.total_seconds()
         self._idle = settings.idle_interval.total_seconds()
-        self._details = DetailReader(api, tracker, self.report)
-        self._awaited = AwaitedTasks()
+        self.details = DetailReader(api, tracker, self.report)
+        self.awaited = AwaitedTasks()
         self._active_vms: ActiveVMs = none_active
         self._news = list[Change]()
         self._wakeup = asyncio.Event()
@@ -55,7 +55,7 @@ class Poller:
         await self._recall(rows)
         await self._poll_tasks()
         await self._take_in(rows)
-        await self._details.first()
+        await self.details.first()
         self._news.clear()
         yield [self._tracker.listed()]
         while True:
@@ -78,18 +78,15 @@ class Poller:
 
     def follow(self, task: Task) -> asyncio.Future[Task]:
         """Resolves to the task when it has ended."""
-        ended = self._awaited.follow(task)
+        ended = self.awaited.follow(task)
         self._wakeup.set()
         return ended
-
-    def shutdown_of(self, vm_id: str) -> Task | None:
-        """The task that shuts this guest down now; None: none is known."""
-        return self._awaited.shutdown_of(vm_id)
 
     async def refresh(self) -> None:
         changes = await self._take_in(await self._rows())
         self.report(changes)
-        self._details.want(change.vm.id for change in changes if isinstance(change, Changed) and _runs(change.vm))
+        changed = [change.vm for change in changes if isinstance(change, Changed)]
+        self.details.want(vm.id for vm in changed if vm.power_state is PowerState.ON)
 
     async def learn(self, guest: Guest, status: str, lock: str) -> None:
         """Apply a state that its node has just reported."""
@@ -99,9 +96,6 @@ class Poller:
             return
         ending = await self._ending(fresh) if self._tracker.went_off([fresh]) else None
         self.report(self._tracker.learn(guest.id, monotonic(), ending, status=status, lock=lock))
-
-    async def detail(self, guest: Guest) -> None:
-        await self._details.read(guest)
 
     async def reached(self, vm_id: str, state: PowerState) -> None:
         """Wait until a guest has this power state, or is gone."""
@@ -120,8 +114,12 @@ class Poller:
         return rows
 
     async def _take_in(self, rows: Sequence[Guest]) -> list[Change]:
-        guests = [self._as_before(row) if self._defer(row) else row for row in rows]
-        return self._tracker.apply(guests, await self._endings(guests))
+        """Apply rows. How guests have gone off is looked up for those with operations only."""
+        before, active_vms = self._tracker.guests, self._active_vms()
+        guests = [before.get(row.id) or replace(row, status="running") if self._defer(row) else row for row in rows]
+        gone_off = [guest for guest in self._tracker.went_off(guests) if guest.id in active_vms]
+        endings = await asyncio.gather(*(self._ending(guest) for guest in gone_off))
+        return self._tracker.apply(guests, {guest.id: end for guest, end in zip(gone_off, endings, strict=True)})
 
     async def _due(self) -> None:
         """Wait until the next poll is due, or there are changes already."""
@@ -137,11 +135,11 @@ class Poller:
                 return
 
     def _next_rows(self) -> float:
-        busy = self._active_vms() or self._awaited.running()
+        busy = self._active_vms() or self.awaited.running()
         return self._rows_read + (self._active if busy else self._idle)
 
     def _next_tasks(self) -> float:
-        running = self._awaited.running()
+        running = self.awaited.running()
         if not running:
             return NEVER
         soon = any(task.kind not in SHUTDOWNS for task in running)
@@ -153,24 +151,24 @@ class Poller:
             await self._poll_tasks()
         if monotonic() >= self._next_rows():
             await self.refresh()
-            self._details.sweep(self._silent(), idle=not self._active_vms())
+            active_vms = self._active_vms()
+            self.details.sweep([vm_id for vm_id in active_vms if self._awaits_agent(vm_id)], idle=not active_vms)
 
-    def _silent(self) -> list[str]:
-        """Guests with operations that started recently and whose agents do not answer yet."""
-        guests = [self._tracker.guests[vm_id] for vm_id in self._active_vms() if vm_id in self._tracker.guests]
-        return [guest.id for guest in guests if _boots(guest) and self._awaits_agent(guest)]
-
-    def _awaits_agent(self, guest: Guest) -> bool:
-        details = self._tracker.details(guest.id)
+    def _awaits_agent(self, vm_id: str) -> bool:
+        """Whether the guest started recently, and has an agent that does not answer yet."""
+        guest, details = self._tracker.guests.get(vm_id), self._tracker.details(vm_id)
+        if guest is None or power_state(guest) is not PowerState.ON or guest.uptime >= BOOT_SECONDS:
+            return False
         has_one = guest.kind == QEMU and (details.config is None or details.config.agent)
-        return has_one and not details.answers and self._awaited.shutdown_of(guest.id) is None
+        return has_one and not details.answers and self.awaited.shutdown_of(vm_id) is None
 
     # Tasks
 
     async def _poll_tasks(self) -> None:
         self._tasks_read = monotonic()
-        nodes = self._awaited.nodes().items()
-        await self._visit({node: self._poll_node(node, since) for node, since in nodes if not self._waits_for(node)})
+        busy = {node for node, visit in self._visits.items() if not visit.done()}
+        nodes = self.awaited.nodes().items()
+        await self._visit({node: self._poll_node(node, since) for node, since in nodes if node not in busy})
 
     async def _visit(self, work: Mapping[str, Coroutine[Any, Any, None]]) -> None:
         """Ask nodes in parallel; one that is slow goes on in the background and delays no other one's changes."""
@@ -181,16 +179,13 @@ class Poller:
             for visit in done:
                 visit.result()
 
-    def _waits_for(self, node: str) -> bool:
-        return node in self._visits and not self._visits[node].done()
-
     async def _unless_away(self, work: Coroutine[Any, Any, None]) -> None:
         with suppress(HypervisorUnavailable):  # it is asked again when it is back
             await work
 
     async def _poll_node(self, node: str, since: int) -> None:
         known = {task.upid: task for task in await self._api.tasks(node, since=since, limit=OWN)}
-        running = [task for task in self._awaited.running() if task.node == node]
+        running = [task for task in self.awaited.running() if task.node == node]
         found = [known.get(task.upid) or await self._single(task) for task in running]
         over = [task for task in found if not task.runs]
         await asyncio.gather(*(self._ended(task) for task in over if task.kind in SHUTDOWNS))
@@ -205,44 +200,29 @@ class Poller:
     async def _ended(self, task: Task) -> None:
         """Report what follows from the end of a task, then resolve its future."""
         guest = self._tracker.guests.get(task.vm_id)
-        off = guest is not None and power_state(guest) is PowerState.OFF
-        if task.succeeded and task.kind in SHUTDOWNS and not off:
-            self.report(self._went(task, "stopped", await self._ending_of(task)))
-        elif task.succeeded and task.kind in STOPS and not off:
-            self.report(self._went(task, "stopped", Ended(OffCause.HOST)))
-        elif task.succeeded and task.kind in STARTS:
-            self.report(self._went(task, "running"))
-        self._awaited.end(task)
-
-    def _went(self, task: Task, status: str, ending: Ended | None = None) -> list[Change]:
-        return self._tracker.learn(task.vm_id, monotonic(), ending, status=status)
+        if guest and task.succeeded:
+            if task.kind in STARTS:
+                self.report(self._tracker.learn(guest.id, monotonic(), status="running"))
+            elif task.kind in SHUTDOWNS | STOPS and power_state(guest) is not PowerState.OFF:
+                ending = await self._ending(guest, task) if task.kind in SHUTDOWNS else Ended(OffCause.HOST)
+                self.report(self._tracker.learn(guest.id, monotonic(), ending, status="stopped"))
+        self.awaited.end(task)
 
     # How runs ended
 
     def _defer(self, guest: Guest) -> bool:
         """Whether a container's being off must wait: only the end of its shutdown shows whether it was killed."""
         off = guest.kind == LXC and power_state(guest) is PowerState.OFF
-        return off and self._awaited.shutdown_of(guest.id) is not None
+        return off and self.awaited.shutdown_of(guest.id) is not None
 
-    def _as_before(self, row: Guest) -> Guest:
-        return self._tracker.guests.get(row.id) or replace(row, status="running")
-
-    async def _ending(self, guest: Guest) -> Ended:
-        if task := self._awaited.shutdown_of(guest.id):
-            return await self._ending_of(task)
+    async def _ending(self, guest: Guest, shutdown: Task | None = None) -> Ended:
+        shutdown, config = shutdown or self.awaited.shutdown_of(guest.id), self._tracker.details(guest.id).config
         try:
-            return await history.of_guest(self._api, guest, self._config(guest.id))
+            if shutdown:
+                return await history.of_shutdown(self._api, shutdown, config)
+            return await history.of_guest(self._api, guest, config)
         except CommandFailed:
             return Ended()
-
-    async def _ending_of(self, shutdown: Task) -> Ended:
-        try:
-            return await history.of_shutdown(self._api, shutdown, self._config(shutdown.vm_id))
-        except CommandFailed:
-            return Ended()
-
-    def _config(self, vm_id: str) -> Config | None:
-        return self._tracker.details(vm_id).config
 
     async def _recall(self, rows: Sequence[Guest]) -> None:
         """After a start of the provider: find the shutdowns of operations that are still under way."""
@@ -253,19 +233,4 @@ class Poller:
     async def _recall_at(self, node: str, active_vms: frozenset[str]) -> None:
         for task in await self._api.tasks(node, since=0, limit=OWN):
             if task.runs and task.kind in SHUTDOWNS and task.vm_id in active_vms:
-                self._awaited.follow(task)
-
-    async def _endings(self, guests: Sequence[Guest]) -> dict[str, Ended]:
-        """How guests with operations have gone off. For the others it is not looked up."""
-        active_vms = self._active_vms()
-        gone_off = [guest for guest in self._tracker.went_off(guests) if guest.id in active_vms]
-        endings = await asyncio.gather(*(self._ending(guest) for guest in gone_off))
-        return {guest.id: ending for guest, ending in zip(gone_off, endings, strict=True)}
-
-
-def _boots(guest: Guest) -> bool:
-    return power_state(guest) is PowerState.ON and guest.uptime < BOOT_SECONDS
-
-
-def _runs(vm: VM) -> bool:
-    return vm.power_state is PowerState.ON
+                self.awaited.follow(task)

@@ -227,12 +227,6 @@ def _managed(seen: _Seen) -> list[Problem]:
 
 
 def _labels(seen: _Seen) -> dict[str, str]:
-    guest = seen.guest
-    labels = {
-        "kind": guest.kind,
-        "tags": guest.tags,
-        "pool": guest.pool,
-        "ha": guest.ha,
-        "startup": seen.config.startup,
-    }
+    row, startup = seen.guest, seen.config.startup
+    labels = {"kind": row.kind, "tags": row.tags, "pool": row.pool, "ha": row.ha, "startup": startup}
     return {name: value for name, value in labels.items() if value}

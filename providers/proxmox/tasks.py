@@ -101,32 +101,30 @@ class AwaitedTasks:
     """Tasks whose end is waited for."""
 
     def __init__(self) -> None:
-        self._ends: dict[str, asyncio.Future[Task]] = {}
-        self._tasks: dict[str, Task] = {}
+        self._awaited: dict[str, tuple[Task, asyncio.Future[Task]]] = {}
 
     def follow(self, task: Task) -> asyncio.Future[Task]:
         """Resolves to the task when it has ended; one future a task."""
-        if task.upid not in self._ends:
-            self._ends[task.upid] = asyncio.get_running_loop().create_future()
-            self._tasks[task.upid] = task
-        return self._ends[task.upid]
+        if task.upid not in self._awaited:
+            self._awaited[task.upid] = task, asyncio.get_running_loop().create_future()
+        return self._awaited[task.upid][1]
 
     def running(self) -> Sequence[Task]:
-        return tuple(self._tasks.values())
+        return tuple(task for task, _ in self._awaited.values())
 
     def nodes(self) -> Mapping[str, int]:
         """The nodes on which they run, each with the earliest start."""
         found = dict[str, int]()
-        for task in self._tasks.values():
+        for task in self.running():
             found[task.node] = min(found.get(task.node, task.started), task.started)
         return found
 
     def shutdown_of(self, vm_id: str) -> Task | None:
-        found = [task for task in self._tasks.values() if task.vm_id == vm_id and task.kind in SHUTDOWNS]
+        """The task that shuts this guest down now; None: none is known."""
+        found = [task for task in self.running() if task.vm_id == vm_id and task.kind in SHUTDOWNS]
         return max(found, key=lambda task: task.started, default=None)
 
     def end(self, task: Task) -> None:
-        self._tasks.pop(task.upid, None)
-        end = self._ends.pop(task.upid, None)
+        _, end = self._awaited.pop(task.upid, (task, None))
         if end and not end.done():
             end.set_result(task)

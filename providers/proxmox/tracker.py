@@ -59,7 +59,8 @@ class Tracker:
         fresh = {guest.id: guest for guest in guests}
         gone = self.guests.keys() - fresh.keys()
         for vm_id in gone:
-            self._forget(vm_id)
+            for known in (self._details, self._reported, self._since):
+                known.pop(vm_id, None)
         self.guests = fresh
         for vm_id, ending in endings.items():
             self._end(vm_id, ending)
@@ -113,10 +114,6 @@ class Tracker:
 
     def _end(self, vm_id: str, ending: Ended) -> None:
         self._details[vm_id] = replace(self.details(vm_id), ended=ending)
-
-    def _forget(self, vm_id: str) -> None:
-        for known in (self._details, self._reported, self._since):
-            known.pop(vm_id, None)
 
 
 def _off(guest: Guest | None) -> bool:

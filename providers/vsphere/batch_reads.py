@@ -18,11 +18,7 @@ class BatchReads:
         self._working: asyncio.Task[None] | None = None
 
     async def read(self, moid: str) -> Update | None:
-        """A VM as it is now; None: there is none.
-
-        Raises:
-            HypervisorUnavailable, CommandFailed
-        """
+        """A VM as it is now; None: there is none."""
         if moid not in self._wanted:
             self._wanted[moid] = asyncio.get_running_loop().create_future()
         wanted = self._wanted[moid]
@@ -33,16 +29,13 @@ class BatchReads:
     async def _work(self) -> None:
         while self._wanted:
             wanted, self._wanted = self._wanted, {}
-            await self._settle(wanted)
+            try:
+                found = await self._read(list(wanted))
+            except Exception as error:  # for the callers
+                for future in wanted.values():
+                    future.set_exception(error)
+                    future.exception()  # taken here: all its callers may have been cancelled
+            else:
+                for moid, future in wanted.items():
+                    future.set_result(found.get(moid))
         self._working = None
-
-    async def _settle(self, wanted: Mapping[str, asyncio.Future[Update | None]]) -> None:
-        try:
-            found = await self._read(list(wanted))
-        except Exception as error:  # for the callers
-            for future in wanted.values():
-                future.set_exception(error)
-                future.exception()  # taken here: all its callers may have been cancelled
-        else:
-            for moid, future in wanted.items():
-                future.set_result(found.get(moid))

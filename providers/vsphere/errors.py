@@ -5,13 +5,7 @@ Names and their meaning are those of each method's faults in the vSphere Web Ser
 
 from pyVmomi import vim, vmodl
 
-from providers.core.errors import (
-    CommandFailed,
-    HypervisorUnavailable,
-    Locked,
-    VMNotFound,
-    VmpowerError,
-)
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 
 _PERMISSION = (
     "The provider's vSphere account lacks a privilege ({why}); vCenter's operator grants it (docs/vsphere.md)."

@@ -30,8 +30,6 @@ FETCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=10)
 """How many seconds a host may take to hand over a file, or to turn out not to be reachable."""
 KEPT_BYTES = 1 << 20
 """Bytes of output that are kept, from its end."""
-
-
 NOT_COLLECTED = b"What it printed is not collected: cmd.exe, which would, carries no line break."
 
 

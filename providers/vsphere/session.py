@@ -116,10 +116,9 @@ class Session:
             raise SessionLost("The session with vCenter has expired; the provider logs in again by itself.") from fault
         except vmodl.MethodFault as fault:
             raise translate(fault) from fault
-        except aiohttp.ClientSSLError as error:
-            self._forget(link)  # the next login reads the CA's file anew
-            raise self._unreachable(error) from error
         except BROKEN as error:
+            if isinstance(error, aiohttp.ClientSSLError):
+                self._forget(link)  # the next login reads the CA's file anew
             raise self._unreachable(error) from error
 
     def _forget(self, link: Link) -> None:

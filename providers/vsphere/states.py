@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
-from providers.core.errors import (
-    UnknownNativeState,
-)
+from providers.core.errors import UnknownNativeState
 from providers.vsphere.properties import Question, Task, VMProperties
 
 T = TypeVar("T")
@@ -84,9 +82,6 @@ def to_vm(
     """The VM as the core knows it.
 
     `ended_by_task`: a task ended its run, or is about to. `lock`: the task that holds it. `path`: its inventory path.
-
-    Raises:
-        UnknownNativeState
     """
     state = lookup(POWER_STATES, properties.power, "power state")
     problems = _problems(properties, state, lock)
@@ -107,11 +102,7 @@ def to_vm(
 
 
 def has_ended(task: Task) -> bool:
-    """Whether a task succeeded or failed.
-
-    Raises:
-        UnknownNativeState
-    """
+    """Whether a task succeeded or failed."""
     return lookup(TASK_ENDED, task.state, "task state")
 
 

@@ -32,11 +32,7 @@ class Tracker:
         self._touched: set[str] = set()
 
     def apply(self, updates: Iterable[Update]) -> list[Change]:
-        """Apply updates; returns what they change.
-
-        Raises:
-            UnknownNativeState
-        """
+        """Apply updates; returns what they change."""
         for update in sorted(updates, key=lambda update: _FIRST.index(update.kind)):
             if update.kind is Task:
                 self._task(update)
@@ -106,12 +102,9 @@ class Tracker:
             self._tasks_of.setdefault(task.entity, set()).add(update.moid)
             self._touched.add(task.entity)
         if update.fields is None or has_ended(self.tasks[update.moid]):
-            self._unlock(self._locked.pop(update.moid, set()))
-
-    def _unlock(self, moids: set[str]) -> None:
-        for moid in moids & self._properties.keys():
-            self._properties[moid] = replace(self._properties[moid], locked_by="")
-            self._touched.add(moid)
+            for moid in self._locked.pop(update.moid, set()) & self._properties.keys():
+                self._properties[moid] = replace(self._properties[moid], locked_by="")
+                self._touched.add(moid)
 
     def _place(self, update: Update) -> None:
         if update.fields is None:
@@ -185,11 +178,11 @@ class Tracker:
         return [Removed(reported.id)]
 
     def _vm(self, properties: VMProperties) -> VM:
-        host = self._places.get(properties.host)
+        host, lock = self._places.get(properties.host), self.tasks.get(properties.locked_by)
         return to_vm(
             properties,
             ended_by_task=self._ended_by_task(properties.moid),
-            lock=self._blocking_task(properties.locked_by),
+            lock=lock.kind if lock else properties.locked_by,
             node=host.name if host else "",
             path=self._path(properties),
         )
@@ -203,12 +196,6 @@ class Tracker:
     def _tasks_of_run(self, moid: str) -> list[Task]:
         """Its tasks, without those that had ended before its present or last run was seen."""
         return [self.tasks[task] for task in self._tasks_of.get(moid, set()) - self._earlier_runs_tasks]
-
-    def _blocking_task(self, task: str) -> str:
-        if not task:
-            return ""
-        known = self.tasks.get(task)
-        return known.kind if known else task
 
     def _path(self, properties: VMProperties) -> str:
         """Its inventory path; empty where a folder above it is not shown to us."""

@@ -24,7 +24,6 @@ class Feed:
 
         Raises:
             SessionLost: the collector is gone with its session.
-            HypervisorUnavailable
         """
         updates = list[Update]()
         more = True
@@ -55,11 +54,7 @@ class Feed:
 
 @asynccontextmanager
 async def open_feed(session: Session, link: Link, scope: str) -> AsyncIterator[Feed]:
-    """A feed of everything in scope; its collector is destroyed at the end.
-
-    Raises:
-        HypervisorUnavailable
-    """
+    """A feed of everything in scope; its collector is destroyed at the end."""
     collector_id = await session.stream(link, collector.subscribe, scope)
     feed = Feed(session, link, collector_id)
     try:
