@@ -1,4 +1,4 @@
-"""One node as an endpoint of the API: logged in to, and called over HTTPS by aiohttp."""
+"""One node as an endpoint of the API: logged in to, and called by proxmoxer's addresses and verbs over aiohttp."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 import aiohttp
+from proxmoxer import ProxmoxResource
 
 from providers.core.errors import HypervisorUnavailable
 from providers.proxmox.config import Login
@@ -75,7 +76,23 @@ class Endpoint:
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         plain = {name: int(value) if isinstance(value, bool) else value for name, value in given.items()}
-        status, reason, body = await self._send(method, f"{self.url}/api2/json/{path}", plain, timeout)
+        how = {"http": self.http, "tls": self.tls, "headers": self.headers, "seconds": timeout}
+        resource = Resource(base_url=f"{self.url}/api2/json", **how)(path)
+        return await getattr(resource, method.lower())(**plain)
+
+
+class Resource(ProxmoxResource):  # type: ignore[misc]  # proxmoxer has no types
+    """An address of the API. proxmoxer builds it, and puts parameters into the query or the body of a request, which is
+    awaited here: `http` sends it with these `headers`, and `seconds` bounds its answer.
+    """
+
+    def __call__(self, resource_id: Any = None) -> "Resource":
+        """The address below this one; proxmoxer's own would block."""
+        return Resource(**super().__call__(resource_id)._store)
+
+    async def _request(self, method: str, data: Any = None, params: Any = None) -> Any:
+        """What get, post, put and delete are made of: one request, sent once; the `data` of its answer."""
+        status, reason, body = await self._send(method, data, params)
         try:
             answer = dict(json.loads(body))
         except (ValueError, TypeError):
@@ -89,15 +106,15 @@ class Endpoint:
             raise Broken("what answers there is not Proxmox VE")
         return answer["data"]
 
-    async def _send(self, method: Method, url: str, params: dict[str, Any], timeout: float) -> tuple[int, str, bytes]:
-        """Status, its text, and body. What changes something has its parameters in JSON, not in a form: there an empty
-        value loses the others of its name, and a list of one is none (pve-http-server, `decode_urlencoded`).
+    async def _send(self, method: str, data: Any, params: Any) -> tuple[int, str, bytes]:
+        """Status, its text, and body. `data` goes as JSON, not as a form: there an empty value loses the others of its
+        name, and a list of one is none (pve-http-server, `decode_urlencoded`).
         """
-        limits = aiohttp.ClientTimeout(CONNECT_SECONDS + timeout, connect=CONNECT_SECONDS, sock_read=timeout)
-        where: Any = {"json" if method in {"POST", "PUT"} else "params": params}
-        how: Any = {"headers": self.headers, "ssl": self.tls, "timeout": limits, "allow_redirects": False}
+        how, seconds = self._store, self._store["seconds"]
+        limits = aiohttp.ClientTimeout(CONNECT_SECONDS + seconds, connect=CONNECT_SECONDS, sock_read=seconds)
+        request = {"params": params, "json": data, "headers": how["headers"], "ssl": how["tls"], "timeout": limits}
         try:
-            async with self.http.request(method, url, **where, **how) as response:
+            async with how["http"].request(method, how["base_url"], allow_redirects=False, **request) as response:
                 return response.status, _text(response.reason or ""), await response.read()
         except aiohttp.ClientConnectorCertificateError as error:
             raise Untrusted(_distrust(error.certificate_error)) from error

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from proxmoxer import ResourceException
+
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 
 _AWAY = "The node does not answer ({said}); Proxmox VE's operator looks after it, and it is asked again."
@@ -67,11 +69,11 @@ TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
 """What a text means in which a pattern is found; the first pattern counts."""
 
 
-class Refused(Exception):
+class Refused(ResourceException):  # type: ignore[misc]  # proxmoxer has no types
     """Proxmox VE's refusal of a call: the HTTP status, its line of text, and what is wrong with which parameters."""
 
     def __init__(self, status: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
-        super().__init__(f"{status} {text}")
+        super().__init__(status, "", text, fields)
         self.status, self.text, self.fields = status, text, fields
 
     @property
