@@ -21,6 +21,7 @@ NAMES = (
     "kubernetes-quick",
     "kubernetes-2000",
     "vsphere-200",
+    "vsphere-rush",
     "vsphere-idle-2000",
     "proxmox-500",
 )

@@ -1,15 +1,17 @@
 """Many shutdowns at once: what the benches on vSphere and on Proxmox VE have in common."""
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.bench.client import Client, client
 from tests.bench.control import INTERVAL, Told
 from tests.bench.table import spread
 from tests.bench.usage import cpu, rss
-from tests.rigs.process import Provider
+from tests.rigs.process import ROOT, Provider
 
 Guests = Mapping[str, Mapping[str, Any]]
 """What the rig shows of each, by their names."""
@@ -28,6 +30,12 @@ class Case(NamedTuple):
 
 
 CASES = (Case("5 s", 5), Case("60 s", 60), Case("5 s, 20 ms a call", 5, 0.02))
+
+
+def checkouts() -> Mapping[str, Path]:
+    """Whose provider is measured: ours and, to compare, that of a checkout in $VMPOWER_BEFORE (same libraries)."""
+    before = os.environ.get("VMPOWER_BEFORE")
+    return {"vmpower": ROOT, **({"before": Path(before)} if before else {})}
 
 
 async def through(process: Provider, names: Sequence[str]) -> Told:
@@ -66,7 +74,7 @@ def late(told: Told, guests: Guests) -> list[float]:
 
 
 def middle_and_tail(of: str, values: Sequence[float]) -> Mapping[str, float]:
-    """Median and 95th percentile in milliseconds; nothing of a control that could not."""
+    """Median and 95th percentile in milliseconds, of a single one that; nothing of a control that could not."""
     if len(values) < 2:
-        return {}
+        return {f"{of} p50 ms": round(value * 1000, 1) for value in values}
     return {name: value for name, value in spread(values, of).items() if "max" not in name}

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 from tests.bench.client import Ended, client, moment
 from tests.bench.control import INTERVAL
-from tests.bench.rush import Case, middle_and_tail
+from tests.bench.rush import Case, checkouts, middle_and_tail
 from tests.bench.sim import sim
 from tests.bench.table import Result, Row
 from tests.bench.usage import cpu, rss
@@ -20,12 +21,15 @@ async def bench() -> Result:
     notes = (
         "asked: from the first request to the guest; told: from the guest's end to the client; both in milliseconds",
     )
-    return Result(title, [await _row(count) for count in COUNTS], notes)
+    rows = [await _row(count, who, root) for count in COUNTS for who, root in checkouts().items()]
+    return Result(title, rows, notes)
 
 
-async def _row(count: int) -> Row:
+async def _row(count: int, who: str, root: Path) -> Row:
     needs = NEEDED.needs([f"vm-{number:04}" for number in range(1, count + 1)])
-    with sim({name: {"shutdown_time": seconds} for name, seconds in needs.items()}) as provider:
+    process = sim({name: {"shutdown_time": seconds} for name, seconds in needs.items()})
+    process.cwd = root
+    with process as provider:
         pid = provider.process.pid
         busy = cpu(pid)
         async with client(provider.address) as power:
@@ -34,7 +38,7 @@ async def _row(count: int) -> Row:
         asked = [_asked(each) for each in ended]
         told = [each.received - at - needs[each.operation.vm_name] for each, at in zip(ended, asked, strict=True)]
         return {
-            "": f"{count} at once",
+            "": f"{count}: {who}",
             "right": f"{sum(each.verdict == 'GRACEFUL' for each in ended)} of {count}",
             "CPU ms each": round((cpu(pid) - busy) * 1000 / count, 2),
             **middle_and_tail("asked", [at - began for at in asked]),

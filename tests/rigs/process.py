@@ -52,6 +52,7 @@ class Process:
     def __init__(self, command: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.command = command
         self.log = log
+        self.cwd = ROOT
         self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +74,7 @@ class Process:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
-                cwd=ROOT,
+                cwd=self.cwd,
                 env=os.environ | self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
