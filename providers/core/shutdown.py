@@ -94,8 +94,7 @@ async def _ask(run: Run, deadline: Deadline) -> Guest | Reason:
     if now >= deadline.moment:
         return await _look_once_more(run)
     if operation.force_reason is None and (deaf := deaf_reason(vm, operation)):
-        await run.save()
-        return deaf
+        return Guest.STILL_RUNNING if await run.save() else deaf  # a decision may have come meanwhile
     waits = run.decided or (deadline.asks_once and run.accepted)
     step = Wait(None) if waits else next_step(vm, operation, now)
     if isinstance(step, Send):

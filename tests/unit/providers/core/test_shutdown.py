@@ -1,5 +1,6 @@
 """What the procedure does to guests of the sim, in virtual time; `test_shutdown_resumed.py` kills it in between."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from providers.core.adapter import Escalation, Grace, PowerState, Signal
 from providers.core.extension import Extension
-from providers.core.model import State
+from providers.core.model import Operation, State
 from providers.sim.script import guest_id
 from providers.sim.transitions import crash, power_off, power_on, shut_down
 from tests.unit.providers.world import Make, Provider, at, elapsed, ending, exec_hook, until
@@ -66,6 +67,23 @@ async def test_ask_then_force_powers_off(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF)
     operation = await provider.operations.force(await asked(provider))
     assert ending(await provider.end(operation)) == "SUCCEEDED: FORCED/REQUESTED"
+
+
+async def test_a_decision_that_comes_while_a_deaf_guest_is_written_down_is_the_reason(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_provider(web={"power": "suspended"})
+    save = provider.journal.save
+
+    async def slow(operation: Operation) -> None:
+        if operation.state is State.WAITING_FOR_GUEST and operation.decision is None:
+            await asyncio.sleep(5)
+        await save(operation)
+
+    monkeypatch.setattr(provider.journal, "save", slow)
+    begun = await provider.shutdown()
+    await until(2)
+    assert ending(await provider.end(await provider.operations.force(begun.id))) == "SUCCEEDED: FORCED/REQUESTED"
 
 
 async def test_ask_then_cancel_leaves_it_running(make_provider: Make) -> None:
