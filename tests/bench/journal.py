@@ -36,7 +36,7 @@ async def bench() -> Result:
             )
     record = len(_operation().model_dump_json(exclude_none=True))
     return Result(
-        "operations saved", rows, [f"a record has {record} bytes; a graceful shutdown saves 4 times, a forced one 5"]
+        "operations saved", rows, [f"a record has {record} bytes; a graceful shutdown saves 3 times, a forced one 4"]
     )
 
 
