@@ -103,9 +103,11 @@ class Journal:
         return await self._many(f"{query} ORDER BY create_time DESC, id DESC LIMIT ?", *values, size)
 
     async def prune(self, before: datetime) -> None:
-        await self._limiter.run(self._prune, before)
+        with _told_as_failed("written"):
+            await self._limiter.run(self._prune, before)
         self._added = set()
-        self._known = await self._limiter.run(_hashes, self._db) | self._added  # with those saved meanwhile
+        with _told_as_failed("read"):
+            self._known = await self._limiter.run(_hashes, self._db) | self._added  # with those saved meanwhile
 
     async def close(self) -> None:
         if self._writer is not None:
@@ -115,22 +117,27 @@ class Journal:
     async def _write_waiting(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            failure = await self._limiter.run(self._commit, [operation for operation, _ in batch])
+            failure = await self._try_commit([operation for operation, _ in batch])
             for _, done in batch:
                 if done.done():
                     continue
                 done.set_exception(failure) if failure else done.set_result(None)
 
-    def _commit(self, batch: Sequence[Operation]) -> JournalFailed | None:
+    async def _try_commit(self, batch: Sequence[Operation]) -> JournalFailed | None:
+        """Why it could not be written, for those who wait: each must have an answer, whatever failed."""
         try:
-            with _told_as_failed("written"), self._db:
-                self._db.executemany(_SAVE, [_row(operation) for operation in batch])
+            with _told_as_failed("written"):
+                await self._limiter.run(self._commit, batch)
         except JournalFailed as failure:
             return failure
         return None
 
+    def _commit(self, batch: Sequence[Operation]) -> None:
+        with self._db:
+            self._db.executemany(_SAVE, [_row(operation) for operation in batch])
+
     def _prune(self, before: datetime) -> None:
-        with _told_as_failed("written"), self._db:
+        with self._db:
             self._db.execute("DELETE FROM operations WHERE final = 1 AND create_time < ?", (moment(before),))
 
     async def _one(self, query: str, value: str) -> Operation | None:
@@ -153,7 +160,7 @@ def _hashes(db: sqlite3.Connection) -> set[int]:
 def _told_as_failed(done: str) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except Exception as error:  # mostly sqlite3.Error; also that the machine has no more threads
         raise JournalFailed(f"The journal cannot be {done} ({error}); the operator mends the disk.") from error
 
 
@@ -187,10 +194,13 @@ def _upgrade(db: sqlite3.Connection) -> None:
 def _upgraded(record: str) -> str:
     operation = json.loads(record)
     request = operation["request"]
-    named = request.pop("timeout_named", False)
+    named, requested = request.pop("timeout_named", False), request["timeout"]
     if not named:
         del request["timeout"]
-    operation["timeout_origin"] = "CALLER" if named or "force_after" in request else "DEFAULT"
+    if named or "force_after" in request:
+        operation["timeout_origin"] = "CALLER"
+    else:
+        operation["timeout_origin"] = "DEFAULT" if operation["timeout"] == requested else "EXTENSION"
     for number, sent in enumerate(operation["sent"], 1):
         sent["number"] = number
     return json.dumps(operation)

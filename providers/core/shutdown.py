@@ -13,7 +13,7 @@ from providers.core import verdict as verdicts
 from providers.core.adapter import Escalation, Reason, Signal
 from providers.core.deadline import Local as Deadline
 from providers.core.errors import Locked, VMNotFound, VmpowerError
-from providers.core.model import Decision, Sent, State, Verdict
+from providers.core.model import Decision, Sent, State, TimeoutOrigin, Verdict
 from providers.core.power import force
 from providers.core.run import Run
 from providers.core.signals import Send, Wait, deaf_reason, next_step, obstacle, reason_at_deadline
@@ -62,7 +62,9 @@ def _begin_grace(run: Run) -> None:
     if run.operation.grace_start is not None:
         return
     if not run.operation.timeout_origin.named:
-        run.change("", **deadlines.timeout(run.operation.request, run.vm, run.settings.default_timeout))
+        promised = run.operation.timeout_origin is TimeoutOrigin.DEFAULT  # maybe by a process with another default
+        default = run.operation.timeout if promised else run.settings.default_timeout
+        run.change("", **deadlines.timeout(run.operation.request, run.vm, default))
     operation, now = run.operation, run.now()
     force_after = operation.force_after or now + operation.timeout
     message = f"the guest has until {force_after.isoformat(timespec='seconds')}"

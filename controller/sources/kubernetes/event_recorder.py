@@ -72,9 +72,7 @@ class EventRecorder:
             try:
                 await self._create(recorded.key.namespace, event)
             except ApiError as error:
-                if (
-                    error.status == 409
-                ):  # the name is unique, so an earlier attempt arrived and only its answer was lost
+                if error.status == 409:  # the name is unique: an earlier attempt arrived, only its answer was lost
                     return
                 if error.status or not left:  # a refusal is final; only a server that did not answer is asked again
                     log.warning("event not sent", resource=str(recorded.key), error=str(error))

@@ -80,6 +80,8 @@ def outcome(cluster: Cluster) -> Iterator[Outcome]:
     with open_lab(cluster, GUESTS) as lab:
         asyncio.run(create(lab, found.history))
         make_random_edits(lab, found.history)
+        lab.vms.declare("nobody", "On")
+        lab.vms.wait_event("nobody", "VMNotFound")  # Events are sent in order, so all others have been sent
         lab.controller.stop()
         found.operations = list(operations(lab))
         found.events = json.loads(lab.vms.kubectl("get", "events", "--output", "json"))["items"]

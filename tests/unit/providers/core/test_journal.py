@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -214,6 +215,27 @@ async def test_a_write_that_fails_is_told_to_who_saved(journal: Journal) -> None
         await journal.save(operation())
 
 
+async def test_a_machine_without_threads_is_told_to_who_saved(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", exhausted)
+    with pytest.raises(JournalFailed, match="can't start new thread"):
+        async with asyncio.timeout(5):
+            await journal.save(operation())
+
+
+async def test_a_prune_that_cannot_read_is_a_failed_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_db: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("providers.core.journal._hashes", broken)
+    with pytest.raises(JournalFailed, match="disk I/O error"):
+        await journal.prune(after(1))
+
+
 async def test_it_goes_on_when_the_disk_is_mended(journal: Journal) -> None:
     journal._db.execute("PRAGMA query_only = ON")
     with pytest.raises(JournalFailed):
@@ -292,6 +314,15 @@ async def test_an_operation_of_an_earlier_version_goes_on(
     [found] = await journal.active()
     assert (found.request.timeout, found.timeout_origin) == (timeout, origin)
     assert [(sent.number, sent.signal) for sent in found.sent] == [(1, Signal.GUEST_AGENT), (2, Signal.ACPI)]
+    await journal.close()
+
+
+async def test_an_extension_of_an_earlier_version_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BEFORE, "timeout", "PT31M")  # extended while its hooks ran
+    written_before(tmp_path / "journal.db", timeout_named=False)
+    journal = Journal(tmp_path / "journal.db")
+    [found] = await journal.active()
+    assert (found.timeout, found.timeout_origin) == (timedelta(minutes=31), TimeoutOrigin.EXTENSION)
     await journal.close()
 
 

@@ -1,5 +1,7 @@
 """A provider that is killed in each state of a shutdown and started again beside the same guests."""
 
+from datetime import timedelta
+
 import pytest
 
 from providers.core.adapter import Escalation, Signal
@@ -35,6 +37,18 @@ async def test_killed_while_a_hook_ran_it_goes_on_and_counts_the_grace_period_fr
     operation = await provider.end(begun)
     assert (ending(operation), operation.force_after) == ("SUCCEEDED: FORCED/TIMEOUT", at(90))
     assert len(provider.guest().processes) == 1
+
+
+async def test_started_again_with_another_default_it_keeps_the_timeout_it_was_accepted_with(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(web=DEAF | {"agent": "ignores", "hooks": [{"takes": "20s"}]})
+    begun = await provider.shutdown(hooks=(exec_hook(),))
+    await until(5)
+    provider.settings = provider.settings.model_copy(update={"default_timeout": timedelta(seconds=5)})
+    await provider.restart()
+    operation = await provider.end(begun)
+    assert (operation.timeout, operation.force_after) == (begun.timeout, at(65))
 
 
 async def test_killed_while_it_waited_it_keeps_force_after(make_provider: Make) -> None:
