@@ -11,7 +11,8 @@ from grpc_status import rpc_status
 
 
 class ProviderError(Exception):
-    """A call that failed; nothing has been done to the VM.
+    """A call that failed. Nothing has been done to the VM, unless `connection_failed`: then the request may have
+    arrived, and the same one is to be sent again.
 
     Attributes:
         code: the canonical gRPC code ("NOT_FOUND").
@@ -40,7 +41,7 @@ class ProviderError(Exception):
 
     @property
     def connection_failed(self) -> bool:
-        """Whether the provider could not be asked at all: it may be back in a moment."""
+        """Whether no answer came: the provider may be back in a moment, and may have begun what it was asked for."""
         return not self.explained and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 
 

@@ -40,8 +40,8 @@ M = TypeVar("M", bound=Message)
 
 
 def raise_refusal(error: ProviderError) -> None:
-    """The usual `OnBreak`: only a lost connection is worth another attempt."""
-    if error.code not in {"UNAVAILABLE", "CANCELLED", "INTERNAL"}:
+    """The usual `OnBreak`: only a provider that could not be asked is worth another attempt."""
+    if not error.connection_failed and error.code not in {"UNAVAILABLE", "CANCELLED", "INTERNAL"}:
         raise error
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from common.addresses import HostPort
 from common.durations import GoDuration
 from common.settings import LogLevel, ProcessSettings, state_home
 
@@ -53,9 +54,7 @@ class Settings(ProcessSettings):
     )
     identity: str = Field(default_factory=_identity, min_length=1, description="who we are in the Lease")
 
-    health_listen: str = Field(
-        "", pattern=r"^(.+:\d+)?$", description="host:port for gRPC health checks, without TLS; empty: none"
-    )
+    health_listen: HostPort = Field("", description="host:port for gRPC health checks, without TLS; empty: none")
     log_level: LogLevel = Field("info", description="how much is logged")
     workers: int = Field(
         16, ge=1, le=1000, description="how many VMs are attended to at the same moment; waiting takes no worker"

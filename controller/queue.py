@@ -41,7 +41,8 @@ class KeyQueue(Generic[K]):
 
     def add_within(self, key: K, seconds: float) -> None:
         """Give `key` attention in at most `seconds`; calls until then are merged."""
-        if key not in self._timers:
+        timer, due = self._timers.get(key), asyncio.get_running_loop().time() + seconds
+        if timer is None or timer.when() > due:
             self.add_after(key, seconds)
 
     def retry(self, key: K) -> None:

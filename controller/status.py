@@ -154,7 +154,11 @@ def just_begun(status: VirtualMachineStatus, now: datetime) -> bool:
     """Whether its operation began less than MOMENT ago and is still PENDING: its first step, most often with the
     force_after, follows within milliseconds and goes into the same write."""
     record = status.operation
-    return record is not None and record.state == pb.OPERATION_STATE_PENDING and now - record.start_time < MOMENT
+    return (
+        record is not None
+        and record.state == pb.OPERATION_STATE_PENDING
+        and timedelta(0) <= now - record.start_time < MOMENT
+    )
 
 
 def conditions(

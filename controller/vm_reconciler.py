@@ -278,21 +278,24 @@ class VMReconciler:
             SourceError: it could not be written; to be tried again.
             ResourceGone: there is nothing to write it to any more.
         """
-        await self._write_status()
+        if not await self._write_status():
+            return
         while self._acknowledgeable:
             await self._source.acknowledge(self._acknowledgeable[0])
             self._acknowledgeable.popleft()
         if self._removable:
             await self._source.remove_finalizer(self._key)
 
-    async def _write_status(self) -> None:
+    async def _write_status(self) -> bool:
+        """Whether it is as it should be; False: its write waits a moment for more news."""
         old, new = self._written, self.resource.status
         if not status.is_news(old, new):
-            return
+            return True
         if status.just_begun(new, self._clock()):
             self._writing.add_within(self._key, status.MOMENT.total_seconds())
-            return
+            return False
         await self._source.write_status(self._key, new)
         self._written = new
         for event in events(old, new):
             await self._source.emit_event(self._key, event)
+        return True

@@ -18,6 +18,7 @@ from client.errors import ProviderError
 from client.power import PowerClient
 from client.times import duration
 from client.words import short
+from common.durations import to_text
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -98,9 +99,16 @@ async def extend(
         )
         extended = await client.call(request)
     if output is Output.TABLE:
-        print(f"{verdict.name(extended)} has until {render.local(extended.force_after)}.")
+        print(f"{verdict.name(extended)} has {_grace(extended)}.")
     else:
         render.show_verdicts(output, [extended], several=False)
+
+
+def _grace(operation: pb.Operation) -> str:
+    """Until when, or, while hooks run, how long from then on."""
+    if operation.HasField("force_after"):
+        return f"until {render.local(operation.force_after)}"
+    return f"{to_text(operation.timeout.ToTimedelta())} once its hooks have ended"
 
 
 @command("force")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from common.addresses import HostPort, Listen
 from common.durations import Duration, Timeout
 from common.settings import LogLevel, ProcessSettings, state_home
 from providers.core.adapter import Escalation
@@ -22,13 +23,10 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 class Settings(ProcessSettings):
     """What every provider can be told. A hypervisor adds its own in a subclass beside its adapter."""
 
-    listen: str = Field(description="where to serve gRPC: unix:///path or host:port")
-    metrics_listen: str = Field(
-        "", pattern=r"^(.+:\d+)?$", description="host:port for Prometheus; empty: no metrics are served"
-    )
-    health_listen: str = Field(
+    listen: Listen = Field(description="where to serve gRPC: unix:///path or host:port")
+    metrics_listen: HostPort = Field("", description="host:port for Prometheus; empty: no metrics are served")
+    health_listen: HostPort = Field(
         "",
-        pattern=r"^(.+:\d+)?$",
         description="host:port for grpc.health.v1 alone, without TLS, as kubelets probe it; empty: not served so",
     )
     state_dir: Path = Field(

@@ -105,11 +105,7 @@ class Session:
 
     async def _log_in(self, url: str) -> Endpoint:
         """By the ticket that is to be renewed, if there is one, or else by the login in its files."""
-        try:
-            tls = verifying(self._settings.trust)
-        except OSError as error:
-            message = f"The CA cannot be read ({error}); the provider's operator mends --ca-file."
-            raise HypervisorUnavailable(message) from error
+        tls = verifying(self._settings.trust)
         if ticket := self._renewals.pop(url, None):
             with suppress(Refused):  # it expired meanwhile
                 return await log_in(url, self._http, tls, ticket)

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from providers.core.errors import HypervisorUnavailable
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -71,7 +73,7 @@ def verifying(trust: Trust) -> Verifying:
     """The context for this trust; its file is read now.
 
     Raises:
-        OSError: the CA's file cannot be read, or has no certificate.
+        HypervisorUnavailable: the CA's file cannot be read, or has no certificate.
     """
     context = Verifying(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -79,7 +81,11 @@ def verifying(trust: Trust) -> Verifying:
     if trust.pins or trust.insecure:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     elif trust.ca_file:
-        context.load_verify_locations(trust.ca_file)
+        try:
+            context.load_verify_locations(trust.ca_file)
+        except OSError as error:
+            message = f"The CA cannot be read ({error}); the provider's operator mends --ca-file {trust.ca_file}."
+            raise HypervisorUnavailable(message) from error
     else:
         context.load_default_certs()
     return context

@@ -17,7 +17,10 @@ def make_adapter(settings: SimSettings) -> SimAdapter:
     """
     script = load_script(settings.script) if settings.script else default_script()
     path = settings.world or settings.state_dir / "world.db"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SimError(f"The world {path} cannot be made ({error}); choose another --world or --state-dir.") from error
     return SimAdapter(World(path), script)
 
 

@@ -38,7 +38,11 @@ class VsphereSettings(Settings):
     @classmethod
     def _with_path(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if parts.scheme != "https" or not parts.hostname or parts.username or parts.password or port == 0:
             raise ValueError("must be https://HOST or https://HOST:PORT, without a login")
         return parts._replace(path=parts.path.rstrip("/") or "/sdk", query="", fragment="").geturl()
 

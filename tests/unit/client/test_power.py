@@ -148,6 +148,13 @@ async def test_after_a_lost_connection_everything_is_told_anew() -> None:
 
 
 @pytest.mark.looptime
+async def test_a_provider_that_is_slow_to_answer_is_asked_again() -> None:
+    slow = ProviderError("DEADLINE_EXCEEDED", "Deadline Exceeded")
+    client = Scripted([WAITING, slow], [ENDED])
+    assert [operation async for operation in client.watch_operation("op-1")] == [WAITING, ENDED]
+
+
+@pytest.mark.looptime
 async def test_pauses_grow_while_a_connection_does_not_last() -> None:
     client = Scripted(*[[WAITING, LOST]] * 7, [ENDED])
     assert [operation async for operation in client.watch_operation("op-1")][-1] == ENDED

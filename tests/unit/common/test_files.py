@@ -26,3 +26,11 @@ def test_a_file_that_went_away_is_a_change(tmp_path: Path) -> None:
     before = stamps([file])
     file.unlink()
     assert stamps([file]) != before
+
+
+def test_a_file_that_may_not_be_looked_at_counts_as_away(tmp_path: Path) -> None:
+    class OutOfReach(type(tmp_path)):  # type: ignore[misc]  # as for another user than root
+        def stat(self, **_: object) -> os.stat_result:
+            raise PermissionError(13, "Permission denied")
+
+    assert stamps([OutOfReach(tmp_path / "cert.pem")]) == stamps([tmp_path / "none"]) == []

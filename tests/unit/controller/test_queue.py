@@ -91,3 +91,11 @@ async def test_what_was_dropped_does_not_come_back() -> None:
     queue.drop("a")
     await asyncio.sleep(20)
     assert await is_empty(queue)
+
+
+async def test_within_a_time_is_before_a_retry_that_comes_later() -> None:
+    queue = KeyQueue[str]()
+    queue.add_after("a", 300)
+    queue.add_within("a", 5)
+    await queue.get()
+    assert now() == 5

@@ -173,6 +173,10 @@ def test_an_operation_that_has_just_begun_waits_for_its_first_step() -> None:
     assert not just_begun(VirtualMachineStatus(operation=record()), NOW)
 
 
+def test_an_operation_of_a_provider_whose_clock_is_ahead_does_not_wait() -> None:
+    assert not just_begun(VirtualMachineStatus(operation=record(state=PENDING)), NOW - seconds(0.1))
+
+
 def test_a_spec_counts_as_observed_once_it_was_acted_upon() -> None:
     resource = machine(generation=7)
     assert report(resource, Observation(NOW, trouble=AWAY)).observed_generation == 0

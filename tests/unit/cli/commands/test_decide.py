@@ -84,6 +84,11 @@ def test_extend_says_until_when_the_guest_has_now(
     assert vmpower("extend", "web", "5m").out.startswith("web has until 2026-01-31 ")
 
 
+def test_extend_while_hooks_run_says_how_long_it_has_after_them(vmpower: Shell, provider: FakeProvider) -> None:
+    provider.answers["ExtendOperation"] = running(timeout={"seconds": 1860})
+    assert vmpower("extend", "web", "30m").out == "web has 31m once its hooks have ended.\n"
+
+
 @pytest.mark.parametrize("words", [[], ["5m", "--timeout", "90s"]])
 def test_extend_wants_exactly_one_length(vmpower: Shell, provider: FakeProvider, words: list[str]) -> None:
     done = vmpower("extend", "op-web", *words)

@@ -75,6 +75,9 @@ def test_the_journal_is_kept_where_state_belongs(monkeypatch: pytest.MonkeyPatch
         ("--max-request-bytes", "many"),
         ("--log-level", "loud"),
         ("--metrics-listen", "9090"),
+        ("--metrics-listen", "127.0.0.1:99999"),
+        ("--health-listen", "127.0.0.1:99999"),
+        ("--listen", "127.0.0.1:99999"),
     ],
 )
 def test_a_mistake_is_told_by_flag_and_variable(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
+from providers.core.errors import HypervisorUnavailable
 from providers.shared.tls import Trust, Verifying, verifying
 
 
@@ -103,3 +104,8 @@ async def test_a_connection_is_closed_without_waiting_for_the_other_end_to_say_s
         await asyncio.wait_for(silent.meet(context(ca_file=server.ca)), 10)  # asyncio itself waits for 30 s
         done.set()
         holding.join()
+
+
+def test_a_ca_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(HypervisorUnavailable, match=rf"No such file.*operator mends --ca-file {tmp_path}/none"):
+        verifying(Trust(ca_file=tmp_path / "none"))

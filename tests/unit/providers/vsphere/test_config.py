@@ -24,7 +24,14 @@ def test_the_path_is_sdk_unless_named(url: str, used: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://vcenter.example", "vcenter.example", "https://", "https://root:x@vcenter.example"]
+    "url",
+    [
+        "http://vcenter.example",
+        "vcenter.example",
+        "https://",
+        "https://root:x@vcenter.example",
+        "https://vcenter.example:99999",
+    ],
 )
 def test_a_url_without_tls_or_host_or_with_a_login_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="https://HOST"):
