@@ -5,15 +5,39 @@ the directory that `VMPOWER_CREDENTIALS_DIR` names; the first one found counts. 
 """
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+MAX_PORT = 65535
+
+
+def _with_port(address: str) -> str:
+    """gRPC itself takes a port modulo 65536."""
+    host, _, port = address.rpartition(":")
+    if not host or not re.fullmatch(r"\d{1,5}", port, re.A) or int(port) > MAX_PORT:
+        raise ValueError(f"must be host:port, the port at most {MAX_PORT}")
+    return address
+
+
+def _none_or_with_port(address: str) -> str:
+    return _with_port(address) if address else address
+
+
+def _unix_or_with_port(address: str) -> str:
+    return address if address.startswith("unix:") else _with_port(address)
+
+
+HostPort = Annotated[str, AfterValidator(_none_or_with_port)]
+"""A setting: `host:port`, or empty for none."""
+Listen = Annotated[str, AfterValidator(_unix_or_with_port)]
+"""A setting: `host:port`, or `unix:///path`."""
 
 
 def state_home() -> Path:

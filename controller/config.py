@@ -8,9 +8,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from common.addresses import HostPort
 from common.durations import GoDuration
-from common.settings import LogLevel, ProcessSettings, state_home
+from common.settings import HostPort, LogLevel, ProcessSettings, state_home
 
 LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
 

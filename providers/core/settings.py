@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from common.addresses import HostPort, Listen
 from common.durations import Duration, Timeout
-from common.settings import LogLevel, ProcessSettings, state_home
+from common.settings import HostPort, Listen, LogLevel, ProcessSettings, state_home
 from providers.core.adapter import Escalation
 
 

@@ -1,7 +1,6 @@
 import pytest
-from pydantic import TypeAdapter, ValidationError
 
-from common.addresses import HostPort, Listen, is_local
+from common.addresses import is_local
 
 
 @pytest.mark.parametrize(
@@ -68,25 +67,3 @@ def test_however_it_is_written_it_is_local(address: str) -> None:
 )
 def test_other_addresses_are_not_local(address: str) -> None:
     assert not is_local(address)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:65535", "[::]:9443", "unix:///run/vmpower.sock"])
-def test_a_server_listens_on_a_host_and_port_or_a_unix_socket(address: str) -> None:
-    assert TypeAdapter(Listen).validate_python(address) == address
-
-
-@pytest.mark.parametrize("address", ["", "9443", ":9443", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "[::]:-1"])
-def test_a_server_listens_on_nothing_else(address: str) -> None:
-    with pytest.raises(ValidationError, match="must be host:port, the port at most 65535"):
-        TypeAdapter(Listen).validate_python(address)
-
-
-@pytest.mark.parametrize("address", ["", "127.0.0.1:9090"])
-def test_a_host_and_port_may_be_left_out(address: str) -> None:
-    assert TypeAdapter(HostPort).validate_python(address) == address
-
-
-@pytest.mark.parametrize("address", ["9090", "127.0.0.1:99999", "unix:///run/health.sock"])
-def test_a_host_without_a_port_that_exists_is_refused(address: str) -> None:
-    with pytest.raises(ValidationError):
-        TypeAdapter(HostPort).validate_python(address)

@@ -1,9 +1,9 @@
 from typing import Self
 
 import pytest
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from common.settings import ProcessSettings
+from common.settings import HostPort, Listen, ProcessSettings
 
 
 class Shop(ProcessSettings):
@@ -46,3 +46,25 @@ def test_a_mistake_of_several_settings_blames_no_flag_that_does_not_exist(capsys
 
 def test_all_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(told(capsys, "--open-hours", "many", "--colour", "mauve").splitlines()) == 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:65535", "[::]:9443", "unix:///run/vmpower.sock"])
+def test_a_server_listens_on_a_host_and_port_or_a_unix_socket(address: str) -> None:
+    assert TypeAdapter(Listen).validate_python(address) == address
+
+
+@pytest.mark.parametrize("address", ["", "9443", ":9443", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "[::]:-1"])
+def test_a_server_listens_on_nothing_else(address: str) -> None:
+    with pytest.raises(ValidationError, match="must be host:port, the port at most 65535"):
+        TypeAdapter(Listen).validate_python(address)
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:9090"])
+def test_a_host_and_port_may_be_left_out(address: str) -> None:
+    assert TypeAdapter(HostPort).validate_python(address) == address
+
+
+@pytest.mark.parametrize("address", ["9090", "127.0.0.1:99999", "unix:///run/health.sock"])
+def test_a_host_without_a_port_that_exists_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(HostPort).validate_python(address)
