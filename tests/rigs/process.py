@@ -160,7 +160,9 @@ class Provider(Program):
             raise RuntimeError(f"{self.command} does not serve:\n{self.output()}")
 
     def _serves(self, timeout: float) -> bool:
-        with grpc.insecure_channel(self.address, options=QUICK) as channel:
+        # A connection of its own: one that is shared with a channel of the test may still lead to a killed predecessor.
+        own = [*QUICK, ("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(self.address, options=own) as channel:
             answers = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]  # its stubs lack it
                 health_pb2.HealthCheckRequest(service=SERVICE), timeout=timeout, wait_for_ready=True
             )
