@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from contextlib import closing
 from pathlib import Path
 
-from tests.bench.client import Ended, client, moment
+from providers.sim.world import World
+from tests.bench.client import client
 from tests.bench.control import INTERVAL
 from tests.bench.rush import Case, checkouts, middle_and_tail
 from tests.bench.sim import sim
@@ -19,7 +21,8 @@ async def bench() -> Result:
     """Each on a provider of its own."""
     title = f"shutdowns at once, of guests that need {NEEDED.needed:g} s and up to {INTERVAL:g} s more"
     notes = (
-        "asked: from the first request to the guest; told: from the guest's end to the client; both in milliseconds",
+        "asked: from the first request to the guest; told: from the guest's end to the client",
+        "by the times that the sim keeps of what its guests heard and did",
     )
     rows = [await _row(count, who, root) for count in COUNTS for who, root in checkouts().items()]
     return Result(title, rows, notes)
@@ -35,8 +38,10 @@ async def _row(count: int, who: str, root: Path) -> Row:
         async with client(provider.address) as power:
             began = time.time()
             ended = await asyncio.gather(*(power.shutdown(name, 60) for name in needs))
-        asked = [_asked(each) for each in ended]
-        told = [each.received - at - needs[each.operation.vm_name] for each, at in zip(ended, asked, strict=True)]
+        with closing(World(process.folder / "world.db")) as world:
+            guests = {name: world.named(name)[0] for name in needs}
+        asked = [min(line.at for line in guest.console if "asked" in line.text) for guest in guests.values()]
+        told = [each.received - (guests[each.operation.vm_name].off_at or 0) for each in ended]
         return {
             "": f"{count}: {who}",
             "right": f"{sum(each.verdict == 'GRACEFUL' for each in ended)} of {count}",
@@ -45,8 +50,3 @@ async def _row(count: int, who: str, root: Path) -> Row:
             **middle_and_tail("told", told),
             "peak MiB": rss(pid, peak=True),
         }
-
-
-def _asked(ended: Ended) -> float:
-    """When the guest was first asked, by the operation's own steps."""
-    return min(moment(step.time) for step in ended.operation.steps if step.message.startswith("asking the guest"))
