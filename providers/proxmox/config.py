@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from common.durations import Timeout
 from providers.core.settings import Names, Settings
+from providers.shared.addresses import https
 from providers.shared.login import read_login
 from providers.shared.tls import Trust
 
@@ -108,13 +108,8 @@ def _must_match(pattern: re.Pattern[str], text: str, sentence: str) -> None:
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url)
-    try:
-        port = parts.port or PORT
-    except ValueError:
-        port = 0
-    extra = parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/")
-    if parts.scheme != "https" or not parts.hostname or not port or extra:
+    parts = https(url)
+    if parts is None or parts.query or parts.fragment or parts.path.strip("/"):
         raise ValueError("must be https://HOST or https://HOST:PORT, without a login or a path")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"https://{host}:{port}"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"https://{host}:{parts.port or PORT}"

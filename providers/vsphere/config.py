@@ -2,11 +2,11 @@
 
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from providers.core.settings import Settings
+from providers.shared.addresses import https
 from providers.shared.tls import Trust
 
 
@@ -37,12 +37,8 @@ class VsphereSettings(Settings):
     @field_validator("url")
     @classmethod
     def _with_path(cls, url: str) -> str:
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = 0
-        if parts.scheme != "https" or not parts.hostname or parts.username or parts.password or port == 0:
+        parts = https(url)
+        if parts is None:
             raise ValueError("must be https://HOST or https://HOST:PORT, without a login")
         return parts._replace(path=parts.path.rstrip("/") or "/sdk", query="", fragment="").geturl()
 
