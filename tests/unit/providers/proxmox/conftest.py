@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import trustme
 
 from providers.proxmox.adapter import ProxmoxAdapter
+from providers.proxmox.endpoint import client
 from providers.proxmox.session import Session
+from providers.shared.tls import Verifying, verifying
 from tests.unit.providers.proxmox.cluster import Cluster
 from tests.unit.providers.proxmox.node import Dead, Make, Node, Silent, as_user, settings
 
@@ -85,3 +88,14 @@ def adapter(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Its session is the cluster."""
     monkeypatch.setattr("providers.proxmox.adapter.Session", lambda _settings: cluster)
     return ProxmoxAdapter(settings(tmp_path, "https://127.0.0.1"))
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with client() as http:
+        yield http
+
+
+@pytest.fixture
+def tls(node: Node, tmp_path: Path, ca_file: Path) -> Verifying:
+    return verifying(settings(tmp_path, node.url, ca_file=ca_file).trust)

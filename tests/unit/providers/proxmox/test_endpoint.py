@@ -1,7 +1,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import trustme
 from aiohttp import web
 
 from providers.proxmox import endpoint as module
-from providers.proxmox.endpoint import Broken, Endpoint, Method, NotConnected, client
+from providers.proxmox.endpoint import Broken, Endpoint, Method, NotConnected
 from providers.proxmox.errors import Refused
 from providers.shared.tls import Verifying, verifying
 from tests.unit.providers.proxmox.node import SECRET, TOKEN, Dead, Node, Silent, failure, settings
@@ -32,17 +32,6 @@ def at(url: str, http: aiohttp.ClientSession, tls: Verifying, timeout: float = 3
     """Asks a node, as a token."""
     endpoint = Endpoint(url, TOKEN, http, tls, LOGIN)
     return lambda method="GET": endpoint.call(method, "version", None, timeout)
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with client() as http:
-        yield http
-
-
-@pytest.fixture
-def tls(node: Node, tmp_path: Path, ca_file: Path) -> Verifying:
-    return verifying(settings(tmp_path, node.url, ca_file=ca_file).trust)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -8,23 +7,12 @@ from aiohttp import web
 from providers.core.errors import HypervisorUnavailable
 from providers.proxmox import endpoint as module
 from providers.proxmox.config import Login
-from providers.proxmox.endpoint import Endpoint, Method, NotConnected, client, log_in
+from providers.proxmox.endpoint import Endpoint, Method, NotConnected, log_in
 from providers.proxmox.errors import Refused
-from providers.shared.tls import Verifying, verifying
-from tests.unit.providers.proxmox.node import SECRET, TOKEN, USER, Node, data, settings
+from providers.shared.tls import Verifying
+from tests.unit.providers.proxmox.node import SECRET, TOKEN, USER, Node, data
 
 Opened = Callable[[Login], Awaitable[Endpoint]]
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with client() as http:
-        yield http
-
-
-@pytest.fixture
-def tls(node: Node, tmp_path: Path, ca_file: Path) -> Verifying:
-    return verifying(settings(tmp_path, node.url, ca_file=ca_file).trust)
 
 
 @pytest.fixture
