@@ -14,6 +14,8 @@ from pydantic import AfterValidator, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.text import own_words
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 MAX_PORT = 65535
 
@@ -73,7 +75,7 @@ class ProcessSettings(BaseSettings):
 
 def _sentence(problem: ErrorDetails) -> str:
     """A mistake in several settings at once names them in its own words."""
-    words = problem["msg"].removeprefix("Value error, ")
+    words = own_words(problem["msg"])
     if not problem["loc"]:
         return words
     name = str(problem["loc"][0])

@@ -14,6 +14,7 @@ from client.errors import ProviderError
 from client.power import SHUTDOWNS, has_ended
 from client.times import duration
 from common.durations import Timeout
+from common.text import own_words
 from controller.client import ProviderClient
 from controller.source import Decided, Event
 from controller.status import force_after
@@ -47,7 +48,7 @@ def _duration(text: str, extension: str) -> timedelta:
     try:
         return _DURATION.validate_python(extension)
     except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        why = own_words(error.errors()[0]["msg"])
         raise BadDecision(f"{text!r} is no decision: {why}.") from error
 
 

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
+from common.text import own_words
 from controller.models import API_VERSION, GROUP, KINDS, Resource
 
 log = structlog.get_logger()
@@ -153,7 +154,7 @@ def _require_single_keys(node: yaml.Node, path: FieldPath = ()) -> None:
 
 def mistakes(error: ValidationError) -> Iterator[Mistake]:
     for detail in error.errors(include_url=False, include_input=False):
-        message = SAID_BETTER.get(detail["type"], detail["msg"]).removeprefix("Value error, ")
+        message = own_words(SAID_BETTER.get(detail["type"], detail["msg"]))
         yield Mistake(detail["loc"], message)
 
 

@@ -1,5 +1,9 @@
-from common.text import clean
+from common.text import clean, own_words
 
 
 def test_output_loses_its_escapes_and_keeps_its_letters() -> None:
     assert clean("grün\x1b[31m\x9b\tüber\n") == "grün\\x1b[31m\\x9b\tüber\n"
+
+
+def test_a_validator_is_quoted_in_its_own_words() -> None:
+    assert own_words("Value error, must be red") == own_words("must be red") == "must be red"
