@@ -11,27 +11,19 @@ providers:
 
 import os
 import re
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.errors import usage
-from client import channel
+from client.channel import Tls
 from common.addresses import is_local
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tls(_Strict):
-    """PEM files for mutual TLS. `server_name`: the one in the certificate, where the address differs."""
-
-    ca: Path
-    cert: Path
-    key: Path
-    server_name: str = ""
 
 
 class Endpoint(_Strict):
@@ -107,11 +99,9 @@ def _by_address(config: Config, wanted: str) -> Endpoint:
     return next(same, Endpoint(address=wanted))
 
 
-def tls_files(endpoint: Endpoint) -> channel.Tls | None:
+def tls_files(endpoint: Endpoint) -> Tls | None:
     """The endpoint's PEM files; their paths are relative to the configuration file."""
     if endpoint.tls is None:
         return None
-    ca, cert, key = (
-        path().parent / file.expanduser() for file in (endpoint.tls.ca, endpoint.tls.cert, endpoint.tls.key)
-    )
-    return channel.Tls(ca, cert, key, endpoint.tls.server_name)
+    ca, cert, key = (path().parent / file.expanduser() for file in astuple(endpoint.tls)[:3])
+    return replace(endpoint.tls, ca=ca, cert=cert, key=key)

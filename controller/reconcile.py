@@ -79,61 +79,51 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Find:
+class _Begin:
+    attempt: Attempt
+
+
+class Find(_Begin):
     """The VM is off as a new spec wants it: ask the provider whether an attempt of ours did that before a restart."""
 
-    attempt: Attempt
 
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """The operation `id` is under way."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class PowerOn:
+class PowerOn(_Begin):
     """Start the VM."""
 
-    attempt: Attempt
 
-
-@dataclass(frozen=True, slots=True)
-class PowerOff:
+class PowerOff(_Begin):
     """Cut its power."""
 
-    attempt: Attempt
-
 
 @dataclass(frozen=True, slots=True)
-class StartShutdown:
+class StartShutdown(_Begin):
     """Bring it down gracefully. `force_after` is set where an earlier call has settled it."""
 
-    attempt: Attempt
     force_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Extend:
+class _Steer:
+    id: str
+
+
+class Watch(_Steer):
+    """The operation `id` is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extend(_Steer):
     """The owner changed the timeout of a running shutdown."""
 
-    id: str
     timeout: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Force:
+class Force(_Steer):
     """The owner wants it off now."""
 
-    id: str
 
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(_Steer):
     """The operation would do what the owner no longer wants."""
-
-    id: str
 
 
 Start = PowerOn | PowerOff | StartShutdown

@@ -1,5 +1,6 @@
 """The commands about what is under way: `watch`, `extend`, `force`, `cancel`."""
 
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Annotated
@@ -117,7 +118,7 @@ async def force(target: Target, wait: Wait = True, provider: Provider = "", outp
     async with connect(provider) as client:
         found = await find_operation(client, target)
         operation = await client.call(pb.ForceOperationRequest(id=found.id))
-        return await finish(client, [operation], output, wait=wait, judge=_off_by_any_means)
+        return await finish(client, [operation], output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_SUCCEEDED))
 
 
 @command("cancel")
@@ -126,17 +127,11 @@ async def cancel(target: Target, wait: Wait = True, provider: Provider = "", out
     async with connect(provider) as client:
         found = await find_operation(client, target)
         operation = await client.call(pb.CancelOperationRequest(id=found.id))
-        return await finish(client, [operation], output, wait=wait, judge=_cancelled)
+        return await finish(client, [operation], output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_CANCELLED))
 
 
-def _off_by_any_means(operation: pb.Operation) -> ExitCode:
-    wanted = operation.state == pb.OPERATION_STATE_SUCCEEDED
-    return ExitCode.WANTED if wanted else ExitCode.FAILED
-
-
-def _cancelled(operation: pb.Operation) -> ExitCode:
-    wanted = operation.state == pb.OPERATION_STATE_CANCELLED
-    return ExitCode.WANTED if wanted else ExitCode.FAILED
+def _ended_as(state: "pb.OperationState.ValueType") -> Callable[[pb.Operation], ExitCode]:
+    return lambda operation: ExitCode.WANTED if operation.state == state else ExitCode.FAILED
 
 
 async def find_operation(client: PowerClient, name: str) -> pb.Operation:
