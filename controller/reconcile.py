@@ -29,6 +29,7 @@ RETRY = {
     pb.OPERATION_STATE_SUCCEEDED: (timedelta(seconds=1), timedelta(minutes=5)),
     pb.OPERATION_STATE_FAILED: (timedelta(seconds=30), timedelta(hours=1)),
 }
+KNOWN_POWER = {pb.POWER_STATE_ON, pb.POWER_STATE_OFF, pb.POWER_STATE_PAUSED, pb.POWER_STATE_SUSPENDED}
 SATISFIED_BY = {
     DesiredPower.ON: {pb.POWER_STATE_ON, pb.POWER_STATE_PAUSED},
     DesiredPower.OFF: {pb.POWER_STATE_OFF},
@@ -154,7 +155,7 @@ def reconcile(resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operatio
 
 def power_is_known(vm: pb.VM) -> bool:
     """Whether its provider can tell, in a word that this controller knows: nothing else is taken for on or off."""
-    return vm.power_state in pb.PowerState.values()[1:]
+    return vm.power_state in KNOWN_POWER
 
 
 def serves(resource: VirtualMachine, operation: pb.Operation) -> bool:

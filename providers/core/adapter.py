@@ -16,14 +16,15 @@ from providers.core.errors import Unsupported
 class PowerState(StrEnum):
     """A VM's power. Whatever a hypervisor reports beyond these raises `UnknownNativeState`.
 
-    UNKNOWN: the hypervisor itself cannot tell now, for the VM's host does not answer; neither on nor off.
+    UNKNOWN: neither on nor off, as far as can be told here: the VM's host does not answer, or the VM was migrated to
+    a host that this provider does not see.
     """
 
     ON = "ON"
     OFF = "OFF"
     PAUSED = "PAUSED"
     SUSPENDED = "SUSPENDED"
-    UNKNOWN = "UNSPECIFIED"
+    UNKNOWN = "UNKNOWN"
 
 
 class OffCause(StrEnum):
@@ -120,7 +121,10 @@ class VM:
     `signals` is what the guest can hear at this moment, best first; empty unless `power_state` is ON.
     `ended` is None while the VM runs and where the hypervisor does not tell. `refused` is why
     this VM takes no operations at all (a template, a fault tolerance secondary); empty: it does.
-    `delegation` is None where the hypervisor keeps no deadlines.
+    `delegation` is None where the hypervisor keeps no deadlines. `run_id` tells its present run (from its start until
+    it is off) from every other run of it, also after the provider or the hypervisor was restarted; a reboot by the
+    guest is the same run. Empty: it does not run, or the hypervisor does not tell. `crashed`: the guest of this run has
+    panicked, though the VM is kept, or was reset, by its hypervisor.
     """
 
     id: str
@@ -139,6 +143,8 @@ class VM:
     runs_programs: bool = True
     """Whether an agent that hears signals runs programs too; one that just starts may not yet."""
     delegation: Delegation | None = None
+    run_id: str = ""
+    crashed: bool = False
 
     @property
     def off_cause(self) -> OffCause | None:
@@ -168,8 +174,8 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A VM that no longer exists. A running one that vanishes (a transient domain) is off;
-    an adapter that knows the cause yields `Changed` with it first."""
+    """A VM that is not here any more, which says nothing of whether it runs: it may have been taken out of the
+    inventory, or moved. An adapter that knows that it went off (a transient domain) yields `Changed` with it first."""
 
     vm_id: str
 
@@ -243,8 +249,10 @@ class Adapter(Protocol):
     async def get(self, vm_id: str) -> VM:
         """Read one VM from the hypervisor itself.
 
+        A VM that was only left out of a list is looked for where it is, or was last.
+
         Raises:
-            VMNotFound: there is none.
+            VMNotFound: the hypervisor itself, asked for this VM, says that there is none.
         """
 
     async def list(self) -> Sequence[VM]:
@@ -258,8 +266,9 @@ class Adapter(Protocol):
             VMNotFound, CommandFailed
         """
 
-    async def power_off(self, vm_id: str) -> None:
-        """Cut its power; return once the hypervisor has done so. Off already is no error.
+    async def power_off(self, vm_id: str) -> bool:
+        """Cut its power; return once the hypervisor has done so. Whether this call did it: False where it was off
+        already, or went off by other means meanwhile, which is no error.
 
         Raises:
             VMNotFound, CommandFailed

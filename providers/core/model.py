@@ -52,6 +52,8 @@ class Outcome(StrEnum):
     STILL_RUNNING = "STILL_RUNNING"
     STARTED = "STARTED"
     ALREADY_ON = "ALREADY_ON"
+    UNKNOWN = "UNKNOWN"
+    """It cannot be known how, or whether, it went down."""
 
 
 class FailurePolicy(StrEnum):

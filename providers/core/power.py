@@ -60,7 +60,7 @@ def is_on(run: Run) -> bool:
     return run.vm is not None and run.vm.power_state is PowerState.ON
 
 
-async def _persist(run: Run, command: Callable[[], Awaitable[None]], reached: Callable[[], bool]) -> None:
+async def _persist(run: Run, command: Callable[[], Awaitable[object]], reached: Callable[[], bool]) -> None:
     backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -76,7 +76,7 @@ async def _persist(run: Run, command: Callable[[], Awaitable[None]], reached: Ca
     return None
 
 
-async def _bounded(run: Run, command: Callable[[], Awaitable[None]]) -> None:
+async def _bounded(run: Run, command: Callable[[], Awaitable[object]]) -> None:
     seconds = run.settings.power_timeout.total_seconds()
     try:
         async with asyncio.timeout(seconds):

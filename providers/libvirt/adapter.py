@@ -54,9 +54,9 @@ class LibvirtAdapter:
         """Start a VM that is off, from its managed save image if it has one; resume or wake one that is not."""
         await self._power.call(domains.power_on, vm_id)
 
-    async def power_off(self, vm_id: str) -> None:
+    async def power_off(self, vm_id: str) -> bool:
         """Cut the power; a managed save image is discarded."""
-        await self._power.call(domains.power_off, vm_id)
+        return await self._power.call(domains.power_off, vm_id)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest: one flag a signal. By the agent, this returns when it has refused or the guest is gone.

@@ -72,18 +72,19 @@ def power_on(connection: Any, vm_id: str) -> None:
             raise
 
 
-def power_off(connection: Any, vm_id: str) -> None:
-    """End it: QEMU is first asked (SIGTERM), so that it writes out its disks' caches, then killed."""
+def power_off(connection: Any, vm_id: str) -> bool:
+    """End it: QEMU is first asked (SIGTERM), so that it writes out its disks' caches, then killed. False: it was off
+    already."""
     handle = find(connection, vm_id)
     if _is_off(handle):
         if handle.hasManagedSaveImage():
             handle.managedSaveRemove()
-        return
+        return False
     try:
         handle.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
     except libvirt.libvirtError:
-        if not _is_off(handle):
-            _destroy(handle)
+        return not _is_off(handle) and _destroy(handle)
+    return True
 
 
 def ask(connection: Any, vm_id: str, flag: int) -> None:
@@ -114,12 +115,14 @@ def _addresses(handle: Any) -> tuple[str, ...]:
     return ()
 
 
-def _destroy(handle: Any) -> None:
+def _destroy(handle: Any) -> bool:
     try:
         handle.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
     except libvirt.libvirtError:
         if not _is_off(handle):
             raise
+        return False
+    return True
 
 
 def _state(handle: Any) -> int:

@@ -82,9 +82,9 @@ class ProxmoxAdapter:
         """Start it; resume it if it is paused or sleeps. Of a guest that HA manages, wait until HA has started it."""
         await self._switch(vm_id, _starting, PowerState.ON)
 
-    async def power_off(self, vm_id: str) -> None:
+    async def power_off(self, vm_id: str) -> bool:
         """Cut its power, and end our shutdown of it if one is under way."""
-        await self._switch(vm_id, _stopping, PowerState.OFF)
+        return await self._switch(vm_id, _stopping, PowerState.OFF)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Let Proxmox VE shut it down; returns when its task has ended, which for HA's guests is at once."""
@@ -197,22 +197,25 @@ class ProxmoxAdapter:
 
     async def _switch(
         self, vm_id: str, how: Callable[[Guest], tuple[str, Mapping[str, Any]]], wanted: PowerState
-    ) -> None:
+    ) -> bool:
+        """Whether this has switched it; False: it was as wanted."""
         try:
             task = await self._at(vm_id, lambda guest: self._api.act(guest, *how(guest)))
         except CommandFailed as error:
             if error.metadata.get("running") == ALREADY[wanted]:
-                return
+                return False
             raise
-        await self._done(task)
+        switched = await self._done(task)
         if (await self._find(vm_id)).managed:
             await self._poller.reached(vm_id, wanted)
+        return switched
 
-    async def _done(self, task: Task) -> None:
-        """Wait for a task; one that failed because the guest is as wanted already has done no harm."""
+    async def _done(self, task: Task) -> bool:
+        """Wait for a task. False: it failed because the guest is as wanted already, which does no harm."""
         ended = await self._poller.follow(task)
         if not ended.succeeded and not is_already(ended):
             raise await self._failure(ended)
+        return ended.succeeded
 
     async def _failure(self, task: Task) -> VmpowerError:
         """What a task failed with. A task that instructs HA has the reason in its log only."""

@@ -13,6 +13,7 @@ from providers.core.adapter import (
     GuestExit,
     GuestProcess,
     Listed,
+    OffCause,
     PowerState,
     Signal,
     none_active,
@@ -69,11 +70,13 @@ class SimAdapter:
     async def power_on(self, vm_id: str) -> None:
         await self._call(vm_id, "power_on", power_on)
 
-    async def power_off(self, vm_id: str) -> None:
+    async def power_off(self, vm_id: str) -> bool:
         """Cut a VM's power; takes the guest's `power_off_time`."""
+        before = power_state(self._world.guest(vm_id), self._world.now())
         guest = await self._call(vm_id, "power_off", power_off)
         if power_state(guest, self._world.now()) is not PowerState.OFF:
             await asyncio.sleep(guest.script.power_off_time)
+        return before is not PowerState.OFF and guest.off_cause is OffCause.HOST
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         if signal not in ASK:

@@ -68,9 +68,9 @@ class VsphereAdapter:
         """Start a VM that is off, or resume one that is suspended."""
         await self._do(vm_id, lambda vm: vm.PowerOn(None), ON)
 
-    async def power_off(self, vm_id: str) -> None:
+    async def power_off(self, vm_id: str) -> bool:
         """Cut its power; of a suspended VM, discard the memory."""
-        await self._do(vm_id, lambda vm: vm.PowerOff(), OFF)
+        return await self._do(vm_id, lambda vm: vm.PowerOff(), OFF)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest's VMware Tools; one call."""
@@ -150,8 +150,8 @@ class VsphereAdapter:
             raise not_found(vm_id)
         return moid
 
-    async def _do(self, vm_id: str, begin: Callable[[Any], Awaitable[Any]], wanted: str = "") -> None:
-        """Begin a task on a VM, and wait until it has ended. One that is as `wanted` already is no error."""
+    async def _do(self, vm_id: str, begin: Callable[[Any], Awaitable[Any]], wanted: str = "") -> bool:
+        """Begin a task on a VM, and wait until it has ended. False: it was as `wanted` already, which is no error."""
         moid = await self._moid(vm_id)
         try:
             task = await self._session.call(CallClass.POWER, lambda link: begin(link.vm(moid)))
@@ -161,6 +161,8 @@ class VsphereAdapter:
         except CommandFailed as error:
             if not _is_already(error, wanted):
                 raise
+            return False
+        return True
 
     def _guest_login(self) -> GuestCredentials:
         folder = self._settings.guest_credentials_dir

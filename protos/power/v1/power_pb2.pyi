@@ -35,13 +35,17 @@ class _PowerState:
 class _PowerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PowerState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POWER_STATE_UNSPECIFIED: _PowerState.ValueType  # 0
-    """The hypervisor itself cannot tell now: the VM's host does not answer it. Neither on nor off."""
+    """Never sent."""
     POWER_STATE_ON: _PowerState.ValueType  # 1
     POWER_STATE_OFF: _PowerState.ValueType  # 2
     POWER_STATE_PAUSED: _PowerState.ValueType  # 3
     """Its processors are held; memory and devices are there. It hears no signal."""
     POWER_STATE_SUSPENDED: _PowerState.ValueType  # 4
     """Its memory is saved and it runs nowhere (suspended, hibernated by the hypervisor, "managed save")."""
+    POWER_STATE_UNKNOWN: _PowerState.ValueType  # 5
+    """Neither on nor off, as far as can be told here: the VM's host does not answer, or the VM has moved to a host
+    that this provider does not see. Nothing is started, forced or judged off for it.
+    """
 
 class PowerState(_PowerState, metaclass=_PowerStateEnumTypeWrapper):
     """A VM's power as the hypervisor reports it. A native state that a provider does not know is an error,
@@ -49,13 +53,17 @@ class PowerState(_PowerState, metaclass=_PowerStateEnumTypeWrapper):
     """
 
 POWER_STATE_UNSPECIFIED: PowerState.ValueType  # 0
-"""The hypervisor itself cannot tell now: the VM's host does not answer it. Neither on nor off."""
+"""Never sent."""
 POWER_STATE_ON: PowerState.ValueType  # 1
 POWER_STATE_OFF: PowerState.ValueType  # 2
 POWER_STATE_PAUSED: PowerState.ValueType  # 3
 """Its processors are held; memory and devices are there. It hears no signal."""
 POWER_STATE_SUSPENDED: PowerState.ValueType  # 4
 """Its memory is saved and it runs nowhere (suspended, hibernated by the hypervisor, "managed save")."""
+POWER_STATE_UNKNOWN: PowerState.ValueType  # 5
+"""Neither on nor off, as far as can be told here: the VM's host does not answer, or the VM has moved to a host
+that this provider does not see. Nothing is started, forced or judged off for it.
+"""
 Global___PowerState: _TypeAlias = PowerState  # noqa: Y015
 
 class _Signal:
@@ -215,6 +223,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_STILL_RUNNING: _Outcome.ValueType  # 6
     OUTCOME_STARTED: _Outcome.ValueType  # 7
     OUTCOME_ALREADY_ON: _Outcome.ValueType  # 8
+    OUTCOME_UNKNOWN: _Outcome.ValueType  # 9
+    """It cannot be known how, or whether, it went down; `message` says what is known."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How it ended."""
@@ -232,6 +242,8 @@ OUTCOME_OUT_OF_BAND: Outcome.ValueType  # 5
 OUTCOME_STILL_RUNNING: Outcome.ValueType  # 6
 OUTCOME_STARTED: Outcome.ValueType  # 7
 OUTCOME_ALREADY_ON: Outcome.ValueType  # 8
+OUTCOME_UNKNOWN: Outcome.ValueType  # 9
+"""It cannot be known how, or whether, it went down; `message` says what is known."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Reason:
@@ -725,20 +737,28 @@ class OperationStep(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
     state: Global___OperationState.ValueType
     message: _builtins.str
+    count: _builtins.int
+    """How often it was done in a row; 0 and 1 are once. `time` is then the first time and `last_time` the latest."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___OperationState.ValueType = ...,
         message: _builtins.str = ...,
+        count: _builtins.int = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_time", b"last_time", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "state", b"state", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "last_time", b"last_time", "message", b"message", "state", b"state", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,7 +44,7 @@ from tests.unit.controller.builders import (
 )
 
 ON, OFF, PAUSED, SUSPENDED = pb.POWER_STATE_ON, pb.POWER_STATE_OFF, pb.POWER_STATE_PAUSED, pb.POWER_STATE_SUSPENDED
-UNKNOWN = pb.POWER_STATE_UNSPECIFIED
+UNKNOWN = pb.POWER_STATE_UNKNOWN
 FIRST = Attempt("uid-web", 1, 1)
 SECOND = Attempt("uid-web", 1, 2)
 NEW_SPEC = Attempt("uid-web", 2, 1)

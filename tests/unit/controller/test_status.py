@@ -57,7 +57,7 @@ SAID: list[tuple[str, Any, dict[str, Any], tuple[str, str]]] = [
     ("off as wanted", machine(), {"vm": vm(pb.POWER_STATE_OFF)}, ("True", "Off")),
     ("on as wanted", machine("On"), {"vm": vm()}, ("True", "On")),
     ("paused", machine("On"), {"vm": vm(pb.POWER_STATE_PAUSED)}, ("False", "Paused")),
-    ("nobody can tell", machine("On"), {"vm": vm(pb.POWER_STATE_UNSPECIFIED)}, ("Unknown", "PowerUnknown")),
+    ("nobody can tell", machine("On"), {"vm": vm(pb.POWER_STATE_UNKNOWN)}, ("Unknown", "PowerUnknown")),
     ("left alone", machine(None), {"vm": vm()}, ("True", "NotManaged")),
     ("not there", machine(), {"vm": None}, ("False", "VMNotFound")),
     ("shutting down", machine(), {"vm": vm(), "operation": operation()}, ("False", "ShuttingDown")),

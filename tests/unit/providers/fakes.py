@@ -69,7 +69,7 @@ class OneVM:
     async def power_on(self, vm_id: str) -> None:
         raise NotImplementedError
 
-    async def power_off(self, vm_id: str) -> None:
+    async def power_off(self, vm_id: str) -> bool:
         raise NotImplementedError
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:

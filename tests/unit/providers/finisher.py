@@ -104,10 +104,12 @@ class Finisher(OneVM):
         self._reach_host()
         self.change(power_state=PowerState.ON, signals=(Signal.ACPI,), ended=None)
 
-    async def power_off(self, vm_id: str) -> None:
+    async def power_off(self, vm_id: str) -> bool:
         self._reach_host()
         self.powered_off.append(seconds(virtual_clock()))
+        cut = self.vms[WEB.id].power_state is not PowerState.OFF
         self.go_off(ended=Ended(OffCause.HOST))
+        return cut
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         self._reach_host()

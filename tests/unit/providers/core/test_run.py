@@ -125,7 +125,7 @@ async def test_a_guest_off_for_a_moment_while_the_provider_asks_is_not_overlooke
 async def test_an_adapter_that_breaks_fails_the_operation_and_says_so(make_provider: Make) -> None:
     provider = await make_provider(web={})
 
-    async def broken(vm_id: str) -> None:
+    async def broken(vm_id: str) -> bool:
         raise ZeroDivisionError("in the adapter")
 
     provider.adapter.power_off = broken  # type: ignore[method-assign]

@@ -112,7 +112,7 @@ def test_a_vm_is_told_with_its_operation() -> None:
 
 
 def test_a_power_state_that_the_hypervisor_cannot_tell_is_unspecified() -> None:
-    assert convert.vm(VM("1", "web", PowerState.UNKNOWN), "").power_state == pb.POWER_STATE_UNSPECIFIED
+    assert convert.vm(VM("1", "web", PowerState.UNKNOWN), "").power_state == pb.POWER_STATE_UNKNOWN
 
 
 def test_a_vm_of_unknown_power_would_not_go_down_gracefully() -> None:

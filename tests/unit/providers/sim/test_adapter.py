@@ -35,7 +35,7 @@ def elapsed() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def next_off(adapter: SimAdapter, ask: Coroutine[Any, Any, None]) -> VM:
+async def next_off(adapter: SimAdapter, ask: Coroutine[Any, Any, object]) -> VM:
     """Do as asked and wait until somebody goes off."""
     async with aclosing(adapter.watch()) as changes:  # type: ignore[type-var]
         async for change in changes:
