@@ -7,6 +7,7 @@ The file survives a SIGKILL of the provider, which is its purpose; it is not mea
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from providers.core.clock import Clock, system_clock
+from providers.core.clock import Clock
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
 from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
@@ -29,13 +30,19 @@ CREATE TABLE IF NOT EXISTS hypervisor (only INTEGER PRIMARY KEY CHECK (only = 1)
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """The hypervisor's own state: faults, calls made, and until when (seconds since 1970) nothing answers."""
+    """The hypervisor's own state: faults, calls made, and until when (seconds since 1970) nothing answers.
+
+    `booted_at`: when the host was booted, by its clock when the world was first opened in this boot.
+    """
 
     faults: dict[WorldCall, Faults] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     unreachable_until: float = 0.0
+    boot_id: str = ""
+    booted_at: float = 0.0
 
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _GUEST = TypeAdapter(Guest)
 _HYPERVISOR = TypeAdapter(Hypervisor)
 
@@ -43,13 +50,16 @@ _HYPERVISOR = TypeAdapter(Hypervisor)
 class World:
     """All guests of one sim. `path` None: in memory only.
 
+    `clock` None: the host's, without the steps it makes while the host is up. Guests live on by it, and no guest that
+    is off comes to life again because somebody set the clock back.
+
     `listener` is called with the id of each guest that was changed through this object.
 
     Raises:
         SimError: the file is no world.
     """
 
-    def __init__(self, path: Path | None = None, clock: Clock = system_clock) -> None:
+    def __init__(self, path: Path | None = None, clock: Clock | None = None) -> None:
         self.path = path
         self.listener: Callable[[str], None] = lambda _vm_id: None
         self._clock = clock
@@ -61,6 +71,8 @@ class World:
             self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {TABLES}")
         except sqlite3.Error as error:
             raise SimError(f"{path}: not a world: {error}; name another file.") from error
+        if clock is None:
+            self._note_boot()
 
     def close(self) -> None:
         """Close the file; the guests live on."""
@@ -68,6 +80,8 @@ class World:
 
     def now(self) -> float:
         """Seconds since 1970."""
+        if self._clock is None:
+            return self._booted_at + time.clock_gettime(time.CLOCK_BOOTTIME)
         return self._clock().timestamp()
 
     def populate(self, script: Script) -> None:
@@ -193,6 +207,15 @@ class World:
         """Raise HypervisorUnavailable while the hypervisor is hidden."""
         if self.hypervisor().unreachable_until > self.now():
             raise HypervisorUnavailable("The sim does not answer: it was hidden; wait until it is back.")
+
+    def _note_boot(self) -> None:
+        boot_id = BOOT_ID.read_text().strip()
+        with self._transaction():
+            own = self.hypervisor()
+            if own.boot_id != boot_id:
+                own = replace(own, boot_id=boot_id, booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+                self._keep(own)
+        self._booted_at = own.booted_at
 
     def _insert(self, guest: Guest, script: str) -> None:
         row = (guest.id, guest.name, script, _GUEST.dump_json(guest))

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -176,3 +176,30 @@ def test_a_file_that_is_no_world_is_named(path: Path, clock: Clock) -> None:
     path.write_text("a shopping list, and a long one at that\n" * 100)
     with pytest.raises(SimError, match=r"world\.db: not a world"):
         World(path, clock)
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the host's clock, to seconds since 1970."""
+    return lambda moment: monkeypatch.setattr("time.time", lambda: moment)
+
+
+def test_a_step_of_the_hosts_clock_moves_no_guest(path: Path, set_clock: Callable[[float], None]) -> None:
+    set_clock(1_000_000)
+    with closing(World(path)) as world:
+        set_clock(1_003_600)
+        assert world.now() == pytest.approx(1_000_000, abs=60)
+    with closing(World(path)) as world:
+        assert world.now() == pytest.approx(1_000_000, abs=60)
+
+
+def test_after_a_boot_the_hosts_clock_counts(
+    path: Path, set_clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    set_clock(1_000_000)
+    World(path).close()
+    (tmp_path / "boot_id").write_text("another\n")
+    monkeypatch.setattr("providers.sim.world.BOOT_ID", tmp_path / "boot_id")
+    set_clock(1_003_600)
+    with closing(World(path)) as world:
+        assert world.now() == pytest.approx(1_003_600, abs=60)
