@@ -53,7 +53,7 @@ class Process:
         self.command = command
         self.log = log
         self.cwd = ROOT
-        self._env = dict(env or {})
+        self.env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,7 +75,7 @@ class Process:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self.cwd,
-                env=os.environ | self._env,
+                env=os.environ | self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,421 @@
+"""What must hold of every history, whatever was done to it: pure functions from a history to what is wrong with it.
+
+Where two things came at the same moment, or what happened cannot be told from outside, nothing is claimed: what is
+found here is wrong.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from tests.soak.history import Active, Call, Cut, Guest, Harm, History, Run, Said, Settled, Told
+
+BEGINS = {"PowerOn": "POWER_ON", "PowerOff": "POWER_OFF", "Shutdown": "SHUTDOWN", "Reboot": "REBOOT"}
+SUPERSEDES = {
+    ("POWER_OFF", "SHUTDOWN"),
+    ("POWER_OFF", "REBOOT"),
+    ("POWER_OFF", "POWER_ON"),
+    ("POWER_ON", "SHUTDOWN"),
+    ("POWER_ON", "REBOOT"),
+}
+WENT_DOWN = {"GRACEFUL", "FORCED", "CRASHED", "OUT_OF_BAND", "ALREADY_OFF", "UNKNOWN"}
+CAME_UP = {"STARTED", "ALREADY_ON", "UNKNOWN"}
+ALIKE = 0.1
+"""Seconds within which two records of different books are of the same moment."""
+DELAY = 1.0
+"""Seconds that a message may be under way to a client that is busy."""
+SOON = 3.0
+"""Seconds in which a provider that nothing was done to knows what happened to a VM."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, when, and with which VM."""
+
+    invariant: str
+    vm: str
+    at: float
+    text: str
+
+
+@dataclass
+class Wish:
+    """One request to begin something, with all that came of it. `answered`: when it was first accepted."""
+
+    vm: str
+    kind: str
+    request_id: str
+    sent: float
+    last_answer: float
+    answered: float | None = None
+    operation: str = ""
+    timeout: float = 0
+    escalation: str = ""
+    hooks: tuple[str, ...] = ()
+    told: list[Told] = field(default_factory=list)
+    decisions: list[Call] = field(default_factory=list)
+
+    @property
+    def final(self) -> Told | None:
+        """The first time that its end was told."""
+        return next((told for told in self.told if told.final), None)
+
+    @property
+    def due(self) -> float:
+        """Before this moment it cannot have been due to force: no promise of more time is forgotten."""
+        return self.sent + self.timeout + sum(call.extension for call in self.accepted("ExtendOperation"))
+
+    def accepted(self, method: str) -> list[Call]:
+        return [call for call in self.decisions if call.method == method and call.accepted]
+
+    def possible(self, method: str) -> list[Call]:
+        """Those that were accepted, or may have been."""
+        return [call for call in self.decisions if call.method == method and (call.accepted or call.unknown)]
+
+
+class Books:
+    """A history, looked up by VM."""
+
+    def __init__(self, history: History) -> None:
+        records = history.records
+        self.calls = [record for record in records if isinstance(record, Call)]
+        self.told = sorted((record for record in records if isinstance(record, Told)), key=lambda told: told.at)
+        self.harms = [record for record in records if isinstance(record, Harm)]
+        self.cuts = [record for record in records if isinstance(record, Cut)]
+        self.runs = sorted((record for record in records if isinstance(record, Run)), key=lambda run: run.began)
+        self.active = [record for record in records if isinstance(record, Active)]
+        self.said = {record.token: record.times for record in records if isinstance(record, Said)}
+        self.guests = {record.vm: record for record in records if isinstance(record, Guest)}
+        self.settled = next((record for record in records if isinstance(record, Settled)), None)
+        self.wishes = _wishes(self.calls, self.told)
+
+    def runs_of(self, vm: str) -> list[Run]:
+        return [run for run in self.runs if run.vm == vm]
+
+    def wishes_on(self, vm: str) -> list[Wish]:
+        return [wish for wish in self.wishes if wish.vm == vm]
+
+    def on_sometime(self, vm: str, since: float, until: float) -> bool:
+        """Whether the VM ran at any moment of that time."""
+        return any(
+            run.began <= until + ALIKE and (run.ended is None or run.ended >= since - ALIKE) for run in self.runs_of(vm)
+        )
+
+    def off_sometime(self, vm: str, since: float, until: float) -> bool:
+        """Whether there was any moment of that time at which it did not run."""
+        covered = since - ALIKE
+        for run in self.runs_of(vm):
+            if run.began > covered + 1e-6:
+                return covered <= until + ALIKE
+            covered = max(covered, float("inf") if run.ended is None else run.ended)
+        return covered <= until + ALIKE
+
+    def harmed(self, vm: str, what: Sequence[str], since: float, until: float) -> bool:
+        """Whether one of these harms (by their first word) was done to the VM in that time."""
+        return any(
+            harm.vm == vm
+            and harm.what.split()[0] in what
+            and harm.begun <= until + ALIKE
+            and harm.ended >= since - ALIKE
+            for harm in self.harms
+        )
+
+    def disturbed(self, since: float, until: float) -> bool:
+        """Whether anything was done to the provider or the hypervisor as a whole."""
+        return any(not harm.vm and harm.begun <= until and harm.ended >= since for harm in self.harms)
+
+
+def audit(history: History) -> list[Finding]:
+    """All that is wrong, in the order of time."""
+    books = Books(history)
+    found = [Finding(check.__name__.replace("_", " "), *each) for check in INVARIANTS for each in check(books)]
+    return sorted(found, key=lambda finding: finding.at)
+
+
+Findings = Iterator[tuple[str, float, str]]
+"""The VM, the moment, what is wrong."""
+
+
+def no_vm_is_cut_unless_it_is_due_or_asked_for(books: Books) -> Findings:
+    """By a clock that does not step; and no other run than the one that the operation began with."""
+    for cut in books.cuts:
+        run = next((run for run in books.runs_of(cut.vm) if _within(cut.at, run)), None)
+        wishes = [wish for wish in books.wishes_on(cut.vm) if wish.sent <= cut.at + ALIKE]
+        if run and not any(_justifies(books, wish, cut, run) for wish in wishes):
+            last = max(wishes, key=lambda wish: wish.sent, default=None)
+            why = (
+                f"its last request was {_name(last)}, due {last.due - cut.at:+.3f} s from then"
+                if last
+                else "no request"
+            )
+            yield cut.vm, cut.at, f"cut, though {why}"
+
+
+def every_accepted_operation_ends_in_one_verdict(books: Books) -> Findings:
+    """Once it is told it never changes, and nothing else is told after it."""
+    for wish in books.wishes:
+        final = wish.final
+        if final is None:
+            if wish.answered is not None and books.settled:
+                yield wish.vm, wish.sent, f"{_name(wish)} was accepted and has no verdict"
+            continue
+        for told in wish.told:
+            if told.final and told.ending != final.ending:
+                yield wish.vm, told.at, f"{_name(wish)} ended {_end(final)}, and later {_end(told)}"
+            elif not told.final and told.at > final.at + DELAY:
+                yield wish.vm, told.at, f"{_name(wish)} ended {_end(final)}, and later stands in {told.state}"
+
+
+def one_request_is_one_operation(books: Books) -> Findings:
+    """However often it is sent."""
+    for wish in books.wishes:
+        if len(began := {told.operation for told in books.told if told.request_id == wish.request_id}) > 1:
+            yield wish.vm, wish.sent, f"{wish.kind} {wish.request_id} began {len(began)} operations: {sorted(began)}"
+
+
+def verdicts_are_true(books: Books) -> Findings:
+    """By the hypervisor's record and the guest's console."""
+    for wish in books.wishes:
+        if (final := wish.final) and (wrong := _untrue(books, wish, final)):
+            yield wish.vm, final.at, f"{_name(wish)} is told as {_end(final)} ({final.message}), but {wrong}"
+
+
+def hooks_run_at_most_once(books: Books) -> Findings:
+    """And what is told of them is so."""
+    for wish in books.wishes:
+        states = dict(wish.final.hooks) if wish.final else {}
+        for token in wish.hooks:
+            times = books.said.get(token, 0)
+            if times > 1:
+                yield wish.vm, wish.sent, f"hook {token} of {_name(wish)} ran {times} times"
+            if states.get(token) == "SUCCEEDED" and times == 0:
+                yield wish.vm, wish.sent, f"hook {token} of {_name(wish)} is told as SUCCEEDED and never ran"
+            if states.get(token) == "SKIPPED" and times:
+                yield wish.vm, wish.sent, f"hook {token} of {_name(wish)} is told as SKIPPED and ran"
+
+
+def one_operation_is_active_on_a_vm(books: Books) -> Findings:
+    """Beside one that it supersedes, until that has ended."""
+    for answer in books.active:
+        for one, other in combinations(answer.operations, 2):
+            if not _supersede(one[1], other[1]):
+                yield answer.vm, answer.at, f"{one[1]} {one[0][:8]} and {other[1]} {other[0][:8]} are active at once"
+    for wish in books.wishes:
+        for later in books.wishes_on(wish.vm):
+            if later.answered is None or later.sent <= wish.last_answer or _supersede(later.kind, wish.kind):
+                continue
+            if told := next((t for t in wish.told if not t.final and t.at > later.answered + DELAY), None):
+                yield wish.vm, told.at, f"{_name(wish)} is active, and so is {_name(later)}, accepted after it"
+
+
+def accepted_decisions_hold(books: Books) -> Findings:
+    """An accepted Force leaves no VM running, an accepted Cancel forces none; more time is looked after with the cuts."""
+    for wish in books.wishes:
+        final = wish.final
+        if final is None:
+            continue
+        for call in wish.accepted("ForceOperation"):
+            spared = books.harmed(wish.vm, ("fault",), wish.sent, final.at) or any(
+                other.kind == "POWER_ON" and wish.sent < other.last_answer for other in books.wishes_on(wish.vm)
+            )
+            if final.outcome == "STILL_RUNNING" and not spared:
+                yield wish.vm, call.sent, f"ForceOperation of {_name(wish)} was accepted; it ended {_end(final)}"
+        for call in wish.accepted("CancelOperation"):
+            if final.outcome == "FORCED":
+                yield wish.vm, call.sent, f"CancelOperation of {_name(wish)} was accepted; it ended {_end(final)}"
+
+
+def vms_end_as_they_were_last_wished(books: Books) -> Findings:
+    """If the last request that was accepted is said to have succeeded, and nobody else did anything since."""
+    if books.settled is None:
+        return
+    for vm in books.guests:
+        begun = [wish for wish in books.wishes_on(vm) if wish.operation or wish.answered is not None]
+        if not begun:
+            continue
+        last = max(begun, key=lambda wish: wish.sent)
+        concurrent = any(wish is not last and wish.last_answer > last.sent for wish in begun)
+        meddled = any(harm.vm == vm and harm.ended > last.sent - ALIKE for harm in books.harms)
+        if concurrent or meddled or last.final is None or last.final.state != "SUCCEEDED":
+            continue
+        wanted, end = last.kind in ("POWER_ON", "REBOOT"), books.settled.at
+        runs = any(run.began <= end and (run.ended is None or run.ended > end) for run in books.runs_of(vm))
+        if runs is not wanted:
+            yield vm, end, f"{_name(last)} ended {_end(last.final)}, and in the end it {'runs' if runs else 'is off'}"
+
+
+def settled_systems_are_quiet(books: Books) -> Findings:
+    """Nothing is asked of the hypervisor when nothing is to be done."""
+    if books.settled and books.settled.calls[0] != books.settled.calls[1]:
+        before, after = books.settled.calls
+        yield "", books.settled.at, f"{after - before} calls to the hypervisor after all had ended"
+
+
+def refusals_are_explained(books: Books) -> Findings:
+    """With code and reason, unless the connection broke because of what was done to the provider."""
+    for call in books.calls:
+        if call.accepted or (call.unknown and books.disturbed(call.sent - SOON, call.answered + DELAY)):
+            continue
+        if not call.reason or call.code in ("INTERNAL", "UNKNOWN") and call.reason != "JOURNAL_FAILED":
+            yield call.vm, call.sent, f"{call.method} was refused with {call.code} {call.reason or 'and no reason'}"
+
+
+INVARIANTS: Sequence[Callable[[Books], Findings]] = (
+    no_vm_is_cut_unless_it_is_due_or_asked_for,
+    every_accepted_operation_ends_in_one_verdict,
+    one_request_is_one_operation,
+    verdicts_are_true,
+    hooks_run_at_most_once,
+    one_operation_is_active_on_a_vm,
+    accepted_decisions_hold,
+    vms_end_as_they_were_last_wished,
+    settled_systems_are_quiet,
+    refusals_are_explained,
+)
+
+
+def _wishes(calls: Sequence[Call], told: Sequence[Told]) -> list[Wish]:
+    wishes: dict[str, Wish] = {}
+    for call in sorted(calls, key=lambda call: call.sent):
+        if call.method in BEGINS and (call.accepted or call.unknown or call.request_id in wishes):
+            new = Wish(call.vm, BEGINS[call.method], call.request_id, call.sent, call.answered)
+            wish = wishes.setdefault(call.request_id, new)
+            wish.timeout, wish.escalation, wish.hooks = call.timeout, call.escalation, call.hooks
+            wish.last_answer = max(wish.last_answer, call.answered)
+            if call.accepted:
+                wish.operation = call.operation
+                wish.answered = wish.answered or call.answered
+    for each in told:
+        if wish_ := wishes.get(each.request_id):
+            wish_.operation = wish_.operation or each.operation
+            wish_.told.append(each)
+    by_operation = {wish.operation: wish for wish in wishes.values() if wish.operation}
+    for call in calls:
+        if call.method not in BEGINS and (decided := by_operation.get(call.operation)):
+            decided.decisions.append(call)
+    return list(wishes.values())
+
+
+def _within(at: float, run: Run) -> bool:
+    return run.began - ALIKE <= at and (run.ended is None or at <= run.ended + ALIKE)
+
+
+def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
+    """Whether this request is reason enough for the cut."""
+    if wish.final and wish.final.at < cut.at - ALIKE:
+        return False
+    if wish.kind == "POWER_OFF":
+        return True
+    if wish.kind == "POWER_ON":
+        return False
+    if any(call.sent <= cut.at + ALIKE and call.sent >= run.began - ALIKE for call in wish.possible("ForceOperation")):
+        return True
+    if any(call.answered < cut.at - ALIKE for call in wish.accepted("CancelOperation")):
+        return False
+    if run.began > wish.last_answer + ALIKE or wish.escalation != "FORCE":
+        return False
+    if wish.due <= cut.at + ALIKE:
+        return not _called_off(books, wish)
+    return _deaf(books, wish, cut, run)
+
+
+def _called_off(books: Books, wish: Wish) -> bool:
+    """Whether a PowerOn came, and was accepted, before force was due."""
+    return any(
+        other.kind == "POWER_ON" and other.answered is not None and wish.sent < other.sent and other.answered < wish.due
+        for other in books.wishes_on(wish.vm)
+    )
+
+
+def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
+    """Whether there was nothing to wait for: a guest that hears nothing, or refused everything, is cut at once."""
+    guest, reason = books.guests[cut.vm], wish.final.reason if wish.final else ""
+    held = books.harmed(cut.vm, ("pause", "suspend"), run.began, cut.at)
+    deaf = not guest.hears
+    refused = guest.refuses or books.harmed(cut.vm, ("fault",), run.began, cut.at)
+    match reason:
+        case "PAUSED" | "SUSPENDED":
+            return held
+        case "TOOLS_UNAVAILABLE":
+            return deaf
+        case "COMMAND_FAILED":
+            return refused
+        case "":
+            return held or deaf or refused
+    return False
+
+
+def _untrue(books: Books, wish: Wish, final: Told) -> str:
+    """What is wrong with this verdict; empty: nothing."""
+    ended = [
+        run
+        for run in books.runs_of(wish.vm)
+        if run.ended is not None and wish.sent - ALIKE <= run.ended <= final.at + ALIKE
+    ]
+    if final.outcome in ENDINGS and not any(ENDINGS[final.outcome](books, run) for run in ended):
+        seen = [f"a run that began {run.began:.3f} ended {run.ended:.3f} by {_or(run)}" for run in ended]
+        return f"by the hypervisor and the console: {'; '.join(seen) or 'no run of it ended'}"
+    if final.signal and not any(_heard(books, run, final.signal) for run in ended):
+        return f"the guest heard no {final.signal}"
+    if final.state == "SUCCEEDED" and final.outcome not in (CAME_UP if wish.kind == "POWER_ON" else WENT_DOWN):
+        return f"that is not what a {wish.kind} is for"
+    if wish.kind == "REBOOT" and final.state == "SUCCEEDED":
+        down = min((run.ended or 0 for run in ended), default=wish.sent)
+        if not books.on_sometime(wish.vm, down + 2 * ALIKE, final.at):
+            return "it was not started again"
+    return _not_so(books, wish, final)
+
+
+def _not_so(books: Books, wish: Wish, final: Told) -> str:
+    match final.outcome:
+        case "ALREADY_OFF" if not books.off_sometime(wish.vm, wish.sent, final.at):
+            return "it was on all the time"
+        case "STARTED" | "ALREADY_ON" if not books.on_sometime(wish.vm, wish.sent, final.at):
+            return "it was off all the time"
+        case "STILL_RUNNING" if not books.on_sometime(wish.vm, max(wish.sent, final.at - SOON), final.at):
+            last = max((run.ended or 0 for run in books.runs_of(wish.vm)), default=wish.sent)
+            if not books.disturbed(last - SOON, final.at):
+                return f"it was off for {final.at - last:.1f} s"
+    return ""
+
+
+def _graceful(books: Books, run: Run) -> bool:
+    return "GUEST" in run.causes and (bool(run.heard) or _typed(books, run))
+
+
+def _out_of_band(books: Books, run: Run) -> bool:
+    return "OTHER" in run.causes or ("GUEST" in run.causes and (not run.heard or _typed(books, run)))
+
+
+ENDINGS: dict[str, Callable[[Books, Run], bool]] = {
+    "GRACEFUL": _graceful,
+    "FORCED": lambda _, run: "PROVIDER" in run.causes,
+    "CRASHED": lambda _, run: "CRASH" in run.causes,
+    "OUT_OF_BAND": _out_of_band,
+}
+"""Whether a run of the VM may have ended in this way."""
+
+
+def _typed(books: Books, run: Run) -> bool:
+    """Whether it was told to go down from inside, too, so that it did not react to what it was asked."""
+    return books.harmed(run.vm, ("poweroff",), run.began, run.ended or run.began)
+
+
+def _heard(books: Books, run: Run, signal: str) -> bool:
+    return any(heard == signal for _, heard in run.heard) or _typed(books, run)
+
+
+def _supersede(one: str, other: str) -> bool:
+    return (one, other) in SUPERSEDES or (other, one) in SUPERSEDES
+
+
+def _name(wish: Wish) -> str:
+    return f"{wish.kind} {wish.operation[:8] or wish.request_id}"
+
+
+def _end(told: Told) -> str:
+    return " ".join(part for part in (told.state, told.outcome, told.reason, told.signal) if part)
+
+
+def _or(run: Run) -> str:
+    return " or ".join(run.causes) or "nobody knows whom"

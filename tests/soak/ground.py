@@ -1,0 +1,43 @@
+"""What a history needs of a hypervisor: guests, a provider, harm to be done behind its back, and the books to audit by."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from random import Random
+from typing import ClassVar
+
+from tests.rigs.process import Provider
+from tests.rigs.rig import Rig
+from tests.soak.history import Guest, History, Record
+
+EXTRA = ["--allow-guest-exec", "--http-hook-hosts", "127.0.0.1", "--drain-timeout", "1s"]
+
+
+class Ground(Rig):
+    """One hypervisor of its own with its guests, and a provider that is not yet started."""
+
+    name: ClassVar[str]
+    harms: ClassVar[frozenset[str]]
+    """Those of this hypervisor, beside those that are done to any provider."""
+    quiet: ClassVar[float]
+    """Seconds after which a guest that was asked has gone down, or will not."""
+    guests: Sequence[Guest]
+    provider: Provider
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+
+    @abstractmethod
+    async def do(self, harm: str, rng: Random) -> None:
+        """Do one of `harms` to a guest of its choice or to all, and write it down."""
+
+    @abstractmethod
+    async def heal(self) -> None:
+        """The hypervisor answers again, and nothing fails any more."""
+
+    @abstractmethod
+    def calls(self) -> int:
+        """How many the provider made so far."""
+
+    @abstractmethod
+    def books(self, tokens: Sequence[str]) -> list[Record]:
+        """All runs and cuts since the start, and how often each of these tokens is on a guest's console."""

@@ -1,0 +1,224 @@
+"""What happened in one history, as everybody who was there wrote it down: clients, the hypervisor, who did the harm.
+
+All moments are seconds of CLOCK_BOOTTIME, which no step of the wall clock moves; the provider's own moments, which it
+does move, are not kept.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Cause = Literal["GUEST", "PROVIDER", "OTHER", "CRASH"]
+FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+
+
+def now() -> float:
+    """This moment."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True)
+class Told:
+    """An operation as the provider told it: to a watcher, or in an answer.
+
+    `ending` is state, verdict and error of one that has ended, byte by byte. `hooks` are names and states.
+    """
+
+    at: float
+    operation: str
+    vm: str
+    kind: str
+    state: str
+    request_id: str = ""
+    outcome: str = ""
+    reason: str = ""
+    signal: str = ""
+    message: str = ""
+    hooks: tuple[tuple[str, str], ...] = ()
+    ending: str = ""
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request and its answer. `code` is gRPC's; `reason` that of ErrorInfo, empty if there was none.
+
+    `vm` is a name. `operation` is the one it began or concerns. `timeout`, `extension`: seconds. `hooks`: their tokens.
+    """
+
+    sent: float
+    answered: float
+    method: str
+    vm: str
+    code: str = "OK"
+    reason: str = ""
+    operation: str = ""
+    request_id: str = ""
+    timeout: float = 0
+    extension: float = 0
+    escalation: str = ""
+    hooks: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        return self.code == "OK"
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it may have been accepted, though no answer came."""
+        return not self.reason and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+
+
+@dataclass(frozen=True)
+class Active:
+    """The operations that the provider told as active on one VM, in one answer, and their kinds."""
+
+    at: float
+    vm: str
+    operations: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What was done to it all. `vm` empty: to the provider, its disk or clock, or the whole hypervisor."""
+
+    begun: float
+    ended: float
+    what: str
+    vm: str = ""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The provider told the hypervisor to cut a VM that ran."""
+
+    at: float
+    vm: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a VM, by the hypervisor's own record and the guest's console.
+
+    `causes`: who may have ended it; more than one where two came at the same moment. `heard`: when the guest said that
+    it was asked, and by which signal.
+    """
+
+    vm: str
+    began: float
+    ended: float | None = None
+    causes: tuple[Cause, ...] = ()
+    heard: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Said:
+    """How often a hook's token was seen where the hook leaves it: on the guest's console, or at the web server."""
+
+    token: str
+    times: int
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The end. `calls`: so many the hypervisor had from the provider, and so many a while later."""
+
+    at: float
+    calls: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What one must know of a guest to judge. `hears`: it is offered a signal while it runs, so it has its time.
+
+    `refuses`: its signals may be refused, all of them.
+    """
+
+    vm: str
+    hears: bool = True
+    refuses: bool = False
+
+
+Record = Told | Call | Active | Harm | Cut | Run | Said | Settled | Guest
+KINDS = {kind.__name__: kind for kind in (Told, Call, Active, Harm, Cut, Run, Said, Settled, Guest)}
+
+
+@dataclass
+class History:
+    """Everything, in the order in which it was written down."""
+
+    records: list[Record] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        self.records.append(record)
+
+    def save(self, path: Path) -> None:
+        """A line for each record."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            for record in self.records:
+                file.write(json.dumps({"record": type(record).__name__, **dataclasses.asdict(record)}) + "\n")
+
+
+def load(path: Path) -> History:
+    """What `save` wrote."""
+    return History([_record(json.loads(line)) for line in path.read_text().splitlines()])
+
+
+def describe(records: Iterable[Record], vm: str, since: float) -> list[str]:
+    """What concerns one VM, in order of time, for people; moments are seconds after `since`."""
+    own = [record for record in records if getattr(record, "vm", "") in (vm, "")]
+    lines = [(moment(record), _line(record)) for record in own if not isinstance(record, Settled | Guest | Said)]
+    return [f"{at - since:8.3f}  {text}" for at, text in sorted(lines)]
+
+
+def moment(record: Record) -> float:
+    """When it was; of what took time, when it began."""
+    match record:
+        case Call(sent=at) | Harm(begun=at) | Run(began=at):
+            return at
+        case Told(at=at) | Active(at=at) | Cut(at=at) | Settled(at=at):
+            return at
+    return 0
+
+
+def _line(record: Record) -> str:
+    match record:
+        case Call():
+            parts = [f"timeout {record.timeout:g}" if record.timeout else "", record.escalation]
+            parts += [f"by {record.extension:g}" if record.extension else "", *record.hooks]
+            took = f"after {record.answered - record.sent:.3f} s"
+            answer = f"{record.code} {record.reason}".strip()
+            words = " ".join(part for part in parts if part)
+            return f"client: {record.method} {words} -> {answer} {record.operation[:8]} {took}"
+        case Told():
+            verdict = " ".join(part for part in (record.outcome, record.reason, record.signal) if part)
+            return f"told: {record.kind} {record.operation[:8]} {record.state} {verdict} {record.message}"
+        case Harm():
+            return f"harm: {record.what} until +{record.ended - record.begun:.3f} s"
+        case Run():
+            asked = ", ".join(f"{signal} +{at - record.began:.3f} s" for at, signal in record.heard)
+            end = "runs on" if record.ended is None else f"ended +{record.ended - record.began:.3f} s {record.causes}"
+            return f"hypervisor: a run begins; {end}; asked: {asked or 'never'}"
+        case Cut():
+            return "hypervisor: told by the provider to cut it"
+        case Active():
+            return f"told: active are {[(name[:8], kind) for name, kind in record.operations]}"
+    return repr(record)
+
+
+def _record(fields: dict[str, Any]) -> Record:
+    kind = KINDS[fields.pop("record")]
+    plain: Record = kind(**{name: _frozen(value) for name, value in fields.items()})
+    return plain
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

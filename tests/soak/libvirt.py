@@ -1,0 +1,6 @@
+from tests.soak.ground import Ground
+
+
+class LibvirtGround(Ground):
+    name = "libvirt"
+    harms = frozenset()
