@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -15,7 +16,10 @@ DISK = "4m"
 STEPS = (-3600, -3600, 0, 3600, 3600)
 FIRST = 0.02
 """Seconds after a request within which a provider is struck."""
+STRUCK = 0.08
+"""How likely a request is to be one."""
 STARTING = 20.0
+"""Seconds that a provider may take to serve; it does not while its hypervisor or its disk is away."""
 LIBRARIES = Path("/usr/lib")
 
 
@@ -56,15 +60,17 @@ class Attack:
         plain = sorted(self.harms - {"strike"})
         while True:
             await asyncio.sleep(self._rng.uniform(0.5, 4))
-            async with self._hands:
-                if plain:
-                    await deeds[self._rng.choice(plain)]()
-                if not self._provider.runs():
-                    await self.start()
+            await to_its_end(self._do(deeds[self._rng.choice(plain)] if plain else self.start))
+
+    async def _do(self, deed: Callable[[], Awaitable[None]]) -> None:
+        async with self._hands:
+            await deed()
+            if not self._provider.runs():
+                await self.start()
 
     def on_sent(self) -> None:
         """A request is under way: perhaps this is the moment."""
-        if "strike" in self.harms and self._rng.random() < 0.15 and not self._hands.locked():
+        if "strike" in self.harms and self._rng.random() < STRUCK and not self._hands.locked():
             task = asyncio.create_task(self._strike(self._rng.uniform(0, FIRST)))
             self._strikes.add(task)
             task.add_done_callback(self._strikes.discard)
@@ -95,7 +101,7 @@ class Attack:
         begun = now()
         self._end()
         if self._rng.random() < 0.5:
-            await asyncio.sleep(self._rng.uniform(0, 3))
+            await asyncio.sleep(self._rng.uniform(0, 2))
         await self.start()
         self._history.add(Harm(begun, now(), "provider killed"))
 
@@ -139,7 +145,7 @@ class Attack:
         self._history.add(Harm(now(), now(), f"clock {offset:+d} s"))
 
     def _mount(self) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0700", "vmpower-soak", self._state]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0700", "vmpower-soak", str(self._state)]
         mounted = subprocess.run(command, check=False, capture_output=True, text=True)
         if mounted.returncode:
             self.harms -= {"disk"}
@@ -159,3 +165,13 @@ class Attack:
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # nor CLOCK_BOOTTIME: test_attack.py
         }
+
+
+async def to_its_end(work: Coroutine[object, object, None]) -> None:
+    """Do it, and if this is cancelled meanwhile, do it all the same: half a harm cannot be healed."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

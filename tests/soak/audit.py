@@ -162,8 +162,10 @@ def every_accepted_operation_ends_in_one_verdict(books: Books) -> Findings:
         for told in wish.told:
             if told.final and told.ending != final.ending:
                 yield wish.vm, told.at, f"{_name(wish)} ended {_end(final)}, and later {_end(told)}"
+                break
             elif not told.final and told.at > final.at + DELAY:
                 yield wish.vm, told.at, f"{_name(wish)} ended {_end(final)}, and later stands in {told.state}"
+                break
 
 
 def one_request_is_one_operation(books: Books) -> Findings:
@@ -209,7 +211,7 @@ def one_operation_is_active_on_a_vm(books: Books) -> Findings:
 
 
 def accepted_decisions_hold(books: Books) -> Findings:
-    """An accepted Force leaves no VM running, an accepted Cancel forces none; more time is looked after with the cuts."""
+    """An accepted Force leaves no VM running, an accepted Cancel forces none. Extensions count with the cuts."""
     for wish in books.wishes:
         final = wish.final
         if final is None:
@@ -256,7 +258,7 @@ def refusals_are_explained(books: Books) -> Findings:
     for call in books.calls:
         if call.accepted or (call.unknown and books.disturbed(call.sent - SOON, call.answered + DELAY)):
             continue
-        if not call.reason or call.code in ("INTERNAL", "UNKNOWN") and call.reason != "JOURNAL_FAILED":
+        if not call.reason or (call.code in ("INTERNAL", "UNKNOWN") and call.reason != "JOURNAL_FAILED"):
             yield call.vm, call.sent, f"{call.method} was refused with {call.code} {call.reason or 'and no reason'}"
 
 
@@ -302,27 +304,25 @@ def _within(at: float, run: Run) -> bool:
 
 def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
     """Whether this request is reason enough for the cut."""
-    if wish.final and wish.final.at < cut.at - ALIKE:
+    if wish.kind == "POWER_ON" or (wish.final and wish.final.at < cut.at - ALIKE):
         return False
     if wish.kind == "POWER_OFF":
         return True
-    if wish.kind == "POWER_ON":
-        return False
     if any(call.sent <= cut.at + ALIKE and call.sent >= run.began - ALIKE for call in wish.possible("ForceOperation")):
         return True
     if any(call.answered < cut.at - ALIKE for call in wish.accepted("CancelOperation")):
         return False
-    if run.began > wish.last_answer + ALIKE or wish.escalation != "FORCE":
+    same_run = run.began <= wish.last_answer + ALIKE
+    if not same_run or wish.escalation != "FORCE" or _called_off(books, wish, cut):
         return False
-    if wish.due <= cut.at + ALIKE:
-        return not _called_off(books, wish)
-    return _deaf(books, wish, cut, run)
+    return wish.due <= cut.at + ALIKE or _deaf(books, wish, cut, run)
 
 
-def _called_off(books: Books, wish: Wish) -> bool:
-    """Whether a PowerOn came, and was accepted, before force was due."""
+def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
+    """Whether a PowerOn was accepted before force was due."""
+    before = min(wish.due, cut.at - ALIKE)
     return any(
-        other.kind == "POWER_ON" and other.answered is not None and wish.sent < other.sent and other.answered < wish.due
+        other.kind == "POWER_ON" and other.answered is not None and wish.sent < other.sent and other.answered < before
         for other in books.wishes_on(wish.vm)
     )
 
@@ -337,7 +337,7 @@ def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
         case "PAUSED" | "SUSPENDED":
             return held
         case "TOOLS_UNAVAILABLE":
-            return deaf
+            return deaf or guest.refuses
         case "COMMAND_FAILED":
             return refused
         case "":

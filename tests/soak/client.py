@@ -1,4 +1,4 @@
-"""Random clients: each wishes something of a VM, changes its mind, and writes down what it asked and what it was told."""
+"""Random clients: each wishes something of a VM, changes its mind, and writes down its calls and what it was told."""
 
 import asyncio
 import itertools
@@ -10,14 +10,11 @@ from typing import Any
 import grpc.aio
 
 from client.errors import ProviderError, translated
-from client.times import duration
 from client.words import short
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
 from tests.bench.client import duration as seconds
 from tests.soak.history import FINAL, Active, Call, History, Told, now
-
-__all__ = ["Clients", "duration"]
 
 PATIENCE = 10.0
 """Seconds a call may take."""
@@ -93,7 +90,7 @@ class Clients:
                 return str(answer.id)
             if not call.unknown:
                 return ""
-            await asyncio.sleep(rng.uniform(0, 0.5))
+            await asyncio.sleep(rng.uniform(0, 1.5))
         return ""
 
     async def decide(self, operation: str, vm: str, rng: Random) -> None:
@@ -113,28 +110,26 @@ class Clients:
             page = await self._stub.ListOperations(request, timeout=PATIENCE)
         except grpc.aio.AioRpcError:
             return []
-        found = [operation for operation in page.operations]
-        told = tuple((each.id, short(pb.OperationKind, each.kind)) for each in found)
+        told = tuple((each.id, short(pb.OperationKind, each.kind)) for each in page.operations)
         self._history.add(Active(now(), vm, told))
-        return [each.id for each in found]
+        return [operation for operation, _ in told]
 
     async def call(self, method: str, request: Any, vm: str, **noted: Any) -> tuple[Call, Any]:
         """One call, written down with its answer, which is None if it was an error."""
-        sent, code, reason, answer = now(), "OK", "", None
-        begins = "request_id" in request.DESCRIPTOR.fields_by_name
+        sent, code, reason, answer = now(), "CANCELLED", "", None  # that is what it is if we are
         try:
             with translated():
                 calling = getattr(self._stub, method)(request, timeout=PATIENCE)
-                if begins:
+                if "request_id" in noted:
                     self._on_sent()
-                answer = await calling
+                answer, code = await calling, "OK"
+                noted["operation"] = answer.id
+                self._note(answer, now() if answer.HasField("verdict") else sent)
         except ProviderError as error:
             code, reason = error.code, error.reason if error.explained else ""
-        if answer is not None:
-            noted["operation"] = answer.id
-            self._note(answer, now() if answer.HasField("verdict") else sent)
-        call = Call(sent, now(), method, vm, code, reason, **noted)
-        self._history.add(call)
+        finally:
+            call = Call(sent, now(), method, vm, code, reason, **noted)
+            self._history.add(call)
         return call, answer
 
     def follow(self, operation: str) -> None:

@@ -1,4 +1,4 @@
-"""What a history needs of a hypervisor: guests, a provider, harm to be done behind its back, and the books to audit by."""
+"""What a history needs of a hypervisor: guests, a provider, harm behind its back, and the books to audit by."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -138,7 +138,7 @@ class Settled:
 class Guest:
     """What one must know of a guest to judge. `hears`: it is offered a signal while it runs, so it has its time.
 
-    `refuses`: its signals may be refused, all of them.
+    `refuses`: it has one signal only, which it refuses, and lacks while it boots.
     """
 
     vm: str
@@ -190,28 +190,27 @@ def moment(record: Record) -> float:
 
 
 def _line(record: Record) -> str:
+    text = ""
     match record:
         case Call():
             parts = [f"timeout {record.timeout:g}" if record.timeout else "", record.escalation]
-            parts += [f"by {record.extension:g}" if record.extension else "", *record.hooks]
-            took = f"after {record.answered - record.sent:.3f} s"
-            answer = f"{record.code} {record.reason}".strip()
-            words = " ".join(part for part in parts if part)
-            return f"client: {record.method} {words} -> {answer} {record.operation[:8]} {took}"
+            parts += [f"by {record.extension:g}" if record.extension else "", *record.hooks, "->", record.code]
+            parts += [record.reason, record.operation[:8], f"after {record.answered - record.sent:.3f} s"]
+            text = f"client: {record.method} {' '.join(part for part in parts if part)}"
         case Told():
             verdict = " ".join(part for part in (record.outcome, record.reason, record.signal) if part)
-            return f"told: {record.kind} {record.operation[:8]} {record.state} {verdict} {record.message}"
+            text = f"told: {record.kind} {record.operation[:8]} {record.state} {verdict} {record.message}"
         case Harm():
-            return f"harm: {record.what} until +{record.ended - record.begun:.3f} s"
+            text = f"harm: {record.what} until +{record.ended - record.begun:.3f} s"
         case Run():
             asked = ", ".join(f"{signal} +{at - record.began:.3f} s" for at, signal in record.heard)
             end = "runs on" if record.ended is None else f"ended +{record.ended - record.began:.3f} s {record.causes}"
-            return f"hypervisor: a run begins; {end}; asked: {asked or 'never'}"
+            text = f"hypervisor: a run begins; {end}; asked: {asked or 'never'}"
         case Cut():
-            return "hypervisor: told by the provider to cut it"
+            text = "hypervisor: told by the provider to cut it"
         case Active():
-            return f"told: active are {[(name[:8], kind) for name, kind in record.operations]}"
-    return repr(record)
+            text = f"told: active are {[(name[:8], kind) for name, kind in record.operations]}"
+    return text
 
 
 def _record(fields: dict[str, Any]) -> Record:

@@ -106,7 +106,7 @@ class SimGround(Ground):
                     self._set_faults(vm, call, kind, rng.randint(1, 2))
                     self.history.add(Harm(begun, begun + LASTS, f"fault {call} {kind}", vm))
                 case "hide":
-                    seconds = rng.choice([0.1, 1, 3])
+                    seconds = rng.choice([0.1, 0.5, 2])
                     self._world.hide(seconds)
                     wake(self._path)
                     self.history.add(Harm(begun, begun + seconds, "hypervisor hidden"))
@@ -136,7 +136,7 @@ class SimGround(Ground):
     def _entries(self, name: str) -> list[Entry]:
         with closing(sqlite3.connect(self._path)) as books:
             rows = books.execute("SELECT state FROM books WHERE guest = ? ORDER BY number", (name,)).fetchall()
-        return [Entry(*fields[:4], power_offs=fields[4] or 0) for fields in (json.loads(state) for (state,) in rows)]
+        return [_from_books(state) for (state,) in rows]
 
     def _runs(self, guest: SimGuest, entries: Sequence[Entry]) -> list[Run]:
         runs: list[Run] = []
@@ -151,7 +151,7 @@ class SimGround(Ground):
                 for text, signal in HEARD.items()
                 if text in line.text and started_at <= line.at and (ended is None or line.at <= ended)
             ]
-            causes = _causes(states, entries[0].power_offs) if over else ()
+            causes = _causes(states) if over else ()
             end = None if ended is None else ended - self._offset
             runs.append(Run(guest.name, started_at - self._offset, end, causes, tuple(heard)))
         return runs
@@ -165,7 +165,7 @@ class SimGround(Ground):
         ]
 
     def _set_faults(self, vm: str, call: str, kind: str, times: int) -> None:
-        made = self._world.guest(self._ids[vm]).calls.get(call, 0)  # type: ignore[call-overload]
+        made = self._world.guest(self._ids[vm]).calls.get(call, 0)
         entries = ([f"ok x{made}"] if made else []) + [f"{kind} x{times}"]
 
         def failing(guest: SimGuest, _now: float) -> SimGuest:
@@ -175,7 +175,7 @@ class SimGround(Ground):
         self._world.change(self._ids[vm], failing)
 
 
-def _causes(states: Sequence[Entry], _before: int) -> tuple[Cause, ...]:
+def _causes(states: Sequence[Entry]) -> tuple[Cause, ...]:
     match states[-1].off_cause:
         case "GUEST":
             return ("GUEST",)
@@ -193,6 +193,11 @@ def _cut_by_provider(before: Entry, after: Entry) -> bool:
 
 def _entry(guest: SimGuest) -> Entry:
     return Entry(guest.started_at, guest.off_at, guest.off_cause, guest.held, guest.calls.get("power_off", 0))
+
+
+def _from_books(state: str) -> Entry:
+    started_at, off_at, off_cause, held, power_offs = json.loads(state)
+    return Entry(started_at, off_at, off_cause, held, power_offs or 0)
 
 
 def _without_faults(script: GuestScript) -> GuestScript:

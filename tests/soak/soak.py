@@ -9,11 +9,11 @@ from random import Random
 import grpc.aio
 
 from tests.rigs.process import QUICK
-from tests.soak.attack import HARMS, Attack
+from tests.soak.attack import HARMS, Attack, to_its_end
 from tests.soak.audit import Finding, audit
 from tests.soak.client import Clients
 from tests.soak.ground import Ground
-from tests.soak.history import Harm, History, Said, Settled, now
+from tests.soak.history import History, Said, Settled, now
 from tests.soak.libvirt import LibvirtGround
 from tests.soak.sim import SimGround
 
@@ -111,14 +111,14 @@ async def _harm(case: Case, ground: Ground) -> None:
     rng, own = Random(f"{case.seed} ground"), sorted(case.harms & ground.harms)
     while own:
         await asyncio.sleep(rng.uniform(0.5, 4))
-        await ground.do(rng.choice(own), rng)
+        await to_its_end(ground.do(rng.choice(own), rng))
     await asyncio.Event().wait()
 
 
 async def _settle(clients: Clients, rng: Random) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            while not await clients.settle(rng):
+            while not await clients.settle(rng):  # noqa: ASYNC110 - what is asked here sets no event
                 await asyncio.sleep(0.5)
 
 

@@ -1,0 +1,351 @@
+"""The audit itself: each invariant finds a made-up history that breaks it, and nothing in one that does not."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.soak.audit import audit
+from tests.soak.history import (
+    Active,
+    Call,
+    Cut,
+    Guest,
+    Harm,
+    History,
+    Record,
+    Run,
+    Said,
+    Settled,
+    Told,
+    describe,
+    load,
+)
+
+VM = "web"
+GUEST = Guest(VM)
+SETTLED = Settled(100)
+
+
+def shutdown(sent: float = 10, **fields: Any) -> Call:
+    """A Shutdown of 5 s, accepted at once."""
+    usual: dict[str, Any] = {"operation": "s", "request_id": "r", "timeout": 5.0, "escalation": "FORCE"}
+    return Call(sent, sent + 0.01, "Shutdown", VM, **(usual | fields))
+
+
+def begun(method: str, sent: float, operation: str, **fields: Any) -> Call:
+    return Call(sent, sent + 0.01, method, VM, operation=operation, request_id=f"r-{operation}", **fields)
+
+
+def decided(method: str, sent: float, **fields: Any) -> Call:
+    return Call(sent, sent + 0.01, method, VM, operation="s", **fields)
+
+
+def ended(at: float, outcome: str, state: str = "SUCCEEDED", **fields: Any) -> Told:
+    """The Shutdown's end."""
+    usual: dict[str, Any] = {"request_id": "r", "outcome": outcome, "ending": f"{state} {outcome}"}
+    return Told(at, "s", VM, fields.pop("kind", "SHUTDOWN"), state, **(usual | fields))
+
+
+def waiting(at: float) -> Told:
+    return Told(at, "s", VM, "SHUTDOWN", "WAITING_FOR_GUEST", request_id="r")
+
+
+def other_end(operation: str, kind: str, at: float, outcome: str, state: str = "SUCCEEDED") -> Told:
+    return Told(at, operation, VM, kind, state, f"r-{operation}", outcome, ending=f"{state} {outcome}")
+
+
+def found(*records: Record, guest: Guest = GUEST) -> list[str]:
+    """The invariants that this history breaks."""
+    return [finding.invariant for finding in audit(History([guest, *records]))]
+
+
+CUT_EARLY = "no vm is cut unless it is due or asked for"
+ONE_VERDICT = "every accepted operation ends in one verdict"
+UNTRUE = "verdicts are true"
+HOOKS = "hooks run at most once"
+ONE_ACTIVE = "one operation is active on a vm"
+DECISIONS = "accepted decisions hold"
+LAST_WISH = "vms end as they were last wished"
+
+GRACEFUL = (
+    shutdown(),
+    Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)),
+    ended(12.1, "GRACEFUL", signal="ACPI"),
+    SETTLED,
+)
+FORCED = (shutdown(), Run(VM, 0, 15.1, ("PROVIDER",)), Cut(15.05, VM), ended(15.2, "FORCED", reason="TIMEOUT"), SETTLED)
+
+
+@pytest.mark.parametrize("history", [GRACEFUL, FORCED])
+def test_a_true_history_is_clean(history: tuple[Record, ...]) -> None:
+    assert found(*history) == []
+
+
+# No VM is cut unless it is due or asked for
+
+
+def test_a_cut_before_its_time_is_found() -> None:
+    assert found(shutdown(), Run(VM, 0, 13, ("PROVIDER",)), Cut(13, VM), ended(13.1, "FORCED")) == [CUT_EARLY]
+
+
+def test_a_cut_that_no_request_asked_for_is_found() -> None:
+    assert found(Run(VM, 0, 13, ("PROVIDER",)), Cut(13, VM)) == [CUT_EARLY]
+
+
+def test_a_cut_within_a_promised_extension_is_found() -> None:
+    extended = decided("ExtendOperation", 11, extension=10)
+    assert CUT_EARLY in found(*FORCED, extended)
+
+
+def test_a_cut_after_an_extension_that_was_refused_is_none_of_it() -> None:
+    refused = decided("ExtendOperation", 11, extension=10, code="ABORTED", reason="X")
+    assert found(*FORCED, refused) == []
+
+
+def test_a_cut_after_an_accepted_cancel_is_found() -> None:
+    cancelled = ended(11.5, "STILL_RUNNING", "CANCELLED")
+    assert CUT_EARLY in found(
+        shutdown(), decided("CancelOperation", 11), cancelled, Run(VM, 0, 15.1, ("PROVIDER",)), Cut(15.1, VM)
+    )
+
+
+def test_a_cut_after_a_power_on_called_it_off_is_found() -> None:
+    power_on = begun("PowerOn", 12, "on")
+    assert CUT_EARLY in found(*FORCED, power_on, other_end("on", "POWER_ON", 15.2, "ALREADY_ON"))
+
+
+def test_a_cut_of_another_run_is_found() -> None:
+    runs = (Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)), Run(VM, 13, 15.1, ("PROVIDER",)))
+    assert CUT_EARLY in found(shutdown(), *runs, Cut(15.1, VM), ended(15.2, "FORCED"))
+
+
+@pytest.mark.parametrize("escalation", ["NEVER", "ASK"])
+def test_a_cut_without_leave_to_force_is_found(escalation: str) -> None:
+    assert CUT_EARLY in found(shutdown(escalation=escalation), *FORCED[1:])
+
+
+def test_a_force_is_reason_enough() -> None:
+    forced = ended(11.2, "FORCED", reason="REQUESTED")
+    cut = (Run(VM, 0, 11.1, ("PROVIDER",)), Cut(11.1, VM))
+    assert found(shutdown(escalation="NEVER"), decided("ForceOperation", 11), *cut, forced) == []
+
+
+def test_a_force_whose_answer_was_lost_may_have_been_the_reason() -> None:
+    lost = decided("ForceOperation", 11, code="UNAVAILABLE")
+    cut = (Run(VM, 0, 11.1, ("PROVIDER",)), Cut(11.1, VM), Harm(11, 12, "provider killed"))
+    assert found(shutdown(), lost, *cut, ended(11.2, "FORCED", reason="REQUESTED")) == []
+
+
+def test_a_power_off_is_reason_enough() -> None:
+    cut = (Run(VM, 0, 10.1, ("PROVIDER",)), Cut(10.1, VM))
+    assert found(begun("PowerOff", 10, "off"), *cut, other_end("off", "POWER_OFF", 10.2, "FORCED")) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "guest", "harm"),
+    [
+        ("TOOLS_UNAVAILABLE", replace(GUEST, hears=False), None),
+        ("COMMAND_FAILED", replace(GUEST, refuses=True), None),
+        ("PAUSED", GUEST, Harm(9, 9, "pause", VM)),
+    ],
+)
+def test_a_guest_that_cannot_hear_may_be_cut_at_once(reason: str, guest: Guest, harm: Harm | None) -> None:
+    cut = (Run(VM, 0, 10.1, ("PROVIDER",)), Cut(10.1, VM), ended(10.2, "FORCED", reason=reason))
+    assert found(shutdown(), *cut, *([harm] if harm else []), guest=guest) == []
+
+
+@pytest.mark.parametrize("reason", ["TOOLS_UNAVAILABLE", "COMMAND_FAILED", "PAUSED"])
+def test_a_guest_that_hears_is_not_cut_for_that(reason: str) -> None:
+    cut = (Run(VM, 0, 10.3, ("PROVIDER",)), Cut(10.3, VM))
+    assert found(shutdown(), *cut, ended(10.4, "FORCED", reason=reason)) == [CUT_EARLY]
+
+
+# Every accepted operation ends in one verdict
+
+
+def test_an_operation_without_a_verdict_is_found() -> None:
+    assert found(shutdown(), waiting(11), Run(VM, 0), SETTLED) == [ONE_VERDICT]
+
+
+def test_a_request_that_was_never_accepted_needs_none() -> None:
+    lost = shutdown(code="UNAVAILABLE", operation="")
+    assert found(lost, Harm(9, 12, "provider killed"), Run(VM, 0), SETTLED) == []
+
+
+def test_a_verdict_that_changes_is_found() -> None:
+    assert found(*GRACEFUL, ended(50, "GRACEFUL", ending="another")) == [ONE_VERDICT]
+
+
+def test_an_operation_that_goes_on_after_its_end_is_found() -> None:
+    assert found(*GRACEFUL, waiting(50)) == [ONE_VERDICT]
+
+
+def test_a_request_that_began_two_operations_is_found() -> None:
+    twin = Told(13, "twin", VM, "SHUTDOWN", "SUCCEEDED", "r", "GRACEFUL", ending="SUCCEEDED GRACEFUL")
+    assert "one request is one operation" in found(*GRACEFUL, twin)
+
+
+# Verdicts are true
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause"),
+    [
+        ("GRACEFUL", "PROVIDER"),
+        ("GRACEFUL", "OTHER"),
+        ("GRACEFUL", "CRASH"),
+        ("FORCED", "GUEST"),
+        ("FORCED", "OTHER"),
+        ("CRASHED", "GUEST"),
+        ("OUT_OF_BAND", "PROVIDER"),
+        ("OUT_OF_BAND", "GUEST"),
+    ],
+)
+def test_another_end_than_the_true_one_is_found(outcome: str, cause: Any) -> None:
+    run = Run(VM, 0, 15.1, (cause,), ((10.1, "ACPI"),))
+    assert found(shutdown(), run, ended(15.2, outcome)) == [UNTRUE]
+
+
+@pytest.mark.parametrize("cause", ["GUEST", "PROVIDER", "OTHER", "CRASH"])
+def test_not_to_know_is_never_untrue(cause: Any) -> None:
+    assert found(shutdown(), Run(VM, 0, 15.1, (cause,)), ended(15.2, "UNKNOWN")) == []
+
+
+def test_a_guest_that_was_never_asked_is_not_graceful() -> None:
+    assert found(shutdown(), Run(VM, 0, 12, ("GUEST",)), ended(12.1, "GRACEFUL")) == [UNTRUE]
+
+
+def test_a_signal_that_was_not_heard_is_found() -> None:
+    run = Run(VM, 0, 12, ("GUEST",), ((10.1, "GUEST_AGENT"),))
+    assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI")) == [UNTRUE]
+
+
+def test_a_vm_that_runs_on_did_not_go_down() -> None:
+    assert found(shutdown(), Run(VM, 0), ended(12.1, "GRACEFUL")) == [UNTRUE]
+
+
+def test_two_ends_at_once_may_be_told_as_either() -> None:
+    run = Run(VM, 0, 15.1, ("GUEST", "PROVIDER"), ((10.1, "ACPI"),))
+    assert found(shutdown(), run, ended(15.2, "GRACEFUL")) == found(shutdown(), run, ended(15.2, "FORCED")) == []
+
+
+def test_a_dead_vm_told_as_still_running_is_found() -> None:
+    run = Run(VM, 0, 5, ("CRASH",))
+    assert found(shutdown(), run, ended(15.2, "STILL_RUNNING", "FAILED")) == [UNTRUE]
+
+
+def test_a_dead_vm_that_could_not_be_seen_is_excused() -> None:
+    run, away = Run(VM, 0, 11, ("CRASH",)), Harm(10.5, 15, "provider killed")
+    assert found(shutdown(), run, away, ended(15.2, "STILL_RUNNING", "FAILED")) == []
+
+
+def test_a_vm_that_was_on_was_not_off_already() -> None:
+    assert found(shutdown(), Run(VM, 0), ended(11, "ALREADY_OFF")) == [UNTRUE]
+
+
+def test_a_vm_that_stayed_off_was_not_started() -> None:
+    assert found(begun("PowerOn", 10, "on"), other_end("on", "POWER_ON", 11, "STARTED")) == [UNTRUE]
+
+
+def test_a_reboot_that_never_came_up_is_found() -> None:
+    call = replace(shutdown(), method="Reboot")
+    run = Run(VM, 0, 15.1, ("PROVIDER",))
+    assert found(call, run, Cut(15.1, VM), ended(17, "FORCED", kind="REBOOT")) == [UNTRUE]
+
+
+def test_a_shutdown_that_succeeded_went_down() -> None:
+    assert found(shutdown(), Run(VM, 0), ended(15.2, "STILL_RUNNING")) == [UNTRUE]
+
+
+# Hooks
+
+
+@pytest.mark.parametrize(("state", "times"), [("SUCCEEDED", 2), ("FAILED", 2), ("SUCCEEDED", 0), ("SKIPPED", 1)])
+def test_a_hook_that_ran_otherwise_than_told_is_found(state: str, times: int) -> None:
+    call, end = shutdown(hooks=("h",)), ended(12.1, "GRACEFUL", hooks=(("h", state),))
+    assert found(call, GRACEFUL[1], end, Said("h", times)) == [HOOKS]
+
+
+@pytest.mark.parametrize(("state", "times"), [("SUCCEEDED", 1), ("INTERRUPTED", 0), ("INTERRUPTED", 1), ("FAILED", 1)])
+def test_a_hook_that_ran_as_told_is_clean(state: str, times: int) -> None:
+    call, end = shutdown(hooks=("h",)), ended(12.1, "GRACEFUL", hooks=(("h", state),))
+    assert found(call, GRACEFUL[1], end, Said("h", times)) == []
+
+
+# One active operation
+
+
+def test_two_active_operations_of_one_answer_are_found() -> None:
+    assert found(Active(11, VM, (("a", "SHUTDOWN"), ("b", "REBOOT")))) == [ONE_ACTIVE]
+
+
+def test_what_supersedes_may_be_active_beside_it() -> None:
+    assert found(Active(11, VM, (("a", "POWER_OFF"), ("b", "SHUTDOWN")))) == []
+
+
+def test_an_operation_accepted_beside_an_active_one_is_found() -> None:
+    other = begun("Reboot", 11, "other", timeout=50.0)
+    assert found(shutdown(), other, waiting(14), Run(VM, 0)) == [ONE_ACTIVE]
+
+
+# Decisions
+
+
+def test_an_accepted_force_that_left_it_running_is_found() -> None:
+    end = ended(12, "STILL_RUNNING", "FAILED")
+    assert found(shutdown(), decided("ForceOperation", 11), Run(VM, 0), end) == [DECISIONS]
+
+
+def test_an_accepted_cancel_that_forced_is_found() -> None:
+    assert DECISIONS in found(*FORCED, decided("CancelOperation", 11))
+
+
+# The last wish
+
+
+def test_a_vm_that_is_on_after_its_shutdown_is_found() -> None:
+    assert found(*GRACEFUL, Run(VM, 20)) == [LAST_WISH]
+
+
+def test_a_vm_that_is_off_after_its_start_is_found() -> None:
+    power_on = (begun("PowerOn", 10, "on"), other_end("on", "POWER_ON", 11, "ALREADY_ON"))
+    assert found(*power_on, Run(VM, 0, 12, ("GUEST",)), SETTLED) == [LAST_WISH]
+
+
+def test_a_vm_that_somebody_else_started_since_is_no_fault() -> None:
+    assert found(*GRACEFUL, Run(VM, 20), Harm(20, 20, "on", VM)) == []
+
+
+def test_a_wish_that_failed_promises_nothing() -> None:
+    end = ended(15.2, "STILL_RUNNING", "FAILED")
+    assert found(shutdown(escalation="NEVER"), Run(VM, 0), end, SETTLED) == []
+
+
+# The rest
+
+
+def test_calls_after_the_end_are_found() -> None:
+    assert found(Settled(100, (5, 6))) == ["settled systems are quiet"]
+
+
+@pytest.mark.parametrize(("code", "reason"), [("INTERNAL", "INTERNAL"), ("UNKNOWN", ""), ("CANCELLED", "")])
+def test_a_refusal_without_a_reason_is_found(code: str, reason: str) -> None:
+    refused = shutdown(code=code, reason=reason, operation="")
+    assert found(refused) == ["refusals are explained"]
+
+
+def test_a_connection_that_was_killed_needs_no_reason() -> None:
+    assert found(shutdown(code="UNAVAILABLE", operation=""), Harm(9, 12, "provider killed")) == []
+
+
+def test_a_history_can_be_read_again(tmp_path: Path) -> None:
+    history = History([GUEST, *GRACEFUL])
+    history.save(tmp_path / "history")
+    assert load(tmp_path / "history") == history
+
+
+def test_a_history_is_told_in_the_order_of_time() -> None:
+    lines = describe([GUEST, *reversed(GRACEFUL)], VM, 0)
+    assert [line.split(":")[0].split()[-1] for line in lines] == ["hypervisor", "client", "told"]
