@@ -17,7 +17,7 @@ APP := $(call stamp,app)
 LIBVIRT := $(call stamp,libvirt)
 DEV := $(call stamp,dev)
 
-.PHONY: help run run-k8s test lint types unit e2e conformance bench proto docs format venv packages guests clean lock
+.PHONY: help run run-k8s test soak lint types unit e2e conformance bench proto docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -27,8 +27,11 @@ run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ sa
 run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of our own, with kubectl
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
-test: lint setup-libvirt setup-k8s setup-vsphere ## Everything: lint, types, unit, end-to-end and conformance tests
-	@$(BIN)/pytest -n 5 tests/unit tests/e2e tests/conformance
+test: lint setup-libvirt setup-k8s setup-vsphere setup-soak ## Everything: lint, types, unit, end-to-end and conformance tests
+	@$(BIN)/pytest -n 5 tests/unit tests/e2e tests/soak tests/conformance
+
+soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: make soak MINUTES=30 SEED=1
+	@$(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit
@@ -71,6 +74,9 @@ setup-k8s: $(DEV)
 
 setup-vsphere: $(DEV)
 	@$(PY) -m tests.rigs.vsphere.vcenter > /dev/null
+
+setup-soak:
+	@tests/rigs/packages.sh $(CACHE) libfaketime
 
 setup-govc: $(DEV)
 	@$(PY) -m tests.rigs.vsphere.govc > /dev/null

@@ -5,7 +5,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-WAITING = ("tests/unit/", "tests/e2e/vsphere/", "tests/e2e/proxmox/")
+WAITING = ("tests/unit/", "tests/e2e/vsphere/", "tests/e2e/proxmox/", "tests/soak/")
 SIMULATED = ("sim", "vsphere", "proxmox")
 """The conformance suite's rigs without real guests; each is started once."""
 

@@ -1,5 +1,6 @@
 """What a history needs of a hypervisor: guests, a provider, harm behind its back, and the books to audit by."""
 
+import shutil
 from abc import abstractmethod
 from collections.abc import Sequence
 from random import Random
@@ -10,6 +11,10 @@ from tests.rigs.rig import Rig
 from tests.soak.history import Guest, History, Record
 
 EXTRA = ["--allow-guest-exec", "--http-hook-hosts", "127.0.0.1", "--drain-timeout", "1s"]
+
+
+class Impossible(Exception):
+    """A kind of harm that cannot be done on this machine, or by this user."""
 
 
 class Ground(Rig):
@@ -25,6 +30,13 @@ class Ground(Rig):
 
     def __init__(self, history: History) -> None:
         self.history = history
+
+    def close(self) -> None:
+        """End the provider, if it runs or is frozen."""
+        if self.provider.runs():
+            self.provider.thaw()
+            self.provider.kill()
+        shutil.rmtree(self.provider.folder)
 
     @abstractmethod
     async def do(self, harm: str, rng: Random) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import os
 import re
 import select
-import shutil
 import signal
 import threading
 import time
@@ -91,10 +90,7 @@ class LibvirtGround(Ground):
 
     def close(self) -> None:
         self._watcher.stop()
-        with suppress(RuntimeError):  # it was never started
-            self.provider.thaw()
-            self.provider.kill()
-        shutil.rmtree(self.provider.folder)
+        super().close()
         self._libvirtd.close()
 
     async def do(self, harm: str, rng: Random) -> None:

@@ -1,7 +1,6 @@
 """The sim as the ground of a history. Its world keeps books: a trigger writes down each state of each guest."""
 
 import json
-import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -74,10 +73,10 @@ class SimGround(Ground):
         script.write_text(yaml.safe_dump({"guests": SCRIPT}))
         self.provider.command += ["--script", str(script), "--world", str(self._path)]
         self._script = load_script(script)
+        self._world = World(self._path)
 
     def start(self) -> None:
-        """Make the world, long before a provider comes."""
-        self._world = World(self._path)
+        """Let the guests in, long before a provider comes."""
         self._world.listener = lambda vm_id: wake(self._path, vm_id)
         self._world.populate(self._script)
         self._ids = {name: vm_id for vm_id, name, _ in self._script.cast()}
@@ -88,10 +87,7 @@ class SimGround(Ground):
 
     def close(self) -> None:
         self._world.close()
-        if self.provider.process.poll() is None:
-            self.provider.thaw()
-        self.provider.kill()
-        shutil.rmtree(self.provider.folder)
+        super().close()
 
     async def do(self, harm: str, rng: Random) -> None:
         begun, vm = now(), rng.choice(list(SCRIPT))

@@ -18,6 +18,9 @@ from tests.soak.libvirt import LibvirtGround
 from tests.soak.sim import SimGround
 
 GROUNDS: dict[str, type[Ground]] = {"sim": SimGround, "libvirt": LibvirtGround}
+ALL = HARMS.union(*(ground.harms for ground in GROUNDS.values()))
+SECONDS = {"sim": 30.0, "libvirt": 75.0}
+"""How long a history is harmed: real guests take a third of it to boot again."""
 LIKELY = 0.6
 """How likely a history has each kind of harm; one that has them all at once never gets far."""
 PATIENCE = 45.0
