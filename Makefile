@@ -31,7 +31,7 @@ test: lint setup-libvirt setup-k8s setup-vsphere setup-soak ## Everything: lint,
 	@$(BIN)/pytest -n 5 tests/unit tests/e2e tests/soak tests/conformance
 
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: make soak MINUTES=30 SEED=1
-	@$(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+	@GRPC_ENABLE_FORK_SUPPORT=0 $(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit

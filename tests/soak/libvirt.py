@@ -177,7 +177,9 @@ class Watcher:
         self.seen: list[Seen] = []
         self._pids, self._consoles = folder / "run" / "libvirt" / "qemu" / "run", folder / "console"
         self._read: dict[str, str] = {guest.name: "" for guest in GUESTS}
-        self._running: dict[str, tuple[int, Seen]] = {}
+        self._running: dict[str, Seen] = {}
+        self._pid: dict[str, int] = {}
+        """That of the last QEMU of each; libvirtd may leave the file that names it."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._go_on, daemon=True)
 
@@ -201,7 +203,7 @@ class Watcher:
                 self._look(name)
 
     def _look(self, name: str) -> None:
-        pid, seen = self._running.get(name, (0, None))
+        seen = self._running.get(name)
         over = bool(seen and select.select([seen.handle], [], [], 0)[0])
         at = now()
         self._tail(name, seen, at)
@@ -209,14 +211,17 @@ class Watcher:
             seen.ended, seen.text = at, (seen.text[0], len(self._read[name]))
             os.close(seen.handle)
             del self._running[name]
-        if not (seen and not over):
-            with suppress(OSError, ValueError):  # none runs
-                new = int((self._pids / f"{name}.pid").read_text())
-                if new != pid:
-                    begins = len(self._read[name])
-                    found = Seen(name, at, os.pidfd_open(new), (begins, begins))
-                    self.seen.append(found)
-                    self._running[name] = (new, found)
+        if not seen or over:
+            self._find(name, at)
+
+    def _find(self, name: str, at: float) -> None:
+        with suppress(OSError, ValueError):  # none runs
+            pid = int((self._pids / f"{name}.pid").read_text())
+            if pid != self._pid.get(name):
+                begins = len(self._read[name])
+                found = Seen(name, at, os.pidfd_open(pid), (begins, begins))
+                self.seen.append(found)
+                self._pid[name], self._running[name] = pid, found
 
     def _tail(self, name: str, seen: Seen | None, at: float) -> None:
         with suppress(FileNotFoundError):
