@@ -30,8 +30,9 @@ run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of
 test: lint setup-libvirt setup-k8s setup-vsphere setup-soak ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest -n 5 tests/unit tests/e2e tests/soak tests/conformance
 
-soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: make soak MINUTES=30 SEED=1
-	@GRPC_ENABLE_FORK_SUPPORT=0 $(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000
+	@$(if $(SEEDS),$(PY) -m tests.simulation --seeds $(SEEDS),GRPC_ENABLE_FORK_SUPPORT=0 \
+	  $(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)))
 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit

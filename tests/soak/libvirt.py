@@ -35,10 +35,9 @@ GUESTS = (
     RealGuest("fragile", agent="off", crash_on="power_button"),
 )
 CALL = re.compile(r"^(\S+ \S+): \d+: debug : virDomain(\w+):\d+ : .*?name=([^,]+), uuid", re.MULTILINE)
-BY_US = {"Destroy", "Create", "Suspend", "Resume"}
-"""Calls that only we make, in this form, beside Create and Resume; the provider's cuts are DestroyFlags."""
-CUTS = {"DestroyFlags"}
-WORK = {"DestroyFlags", "ShutdownFlags", "Create", "Resume", "PMWakeup", "QemuAgentCommand"}
+CUT, CUT_BY_US = "DestroyFlags", "Destroy"
+"""The provider ends a domain by the one call, we by the other."""
+WORK = {CUT, "ShutdownFlags", "Create", "Resume", "PMWakeup", "QemuAgentCommand"}
 """What changes a domain or speaks to its guest."""
 HEARD = {"agent asked for shutdown": "GUEST_AGENT", "power button pressed": "ACPI"}
 LOOK = 0.02
@@ -114,7 +113,7 @@ class LibvirtGround(Ground):
         self._watcher.stop()
         calls = self._calls()
         records: list[Record] = [self._run(seen, calls) for seen in self._watcher.seen]
-        records += [Cut(at, vm) for at, call, vm in calls if call in CUTS]
+        records += [Cut(at, vm) for at, call, vm in calls if call == CUT]
         printed = "".join(self._libvirtd.console(guest.name) for guest in GUESTS)
         return records + [Said(token, len(re.findall(rf"{re.escape(token)}\b", printed))) for token in tokens]
 
@@ -143,8 +142,8 @@ class LibvirtGround(Ground):
             self.history.add(Harm(begun, now(), "qemu killed", vm))
 
     def _calls(self) -> list[tuple[float, str, str]]:
-        text = self._log.read_text(errors="replace")
-        return [(_moment(when) - self._offset, call, vm) for when, call, vm in CALL.findall(text)]
+        calls = calls_in(self._log.read_text(errors="replace"))
+        return [(at - self._offset, call, vm) for at, call, vm in calls]
 
     def _run(self, seen: Seen, calls: Sequence[tuple[float, str, str]]) -> Run:
         heard = tuple(seen.heard)
@@ -164,8 +163,8 @@ class LibvirtGround(Ground):
         found: dict[Cause, bool] = {
             "GUEST": "powering off" in text,
             "CRASH": killed or "Kernel panic" in text,
-            "PROVIDER": bool(by & CUTS),
-            "OTHER": killed or "Destroy" in by,
+            "PROVIDER": CUT in by,
+            "OTHER": killed or CUT_BY_US in by,
         }
         return {cause for cause, so in found.items() if so} or {"CRASH", "OTHER"}  # libvirtd, as it started, or QEMU
 
@@ -230,6 +229,11 @@ class Watcher:
             self._read[name] = text
             if seen:
                 seen.heard += [(at, HEARD[line]) for line in _heard(new)]
+
+
+def calls_in(log: str) -> list[tuple[float, str, str]]:
+    """The calls about one domain that libvirtd was given: seconds since 1970, the call, the domain's name."""
+    return [(_moment(when), call, vm) for when, call, vm in CALL.findall(log)]
 
 
 def _heard(text: str) -> list[str]:

@@ -73,20 +73,20 @@ class SimGround(Ground):
         script.write_text(yaml.safe_dump({"guests": SCRIPT}))
         self.provider.command += ["--script", str(script), "--world", str(self._path)]
         self._script = load_script(script)
-        self._world = World(self._path)
+        self.world = World(self._path)
 
     def start(self) -> None:
         """Let the guests in, long before a provider comes."""
-        self._world.listener = lambda vm_id: wake(self._path, vm_id)
-        self._world.populate(self._script)
-        self._ids = {name: vm_id for vm_id, name, _ in self._script.cast()}
-        self._first = {guest.name: guest for guest in self._world.guests()}
-        self._offset = self._world.now() - now()
+        self.world.listener = lambda vm_id: wake(self._path, vm_id)
+        self.world.populate(self._script)
+        self.ids = {name: vm_id for vm_id, name, _ in self._script.cast()}
+        self._first = {guest.name: guest for guest in self.world.guests()}
+        self._offset = self.world.now() - now()
         with closing(sqlite3.connect(self._path)) as books:
             books.executescript(KEEP_BOOKS)
 
     def close(self) -> None:
-        self._world.close()
+        self.world.close()
         super().close()
 
     async def do(self, harm: str, rng: Random) -> None:
@@ -95,7 +95,7 @@ class SimGround(Ground):
             match harm:
                 case "meddle":
                     what = rng.choice([*TRANSITIONS, "on"])
-                    self._world.change(self._ids[vm], TRANSITIONS[what])
+                    self.world.change(self.ids[vm], TRANSITIONS[what])
                     self.history.add(Harm(begun, now(), what, vm))
                 case "fault":
                     call, kind = rng.choice(["send_signal", "power_off", "power_on", "get"]), rng.choice(FAULTS)
@@ -103,24 +103,24 @@ class SimGround(Ground):
                     self.history.add(Harm(begun, begun + LASTS, f"fault {call} {kind}", vm))
                 case "hide":
                     seconds = rng.choice([0.1, 0.5, 2])
-                    self._world.hide(seconds)
+                    self.world.hide(seconds)
                     wake(self._path)
                     self.history.add(Harm(begun, begun + seconds, "hypervisor hidden"))
 
     async def heal(self) -> None:
-        self._world.hide(0)
-        for name, vm_id in self._ids.items():
-            self._world.change(vm_id, lambda guest, _: replace(guest, script=_without_faults(guest.script)))
+        self.world.hide(0)
+        for name, vm_id in self.ids.items():
+            self.world.change(vm_id, lambda guest, _: replace(guest, script=_without_faults(guest.script)))
             with suppress(CommandFailed):
-                self._world.change(vm_id, TRANSITIONS["resume"])
+                self.world.change(vm_id, TRANSITIONS["resume"])
                 self.history.add(Harm(now(), now(), "resume", name))
 
     def calls(self) -> int:
-        own = sum(self._world.hypervisor().calls.values())
-        return own + sum(count for guest in self._world.guests() for count in guest.calls.values())
+        own = sum(self.world.hypervisor().calls.values())
+        return own + sum(count for guest in self.world.guests() for count in guest.calls.values())
 
     def books(self, tokens: Sequence[str]) -> list[Record]:
-        guests = {guest.name: guest for guest in self._world.guests()}
+        guests = {guest.name: guest for guest in self.world.guests()}
         records: list[Record] = []
         for name, guest in guests.items():
             entries = [_entry(self._first[name]), *self._entries(name)]
@@ -139,7 +139,7 @@ class SimGround(Ground):
         for started_at, group in groupby(entries, key=lambda entry: entry.started_at):
             states = list(group)
             last = states[-1]
-            over = last.held is None and last.off_at is not None and last.off_at <= self._world.now()
+            over = last.held is None and last.off_at is not None and last.off_at <= self.world.now()
             ended = last.off_at if over else None
             heard = [
                 (line.at - self._offset, signal)
@@ -161,14 +161,14 @@ class SimGround(Ground):
         ]
 
     def _set_faults(self, vm: str, call: str, kind: str, times: int) -> None:
-        made = self._world.guest(self._ids[vm]).calls.get(call, 0)
+        made = self.world.guest(self.ids[vm]).calls.get(call, 0)
         entries = ([f"ok x{made}"] if made else []) + [f"{kind} x{times}"]
 
         def failing(guest: SimGuest, _now: float) -> SimGuest:
             script = guest.script.model_dump(exclude_unset=True) | {"faults": {call: entries}}
             return replace(guest, script=GuestScript.model_validate(script))
 
-        self._world.change(self._ids[vm], failing)
+        self.world.change(self.ids[vm], failing)
 
 
 def _causes(states: Sequence[Entry]) -> tuple[Cause, ...]:
