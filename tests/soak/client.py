@@ -32,8 +32,7 @@ class Clients:
         self._history, self._seed, self._url, self._on_sent = history, seed, url, on_sent
         self._numbers = itertools.count(1)
         self._watching: dict[str, asyncio.Task[None]] = {}
-        self.last: dict[str, Told] = {}
-        """Each operation as it was last told."""
+        self._steps: dict[str, int] = {}
         self.tokens: list[str] = []
 
     async def own(self, vm: str) -> None:
@@ -196,6 +195,8 @@ class Clients:
         verdict = operation.verdict
         ended = operation.HasField("verdict")
         parts = (verdict.SerializeToString(deterministic=True), operation.error.SerializeToString(deterministic=True))
+        known = self._steps.get(operation.id, 0)
+        self._steps[operation.id] = max(known, len(operation.steps))
         told = Told(
             at=at,
             operation=operation.id,
@@ -208,9 +209,9 @@ class Clients:
             signal=short(pb.Signal, verdict.signal),
             message=verdict.message,
             hooks=tuple((hook.name, short(pb.HookState, hook.state)) for hook in verdict.hooks),
+            steps=tuple(step.message for step in operation.steps[known:]),
             ending=f"{operation.state} {b' '.join(parts).hex()}" if ended else "",
         )
-        self.last[operation.id] = told
         self._history.add(told)
         return told
 

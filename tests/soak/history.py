@@ -25,7 +25,8 @@ def now() -> float:
 class Told:
     """An operation as the provider told it: to a watcher, or in an answer.
 
-    `ending` is state, verdict and error of one that has ended, byte by byte. `hooks` are names and states.
+    `ending` is state, verdict and error of one that has ended, byte by byte. `hooks` are names and states, `steps`
+    the sentences that were not told before.
     """
 
     at: float
@@ -39,6 +40,7 @@ class Told:
     signal: str = ""
     message: str = ""
     hooks: tuple[tuple[str, str], ...] = ()
+    steps: tuple[str, ...] = ()
     ending: str = ""
 
     @property
@@ -199,7 +201,8 @@ def _line(record: Record) -> str:
             text = f"client: {record.method} {' '.join(part for part in parts if part)}"
         case Told():
             verdict = " ".join(part for part in (record.outcome, record.reason, record.signal) if part)
-            text = f"told: {record.kind} {record.operation[:8]} {record.state} {verdict} {record.message}"
+            steps = "; ".join(record.steps)
+            text = f"told: {record.kind} {record.operation[:8]} {record.state} {verdict} {steps}"
         case Harm():
             text = f"harm: {record.what} until +{record.ended - record.begun:.3f} s"
         case Run():

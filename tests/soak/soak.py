@@ -15,11 +15,12 @@ from tests.soak.client import Clients
 from tests.soak.ground import Ground
 from tests.soak.history import History, Said, Settled, now
 from tests.soak.libvirt import LibvirtGround
+from tests.soak.proxmox import ProxmoxGround
 from tests.soak.sim import SimGround
 
-GROUNDS: dict[str, type[Ground]] = {"sim": SimGround, "libvirt": LibvirtGround}
+GROUNDS: dict[str, type[Ground]] = {"sim": SimGround, "libvirt": LibvirtGround, "proxmox": ProxmoxGround}
 ALL = HARMS.union(*(ground.harms for ground in GROUNDS.values()))
-SECONDS = {"sim": 30.0, "libvirt": 75.0}
+SECONDS = {"sim": 30.0, "libvirt": 75.0, "proxmox": 30.0}
 """How long a history is harmed: real guests take a third of it to boot again."""
 LIKELY = 0.6
 """How likely a history has each kind of harm; one that has them all at once never gets far."""

@@ -1,0 +1,159 @@
+"""The rig of Proxmox VE as the ground of a history: PVE's tasks, deadlines that PVE keeps, guests and a container.
+
+The books: what the rig tells of each guest, which a thread asks for all the time, so that no run is overlooked.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from tests.rigs.process import Provider
+from tests.rigs.proxmox.cluster import Cluster
+from tests.rigs.proxmox.provider import flags
+from tests.soak.ground import EXTRA, Ground
+from tests.soak.history import Cause, Cut, Guest, Harm, History, Record, Run, Said, now
+
+GUESTS: dict[str, dict[str, Any]] = {
+    "web": {"agent": "answers", "shutdown_secs": 1},
+    "db": {"agent": "answers", "shutdown_secs": 4},
+    "button": {"shutdown_secs": 2},
+    "deaf": {"ignores": True},
+    "slow": {"ignores": True, "stop_secs": 1},
+    "sleepy": {"agent": "answers", "ignores": "agent", "shutdown_secs": 1},
+    "box": {"kind": "lxc", "shutdown_secs": 1},
+}
+CAUSES: dict[str, Cause] = {"guest": "GUEST", "pve-forced": "PROVIDER", "crash": "CRASH", "ha": "OTHER"}
+"""What PVE forces at a deadline it was told by the provider; a `stop` is the provider's or a colleague's."""
+SIGNALS = {"agent": "GUEST_AGENT", "acpi": "ACPI", "init": "INIT"}
+LOOK = 0.05
+"""Seconds between two looks at all guests."""
+LONGEST_STOP = 5.0
+"""Seconds from a stop to its effect."""
+LOST = 596
+"""The status that a node's silence becomes."""
+
+
+class ProxmoxGround(Ground):
+    """A cluster of two nodes with guests of all kinds."""
+
+    name = "proxmox"
+    harms = frozenset({"meddle", "api", "lost"})
+    quiet = 6.0
+
+    def __init__(self, history: History) -> None:
+        super().__init__(history)
+        self.guests = [Guest(name) for name in GUESTS]
+        self._cluster = Cluster(GUESTS)
+        self.provider = Provider("proxmox", *EXTRA, "--active-interval", "1s")
+        self._states: dict[str, list[dict[str, Any]]] = {name: [] for name in GUESTS}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def start(self) -> None:
+        """Its guests are on."""
+        self._offset = time.time() - now()
+        self._cluster.start()
+        self.provider.command += flags(self._cluster)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop_looking()
+        super().close()
+        self._cluster.close()
+
+    async def do(self, harm: str, rng: Random) -> None:
+        vm, begun = rng.choice(list(GUESTS)), now()
+        match harm:
+            case "meddle":
+                what = rng.choice(["on", "on", "off", "pause", "resume", "crash", "off-by-guest"])
+                what = {"pause": "off", "resume": "on"}.get(what, what) if vm == "box" else what
+                with suppress(ValueError):  # it is so already
+                    await asyncio.to_thread(self._cluster.power, vm, what)
+                    words = {"off-by-guest": "poweroff"}
+                    self.history.add(Harm(begun, now() + 0.5, words.get(what, what), vm))
+            case "api":
+                await asyncio.to_thread(self._cluster.stop)
+                await asyncio.sleep(rng.choice([0.2, 1, 3]))
+                await asyncio.to_thread(self._cluster.start)
+                self.history.add(Harm(begun, now(), "no API server answers"))
+            case "lost":
+                suffix = rng.choice(["/status/shutdown", "/status/stop", "/status/start"])
+                await asyncio.to_thread(self._cluster.fail, "POST", suffix, LOST, "no answer", 1, lost=True)
+                self.history.add(Harm(begun, begun + 60, f"the next answer to {suffix} is lost"))
+
+    async def heal(self) -> None:
+        for name in set(GUESTS) - {"box"}:
+            if self._cluster.show(name)["power"] == "paused":
+                self._cluster.power(name, "resume")
+                self.history.add(Harm(now(), now(), "resume", name))
+
+    def calls(self) -> int:
+        return sum(count for call, count in self._cluster.calls().items() if call.startswith("POST"))
+
+    def books(self, tokens: Sequence[str]) -> list[Record]:
+        self._stop_looking()
+        records: list[Record] = []
+        argv: list[str] = []
+        for name, states in self._states.items():
+            last = states[-1]
+            records += self._runs(name, states)
+            records += [Cut(at - self._offset, name) for at, how, _ in last["asked"] if how == "stop"]
+            records += [
+                Cut(state["off_at"] - self._offset, name)
+                for state in _ends(states)
+                if state["off_cause"] == "pve-forced"
+            ]
+            argv += [" ".join(program["argv"]) for program in last["execs"]]
+        return records + [Said(token, sum(f"{token} " in line for line in argv)) for token in tokens]
+
+    def _runs(self, name: str, states: Sequence[dict[str, Any]]) -> list[Run]:
+        asked, heard = states[-1]["asked"], states[-1]["heard"]
+        ends = {state["on_at"]: state for state in _ends(states)}
+        runs = []
+        for on_at in dict.fromkeys(state["on_at"] for state in states if state["on_at"]):
+            end = ends.get(on_at)
+            off_at = end["off_at"] if end else None
+            hears = [
+                (at - self._offset, SIGNALS[signal])
+                for at, signal in heard
+                if on_at <= at and (off_at is None or at <= off_at)
+            ]
+            causes = _causes(end, asked) if end else ()
+            ended = None if off_at is None else off_at - self._offset
+            runs.append(Run(name, on_at - self._offset, ended, causes, tuple(hears)))
+        return runs
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK):
+            for name, states in self._states.items():
+                state = self._cluster.show(name)
+                if not states or _moments(state) != _moments(states[-1]):
+                    states.append(state)
+                else:
+                    states[-1] = state
+
+    def _stop_looking(self) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+
+def _moments(state: dict[str, Any]) -> tuple[Any, Any]:
+    return state["on_at"], state["off_at"]
+
+
+def _ends(states: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The states in which a run has ended; `on_at` is when that one began."""
+    return [state for state in states if state["on_at"] and state["off_at"] and state["off_at"] >= state["on_at"]]
+
+
+def _causes(end: dict[str, Any], asked: Sequence[Any]) -> tuple[Cause, ...]:
+    if cause := CAUSES.get(end["off_cause"]):
+        return (cause,)
+    off_at = end["off_at"]
+    ours = any(how == "stop" and max(end["on_at"], off_at - LONGEST_STOP) <= at <= off_at for at, how, _ in asked)
+    return ("PROVIDER",) if ours else ("OTHER",)
