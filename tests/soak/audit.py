@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from tests.soak.history import Active, Call, Cut, Guest, Harm, History, Run, Said, Settled, Told
+from tests.soak.history import ABANDONED, Active, Call, Cut, Guest, Harm, History, Run, Said, Settled, Told
 
 BEGINS = {"PowerOn": "POWER_ON", "PowerOff": "POWER_OFF", "Shutdown": "SHUTDOWN", "Reboot": "REBOOT"}
 SUPERSEDES = {
@@ -22,7 +22,7 @@ WENT_DOWN = {"GRACEFUL", "FORCED", "CRASHED", "OUT_OF_BAND", "ALREADY_OFF", "UNK
 CAME_UP = {"STARTED", "ALREADY_ON", "UNKNOWN"}
 ALIKE = 0.1
 """Seconds within which two records of different books are of the same moment."""
-DELAY = 1.0
+DELAY = 3.0
 """Seconds that a message may be under way to a client that is busy."""
 SOON = 3.0
 """Seconds in which a provider that nothing was done to knows what happened to a VM."""
@@ -95,20 +95,26 @@ class Books:
     def wishes_on(self, vm: str) -> list[Wish]:
         return [wish for wish in self.wishes if wish.vm == vm]
 
+    def blur(self, vm: str) -> float:
+        """Seconds within which two records of this VM are of the same moment."""
+        return ALIKE + (self.guests[vm].blur if vm in self.guests else 0)
+
     def on_sometime(self, vm: str, since: float, until: float) -> bool:
         """Whether the VM ran at any moment of that time."""
+        blur = self.blur(vm)
         return any(
-            run.began <= until + ALIKE and (run.ended is None or run.ended >= since - ALIKE) for run in self.runs_of(vm)
+            run.began <= until + blur and (run.ended is None or run.ended >= since - blur) for run in self.runs_of(vm)
         )
 
     def off_sometime(self, vm: str, since: float, until: float) -> bool:
         """Whether there was any moment of that time at which it did not run."""
-        covered = since - ALIKE
+        blur = self.blur(vm)
+        covered = since - blur
         for run in self.runs_of(vm):
             if run.began > covered + 1e-6:
-                return covered <= until + ALIKE
+                return covered <= until + blur
             covered = max(covered, float("inf") if run.ended is None else run.ended)
-        return covered <= until + ALIKE
+        return covered <= until + blur
 
     def harmed(self, vm: str, what: Sequence[str], since: float, until: float) -> bool:
         """Whether one of these harms (by their first word) was done to the VM in that time."""
@@ -256,7 +262,11 @@ def settled_systems_are_quiet(books: Books) -> Findings:
 def refusals_are_explained(books: Books) -> Findings:
     """With code and reason, unless the connection broke because of what was done to the provider."""
     for call in books.calls:
-        if call.accepted or (call.unknown and books.disturbed(call.sent - SOON, call.answered + DELAY)):
+        if (
+            call.accepted
+            or call.code == ABANDONED
+            or (call.unknown and books.disturbed(call.sent - SOON, call.answered + DELAY))
+        ):
             continue
         if not call.reason or (call.code in ("INTERNAL", "UNKNOWN") and call.reason != "JOURNAL_FAILED"):
             yield call.vm, call.sent, f"{call.method} was refused with {call.code} {call.reason or 'and no reason'}"
@@ -308,12 +318,12 @@ def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
         return False
     if wish.kind == "POWER_OFF":
         return True
-    if any(call.sent <= cut.at + ALIKE and call.sent >= run.began - ALIKE for call in wish.possible("ForceOperation")):
+    began = run.began - books.blur(cut.vm)
+    if any(began <= call.sent <= cut.at + ALIKE for call in wish.possible("ForceOperation")):
         return True
     if any(call.answered < cut.at - ALIKE for call in wish.accepted("CancelOperation")):
         return False
-    same_run = run.began <= wish.last_answer + ALIKE
-    if not same_run or wish.escalation != "FORCE" or _called_off(books, wish, cut):
+    if began > wish.last_answer or wish.escalation != "FORCE" or _called_off(books, wish, cut):
         return False
     return wish.due <= cut.at + ALIKE or _deaf(books, wish, cut, run)
 
@@ -347,10 +357,11 @@ def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
 
 def _untrue(books: Books, wish: Wish, final: Told) -> str:
     """What is wrong with this verdict; empty: nothing."""
+    blur = books.blur(wish.vm)
     ended = [
         run
         for run in books.runs_of(wish.vm)
-        if run.ended is not None and wish.sent - ALIKE <= run.ended <= final.at + ALIKE
+        if run.ended is not None and wish.sent - ALIKE <= run.ended <= final.at + blur
     ]
     if final.outcome in ENDINGS and not any(ENDINGS[final.outcome](books, run) for run in ended):
         seen = [f"a run that began {run.began:.3f} ended {run.ended:.3f} by {_or(run)}" for run in ended]
@@ -361,7 +372,7 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
         return f"that is not what a {wish.kind} is for"
     if wish.kind == "REBOOT" and final.state == "SUCCEEDED":
         down = min((run.ended or 0 for run in ended), default=wish.sent)
-        if not books.on_sometime(wish.vm, down + 2 * ALIKE, final.at):
+        if not books.on_sometime(wish.vm, down + 2 * blur, final.at):
             return "it was not started again"
     return _not_so(books, wish, final)
 

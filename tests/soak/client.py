@@ -14,9 +14,9 @@ from client.words import short
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
 from tests.bench.client import duration as seconds
-from tests.soak.history import FINAL, Active, Call, History, Told, now
+from tests.soak.history import ABANDONED, FINAL, Active, Call, History, Told, now
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds a call may take."""
 TIMEOUTS = (0.5, 1, 1, 2, 3, 5, 8)
 WISHES = {"Shutdown": 8, "Reboot": 2, "PowerOff": 1, "PowerOn": 2}
@@ -115,7 +115,7 @@ class Clients:
 
     async def call(self, method: str, request: Any, vm: str, **noted: Any) -> tuple[Call, Any]:
         """One call, written down with its answer, which is None if it was an error."""
-        sent, code, reason, answer = now(), "CANCELLED", "", None  # that is what it is if we are
+        sent, code, reason, answer = now(), ABANDONED, "", None  # which it is if we are cancelled
         try:
             with translated():
                 calling = getattr(self._stub, method)(request, timeout=PATIENCE)

@@ -52,4 +52,4 @@ class Ground(Rig):
 
     @abstractmethod
     def books(self, tokens: Sequence[str]) -> list[Record]:
-        """All runs and cuts since the start, and how often each of these tokens is on a guest's console."""
+        """All guests, their runs and cuts since the start, and how often each token is on a guest's console."""

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 Cause = Literal["GUEST", "PROVIDER", "OTHER", "CRASH"]
+ABANDONED = "ABANDONED"
+"""The code of a call whose client did not stay for the answer."""
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 
@@ -75,7 +77,7 @@ class Call:
     @property
     def unknown(self) -> bool:
         """Whether it may have been accepted, though no answer came."""
-        return not self.reason and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+        return not self.reason and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", ABANDONED}
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,14 @@ class Settled:
 class Guest:
     """What one must know of a guest to judge. `hears`: it is offered a signal while it runs, so it has its time.
 
-    `refuses`: it has one signal only, which it refuses, and lacks while it boots.
+    `refuses`: it has one signal only, which it refuses, and lacks while it boots. `blur`: so many
+    seconds late its runs may have been seen to begin and end.
     """
 
     vm: str
     hears: bool = True
     refuses: bool = False
+    blur: float = 0
 
 
 Record = Told | Call | Active | Harm | Cut | Run | Said | Settled | Guest

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -112,7 +112,8 @@ class LibvirtGround(Ground):
     def books(self, tokens: Sequence[str]) -> list[Record]:
         self._watcher.stop()
         calls = self._calls()
-        records: list[Record] = [self._run(seen, calls) for seen in self._watcher.seen]
+        records: list[Record] = [replace(guest, blur=self._watcher.blur) for guest in self.guests]
+        records += [self._run(seen, calls) for seen in self._watcher.seen]
         records += [Cut(at, vm) for at, call, vm in calls if call == CUT]
         printed = "".join(self._libvirtd.console(guest.name) for guest in GUESTS)
         return records + [Said(token, len(re.findall(rf"{re.escape(token)}\b", printed))) for token in tokens]
@@ -174,6 +175,8 @@ class Watcher:
 
     def __init__(self, folder: Path) -> None:
         self.seen: list[Seen] = []
+        self.blur = LOOK
+        """Seconds that passed between two looks at the most."""
         self._pids, self._consoles = folder / "run" / "libvirt" / "qemu" / "run", folder / "console"
         self._read: dict[str, str] = {guest.name: "" for guest in GUESTS}
         self._running: dict[str, Seen] = {}
@@ -197,9 +200,11 @@ class Watcher:
         return self._read[seen.vm][begin:end]
 
     def _go_on(self) -> None:
+        last = now()
         while not self._ending.wait(LOOK):
             for name in self._read:
                 self._look(name)
+            self.blur, last = max(self.blur, now() - last), now()
 
     def _look(self, name: str) -> None:
         seen = self._running.get(name)

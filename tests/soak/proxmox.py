@@ -96,7 +96,7 @@ class ProxmoxGround(Ground):
 
     def books(self, tokens: Sequence[str]) -> list[Record]:
         self._stop_looking()
-        records: list[Record] = []
+        records: list[Record] = [*self.guests]
         argv: list[str] = []
         for name, states in self._states.items():
             last = states[-1]

@@ -121,7 +121,7 @@ class SimGround(Ground):
 
     def books(self, tokens: Sequence[str]) -> list[Record]:
         guests = {guest.name: guest for guest in self.world.guests()}
-        records: list[Record] = []
+        records: list[Record] = [*self.guests]
         for name, guest in guests.items():
             entries = [_entry(self._first[name]), *self._entries(name)]
             records += self._runs(guest, entries)

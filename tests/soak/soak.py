@@ -75,8 +75,6 @@ async def run(case: Case) -> Outcome:
 
 async def _live(case: Case, ground: Ground, attack: Attack) -> None:
     history, rng = ground.history, Random(f"{case.seed} settling")
-    for guest in ground.guests:
-        history.add(guest)
     await attack.start()
     async with (
         _hook_server() as (url, hits),

@@ -287,7 +287,7 @@ def test_what_supersedes_may_be_active_beside_it() -> None:
 
 def test_an_operation_accepted_beside_an_active_one_is_found() -> None:
     other = begun("Reboot", 11, "other", timeout=50.0)
-    assert found(shutdown(), other, waiting(14), Run(VM, 0)) == [ONE_ACTIVE]
+    assert found(shutdown(), other, waiting(15), Run(VM, 0)) == [ONE_ACTIVE]
 
 
 # Decisions
@@ -349,3 +349,14 @@ def test_a_history_can_be_read_again(tmp_path: Path) -> None:
 def test_a_history_is_told_in_the_order_of_time() -> None:
     lines = describe([GUEST, *reversed(GRACEFUL)], VM, 0)
     assert [line.split(":")[0].split()[-1] for line in lines] == ["hypervisor", "client", "told"]
+
+
+def test_a_call_that_was_abandoned_is_no_refusal() -> None:
+    assert found(shutdown(code="ABANDONED", operation="")) == []
+
+
+def test_an_end_that_was_seen_late_may_have_come_in_time() -> None:
+    call, end = begun("PowerOff", 10, "off"), other_end("off", "POWER_OFF", 10.1, "ALREADY_OFF")
+    seen_late = Run(VM, 0, 10.6, ("GUEST",))
+    assert found(call, end, seen_late) == [UNTRUE]
+    assert found(call, end, seen_late, guest=replace(GUEST, blur=0.5)) == []
