@@ -92,7 +92,8 @@ class ProxmoxGround(Ground):
                 self.history.add(Harm(now(), now(), "resume", name))
 
     def calls(self) -> int:
-        return sum(count for call, count in self._cluster.calls().items() if call.startswith("POST"))
+        work = ((call, count) for call, count in self._cluster.calls().items() if call.startswith("POST"))
+        return sum(count for call, count in work if not call.endswith("/ping"))
 
     def books(self, tokens: Sequence[str]) -> list[Record]:
         self._stop_looking()

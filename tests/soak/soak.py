@@ -43,9 +43,8 @@ class Case:
     def harms(self) -> frozenset[str]:
         """Those that this history has."""
         rng = Random(f"{self.seed} harms")
-        possible = sorted(HARMS | GROUNDS[self.ground].harms)
-        drawn = {harm for harm in possible if rng.random() < LIKELY}
-        return frozenset(drawn) & self.allowed
+        possible = (HARMS | GROUNDS[self.ground].harms) & self.allowed
+        return frozenset(harm for harm in sorted(possible) if rng.random() < LIKELY) or possible
 
     def __str__(self) -> str:
         return f"{self.ground} {self.seed}"
