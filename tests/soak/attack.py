@@ -10,7 +10,7 @@ from tests.rigs.process import Provider
 from tests.soak.clock import SteppedClock
 from tests.soak.disk import SmallDisk
 from tests.soak.ground import Impossible
-from tests.soak.history import Harm, History, now
+from tests.soak.history import ENDED_BY_ITSELF, Harm, History, now
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Attack:
     async def start(self) -> None:
         """Start the provider and wait until it serves; one that does not serve yet is left to itself."""
         if not self._provider.runs() and not self._ended_by_us:
-            self._history.add(Harm(now(), now(), "the provider had ended by itself"))
+            self._history.add(Harm(now(), now(), ENDED_BY_ITSELF))
         self._ended_by_us = False
         with suppress(RuntimeError):
             await asyncio.to_thread(self._provider.start, STARTING)

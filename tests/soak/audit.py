@@ -8,7 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from tests.soak.history import ABANDONED, Active, Call, Cut, Guest, Harm, History, Run, Said, Settled, Told
+from tests.soak.history import (
+    ABANDONED,
+    ENDED_BY_ITSELF,
+    Active,
+    Call,
+    Cut,
+    Guest,
+    Harm,
+    History,
+    Run,
+    Said,
+    Settled,
+    Told,
+)
 
 BEGINS = {"PowerOn": "POWER_ON", "PowerOff": "POWER_OFF", "Shutdown": "SHUTDOWN", "Reboot": "REBOOT"}
 SUPERSEDES = {
@@ -60,10 +73,10 @@ class Wish:
         """The first time that its end was told."""
         return next((told for told in self.told if told.final), None)
 
-    @property
-    def due(self) -> float:
-        """Before this moment it cannot have been due to force: no promise of more time is forgotten."""
-        return self.sent + self.timeout + sum(call.extension for call in self.accepted("ExtendOperation"))
+    def due(self, at: float) -> float:
+        """Before this moment it cannot be due to force, by what was promised until then."""
+        extensions = [call.extension for call in self.accepted("ExtendOperation") if call.sent <= at]
+        return self.sent + self.timeout + sum(extensions)
 
     def accepted(self, method: str) -> list[Call]:
         return [call for call in self.decisions if call.method == method and call.accepted]
@@ -98,6 +111,10 @@ class Books:
     def blur(self, vm: str) -> float:
         """Seconds within which two records of this VM are of the same moment."""
         return ALIKE + (self.guests[vm].blur if vm in self.guests else 0)
+
+    def ran(self, run: Run, at: float) -> bool:
+        """Whether this run went on at that moment."""
+        return run.began - self.blur(run.vm) + ALIKE <= at and (run.ended is None or at <= run.ended + ALIKE)
 
     def on_sometime(self, vm: str, since: float, until: float) -> bool:
         """Whether the VM ran at any moment of that time."""
@@ -145,12 +162,12 @@ Findings = Iterator[tuple[str, float, str]]
 def no_vm_is_cut_unless_it_is_due_or_asked_for(books: Books) -> Findings:
     """By a clock that does not step; and no other run than the one that the operation began with."""
     for cut in books.cuts:
-        run = next((run for run in books.runs_of(cut.vm) if _within(cut.at, run)), None)
+        run = next((run for run in books.runs_of(cut.vm) if books.ran(run, cut.at)), None)
         wishes = [wish for wish in books.wishes_on(cut.vm) if wish.sent <= cut.at + ALIKE]
         if run and not any(_justifies(books, wish, cut, run) for wish in wishes):
             last = max(wishes, key=lambda wish: wish.sent, default=None)
             why = (
-                f"its last request was {_name(last)}, due {last.due - cut.at:+.3f} s from then"
+                f"its last request was {_name(last)}, due {last.due(cut.at) - cut.at:+.3f} s from then"
                 if last
                 else "no request"
             )
@@ -217,7 +234,10 @@ def one_operation_is_active_on_a_vm(books: Books) -> Findings:
 
 
 def accepted_decisions_hold(books: Books) -> Findings:
-    """An accepted Force leaves no VM running, an accepted Cancel forces none. Extensions count with the cuts."""
+    """An accepted Force leaves no VM running, and an accepted Cancel forces none, if it came well before it was due.
+
+    Extensions count with the cuts.
+    """
     for wish in books.wishes:
         final = wish.final
         if final is None:
@@ -229,7 +249,7 @@ def accepted_decisions_hold(books: Books) -> Findings:
             if final.outcome == "STILL_RUNNING" and not spared:
                 yield wish.vm, call.sent, f"ForceOperation of {_name(wish)} was accepted; it ended {_end(final)}"
         for call in wish.accepted("CancelOperation"):
-            if final.outcome == "FORCED":
+            if (final.outcome, final.reason) == ("FORCED", "TIMEOUT") and call.sent + SOON < wish.due(call.sent):
                 yield wish.vm, call.sent, f"CancelOperation of {_name(wish)} was accepted; it ended {_end(final)}"
 
 
@@ -272,6 +292,13 @@ def refusals_are_explained(books: Books) -> Findings:
             yield call.vm, call.sent, f"{call.method} was refused with {call.code} {call.reason or 'and no reason'}"
 
 
+def providers_go_on(books: Books) -> Findings:
+    """None ends by itself, whatever is done around it; one that cannot start without a disk is not meant."""
+    for harm in books.harms:
+        if harm.what == ENDED_BY_ITSELF:
+            yield "", harm.begun, harm.what
+
+
 INVARIANTS: Sequence[Callable[[Books], Findings]] = (
     no_vm_is_cut_unless_it_is_due_or_asked_for,
     every_accepted_operation_ends_in_one_verdict,
@@ -283,6 +310,7 @@ INVARIANTS: Sequence[Callable[[Books], Findings]] = (
     vms_end_as_they_were_last_wished,
     settled_systems_are_quiet,
     refusals_are_explained,
+    providers_go_on,
 )
 
 
@@ -308,10 +336,6 @@ def _wishes(calls: Sequence[Call], told: Sequence[Told]) -> list[Wish]:
     return list(wishes.values())
 
 
-def _within(at: float, run: Run) -> bool:
-    return run.began - ALIKE <= at and (run.ended is None or at <= run.ended + ALIKE)
-
-
 def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
     """Whether this request is reason enough for the cut."""
     if wish.kind == "POWER_ON" or (wish.final and wish.final.at < cut.at - ALIKE):
@@ -325,12 +349,12 @@ def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
         return False
     if began > wish.last_answer or wish.escalation != "FORCE" or _called_off(books, wish, cut):
         return False
-    return wish.due <= cut.at + ALIKE or _deaf(books, wish, cut, run)
+    return wish.due(cut.at) <= cut.at + ALIKE or _deaf(books, wish, cut, run)
 
 
 def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
     """Whether a PowerOn was accepted before force was due."""
-    before = min(wish.due, cut.at - ALIKE)
+    before = min(wish.due(cut.at), cut.at - ALIKE)
     return any(
         other.kind == "POWER_ON" and other.answered is not None and wish.sent < other.sent and other.answered < before
         for other in books.wishes_on(wish.vm)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 Cause = Literal["GUEST", "PROVIDER", "OTHER", "CRASH"]
 ABANDONED = "ABANDONED"
 """The code of a call whose client did not stay for the answer."""
+ENDED_BY_ITSELF = "the provider had ended by itself"
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 

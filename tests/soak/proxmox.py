@@ -18,14 +18,15 @@ from tests.soak.ground import EXTRA, Ground
 from tests.soak.history import Cause, Cut, Guest, Harm, History, Record, Run, Said, now
 
 GUESTS: dict[str, dict[str, Any]] = {
-    "web": {"agent": "answers", "shutdown_secs": 1},
-    "db": {"agent": "answers", "shutdown_secs": 4},
-    "button": {"shutdown_secs": 2},
+    "web": {"agent": "answers", "shutdown_secs": 1.4},
+    "db": {"agent": "answers", "shutdown_secs": 4.4},
+    "button": {"shutdown_secs": 2.4},
     "deaf": {"ignores": True},
     "slow": {"ignores": True, "stop_secs": 1},
-    "sleepy": {"agent": "answers", "ignores": "agent", "shutdown_secs": 1},
-    "box": {"kind": "lxc", "shutdown_secs": 1},
+    "sleepy": {"agent": "answers", "ignores": "agent", "shutdown_secs": 1.4},
+    "box": {"kind": "lxc", "shutdown_secs": 1.4},
 }
+"""PVE counts in whole seconds, and these do not: so it is plain which of the two was first."""
 CAUSES: dict[str, Cause] = {"guest": "GUEST", "pve-forced": "PROVIDER", "crash": "CRASH", "ha": "OTHER"}
 """What PVE forces at a deadline it was told by the provider; a `stop` is the provider's or a colleague's."""
 SIGNALS = {"agent": "GUEST_AGENT", "acpi": "ACPI", "init": "INIT"}

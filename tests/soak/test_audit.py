@@ -8,6 +8,7 @@ import pytest
 
 from tests.soak.audit import audit
 from tests.soak.history import (
+    ENDED_BY_ITSELF,
     Active,
     Call,
     Cut,
@@ -302,6 +303,18 @@ def test_an_accepted_cancel_that_forced_is_found() -> None:
     assert DECISIONS in found(*FORCED, decided("CancelOperation", 11))
 
 
+def test_a_cancel_that_came_as_the_deadline_did_may_be_late() -> None:
+    assert found(*FORCED, decided("CancelOperation", 15.03)) == []
+
+
+def test_an_extension_that_came_after_the_cut_does_not_make_it_early() -> None:
+    assert found(*FORCED, decided("ExtendOperation", 15.1, extension=10)) == []
+
+
+def test_a_cut_of_a_vm_that_is_off_hurts_nobody() -> None:
+    assert found(shutdown(), GRACEFUL[1], Cut(13, VM), ended(13.1, "GRACEFUL", signal="ACPI"), Run(VM, 13.05)) == []
+
+
 # The last wish
 
 
@@ -338,6 +351,10 @@ def test_a_refusal_without_a_reason_is_found(code: str, reason: str) -> None:
 
 def test_a_connection_that_was_killed_needs_no_reason() -> None:
     assert found(shutdown(code="UNAVAILABLE", operation=""), Harm(9, 12, "provider killed")) == []
+
+
+def test_a_provider_that_ended_by_itself_is_found() -> None:
+    assert found(Harm(11, 11, ENDED_BY_ITSELF)) == ["providers go on"]
 
 
 def test_a_history_can_be_read_again(tmp_path: Path) -> None:
