@@ -179,5 +179,5 @@ class Inventory:
 
 
 def is_off(vm: VM | None) -> bool:
-    """Whether it runs no longer; a VM that has vanished does not."""
-    return vm is None or vm.power_state is PowerState.OFF
+    """Whether it is known to run no longer; of a VM that is not here nothing is known."""
+    return vm is not None and vm.power_state is PowerState.OFF

@@ -10,11 +10,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from providers.core.clock import Clock, system_clock
+from providers.core.clock import wall
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
 from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
@@ -49,7 +50,7 @@ class World:
         SimError: the file is no world.
     """
 
-    def __init__(self, path: Path | None = None, clock: Clock = system_clock) -> None:
+    def __init__(self, path: Path | None = None, clock: Callable[[], datetime] = wall) -> None:
         self.path = path
         self.listener: Callable[[str], None] = lambda _vm_id: None
         self._clock = clock
