@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from providers.core.clock import monotonic
 
 T = TypeVar("T")
+RESOLUTION = 1e-6
+"""Seconds; less than this is rounding, and no time to wait for."""
 
 
 class Waiting:
@@ -36,7 +38,7 @@ class Waiting:
         """Wait until the condition holds (True) or so much time has passed (False), whatever the wall clock says."""
         end = monotonic() + seconds
         while not condition():
-            if (left := end - monotonic()) <= 0:
+            if (left := end - monotonic()) < RESOLUTION:
                 return False
             await self._woken(left)
         return True
