@@ -22,6 +22,7 @@ from providers.core.errors import (
     VMRefused,
 )
 from providers.core.extension import Extension, extended
+from providers.core.inventory import is_off
 from providers.core.model import Decision, Delivery, Kind, Operation, Request, State
 from providers.core.procedures import carry_out, close_overtaken
 from providers.core.run import Context, Run
@@ -59,7 +60,7 @@ class Operations:
         for operation in active:
             log.info("resuming", operation=operation.id, vm=operation.request.vm_name, state=operation.state)
             run = self._register(resumed(operation, self._context.clock.boot))
-            run.begin()
+            run.resume()
             self._spawn(self._close_overtaken(run) if operation.id in overtaken else self._live(run))
         self._context.clock.on_step.append(self._move)
 
@@ -92,6 +93,7 @@ class Operations:
                 create_time=self._context.clock(),
                 force_after=request.force_after,
                 run_id=vm.run_id if vm else "",
+                ran=vm is not None and not is_off(vm),
                 supersedes=tuple(run.operation.id for run in self._active_runs(request.vm_id)),
                 boot=self._context.clock.boot,
                 **timeout(request, vm, default),

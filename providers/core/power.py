@@ -21,11 +21,11 @@ EVENT_DELAY = 1.0
 
 async def power_off(run: Run, before: Sequence[Operation]) -> Verdict:
     """PowerOff: cut the power without asking. `before`: the operations that it has superseded."""
-    if run.off and run.in_state(State.PENDING):
+    if run.was_off_already:
         if any(each.verdict and each.verdict.reason is Reason.PREEMPTED for each in before):
             return verdicts.cut_by_preempted(run)
         return verdicts.already_off(run)
-    return await force(run, Reason.REQUESTED)
+    return verdicts.gone(run) if run.gone else await force(run, Reason.REQUESTED)
 
 
 async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from common.backoff import Backoff
-from providers.core.adapter import VM, Adapter, GuestCredentials, PowerState
+from providers.core.adapter import VM, Adapter, Escalation, GuestCredentials, PowerState
 from providers.core.clock import Clock, system_clock
 from providers.core.errors import HypervisorUnavailable, JournalFailed
 from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
@@ -58,8 +58,10 @@ class Run(Waiting):
         self.settings = context.settings
         self.went_off: VM | None = None
         """The VM at the moment when its run was first known to be over, so that a quick restart is not overlooked."""
-        self.cut = None if operation.state is State.FORCING else False
+        self.cut: bool | None = False
         """Whether we have cut its power; None: an answer that would tell was lost, or the process that asked for it."""
+        self.in_doubt = False
+        """Whether an earlier process may have asked the guest without a record of it."""
         self.crashed = False
         """Whether its guest was seen to crash."""
         self.closed = False
@@ -83,6 +85,12 @@ class Run(Waiting):
     def off(self) -> bool:
         """Whether the VM has gone off since this run began, or is off."""
         return self.went_off is not None or is_off(self.vm)
+
+    @property
+    def was_off_already(self) -> bool:
+        """Whether it is off, and nothing can have been done to it before."""
+        untouched = not (self.in_doubt and self.operation.ran)
+        return self.off and self.in_state(State.PENDING) and untouched
 
     @property
     def gone(self) -> bool:
@@ -149,6 +157,15 @@ class Run(Waiting):
     def last_seen_off(self) -> VM | None:
         """The VM as it was when it was off."""
         return self.went_off or self.vm
+
+    def resume(self) -> None:
+        """It was begun by an earlier process, which may have done more than it wrote down if its disk was full."""
+        operation = self.operation
+        in_time = operation.force_after is not None and self.now() < operation.force_after
+        self.in_doubt = not (in_time and self.accepted)
+        if self.in_state(State.FORCING) or (operation.escalation is Escalation.FORCE and self.in_doubt):
+            self.cut = None
+        self.begin()
 
     def move(self, by: timedelta) -> None:
         """The wall clock was set: the operation's times move with it, and are told again. 0: timers are late."""

@@ -35,7 +35,7 @@ class Guest(Enum):
 
 async def shut_down(run: Run) -> Verdict:
     """Bring the VM down the way its owner wants."""
-    if run.off and run.in_state(State.PENDING):
+    if run.was_off_already:
         return verdicts.already_off(run)
     if not await hooks.run_all(run):
         return verdicts.hook_failed(run)

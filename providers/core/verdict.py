@@ -37,12 +37,14 @@ def judge(run: Run) -> Verdict:
 def _not_ours(run: Run, cause: OffCause | None) -> Verdict:
     if cause is None:
         return _unknown(run, "It was started again since" if run.runs_anew else "It is off")
-    if run.in_state(State.FORCING) and run.cut is None:
+    if run.cut is None:
         return _unknown(run, "Its power was cut, by vmpower or by somebody else")
     return _verdict(run, Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
 
 
 def _left(run: Run) -> Verdict:
+    if run.accepted is None and run.in_doubt:
+        return _unknown(run, "The guest shut itself down", "whether it had been asked cannot be known")
     if run.accepted is None:
         return _verdict(run, Outcome.OUT_OF_BAND, "It went off before it was asked.")
     return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, asked by {_signals(run)}.")
@@ -53,9 +55,11 @@ def _signals(run: Run) -> str:
     return ", then ".join(dict.fromkeys(sent.signal for sent in run.operation.sent if not sent.refused))
 
 
-def _unknown(run: Run, known: str) -> Verdict:
+def _unknown(run: Run, known: str, unknown: str = "") -> Verdict:
     """The outcome cannot be known; what is known is said."""
     sent = run.accepted
+    if unknown:
+        return _verdict(run, Outcome.UNKNOWN, f"{known}; {unknown}.")
     if sent is None:
         asked = "it had not been asked"
     else:
