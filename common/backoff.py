@@ -8,8 +8,8 @@ class Backoff:
     """Pauses that double from `first` to `longest` seconds, each shortened by up to half at random,
     so that clients which failed together do not come back together."""
 
-    def __init__(self, first: float, longest: float, chance: Callable[[], float] = random.random) -> None:
-        self._first, self._longest, self._chance = first, longest, chance
+    def __init__(self, first: float, longest: float, chance: Callable[[], float] | None = None) -> None:
+        self._first, self._longest, self._chance = first, longest, chance or random.random
         self._failures = 0
 
     def next(self) -> float:

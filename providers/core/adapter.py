@@ -188,12 +188,14 @@ class Grace:
     """How long the guest has, for a hypervisor that keeps the deadline by itself: then it carries out `escalation`.
 
     `timeout` is what is left until `force_after`; None: the request names none, and the hypervisor's own
-    (`Delegation.own_timeout`) holds.
+    (`Delegation.own_timeout`) holds. `accepted` is to be called as soon as the hypervisor has taken the request, where
+    `send_signal` returns much later than that.
     """
 
     force_after: datetime
     escalation: Escalation
     timeout: timedelta | None = None
+    accepted: Callable[[], object] = field(default=lambda: None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

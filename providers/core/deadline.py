@@ -68,6 +68,11 @@ class Local:
         """Why the hypervisor cut the power of a VM that is off, as it had been told to; None: it did not."""
         return None
 
+    def left(self) -> bool:
+        """Whether the hypervisor's record tells that the guest of a VM that is off has left by itself, though not in as
+        many words."""
+        return False
+
     def given_up(self) -> str:
         """What is left of a shutdown that was given up, for people."""
         return "The shutdown was given up; nothing will force the VM off."
@@ -107,7 +112,7 @@ class Delegated(Local):
         if (handed := self._handed) is None:
             return
         work = run.spawn(run.through_outages(lambda: self._adapter.withdraw(run.vm_id)))
-        await run.until(lambda: work.done() or run.off or run.told_to_force, self._useful_until(handed))
+        await run.until(lambda: work.done() or run.off or run.told_to_force, lambda: self._useful_until(handed))
         if work.done():
             await self._note(handed, work.exception())
         elif not run.off and not run.told_to_force:
@@ -142,6 +147,11 @@ class Delegated(Local):
         else:
             late = off.ended.after >= sent.handed_over - sent.time
         return Reason.TIMEOUT if late else None
+
+    def left(self) -> bool:
+        """Its shutdown ended before the time at which it would have cut the power."""
+        off = self._run.last_seen_off
+        return bool(off and off.ended and not off.off_cause and off.ended.after is not None and not self.cut())
 
     def given_up(self) -> str:
         """With a warning, if the hypervisor kept the deadline."""

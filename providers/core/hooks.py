@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 
 from providers.core import http_hook
 from providers.core.adapter import Signal
+from providers.core.clock import monotonic
 from providers.core.errors import VmpowerError
 from providers.core.model import (
     ExecHook,
@@ -70,17 +72,19 @@ async def _skip_rest(run: Run) -> None:
 
 async def _run_next(run: Run) -> None:
     hook = run.operation.hooks_left[0]
-    await run.record(f"hook {hook.name} started", state=State.RUNNING_HOOKS, hook_started=hook.name)
-    attempt, started = Attempt(), run.now()
+    if not await run.record(f"hook {hook.name} started", state=State.RUNNING_HOOKS, hook_started=hook.name):
+        output = f"It was not begun, as its start could not be written down: {run.journal_failure}"
+        return await _finish(run, HookResult(name=hook.name, state=HookState.FAILED, output=output))
+    attempt, started = Attempt(), monotonic()
     work = run.spawn(_execute(run, hook, attempt))
-    ended = await run.until(lambda: work.done() or _cut_short(run), started + hook.timeout)
+    ended = await run.within(hook.timeout.total_seconds(), lambda: work.done() or _cut_short(run))
     state = attempt.state if work.done() else HookState.INTERRUPTED if ended else HookState.TIMED_OUT
     work.cancel()
-    duration = run.now() - started
+    duration = timedelta(seconds=monotonic() - started)
     result = HookResult(
         name=hook.name, state=state, exit_code=attempt.exit_code, output=attempt.output, duration=duration
     )
-    await _finish(run, result)
+    return await _finish(run, result)
 
 
 def _cut_short(run: Run) -> bool:

@@ -34,7 +34,8 @@ class Inventory:
         self._by_name: dict[str, set[str]] = {}
         """The ids of the VMs of each name and alias."""
         self._adapter = adapter
-        self._observers: dict[str, set[Observer]] = {}
+        self._observers: dict[str, dict[Observer, None]] = {}
+        """By VM, in the order in which they came."""
         self.on_connection: list[Callable[[bool], None]] = []
         """Told of each loss of the hypervisor, and of each return."""
 
@@ -101,12 +102,12 @@ class Inventory:
     @contextmanager
     def observed(self, observer: Observer, vm_id: str = "") -> Iterator[None]:
         """Tell `observer` of every change of one VM, or of all, while the context lasts."""
-        observers = self._observers.setdefault(vm_id, set())
-        observers.add(observer)
+        observers = self._observers.setdefault(vm_id, {})
+        observers[observer] = None
         try:
             yield
         finally:
-            observers.discard(observer)
+            observers.pop(observer, None)
             if not observers:
                 self._observers.pop(vm_id, None)
 
@@ -179,5 +180,5 @@ class Inventory:
 
 
 def is_off(vm: VM | None) -> bool:
-    """Whether it runs no longer; a VM that has vanished does not."""
-    return vm is None or vm.power_state is PowerState.OFF
+    """Whether it is known to run no longer; of a VM that is not here nothing is known."""
+    return vm is not None and vm.power_state is PowerState.OFF

@@ -6,13 +6,16 @@ Credentials and HTTP header values are never part of what is written (`Field(exc
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from providers.core.adapter import Escalation, GuestCredentials, Reason, Signal
+from providers.core.clock import Boot
 
 DEFAULT_HOOK_TIMEOUT = timedelta(seconds=30)
+MOST_STEPS, FIRST_STEPS = 100, 20
+"""How many steps of an operation are kept; of more, the first few and the latest."""
 
 
 class Kind(StrEnum):
@@ -168,27 +171,49 @@ class Decision(StrEnum):
 
 
 class Step(Record):
-    """One thing that an operation did."""
+    """One thing that an operation did, `count` times in a row; `time` is the first, `last_time` the latest time."""
 
     time: datetime
     state: State
     message: str
+    count: int = 1
+    last_time: datetime | None = None
+
+
+class Delivery(StrEnum):
+    """What is known of a signal's way to the guest."""
+
+    SENDING = "SENDING"
+    """It was written down and is being sent: no answer has come."""
+    ACCEPTED = "ACCEPTED"
+    REFUSED = "REFUSED"
+    UNKNOWN = "UNKNOWN"
+    """It may have reached the guest or not: the connection, or this process, was lost meanwhile."""
 
 
 class Sent(Record):
-    """A signal that the guest was sent. It is written down before it is sent, so that a restart does
-    not send it twice; `refused` is added when the hypervisor or the guest says so.
+    """A signal that the guest was sent: written down before it is sent, so that a restart knows of it.
 
-    `number` tells it from the others of its operation. `handed_over` is when the hypervisor will cut the power by
-    itself; None: it will not. `kept`: we asked it to drop that, and it refused or did not answer.
+    `number` tells it from the others of its operation. `times` is how often it was accepted in a row, and `time` the
+    latest. `handed_over` is when the hypervisor will cut the power by itself; None: it will not. `kept`: we asked it to
+    drop that, and it refused or did not answer.
     """
 
     number: int
     time: datetime
     signal: Signal
-    refused: bool = False
+    delivery: Delivery = Delivery.SENDING
+    times: int = 1
     handed_over: datetime | None = None
     kept: bool = False
+
+    @property
+    def refused(self) -> bool:
+        return self.delivery is Delivery.REFUSED
+
+    @property
+    def accepted(self) -> bool:
+        return self.delivery is Delivery.ACCEPTED
 
 
 class Verdict(Record):
@@ -218,6 +243,9 @@ class Operation(Record):
     the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
     is set once the operation came to the point where force is due, and `obstacle` is what stood in the way
     then, for people. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
+    `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was not off when
+    the operation was accepted. `supersedes` are the ids of the operations that were active when it came. `boot` is the
+    boot of this machine whose clock its times are of.
     """
 
     id: str
@@ -236,9 +264,32 @@ class Operation(Record):
     sent: tuple[Sent, ...] = ()
     steps: tuple[Step, ...] = ()
     starting: bool = False
+    run_id: str = ""
+    ran: bool = False
+    supersedes: tuple[str, ...] = ()
+    boot: Boot | None = None
     went_down: Verdict | None = None
     verdict: Verdict | None = None
     failure: Failure | None = None
+
+    def moved(self, by: timedelta) -> Self:
+        """With all its times later by so much: the clock that they are of was set."""
+        sent = (each.model_copy(update=_moved(each, by, "time", "handed_over")) for each in self.sent)
+        steps = (each.model_copy(update=_moved(each, by, "time", "last_time")) for each in self.steps)
+        request = self.request.model_copy(update=_moved(self.request, by, "force_after"))
+        own = _moved(self, by, "create_time", "grace_start", "force_after")
+        if self.went_down:
+            own["went_down"] = self.went_down.model_copy(update=_moved(self.went_down, by, "start_time", "end_time"))
+        return self.model_copy(update=own | {"request": request, "sent": tuple(sent), "steps": tuple(steps)})
+
+    def with_step(self, step: Step) -> tuple[Step, ...]:
+        """Its steps and this one. The same in a row is counted; of very many those in the middle are dropped."""
+        *before, last = self.steps or (None,)
+        if last and (last.message, last.state) == (step.message, step.state):
+            return (*before, last.model_copy(update={"count": last.count + 1, "last_time": step.time}))
+        if len(self.steps) >= MOST_STEPS:
+            return (*self.steps[:FIRST_STEPS], *self.steps[FIRST_STEPS + 1 :], step)
+        return (*self.steps, step)
 
     @property
     def next_number(self) -> int:
@@ -256,3 +307,8 @@ class Operation(Record):
     @property
     def hooks_left(self) -> tuple[Hook, ...]:
         return self.request.hooks[len(self.hooks) :]
+
+
+def _moved(record: Record, by: timedelta, *fields: str) -> dict[str, Any]:
+    times = {field: getattr(record, field) for field in fields}
+    return {field: time + by for field, time in times.items() if time is not None}

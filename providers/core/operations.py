@@ -3,11 +3,14 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import structlog
 
-from providers.core.adapter import GuestCredentials, Reason
+from providers.core.adapter import GuestCredentials
+from providers.core.clock import TOLERANCE, Boot
 from providers.core.deadline import timeout
 from providers.core.errors import (
     InvalidRequest,
@@ -19,8 +22,9 @@ from providers.core.errors import (
     VMRefused,
 )
 from providers.core.extension import Extension, extended
-from providers.core.model import Decision, Kind, Operation, Request, State
-from providers.core.procedures import carry_out
+from providers.core.inventory import is_off
+from providers.core.model import Decision, Delivery, Kind, Operation, Request, State
+from providers.core.procedures import carry_out, close_overtaken
 from providers.core.run import Context, Run
 
 log = structlog.get_logger()
@@ -51,17 +55,24 @@ class Operations:
 
     async def resume(self) -> None:
         """Go on with every operation that a previous process left, oldest first."""
-        for operation in await self._journal.active():
+        active = await self._journal.active()
+        overtaken = {operation.id for operation in active if await self._journal.overtaken(operation)}
+        for operation in active:
             log.info("resuming", operation=operation.id, vm=operation.request.vm_name, state=operation.state)
-            run = self._register(operation)
-            run.begin()
-            self._spawn(self._live(run))
+            run = self._register(resumed(operation, self._context.clock.boot))
+            run.resume()
+            self._spawn(self._close_overtaken(run) if operation.id in overtaken else self._live(run))
+        self._context.clock.on_step.append(self._move)
 
     async def stop(self) -> None:
         """Leave every operation where it is; the journal has it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _move(self, by: timedelta) -> None:
+        for run in self._runs.values():
+            run.move(by)
 
     async def start(self, request: Request) -> Operation:
         """Begin an operation, or join the one that this request_id began before.
@@ -81,12 +92,16 @@ class Operations:
                 request=request,
                 create_time=self._context.clock(),
                 force_after=request.force_after,
+                run_id=vm.run_id if vm else "",
+                ran=vm is not None and not is_off(vm),
+                supersedes=tuple(run.operation.id for run in self._active_runs(request.vm_id)),
+                boot=self._context.clock.boot,
                 **timeout(request, vm, default),
             )
             run = self._register(operation)
         self._spawn(self._begin(run))  # whether or not the caller hangs up
         await self._begun(run)
-        return run.operation
+        return run.shown
 
     async def _begin(self, run: Run) -> None:
         try:
@@ -96,7 +111,7 @@ class Operations:
             self._forget(run)
             return
         run.begin()
-        await self._live(run)
+        await self._live(run, fresh=True)
 
     async def get(self, operation_id: str) -> Operation:
         """One operation, active or ended.
@@ -142,11 +157,15 @@ class Operations:
             OperationNotFound, OperationEnded
             InvalidRequest: the new moment is not within the next 24 h.
         """
-        run = await self._undecided(operation_id)
-        _require_revocable(run)
-        changes = extended(run.operation, extension, self._context.clock())
-        await run.record(f"extended: {extension}", **changes)
-        return run.operation
+        run = await self._run(operation_id)
+
+        def changes(operation: Operation) -> Mapping[str, Any]:
+            _require_undecided(operation)
+            _require_revocable(run)
+            return extended(operation, extension, self._context.clock())
+
+        await run.decide(f"extended: {extension}", changes)
+        return run.shown
 
     async def force(self, operation_id: str) -> Operation:
         """Power off hard, now.
@@ -154,9 +173,14 @@ class Operations:
         Raises:
             OperationNotFound, OperationEnded
         """
-        run = await self._undecided(operation_id)
-        await run.record("told to power off hard", decision=Decision.FORCE)
-        return run.operation
+        run = await self._run(operation_id)
+
+        def changes(operation: Operation) -> Mapping[str, Any]:
+            _require_undecided(operation)
+            return {"decision": Decision.FORCE}
+
+        await run.decide("told to power off hard", changes)
+        return run.shown
 
     async def cancel(self, operation_id: str) -> Operation:
         """Give the operation up; returns it when it has ended.
@@ -164,22 +188,22 @@ class Operations:
         Raises:
             OperationNotFound, OperationEnded
         """
-        run = await self._undecided(operation_id)
-        _require_revocable(run)
-        await run.record("told to give up", decision=Decision.CANCEL)
+        run = await self._run(operation_id)
+
+        def changes(operation: Operation) -> Mapping[str, Any]:
+            _require_undecided(operation)
+            _require_revocable(run)
+            return {"decision": Decision.CANCEL}
+
+        await run.decide("told to give up", changes)
         await run.until(lambda: run.shown.state.final)
         return run.shown
 
-    async def _undecided(self, operation_id: str) -> Run:
-        run = self._runs.get(operation_id)
-        operation = run.operation if run else await self.get(operation_id)
-        if run is None or operation.state.final:
-            raise OperationEnded(f"Operation {operation_id} has ended: {operation.state}; nothing is left to decide.")
-        if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
-            raise OperationEnded(f"Operation {operation_id} is a {operation.request.kind}: it does not wait.")
-        if operation.state is State.FORCING or operation.decision or operation.went_down:
-            raise OperationEnded(f"Operation {operation_id} is past deciding: {operation.state}.")
-        return run
+    async def _run(self, operation_id: str) -> Run:
+        if run := self._runs.get(operation_id):
+            return run
+        operation = await self.get(operation_id)
+        raise OperationEnded(f"Operation {operation_id} has ended: {operation.state}; nothing is left to decide.")
 
     async def join(
         self, request_id: str, kind: Kind, vm: str, credentials: GuestCredentials | None = None
@@ -193,7 +217,7 @@ class Operations:
         if not request_id:
             return None
         run = self._by_request.get(request_id)
-        known = run.operation if run else await self._journal.find(request_id)
+        known = run.shown if run else await self._journal.find(request_id)
         if known is None:
             return None
         if known.request.kind is not kind or vm not in self._names(known.request):
@@ -201,6 +225,7 @@ class Operations:
         if run := self._runs.get(known.id):
             run.credentials = credentials or run.credentials
             await self._begun(run)
+            return run.shown
         return known
 
     def _names(self, request: Request) -> tuple[str, ...]:
@@ -218,13 +243,16 @@ class Operations:
         if run.not_begun is not None:
             raise run.not_begun
 
+    def _active_runs(self, vm_id: str) -> list[Run]:
+        """Those on this VM that have no verdict, newest first; one that has may be here a moment longer."""
+        return [run for run in reversed(self._on_vm.get(vm_id, [])) if not run.operation.state.final]
+
     def _active_run(self, vm_id: str) -> Run | None:
-        """The newest on this VM that has no verdict; one that has may be here a moment longer."""
-        return next((run for run in reversed(self._on_vm.get(vm_id, [])) if not run.operation.state.final), None)
+        return next(iter(self._active_runs(vm_id)), None)
 
     def _require_free(self, request: Request) -> None:
         run = self._active_run(request.vm_id)
-        if run is None or run.operation.request.kind in SUPERSEDES.get(request.kind, {}):
+        if run is None or superseding(request.kind, run.operation):
             return
         active = run.operation
         raise OperationActive(
@@ -257,32 +285,80 @@ class Operations:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _live(self, run: Run) -> None:
+    async def _live(self, run: Run, *, fresh: bool = False) -> None:
         """The whole life of an operation: after those it supersedes, and up to its verdict."""
         try:
             with self._context.inventory.observed(run.observe, run.vm_id):
-                await self._supersede(run)
-                await carry_out(run)
+                before = await self._supersede(run)
+                await carry_out(run, before, fresh=fresh)
+            run.close()
+            await run.on_disk()
         finally:
             self._forget(run)
         for listener in self.on_end:
             listener(run.operation)
 
-    async def _supersede(self, run: Run) -> None:
-        """Tell the operations that were active before what has come, and let them end first."""
-        kind = run.operation.request.kind
-        for before in self._before(run):
-            decision = SUPERSEDES.get(kind, {}).get(before.operation.request.kind)
-            if decision and not before.operation.state.final and before.operation.decision is not decision:
-                await before.record(f"{kind} {run.operation.id} came", decision=decision)
-        for before in self._before(run):
-            await before.ended()
-            if (verdict := before.operation.verdict) and verdict.reason is Reason.PREEMPTED:
-                run.change("its power was cut for this", force_reason=Reason.REQUESTED)
+    async def _close_overtaken(self, run: Run) -> None:
+        """A later operation on its VM has ended: this one had ended before, but its end was not written down."""
+        await close_overtaken(run)
+        run.close()
+        await run.on_disk()
+        self._forget(run)
 
-    def _before(self, run: Run) -> list[Run]:
-        runs = self._on_vm[run.vm_id]
-        return runs[: runs.index(run)]
+    async def _supersede(self, run: Run) -> list[Operation]:
+        """Tell the operations that were active before what has come, and let them end first; those that it supersedes,
+        as they ended."""
+        kind, runs = run.operation.request.kind, self._on_vm[run.vm_id]
+        before = runs[: runs.index(run)]
+        for each in before:
+            decision = superseding(kind, each.operation)
+            if decision and not each.operation.state.final and each.operation.decision is not decision:
+                await each.record(f"{kind} {run.operation.id} came", decision=decision)
+        for each in before:
+            await each.ended()
+        known = {each.operation.id: each.operation for each in before}
+        for key in set(run.operation.supersedes) - known.keys():
+            with suppress(JournalFailed):
+                if operation := await self._journal.get(key):
+                    known[key] = operation
+        return list(known.values())
+
+
+def resumed(operation: Operation, boot: Boot) -> Operation:
+    """As it goes on in this process: its times by this boot's clock, and with no call under way.
+
+    Within a boot its times move with the wall clock; across boots nothing else counts than the wall clock.
+    """
+    step = boot.began - operation.boot.began if operation.boot and operation.boot.id == boot.id else timedelta(0)
+    if abs(step) >= TOLERANCE:
+        operation = operation.moved(step)
+    sent = (
+        each.model_copy(update={"delivery": Delivery.UNKNOWN}) if each.delivery is Delivery.SENDING else each
+        for each in operation.sent
+    )
+    kept = operation.boot if operation.boot and operation.boot.id == boot.id and not abs(step) >= TOLERANCE else boot
+    return operation.model_copy(update={"boot": kept, "sent": tuple(sent)})
+
+
+def superseding(kind: Kind, active: Operation) -> Decision | None:
+    """What a new operation of this kind tells the one that is active; None: it does not supersede it."""
+    lingers = active.request.kind is Kind.POWER_ON and active.state is State.WAITING_FOR_GUEST
+    if lingers and kind is not Kind.POWER_ON:
+        return Decision.CANCEL  # the VM is on, and is only watched in case it goes down after all
+    return SUPERSEDES.get(kind, {}).get(active.request.kind)
+
+
+def _require_undecided(operation: Operation) -> None:
+    """
+    Raises:
+        OperationEnded: nothing is left to decide.
+    """
+    if operation.state.final:
+        raise OperationEnded(f"Operation {operation.id} has ended: {operation.state}; nothing is left to decide.")
+    if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
+        raise OperationEnded(f"Operation {operation.id} is a {operation.request.kind}: it does not wait.")
+    if operation.state is State.FORCING or operation.decision or operation.went_down:
+        raise OperationEnded(f"Operation {operation.id} is past deciding: {operation.state}.")
 
 
 def _require_revocable(run: Run) -> None:

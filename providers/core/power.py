@@ -1,44 +1,59 @@
 """Hard power: on, off, and making sure of it. What the hypervisor will not do raises CommandFailed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
 
 from common.backoff import Backoff
 from providers.core import hooks
 from providers.core import verdict as verdicts
 from providers.core.adapter import PowerState, Reason
-from providers.core.errors import CommandFailed, VMNotFound
-from providers.core.model import State, Verdict
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.model import Operation, State, Verdict
 from providers.core.run import Run
 
 ATTEMPTS = 3
 """How often a refused power command is tried: a hypervisor may be busy with the VM for a moment."""
 FIRST_PAUSE, LAST_PAUSE = 1.0, 2.0
 """Seconds between tries."""
-EVENT_DELAY = timedelta(seconds=1)
-"""How long the hypervisor's event may come after its command returned, before we read the state instead."""
+EVENT_DELAY = 1.0
+"""Seconds that the hypervisor's event may come after its command returned, before we read the state instead."""
 
 
-async def power_off(run: Run) -> Verdict:
-    """PowerOff: cut the power without asking."""
-    if run.off and run.in_state(State.PENDING):
-        if run.operation.force_reason:  # by the operation that this one pre-empted
+async def power_off(run: Run, before: Sequence[Operation]) -> Verdict:
+    """PowerOff: cut the power without asking. `before`: the operations that it has superseded."""
+    if run.was_off_already:
+        if any(each.verdict and each.verdict.reason is Reason.PREEMPTED for each in before):
             return verdicts.cut_by_preempted(run)
         return verdicts.already_off(run)
-    return await force(run, Reason.REQUESTED)
+    return verdicts.gone(run) if run.gone else await force(run, Reason.REQUESTED)
 
 
-async def power_on(run: Run) -> Verdict:
-    """PowerOn: start it, then run the post-start hooks."""
+async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:
+    """PowerOn: start it, then run the post-start hooks. A guest that was asked to go down by an operation in `before`,
+    and may still do so, is watched meanwhile, and started when it does."""
     if run.decided:
         return verdicts.unchanged(run, "A PowerOff came before it began.")
-    if is_on(run) and not run.operation.starting:
+    asked = next((each for each in before if any(not sent.refused for sent in each.sent)), None)
+    if is_on(run) and not run.operation.starting and (asked is None or not await _goes_down(run, asked)):
         return verdicts.already_on(run)
+    if run.gone:
+        return verdicts.gone(run)
     if not is_on(run):
         await start(run)
     await hooks.run_all(run)
     return verdicts.started(run)
+
+
+async def _goes_down(run: Run, asked: Operation) -> bool:
+    """Whether a guest goes down that was asked to, and then left alone; it is given as long again for that."""
+    if asked.force_after is None or (run.vm and run.vm.run_id != asked.run_id):
+        return False
+    end = asked.force_after + asked.timeout
+    if run.in_state(State.PENDING):
+        message = "it runs, but was asked to go down; if it does so by"
+        await run.record(f"{message} {end.isoformat(timespec='seconds')}, it is started", state=State.WAITING_FOR_GUEST)
+    await run.within((end - run.now()).total_seconds(), lambda: not is_on(run) or run.decided)
+    return not run.decided and not is_on(run)
 
 
 async def force(run: Run, reason: Reason) -> Verdict:
@@ -46,8 +61,16 @@ async def force(run: Run, reason: Reason) -> Verdict:
     if not run.in_state(State.FORCING):
         await run.record(f"powering off hard, reason {reason}", state=State.FORCING, force_reason=reason)
     if not run.off:
-        await _persist(run, lambda: run.adapter.power_off(run.vm_id), lambda: run.off)
+        await _persist(run, lambda: _cut(run), lambda: run.off)
     return verdicts.judge(run)
+
+
+async def _cut(run: Run) -> None:
+    try:
+        run.cut = await run.adapter.power_off(run.vm_id) or run.cut
+    except (HypervisorUnavailable, asyncio.CancelledError):
+        run.cut = None  # it may have been done
+        raise
 
 
 async def start(run: Run) -> None:
@@ -88,7 +111,7 @@ async def _bounded(run: Run, command: Callable[[], Awaitable[object]]) -> None:
 
 async def _verify(run: Run, reached: Callable[[], bool]) -> None:
     """The hypervisor says it is done: its event follows within moments, or else we look."""
-    if not await run.until(reached, run.now() + EVENT_DELAY):
+    if not await run.within(EVENT_DELAY, reached):
         await run.look()
         if not reached():
             raise CommandFailed("The hypervisor says it switched the power, but the VM's state did not change.")

@@ -1,6 +1,6 @@
 """Which procedure serves which kind of operation, and what its end means for the operation."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Sequence
 
 import structlog
 
@@ -18,32 +18,42 @@ log = structlog.get_logger()
 async def reboot(run: Run) -> Verdict:
     """Shut down, then start; the verdict tells how the VM went down."""
     down = run.operation.went_down or await shut_down(run)
-    if down.outcome is Outcome.STILL_RUNNING:
+    if down.outcome is Outcome.STILL_RUNNING or run.gone:
         return down
-    await run.record("down", went_down=down)
+    if run.operation.went_down is None:
+        await run.record("down", went_down=down)
     if run.operation.decision is Decision.PREEMPT:
         return down
     if not is_on(run):
+        run.of_next_run()
         await start(run)
     return verdicts.started_again(run, down)
 
 
-PROCEDURES: Mapping[Kind, Callable[[Run], Awaitable[Verdict]]] = {
-    Kind.POWER_ON: power_on,
-    Kind.POWER_OFF: power_off,
-    Kind.SHUTDOWN: shut_down,
-    Kind.REBOOT: reboot,
-}
+async def _serve(run: Run, before: Sequence[Operation]) -> Verdict:
+    match run.operation.request.kind:
+        case Kind.POWER_ON:
+            return await power_on(run, before)
+        case Kind.POWER_OFF:
+            return await power_off(run, before)
+        case Kind.SHUTDOWN:
+            return await shut_down(run)
+        case Kind.REBOOT:
+            return await reboot(run)
+
 
 WENT_DOWN = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.ALREADY_OFF)
 
 
-async def carry_out(run: Run) -> None:
-    """Run the procedure of an operation's kind, and record how it ended."""
-    kind, failure = run.operation.request.kind, None
+async def carry_out(run: Run, before: Sequence[Operation] = (), *, fresh: bool = False) -> None:
+    """Run the procedure of an operation's kind, and record how it ended. `before`: those that it has superseded;
+    `fresh`: it was begun by this process."""
+    failure = None
     try:
         await run.look_unless(lambda: run.decided and run.vm is not None)
-        verdict = await PROCEDURES[kind](run)
+        if fresh:
+            run.of_this_run()
+        verdict = await _serve(run, before)
     except VmpowerError as error:
         failure = Failure(code=error.code, reason=error.reason, message=error.message)
         verdict = verdicts.unchanged(run, error.message)
@@ -51,16 +61,27 @@ async def carry_out(run: Run) -> None:
         log.exception("a bug in vmpower", operation=run.operation.id)
         failure = Failure(code=Code.INTERNAL, reason="INTERNAL", message=f"{type(error).__name__}: {error}")
         verdict = verdicts.unchanged(run, "vmpower failed; see its log.")
-    state = _final_state(run.operation, verdict, failure)
+    state = _final_state(run, verdict, failure)
     if state is State.FAILED:
         failure = failure or Failure(code=Code.FAILED_PRECONDITION, reason=verdict.outcome, message=verdict.message)
     await run.record(verdict.message, state=state, verdict=verdict, failure=failure)
 
 
-def _final_state(operation: Operation, verdict: Verdict, failure: Failure | None) -> State:
+async def close_overtaken(run: Run) -> None:
+    """Record the end of an operation that had ended before, which was not written down."""
+    verdict = verdicts.overtaken(run)
+    failure = Failure(code=Code.ABORTED, reason="OVERTAKEN", message=verdict.message)
+    await run.record(verdict.message, state=State.FAILED, verdict=verdict, failure=failure)
+
+
+def _final_state(run: Run, verdict: Verdict, failure: Failure | None) -> State:
+    operation, kind = run.operation, run.operation.request.kind
     if failure is not None or verdict.reason is Reason.HOOK_FAILED:
         return State.FAILED
-    went_down = operation.request.kind is not Kind.POWER_ON and verdict.outcome in WENT_DOWN
-    if operation.decision in (Decision.CANCEL, Decision.CALL_OFF) and not went_down:
+    if kind is Kind.REBOOT and operation.decision is Decision.PREEMPT:
+        return State.CANCELLED  # it is off, which is not what this one was to bring about
+    off = verdict.outcome in WENT_DOWN or (verdict.outcome is Outcome.UNKNOWN and run.off)
+    if operation.decision in (Decision.CANCEL, Decision.CALL_OFF) and (kind is Kind.POWER_ON or not off):
         return State.CANCELLED
-    return State.FAILED if verdict.outcome is Outcome.STILL_RUNNING else State.SUCCEEDED
+    unmet = verdict.outcome is Outcome.STILL_RUNNING or (verdict.outcome is Outcome.UNKNOWN and not off)
+    return State.FAILED if unmet else State.SUCCEEDED

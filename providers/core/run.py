@@ -3,22 +3,23 @@
 The procedures (`shutdown.py`, `power.py`, `hooks.py`) read and wait through this; `operations.py` owns it.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from common.backoff import Backoff
-from providers.core.adapter import VM, Adapter, GuestCredentials, PowerState
+from providers.core.adapter import VM, Adapter, Escalation, GuestCredentials, PowerState
 from providers.core.clock import Clock, system_clock
 from providers.core.errors import HypervisorUnavailable, JournalFailed
 from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
 from providers.core.journal import Journal
 from providers.core.model import Decision, Operation, Sent, State, Step
 from providers.core.settings import Settings
+from providers.core.waiting import Waiting
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -32,13 +33,18 @@ class Context:
     inventory: Inventory
     journal: Journal
     settings: Settings
-    clock: Clock = system_clock
+    clock: Clock = field(default_factory=system_clock)
 
 
-class Run:
-    """The life of one operation, from its first record to its last."""
+class Run(Waiting):
+    """The life of one operation, from its first record to its last.
+
+    What has happened is changed in memory at once and then written down (`record`): it is true even if the disk is
+    full. What somebody decides is written down first (`decide`): it is a promise, and holds only then.
+    """
 
     def __init__(self, operation: Operation, context: Context) -> None:
+        super().__init__(context.clock)
         self.operation = operation
         self.shown = operation
         """The operation as it is on disk, which is what callers see: they must not act on what a kill could undo."""
@@ -50,14 +56,21 @@ class Run:
         self.adapter = context.adapter
         self.inventory = context.inventory
         self.settings = context.settings
-        self.now = context.clock
         self.went_off: VM | None = None
-        """The VM at the moment it was first seen off, so that a quick restart is not overlooked."""
+        """The VM at the moment when its run was first known to be over, so that a quick restart is not overlooked."""
+        self.cut: bool | None = False
+        """Whether we have cut its power; None: an answer that would tell was lost, or the process that asked for it."""
+        self.in_doubt = False
+        """Whether an earlier process may have asked the guest without a record of it."""
+        self.crashed = False
+        """Whether its guest was seen to crash."""
         self.closed = False
         """Whether nothing more will happen here."""
+        self.deciding = 0
+        """How many decisions are being written down: nothing final is done meanwhile."""
+        self._handed: Operation | None = operation
+        self._clock = context.clock
         self._journal = context.journal
-        self._wakers: set[asyncio.Future[None]] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def vm_id(self) -> str:
@@ -65,13 +78,32 @@ class Run:
 
     @property
     def vm(self) -> VM | None:
-        """The VM as it is now; None if it is gone."""
+        """The VM as it is now; None: it is not here, which says nothing of its power."""
         return self.inventory.vms.get(self.vm_id)
 
     @property
     def off(self) -> bool:
         """Whether the VM has gone off since this run began, or is off."""
         return self.went_off is not None or is_off(self.vm)
+
+    @property
+    def was_off_already(self) -> bool:
+        """Whether it is off, and nothing can have been done to it before."""
+        untouched = not (self.in_doubt and self.operation.ran)
+        return self.off and self.in_state(State.PENDING) and untouched
+
+    @property
+    def gone(self) -> bool:
+        """Whether the VM is not here, or where nothing can be done or known about it: it was moved to another host."""
+        vm = self.vm
+        if self.off or (vm and vm.power_state is not PowerState.UNKNOWN):
+            return False
+        return vm is None or any(not problem.passing for problem in vm.problems)
+
+    @property
+    def journal_failure(self) -> str:
+        """Why nothing can be written down now; empty: it can."""
+        return self._journal.failure
 
     @property
     def force_after(self) -> datetime:
@@ -94,64 +126,107 @@ class Run:
         return next((sent for sent in reversed(self.operation.sent) if not sent.refused), None)
 
     def observe(self, _vm_id: str, vm: VM | None) -> None:
-        if self.went_off is None and is_off(vm):
-            self.went_off = vm or VM(self.vm_id, self.operation.request.vm_name, PowerState.OFF)
+        """Take in a change of the VM."""
+        self.crashed = self.crashed or bool(vm and vm.crashed and not self._is_over(vm))
+        if self.went_off is None and vm and self._is_over(vm):
+            self.went_off = vm if is_off(vm) else VM(vm.id, vm.name, PowerState.OFF)
         self.wake()
+
+    def _is_over(self, vm: VM) -> bool:
+        """Whether the run of the VM that this operation is about has ended: it is off, or runs anew."""
+        mine = self.operation.run_id
+        return is_off(vm) or bool(mine and vm.run_id and vm.run_id != mine)
+
+    @property
+    def runs_anew(self) -> bool:
+        """Whether the VM has been started again since it went off, or is another one's run."""
+        return self.went_off is not None and not is_off(self.vm)
+
+    def of_this_run(self) -> None:
+        """Note which run of the VM this is about, if nothing has been done to it yet."""
+        vm = self.vm
+        if vm and vm.run_id and vm.run_id != self.operation.run_id:
+            self.change("", run_id=vm.run_id)
+
+    def of_next_run(self) -> None:
+        """From now on it is about the run that it starts."""
+        self.went_off = None
+        self.change("", run_id="")
 
     @property
     def last_seen_off(self) -> VM | None:
         """The VM as it was when it was off."""
         return self.went_off or self.vm
 
-    def wake(self) -> None:
-        """Let each `until` evaluate its condition again."""
-        for waker in self._wakers:
-            _set(waker)
+    def resume(self) -> None:
+        """It was begun by an earlier process, which may have done more than it wrote down if its disk was full."""
+        operation = self.operation
+        in_time = operation.force_after is not None and self.now() < operation.force_after
+        self.in_doubt = not (in_time and self.accepted)
+        if self.in_state(State.FORCING) or (operation.escalation is Escalation.FORCE and self.in_doubt):
+            self.cut = None
+        self.begin()
 
-    async def until(self, condition: Callable[[], bool], deadline: datetime | None = None) -> bool:
-        """Wait, by events only, until the condition holds (True) or the deadline has passed (False)."""
-        while not condition():
-            left = None if deadline is None else (deadline - self.now()).total_seconds()
-            if left is not None and left <= 0:
-                return False
-            await self._woken(left)
-        return True
+    def move(self, by: timedelta) -> None:
+        """The wall clock was set: the operation's times move with it, and are told again. 0: timers are late."""
+        if by and not self.operation.state.final:
+            self.operation = self.operation.moved(by).model_copy(update={"boot": self._clock.boot})
+            self.spawn(self.save())
+        self.wake()
 
-    async def _woken(self, seconds: float | None) -> None:
-        """Wait for `wake`, at most so long; a future costs a fraction of an Event and a timeout."""
-        loop = asyncio.get_running_loop()
-        waker = loop.create_future()
-        self._wakers.add(waker)
-        timer = None if seconds is None else loop.call_later(seconds, _set, waker)
-        try:
-            await waker
-        finally:
-            self._wakers.discard(waker)
-            if timer:
-                timer.cancel()
-
-    async def record(self, message: str = "", **changes: Any) -> None:
-        """Change the operation, write it to the journal and tell its watchers."""
+    async def record(self, message: str = "", **changes: Any) -> bool:
+        """Change the operation, write it to the journal and tell its watchers; False: it could not be written yet."""
         self.change(message, **changes)
-        await self.save()
+        return await self.save()
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there are changes that were not yet handed to the journal."""
+        return self.operation is not self._handed
 
     async def save(self) -> bool:
-        """Write down what was changed in memory, and tell the watchers; False if nothing was.
+        """Write down what was changed in memory, and tell the watchers.
 
-        A journal that fails in the middle of an operation is logged and does not stop it: the VM's owner
-        is better served by a shutdown that ends than by one that is abandoned.
+        False: it could not be written, and is written as soon as that is possible. Until then the shutdown goes on,
+        for the VM's owner is better served so; but nobody is told what a kill could undo.
         """
-        changed = self.operation
-        if changed is self.shown:
-            return False
+        if not self.unsaved:
+            return self.shown is self.operation
+        changed = self._handed = self.operation
+        written = await self._journal.keep(changed, partial(self._show, changed))
+        if not written:
+            log.error("operation not journaled", operation=changed.id, error=self._journal.failure)
+        return written
+
+    async def on_disk(self) -> None:
+        """Wait until all that has happened is on disk."""
+        await self.save()
+        await self.until(lambda: self.shown is self.operation)
+
+    async def decide(self, message: str, changes: Callable[[Operation], Mapping[str, Any]]) -> None:
+        """Have a decision take effect once it is on disk. `changes` are those that it makes, or raises why it cannot.
+
+        Raises:
+            JournalFailed: it could not be written down, so it does not count.
+        """
+        self.deciding += 1
         try:
-            await self._journal.save(changed)
+            while True:
+                before = self.operation
+                decided = self._changed(before, message, changes(before))
+                await self._journal.save(decided)
+                if self.operation is before:  # otherwise what has happened meanwhile was written after it
+                    break
         except JournalFailed:
-            log.exception("operation not journaled", operation=changed.id)
-        finally:  # also if the caller hung up meanwhile: the change stands
-            self.shown = changed
+            self._handed = None  # what was written of it, if anything, is written over
+            self.spawn(self.save())
+            raise
+        finally:
+            self.deciding -= 1
             self.wake()
-        return True
+        self.operation = self._handed = decided
+        self._show(decided)
+        self._log(message)
 
     def begin(self) -> None:
         """Its first record is on disk."""
@@ -160,14 +235,23 @@ class Run:
 
     def change(self, message: str, **changes: Any) -> None:
         """Change the operation in memory; a message becomes a step."""
-        state = changes.get("state", self.operation.state)
+        self.operation = self._changed(self.operation, message, changes)
         if message:
-            step = Step(time=self.now(), state=state, message=message)
-            changes["steps"] = (*self.operation.steps, step)
-        self.operation = self.operation.model_copy(update=changes)
+            self._log(message)
+
+    def _changed(self, operation: Operation, message: str, changes: Mapping[str, Any]) -> Operation:
+        state = changes.get("state", operation.state)
         if message:
-            request = self.operation.request
-            log.info(message, operation=self.operation.id, vm=request.vm_name, kind=request.kind, state=state)
+            changes = {**changes, "steps": operation.with_step(Step(time=self.now(), state=state, message=message))}
+        return operation.model_copy(update=changes)
+
+    def _log(self, message: str) -> None:
+        operation, request = self.operation, self.operation.request
+        log.info(message, operation=operation.id, vm=request.vm_name, kind=request.kind, state=operation.state)
+
+    def _show(self, written: Operation) -> None:
+        self.shown = written
+        self.wake()
 
     async def changes(self) -> AsyncIterator[Operation]:
         """The operation now and after each change, up to its final state."""
@@ -188,8 +272,7 @@ class Run:
                 return await call()
             except HypervisorUnavailable as error:
                 log.warning("hypervisor unavailable", operation=self.operation.id, error=error.message)
-            again = self.now() + timedelta(seconds=backoff.next())
-            await self.until(lambda: self.vm is not vm, again)  # noqa: B023 - awaited before the next round
+            await self.within(backoff.next(), lambda: self.vm is not vm)  # noqa: B023 - awaited before the next round
 
     async def look(self) -> None:
         await self.through_outages(lambda: self.inventory.refresh(self.vm_id))
@@ -202,25 +285,11 @@ class Run:
             look.result()
         look.cancel()
 
-    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Do something beside the procedure; it ends with the run at the latest."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # read here, so that asyncio does not warn of one that is of no interest
-        self.wake()
-
     def close(self) -> None:
         """Stop what was spawned, and release those that wait in `ended`."""
         self.closed = True
         self.wake()
-        for task in tuple(self._tasks):
-            task.cancel()
+        self.cancel_tasks()
 
     async def ended(self) -> None:
         """Wait until nothing more will happen here."""
@@ -228,8 +297,3 @@ class Run:
 
     def in_state(self, *states: State) -> bool:
         return self.operation.state in states
-
-
-def _set(waker: asyncio.Future[None]) -> None:
-    if not waker.done():
-        waker.set_result(None)

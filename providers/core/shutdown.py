@@ -5,15 +5,17 @@ truthfully how it ended. Each step is journaled before it is taken, so that a re
 finds what was done already, and goes on with the same force_after.
 """
 
+from dataclasses import replace
+from datetime import datetime
 from enum import Enum, auto
 
 from providers.core import deadline as deadlines
 from providers.core import hooks
 from providers.core import verdict as verdicts
-from providers.core.adapter import Escalation, Reason, Signal
+from providers.core.adapter import VM, Escalation, PowerState, Reason, Signal
 from providers.core.deadline import Local as Deadline
-from providers.core.errors import Locked, VMNotFound, VmpowerError
-from providers.core.model import Decision, Sent, State, TimeoutOrigin, Verdict
+from providers.core.errors import HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.model import Decision, Delivery, Sent, State, TimeoutOrigin, Verdict
 from providers.core.power import force
 from providers.core.run import Run
 from providers.core.signals import Send, Wait, deaf_reason, next_step, obstacle, reason_at_deadline
@@ -23,6 +25,8 @@ class Guest(Enum):
     """What has become of a guest that is waited for, where force is not due."""
 
     OFF = auto()
+    GONE = auto()
+    """The VM is not here any more, so that nothing more can be known."""
     LEFT_ALONE = auto()
     """The shutdown was given up; the guest runs."""
     STILL_RUNNING = auto()
@@ -31,7 +35,7 @@ class Guest(Enum):
 
 async def shut_down(run: Run) -> Verdict:
     """Bring the VM down the way its owner wants."""
-    if run.off and run.in_state(State.PENDING):
+    if run.was_off_already:
         return verdicts.already_off(run)
     if not await hooks.run_all(run):
         return verdicts.hook_failed(run)
@@ -47,10 +51,10 @@ async def shut_down(run: Run) -> Verdict:
                 return verdicts.not_forced(run, due)
             case Escalation.ASK:
                 await _hold(run, due)
-    if due is Guest.LEFT_ALONE:
-        return verdicts.given_up(run)
-    await _note_cut(run, deadline)
-    return verdicts.judge(run)
+    if due is Guest.OFF:
+        await _note_cut(run, deadline)
+        return verdicts.judge(run)
+    return verdicts.given_up(run) if due is Guest.LEFT_ALONE else verdicts.gone(run)
 
 
 def _begin_grace(run: Run) -> None:
@@ -72,52 +76,85 @@ def _begin_grace(run: Run) -> None:
 
 
 async def _wait_for_guest(run: Run, deadline: Deadline) -> Guest | Reason:
-    """Ask and wait until the VM is off, the shutdown is given up, or force is due for a reason."""
-    while not run.off:
-        if run.told_to_force:
-            return Reason.PREEMPTED if run.operation.decision is Decision.PREEMPT else Reason.REQUESTED
-        if deadline.outdated:
-            await deadline.take_back()
+    """Ask and wait until the VM is off, the shutdown is given up, or force is due for a reason: the VM has just been
+    looked at then, and no decision that would change that is being written down."""
+    while True:
+        due = await _round(run, deadline)
+        if due is Guest.STILL_RUNNING:
             continue
-        if _gives_up(run):
-            return Guest.LEFT_ALONE
-        if run.in_state(State.AWAITING_DECISION, State.FORCING) and run.operation.force_reason:
-            return run.operation.force_reason
-        if isinstance(due := await _ask(run, deadline), Reason):
+        if not isinstance(due, Reason) or await _may_be_done(run):
             return due
-    return Guest.OFF
 
 
-async def _ask(run: Run, deadline: Deadline) -> Guest | Reason:
-    """One round: send what is due, or sleep until something changes or is due."""
-    vm, operation, now = run.vm, run.operation, run.now()
-    if vm is None:
+async def _round(run: Run, deadline: Deadline) -> Guest | Reason:
+    """What is due now, if anything; else send or sleep once."""
+    if run.off:
         return Guest.OFF
-    if now >= deadline.moment:
-        return await _look_once_more(run)
-    if operation.force_reason is None and (deaf := deaf_reason(vm, operation)):
-        return Guest.STILL_RUNNING if await run.save() else deaf  # a decision may have come meanwhile
-    waits = run.decided or (deadline.asks_once and run.accepted)
-    step = Wait(None) if waits else next_step(vm, operation, now)
+    if deadline.outdated and not run.told_to_force:
+        await deadline.take_back()
+        return Guest.STILL_RUNNING
+    if _gives_up(run):
+        return Guest.LEFT_ALONE
+    if run.vm is None or run.gone:
+        return await _look_for(run)
+    return _due(run, run.vm, deadline) or await _ask(run, run.vm, deadline)
+
+
+def _due(run: Run, vm: VM, deadline: Deadline) -> Reason | None:
+    """Why force is due; None: it is not."""
+    operation = run.operation
+    if run.told_to_force:
+        return Reason.PREEMPTED if operation.decision is Decision.PREEMPT else Reason.REQUESTED
+    if run.in_state(State.AWAITING_DECISION, State.FORCING) and operation.force_reason:
+        return operation.force_reason
+    if run.now() >= deadline.moment:
+        return reason_at_deadline(vm, operation)
+    if run.crashed and vm.power_state is not PowerState.ON:
+        return Reason.COMMAND_FAILED
+    return deaf_reason(vm, operation) if operation.force_reason is None else None
+
+
+async def _ask(run: Run, vm: VM, deadline: Deadline) -> Guest:
+    """Send what is due, or sleep until something changes or is due."""
+    operation, now = run.operation, run.now()
+    asked = deadline.asks_once and run.accepted and run.accepted.delivery is not Delivery.UNKNOWN
+    step = Wait(None) if run.decided or asked else next_step(vm, operation, now)
     if isinstance(step, Send):
         await _send(run, step.signal, deadline)
         return Guest.STILL_RUNNING
-    if await run.save():
+    if run.unsaved:
+        await run.save()
         return Guest.STILL_RUNNING
-    until = min(step.until, deadline.moment) if step.until else deadline.moment
+    due = step.until
+
+    def until() -> datetime:
+        return min(due, deadline.moment) if due else deadline.moment
+
     await run.until(lambda: run.off or run.vm is not vm or run.operation is not operation, until)
     return Guest.STILL_RUNNING
 
 
-async def _look_once_more(run: Run) -> Guest | Reason:
-    """Before force: the VM may be off by now. The look takes as long as the hypervisor is unavailable, and is given up
-    when the operation is decided about or extended meanwhile."""
+async def _may_be_done(run: Run) -> bool:
+    """Whether what is due may be done. Nothing is done for a state that was only remembered: the VM may be off by now,
+    which is looked for for as long as the hypervisor is unavailable, unless a decision comes meanwhile. A decision that
+    is being written down comes first."""
     operation = run.operation
     await run.look_unless(lambda: run.operation is not operation)
+    await run.until(lambda: not run.deciding)
+    if run.operation is not operation or run.off or run.gone:
+        return False
     vm = run.vm
-    if vm is None or run.off or run.operation is not operation:
-        return Guest.STILL_RUNNING
-    return reason_at_deadline(vm, operation)
+    if vm and vm.power_state is PowerState.UNKNOWN:  # neither on nor off: that passes
+        await run.until(lambda: run.vm is not vm or run.operation is not operation)
+        return False
+    return True
+
+
+async def _look_for(run: Run) -> Guest:
+    """The VM was left out of a list, or its hypervisor says that it was moved: ask for it itself."""
+    operation = run.operation
+    await run.look_unless(lambda: run.operation is not operation)
+    return Guest.GONE if run.gone and run.operation is operation else Guest.STILL_RUNNING
 
 
 async def _send(run: Run, signal: Signal, deadline: Deadline) -> None:
@@ -125,40 +162,70 @@ async def _send(run: Run, signal: Signal, deadline: Deadline) -> None:
     its guest is gone, or never), so the procedure does not wait for it; a refusal is noted whenever it comes."""
     operation = run.operation
     sent = Sent(number=operation.next_number, time=run.now(), signal=signal, handed_over=deadline.handover())
-    await run.record(f"asking the guest by {signal}", sent=(*operation.sent, sent))
+    again = "again " if any(each.signal is signal for each in operation.sent if not each.accepted) else ""
+    await run.record(f"asking the guest {again}by {signal}", sent=(*operation.sent, sent))
     run.spawn(_deliver(run, sent, deadline))
 
 
 async def _deliver(run: Run, sent: Sent, deadline: Deadline) -> None:
-    async def deliver() -> None:
-        if not run.decided and not run.in_state(State.FORCING):  # an outage may have held this up until then
-            await run.adapter.send_signal(run.vm_id, sent.signal, deadline.grace(sent))
-
     try:
-        await run.through_outages(deliver)
+        await run.inventory.connected.wait()
+        if run.decided or run.in_state(State.FORCING):  # an outage may have held this up until then
+            return await _not_sent(run, sent)
+        grace = replace(deadline.grace(sent), accepted=lambda: run.spawn(_accepted(run, sent)))
+        await run.adapter.send_signal(run.vm_id, sent.signal, grace)
     except VMNotFound:
         await run.look()
     except Locked as error:
+        await run.look()
         await _held_up(run, sent, error.message)
+    except HypervisorUnavailable as error:
+        await _lost(run, sent, error.message)
     except VmpowerError as error:
         await _refused(run, sent, error.message)
     except Exception as error:
         await _refused(run, sent, f"{type(error).__name__}: {error}")
+    else:
+        await _accepted(run, sent)
+    return None
+
+
+async def _accepted(run: Run, sent: Sent) -> None:
+    """Repeats in a row are counted, not listed."""
+    await _note_delivery(run, sent, Delivery.ACCEPTED)
 
 
 async def _refused(run: Run, sent: Sent, why: str) -> None:
+    await _note_delivery(run, sent, Delivery.REFUSED, f"{sent.signal} was refused: {why}")
+
+
+async def _lost(run: Run, sent: Sent, why: str) -> None:
+    """It is asked again, where that does no harm, as soon as the hypervisor is there again."""
+    await _note_delivery(run, sent, Delivery.UNKNOWN, f"whether {sent.signal} reached the guest is not known: {why}")
+
+
+async def _note_delivery(run: Run, sent: Sent, delivery: Delivery, message: str = "") -> None:
+    """The same in a row is counted, not listed."""
     if run.off or run.operation.state.final:
         return
-    await run.record(f"{sent.signal} was refused: {why}", sent=run.operation.sent_but(sent.number, refused=True))
+    known = next((each for each in run.operation.sent if each.number == sent.number), None)
+    if known is None or known.delivery is delivery:
+        return
+    changed = run.operation.sent_but(sent.number, delivery=delivery)
+    *_, last, this = (None, None, *changed)
+    if last and this and this.number == sent.number and (last.signal, last.delivery) == (this.signal, delivery):
+        changed = (*changed[:-2], this.model_copy(update={"times": last.times + 1}))
+    await run.record(message, sent=changed)
 
 
 async def _held_up(run: Run, sent: Sent, why: str) -> None:
     """The guest was not asked. Once the VM shows what holds it, the next step is to wait for that to end."""
-    await run.look()
-    if run.off or run.operation.state.final:
-        return
-    rest = tuple(each for each in run.operation.sent if each.number != sent.number)
-    await run.record(f"{sent.signal} must wait: {why}", sent=rest)
+    await _not_sent(run, sent, f"{sent.signal} must wait: {why}")
+
+
+async def _not_sent(run: Run, sent: Sent, message: str = "") -> None:
+    if not run.off and not run.operation.state.final:
+        await run.record(message, sent=tuple(each for each in run.operation.sent if each.number != sent.number))
 
 
 def _escalation(run: Run) -> Escalation:
@@ -184,7 +251,7 @@ async def _hold(run: Run, reason: Reason) -> None:
     if not run.in_state(State.AWAITING_DECISION):
         message = verdicts.because(run, f"somebody must extend, force or cancel; reason {reason}")
         await run.record(message, state=State.AWAITING_DECISION, force_reason=reason)
-    await run.until(lambda: run.off or run.decided or not run.in_state(State.AWAITING_DECISION))
+    await run.until(lambda: run.off or run.decided or run.gone or not run.in_state(State.AWAITING_DECISION))
 
 
 def _gives_up(run: Run) -> bool:

@@ -5,13 +5,16 @@ repeats here, and is offered and sent by the adapters that know it.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from providers.core.adapter import VM, PowerState, Reason, Signal
-from providers.core.model import Operation, Sent
+from providers.core.model import Delivery, Operation, Sent
 
 DEAF = (Reason.PAUSED, Reason.SUSPENDED, Reason.QUESTION_PENDING, Reason.LOCKED)
 """Obstacles that keep a guest from hearing anything, whatever is installed in it."""
+
+LONGEST_PAUSE = 30
+"""Seconds between asks whose answers are lost, at the most; the first comes after 1 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,24 @@ def next_step(vm: VM, operation: Operation, now: datetime) -> Send | Wait:
     """What to do for a guest that still runs."""
     choices = audible(vm, operation)
     heard = [sent for sent in operation.sent if not sent.refused]
+    again = heard[-1] if heard and _may_be_asked_again(heard[-1], operation) else None
     tried = {sent.signal for sent in operation.sent}
     better = choices[: _rank(choices, heard[-1].signal)] if heard else choices
     for signal in better:
         if signal not in tried:
             return Send(signal)
+    if again and again.signal in choices:
+        due = again.time + timedelta(seconds=min(1 << min(again.times - 1, 5), LONGEST_PAUSE))
+        return Send(again.signal) if now >= due else Wait(due)
     return _follow_up(choices, heard[-1], operation, now) if heard else Wait(None)
+
+
+def _may_be_asked_again(sent: Sent, operation: Operation) -> bool:
+    """Whether it may never have reached the guest, and does no harm if it reaches it twice; to some guests a second
+    press of the power button is a cancel, so it is repeated only where the policy repeats it."""
+    harmless = sent.signal is not Signal.ACPI or bool(operation.request.resend_interval)
+    newest = max(each.number for each in operation.sent if each.signal is sent.signal)
+    return sent.delivery is Delivery.UNKNOWN and harmless and sent.number == newest
 
 
 def _rank(choices: tuple[Signal, ...], signal: Signal) -> int:
@@ -53,6 +68,8 @@ def _rank(choices: tuple[Signal, ...], signal: Signal) -> int:
 
 def _follow_up(choices: tuple[Signal, ...], last: Sent, operation: Operation, now: datetime) -> Send | Wait:
     """A booting guest drops ACPI, so it is repeated; an agent that did nothing is followed by ACPI halfway."""
+    if last.signal is not Signal.ACPI and last.signal not in choices:
+        return Wait(None)  # what heard it has ended: the guest is going down
     if last.signal is Signal.ACPI:
         interval = operation.request.resend_interval
         due = last.time + interval if interval else None

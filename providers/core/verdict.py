@@ -7,21 +7,80 @@ from providers.core.run import Run
 
 
 def judge(run: Run) -> Verdict:
-    """How a VM that is off went down: by the hypervisor's record first, by what we did second."""
-    cause = run.last_seen_off.off_cause if run.last_seen_off else None
-    reason, accepted = run.operation.force_reason, run.accepted
-    forcing = run.in_state(State.FORCING)
-    if cause is OffCause.CRASHED:
+    """How a VM that is off went down. The hypervisor's record comes first, what we did second; where both say too
+    little it is not guessed.
+
+        who ended it, by the hypervisor    and we                       outcome
+        the guest                          asked it (perhaps)           GRACEFUL
+                                           had not asked                OUT_OF_BAND
+        a crash                                                         CRASHED
+        the host                           were not forcing             OUT_OF_BAND
+                                           cut its power                FORCED
+                                           did not: it was off then     OUT_OF_BAND
+                                           cannot tell whether we did   UNKNOWN
+        it does not say                    cut its power                FORCED
+                                           did not, or cannot tell      UNKNOWN
+    """
+    off, reason = run.last_seen_off, run.operation.force_reason
+    cause, forcing = off.off_cause if off else None, run.in_state(State.FORCING)
+    if cause is OffCause.CRASHED or run.crashed:
         return _verdict(run, Outcome.CRASHED, "The guest or its hypervisor process died.")
     if (cut := deadlines.of(run).cut()) and reason in (None, cut):
         return _verdict(run, Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
-    if forcing and cause is not OffCause.GUEST:
+    if cause is OffCause.GUEST or deadlines.of(run).left():
+        return _left(run)
+    if forcing and run.cut:
         return _verdict(run, Outcome.FORCED, because(run, f"Powered off hard, reason {reason}."), reason)
-    if cause is OffCause.HOST:
-        return _verdict(run, Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
-    if accepted is None:
+    return _not_ours(run, cause)
+
+
+def _not_ours(run: Run, cause: OffCause | None) -> Verdict:
+    if cause is None:
+        return _unknown(run, "It was started again since" if run.runs_anew else "It is off")
+    if run.cut is None:
+        return _unknown(run, "Its power was cut, by vmpower or by somebody else")
+    return _verdict(run, Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
+
+
+def _left(run: Run) -> Verdict:
+    if run.accepted is None and run.in_doubt:
+        return _unknown(run, "The guest shut itself down", "whether it had been asked cannot be known")
+    if run.accepted is None:
         return _verdict(run, Outcome.OUT_OF_BAND, "It went off before it was asked.")
-    return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, asked by {accepted.signal}.")
+    return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, asked by {_signals(run)}.")
+
+
+def _signals(run: Run) -> str:
+    """What the guest was asked by, in order."""
+    return ", then ".join(dict.fromkeys(sent.signal for sent in run.operation.sent if not sent.refused))
+
+
+def _unknown(run: Run, known: str, unknown: str = "") -> Verdict:
+    """The outcome cannot be known; what is known is said."""
+    sent = run.accepted
+    if unknown:
+        return _verdict(run, Outcome.UNKNOWN, f"{known}; {unknown}.")
+    if sent is None:
+        asked = "it had not been asked"
+    else:
+        perhaps = "" if sent.accepted else "perhaps "
+        seconds = (run.now() - sent.time).total_seconds()
+        asked = f"it was {perhaps}asked by {_signals(run)}, the last time {seconds:.0f} s ago"
+    return _verdict(run, Outcome.UNKNOWN, f"{known}; how it went off cannot be known: {asked}.")
+
+
+def gone(run: Run) -> Verdict:
+    """The VM is not here any more, which says nothing of whether it runs."""
+    why = " ".join(problem.message for problem in run.vm.problems) if run.vm else "It is not in the inventory any more."
+    return _verdict(run, Outcome.UNKNOWN, f"{why} Whether it runs cannot be known here, and nothing was done to it.")
+
+
+def overtaken(run: Run) -> Verdict:
+    """Another operation came after this one's end, which was not written down."""
+    message = (
+        "It had ended when a later operation on this VM began, but its end was not written down; it is not resumed."
+    )
+    return _verdict(run, Outcome.UNKNOWN, message)
 
 
 def already_off(run: Run) -> Verdict:
@@ -63,6 +122,12 @@ def started_again(run: Run, down: Verdict) -> Verdict:
 
 def unchanged(run: Run, message: str) -> Verdict:
     """The operation did nothing to the VM, or could not; then also why force was due."""
+    if down := run.operation.went_down:
+        return down.model_copy(
+            update={"end_time": run.now(), "message": f"{down.message} Not started again: {message}"}
+        )
+    if run.gone:
+        return gone(run)
     if run.off:
         return _verdict(run, Outcome.ALREADY_OFF, message)
     due = run.operation.force_reason
@@ -76,11 +141,11 @@ def because(run: Run, message: str) -> str:
 
 
 def _verdict(run: Run, outcome: Outcome, message: str, reason: Reason | None = None) -> Verdict:
-    by_signal = outcome is Outcome.GRACEFUL and run.accepted
+    heard = run.accepted if outcome is Outcome.GRACEFUL else None
     return Verdict(
         outcome=outcome,
         reason=reason,
-        signal=run.accepted.signal if by_signal and run.accepted else None,
+        signal=heard.signal if heard else None,
         start_time=run.operation.create_time,
         end_time=run.now(),
         hooks=run.operation.hooks,

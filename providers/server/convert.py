@@ -70,7 +70,13 @@ def operation(value: Operation) -> pb.Operation:
         timeout=duration(value.timeout) if value.request.kind in (Kind.SHUTDOWN, Kind.REBOOT) else None,
         verdict=verdict(value.verdict) if value.verdict else None,
         steps=[
-            pb.OperationStep(time=timestamp(step.time), state=enum(pb.OperationState, step.state), message=step.message)
+            pb.OperationStep(
+                time=timestamp(step.time),
+                state=enum(pb.OperationState, step.state),
+                message=step.message,
+                count=step.count,
+                last_time=timestamp(step.last_time),
+            )
             for step in value.steps
         ],
         error=pb.OperationError(code=failure.code, reason=failure.reason, message=failure.message) if failure else None,

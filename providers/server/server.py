@@ -80,7 +80,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     health_server = _health_server(settings, health)
     await server.start()
     await health_server.start()
-    following = [asyncio.create_task(inventory.run()), asyncio.create_task(_prune_daily(context))]
+    following = [asyncio.create_task(work) for work in (inventory.run(), context.clock.follow(), _prune_daily(context))]
     log.info("serving", address=settings.listen, hypervisor=adapter.endpoint, type=adapter.type)
     await _asked_to_stop()
     log.info("stopping; operations go on at the next start", active=len(operations.active()))

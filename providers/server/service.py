@@ -14,11 +14,11 @@ from protos.power.v1 import power_pb2 as pb
 from protos.power.v1 import power_pb2_grpc
 from providers.core.adapter import VM, supports
 from providers.core.errors import Disabled, InvalidRequest, Unsupported, Violation, VMRefused
-from providers.core.journal import moment
 from providers.core.model import Hook, Kind, Request
 from providers.core.operations import Operations
 from providers.core.run import Context
 from providers.core.settings import Settings
+from providers.core.store import moment
 from providers.server import convert, validation
 from providers.server.validation import Find
 

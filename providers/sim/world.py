@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from providers.core.clock import Clock
+from providers.core.clock import BOOT_ID
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
 from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
@@ -42,7 +43,6 @@ class Hypervisor:
     booted_at: float = 0.0
 
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _GUEST = TypeAdapter(Guest)
 _HYPERVISOR = TypeAdapter(Hypervisor)
 
@@ -59,7 +59,7 @@ class World:
         SimError: the file is no world.
     """
 
-    def __init__(self, path: Path | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, path: Path | None = None, clock: Callable[[], datetime] | None = None) -> None:
         self.path = path
         self.listener: Callable[[str], None] = lambda _vm_id: None
         self._clock = clock

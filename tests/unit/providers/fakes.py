@@ -1,12 +1,13 @@
 """Stand-ins for what a unit test cannot have as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from providers.core.adapter import VM, ActiveVMs, Change, Grace, Listed, Signal, none_active, unsupported
-from providers.core.errors import JournalFailed, VMNotFound
+from providers.core.errors import VMNotFound
 from providers.core.journal import Journal
 from providers.core.limiter import Limiter
 from providers.core.model import Operation
@@ -26,14 +27,16 @@ class InlineJournal(Journal):
     """The real journal and its real file, written on the event loop itself. Its disk can be broken."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._limiter = Inline("journal", 1)
+        super().__init__(path, Inline("journal", 1))
         self.broken = False
+        commit = self._store.commit
 
-    async def save(self, operation: Operation) -> None:
-        if self.broken:
-            raise JournalFailed("The journal cannot be written (disk full); the operator mends the disk.")
-        await super().save(operation)
+        def unless_broken(batch: Iterable[Operation]) -> None:
+            if self.broken:
+                raise sqlite3.OperationalError("database or disk is full")
+            commit(batch)
+
+        self._store.commit = unless_broken  # type: ignore[method-assign]
 
 
 class OneVM:

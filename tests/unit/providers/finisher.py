@@ -118,6 +118,7 @@ class Finisher(OneVM):
         if self.refusals:
             await asyncio.sleep(5)
             raise self.refusals.pop(0)
+        grace.accepted()
         if self.takes is not None:
             leave = partial(self.go_off, ended=Ended(OffCause.GUEST))
             asyncio.get_running_loop().call_later(self.takes, leave)

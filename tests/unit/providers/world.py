@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from providers.core.adapter import VM, Adapter
+from providers.core.clock import Clock
 from providers.core.errors import HypervisorUnavailable
 from providers.core.inventory import Inventory
 from providers.core.model import ExecHook, FailurePolicy, Hook, Kind, Operation, Request, State
@@ -31,6 +32,11 @@ EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
 def virtual_clock() -> datetime:
     return EPOCH + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+def now() -> float:
+    """Seconds of virtual time, in hundredths."""
+    return round(asyncio.get_running_loop().time(), 2)
 
 
 def at(seconds: float) -> datetime:
@@ -55,12 +61,22 @@ class ProviderOf(Generic[A]):
         self.connect = connect
         self.settings = Settings(listen="unix:///nowhere", state_dir=state_dir, **settings)
         self.running = False
+        self.boot_id = "boot-1"
+        self.wrong = timedelta(0)
+        """How much the wall clock of its machine differs from the hypervisor's."""
+
+    def set_clock(self, step: timedelta) -> None:
+        """Set its machine's wall clock; a process that runs notices."""
+        self.wrong += step
+        if self.running:
+            self.context.clock.check()
 
     async def start(self) -> None:
         self.adapter = self.connect()
         self.inventory = Inventory(self.adapter)
+        clock = Clock(lambda: virtual_clock() + self.wrong, asyncio.get_running_loop().time, self.boot_id)
         self.journal = InlineJournal(self.settings.state_dir / "journal.db")
-        self.context = Context(self.adapter, self.inventory, self.journal, self.settings, virtual_clock)
+        self.context = Context(self.adapter, self.inventory, self.journal, self.settings, clock)
         self.operations = Operations(self.context)
         await self.operations.resume()
         self._following = asyncio.create_task(self.inventory.run())

@@ -132,9 +132,9 @@ async def test_who_no_longer_observes_is_told_nothing(inventory: Followed) -> No
     assert inventory.told == []
 
 
-async def test_a_vm_that_is_gone_is_off(inventory: Followed) -> None:
+async def test_a_vm_that_is_gone_is_not_off(inventory: Followed) -> None:
     await inventory.hear(Removed("1"))
-    assert is_off(inventory.vms.get("1"))
+    assert not is_off(inventory.vms.get("1"))
 
 
 def test_a_vm_whose_host_does_not_answer_is_not_off() -> None:

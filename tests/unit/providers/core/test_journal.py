@@ -14,8 +14,9 @@ import pytest
 
 from providers.core.adapter import Escalation, GuestCredentials, Reason, Signal
 from providers.core.errors import JournalFailed
-from providers.core.journal import Journal, moment
+from providers.core.journal import Journal
 from providers.core.model import (
+    Delivery,
     ExecHook,
     Hook,
     HookResult,
@@ -32,6 +33,7 @@ from providers.core.model import (
     TimeoutOrigin,
     Verdict,
 )
+from providers.core.store import moment
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -76,7 +78,7 @@ FULL = Operation(
     force_after=after(61),
     force_reason=Reason.TIMEOUT,
     hooks=(HookResult(name="a", state=HookState.FAILED, exit_code=3, output="no\n", duration=timedelta(seconds=1)),),
-    sent=(Sent(number=1, time=after(1), signal=Signal.ACPI, refused=True),),
+    sent=(Sent(number=1, time=after(1), signal=Signal.ACPI, delivery=Delivery.REFUSED),),
     steps=(Step(time=after(1), state=State.PENDING, message="m"),),
     starting=True,
     verdict=Verdict(
@@ -210,7 +212,7 @@ def test_a_directory_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> N
 
 
 async def test_a_write_that_fails_is_told_to_who_saved(journal: Journal) -> None:
-    journal._db.execute("PRAGMA query_only = ON")  # as on a disk that has gone read-only
+    journal._store.db.execute("PRAGMA query_only = ON")  # as on a disk that has gone read-only
     with pytest.raises(JournalFailed, match="the operator mends the disk"):
         await journal.save(operation())
 
@@ -228,19 +230,19 @@ async def test_a_machine_without_threads_is_told_to_who_saved(
 
 
 async def test_a_prune_that_cannot_read_is_a_failed_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_db: object) -> None:
+    def broken(*_args: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr("providers.core.journal._hashes", broken)
+    monkeypatch.setattr("providers.core.store.Store.request_ids", broken)
     with pytest.raises(JournalFailed, match="disk I/O error"):
         await journal.prune(after(1))
 
 
 async def test_it_goes_on_when_the_disk_is_mended(journal: Journal) -> None:
-    journal._db.execute("PRAGMA query_only = ON")
+    journal._store.db.execute("PRAGMA query_only = ON")
     with pytest.raises(JournalFailed):
         await journal.save(operation())
-    journal._db.execute("PRAGMA query_only = OFF")
+    journal._store.db.execute("PRAGMA query_only = OFF")
     await journal.save(operation())
     assert await journal.get("op-1") == operation()
 
@@ -251,12 +253,12 @@ async def test_a_read_that_fails_is_a_failed_journal(journal: Journal) -> None:
 
     class Broken:
         execute = broken
-        close = journal._db.close
+        close = journal._store.db.close
 
-    real, journal._db = journal._db, Broken()  # type: ignore[assignment]
+    real, journal._store.db = journal._store.db, Broken()  # type: ignore[assignment]
     with pytest.raises(JournalFailed, match="disk I/O error"):
         await journal.get("op-1")
-    journal._db = real
+    journal._store.db = real
 
 
 async def test_secrets_are_not_written(journal: Journal, path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from providers.core.adapter import GuestCredentials, Signal
-from providers.core.model import Hook, HttpGetHook, Kind, Operation, Request, Sent, State
+from providers.core.model import Delivery, Hook, HttpGetHook, Kind, Operation, Request, Sent, State
 from tests.unit.providers.world import at
 
 REQUEST = Request(
@@ -45,8 +45,8 @@ def test_one_of_the_signals_that_were_sent_is_changed_whatever_else_has_changed_
     button = Sent(number=2, time=at(5), signal=Signal.ACPI)
     agent = Sent(number=1, time=at(0), signal=Signal.GUEST_AGENT, handed_over=at(60))
     operation = OPERATION.model_copy(update={"sent": (agent.model_copy(update={"handed_over": None}), button)})
-    assert operation.sent_but(agent.number, refused=True) == (
-        Sent(number=1, time=at(0), signal=Signal.GUEST_AGENT, refused=True),
+    assert operation.sent_but(agent.number, delivery=Delivery.REFUSED) == (
+        Sent(number=1, time=at(0), signal=Signal.GUEST_AGENT, delivery=Delivery.REFUSED),
         button,
     )
 

@@ -1,6 +1,7 @@
 """What others see of an operation that is just being written down."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,13 @@ class SlowDisk:
 
     def __init__(self, provider: Provider) -> None:
         self.free, self.arrived = asyncio.Event(), asyncio.Event()
-        self._save = provider.journal.save
-        provider.journal.save = self._held  # type: ignore[method-assign]
+        self._written = provider.journal._written
+        provider.journal._written = self._held  # type: ignore[method-assign, assignment]
 
-    async def _held(self, operation: object) -> None:
+    async def _held(self, *args: Any) -> None:
         self.arrived.set()
         await self.free.wait()
-        await self._save(operation)  # type: ignore[arg-type]
+        await self._written(*args)
 
 
 async def test_both_callers_of_a_request_learn_that_it_could_not_begin(make_provider: Make) -> None:

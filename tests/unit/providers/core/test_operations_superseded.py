@@ -67,7 +67,7 @@ async def test_a_power_off_pre_empts_a_reboot_and_the_vm_stays_off(make_provider
     await provider.end(reboot)
     assert (cut.state, elapsed(cut)) == (State.SUCCEEDED, 0)
     assert provider.vm().power_state is PowerState.OFF
-    assert ending(await provider.end(reboot)) == "SUCCEEDED: FORCED/PREEMPTED"
+    assert ending(await provider.end(reboot)) == "CANCELLED: FORCED/PREEMPTED"
 
 
 async def test_a_power_off_in_the_second_half_of_a_reboot_leaves_the_vm_off(make_provider: Make) -> None:
@@ -113,5 +113,44 @@ async def test_a_power_on_ends_a_shutdown_that_asks(make_provider: Make) -> None
     provider = await make_provider(web=DEAF)
     shutdown = await provider.shutdown(timeout=60, escalation=Escalation.ASK)
     await provider.reach(shutdown, State.AWAITING_DECISION)
-    started = await provider.end(await provider.power_on())
-    assert (ending(started), elapsed(started)) == ("SUCCEEDED: ALREADY_ON", 0)
+    started = await provider.power_on()
+    assert elapsed(await provider.end(shutdown)) == 60
+    assert ending(await provider.end(started)) == "SUCCEEDED: ALREADY_ON"
+
+
+async def test_a_power_on_watches_a_guest_that_was_asked_for_as_long_again(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    await provider.shutdown(timeout=60)
+    await until(5)
+    assert elapsed(await provider.end(await provider.power_on())) == 115
+
+
+async def test_a_guest_that_outlasts_the_shutdown_is_started_when_it_is_off(make_provider: Make) -> None:
+    provider = await make_provider(web=SLOW)
+    shutdown = await provider.shutdown(timeout=60)
+    await until(5)
+    started = await provider.power_on()
+    assert ending(await provider.end(shutdown)).startswith("CANCELLED: STILL_RUNNING")
+    assert ending(await provider.end(started)) == "SUCCEEDED: STARTED"
+    assert provider.vm().power_state is PowerState.ON
+
+
+async def test_it_is_watched_also_after_a_restart(make_provider: Make) -> None:
+    provider = await make_provider(web=SLOW)
+    await provider.shutdown(timeout=60)
+    await until(5)
+    started = await provider.power_on()
+    await until(62)
+    await provider.restart()
+    assert ending(await provider.end(started)) == "SUCCEEDED: STARTED"
+
+
+async def test_a_shutdown_may_begin_while_a_power_on_only_watches(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    await provider.shutdown(timeout=60)
+    await until(5)
+    started = await provider.power_on()
+    await until(70)
+    again = await provider.shutdown(timeout=60)
+    assert ending(await provider.end(started)) == "CANCELLED: ALREADY_ON"
+    assert ending(await provider.end(again)) == "SUCCEEDED: FORCED/TIMEOUT"

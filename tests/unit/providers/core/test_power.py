@@ -5,7 +5,7 @@ import pytest
 from providers.core.adapter import PowerState
 from providers.core.model import State
 from providers.sim.script import guest_id
-from providers.sim.transitions import crash
+from providers.sim.transitions import crash, power_off
 from tests.unit.providers.world import Make, elapsed, ending, exec_hook, until
 
 pytestmark = pytest.mark.looptime
@@ -75,9 +75,20 @@ async def test_a_slow_power_off_is_waited_for(make_provider: Make) -> None:
     assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/REQUESTED", 30)
 
 
-async def test_a_power_off_whose_answer_is_lost_was_done_all_the_same(make_provider: Make) -> None:
+async def test_whose_power_off_it_was_is_not_known_where_the_answer_is_lost(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF | {"faults": {"power_off": "lost"}})
-    assert await provider.ending(provider.power_off()) == "SUCCEEDED: FORCED/REQUESTED"
+    operation = await provider.end(await provider.power_off())
+    assert ending(operation) == "SUCCEEDED: UNKNOWN"
+    assert operation.verdict
+    assert operation.verdict.message.startswith("Its power was cut, by vmpower or by somebody else;")
+
+
+async def test_a_cut_by_somebody_else_while_we_force_is_not_told_as_ours(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF | {"faults": {"power_off": "refuse"}})
+    begun = await provider.shutdown(timeout=8)
+    await until(8.1)
+    provider.do(power_off)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: OUT_OF_BAND"
 
 
 async def test_force_outlasts_an_outage_of_the_hypervisor(make_provider: Make) -> None:
@@ -86,12 +97,12 @@ async def test_force_outlasts_an_outage_of_the_hypervisor(make_provider: Make) -
     assert provider.calls("power_off") == 3
 
 
-async def test_a_vm_that_vanishes_under_force_is_off(make_provider: Make) -> None:
+async def test_of_a_vm_that_vanishes_under_force_nothing_is_known(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF | {"faults": {"power_off": "refuse"}})
     begun = await provider.shutdown(timeout=8)
     await until(8.1)
     provider.world.remove(guest_id("web"))
-    assert ending(await provider.end(begun)) == "SUCCEEDED: FORCED/TIMEOUT"
+    assert ending(await provider.end(begun)) == "FAILED: UNKNOWN"
 
 
 async def test_a_guest_that_crashes_under_force_has_crashed(make_provider: Make) -> None:

@@ -6,11 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from providers.core.adapter import Escalation, PowerState
+from providers.core.errors import JournalFailed
 from providers.core.extension import Extension
 from providers.core.model import State
 from providers.sim.script import guest_id
 from providers.sim.transitions import power_off, power_on
-from tests.unit.providers.world import Make, at, elapsed, ending, exec_hook, until
+from tests.unit.providers.world import Make, at, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
 
@@ -104,12 +105,91 @@ async def test_each_step_has_its_time_and_its_state(make_provider: Make) -> None
 
 async def test_a_journal_that_fails_in_the_middle_does_not_stop_a_shutdown(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF)
-    begun = await provider.shutdown(timeout=60)
+    await provider.shutdown(timeout=60)
     await until(5)
     provider.journal.broken = True
     with capture_logs() as logs:
-        assert ending(await provider.end(begun)) == "SUCCEEDED: FORCED/TIMEOUT"
+        await until(65)
+    assert provider.vm().power_state is PowerState.OFF
     assert ("operation not journaled", "error") in [(entry["event"], entry["log_level"]) for entry in logs]
+
+
+async def test_what_could_not_be_written_down_is_not_told(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    provider.journal.broken = True
+    await until(65)
+    assert (await provider.operations.get(begun.id)).state is State.WAITING_FOR_GUEST
+
+
+async def test_it_is_told_when_it_was_written_down_after_all(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    provider.journal.broken = True
+    await until(65)
+    provider.journal.broken = False
+    assert ending(await provider.end(begun)) == "SUCCEEDED: FORCED/TIMEOUT"
+    await provider.restart()
+    assert ending(await provider.end(begun)) == "SUCCEEDED: FORCED/TIMEOUT"
+
+
+@pytest.mark.parametrize("decide", ["extend", "force", "cancel"])
+async def test_a_decision_that_cannot_be_written_down_does_not_count(make_provider: Make, decide: str) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    provider.journal.broken = True
+    longer = [Extension(by=timedelta(seconds=60))] if decide == "extend" else []
+    with pytest.raises(JournalFailed):
+        await getattr(provider.operations, decide)(begun.id, *longer)
+    provider.journal.broken = False
+    operation = await provider.end(begun)
+    assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/TIMEOUT", 60)
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(hours=-1)])
+async def test_a_wall_clock_that_is_set_changes_no_grace_period(make_provider: Make, step: timedelta) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(12)
+    provider.set_clock(step)
+    operation = await provider.end(begun)
+    assert (ending(operation), elapsed(operation), now()) == ("SUCCEEDED: FORCED/TIMEOUT", 60, 60)
+
+
+async def test_a_wall_clock_that_is_set_moves_what_is_told_of_the_deadline(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(12)
+    provider.set_clock(timedelta(hours=1))
+    await until(13)
+    assert (await provider.operations.get(begun.id)).force_after == at(3660)
+
+
+async def test_a_wall_clock_that_is_set_while_no_provider_runs_changes_no_grace_period(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    await provider.kill()
+    provider.set_clock(timedelta(hours=1))
+    await until(30)
+    await provider.start()
+    operation = await provider.end(begun)
+    assert (ending(operation), now()) == ("SUCCEEDED: FORCED/TIMEOUT", 60)
+
+
+async def test_across_boots_the_wall_clock_counts(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    await provider.kill()
+    provider.boot_id = "boot-2"
+    await until(30)
+    await provider.start()
+    await provider.end(begun)
+    assert now() == 60
 
 
 async def test_a_guest_off_for_a_moment_while_the_provider_asks_is_not_overlooked(make_provider: Make) -> None:

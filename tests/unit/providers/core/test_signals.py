@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.core.adapter import VM, PowerState, Problem, Reason, Signal
-from providers.core.model import Kind, Operation, Request, Sent, State
+from providers.core.model import Delivery, Kind, Operation, Request, Sent, State
 from providers.core.signals import Send, Wait, audible, deaf_reason, next_step, obstacle, reason_at_deadline
 from tests.unit.providers.world import at
 
@@ -13,7 +13,13 @@ AGENT, TOOLS, ACPI = Signal.GUEST_AGENT, Signal.VMWARE_TOOLS, Signal.ACPI
 
 signal_sets = st.lists(st.sampled_from(Signal), unique=True).map(tuple)
 sent_signals = st.lists(
-    st.builds(Sent, time=st.integers(0, 100).map(at), signal=st.sampled_from(Signal), refused=st.booleans())
+    st.builds(
+        Sent,
+        number=st.integers(1, 9),
+        time=st.integers(0, 100).map(at),
+        signal=st.sampled_from(Signal),
+        delivery=st.sampled_from(Delivery),
+    )
 ).map(lambda sent: tuple(sorted(sent, key=lambda one: one.time)))
 
 
@@ -39,11 +45,11 @@ def waiting(*sent: Sent, order: tuple[Signal, ...] = (), interval: float = 10) -
 
 
 def accepted(signal: Signal, second: float = 0) -> Sent:
-    return Sent(number=round(second * 10) + 1, time=at(second), signal=signal)
+    return Sent(number=round(second * 10) + 1, time=at(second), signal=signal, delivery=Delivery.ACCEPTED)
 
 
 def refused(signal: Signal, second: float = 0) -> Sent:
-    return Sent(number=round(second * 10) + 1, time=at(second), signal=signal, refused=True)
+    return Sent(number=round(second * 10) + 1, time=at(second), signal=signal, delivery=Delivery.REFUSED)
 
 
 def test_a_vm_whose_host_does_not_answer_is_not_deaf() -> None:
@@ -74,8 +80,31 @@ def test_an_agent_alone_is_followed_by_nothing() -> None:
     assert next_step(guest(AGENT), waiting(accepted(AGENT)), at(50)) == Wait(None)
 
 
-def test_an_agent_that_fell_silent_after_it_was_asked_is_followed_by_acpi_halfway_only() -> None:
-    assert next_step(guest(ACPI), waiting(accepted(AGENT)), at(1)) == Wait(at(50))
+def test_an_agent_that_left_after_it_was_asked_is_going_down_with_its_guest_and_is_not_pressed() -> None:
+    assert next_step(guest(ACPI), waiting(accepted(AGENT)), at(60)) == Wait(None)
+
+
+def unknown(signal: Signal, second: float = 0, times: int = 1) -> Sent:
+    return Sent(number=1, time=at(second), signal=signal, delivery=Delivery.UNKNOWN, times=times)
+
+
+@pytest.mark.parametrize("signal", [AGENT, ACPI])
+def test_what_may_not_have_reached_the_guest_is_sent_again(signal: Signal) -> None:
+    assert next_step(guest(AGENT, ACPI), waiting(unknown(signal), order=(signal,)), at(1)) == Send(signal)
+
+
+def test_the_pause_before_that_grows() -> None:
+    assert next_step(guest(AGENT), waiting(unknown(AGENT, 10, times=4)), at(11)) == Wait(at(18))
+
+
+def test_a_press_that_may_have_reached_the_guest_is_not_repeated_where_presses_are_not() -> None:
+    assert next_step(guest(ACPI), waiting(unknown(ACPI), interval=0), at(1)) == Wait(None)
+
+
+def test_a_refusal_after_one_that_may_have_reached_the_guest_proves_nothing() -> None:
+    operation = waiting(unknown(AGENT), Sent(number=2, time=at(1), signal=AGENT, delivery=Delivery.REFUSED))
+    assert deaf_reason(guest(AGENT), operation) is None
+    assert reason_at_deadline(guest(AGENT), operation) is Reason.TIMEOUT
 
 
 def test_acpi_is_repeated_after_its_interval() -> None:
@@ -162,9 +191,12 @@ def test_what_was_refused_is_never_sent_again(heard: tuple[Signal, ...], sent: t
 
 
 @given(signal_sets, sent_signals, st.integers(0, 200))
-def test_only_acpi_is_ever_sent_twice(heard: tuple[Signal, ...], sent: tuple[Sent, ...], now: int) -> None:
+def test_only_acpi_is_ever_sent_twice_if_it_has_reached_the_guest(
+    heard: tuple[Signal, ...], sent: tuple[Sent, ...], now: int
+) -> None:
     step = next_step(guest(*heard), waiting(*sent), at(now))
-    assert not isinstance(step, Send) or step.signal is ACPI or step.signal not in {one.signal for one in sent}
+    known = {one.signal for one in sent} - {one.signal for one in sent if one.delivery is Delivery.UNKNOWN}
+    assert not isinstance(step, Send) or step.signal is ACPI or step.signal not in known
 
 
 @given(signal_sets, sent_signals, st.integers(0, 200))

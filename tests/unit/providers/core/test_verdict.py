@@ -8,8 +8,9 @@ import pytest
 
 from providers.core import verdict
 from providers.core.adapter import VM, Ended, OffCause, PowerState, Reason, Signal
+from providers.core.clock import Clock
 from providers.core.inventory import Inventory
-from providers.core.model import Kind, Operation, Outcome, Request, Sent, State
+from providers.core.model import Delivery, Kind, Operation, Outcome, Request, Sent, State
 from providers.core.run import Context, Run
 from providers.core.settings import Settings
 from tests.unit.providers.fakes import InlineJournal, OneVM
@@ -17,8 +18,9 @@ from tests.unit.providers.fakes import InlineJournal, OneVM
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 ON = VM("1", "web", PowerState.ON)
 GUEST, HOST, CRASHED = OffCause.GUEST, OffCause.HOST, OffCause.CRASHED
-ASKED = (Sent(number=1, time=NOW, signal=Signal.ACPI),)
-REFUSED = (Sent(number=1, time=NOW, signal=Signal.ACPI, refused=True),)
+ASKED = (Sent(number=1, time=NOW, signal=Signal.ACPI, delivery=Delivery.ACCEPTED),)
+PERHAPS = (Sent(number=1, time=NOW, signal=Signal.ACPI, delivery=Delivery.UNKNOWN),)
+REFUSED = (Sent(number=1, time=NOW, signal=Signal.ACPI, delivery=Delivery.REFUSED),)
 
 
 @pytest.fixture
@@ -30,7 +32,9 @@ def run_of(journal: InlineJournal, vm: VM, **fields: Any) -> Run:
     adapter: Any = OneVM(vm)
     inventory = Inventory(adapter)
     inventory.vms[vm.id] = vm
-    context = Context(adapter, inventory, journal, Settings(listen="unix:///nowhere"), lambda: NOW)
+    context = Context(
+        adapter, inventory, journal, Settings(listen="unix:///nowhere"), Clock(lambda: NOW, lambda: 0, "boot-1")
+    )
     request = Request(kind=Kind.SHUTDOWN, vm_id=vm.id, vm_name=vm.name)
     return Run(Operation(id="op", request=request, create_time=NOW, timeout=timedelta(seconds=60), **fields), context)
 
@@ -46,14 +50,22 @@ FORCING = {"state": State.FORCING, "force_reason": Reason.TIMEOUT}
     ("cause", "fields", "outcome", "reason", "signal"),
     [
         (GUEST, {"sent": ASKED}, Outcome.GRACEFUL, None, Signal.ACPI),
-        (None, {"sent": ASKED}, Outcome.GRACEFUL, None, Signal.ACPI),
+        (GUEST, {"sent": PERHAPS}, Outcome.GRACEFUL, None, Signal.ACPI),
+        (None, {"sent": ASKED}, Outcome.UNKNOWN, None, None),
+        (None, {"sent": PERHAPS}, Outcome.UNKNOWN, None, None),
+        (None, {}, Outcome.UNKNOWN, None, None),
         (GUEST, {}, Outcome.OUT_OF_BAND, None, None),
         (GUEST, {"sent": REFUSED}, Outcome.OUT_OF_BAND, None, None),
         (HOST, {"sent": ASKED}, Outcome.OUT_OF_BAND, None, None),
         (CRASHED, {"sent": ASKED}, Outcome.CRASHED, None, None),
         (CRASHED, FORCING, Outcome.CRASHED, None, None),
-        (HOST, FORCING, Outcome.FORCED, Reason.TIMEOUT, None),
-        (None, FORCING, Outcome.FORCED, Reason.TIMEOUT, None),
+        (HOST, FORCING | {"cut": True}, Outcome.FORCED, Reason.TIMEOUT, None),
+        (HOST, FORCING | {"cut": False}, Outcome.OUT_OF_BAND, None, None),
+        (HOST, FORCING | {"cut": None}, Outcome.UNKNOWN, None, None),
+        (None, FORCING | {"cut": True}, Outcome.FORCED, Reason.TIMEOUT, None),
+        (None, FORCING | {"cut": False}, Outcome.UNKNOWN, None, None),
+        (None, FORCING | {"cut": None}, Outcome.UNKNOWN, None, None),
+        (GUEST, FORCING | {"cut": True}, Outcome.OUT_OF_BAND, None, None),
         (GUEST, {"sent": ASKED, **FORCING}, Outcome.GRACEFUL, None, Signal.ACPI),
     ],
 )
@@ -65,12 +77,15 @@ async def test_how_it_went_down_follows_from_the_record_then_from_what_we_did(
     reason: Reason | None,
     signal: Signal | None,
 ) -> None:
-    found = verdict.judge(run_of(journal, off(cause), **fields))
+    run = run_of(journal, off(cause), **{name: value for name, value in fields.items() if name != "cut"})
+    run.cut = fields.get("cut", False)
+    found = verdict.judge(run)
     assert (found.outcome, found.reason, found.signal) == (outcome, reason, signal)
 
 
 async def test_a_forced_one_says_what_stood_in_the_way(journal: InlineJournal) -> None:
     run = run_of(journal, off(HOST), **FORCING, obstacle="It is locked by a backup.")
+    run.cut = True
     assert verdict.judge(run).message == "Powered off hard, reason TIMEOUT: It is locked by a backup."
 
 

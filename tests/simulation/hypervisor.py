@@ -1,0 +1,346 @@
+"""A hypervisor that does to a provider whatever a real one can, and remembers what really happened.
+
+It lives outside the provider's process: a call that was sent takes effect though its sender was killed, and an answer
+may be lost, late, or untrue.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from providers.core.adapter import (
+    VM,
+    ActiveVMs,
+    Change,
+    Changed,
+    Ended,
+    Grace,
+    GuestCredentials,
+    GuestExit,
+    GuestProcess,
+    Listed,
+    OffCause,
+    PowerState,
+    Removed,
+    Signal,
+    none_active,
+    unsupported,
+)
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from tests.simulation.universe import Universe
+
+T = TypeVar("T")
+What = Literal[
+    "asked", "left", "crashed", "cut", "cut by somebody", "started", "started by somebody", "hook", "removed"
+]
+OFF: dict[str, OffCause] = {
+    "left": OffCause.GUEST,
+    "crashed": OffCause.CRASHED,
+    "cut": OffCause.HOST,
+    "cut by somebody": OffCause.HOST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that really happened to a VM, at a moment that no clock setting changes."""
+
+    time: float
+    vm: str
+    what: What
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a guest does. `takes`: seconds to go down when asked; None: it never does. `agent` False: it has none.
+
+    `refuses`: its agent refuses. `after`: from which press of its power button on it obeys.
+    """
+
+    takes: float | None = 3.0
+    agent: bool = True
+    refuses: bool = False
+    after: int = 1
+    crashes: bool = False
+
+
+@dataclass(slots=True)
+class Machine:
+    """A VM and its guest as they are."""
+
+    id: str
+    behaviour: Behaviour
+    on: bool = True
+    run: int = 1
+    presses: int = 0
+    going_down: bool = False
+    ended: Ended | None = None
+    here: bool = True
+    agent_up: bool = True
+
+
+@dataclass(slots=True)
+class Harm:
+    """How badly it behaves now: chances from 0 to 1, and seconds."""
+
+    lose_request: float = 0.0
+    lose_answer: float = 0.0
+    lie: float = 0.0
+    """Says that a power command was done, and does nothing."""
+    late: float = 0.0
+    """The longest that a call or an event may take."""
+    repeat_events: float = 0.0
+
+
+class Hypervisor:
+    """All machines, and one daemon that speaks for them."""
+
+    def __init__(self, universe: Universe, behaviours: Sequence[Behaviour]) -> None:
+        self.universe = universe
+        self.machines = {f"vm-{n}": Machine(f"vm-{n}", behaviour) for n, behaviour in enumerate(behaviours)}
+        self.facts: list[Fact] = []
+        self.harm = Harm()
+        self.up = True
+        self.calls = 0
+        self.subscribers: list[Callable[[Change | Exception], None]] = []
+
+    def note(self, vm: str, what: What, detail: str = "") -> None:
+        self.facts.append(Fact(self.universe.now, vm, what, detail))
+
+    # What happens to machines
+
+    def ask(self, vm: str, signal: Signal) -> None:
+        machine = self._running(vm)
+        heard = machine.agent_up and machine.behaviour.agent if signal is Signal.GUEST_AGENT else True
+        if signal is Signal.GUEST_AGENT and (not heard or machine.behaviour.refuses):
+            self.note(vm, "asked", f"{signal} refused")
+            raise CommandFailed("The agent refused.")
+        self.note(vm, "asked", signal)
+        machine.presses += 1
+        takes = machine.behaviour.takes
+        if takes is None or machine.going_down or machine.presses < machine.behaviour.after:
+            return
+        machine.going_down = True
+        what: What = "crashed" if machine.behaviour.crashes else "left"
+        self.universe.after(takes / 2, partial(self._leave_agent, vm, machine.run))
+        self.universe.after(takes, partial(self._go_down, vm, machine.run, what))
+
+    def cut(self, vm: str, what: What) -> bool:
+        """Cut its power; False: it was off."""
+        machine = self._find(vm)
+        if not machine.on:
+            return False
+        self._end(machine, what)
+        return True
+
+    def start(self, vm: str, what: What) -> None:
+        machine = self._find(vm)
+        if machine.on:
+            return
+        machine.on, machine.run, machine.presses, machine.going_down = True, machine.run + 1, 0, False
+        machine.ended, machine.agent_up = None, True
+        self.note(vm, what)
+        self._tell(machine)
+
+    def crash(self, vm: str) -> None:
+        if self.machines[vm].on:
+            self._end(self.machines[vm], "crashed")
+
+    def forget(self, vm: str) -> None:
+        """It is off, and its record of why is lost."""
+        machine = self.machines[vm]
+        if machine.ended:
+            machine.ended = Ended()
+
+    def remove(self, vm: str) -> None:
+        """It is taken out of the inventory; its guest runs on."""
+        machine = self.machines[vm]
+        if machine.here:
+            machine.here = False
+            self.note(vm, "removed")
+            self._publish(Removed(vm))
+
+    def put_back(self, vm: str) -> None:
+        machine = self.machines[vm]
+        if not machine.here:
+            machine.here = True
+            self._tell(machine)
+
+    def go_away(self, seconds: float, *, forgets: bool) -> None:
+        """The daemon ends, and is started again; what ends meanwhile it knows no cause of."""
+        self.up = False
+        self._publish(HypervisorUnavailable("The daemon ended."))
+        self.subscribers.clear()
+        if forgets:
+            for vm in self.machines:
+                self.forget(vm)
+        self.universe.after(seconds, self._come_back)
+
+    def hook(self, vm: str, command: str) -> None:
+        self._running(vm)
+        self.note(vm, "hook", command)
+
+    # What it says of them
+
+    def vm(self, machine: Machine) -> VM:
+        signals = ((Signal.GUEST_AGENT,) if machine.behaviour.agent and machine.agent_up else ()) + (Signal.ACPI,)
+        return VM(
+            machine.id,
+            machine.id,
+            PowerState.ON if machine.on else PowerState.OFF,
+            ended=machine.ended if not machine.on else None,
+            signals=signals if machine.on else (),
+            run_id=str(machine.run) if machine.on else "",
+        )
+
+    def all(self) -> tuple[VM, ...]:
+        return tuple(self.vm(machine) for machine in self.machines.values() if machine.here)
+
+    def read(self, vm: str) -> VM:
+        return self.vm(self._find(vm))
+
+    def _find(self, vm: str) -> Machine:
+        machine = self.machines[vm]
+        if not machine.here:
+            raise VMNotFound(f"There is no {vm}.")
+        return machine
+
+    def _running(self, vm: str) -> Machine:
+        machine = self._find(vm)
+        if not machine.on:
+            raise CommandFailed(f"{vm} is off.")
+        return machine
+
+    def _leave_agent(self, vm: str, run: int) -> None:
+        machine = self.machines[vm]
+        if machine.on and machine.run == run and machine.agent_up:
+            machine.agent_up = False
+            self._tell(machine)
+
+    def _go_down(self, vm: str, run: int, what: What) -> None:
+        machine = self.machines[vm]
+        if machine.on and machine.run == run:
+            self._end(machine, what)
+
+    def _end(self, machine: Machine, what: What) -> None:
+        machine.on = False
+        machine.ended = Ended(OFF[what]) if self.up else Ended()
+        self.note(machine.id, what)
+        self._tell(machine)
+
+    def _come_back(self) -> None:
+        self.up = True
+
+    def _tell(self, machine: Machine) -> None:
+        if machine.here:
+            self._publish(Changed(self.vm(machine)))
+
+    def _publish(self, change: Change | Exception) -> None:
+        for subscriber in self.subscribers:
+            subscriber(change)
+
+
+@dataclass(slots=True)
+class Connection:
+    """The adapter of one provider process."""
+
+    hypervisor: Hypervisor
+    alive: bool = True
+    type: str = "simulated"
+    version: str = "1"
+    endpoint: str = "simulated://"
+    signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI)
+    _last_event: float = field(default=0.0)
+
+    async def get(self, vm_id: str) -> VM:
+        return await self._call(lambda: self.hypervisor.read(vm_id))
+
+    async def list(self) -> Sequence[VM]:
+        return await self._call(self.hypervisor.all)
+
+    async def power_on(self, vm_id: str) -> None:
+        await self._call(lambda: self.hypervisor.start(vm_id, "started"), lie=lambda: None)
+
+    async def power_off(self, vm_id: str) -> bool:
+        return await self._call(lambda: self.hypervisor.cut(vm_id, "cut"), lie=lambda: True)
+
+    async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
+        await self._call(lambda: self.hypervisor.ask(vm_id, signal))
+
+    async def guest_exec(
+        self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
+    ) -> GuestProcess:
+        await self._call(lambda: self.hypervisor.hook(vm_id, " ".join(command)))
+        ends = self.hypervisor.universe.now + self.hypervisor.universe.random.uniform(0, 3)
+
+        async def poll() -> GuestExit | None:
+            return await self._call(lambda: GuestExit(0) if self.hypervisor.universe.now >= ends else None)
+
+        return GuestProcess("1", poll)
+
+    snapshot = unsupported
+
+    async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
+        queue: asyncio.Queue[Change | Exception] = asyncio.Queue()
+        listed = await self._call(lambda: self._subscribe(queue))
+        yield Listed(listed)
+        while True:
+            event = await queue.get()
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    async def close(self) -> None:
+        pass
+
+    def _subscribe(self, queue: "asyncio.Queue[Change | Exception]") -> tuple[VM, ...]:
+        """Events come in their order, though late, and some twice."""
+        universe, harm = self.hypervisor.universe, self.hypervisor.harm
+        self._last_event = universe.now
+
+        def deliver(event: Change | Exception) -> None:
+            if self.alive:
+                queue.put_nowait(event)
+
+        def publish(event: Change | Exception) -> None:
+            for _ in range(1 + (universe.random.random() < harm.repeat_events)):
+                at = max(self._last_event, universe.now + universe.random.uniform(0, harm.late))
+                self._last_event = at
+                universe.after(at - universe.now, lambda: deliver(event))
+
+        self.hypervisor.subscribers.append(publish)
+        return self.hypervisor.all()
+
+    async def _call(self, effect: Callable[[], T], lie: Callable[[], T] | None = None) -> T:
+        """Send a call, which takes effect on its way though we are killed, and wait for its answer."""
+        hypervisor, universe = self.hypervisor, self.hypervisor.universe
+        harm, chance = replace(hypervisor.harm), universe.random.random
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        hypervisor.calls += 1
+
+        def settle(result: object) -> None:
+            if self.alive and not answer.done():
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
+
+        def arrive() -> None:
+            result: object
+            if not hypervisor.up or chance() < harm.lose_request:
+                result = HypervisorUnavailable("It does not answer.")
+            else:
+                try:
+                    result = lie() if lie and chance() < harm.lie else effect()
+                except (CommandFailed, VMNotFound) as error:
+                    result = error
+                if chance() < harm.lose_answer:
+                    result = HypervisorUnavailable("The answer was lost.")
+            universe.after(universe.random.uniform(0, 0.002 + harm.late), lambda: settle(result))
+
+        universe.after(universe.random.uniform(0, 0.002 + harm.late), arrive)
+        found: T = await answer
+        return found

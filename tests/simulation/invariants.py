@@ -1,0 +1,286 @@
+"""What must hold after every simulation, whatever went wrong in it: functions from a history to its breaches."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from providers.core.model import Kind, Operation, Outcome, State
+from tests.simulation.hypervisor import OFF, Fact
+from tests.simulation.play import KINDS, Answer, History
+from tests.simulation.provider import EPOCH
+
+TICK = 1.5
+"""Seconds: a clock that was set is noticed within one, and a call takes its time."""
+
+
+def violations(history: History) -> list[str]:
+    """All breaches, as sentences."""
+    return [line for invariant in INVARIANTS for line in invariant(history)]
+
+
+def no_bugs(history: History) -> Iterator[str]:
+    """Nothing raised that nobody expected."""
+    yield from (f"a bug: {line}" for line in history.complaints)
+
+
+def every_accepted_operation_ends(history: History) -> Iterator[str]:
+    for answer in _accepted(history):
+        known = history.known.get(answer.operation.id) if answer.operation else None
+        if known is None:
+            yield f"the accepted {answer.act.what} {answer.act['request_id']} is forgotten"
+        elif known.state is State.AWAITING_DECISION:
+            continue
+        elif not known.state.final or known.verdict is None:
+            yield f"{_name(known)} never ended: {known.state}"
+
+
+def one_verdict(history: History) -> Iterator[str]:
+    """What was told of an end is never told otherwise, and is what is on disk."""
+    verdicts: defaultdict[str, set[str]] = defaultdict(set)
+    told = [operation for _, operation in history.told]
+    answered = [answer.operation for answer in history.answers if answer.operation]
+    for operation in (*told, *answered, *history.known.values()):
+        if operation.state.final and operation.verdict:
+            verdicts[operation.id].add(f"{operation.state} {operation.verdict.outcome} {operation.verdict.message}")
+    yield from (f"{key} has {len(said)} ends: {sorted(said)}" for key, said in verdicts.items() if len(said) > 1)
+
+
+def the_same_request_is_the_same_operation(history: History) -> Iterator[str]:
+    ids: defaultdict[str, set[str]] = defaultdict(set)
+    for operation in history.known.values():
+        ids[operation.request.request_id].add(operation.id)
+    yield from (f"{request} began {len(found)} operations" for request, found in ids.items() if len(found) > 1)
+
+
+def hooks_run_at_most_once(history: History) -> Iterator[str]:
+    runs = Counter(fact.detail for fact in history.facts if fact.what == "hook")
+    yield from (f"the hook {hook} ran {count} times" for hook, count in runs.items() if count > 1)
+
+
+def one_active_operation(history: History) -> Iterator[str]:
+    """Of those that ask and wait, one at a time: the next begins when the one before has ended or was told to."""
+    for vm in {operation.request.vm_id for operation in history.known.values()}:
+        asking = [each for each in _of(history, vm) if each.request.kind in (Kind.SHUTDOWN, Kind.REBOOT)]
+        for before, after in pairwise(asking):
+            ended = _ended(history, before)
+            if ended is not None and _began(history, after) < ended - TICK and before.decision is None:
+                yield f"{_name(after)} began while {_name(before)} was active"
+
+
+def nothing_is_cut_early(history: History) -> Iterator[str]:
+    """A cut by us is what somebody asked for, or comes when the guest's time is over, or it could not hear."""
+    for cut in (fact for fact in history.facts if fact.what == "cut"):
+        if not any(_allows(history, operation, cut) for operation in _of(history, cut.vm)):
+            yield f"{cut.vm} was cut at {cut.time:.1f} s, and nothing allows that"
+
+
+def verdicts_are_true(history: History) -> Iterator[str]:
+    """Equal to what really happened, or not known."""
+    for operation in history.known.values():
+        verdict = operation.verdict
+        if verdict and (false := _untrue(history, operation, verdict.outcome)):
+            yield f"{_name(operation)} says {verdict.outcome} ({verdict.message}), but {false}"
+
+
+def unknown_has_a_cause(history: History) -> Iterator[str]:
+    """Where nothing went wrong, everything is known."""
+    harmless = all(act.what in (*KINDS, "Extend", "Force", "Cancel") for act in history.scenario.acts)
+    if harmless and history.steps and not history.complaints:
+        for operation in history.known.values():
+            if operation.verdict and operation.verdict.outcome is Outcome.UNKNOWN:
+                yield f"{_name(operation)} is not known, though nothing went wrong"
+
+
+def what_was_answered_holds(history: History) -> Iterator[str]:
+    for answer in history.answers:
+        operation = answer.operation
+        if operation is None:
+            continue
+        known = history.known.get(operation.id)
+        if known is None:
+            yield f"{answer.act.what} was answered with an operation that is forgotten"
+        elif answer.act.what == "Cancel" and operation.state is State.CANCELLED:
+            yield from _cut_after(history, known, answer, "a cancel")
+        elif answer.act.what == "Extend" and _is_early(history, known, answer):
+            yield f"{_name(known)} was extended, and forced before its new time"
+
+
+def the_last_wish_comes_true(history: History) -> Iterator[str]:
+    """Unless somebody else, or the guest itself, changed it afterwards."""
+    for vm, on in history.final_power.items():
+        last = max(_of(history, vm), key=lambda each: _began(history, each), default=None)
+        if last is None or last.state is not State.SUCCEEDED or last.verdict is None:
+            continue
+        if last.verdict.outcome is Outcome.UNKNOWN:
+            continue
+        end = _ended(history, last) or 0
+        touched = {"started by somebody", "cut by somebody", "crashed", "left"}
+        later = [fact for fact in history.facts if fact.vm == vm and fact.what in touched and fact.time >= end - TICK]
+        wanted = last.request.kind in (Kind.POWER_ON, Kind.REBOOT)
+        lied = any(act.what in ("lie", "remove") for act in history.scenario.acts)
+        if on is not wanted and not later and not lied and not _another_run(history, last):
+            yield f"{vm} is {'on' if on else 'off'}, but the last wish was {_name(last)}"
+
+
+def a_settled_system_makes_no_calls(history: History) -> Iterator[str]:
+    if history.calls_when_settled:
+        yield f"{history.calls_when_settled} calls while nothing was to be done"
+
+
+INVARIANTS = (
+    no_bugs,
+    every_accepted_operation_ends,
+    one_verdict,
+    the_same_request_is_the_same_operation,
+    hooks_run_at_most_once,
+    one_active_operation,
+    nothing_is_cut_early,
+    verdicts_are_true,
+    unknown_has_a_cause,
+    what_was_answered_holds,
+    the_last_wish_comes_true,
+    a_settled_system_makes_no_calls,
+)
+
+
+def _accepted(history: History) -> list[Answer]:
+    return [answer for answer in history.answers if answer.operation and answer.act.what in KINDS]
+
+
+def _of(history: History, vm: str) -> list[Operation]:
+    """In the order in which they began."""
+    found = (operation for operation in history.known.values() if operation.request.vm_id == vm)
+    return sorted(found, key=lambda operation: _began(history, operation))
+
+
+def _name(operation: Operation) -> str:
+    return f"{operation.request.kind} {operation.request.request_id} of {operation.request.vm_id}"
+
+
+def _act(history: History, operation: Operation) -> float:
+    """When a client first asked for it."""
+    asked = [act.at for act in history.scenario.acts if dict(act.how).get("request_id") == operation.request.request_id]
+    return min(asked, default=0.0)
+
+
+def _began(history: History, operation: Operation) -> float:
+    """When it was first told of, by the clock of the universe: its own times move with the wall clock."""
+    heard = [answer.time for answer in history.answers if answer.operation and answer.operation.id == operation.id]
+    told = [time for time, seen in history.told if seen.id == operation.id]
+    return max(_act(history, operation), min((*heard, *told), default=0.0))
+
+
+def _ended(history: History, operation: Operation) -> float | None:
+    """When its end was first told."""
+    told = [time for time, seen in history.told if seen.id == operation.id and seen.state.final]
+    answered = [
+        answer.time
+        for answer in history.answers
+        if answer.operation and answer.operation.id == operation.id and answer.operation.state.final
+    ]
+    return min((*told, *answered), default=None)
+
+
+def _judged(history: History, operation: Operation) -> float:
+    """When its verdict was made, which may be long before it could be told."""
+    if operation.verdict is None or any(act.what == "set the clock" for act in history.scenario.acts):
+        return _ended(history, operation) or 0.0
+    return (operation.verdict.end_time - EPOCH).total_seconds()
+
+
+def _allows(history: History, operation: Operation, cut: Fact) -> bool:
+    asked = _act(history, operation)
+    if cut.time < asked:
+        return False
+    if operation.request.kind is Kind.POWER_OFF:
+        return True
+    if operation.request.kind is Kind.POWER_ON:
+        return False
+    forced = [time for time, act in history.sent if act.what == "Force" and act.vm == cut.vm]
+    if any(asked <= at <= cut.time for at in forced):
+        return True
+    return operation.request.escalation.value == "FORCE" and cut.time >= asked + _time(history, operation, cut)
+
+
+def _time(history: History, operation: Operation, cut: Fact) -> float:
+    """The shortest time that the guest was promised until then."""
+    assert operation.request.timeout
+    shortest = operation.request.timeout.total_seconds()
+    for answer in history.answers:
+        theirs = answer.operation and answer.operation.id == operation.id
+        if answer.act.what == "Extend" and theirs and answer.time <= cut.time:
+            shortest = answer.act["timeout"]
+    for time, act in history.sent:
+        if act.what == "Extend" and act.vm == cut.vm and time <= cut.time:
+            shortest = min(shortest, act["timeout"])  # one whose answer was lost may count, too
+    return max(shortest - TICK, 0.0)
+
+
+def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  # noqa: PLR0911 - one case after the other
+    """Why the outcome is not what happened; empty: it is."""
+    facts = [fact for fact in history.facts if fact.vm == operation.request.vm_id]
+    began, ended = _act(history, operation), (_ended(history, operation) or 0.0)
+    offs = [fact for fact in facts if fact.what in OFF and began <= fact.time <= ended]
+    whats = {fact.what for fact in offs}
+    match outcome:
+        case Outcome.GRACEFUL:
+            left = [fact.time for fact in offs if fact.what == "left"]
+            asked = [fact.time for fact in facts if fact.what == "asked" and "refused" not in fact.detail]
+            if not left:
+                return f"it did not shut itself down: {sorted(whats)}"
+            return "" if any(began <= time <= max(left) for time in asked) else "it was never asked"
+        case Outcome.FORCED:
+            return "" if "cut" in whats else f"we did not cut it: {sorted(whats)}"
+        case Outcome.CRASHED:
+            return "" if "crashed" in whats else f"it did not crash: {sorted(whats)}"
+        case Outcome.OUT_OF_BAND:
+            return "" if whats & {"left", "cut by somebody"} else f"nobody else switched it off: {sorted(whats)}"
+        case Outcome.ALREADY_OFF:
+            since = _began(history, operation)
+            return "it was cut for this" if any(fact.what == "cut" and fact.time > since for fact in offs) else ""
+        case Outcome.STILL_RUNNING:
+            return "" if _was_on(history, operation, _judged(history, operation)) else "it was off"
+    return ""
+
+
+def _was_on(history: History, operation: Operation, time: float) -> bool:
+    """Whether it ran at this moment, or about then."""
+    state, about = True, False
+    for fact in history.facts:
+        if fact.vm != operation.request.vm_id or fact.what not in (*OFF, "started", "started by somebody"):
+            continue
+        if fact.time > time + TICK:
+            break
+        about = about or abs(fact.time - time) <= 2 * TICK
+        state = fact.what not in OFF
+    return state or about
+
+
+def _cut_after(history: History, operation: Operation, answer: Answer, promise: str) -> Iterator[str]:
+    later = [each for each in _of(history, operation.request.vm_id) if each.id != operation.id]
+    for fact in history.facts:
+        ours = fact.what == "cut" and fact.vm == operation.request.vm_id and fact.time > answer.time
+        if ours and not any(_allows(history, each, fact) for each in later):
+            yield f"{_name(operation)} was cut at {fact.time:.1f} s after {promise} was answered"
+
+
+def _is_early(history: History, operation: Operation, answer: Answer) -> bool:
+    if answer.operation is None or answer.operation.state is not State.WAITING_FOR_GUEST:
+        return False
+    if any(act.what == "Force" for act in history.scenario.acts):
+        return False
+    extensions = [each for each in history.answers if each.act.what == "Extend" and each.act.vm == answer.act.vm]
+    if len(extensions) > 1:
+        return False
+    cuts = [fact.time for fact in history.facts if fact.what == "cut" and fact.vm == operation.request.vm_id]
+    others = [each for each in _of(history, operation.request.vm_id) if each.id != operation.id]
+    due = _act(history, operation) + answer.act["timeout"] - TICK
+    return not others and any(answer.time < cut < due for cut in cuts)
+
+
+def _another_run(history: History, operation: Operation) -> bool:
+    """Whether somebody started or stopped it while the operation was under way."""
+    began = _act(history, operation)
+    return any(
+        fact.time >= began and fact.vm == operation.request.vm_id and "somebody" in fact.what for fact in history.facts
+    )

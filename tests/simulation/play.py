@@ -1,0 +1,304 @@
+"""Plays a scenario, and notes what clients were told beside what really happened."""
+
+import tempfile
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import structlog
+
+from providers.core.adapter import Escalation
+from providers.core.errors import VmpowerError
+from providers.core.extension import Extension
+from providers.core.model import ExecHook, Hook, Kind, Operation, Request, State
+from tests.simulation.hypervisor import Fact, Hypervisor
+from tests.simulation.provider import Process, ProviderMachine
+from tests.simulation.scenario import LENGTH, Act, Scenario
+from tests.simulation.universe import Universe
+
+KINDS = {
+    "Shutdown": Kind.SHUTDOWN,
+    "PowerOff": Kind.POWER_OFF,
+    "PowerOn": Kind.POWER_ON,
+    "Reboot": Kind.REBOOT,
+}
+RESTART_AFTER = 2.0
+"""Seconds until a killed provider is started again."""
+SETTLED = LENGTH + 900.0
+"""Seconds after which all must have come to its end."""
+QUIET = 600.0
+"""Seconds of a settled system, in which it must make no calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client was told: an operation, or why not. `sent` is when it asked."""
+
+    sent: float
+    time: float
+    act: Act
+    operation: Operation | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class History:
+    """All that an invariant may look at."""
+
+    scenario: Scenario
+    facts: list[Fact] = field(default_factory=list)
+    sent: list[tuple[float, Act]] = field(default_factory=list)
+    """Each request that reached a provider; one whose answer is lost is sent again."""
+    answers: list[Answer] = field(default_factory=list)
+    told: list[tuple[float, Operation]] = field(default_factory=list)
+    """What watchers were told, in the order in which they were."""
+    known: dict[str, Operation] = field(default_factory=dict)
+    """The operations on disk at the end."""
+    final_power: dict[str, bool] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    calls_when_settled: int = 0
+    steps: int = 0
+
+    def lines(self) -> list[str]:
+        """All of it in the order of time, for people."""
+        events = [(fact.time, f"{fact.vm} {fact.what} {fact.detail}") for fact in self.facts]
+        events += [(act.at, f"-> {act.what} {act.vm} {dict(act.how)}") for act in self.scenario.acts]
+        events += [(answer.time, f"<- {answer.act.what} {_answered(answer)}") for answer in self.answers]
+        events += [(time, f"   told {_line(operation)}") for time, operation in self.told]
+        return [f"{time:9.3f}  {text}" for time, text in sorted(events, key=lambda event: event[0])]
+
+
+class Play:
+    """One scenario being played. `kill_at`: the number of the step after which the provider is killed."""
+
+    def __init__(self, scenario: Scenario, folder: Path, kill_at: int = 0) -> None:
+        self.scenario = scenario
+        self.universe = Universe(scenario.seed)
+        self.hypervisor = Hypervisor(self.universe, scenario.behaviours)
+        self.machine = ProviderMachine(self.universe, self.hypervisor, folder)
+        self.history = History(scenario, facts=self.hypervisor.facts, complaints=self.universe.complaints)
+        self._kill_at = kill_at
+        self._newest: dict[str, str] = {}
+        self._watched: set[str] = set()
+        self.universe.on_step = self._step
+        self._dead_at: set[int] = set()
+
+    def run(self) -> History:
+        self.machine.start()
+        for act in self.scenario.acts:
+            self.universe.after(act.at, partial(self._do, act))
+        self.universe.run(LENGTH)
+        self._mend()
+        self.universe.run(SETTLED)
+        calls = self.hypervisor.calls
+        self.universe.run(SETTLED + QUIET)
+        self.history.calls_when_settled = self.hypervisor.calls - calls
+        self.history.steps = self.universe.steps
+        self.history.final_power = {vm: machine.on for vm, machine in self.hypervisor.machines.items()}
+        if process := self.machine.process:
+            for operation in process.journal._store.many({}, "create_time, id"):
+                self.history.known[operation.id] = operation
+        self.machine.kill()
+        return self.history
+
+    def _step(self, number: int) -> None:
+        if number == self._kill_at or number in self._dead_at:
+            self._kill(RESTART_AFTER)
+
+    def _kill(self, seconds: float) -> None:
+        self.machine.kill()
+        self._watched.clear()
+        self.universe.after(seconds, self._start)
+
+    def _start(self) -> None:
+        self.machine.start()
+        process = self.machine.process
+        assert process
+        for operation in dict.fromkeys(self._newest.values()):
+            self._watch(process, operation)
+
+    def _mend(self) -> None:
+        """All harm ends: what was promised must now come true."""
+        self.machine.disk_full, self.machine.disk_takes = False, 0.001
+        self.hypervisor.harm = type(self.hypervisor.harm)()
+        for vm in self.hypervisor.machines:
+            self.hypervisor.put_back(vm)
+        self._start()
+
+    def _do(self, act: Act) -> None:
+        if act.what in KINDS or act.what in ("Extend", "Force", "Cancel"):
+            self._send(act)
+        else:
+            self._harm(act)
+
+    # Clients
+
+    def _send(self, act: Act) -> None:
+        """A request reaches the provider if it runs; a client whose connection breaks sends the same one again."""
+        process = self.machine.process
+        if process is None or not process.serving.is_set():
+            if self.universe.now < LENGTH + 60:
+                self.universe.after(1.0, partial(self._send, act))
+            return
+        process.spawn(self._ask(process, act))
+        self.universe.after(5.0, partial(self._send_again, process, act))
+
+    def _send_again(self, process: Process, act: Act) -> None:
+        answered = any(answer.act is act for answer in self.history.answers)
+        if not answered and process is not self.machine.process:
+            self._send(act)
+
+    async def _ask(self, process: Process, act: Act) -> None:
+        sent = self.universe.now
+        self.history.sent.append((sent, act))
+        try:
+            operation = await self._call(process, act)
+        except VmpowerError as error:
+            self.history.answers.append(
+                Answer(sent, self.universe.now, act, error=f"{type(error).__name__}: {error.message}")
+            )
+        else:
+            self.history.answers.append(Answer(sent, self.universe.now, act, operation))
+            self._newest[act["request_id"]] = operation.id
+            self._watch(process, operation.id)
+
+    def _call(self, process: Process, act: Act) -> Coroutine[Any, Any, Operation]:
+        operations = process.operations
+        if act.what in KINDS:
+            return operations.start(_request(act))
+        target = process.operations.active_on(act.vm) or "none"
+        calls: dict[str, Callable[[], Coroutine[Any, Any, Operation]]] = {
+            "Extend": lambda: operations.extend(target, Extension(timeout=timedelta(seconds=act["timeout"]))),
+            "Force": lambda: operations.force(target),
+            "Cancel": lambda: operations.cancel(target),
+        }
+        return calls[act.what]()
+
+    def _watch(self, process: Process, operation: str) -> None:
+        if operation not in self._watched:
+            self._watched.add(operation)
+            process.spawn(self._follow(process, operation))
+
+    async def _follow(self, process: Process, operation: str) -> None:
+        await process.serving.wait()
+        try:
+            async for seen in process.operations.watch(operation):
+                self.history.told.append((self.universe.now, seen))
+        except VmpowerError as error:
+            self.universe.complain(f"{operation} cannot be watched: {error.message}")
+
+    # Harm
+
+    def _harm(self, act: Act) -> None:  # noqa: PLR0912 - a table would say less
+        machine, hypervisor, harm, lasts = self.machine, self.hypervisor, self.hypervisor.harm, act["lasts"]
+        later = partial(self.universe.after, lasts)
+        match act.what:
+            case "kill":
+                self._kill(lasts)
+            case "kill at step":
+                self._dead_at.add(self.universe.steps + act["step"])
+            case "reboot the provider's machine":
+                machine.reboot()
+                self._kill(lasts)
+            case "set the clock":
+                machine.set_clock(timedelta(seconds=act["by"]))
+            case "fill the disk":
+                machine.disk_full = True
+                later(lambda: setattr(machine, "disk_full", False))
+            case "slow disk":
+                machine.disk_takes = 3.0
+                later(lambda: setattr(machine, "disk_takes", 0.001))
+            case "restart the daemon":
+                hypervisor.go_away(lasts, forgets=act["forgets"])
+            case "lose answers":
+                harm.lose_answer, harm.lose_request = 0.4, 0.2
+                later(lambda: _set(harm, lose_answer=0.0, lose_request=0.0))
+            case "lie":
+                harm.lie = 0.7
+                later(lambda: _set(harm, lie=0.0))
+            case "be late":
+                harm.late, harm.repeat_events = 2.0, 0.3
+                later(lambda: _set(harm, late=0.0, repeat_events=0.0))
+            case "cut by somebody":
+                if hypervisor.machines[act.vm].here:
+                    hypervisor.cut(act.vm, "cut by somebody")
+            case "started by somebody":
+                if hypervisor.machines[act.vm].here:
+                    hypervisor.start(act.vm, "started by somebody")
+            case "crash":
+                hypervisor.crash(act.vm)
+            case "remove":
+                hypervisor.remove(act.vm)
+                later(lambda: hypervisor.put_back(act.vm))
+            case "forget causes":
+                hypervisor.forget(act.vm)
+            case _:
+                raise AssertionError(f"no such harm: {act.what}")
+
+
+def play(scenario: Scenario, kill_at: int = 0) -> History:
+    """What comes of a scenario; the same each time."""
+    bugs: list[str] = []
+
+    def listen(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+        if "bug" in str(event.get("event")):
+            bugs.append(f"{event['event']}: {event.get('exc_info')!r} {event}")
+        raise structlog.DropEvent
+
+    with tempfile.TemporaryDirectory(prefix="vmp-", dir=_memory()) as folder:
+        playing = Play(scenario, Path(folder), kill_at)
+        made = mock.Mock(side_effect=lambda: uuid.UUID(int=playing.universe.random.getrandbits(128)))
+        jitter = mock.patch("common.backoff.random.random", playing.universe.random.random)
+        structlog.configure(processors=[listen])  # type: ignore[list-item]  # it never returns
+        try:
+            with mock.patch("providers.core.operations.uuid.uuid4", made), jitter:
+                history = playing.run()
+        finally:
+            structlog.reset_defaults()
+    history.complaints.extend(bugs)
+    return history
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one: nothing here is about the real disk."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _request(act: Act) -> Request:
+    fields = dict(act.how)
+    if act.what not in ("Shutdown", "Reboot"):
+        return Request(kind=KINDS[act.what], vm_id=act.vm, vm_name=act.vm, request_id=fields["request_id"])
+    return Request(
+        kind=KINDS[act.what],
+        vm_id=act.vm,
+        vm_name=act.vm,
+        request_id=fields["request_id"],
+        timeout=timedelta(seconds=fields["timeout"]),
+        escalation=Escalation(fields["escalation"]),
+        resend_interval=timedelta(seconds=fields["resend"]),
+        hooks=tuple(
+            Hook(name=f"hook-{n}", handler=ExecHook(command=(fields["request_id"], f"hook-{n}")))
+            for n in range(fields["hooks"])
+        ),
+    )
+
+
+def _set(harm: Any, **values: float) -> None:
+    for name, value in values.items():
+        setattr(harm, name, value)
+
+
+def _answered(answer: Answer) -> str:
+    return answer.error or (_line(answer.operation) if answer.operation else "")
+
+
+def _line(operation: Operation) -> str:
+    verdict = operation.verdict
+    end = f" {verdict.outcome} {verdict.reason or ''} {verdict.message}" if verdict else ""
+    last = f" ({operation.steps[-1].message})" if operation.steps and operation.state is not State.PENDING else ""
+    return f"{operation.id[:6]} {operation.request.kind} {operation.request.vm_id} {operation.state}{end or last}"

@@ -1,0 +1,100 @@
+"""What is to happen in one simulation, as data: made from a seed, printed, shrunk, and played again."""
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.simulation.hypervisor import Behaviour
+
+LENGTH = 240.0
+"""Seconds in which requests and harm come; after that everything is mended and settles."""
+REQUESTS = ("Shutdown", "PowerOff", "PowerOn", "Reboot", "Extend", "Force", "Cancel")
+HARMS = (
+    "kill",
+    "kill at step",
+    "reboot the provider's machine",
+    "set the clock",
+    "fill the disk",
+    "slow disk",
+    "restart the daemon",
+    "lose answers",
+    "lie",
+    "be late",
+    "cut by somebody",
+    "started by somebody",
+    "crash",
+    "remove",
+    "forget causes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One thing that happens `at` so many seconds: a request of a client, or harm. `how` has what it needs."""
+
+    at: float
+    what: str
+    vm: str = ""
+    how: tuple[tuple[str, Any], ...] = ()
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.how)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that one simulation needs; equal scenarios play alike."""
+
+    seed: int
+    behaviours: tuple[Behaviour, ...]
+    acts: tuple[Act, ...]
+
+    def without(self, acts: set[int]) -> "Scenario":
+        return replace(self, acts=tuple(act for n, act in enumerate(self.acts) if n not in acts))
+
+
+def make(seed: int) -> Scenario:
+    """The scenario of a seed."""
+    chance = random.Random(seed)
+    behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+    vms = [f"vm-{n}" for n in range(len(behaviours))]
+    requests = [_request(chance, chance.choice(vms), n) for n in range(chance.randint(1, 6))]
+    harms = [_harm(chance, chance.choice(vms)) for _ in range(chance.choice((0, 1, 1, 2, 3, 5)))]
+    return Scenario(seed, behaviours, tuple(sorted((*requests, *harms), key=lambda act: act.at)))
+
+
+def _behaviour(chance: random.Random) -> Behaviour:
+    return Behaviour(
+        takes=chance.choice((0.5, 3.0, 3.0, 20.0, 45.0, None)),
+        agent=chance.random() < 0.6,
+        refuses=chance.random() < 0.15,
+        after=chance.choice((1, 1, 1, 3)),
+        crashes=chance.random() < 0.1,
+    )
+
+
+def _request(chance: random.Random, vm: str, number: int) -> Act:
+    what = chance.choice(("Shutdown",) * 5 + REQUESTS)
+    how: dict[str, Any] = {"request_id": f"request-{number}"}
+    if what in ("Shutdown", "Reboot"):
+        how |= {
+            "timeout": chance.choice((5.0, 10.0, 30.0, 60.0)),
+            "escalation": chance.choice(("FORCE", "FORCE", "NEVER", "ASK")),
+            "hooks": chance.choice((0, 0, 1, 2)) if what == "Shutdown" else 0,
+            "resend": chance.choice((10.0, 10.0, 0.0)),
+        }
+    if what == "Extend":
+        how["timeout"] = chance.choice((20.0, 40.0, 90.0))
+    return Act(round(chance.uniform(0, LENGTH / 2), 3), what, vm, tuple(how.items()))
+
+
+def _harm(chance: random.Random, vm: str) -> Act:
+    what = chance.choice(("kill",) * 3 + ("kill at step",) * 3 + HARMS)
+    how: dict[str, Any] = {"lasts": round(chance.choice((0.01, 1.0, 5.0, 40.0)) * chance.uniform(0.5, 1.5), 3)}
+    if what == "kill at step":
+        how["step"] = chance.randint(1, 60)
+    if what == "set the clock":
+        how["by"] = chance.choice((-3600.0, 3600.0, -30.0, 30.0))
+    if what == "restart the daemon":
+        how["forgets"] = chance.random() < 0.5
+    return Act(round(chance.uniform(0, LENGTH / 2), 3), what, vm, tuple(how.items()))
