@@ -390,7 +390,7 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
     if final.outcome in ENDINGS and not any(ENDINGS[final.outcome](books, run) for run in ended):
         seen = [f"a run that began {run.began:.3f} ended {run.ended:.3f} by {_or(run)}" for run in ended]
         return f"by the hypervisor and the console: {'; '.join(seen) or 'no run of it ended'}"
-    if final.signal and not any(_heard(books, run, final.signal) for run in ended):
+    if final.signal and not any(_heard(books, run, final) for run in ended):
         return f"the guest heard no {final.signal}"
     if final.state == "SUCCEEDED" and final.outcome not in (CAME_UP if wish.kind == "POWER_ON" else WENT_DOWN):
         return f"that is not what a {wish.kind} is for"
@@ -436,8 +436,9 @@ def _typed(books: Books, run: Run) -> bool:
     return books.harmed(run.vm, ("poweroff",), run.began, run.ended or run.began)
 
 
-def _heard(books: Books, run: Run, signal: str) -> bool:
-    return any(heard == signal for _, heard in run.heard) or _typed(books, run)
+def _heard(books: Books, run: Run, final: Told) -> bool:
+    """Whether it heard the signal that has the credit, or one of those that share it."""
+    return any(heard == final.signal or heard in final.message for _, heard in run.heard) or _typed(books, run)
 
 
 def _supersede(one: str, other: str) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.soak.ground import Impossible
 
-SIZE = "4m"
-"""A journal of some hundred operations needs less than half of it."""
+SIZE = "16m"
+"""A journal of some hundred operations needs less than half of it, with the 4 MiB that SQLite's log may grow to."""
 
 
 class SmallDisk:

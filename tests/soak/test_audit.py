@@ -223,6 +223,12 @@ def test_a_signal_that_was_not_heard_is_found() -> None:
     assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI")) == [UNTRUE]
 
 
+def test_a_credit_that_signals_share_is_true_if_one_was_heard() -> None:
+    run = Run(VM, 0, 12, ("GUEST",), ((10.1, "GUEST_AGENT"),))
+    message = "The guest shut itself down, asked by GUEST_AGENT, then ACPI."
+    assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI", message=message)) == []
+
+
 def test_a_vm_that_runs_on_did_not_go_down() -> None:
     assert found(shutdown(), Run(VM, 0), ended(12.1, "GRACEFUL")) == [UNTRUE]
 
