@@ -45,7 +45,7 @@ class Snapshot:
 class Guest:
     """A guest as the world keeps it.
 
-    `started_at`, `ready_at`, `agent_at`: when its last run began or begins, its system is up, its agent
+    `powered_at`: when its power came on; a guest that restarts by itself keeps it. `started_at`, `ready_at`, `agent_at`: when its last run began or begins, its system is up, its agent
     answers. `off_at`: when that run ended or will end; None: nothing will end it. `held`: PAUSED or
     SUSPENDED since `held_at`, a time that does not count for it. `calls` counts the calls made.
     """
@@ -64,6 +64,7 @@ class Guest:
     processes: tuple[Process, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     calls: dict[str, int] = field(default_factory=dict)
+    powered_at: float | None = None
 
 
 def power_state(guest: Guest, now: float) -> PowerState:

@@ -23,7 +23,7 @@ Transition = Callable[[Guest, float], Guest]
 
 def create(vm_id: str, name: str, script: GuestScript, now: float) -> Guest:
     """A new guest, in the state that its script starts with; one that is on has long been up."""
-    guest = Guest(vm_id, name, script, now, now, now)
+    guest = Guest(vm_id, name, script, now, now, now, powered_at=now)
     match script.power:
         case "off":
             return replace(guest, off_at=now)
@@ -44,7 +44,7 @@ def power_on(guest: Guest, now: float) -> Guest:
         case PowerState.ON:
             return guest
         case PowerState.OFF:
-            return _boot(guest, now)
+            return _boot(replace(guest, powered_at=now), now)
     return resume(guest, now)
 
 

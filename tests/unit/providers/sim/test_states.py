@@ -6,7 +6,7 @@ import pytest
 from providers.core.adapter import OffCause, PowerState, Problem, Reason
 from providers.sim.guest import Guest
 from providers.sim.states import to_vm
-from providers.sim.transitions import power_off, power_on
+from providers.sim.transitions import pause, power_off, power_on, shut_down
 
 Make = Callable[..., Guest]
 
@@ -63,3 +63,26 @@ def test_only_a_running_guest_has_addresses(make_guest: Make) -> None:
     addresses = {"addresses": ["192.0.2.1"]}
     assert to_vm(make_guest(**addresses), 1.0).addresses == ("192.0.2.1",)
     assert to_vm(make_guest(power="off", **addresses), 1.0).addresses == ()
+
+
+def run_id(guest: Guest, now: float) -> str:
+    return to_vm(guest, now).run_id
+
+
+def test_each_start_is_another_run(make_guest: Make) -> None:
+    guest = make_guest()
+    assert run_id(power_on(power_off(guest, 5.0), 6.0), 7.0) != run_id(guest, 1.0)
+
+
+def test_a_guest_that_restarts_by_itself_is_in_the_same_run(make_guest: Make) -> None:
+    guest = make_guest(on_shutdown="reboot")
+    assert run_id(shut_down(guest, 5.0), 9.0) == run_id(guest, 1.0)
+
+
+def test_a_guest_that_was_paused_meanwhile_is_in_the_same_run(make_guest: Make) -> None:
+    guest = make_guest()
+    assert run_id(power_on(pause(guest, 5.0), 6.0), 7.0) == run_id(guest, 1.0)
+
+
+def test_a_guest_that_is_off_is_in_no_run(make_guest: Make) -> None:
+    assert run_id(power_off(make_guest(), 5.0), 6.0) == ""
