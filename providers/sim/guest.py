@@ -45,9 +45,10 @@ class Snapshot:
 class Guest:
     """A guest as the world keeps it.
 
-    `powered_at`: when its power came on; a guest that restarts by itself keeps it. `started_at`, `ready_at`, `agent_at`: when its last run began or begins, its system is up, its agent
-    answers. `off_at`: when that run ended or will end; None: nothing will end it. `held`: PAUSED or
-    SUSPENDED since `held_at`, a time that does not count for it. `calls` counts the calls made.
+    `powered_at`: when its power came on; a guest that restarts by itself keeps it. `started_at`, `ready_at`,
+    `agent_at`: when its system last began or begins to boot, is up, its agent answers. `off_at`: when that ended or
+    will end; None: nothing will end it. `held`: PAUSED or SUSPENDED since `held_at`, a time that does not count for it.
+    `calls` counts the calls made.
     """
 
     id: str
