@@ -205,6 +205,17 @@ def verdicts_are_true(books: Books) -> Findings:
             yield wish.vm, final.at, f"{_name(wish)} is told as {_end(final)} ({final.message}), but {wrong}"
 
 
+def what_can_be_known_is_told(books: Books) -> Findings:
+    """Not to know is for those who were kept from looking."""
+    for wish in books.wishes:
+        final = wish.final
+        if final is None or final.outcome != "UNKNOWN":
+            continue
+        since = wish.sent - 2 * SOON
+        if not any(harm.vm in ("", wish.vm) and harm.begun <= final.at and harm.ended >= since for harm in books.harms):
+            yield wish.vm, final.at, f"{_name(wish)} ended {_end(final)} ({final.message}), and nothing was done to it"
+
+
 def hooks_run_at_most_once(books: Books) -> Findings:
     """And what is told of them is so."""
     for wish in books.wishes:
@@ -304,6 +315,7 @@ INVARIANTS: Sequence[Callable[[Books], Findings]] = (
     every_accepted_operation_ends_in_one_verdict,
     one_request_is_one_operation,
     verdicts_are_true,
+    what_can_be_known_is_told,
     hooks_run_at_most_once,
     one_operation_is_active_on_a_vm,
     accepted_decisions_hold,

@@ -211,7 +211,13 @@ def test_another_end_than_the_true_one_is_found(outcome: str, cause: Any) -> Non
 
 @pytest.mark.parametrize("cause", ["GUEST", "PROVIDER", "OTHER", "CRASH"])
 def test_not_to_know_is_never_untrue(cause: Any) -> None:
-    assert found(shutdown(), Run(VM, 0, 15.1, (cause,)), ended(15.2, "UNKNOWN")) == []
+    away = Harm(11, 12, "provider killed")
+    assert found(shutdown(), away, Run(VM, 0, 15.1, (cause,)), ended(15.2, "UNKNOWN")) == []
+
+
+def test_not_to_know_what_could_be_seen_is_found() -> None:
+    unknown = (shutdown(), Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)), ended(12.1, "UNKNOWN"))
+    assert found(*unknown) == ["what can be known is told"]
 
 
 def test_a_guest_that_was_never_asked_is_not_graceful() -> None:
