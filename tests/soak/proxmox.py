@@ -34,6 +34,8 @@ LOOK = 0.05
 """Seconds between two looks at all guests."""
 LONGEST_STOP = 5.0
 """Seconds from a stop to its effect."""
+AFTER = 0.5
+"""Seconds that a colleague's task may take."""
 LOST = 596
 """The status that a node's silence becomes."""
 
@@ -71,11 +73,7 @@ class ProxmoxGround(Ground):
         match harm:
             case "meddle":
                 what = rng.choice(["on", "on", "off", "pause", "resume", "crash", "off-by-guest"])
-                what = {"pause": "off", "resume": "on"}.get(what, what) if vm == "box" else what
-                with suppress(ValueError):  # it is so already
-                    await asyncio.to_thread(self._cluster.power, vm, what)
-                    words = {"off-by-guest": "poweroff"}
-                    self.history.add(Harm(begun, now() + 0.5, words.get(what, what), vm))
+                await asyncio.to_thread(self._meddle, vm, what)
             case "api":
                 await asyncio.to_thread(self._cluster.stop)
                 await asyncio.sleep(rng.choice([0.2, 1, 3]))
@@ -87,10 +85,8 @@ class ProxmoxGround(Ground):
                 self.history.add(Harm(begun, begun + 60, f"the next answer to {suffix} is lost"))
 
     async def heal(self) -> None:
-        for name in set(GUESTS) - {"box"}:
-            if self._cluster.show(name)["power"] == "paused":
-                self._cluster.power(name, "resume")
-                self.history.add(Harm(now(), now(), "resume", name))
+        for name in GUESTS:
+            await asyncio.to_thread(self._meddle, name, "resume")
 
     def calls(self) -> int:
         work = ((call, count) for call, count in self._cluster.calls().items() if call.startswith("POST"))
@@ -111,6 +107,16 @@ class ProxmoxGround(Ground):
             ]
             argv += [" ".join(program["argv"]) for program in last["execs"]]
         return records + [Said(token, sum(f"{token} " in line for line in argv)) for token in tokens]
+
+    def _meddle(self, vm: str, what: str) -> None:
+        begun, needed = now(), {"pause": "running", "resume": "paused"}
+        if vm == "box" and what == "pause":  # PVE pauses no containers
+            return
+        if what in needed and self._cluster.show(vm)["power"] != needed[what]:
+            return
+        with suppress(ValueError):  # it is so already
+            self._cluster.power(vm, what)
+            self.history.add(Harm(begun, now() + AFTER, "poweroff" if what == "off-by-guest" else what, vm))
 
     def _runs(self, name: str, states: Sequence[dict[str, Any]]) -> list[Run]:
         asked, heard = states[-1]["asked"], states[-1]["heard"]
