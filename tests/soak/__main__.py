@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from tests.soak.report import explain, line, summary
+from tests.soak.report import explain, line, save, summary
 from tests.soak.soak import ALL, GROUNDS, SECONDS, Case, Outcome, run
 
 
@@ -25,6 +25,7 @@ def main() -> int:
 
 
 def _tell(case: Case, outcome: Outcome) -> Outcome:
+    save(case, outcome)
     print(line(case, outcome), flush=True)
     for why in outcome.left_out:
         print(f"  left out: {why}", flush=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.rigs.process import ROOT
 from tests.soak.history import Call, Told, describe
@@ -17,10 +18,15 @@ def line(case: Case, outcome: Outcome) -> str:
     return f"{case}: {calls} calls, harms: {harms}; {_outcomes(_ends(outcome))}"
 
 
-def explain(case: Case, outcome: Outcome) -> str:
-    """All that is wrong with a history, the history of the first VM concerned, and how to live through it again."""
+def save(case: Case, outcome: Outcome) -> Path:
+    """Keep all of a history, a record a line; the file."""
     file = LOGS / f"{case.ground}-{case.seed}.jsonl"
     outcome.history.save(file)
+    return file
+
+
+def explain(case: Case, outcome: Outcome) -> str:
+    """All that is wrong with a history, the history of the first VM concerned, and how to live through it again."""
     vm = outcome.findings[0].vm
     return "\n".join(
         (
@@ -28,7 +34,7 @@ def explain(case: Case, outcome: Outcome) -> str:
             *(f"{each.at - outcome.began:8.3f}  {each.vm}: {each.invariant}: {each.text}" for each in outcome.findings),
             f"history of {vm}:",
             *describe(outcome.history.records, vm, outcome.began),
-            f"all of it: {file}",
+            f"all of it: {save(case, outcome)}",
             f"again: python -m tests.soak --minutes 0 --grounds {case.ground} --seed {case.seed} "
             f"--seconds {case.seconds:g} --harms {','.join(sorted(case.allowed))}",
         )
