@@ -394,11 +394,8 @@ def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
 def _untrue(books: Books, wish: Wish, final: Told) -> str:
     """What is wrong with this verdict; empty: nothing."""
     blur = books.blur(wish.vm)
-    ended = [
-        run
-        for run in books.runs_of(wish.vm)
-        if run.ended is not None and wish.sent - ALIKE <= run.ended <= final.at + blur
-    ]
+    since = wish.sent - ALIKE - books.guests[wish.vm].lag
+    ended = [run for run in books.runs_of(wish.vm) if run.ended is not None and since <= run.ended <= final.at + blur]
     if final.outcome in ENDINGS and not any(ENDINGS[final.outcome](books, run) for run in ended):
         seen = [f"a run that began {run.began:.3f} ended {run.ended:.3f} by {_or(run)}" for run in ended]
         return f"by the hypervisor and the console: {'; '.join(seen) or 'no run of it ended'}"

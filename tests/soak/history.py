@@ -144,13 +144,14 @@ class Guest:
     """What one must know of a guest to judge. `hears`: it is offered a signal while it runs, so it has its time.
 
     `refuses`: it has one signal only, which it refuses, and lacks while it boots. `blur`: so many
-    seconds late its runs may have been seen to begin and end.
+    seconds late its runs may have been seen to begin and end. `lag`: so many seconds later its hypervisor may tell.
     """
 
     vm: str
     hears: bool = True
     refuses: bool = False
     blur: float = 0
+    lag: float = 0
 
 
 Record = Told | Call | Active | Harm | Cut | Run | Said | Settled | Guest

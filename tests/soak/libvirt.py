@@ -42,6 +42,8 @@ WORK = {CUT, "ShutdownFlags", "Create", "Resume", "PMWakeup", "QemuAgentCommand"
 HEARD = {"agent asked for shutdown": "GUEST_AGENT", "power button pressed": "ACPI"}
 LOOK = 0.02
 """Seconds between two looks at consoles and processes."""
+LAG = 3.0
+"""Seconds for which libvirtd may take a domain for one that runs after its QEMU has ended (1.8 s were seen)."""
 LONGEST_CUT = 30.0
 """Seconds that libvirt may take to end a QEMU."""
 
@@ -67,7 +69,7 @@ class LibvirtGround(Ground):
 
     def __init__(self, history: History) -> None:
         super().__init__(history)
-        self.guests = [Guest(guest.name, hears=guest.name != "mute") for guest in GUESTS]
+        self.guests = [Guest(guest.name, hears=guest.name != "mute", lag=LAG) for guest in GUESTS]
         self._libvirtd = Libvirtd()
         folder = self._libvirtd.folder
         self._log = folder / "calls.log"

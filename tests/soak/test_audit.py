@@ -235,6 +235,13 @@ def test_a_credit_that_signals_share_is_true_if_one_was_heard() -> None:
     assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI", message=message)) == []
 
 
+def test_an_end_just_before_the_request_counts_if_the_hypervisor_tells_late() -> None:
+    run = Run(VM, 0, 9, ("GUEST",), ((8, "ACPI"),))
+    late = (shutdown(), run, ended(10.5, "GRACEFUL", signal="ACPI"))
+    assert found(*late) == [UNTRUE]
+    assert found(*late, guest=replace(GUEST, lag=3)) == []
+
+
 def test_a_vm_that_runs_on_did_not_go_down() -> None:
     assert found(shutdown(), Run(VM, 0), ended(12.1, "GRACEFUL")) == [UNTRUE]
 
