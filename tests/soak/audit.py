@@ -411,12 +411,13 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
 
 
 def _not_so(books: Books, wish: Wish, final: Told) -> str:
+    lag = books.guests[wish.vm].lag
     match final.outcome:
         case "ALREADY_OFF" if not books.off_sometime(wish.vm, wish.sent, final.at):
             return "it was on all the time"
-        case "STARTED" | "ALREADY_ON" if not books.on_sometime(wish.vm, wish.sent, final.at):
+        case "STARTED" | "ALREADY_ON" if not books.on_sometime(wish.vm, wish.sent - lag, final.at):
             return "it was off all the time"
-        case "STILL_RUNNING" if not books.on_sometime(wish.vm, max(wish.sent, final.at - SOON), final.at):
+        case "STILL_RUNNING" if not books.on_sometime(wish.vm, max(wish.sent, final.at - SOON) - lag, final.at):
             last = max((run.ended or 0 for run in books.runs_of(wish.vm)), default=wish.sent)
             if not books.disturbed(last - SOON, final.at):
                 return f"it was off for {final.at - last:.1f} s"
