@@ -44,6 +44,8 @@ LOOK = 0.02
 """Seconds between two looks at consoles and processes."""
 LAG = 3.0
 """Seconds for which libvirtd may take a domain for one that runs after its QEMU has ended (1.8 s were seen)."""
+STARTS = 3
+"""How often libvirtd is started, if need be."""
 LONGEST_CUT = 30.0
 """Seconds that libvirt may take to end a QEMU."""
 
@@ -134,8 +136,19 @@ class LibvirtGround(Ground):
         else:
             self._libvirtd.stop()
         time.sleep(seconds)
-        self._libvirtd.start()
+        self._start_libvirtd()
         self.history.add(Harm(begun, now(), f"libvirtd {'killed' if hard else 'stopped'}"))
+
+    def _start_libvirtd(self) -> None:
+        """One that does not come up, as happens on a machine that is busy, is killed and started again."""
+        for attempt in range(STARTS):
+            try:
+                return self._libvirtd.start()
+            except RuntimeError:
+                self._libvirtd.kill()
+                if attempt == STARTS - 1:
+                    raise
+        return None
 
     def _kill_qemu(self, vm: str) -> None:
         with suppress(OSError, ValueError):  # it does not run
