@@ -21,7 +21,6 @@ from providers.core.errors import Code
 from providers.core.model import HookResult, Kind, Operation, Verdict
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SECOND, MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC) - EPOCH, datetime.max.replace(tzinfo=UTC) - EPOCH
 """The moments that a Timestamp can be, since EPOCH: the years 1 to 9999."""
 LONGEST = timedelta(seconds=315_576_000_000)
@@ -35,20 +34,16 @@ log = structlog.get_logger()
 
 
 @cache
-def _prefix(wrapper: Any) -> str:
-    return str(wrapper.Name(0).removesuffix("UNSPECIFIED"))
-
-
 def enum(wrapper: Any, value: StrEnum | None) -> Any:
     """The proto's number for a short name; 0 for None."""
-    return wrapper.Value(_prefix(wrapper) + value) if value else 0
+    return wrapper.Value(wrapper.Name(0).removesuffix("UNSPECIFIED") + value) if value else 0
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
     if time is None:
         return None
     since = max(FIRST, min(time - EPOCH, LAST))  # quicker than FromDatetime, of which an operation would need a dozen
-    return Timestamp(seconds=since // SECOND, nanos=since % SECOND // MICROSECOND * 1000)
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def duration(length: timedelta) -> Duration:
