@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -13,9 +15,10 @@ from rich.text import Text
 
 from cli import verdict
 from cli.proto_text import span
+from cli.provider_clock import ProviderClock, latest
 from client.power import SHUTDOWNS, has_ended
 from client.times import moment
-from client.words import short
+from client.words import short, step_text
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -23,18 +26,28 @@ from protos.power.v1 import power_pb2 as pb
 class Progress:
     """Shows operations as they change. On a terminal use it inside `live()`."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, clock: ProviderClock | None = None) -> None:
         self.console = console or Console(file=sys.stderr, soft_wrap=True, highlight=False)
+        self._clock = clock or ProviderClock()
         self._operations: dict[str, pb.Operation] = {}
+        self._received: dict[str, float] = {}
         self._spinner = Spinner("dots")
         self._noted = ""
 
-    def show(self, operation: pb.Operation) -> None:
-        """Print the steps that are new and remember the operation for the live part."""
-        before = self._operations.get(operation.id, pb.Operation())
+    def show(self, operation: pb.Operation, late: bool = False) -> None:
+        """Print the steps that are new and remember the operation for the live part. `late`: it tells what may have
+        happened a while ago, before the connection came back."""
+        known = self._operations.get(operation.id)
+        before = known or pb.Operation()
+        if known is not None and not late and (newest := latest(operation)) != latest(known):
+            self._clock.hear(newest)
         self._operations[operation.id] = operation
-        for step in operation.steps[len(before.steps) :]:
-            self._print(moment(step.time).astimezone(), verdict.name(operation), step.message)
+        self._received[operation.id] = self._clock.seconds()
+        for step, was in zip_longest(operation.steps, before.steps):
+            if was is None:
+                self._print(step.time, verdict.name(operation), step_text(step))
+            elif step is not None and step.count > was.count:
+                self._print(step.last_time, verdict.name(operation), f"{step.message} ({step.count} times)")
         waits = operation.state == pb.OPERATION_STATE_AWAITING_DECISION
         if waits and before.state != operation.state:
             self.note(f"{verdict.name(operation)} does not go down; decide:")
@@ -48,9 +61,10 @@ class Progress:
         self._noted = text
         self.console.print(Text(clean(text), style="yellow"))
 
-    def _print(self, time: datetime, name: str, message: str) -> None:
+    def _print(self, time: Timestamp, name: str, message: str) -> None:
         self._noted = ""
-        self.console.print(Text.assemble((f"{time:%H:%M:%S} ", "dim"), (name, "bold"), f" {clean(message)}"))
+        local = f"{moment(time).astimezone():%H:%M:%S} "
+        self.console.print(Text.assemble((local, "dim"), (name, "bold"), f" {clean(message)}"))
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -81,19 +95,29 @@ class Progress:
         for operation in self._operations.values():
             if not has_ended(operation):
                 state = short(pb.OperationState, operation.state)
-                table.add_row(self._spinner, verdict.name(operation), state, countdown(operation))
+                age = self._clock.seconds() - self._received[operation.id]
+                now = self._clock.now
+                table.add_row(self._spinner, verdict.name(operation), state, countdown(operation, now, age))
         return table
 
 
-def countdown(operation: pb.Operation) -> str:
-    """What happens at force_after, and how long until then."""
+def countdown(operation: pb.Operation, now: datetime | None, age: float) -> str:
+    """What happens at force_after, and how long until then.
+
+    `now` is the time at the provider, None where it is not known. Then this machine's is taken for it, unless it cannot
+    be: what was told `age` seconds ago had happened by then, and force_after had not passed.
+    """
     if not operation.HasField("force_after") or operation.state != pb.OPERATION_STATE_WAITING_FOR_GUEST:
         return ""
-    left = moment(operation.force_after) - datetime.now(UTC)
     what = {pb.ESCALATION_NEVER: "given up", pb.ESCALATION_ASK: "you are asked"}.get(
         operation.escalation, "powered off hard"
     )
-    return f"{what} in {span(left)}" if left.total_seconds() > 0 else f"{what} now"
+    deadline, none = moment(operation.force_after), timedelta(0)
+    most = deadline - latest(operation) - timedelta(seconds=age)
+    left = deadline - (now or datetime.now(UTC))
+    if now is None and not none < left <= most:
+        return f"{what} in at most {span(most)}" if most > none else f"{what} now"
+    return f"{what} in {span(left)}" if left > none else f"{what} now"
 
 
 def commands(operation: pb.Operation) -> Iterator[str]:
