@@ -10,7 +10,8 @@ the state its spec names is brought back, after a pause that grows with each att
     CANCELLED                         when the spec is changed: a person's decision stands
 
 An operation that another client started is left to its end, unless the spec was changed since or wants the
-VM hard off. A paused VM counts as on: it was paused for a reason, and is not resumed.
+VM hard off. A paused VM counts as on: it was paused for a reason, and is not resumed. A VM that is not there, or whose
+power is not known, is neither started nor cut, whatever is under way: it may run on another host.
 """
 
 import re
@@ -141,7 +142,9 @@ def reconcile(resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operatio
         now: for pauses between attempts; aware.
     """
     if operation is not None and not has_ended(operation):
-        return _steer(resource, operation)
+        action = _steer(resource, operation)
+        safe = (vm is not None and power_is_known(vm)) or isinstance(action, Watch | Extend | Cancel)
+        return action if safe else Watch(operation.id)
     another = _unheard_of(resource.status.operation, vm, operation)
     if another:
         return Watch(another)

@@ -31,6 +31,7 @@ POWER_OFF_OUTCOMES = {
     pb.OUTCOME_CRASHED,
     pb.OUTCOME_OUT_OF_BAND,
     pb.OUTCOME_STILL_RUNNING,
+    pb.OUTCOME_UNKNOWN,
 }
 """How an operation that was to bring a VM down can end, the attempt in vain too; not that it was off already."""
 MOMENT = timedelta(seconds=1)
@@ -96,9 +97,14 @@ def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) 
             "message": operation.error.message,
         }
         status = _update(status, operation=record.model_copy(update=change))
-    if operation.verdict.outcome in POWER_OFF_OUTCOMES:
+    if operation.verdict.outcome in POWER_OFF_OUTCOMES and not _lost_at_start(operation):
         return _update(status, last_power_off=_last_power_off(operation))
     return status
+
+
+def _lost_at_start(operation: pb.Operation) -> bool:
+    """A VM that is not there any more when it is to be started: nothing is told of how it went down."""
+    return operation.kind == pb.OPERATION_KIND_POWER_ON and operation.verdict.outcome == pb.OUTCOME_UNKNOWN
 
 
 def force_after(operation: pb.Operation) -> datetime | None:
@@ -242,7 +248,7 @@ def _as_wanted(vm: pb.VM) -> Statement:
 
 def _not_as_wanted(resource: VirtualMachine, vm: pb.VM, action: Action | None) -> Statement:
     if not power_is_known(vm):
-        return Statement("Unknown", "PowerUnknown", "Its provider cannot tell whether it runs: nothing is done.")
+        return _power_unknown(vm, "Its provider cannot tell whether it runs: nothing is done.")
     record = resource.status.operation
     why = record.message if record else ""
     match action:
@@ -251,6 +257,15 @@ def _not_as_wanted(resource: VirtualMachine, vm: pb.VM, action: Action | None) -
         case Wait(until) if record and record.state == pb.OPERATION_STATE_FAILED:
             return Statement("False", "Failed", f"{why} The next attempt begins at {until:%FT%TZ}.".lstrip())
     return Statement("False", "Pending", "The VM is not yet as the spec wants it.")
+
+
+def _power_unknown(vm: pb.VM, what: str) -> Statement:
+    """`what` that means, and why, in the provider's words."""
+    return Statement("Unknown", "PowerUnknown", f"{what} {_problems(vm.forecast)}".rstrip())
+
+
+def _problems(forecast: pb.Forecast) -> str:
+    return " ".join(problem.message for problem in forecast.problems)
 
 
 def _without_vm(resource: VirtualMachine, seen: Observation) -> Statement:
@@ -276,11 +291,13 @@ def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
         return Statement("Unknown", "NotYetKnown")
     if seen.vm is None or seen.vm.power_state == pb.POWER_STATE_OFF:
         return Statement("Unknown", "NotRunning", "There is no guest to ask.")
+    if not power_is_known(seen.vm):
+        return _power_unknown(seen.vm, "Whether there is a guest to ask cannot be told.")
     return _forecast(seen.vm.forecast)
 
 
 def _forecast(forecast: pb.Forecast) -> Statement:
-    problems = " ".join(problem.message for problem in forecast.problems)
+    problems = _problems(forecast)
     if forecast.graceful:
         signals = ", ".join(word(pb.Signal, signal) for signal in forecast.signals)
         return Statement("True", "Graceful", f"The guest would be asked by {signals}. {problems}".rstrip())

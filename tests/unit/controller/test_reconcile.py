@@ -218,9 +218,43 @@ NEWER: Any = 99
 """A number of an enum that a newer provider has and we do not know."""
 
 
-@pytest.mark.parametrize("wanted", ["On", "Off", "OffGraceful"])
-def test_a_power_state_of_a_newer_provider_is_neither_on_nor_off(wanted: str) -> None:
-    assert reconcile(machine(wanted), vm(NEWER), None, NOW) == Nothing()
+NOT_KNOWN = [pb.POWER_STATE_UNSPECIFIED, pb.POWER_STATE_UNKNOWN, NEWER]
+
+
+@pytest.mark.parametrize("wanted", ["On", "Off", "OffGraceful", None])
+@pytest.mark.parametrize("power", NOT_KNOWN)
+def test_a_power_state_that_is_not_known_is_neither_on_nor_off(wanted: str | None, power: Any) -> None:
+    assert reconcile(machine(wanted), vm(power), None, NOW) == Nothing()
+
+
+@pytest.mark.parametrize("power", NOT_KNOWN)
+@pytest.mark.parametrize("was", [done(kind=POWER_ON), failed(kind=POWER_ON), record(POWER_ON, id="")])
+def test_a_vm_that_is_to_run_and_was_moved_away_is_never_started(was: OperationStatus, power: Any) -> None:
+    assert reconcile(working("On", was), vm(power), None, NOW + timedelta(days=1)) == Nothing()
+
+
+@pytest.mark.parametrize("seen", [None, *map(vm, NOT_KNOWN)])
+@pytest.mark.parametrize(
+    ("resource", "active"),
+    [
+        (working("On", generation=2), WAITS),
+        (working("Off", generation=2), WAITS),
+        (working("Off", record(POWER_ON), 2), operation(POWER_ON)),
+        (working("OffGraceful", generation=2, **FORCE), ASKS),
+    ],
+)
+def test_what_is_under_way_is_not_answered_by_a_start_or_a_cut_while_the_power_is_not_known(
+    resource: VirtualMachine, active: pb.Operation, seen: pb.VM | None
+) -> None:
+    assert reconcile(resource, seen, active, NOW) == Watch("op-1")
+
+
+def test_force_is_taken_away_from_a_running_shutdown_also_while_the_power_is_not_known() -> None:
+    assert reconcile(working("OffGraceful", generation=2, **NEVER), vm(UNKNOWN), WAITS, NOW) == Cancel("op-1")
+
+
+def test_a_vm_that_is_to_run_and_is_not_there_is_never_started() -> None:
+    assert reconcile(working("On", done(kind=POWER_ON)), None, None, NOW + timedelta(days=1)) == Nothing()
 
 
 def test_an_operation_in_a_state_of_a_newer_provider_has_not_ended() -> None:
@@ -362,11 +396,15 @@ def test_a_vm_that_is_as_wanted_has_nothing_begun_for_it(situation: tuple[Any, .
         assert not isinstance(reconcile(*situation), StartShutdown | PowerOff | PowerOn)
 
 
-@given(situations())
-def test_nothing_is_begun_for_a_vm_of_which_nobody_knows_whether_it_runs(situation: tuple[Any, ...]) -> None:
+@given(situations(), st.sampled_from([None, *map(vm, NOT_KNOWN)]))
+def test_nothing_is_begun_or_forced_for_a_vm_of_which_nobody_knows_whether_it_runs(
+    situation: tuple[Any, ...], seen: pb.VM | None
+) -> None:
     resource, _, active, now = situation
-    assume(active is None or has_ended(active))
-    assert isinstance(reconcile(resource, vm(UNKNOWN), active, now), Nothing | Watch)
+    action = reconcile(resource, seen, active, now)
+    assert not isinstance(action, PowerOn | PowerOff | StartShutdown | Force)
+    if active is None or has_ended(active):
+        assert isinstance(action, Nothing | Watch)
 
 
 @given(situations())

@@ -233,6 +233,42 @@ def test_an_outcome_of_a_newer_provider_leaves_the_last_power_off_standing() -> 
     assert heard(VirtualMachineStatus(), operation(state=SUCCEEDED, verdict=end), NOW).last_power_off is None
 
 
+@pytest.mark.parametrize("state", [SUCCEEDED, FAILED])
+def test_an_end_of_which_nobody_can_know_how_is_the_last_power_off_with_what_is_known(state: Any) -> None:
+    known = "It went off while libvirt was away; asked by ACPI 12 s before."
+    status = heard(VirtualMachineStatus(), operation(state=state, verdict=verdict("UNKNOWN", message=known)), NOW)
+    assert status.last_power_off
+    assert (status.last_power_off.outcome, status.last_power_off.message) == ("UNKNOWN", known)
+
+
+def test_a_start_of_a_vm_that_is_not_there_any_more_is_no_power_off() -> None:
+    lost = operation(POWER_ON, FAILED, verdict=verdict("UNKNOWN"))
+    assert heard(VirtualMachineStatus(), lost, NOW).last_power_off is None
+
+
+MOVED = forecast(problems=("It was moved to another host.",))
+
+
+@pytest.mark.parametrize("power", ["On", "Off", "OffGraceful"])
+def test_a_vm_of_unknown_power_says_why_in_its_providers_words(power: str) -> None:
+    status = report(machine(power), Observation(NOW, vm(pb.POWER_STATE_UNKNOWN, forecast=MOVED)))
+    said = condition(status)
+    assert (status.power_state, status.phase, said.status, said.reason) == (
+        "Unknown",
+        "Unknown",
+        "Unknown",
+        "PowerUnknown",
+    )
+    expected = "Its provider cannot tell whether it runs: nothing is done. It was moved to another host."
+    assert said.message == expected
+
+
+def test_a_vm_of_unknown_power_is_not_said_to_go_down_by_force() -> None:
+    seen = vm(pb.POWER_STATE_UNKNOWN, forecast=MOVED)
+    said = condition(report(machine("On"), Observation(NOW, seen)), "GracefulShutdownReady")
+    assert (said.status, said.reason) == ("Unknown", "PowerUnknown")
+
+
 @pytest.mark.parametrize("outcome", ["ALREADY_OFF", "STARTED", "ALREADY_ON", "UNSPECIFIED"])
 def test_an_outcome_without_a_power_off_leaves_the_last_one_standing(outcome: str) -> None:
     before = heard(VirtualMachineStatus(), operation(state=SUCCEEDED, verdict=verdict()), NOW)

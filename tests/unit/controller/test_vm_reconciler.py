@@ -243,6 +243,23 @@ async def test_a_provider_that_is_away_keeps_what_was_known(begin: Begin) -> Non
     assert (controller.source.ready(), status.power_state) == (("Unknown", "ProviderUnreachable"), "On")
 
 
+async def test_a_vm_that_was_migrated_away_is_not_started(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.turn(pb.POWER_STATE_UNKNOWN)
+    await controller.settle(24 * 3600)
+    assert calls(controller) == []
+    assert (controller.source.ready(), controller.source.last().power_state) == (("Unknown", "PowerUnknown"), "Unknown")
+
+
+async def test_a_vm_of_which_nobody_knew_whether_it_runs_is_acted_upon_when_that_is_known(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.turn(pb.POWER_STATE_UNKNOWN)
+    await controller.settle(60)
+    controller.client.turn(pb.POWER_STATE_OFF)
+    await controller.settle()
+    assert calls(controller) == ["power_on"]
+
+
 async def test_an_operation_that_ended_in_the_same_moment_is_no_error(begin: Begin) -> None:
     controller = await begin(machine())
     ended = ProviderError("FAILED_PRECONDITION", "it has ended", "OPERATION_ENDED")
