@@ -173,10 +173,14 @@ ENDED: list[tuple[str, VirtualMachine, timedelta, Action]] = [
     ("cancelled, then a new spec", working("OffGraceful", CANCELLED, 2), seconds(0), StartShutdown(NEW_SPEC)),
     ("failed, then a new spec", working("OffGraceful", FAILED, 2), seconds(0), StartShutdown(NEW_SPEC)),
     ("start failed", working("On", failed(kind=POWER_ON)), LATER, Nothing()),
-    ("the pause begins at the end", working("OffGraceful", failed(end_time=NOW + seconds(60))),
-     seconds(61), Wait(NOW + seconds(90))),
-    ("an end without a time", working("OffGraceful", failed(end_time=None)), seconds(1),
-     Wait(NOW + seconds(30))),
+    ("the pause begins when the end is learned of",
+     working("OffGraceful", failed(observed_end_time=NOW + seconds(60))), seconds(61), Wait(NOW + seconds(90))),
+    ("a provider's clock that is ahead does not count", working("OffGraceful", failed(end_time=NOW + seconds(600))),
+     seconds(30), StartShutdown(SECOND)),
+    ("a provider's clock that is behind does not count", working("OffGraceful", failed(end_time=NOW - seconds(600))),
+     seconds(1), Wait(NOW + seconds(30))),
+    ("an end that was not seen", working("OffGraceful", failed(observed_end_time=None)), seconds(1),
+     Wait(NOW + seconds(31))),
     ("drifted twice", working("OffGraceful", done(attempt=2)), seconds(0),
      Wait(NOW + seconds(2))),
     ("drifts for days", working("OffGraceful", done(attempt=99)), seconds(0),
@@ -358,7 +362,7 @@ records = st.none() | st.builds(
     id=st.sampled_from(["", "op-1"]),
     generation=st.integers(1, 3),
     attempt=st.integers(1, 100),
-    end_time=st.just(NOW),
+    observed_end_time=st.just(NOW),
 )
 vms = st.none() | st.builds(vm, st.sampled_from(pb.PowerState.values()), active=st.sampled_from(["", "op-1", "op-9"]))
 ages = st.integers(0, 10_000)
