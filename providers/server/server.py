@@ -35,8 +35,13 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 TRANSPORT_LIMIT = 4 << 20
 """Bytes that gRPC reads of one request; what is longer than the settings allow but shorter than this gets an
 answer that names the field."""
+NEVER = (1 << 31) - 1
 OPTIONS = [
     ("grpc.max_receive_message_length", TRANSPORT_LIMIT),
+    ("grpc.max_concurrent_streams", 1 << 14),  # of one connection: gRPC's clients keep the next until one has ended
+    ("grpc.server.max_pending_requests", NEVER),  # gRPC ends what it has no turn for as CANCELLED, without a reason
+    ("grpc.server.max_pending_requests_hard_limit", NEVER),
+    ("grpc.server_max_unrequested_time_in_server", 24 * 3600),  # likewise, in seconds; a client's own deadline counts
     ("grpc.so_reuseport", 0),  # two providers at one address would each get half of the calls
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),  # so that clients of silent streams may ask for life
 ]
