@@ -135,6 +135,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             for operation in found:
                 yield operation
                 before = _place(operation)
+            await asyncio.sleep(0)
 
     async def WatchOperation(self, request: pb.WatchOperationRequest, _: Call) -> AsyncIterator[pb.Operation]:
         async for operation in self._operations.watch(validation.required(request.id, "id")):
