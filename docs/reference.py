@@ -104,7 +104,8 @@ def metrics() -> Iterable[Metric]:
     """All metrics, each with a sample for its labels: as if there were a VM, and an operation had ended."""
     operations = SimpleNamespace(active=list, on_end=[])
     inventory = SimpleNamespace(connected=asyncio.Event(), vms={"": SimpleNamespace(power_state="")})
-    collected = registry(cast(Any, inventory), cast(Any, operations))
+    journal = SimpleNamespace(failure="")
+    collected = registry(cast(Any, inventory), cast(Any, operations), cast(Any, journal))
     now = datetime.now(UTC)
     verdict = SimpleNamespace(outcome="", reason=None, signal=None, start_time=now, end_time=now)
     for told in operations.on_end:

@@ -26,8 +26,9 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Journaled(Protocol):
-    """What is told of a journal: the reason when it cannot be written, and "" when it can be again."""
+    """What is told of a journal: why it cannot be written, "" while it can; and each change of that."""
 
+    failure: str
     on_failure: list[Callable[[str], None]]
 
 
@@ -46,10 +47,10 @@ class Health:
 
     async def follow(self, inventory: Inventory, journal: Journaled) -> None:
         """The process serves from now on. The inventory tells whether the hypervisor answers, the journal whether it
-        can be written: until it says otherwise, it can."""
+        can be written."""
         inventory.on_connection.append(self._on_connection)
         journal.on_failure.append(self._on_journal_failure)
-        self._connected = inventory.connected.is_set()
+        self._connected, self._journal_failure = inventory.connected.is_set(), journal.failure
         await self._checker.set(LIVENESS, _SERVING)
         await self._report()
 

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import grpc
 import structlog
@@ -26,7 +26,7 @@ from providers.core.operations import Operations
 from providers.core.run import Context
 from providers.core.settings import Settings
 from providers.server import metrics, tls
-from providers.server.health import SERVICE, Health, Journaled
+from providers.server.health import SERVICE, Health
 from providers.server.interceptor import Interceptor
 from providers.server.service import Service
 
@@ -80,7 +80,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     _start_metrics(settings, context, operations)
     await operations.resume()  # before the first call, which would not find them
     health = Health()
-    await health.follow(inventory, _journaled(journal))
+    await health.follow(inventory, journal)
     server = _server(settings, credentials, Service(context, operations), health)
     health_server = _health_server(settings, health)
     await server.start()
@@ -95,12 +95,6 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     await _cancel(following)
     await journal.close()
     await adapter.close()
-
-
-def _journaled(journal: Any) -> Journaled:
-    """A journal that tells nothing is taken to be writable."""
-    journal.on_failure = getattr(journal, "on_failure", [])
-    return cast(Journaled, journal)
 
 
 def _server(
@@ -154,7 +148,7 @@ def _require_unserved(address: str) -> None:
 def _start_metrics(settings: Settings, context: Context, operations: Operations) -> None:
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
-        registry = metrics.registry(context.inventory, operations)
+        registry = metrics.registry(context.inventory, operations, context.journal)
         try:
             start_http_server(int(port), host.strip("[]"), registry)
         except OSError as error:

@@ -18,10 +18,12 @@ Status = health_pb2.HealthCheckResponse.ServingStatus
 class Disk:
     """A journal on a disk that fills up and is freed."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: str = "") -> None:
+        self.failure = failure
         self.on_failure: list[Callable[[str], None]] = []
 
     def tell(self, reason: str) -> None:
+        self.failure = reason
         for listener in self.on_failure:
             listener(reason)
 
@@ -106,6 +108,11 @@ async def test_a_journal_that_cannot_be_written_is_not_serving(health: Health, p
     assert await anext(told) == "NOT_SERVING"
     disk.tell("")
     assert await anext(told) == "SERVING"
+
+
+async def test_a_journal_that_could_not_be_written_from_the_start_is_not_serving(health: Health, probe: Probe) -> None:
+    await health.follow(connected(), Disk(FULL))
+    assert await probe.check("") == "NOT_SERVING"
 
 
 async def test_a_hypervisor_that_comes_back_does_not_make_up_for_a_journal(health: Health, probe: Probe) -> None:
