@@ -7,7 +7,7 @@ that are here (`OPTIONS` in server.py).
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from enum import IntEnum
@@ -28,6 +28,7 @@ from grpc_status import rpc_status
 from protos.power.v1 import power_pb2
 from providers.core.errors import Code, InvalidRequest, NotAllowed, Violation, VmpowerError
 from providers.core.settings import Settings
+from providers.server import convert
 
 DOMAIN = "vmpower"
 READS = ("Get", "List", "Watch", "Forecast")
@@ -41,7 +42,11 @@ MOST = {"reads": 3_000, "work": 3_000, "streams": 10_000}
 """Calls of each kind that are under way at the same time, over all connections. Work is counted by itself, so that no
 rush of reads refuses a PowerOff; a stream lasts as long as what it watches."""
 RETRY_DELAY = timedelta(seconds=1)
-"""How long a client waits that was refused for that: it takes about so long until a third of 3,000 calls are done."""
+"""How long a client waits that was refused for that: some 500 Shutdowns begin in that time on two cores."""
+
+ROOM = 1 << 10
+"""Bytes that an error's sentence, its metadata and its violations may each take: they travel as HTTP/2 headers, where a
+byte may take three, and gRPC ends a call whose headers are longer than 8 KiB in all, without any of them."""
 
 log = structlog.get_logger()
 _SERVICE = power_pb2.DESCRIPTOR.services_by_name["PowerService"]
@@ -180,14 +185,33 @@ async def _end(context: grpc.aio.ServicerContext[Any, Any], name: str, error: Ex
 
 
 def status(error: VmpowerError) -> Status:
-    """An error as AIP-193 wants it: code, sentence, ErrorInfo and, for bad input, BadRequest."""
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    """An error as AIP-193 wants it: code, sentence, ErrorInfo and, for bad input, BadRequest; each cut to its room."""
+    metadata = {key: _cut(value, ROOM // len(error.metadata)) for key, value in error.metadata.items()}
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidRequest):
-        violations = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations]
-        details.append(BadRequest(field_violations=violations))
+        details.append(_bad_request(error.violations))
     if isinstance(error, TooManyCalls):
         details.append(RetryInfo(retry_delay=RETRY_DELAY))
-    return Status(code=error.code, message=error.message, details=[pack(detail) for detail in details])
+    return Status(code=error.code, message=_cut(error.message), details=[pack(detail) for detail in details])
+
+
+def _bad_request(violations: Sequence[Violation]) -> BadRequest:
+    """As many violations as there is room for, and how many there are beside."""
+    told = BadRequest()
+    for number, violation in enumerate(violations):
+        field, description = _cut(violation.field, ROOM // 8), _cut(violation.description, ROOM // 4)
+        one = BadRequest.FieldViolation(field=field, description=description)
+        if told.ByteSize() + one.ByteSize() > ROOM:
+            told.field_violations.add(field="request", description=f"{len(violations) - number} more are not told")
+            break
+        told.field_violations.append(one)
+    return told
+
+
+def _cut(text: str, room: int = ROOM) -> str:
+    """The text, in so many bytes."""
+    data = convert.text(text).encode()
+    return data.decode() if len(data) <= room else f"{data[: room - 3].decode(errors='ignore')}…"
 
 
 def _fields(descriptor: Descriptor, data: bytes) -> list[tuple[FieldDescriptor, bytes]]:

@@ -39,9 +39,11 @@ NEVER = (1 << 31) - 1
 OPTIONS = [
     ("grpc.max_receive_message_length", TRANSPORT_LIMIT),
     ("grpc.max_concurrent_streams", 1 << 14),  # of one connection: gRPC's clients keep the next until one has ended
-    ("grpc.server.max_pending_requests", NEVER),  # gRPC ends what it has no turn for as CANCELLED, without a reason
+    # What waits for its turn gRPC would end as CANCELLED, without a reason: at random from 1,000 on, all from 3,000 on
+    # (src/core/server/server.h), and what has waited for 30 s. See docs/adr/0014.
+    ("grpc.server.max_pending_requests", NEVER),
     ("grpc.server.max_pending_requests_hard_limit", NEVER),
-    ("grpc.server_max_unrequested_time_in_server", 24 * 3600),  # likewise, in seconds; a client's own deadline counts
+    ("grpc.server_max_unrequested_time_in_server", 24 * 3600),
     ("grpc.so_reuseport", 0),  # two providers at one address would each get half of the calls
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),  # so that clients of silent streams may ask for life
 ]

@@ -1,9 +1,11 @@
 """The interceptor as bytes pass it; `test_server.py` has a real server around it."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -286,6 +288,37 @@ def test_an_error_carries_its_code_reason_and_metadata() -> None:
 
 def test_bad_input_carries_its_fields() -> None:
     assert violations(status(InvalidRequest(Violation("vm", "must not be empty")))) == [("vm", "must not be empty")]
+
+
+def headers(ended: Status) -> int:
+    """The bytes that it takes as HTTP/2 headers: its sentence percent-encoded, all of it in Base64."""
+    return len(quote(ended.message, safe=" ")) + len(b64encode(ended.SerializeToString()))
+
+
+MANY = [Violation(f"pre_stop[{n}].exec.command", "must not be empty ✗") for n in range(1000)]
+LONG: list[VmpowerError] = [
+    InvalidRequest(*MANY),
+    InvalidRequest(Violation("✗" * 5000, "✗" * 5000)),
+    errors.AmbiguousName("✗" * 5000, {"ids": "✗" * 5000, "more": "✗" * 5000}),
+]
+
+
+@pytest.mark.parametrize("error", LONG, ids=["many fields", "a long field", "long metadata"])
+def test_an_error_is_never_longer_than_grpc_carries(error: VmpowerError) -> None:
+    ended = status(error)
+    assert info(ended).reason == error.reason
+    assert headers(ended) < 8 << 10
+
+
+def test_of_many_bad_fields_the_first_are_told_and_how_many_more_there_are() -> None:
+    told = violations(status(InvalidRequest(*MANY)))
+    assert told[0] == (MANY[0].field, MANY[0].description)
+    assert told[-1] == ("request", f"{1000 - (len(told) - 1)} more are not told")
+
+
+def test_an_error_may_speak_of_any_text() -> None:
+    ended = status(errors.VMRefused("w\udce9b: it is a template", {"vm": "w\udce9b"}))
+    assert (ended.message, info(ended).metadata["vm"]) == ("w\\udce9b: it is a template", "w\\udce9b")
 
 
 PLACES = {errors.__name__, TooManyCalls.__module__}

@@ -14,7 +14,7 @@ import grpc
 import pytest
 import trustme
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
@@ -140,6 +140,16 @@ def test_a_method_that_does_not_exist_is_unimplemented(provider: Provider) -> No
     with grpc.insecure_channel(provider.address) as channel, pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary("/power.v1.PowerService/Explode", lambda data: data)(b"")
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_request_with_many_mistakes_is_told_some_of_them(client: Calls) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        client.stub.Shutdown(pb.ShutdownRequest(vm="web", pre_stop=[pb.Hook() for _ in range(900)]))
+    status, bad = rpc_status.from_call(refused.value), BadRequest()  # type: ignore[arg-type]
+    assert status
+    assert status.details[1].Unpack(bad)
+    assert "pre_stop[0]" in bad.field_violations[0].field
+    assert "more are not told" in bad.field_violations[-1].description
 
 
 async def reasons(stub: Any, request: pb.PowerOffRequest | pb.ListVMsRequest, count: int) -> Counter[str]:
