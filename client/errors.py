@@ -47,6 +47,11 @@ class ProviderError(Exception):
         """Whether no answer came: the provider may be back in a moment, and may have begun what it was asked for."""
         return not self.explained and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
 
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed in a moment: no answer came, or the provider has too much to do."""
+        return self.connection_failed or self.retry_after is not None
+
 
 @contextmanager
 def translated() -> Iterator[None]:

@@ -42,8 +42,7 @@ M = TypeVar("M", bound=Message)
 
 def raise_refusal(error: ProviderError) -> None:
     """The usual `OnBreak`: only a provider that could not be asked, or has too much to do, is worth another attempt."""
-    passes = error.connection_failed or error.retry_after is not None
-    if not passes and error.code not in {"UNAVAILABLE", "CANCELLED", "INTERNAL"}:
+    if not error.passing and error.code not in {"UNAVAILABLE", "CANCELLED", "INTERNAL"}:
         raise error
 
 

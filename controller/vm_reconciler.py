@@ -134,7 +134,7 @@ class VMReconciler:
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
         self._watch_active(client, action)
-        if error is None or not error.connection_failed:
+        if error is None or not error.passing:
             self._removable = self.resource.metadata.leaving and self._is_down(vm, action)
             self._report(status.Observation(self._clock(), vm, self._operation, action, error))
         if error is not None:

@@ -235,6 +235,20 @@ async def test_a_connection_that_fails_for_a_moment_is_not_reported(make_control
     assert controller.source.written() == []
 
 
+async def test_a_provider_that_has_too_much_to_do_for_a_moment_is_not_reported_and_asked_again(
+    make_controller: Make,
+) -> None:
+    controller = make_controller()
+    controller.client.failure = ProviderError(
+        "RESOURCE_EXHAUSTED", "3000 are under way", "TOO_MANY_CALLS", retry_after=1
+    )
+    await controller.start(machine())
+    assert controller.source.written() == []
+    controller.client.failure = None
+    await controller.settle(5)
+    assert controller.source.last().phase == "ShuttingDown"
+
+
 async def test_a_provider_that_is_away_keeps_what_was_known(begin: Begin) -> None:
     controller = await begin(machine("On"))
     controller.client.set_reachable(False, "no answer")
