@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import zip_longest
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -38,16 +37,16 @@ class Progress:
         """Print the steps that are new and remember the operation for the live part. `late`: it tells what may have
         happened a while ago, before the connection came back."""
         known = self._operations.get(operation.id)
-        before = known or pb.Operation()
-        if known is not None and not late and (newest := latest(operation)) != latest(known):
-            self._clock.hear(newest)
+        before, lines = known or pb.Operation(), list(_news(known, operation))
         self._operations[operation.id] = operation
-        self._received[operation.id] = self._clock.seconds()
-        for step, was in zip_longest(operation.steps, before.steps):
-            if was is None:
-                self._print(step.time, verdict.name(operation), step_text(step))
-            elif step is not None and step.count > was.count:
-                self._print(step.last_time, verdict.name(operation), f"{step.message} ({step.count} times)")
+        if known is None or lines:
+            self._received[operation.id] = self._clock.seconds()
+        if lines and known is not None and not late:
+            self._clock.hear(latest(operation))
+        elif known is not None:  # the same steps, at other times
+            self._clock.set_by(latest(operation) - latest(known))
+        for time, line in lines:
+            self._print(time, verdict.name(operation), line)
         waits = operation.state == pb.OPERATION_STATE_AWAITING_DECISION
         if waits and before.state != operation.state:
             self.note(f"{verdict.name(operation)} does not go down; decide:")
@@ -99,6 +98,20 @@ class Progress:
                 now = self._clock.now
                 table.add_row(self._spinner, verdict.name(operation), state, countdown(operation, now, age))
         return table
+
+
+def _news(before: pb.Operation | None, now: pb.Operation) -> Iterator[tuple[Timestamp, str]]:
+    """What was done since, each with its time. Of a very long story the provider drops steps in the middle."""
+    known, steps = before.steps if before else [], now.steps
+    if known and steps and len(steps) <= len(known):
+        last, was = steps[-1], known[-1]
+        if last.message != was.message:
+            yield last.time, step_text(last)
+        elif last.count > was.count:
+            yield last.last_time, f"{last.message} ({last.count} times)"
+        return
+    for step in steps[len(known) :]:
+        yield step.time, step_text(step)
 
 
 def countdown(operation: pb.Operation, now: datetime | None, age: float) -> str:

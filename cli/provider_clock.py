@@ -22,6 +22,12 @@ class ProviderClock:
         """Something has just happened, at this moment by the provider's clock."""
         self._heard = stamp, self.seconds()
 
+    def set_by(self, step: timedelta) -> None:
+        """The provider's clock was set."""
+        if self._heard is not None:
+            stamp, at = self._heard
+            self._heard = stamp + step, at
+
     @property
     def now(self) -> datetime | None:
         """None: not yet known."""

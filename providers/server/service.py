@@ -37,7 +37,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
 
     def __init__(self, context: Context, operations: Operations) -> None:
         self._adapter, self._inventory = context.adapter, context.inventory
-        self._settings, self._operations = context.settings, operations
+        self._settings, self._journal, self._operations = context.settings, context.journal, operations
 
     async def GetProviderInfo(self, request: pb.GetProviderInfoRequest, _: Call) -> pb.GetProviderInfoResponse:
         """Answers while the hypervisor does not."""
@@ -118,23 +118,22 @@ class Service(power_pb2_grpc.PowerServiceServicer):
         vm_id = self._inventory.resolve(request.vm).id if request.vm else ""
         before = _token(request.page_token) if request.page_token else None
         told, length, more = list[pb.Operation](), 0, ""
-        async for operation in self._newest_first(before, vm_id, request.active_only):
+        async for record in self._newest_first(before, vm_id, request.active_only):
             if len(told) == size or length > PAGE_BYTES:
                 return pb.ListOperationsResponse(operations=told, next_page_token=more)
-            told.append(convert.operation(operation))
-            length, more = length + told[-1].ByteSize(), _make_token(*_place(operation))
+            now = record if record.state.final else await self._operations.get(record.id)
+            told.append(convert.operation(now))
+            length, more = length + told[-1].ByteSize(), _make_token(*_place(record))
         return pb.ListOperationsResponse(operations=told)
 
     async def _newest_first(
         self, before: tuple[str, str] | None, vm_id: str, active_only: bool
     ) -> AsyncIterator[Operation]:
-        """Operations older than `before`, read a few at a time."""
-        found = None
-        while found is None or len(found) == OPERATIONS_AT_ONCE:
-            found = await self._operations.page(OPERATIONS_AT_ONCE, before, vm_id, active_only)
-            for operation in found:
-                yield operation
-                before = _place(operation)
+        """Operations older than `before` as the journal has them, whose order is by its times; read a few at a time."""
+        while found := await self._journal.page(OPERATIONS_AT_ONCE, before, vm_id, active_only):
+            for record in found:
+                yield record
+            before = _place(found[-1])
             await asyncio.sleep(0)
 
     async def WatchOperation(self, request: pb.WatchOperationRequest, _: Call) -> AsyncIterator[pb.Operation]:

@@ -82,15 +82,12 @@ def test_a_file_shows_lines_only(progress: Progress, screen: io.StringIO) -> Non
 
 def waiting(left: timedelta, **fields: Any) -> pb.Operation:
     operation = running(**fields)
-    operation.force_after.FromDatetime(NOW + left)
+    operation.force_after.FromDatetime(datetime.now(UTC) + left)
     return operation
 
 
-NOW = datetime.now(UTC)
-
-
 def counted(operation: pb.Operation) -> str:
-    return countdown(operation, NOW, 0)
+    return countdown(operation, datetime.now(UTC), 0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +110,9 @@ def test_there_is_no_countdown_before_the_hooks_have_ended() -> None:
     assert counted(waiting(timedelta(hours=1), state=pb.OPERATION_STATE_RUNNING_HOOKS)) == ""
 
 
-SKEWS = [timedelta(minutes=-10), timedelta(0), timedelta(minutes=10)]
+NOW = datetime.now(UTC)
+DAYS = timedelta(days=10)
+SKEWS = [-DAYS, timedelta(minutes=-10), timedelta(0), timedelta(minutes=10), DAYS]
 """By how much the provider's clock is ahead of this machine's."""
 
 
@@ -141,16 +140,39 @@ def test_what_is_left_is_counted_by_the_providers_clock(screen: io.StringIO, ahe
     assert "powered off hard in 45.0 s" in screen.getvalue()
 
 
+def test_what_is_left_stays_when_the_providers_clock_is_set(screen: io.StringIO) -> None:
+    seconds = iter([0.0, 5.0, 5.0, *[15.0] * 99])
+    console = Console(file=screen, width=200, force_terminal=True)
+    progress = Progress(console, ProviderClock(lambda: next(seconds)))
+    progress.show(of_a_provider(timedelta(0)))
+    progress.show(of_a_provider(timedelta(0), 5))
+    progress.show(of_a_provider(timedelta(hours=1), 5))
+    with progress.live():
+        pass
+    assert "powered off hard in 45.0 s" in screen.getvalue()
+    assert screen.getvalue().count("asking") == 1
+
+
+def test_of_a_long_story_whose_middle_is_dropped_the_new_steps_are_lines(
+    progress: Progress, screen: io.StringIO
+) -> None:
+    first, *rest = [step(f"did {number}") for number in range(5)]
+    progress.show(running(steps=[first, *rest]))
+    progress.show(running(steps=[first, *rest[1:], step("did 5")]))
+    assert shown(screen)[-1] == "00:00 web did 5"
+    assert len(shown(screen)) == 6
+
+
 def test_news_of_before_a_lost_connection_came_back_is_not_taken_for_now(screen: io.StringIO) -> None:
     progress = Progress(Console(file=screen, width=200, force_terminal=True), ProviderClock(lambda: 0.0))
-    progress.show(of_a_provider(timedelta(minutes=10)))
-    progress.show(of_a_provider(timedelta(minutes=10), 5), late=True)
+    progress.show(of_a_provider(DAYS))
+    progress.show(of_a_provider(DAYS, 5), late=True)
     with progress.live():
         pass
     assert "powered off hard in at most 55.0 s" in screen.getvalue()
 
 
-@pytest.mark.parametrize("ahead", [timedelta(minutes=-10), timedelta(minutes=10)])
+@pytest.mark.parametrize("ahead", [-DAYS, DAYS])
 def test_a_clock_that_cannot_be_right_is_not_counted_by(ahead: timedelta) -> None:
     assert countdown(of_a_provider(ahead, 5), None, 2.0) == "powered off hard in at most 53.0 s"
 
@@ -160,4 +182,4 @@ def test_a_clock_that_may_be_right_is_counted_by() -> None:
 
 
 def test_what_is_left_at_most_never_goes_below_now() -> None:
-    assert countdown(of_a_provider(timedelta(minutes=-10), 5), None, 90.0) == "powered off hard now"
+    assert countdown(of_a_provider(-DAYS, 5), None, 90.0) == "powered off hard now"

@@ -22,6 +22,20 @@ def test_what_was_heard_last_counts() -> None:
     assert clock.now == BEGAN
 
 
+def test_a_clock_that_is_set_goes_on_from_there() -> None:
+    seconds = iter([100.0, 103.5])
+    clock = ProviderClock(lambda: next(seconds))
+    clock.hear(BEGAN)
+    clock.set_by(timedelta(hours=1))
+    assert clock.now == BEGAN + timedelta(hours=1, seconds=3.5)
+
+
+def test_a_clock_that_is_not_known_cannot_be_set() -> None:
+    clock = ProviderClock()
+    clock.set_by(timedelta(hours=1))
+    assert clock.now is None
+
+
 def test_the_latest_moment_of_an_operation_is_that_of_its_last_step() -> None:
     assert latest(running(steps=[step("a", 1), step("b", 2)])) == BEGAN + timedelta(seconds=2)
 

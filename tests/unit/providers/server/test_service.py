@@ -20,7 +20,7 @@ from providers.core.errors import (
     VMNotFound,
     VMRefused,
 )
-from providers.core.model import HookResult, HookState
+from providers.core.model import HookResult, HookState, State
 from providers.core.run import Context
 from providers.server.server import TRANSPORT_LIMIT
 from providers.server.service import OPERATIONS_AT_ONCE, PAGE_BYTES, VMS_AT_ONCE, Service
@@ -273,6 +273,29 @@ async def test_a_page_of_operations_that_grows_too_long_for_a_message_ends_there
         assert page.ByteSize() < TRANSPORT_LIMIT
         ids, token = [*ids, *(op.id for op in page.operations)], page.next_page_token
     assert (len(ids), len(set(ids)), token) == (15, 15, "")
+
+
+async def test_an_operation_under_way_is_listed_as_it_is_now(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await provider.reach(begun, State.WAITING_FOR_GUEST)
+    page = await served(provider).ListOperations(pb.ListOperationsRequest(active_only=True), CALL)
+    assert [(op.id, op.state) for op in page.operations] == [(begun.id, pb.OPERATION_STATE_WAITING_FOR_GUEST)]
+
+
+async def test_pages_hold_each_operation_once_though_the_clock_was_set_while_the_provider_was_away(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(**{f"m{number:02}": DEAF for number in range(25)})
+    begun = [await provider.shutdown(f"m{number:02}", timeout=600) for number in range(25)]
+    for operation in begun:  # as those are that were resumed under another clock: told by it, on disk still by the old
+        run = provider.operations._runs[operation.id]
+        run.shown = run.shown.moved(timedelta(hours=1))
+    service, ids, token = served(provider), list[str](), ""
+    for _ in range(3):
+        page = await service.ListOperations(pb.ListOperationsRequest(page_size=9, page_token=token), CALL)
+        ids, token = [*ids, *(op.id for op in page.operations)], page.next_page_token
+    assert (sorted(ids), token) == (sorted(operation.id for operation in begun), "")
 
 
 async def turns_of_others(work: Awaitable[Any]) -> int:
