@@ -53,6 +53,13 @@ def duration(length: timedelta) -> Duration:
     return message
 
 
+def exit_code(code: int) -> int:
+    """In 32 bits with a sign. A Windows status, which has none (0xC0000005), is the same number as %ERRORLEVEL% there;
+    what has more bits is not to look like success."""
+    signed = code - (1 << 32) if HIGHEST < code < 1 << 32 else code
+    return max(LOWEST, min(signed, HIGHEST))
+
+
 def text(value: str) -> str:
     """As UTF-8 can carry it: half a surrogate pair, as JSON may hold it, is written as its escape."""
     return value if value.isascii() else value.encode(errors="backslashreplace").decode()
@@ -109,7 +116,7 @@ def _hook_result(result: HookResult) -> pb.HookResult:
     return pb.HookResult(
         name=text(result.name),
         state=enum(pb.HookState, result.state),
-        exit_code=max(LOWEST, min(result.exit_code, HIGHEST)),
+        exit_code=exit_code(result.exit_code),
         output=text(result.output),
         duration=duration(result.duration),
     )

@@ -111,9 +111,10 @@ def with_hook(**result: object) -> pb.HookResult:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"), [(3221225477, 2**31 - 1), (-(2**63), -(2**31)), (10**30, 2**31 - 1), (-7, -7)]
+    ("said", "told"),
+    [(3221225477, -1073741819), (-(2**63), -(2**31)), (2**32, 2**31 - 1), (10**30, 2**31 - 1), (-7, -7)],
 )
-def test_an_exit_code_beyond_32_bits_is_told_as_the_nearest(said: int, told: int) -> None:
+def test_an_exit_code_is_told_in_32_bits_and_never_as_success(said: int, told: int) -> None:
     assert with_hook(exit_code=said).exit_code == told
 
 
