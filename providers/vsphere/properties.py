@@ -45,6 +45,7 @@ class VMProperties:
     name: str = ""
     id: str = ""
     parent: str = ""
+    vapp: str = ""
     host: str = ""
     power: str = ""
     connection: str = "connected"
@@ -138,6 +139,7 @@ WATCHED_METHODS = frozenset({"ShutdownGuest"})
 VM_PATHS: Mapping[str, Field] = {
     "name": ("name", str),
     "parent": ("parent", _moid),
+    "parentVApp": ("vapp", _moid),
     "config.instanceUuid": ("id", str),
     "config.template": ("template", bool),
     "config.ftInfo": ("ft_role", lambda info: int(info.role)),

@@ -95,6 +95,9 @@ POWER_OFF_TASKS = frozenset(
 )
 """info.descriptionId of tasks that end a VM's run from outside. A guest that shuts itself down has none of them."""
 
+VAPP_OFF_TASK = "VirtualApp.powerOff"
+"""It asks or cuts each VM of a vApp, as the vApp is configured, and has no task for each."""
+
 POWER_ON_TASKS = frozenset({"VirtualMachine.powerOn", "Drm.ExecuteVmPowerOnLRO"})
 OTHER_POWER_TASKS = frozenset(
     f"VirtualMachine.{name}" for name in ("reset", "suspend", "shutdownGuest", "rebootGuest", "standbyGuest")

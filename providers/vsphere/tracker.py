@@ -15,6 +15,7 @@ from providers.vsphere.states import (
     POWER_ON_TASKS,
     POWER_TASKS,
     TOOLS_STOPPED,
+    VAPP_OFF_TASK,
     has_ended,
     locked,
     to_vm,
@@ -214,8 +215,13 @@ class Tracker:
             properties = self._properties[update.moid] = self._with(update)
             if properties.power == "poweredOn" and (before is None or _is_another_run(before, properties)):
                 self._earlier_runs_tasks |= {
-                    task for task in self._tasks_of.get(update.moid, ()) if has_ended(self.tasks[task])
+                    task
+                    for entity in (update.moid, properties.vapp)
+                    for task in self._tasks_of.get(entity, ())
+                    if has_ended(self.tasks[task])
                 }
+            elif before and before.power == "poweredOn" and self._goes_off_with_its_vapp(properties):
+                self._properties[update.moid] = replace(properties, seen_running=False)
         elif before and before.power == "poweredOn":
             self._missing.add(update.moid)
             return
@@ -269,6 +275,12 @@ class Tracker:
 
     def _is_being_cut(self, moid: str) -> bool:
         return any(task.kind in POWER_OFF_TASKS and not has_ended(task) for task in self._tasks_of_run(moid))
+
+    def _goes_off_with_its_vapp(self, properties: VMProperties) -> bool:
+        """Whether its vApp is switched off meanwhile, which does not tell which of its guests went by themselves."""
+        return properties.power == "poweredOff" and any(
+            task.kind == VAPP_OFF_TASK and task.state != "error" for task in self._tasks_of_run(properties.vapp)
+        )
 
     def _note_cut(self, moid: str) -> None:
         """Note the task that ended a VM's run for as long as it is off: vCenter lists tasks for ten minutes only."""

@@ -197,6 +197,33 @@ def test_a_vm_that_went_off_while_its_host_was_away_was_not_seen_to_end(tracker:
     assert only(tracker.apply([modified(connection="connected", **OFF)])).ended is None
 
 
+def vapp_off(state: str) -> Update:
+    told = {"entity": "vapp-1", "kind": "VirtualApp.powerOff", "state": state, "queued": START}
+    return Update(Task, "task-1", told, enters=True)
+
+
+@pytest.mark.parametrize(("state", "cause"), [("running", None), ("success", None), ("error", OffCause.GUEST)])
+def test_a_guest_that_goes_off_while_its_vapp_is_switched_off_may_have_been_cut(
+    state: str, cause: OffCause | None
+) -> None:
+    tracker = Tracker()
+    tracker.apply([new(vapp="vapp-1")])
+    assert only(tracker.apply([modified(**OFF), vapp_off(state)])).off_cause is cause
+
+
+def test_a_guest_that_had_gone_by_itself_before_its_vapp_was_switched_off_did_so_still() -> None:
+    tracker = Tracker()
+    tracker.apply([new(vapp="vapp-1")])
+    tracker.apply([modified(**OFF)])
+    assert only(tracker.apply([vapp_off("success"), modified(name="shop")])).off_cause is OffCause.GUEST
+
+
+def test_what_became_of_its_vapp_in_an_earlier_run_does_not_count() -> None:
+    tracker = Tracker()
+    tracker.apply([vapp_off("success"), new(vapp="vapp-1")])
+    assert only(tracker.apply([modified(**OFF)])).off_cause is OffCause.GUEST
+
+
 def test_a_vm_whose_host_came_back_is_seen_to_end_again(tracker: Tracker) -> None:
     tracker.apply([modified(connection="disconnected")])
     tracker.apply([modified(connection="connected")])
