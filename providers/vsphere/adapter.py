@@ -21,7 +21,7 @@ from providers.core.adapter import (
     Signal,
     none_active,
 )
-from providers.core.errors import CommandFailed, Locked
+from providers.core.errors import CommandFailed, HypervisorError, Locked
 from providers.shared.errors import not_found
 from providers.shared.login import read_login
 from providers.vsphere import collector, guest_exec
@@ -40,6 +40,8 @@ from providers.vsphere.watch import Feed, open_feed
 ON, OFF = "poweredOn", "poweredOff"
 NEWS_SECONDS = 10
 """How long the watch may lag behind a read. vCenter tells of changes within a second or so."""
+EVENTS_SECONDS = 10
+"""How long vCenter may look through its events."""
 LONGEST_OPERATION = timedelta(hours=25)
 """A day, which is the longest timeout, and something for what follows it."""
 MARGIN = timedelta(minutes=5)
@@ -77,8 +79,6 @@ class VsphereAdapter:
         if read and self._tracker.is_behind(read):
             await self._told_off(read.moid)
         vm = self._tracker.vm(read) if read else None
-        if read and vm and await self._explain({vm_id} & self._active_vms()):
-            vm = self._tracker.vm(read)
         if vm is None:
             raise not_found(vm_id)
         return vm
@@ -173,7 +173,8 @@ class VsphereAdapter:
         tracker = Tracker(scoped=bool(self._settings.scope.strip("/")), ids=self._tracker.ids)
         tracker.apply(await feed.next())
         self._tracker = tracker
-        await self._explain(self._active_vms())
+        away = LONGEST_OPERATION if self._heard is None else timedelta(seconds=_now() - self._heard) + MARGIN
+        await self._explain(self._active_vms(), min(away, LONGEST_OPERATION))
         self._task_waits.fail_forgotten(before, tracker.tasks)
         await self._tell()
         return tracker.listed()
@@ -183,15 +184,15 @@ class VsphereAdapter:
         changes = tracker.apply(await feed.next())
         for moid in tracker.take_missing():
             changes += tracker.settle_missing(moid, await self._reads.read(moid))
-        if explained := await self._explain(self._active_vms()):
-            vm_ids = {change.vm.id for change in explained}
-            changes = [change for change in changes if not (isinstance(change, Changed) and change.vm.id in vm_ids)]
+        changed = {change.vm.id: change for change in changes if isinstance(change, Changed)}
+        for explained in await self._explain(self._active_vms() & changed.keys(), LONGEST_OPERATION):
+            changes[changes.index(changed[explained.vm.id])] = explained
         await self._tell()
-        return [*changes, *explained]
+        return changes
 
     async def _tell(self) -> None:
         """Whoever waits for what the watch tells may look."""
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = _now()
         self._task_waits.update(self._tracker.tasks)
         async with self._news:
             self._news.notify_all()
@@ -202,17 +203,17 @@ class VsphereAdapter:
             async with asyncio.timeout(NEWS_SECONDS), self._news:
                 await self._news.wait_for(lambda: self._tracker.is_settled(moid))
 
-    async def _explain(self, vm_ids: Iterable[str]) -> Sequence[Changed]:
-        """Look for the ends of those of these VMs that are off for an unknown reason among vCenter's events: two calls
-        for all of them, and once for each end. What could not be read stays unknown."""
+    async def _explain(self, vm_ids: Iterable[str], since: timedelta) -> Sequence[Changed]:
+        """Look for the ends of those of these VMs that are off for an unknown reason among vCenter's events of this
+        long: two calls for all of them, and once for each end. What cannot be read, or not soon, stays unknown: the
+        watch goes on."""
         moids = self._tracker.unexplained(vm_ids)
         if not moids:
             return []
-        heard, now = self._heard, asyncio.get_running_loop().time()
-        since = LONGEST_OPERATION if heard is None else min(LONGEST_OPERATION, timedelta(seconds=now - heard) + MARGIN)
         events: Mapping[str, Sequence[Any]] = {}
-        with suppress(CommandFailed):
-            events = await self._session.call(CallClass.READ, collector.power_events, since)
+        with suppress(HypervisorError, TimeoutError):
+            async with asyncio.timeout(EVENTS_SECONDS):
+                events = await self._session.call(CallClass.READ, collector.power_events, since)
         ends = {moid: by for moid in moids if (by := ended_by(events.get(moid, ())))}
         return [change for change in self._tracker.explain(moids, ends) if isinstance(change, Changed)]
 
@@ -272,6 +273,11 @@ class VsphereAdapter:
         except (OSError, ValueError) as error:
             message = f"The guests' login cannot be read ({error}); the operator mends --guest-credentials-dir."
             raise CommandFailed(message) from error
+
+
+def _now() -> float:
+    """Seconds by the loop's clock."""
+    return asyncio.get_running_loop().time()
 
 
 def _is_already(error: CommandFailed, state: str) -> bool:

@@ -316,8 +316,25 @@ async def test_events_are_asked_for_once(adapter: VsphereAdapter, off: VCenter) 
     assert len(off.called("QueryEvents")) == 1
 
 
-async def test_events_that_cannot_be_read_leave_it_unknown(adapter: VsphereAdapter, off: VCenter) -> None:
-    off.answers["QueryEvents"] = vmodl.fault.SystemError()
+async def hangs(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_reading_a_vm_that_was_found_off_asks_for_no_events(adapter: VsphereAdapter, off: VCenter) -> None:
+    active = set[str]()
+    async with aclosing(adapter.watch(lambda: frozenset(active))) as changes:
+        await anext(changes)
+        active.add(ID)
+        off.answers["RetrievePropertiesEx"] = told(VM, **WEB | OFF)
+        await adapter.get(ID)
+    assert not off.called("QueryEvents")
+
+
+@pytest.mark.parametrize("answer", [vmodl.fault.SystemError(), ConnectionResetError(), hangs])
+async def test_events_that_cannot_be_read_leave_it_unknown_and_the_watch_goes_on(
+    adapter: VsphereAdapter, off: VCenter, answer: object
+) -> None:
+    off.answers["QueryEvents"] = answer
     assert (await found_off(adapter, ID)).ended is None
 
 
@@ -334,6 +351,8 @@ async def test_a_vm_that_went_off_while_its_host_was_away_was_ended_as_vcenters_
     assert isinstance(away, Changed)
     assert isinstance(back, Changed)
     assert (away.vm.power_state, back.vm.off_cause) == (PowerState.UNKNOWN, OffCause.GUEST)
+    [(spec, *_)] = vcenter.called("QueryEvents")
+    assert spec.time.beginTime == NOW - LONGEST_OPERATION  # the host may have been away for as long
 
 
 # Programs
