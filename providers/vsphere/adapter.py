@@ -240,7 +240,7 @@ class VsphereAdapter:
         if not moid:
             raise not_found(vm_id)
         if self._tracker.is_outside(moid):
-            raise CommandFailed("It was moved out of the provider's scope; whoever looks after it there acts on it.")
+            raise CommandFailed("The VM is out of the provider's scope; whoever looks after it there acts on it.")
         return moid
 
     async def _do(self, moid: str, begin: Callable[[Any], Awaitable[Any]], wanted: str = "") -> bool:

@@ -195,7 +195,7 @@ def _refused(properties: VMProperties) -> str:
     if properties.template:
         return "it is a template, which never runs"
     if properties.out_of_scope:
-        return "it was moved out of the provider's scope"
+        return "it is out of the provider's scope"
     if properties.ft_role > 1:
         return "it is the secondary of a fault tolerant VM, which follows its primary"
     if is_vcls(properties):
@@ -221,7 +221,7 @@ def _problems(
         )
         return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
     if properties.out_of_scope:
-        message = "It was moved out of the provider's scope; nobody tells what becomes of it there."
+        message = "It is out of the provider's scope, where it is not followed; whoever moved it moves it back."
         return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
     match state:
         case PowerState.ON:
