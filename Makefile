@@ -16,8 +16,9 @@ stamp = $(VENV)/.$(1)-$(shell cat $(foreach part,$(1),requirements/$(part).txt) 
 APP := $(call stamp,app)
 LIBVIRT := $(call stamp,libvirt)
 DEV := $(call stamp,dev)
+RELEASED := protos/power/v1/released.binpb
 
-.PHONY: help run run-k8s test soak lint types unit e2e conformance bench proto docs format venv packages guests clean lock
+.PHONY: help run run-k8s test soak lint types unit e2e conformance bench proto release-contract docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -52,6 +53,7 @@ lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against $(RELEASED)
 	@tests/generated.sh $(PY)
 
 format: $(DEV) ## Let ruff put the code in order
@@ -60,6 +62,10 @@ format: $(DEV) ## Let ruff put the code in order
 
 proto: $(DEV) ## Generate the stubs beside the contract
 	@$(PY) -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/power/v1/power.proto
+
+release-contract: $(DEV) ## Take the contract as it is for the one that later changes must not break
+	@[ ! -e $(RELEASED) ] || $(BIN)/buf breaking --against $(RELEASED)
+	@$(BIN)/buf build --exclude-source-info -o $(RELEASED)
 
 docs: $(DEV) ## Generate docs/reference.md from the code
 	@$(PY) -m docs.reference docs/reference.md

@@ -23,7 +23,8 @@ app = typer.Typer(
     help=(
         "Bring virtual machines down the way their owners want, and hear truthfully how each one went down.\n\n"
         "Exit codes: 0 as wanted; 2 usage, nothing was done; 3 off, but not by itself "
-        "(forced, crashed, out of band); 4 failed or refused; 5 unreachable; 130 interrupted, the work goes on."
+        "(forced, crashed, out of band); 4 failed or refused; 5 unreachable; 6 how, or whether, it went off cannot be "
+        "known; 130 interrupted, the work goes on."
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,

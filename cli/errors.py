@@ -21,11 +21,20 @@ class ExitCode(IntEnum):
     """The VM is not in the state that was asked for, or the request was refused."""
     UNREACHABLE = 5
     """No provider answers, or its hypervisor does not."""
+    UNKNOWN = 6
+    """The VM is off, but how it went down cannot be known; or whether it is off."""
     INTERRUPTED = 130
     """Ctrl-C; what was begun goes on."""
 
 
-_SEVERITY = (ExitCode.UNREACHABLE, ExitCode.USAGE, ExitCode.FAILED, ExitCode.FORCED, ExitCode.WANTED)
+_SEVERITY = (
+    ExitCode.UNREACHABLE,
+    ExitCode.USAGE,
+    ExitCode.FAILED,
+    ExitCode.UNKNOWN,
+    ExitCode.FORCED,
+    ExitCode.WANTED,
+)
 _MISTAKES = {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "AMBIGUOUS_NAME", "TLS_FILE_UNREADABLE"}
 """Codes and reasons."""
 _SILENT = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}

@@ -33,8 +33,10 @@ class Outage:
         if now - self._began >= RETRY_FOR:
             raise unreachable(self._address, error.message)
 
-    def over(self) -> None:
-        """The stream says something: the connection is there, again or still."""
-        if self._began is not None:
+    def over(self) -> bool:
+        """The stream says something: the connection is there, again or still. Whether it had been lost."""
+        lost = self._began is not None
+        if lost:
             self._began = None
             self._note("Connected again.")
+        return lost

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -13,9 +14,10 @@ from rich.text import Text
 
 from cli import verdict
 from cli.proto_text import span
+from cli.provider_clock import ProviderClock, latest
 from client.power import SHUTDOWNS, has_ended
 from client.times import moment
-from client.words import short
+from client.words import short, step_text
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
@@ -23,18 +25,28 @@ from protos.power.v1 import power_pb2 as pb
 class Progress:
     """Shows operations as they change. On a terminal use it inside `live()`."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, clock: ProviderClock | None = None) -> None:
         self.console = console or Console(file=sys.stderr, soft_wrap=True, highlight=False)
+        self._clock = clock or ProviderClock()
         self._operations: dict[str, pb.Operation] = {}
+        self._received: dict[str, float] = {}
         self._spinner = Spinner("dots")
         self._noted = ""
 
-    def show(self, operation: pb.Operation) -> None:
-        """Print the steps that are new and remember the operation for the live part."""
-        before = self._operations.get(operation.id, pb.Operation())
+    def show(self, operation: pb.Operation, late: bool = False) -> None:
+        """Print the steps that are new and remember the operation for the live part. `late`: it tells what may have
+        happened a while ago, before the connection came back."""
+        known = self._operations.get(operation.id)
+        before, lines = known or pb.Operation(), list(_news(known, operation))
         self._operations[operation.id] = operation
-        for step in operation.steps[len(before.steps) :]:
-            self._print(moment(step.time).astimezone(), verdict.name(operation), step.message)
+        if known is None or lines:
+            self._received[operation.id] = self._clock.seconds()
+        if lines and known is not None and not late:
+            self._clock.hear(latest(operation))
+        elif known is not None:  # the same steps, at other times
+            self._clock.set_by(latest(operation) - latest(known))
+        for time, line in lines:
+            self._print(time, verdict.name(operation), line)
         waits = operation.state == pb.OPERATION_STATE_AWAITING_DECISION
         if waits and before.state != operation.state:
             self.note(f"{verdict.name(operation)} does not go down; decide:")
@@ -48,9 +60,10 @@ class Progress:
         self._noted = text
         self.console.print(Text(clean(text), style="yellow"))
 
-    def _print(self, time: datetime, name: str, message: str) -> None:
+    def _print(self, time: Timestamp, name: str, message: str) -> None:
         self._noted = ""
-        self.console.print(Text.assemble((f"{time:%H:%M:%S} ", "dim"), (name, "bold"), f" {clean(message)}"))
+        local = f"{moment(time).astimezone():%H:%M:%S} "
+        self.console.print(Text.assemble((local, "dim"), (name, "bold"), f" {clean(message)}"))
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -81,19 +94,43 @@ class Progress:
         for operation in self._operations.values():
             if not has_ended(operation):
                 state = short(pb.OperationState, operation.state)
-                table.add_row(self._spinner, verdict.name(operation), state, countdown(operation))
+                age = self._clock.seconds() - self._received[operation.id]
+                now = self._clock.now
+                table.add_row(self._spinner, verdict.name(operation), state, countdown(operation, now, age))
         return table
 
 
-def countdown(operation: pb.Operation) -> str:
-    """What happens at force_after, and how long until then."""
+def _news(before: pb.Operation | None, now: pb.Operation) -> Iterator[tuple[Timestamp, str]]:
+    """What was done since, each with its time. Of a very long story the provider drops steps in the middle."""
+    known, steps = before.steps if before else [], now.steps
+    if known and steps and len(steps) <= len(known):
+        last, was = steps[-1], known[-1]
+        if last.message != was.message:
+            yield last.time, step_text(last)
+        elif last.count > was.count:
+            yield last.last_time, f"{last.message} ({last.count} times)"
+        return
+    for step in steps[len(known) :]:
+        yield step.time, step_text(step)
+
+
+def countdown(operation: pb.Operation, now: datetime | None, age: float) -> str:
+    """What happens at force_after, and how long until then.
+
+    `now` is the time at the provider, None where it is not known. Then this machine's is taken for it, unless it cannot
+    be: what was told `age` seconds ago had happened by then, and force_after had not passed.
+    """
     if not operation.HasField("force_after") or operation.state != pb.OPERATION_STATE_WAITING_FOR_GUEST:
         return ""
-    left = moment(operation.force_after) - datetime.now(UTC)
     what = {pb.ESCALATION_NEVER: "given up", pb.ESCALATION_ASK: "you are asked"}.get(
         operation.escalation, "powered off hard"
     )
-    return f"{what} in {span(left)}" if left.total_seconds() > 0 else f"{what} now"
+    deadline, none = moment(operation.force_after), timedelta(0)
+    most = deadline - latest(operation) - timedelta(seconds=age)
+    left = deadline - (now or datetime.now(UTC))
+    if now is None and not none < left <= most:
+        return f"{what} in at most {span(most)}" if most > none else f"{what} now"
+    return f"{what} in {span(left)}" if left > none else f"{what} now"
 
 
 def commands(operation: pb.Operation) -> Iterator[str]:

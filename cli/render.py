@@ -25,6 +25,7 @@ _COLOURS = {
     **dict.fromkeys(("ON", "GRACEFUL", "STARTED", "SUCCEEDED", "ALREADY_ON", "ALREADY_OFF"), "green"),
     **dict.fromkeys(("FORCED", "OUT_OF_BAND", "PAUSED", "SUSPENDED", "CANCELLED"), "yellow"),
     **dict.fromkeys(("FAILED", "CRASHED", "STILL_RUNNING", "AWAITING_DECISION"), "red"),
+    "UNKNOWN": "magenta",
 }
 _UNBOUNDED = 10_000
 """Columns of a pipe: programs that read tables line by line must not find them folded."""
@@ -112,6 +113,8 @@ def forecast(vm: pb.VM) -> str:
     """How a shutdown would go now, in a few words."""
     if vm.power_state == pb.POWER_STATE_OFF:
         return "already off"
+    if vm.power_state == pb.POWER_STATE_UNKNOWN:
+        return "not known"
     signals = [short(pb.Signal, signal) for signal in vm.forecast.signals]
     if vm.forecast.graceful:
         return f"graceful by {', then '.join(signals)}" if signals else "graceful"

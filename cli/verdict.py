@@ -18,11 +18,20 @@ _OUTPUT_LINES = 10
 
 
 def exit_code(operation: pb.Operation) -> ExitCode:
-    """WANTED, FORCED or FAILED. A VM that was to be asked must go down by itself; a PowerOff may cut."""
+    """WANTED, FORCED, UNKNOWN or FAILED. A VM that was to be asked must go down by itself; a PowerOff may cut."""
     if operation.state != pb.OPERATION_STATE_SUCCEEDED:
-        return ExitCode.FAILED
-    forced = operation.kind in SHUTDOWNS and operation.verdict.outcome in _NOT_BY_ITSELF
-    return ExitCode.FORCED if forced else ExitCode.WANTED
+        return failure(operation)
+    if operation.kind not in SHUTDOWNS:
+        return ExitCode.WANTED
+    if operation.verdict.outcome == pb.OUTCOME_UNKNOWN:
+        return ExitCode.UNKNOWN
+    return ExitCode.FORCED if operation.verdict.outcome in _NOT_BY_ITSELF else ExitCode.WANTED
+
+
+def failure(operation: pb.Operation) -> ExitCode:
+    """Of an operation that did not end as wanted: UNKNOWN where the VM is gone from its provider, and may be off."""
+    lost = operation.state == pb.OPERATION_STATE_FAILED and operation.verdict.outcome == pb.OUTCOME_UNKNOWN
+    return ExitCode.UNKNOWN if lost else ExitCode.FAILED
 
 
 def name(operation: pb.Operation) -> str:

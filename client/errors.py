@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import grpc
 import grpc.aio
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 
@@ -20,6 +20,7 @@ class ProviderError(Exception):
         message: for people: what is wrong and who acts next.
         metadata: what a program needs to act on it ("operation_id").
         violations: what is wrong with the request: a field's path, and what it must be.
+        retry_after: the seconds after which the same request is worth another attempt (RetryInfo); None: not said.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class ProviderError(Exception):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[tuple[str, str]] = (),
+        *,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.reason = code, message, reason or code
-        self.metadata, self.violations = dict(metadata or {}), violations
+        self.metadata, self.violations, self.retry_after = dict(metadata or {}), violations, retry_after
 
     @property
     def explained(self) -> bool:
@@ -43,6 +46,11 @@ class ProviderError(Exception):
     def connection_failed(self) -> bool:
         """Whether no answer came: the provider may be back in a moment, and may have begun what it was asked for."""
         return not self.explained and self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed in a moment: no answer came, or the provider has too much to do."""
+        return self.connection_failed or self.retry_after is not None
 
 
 @contextmanager
@@ -64,11 +72,13 @@ def translated() -> Iterator[None]:
 
 
 def _translate(error: grpc.aio.AioRpcError) -> ProviderError:
-    code, info, bad = error.code().name, ErrorInfo(), BadRequest()
+    code, info, bad, retry = error.code().name, ErrorInfo(), BadRequest(), RetryInfo()
     with suppress(ValueError):  # details that contradict the status: a proxy rewrote one of them, so neither is trusted
         status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has all that is read
         for detail in status.details if status else ():
             detail.Unpack(info)
             detail.Unpack(bad)
+            detail.Unpack(retry)
     violations = [(violation.field, violation.description) for violation in bad.field_violations]
-    return ProviderError(code, error.details() or code, info.reason, info.metadata, violations)
+    after = retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None
+    return ProviderError(code, error.details() or code, info.reason, info.metadata, violations, retry_after=after)

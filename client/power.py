@@ -1,6 +1,7 @@
 """One provider over gRPC; docs/client.md shows its use. It speaks the messages of protos/power/v1/power.proto."""
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -40,8 +41,8 @@ M = TypeVar("M", bound=Message)
 
 
 def raise_refusal(error: ProviderError) -> None:
-    """The usual `OnBreak`: only a provider that could not be asked is worth another attempt."""
-    if not error.connection_failed and error.code not in {"UNAVAILABLE", "CANCELLED", "INTERNAL"}:
+    """The usual `OnBreak`: only a provider that could not be asked, or has too much to do, is worth another attempt."""
+    if not error.passing and error.code not in {"UNAVAILABLE", "CANCELLED", "INTERNAL"}:
         raise error
 
 
@@ -88,15 +89,24 @@ class PowerClient:
     @overload
     async def call(self, request: pb.GetProviderInfoRequest, timeout: float = ...) -> pb.GetProviderInfoResponse: ...
     async def call(self, request: Any, timeout: float = CALL_TIMEOUT) -> Any:
-        """Call the method that takes this kind of request, once.
+        """Call the method that takes this kind of request; again, while there is time, if the provider says when.
 
         A request that starts something and has no `request_id` is given one: sent again, it is the same operation.
         """
         if "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = request.request_id or str(uuid.uuid4())
-        with translated():
-            method = self._method(request)
-            return await method(request, timeout=timeout)
+        now = asyncio.get_running_loop().time
+        deadline = now() + timeout
+        while True:
+            try:
+                with translated():
+                    method = self._method(request)
+                    return await method(request, timeout=deadline - now())
+            except ProviderError as error:
+                pause = (error.retry_after or 0.0) * random.uniform(1, 2)  # noqa: S311 - not all at the same moment again
+                if error.retry_after is None or now() + pause >= deadline:
+                    raise
+            await asyncio.sleep(pause)
 
     async def list_vms(self) -> list[pb.VM]:
         """All VMs, ordered by name and id."""

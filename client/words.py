@@ -1,6 +1,9 @@
-"""The contract's enums as people see them: the words without their prefix."""
+"""The contract's words as people see them: enums without their prefix, steps with how often they were done."""
 
 from typing import TYPE_CHECKING, TypeVar
+
+from client.times import moment
+from protos.power.v1 import power_pb2 as pb
 
 if TYPE_CHECKING:  # the stubs call it by another name than the library
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as Enum
@@ -9,7 +12,7 @@ else:
 
 V = TypeVar("V", bound=int)
 
-__all__ = ["Enum", "V", "prefix", "short", "value"]
+__all__ = ["Enum", "V", "prefix", "short", "step_text", "value"]
 
 
 def prefix(names: list[str]) -> str:
@@ -36,3 +39,11 @@ def value(enum: "Enum[V]", text: str) -> V:
     if word not in known:
         raise ValueError(f"{text!r} is none of {', '.join(known)}")
     return enum.Value(known[word])
+
+
+def step_text(step: pb.OperationStep) -> str:
+    """`asking the guest by ACPI (5 times, last at 12:00:41)`, in the reader's own time zone."""
+    if step.count <= 1:
+        return step.message
+    last = f", last at {moment(step.last_time).astimezone():%H:%M:%S}" if step.HasField("last_time") else ""
+    return f"{step.message} ({step.count} times{last})"

@@ -66,7 +66,7 @@ async def answer(
     except BadDecision as refused:
         return Event("Warning", "DecisionRefused", f"{refused} ({asked})"), operation
     except ProviderError as error:
-        if error.connection_failed:
+        if error.passing:
             raise
         return Event("Warning", "DecisionRefused", f"{decided.text}: {error.message} ({asked})"), operation
     message = f"{decided.text}, {asked}{_until(decided, told)}: operation {told.id}."

@@ -14,6 +14,7 @@ WENT_DOWN = {
     "CRASHED": ("Warning", "Crashed"),
     "OUT_OF_BAND": ("Warning", "OutOfBand"),
     "STILL_RUNNING": ("Warning", "StillRunning"),
+    "UNKNOWN": ("Warning", "PowerOffUnknown"),
 }
 """The event for each way of going down; an outcome that is new to us is a warning of its own name."""
 FINE = {"SUCCEEDED", "SKIPPED"}

@@ -5,12 +5,15 @@ the state its spec names is brought back, after a pause that grows with each att
 
     the last operation of this spec   the next one begins
     none                              at once
-    SUCCEEDED (the VM drifted)        1 s after it ended, doubling, at most 5 min
-    FAILED (STILL_RUNNING too)        30 s after it ended, doubling, at most 1 h
+    SUCCEEDED (the VM drifted)        1 s after its end was learned of, doubling, at most 5 min
+    FAILED (STILL_RUNNING too)        30 s after its end was learned of, doubling, at most 1 h
     CANCELLED                         when the spec is changed: a person's decision stands
 
+The pause is by this controller's clock alone; the provider's may be another.
+
 An operation that another client started is left to its end, unless the spec was changed since or wants the
-VM hard off. A paused VM counts as on: it was paused for a reason, and is not resumed.
+VM hard off. A paused VM counts as on: it was paused for a reason, and is not resumed. A VM that is not there, or whose
+power is not known, is neither started nor cut, whatever is under way: it may run on another host.
 """
 
 import re
@@ -141,7 +144,9 @@ def reconcile(resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operatio
         now: for pauses between attempts; aware.
     """
     if operation is not None and not has_ended(operation):
-        return _steer(resource, operation)
+        action = _steer(resource, operation)
+        safe = (vm is not None and power_is_known(vm)) or isinstance(action, Watch | Extend | Cancel)
+        return action if safe else Watch(operation.id)
     another = _unheard_of(resource.status.operation, vm, operation)
     if another:
         return Watch(another)
@@ -227,7 +232,7 @@ def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Act
     if mine and mine.ended:
         if mine.state == pb.OPERATION_STATE_CANCELLED:
             return Hold()
-        due = (mine.end_time or mine.start_time) + _pause(mine)
+        due = (mine.observed_end_time or now) + _pause(mine)
         if now < due:
             return Wait(due)
     attempt = _next_attempt(resource)

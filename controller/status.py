@@ -31,10 +31,13 @@ POWER_OFF_OUTCOMES = {
     pb.OUTCOME_CRASHED,
     pb.OUTCOME_OUT_OF_BAND,
     pb.OUTCOME_STILL_RUNNING,
+    pb.OUTCOME_UNKNOWN,
 }
 """How an operation that was to bring a VM down can end, the attempt in vain too; not that it was off already."""
 MOMENT = timedelta(seconds=1)
 """How long a PENDING operation is not yet written: most leave that state within milliseconds."""
+DRIFT = timedelta(seconds=5)
+"""By how much the wall clock may differ from one that does not step; by more, it has been set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,27 @@ def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) 
             "state": operation.state,
             "force_after": force_after(operation),
             "end_time": record.end_time or (ended if has_ended(operation) else None),
+            "observed_end_time": record.observed_end_time or (now if has_ended(operation) else None),
             "message": operation.error.message,
         }
         status = _update(status, operation=record.model_copy(update=change))
-    if operation.verdict.outcome in POWER_OFF_OUTCOMES:
+    if operation.verdict.outcome in POWER_OFF_OUTCOMES and not _lost_at_start(operation):
         return _update(status, last_power_off=_last_power_off(operation))
     return status
+
+
+def _lost_at_start(operation: pb.Operation) -> bool:
+    """A VM that is not there any more when it is to be started: nothing is told of how it went down."""
+    return operation.kind == pb.OPERATION_KIND_POWER_ON and operation.verdict.outcome == pb.OUTCOME_UNKNOWN
+
+
+def end_observed(status: VirtualMachineStatus, ago: timedelta, now: datetime) -> VirtualMachineStatus:
+    """The status whose operation was learned to have ended so long ago, by a clock that does not step: where the wall
+    clock has been set since, a pause that is counted from there would end at once or an hour late."""
+    record, then = status.operation, now - ago
+    if record is None or (record.observed_end_time and abs(record.observed_end_time - then) <= DRIFT):
+        return status
+    return _update(status, operation=record.model_copy(update={"observed_end_time": then}))
 
 
 def force_after(operation: pb.Operation) -> datetime | None:
@@ -146,19 +164,15 @@ def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
 
 
 def is_news(old: VirtualMachineStatus, new: VirtualMachineStatus) -> bool:
-    """Whether `new` says something worth a write after `old`."""
+    """Whether `new` says something worth a write after `old`. When an end was learned of is written with the end."""
     return _without_steps(old) != _without_steps(new)
 
 
-def just_begun(status: VirtualMachineStatus, now: datetime) -> bool:
-    """Whether its operation began less than MOMENT ago and is still PENDING: its first step, most often with the
-    force_after, follows within milliseconds and goes into the same write."""
+def just_begun(status: VirtualMachineStatus, age: timedelta) -> bool:
+    """Whether its operation, which was begun so long ago, is still PENDING after less than MOMENT: its first step, most
+    often with the force_after, follows within milliseconds and goes into the same write."""
     record = status.operation
-    return (
-        record is not None
-        and record.state == pb.OPERATION_STATE_PENDING
-        and timedelta(0) <= now - record.start_time < MOMENT
-    )
+    return record is not None and record.state == pb.OPERATION_STATE_PENDING and age < MOMENT
 
 
 def conditions(
@@ -192,9 +206,11 @@ def _active(seen: Observation) -> pb.Operation | None:
 
 def _without_steps(status: VirtualMachineStatus) -> VirtualMachineStatus:
     record = status.operation
-    if record is None or record.ended or record.state == pb.OPERATION_STATE_AWAITING_DECISION:
+    if record is None:
         return status
-    return _update(status, operation=record.model_copy(update={"state": pb.OPERATION_STATE_PENDING}))
+    stays = record.ended or record.state == pb.OPERATION_STATE_AWAITING_DECISION
+    state = record.state if stays else pb.OPERATION_STATE_PENDING
+    return _update(status, operation=record.model_copy(update={"state": state, "observed_end_time": None}))
 
 
 def _phase(active: pb.Operation | None, power: str) -> str:
@@ -242,7 +258,7 @@ def _as_wanted(vm: pb.VM) -> Statement:
 
 def _not_as_wanted(resource: VirtualMachine, vm: pb.VM, action: Action | None) -> Statement:
     if not power_is_known(vm):
-        return Statement("Unknown", "PowerUnknown", "Its provider cannot tell whether it runs: nothing is done.")
+        return _power_unknown(vm, "Its provider cannot tell whether it runs: nothing is done.")
     record = resource.status.operation
     why = record.message if record else ""
     match action:
@@ -251,6 +267,15 @@ def _not_as_wanted(resource: VirtualMachine, vm: pb.VM, action: Action | None) -
         case Wait(until) if record and record.state == pb.OPERATION_STATE_FAILED:
             return Statement("False", "Failed", f"{why} The next attempt begins at {until:%FT%TZ}.".lstrip())
     return Statement("False", "Pending", "The VM is not yet as the spec wants it.")
+
+
+def _power_unknown(vm: pb.VM, what: str) -> Statement:
+    """`what` that means, and why, in the provider's words."""
+    return Statement("Unknown", "PowerUnknown", f"{what} {_problems(vm.forecast)}".rstrip())
+
+
+def _problems(forecast: pb.Forecast) -> str:
+    return " ".join(problem.message for problem in forecast.problems)
 
 
 def _without_vm(resource: VirtualMachine, seen: Observation) -> Statement:
@@ -276,11 +301,13 @@ def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
         return Statement("Unknown", "NotYetKnown")
     if seen.vm is None or seen.vm.power_state == pb.POWER_STATE_OFF:
         return Statement("Unknown", "NotRunning", "There is no guest to ask.")
+    if not power_is_known(seen.vm):
+        return _power_unknown(seen.vm, "Whether there is a guest to ask cannot be told.")
     return _forecast(seen.vm.forecast)
 
 
 def _forecast(forecast: pb.Forecast) -> Statement:
-    problems = " ".join(problem.message for problem in forecast.problems)
+    problems = _problems(forecast)
     if forecast.graceful:
         signals = ", ".join(word(pb.Signal, signal) for signal in forecast.signals)
         return Statement("True", "Graceful", f"The guest would be asked by {signals}. {problems}".rstrip())

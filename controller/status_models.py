@@ -24,7 +24,8 @@ class OperationStatus(Model):
 
     `id` is empty once the provider does not know it (any more). `generation` is the spec it serves;
     `attempt` counts operations within it. `timeout` is the grace period that the spec gave it. `message` is why
-    it failed.
+    it failed. All times are by the provider's clock, which may be another, but for `observed_end_time`: when this
+    controller learned of the end, by its own.
     """
 
     id: str
@@ -32,6 +33,7 @@ class OperationStatus(Model):
     state: State
     start_time: datetime
     end_time: datetime | None = None
+    observed_end_time: datetime | None = None
     force_after: datetime | None = None
     timeout: GoDuration | None = None
     generation: int

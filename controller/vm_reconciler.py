@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
 
 from client.errors import ProviderError
@@ -49,6 +49,11 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def _steady() -> timedelta:
+    """The time by a clock that does not step."""
+    return timedelta(seconds=asyncio.get_running_loop().time())
+
+
 class VMReconciler:
     """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; in between, the watched
     operation changes `_operation` and queues the VM."""
@@ -65,6 +70,10 @@ class VMReconciler:
         self._acknowledgeable: deque[Decided] = deque()
         self._removable = False
         self._attended = False
+        self._begun_at: timedelta | None = None
+        """When the provider took on our last attempt, by the steady clock."""
+        self._ended_at: tuple[str, timedelta] | None = None
+        """Our last operation that has ended, and when we learned of that, by the steady clock."""
         self._refreshed = ""
         self._watching: tuple[ProviderClient, str] | None = None
         self._watch_task: asyncio.Task[None] | None = None
@@ -112,6 +121,7 @@ class VMReconciler:
         action, error, vm = None, None, None
         self._attended = True
         await self._take_news(client)
+        self._keep_pause()
         try:
             vm = client.cache.find(self.resource.vm_name)
             action = reconcile(self.resource, vm, self._operation, self._clock())
@@ -124,7 +134,7 @@ class VMReconciler:
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
         self._watch_active(client, action)
-        if error is None or not error.connection_failed:
+        if error is None or not error.passing:
             self._removable = self.resource.metadata.leaving and self._is_down(vm, action)
             self._report(status.Observation(self._clock(), vm, self._operation, action, error))
         if error is not None:
@@ -198,6 +208,16 @@ class VMReconciler:
         self._set_status(status.recognised(self.resource, operation))
         self._set_status(status.heard(self.resource.status, operation, self._clock()))
 
+    def _keep_pause(self) -> None:
+        """A pause between attempts neither ends nor grows because somebody sets this machine's clock."""
+        record, now = self.resource.status.operation, self._clock()
+        if record is None or not record.ended:
+            return
+        if self._ended_at is None or self._ended_at[0] != record.id:
+            ago = now - (record.observed_end_time or now)  # by the clock of an earlier process, perhaps elsewhere
+            self._ended_at = record.id, _steady() - max(ago, timedelta(0))
+        self._set_status(status.end_observed(self.resource.status, _steady() - self._ended_at[1], now))
+
     async def _act(self, client: ProviderClient, vm: pb.VM | None, action: Action) -> None:
         lifecycle = self.resource.spec.lifecycle
         vm_id = vm.id if vm else self._operation.vm if self._operation else ""
@@ -253,6 +273,7 @@ class VMReconciler:
 
     def _begun(self, operation: pb.Operation, attempt: Attempt) -> None:
         timeout = self.resource.spec.lifecycle.graceful_shutdown_timeout
+        self._begun_at = _steady()
         self._set_status(status.started(self.resource, operation, attempt, timeout))
         self._take_result(operation)
 
@@ -291,7 +312,7 @@ class VMReconciler:
         old, new = self._written, self.resource.status
         if not status.is_news(old, new):
             return True
-        if status.just_begun(new, self._clock()):
+        if self._begun_at is not None and status.just_begun(new, _steady() - self._begun_at):
             self._writing.add_within(self._key, status.MOMENT.total_seconds())
             return False
         await self._source.write_status(self._key, new)

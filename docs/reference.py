@@ -25,7 +25,9 @@ from providers.core.model import Kind, State
 from providers.core.settings import Settings
 from providers.libvirt.config import LibvirtSettings
 from providers.proxmox.config import ProxmoxSettings
+from providers.server.interceptor import MOST, RETRY_DELAY, TooManyCalls
 from providers.server.metrics import registry
+from providers.server.service import PAGE_BYTES
 from providers.sim.config import SimSettings
 from providers.vsphere.config import VsphereSettings
 
@@ -50,6 +52,14 @@ the directory that `VMPOWER_CREDENTIALS_DIR` names; the first one found counts. 
 """
 
 
+LIMITS = f"""## Limits
+
+Of each kind so many calls may be under way. The next one ends with `{TooManyCalls.reason}`, and the `RetryInfo` in its
+status says when to send it again: after {to_text(RETRY_DELAY)}. A rush of reads refuses no work. A page of operations
+ends at its `page_size` or at {PAGE_BYTES >> 20} MiB; `next_page_token` tells whether there is more.
+"""
+
+
 def main() -> None:
     """Write the page to the file that the command line names."""
     Path(sys.argv[1]).write_text(page(), encoding="utf-8")
@@ -61,6 +71,8 @@ def page() -> str:
         INTRODUCTION,
         "## Errors\n\n`reason` is that of the `ErrorInfo` in a status's details. Nothing was done to the VM then.",
         table(("reason", "gRPC code", "meaning", "who acts next"), errors(VmpowerError)),
+        LIMITS,
+        table(("calls", "at once, of all clients of a provider"), ((kind, f"{most:,}") for kind, most in MOST.items())),
         "## Metrics\n\nServed at `--metrics-listen`, in Prometheus' text format.",
         table(("metric", "type", "labels", "meaning"), map(metric, metrics())),
         "## Exit codes of `vmpower`",
@@ -92,7 +104,8 @@ def metrics() -> Iterable[Metric]:
     """All metrics, each with a sample for its labels: as if there were a VM, and an operation had ended."""
     operations = SimpleNamespace(active=list, on_end=[])
     inventory = SimpleNamespace(connected=asyncio.Event(), vms={"": SimpleNamespace(power_state="")})
-    collected = registry(cast(Any, inventory), cast(Any, operations))
+    journal = SimpleNamespace(failure="")
+    collected = registry(cast(Any, inventory), cast(Any, operations), cast(Any, journal))
     now = datetime.now(UTC)
     verdict = SimpleNamespace(outcome="", reason=None, signal=None, start_time=now, end_time=now)
     for told in operations.on_end:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from contextlib import aclosing
+from itertools import zip_longest
 from pathlib import Path
 
 import yaml
@@ -11,6 +12,7 @@ from rich.console import Console
 from watchfiles import awatch
 
 from client.power import PowerClient
+from client.words import step_text
 from examples.stage import GUESTS
 from protos.power.v1 import power_pb2 as pb
 
@@ -56,12 +58,13 @@ async def _tell_all(provider: PowerClient, console: Console, started: float) -> 
 
 
 async def _tell(provider: PowerClient, vm: pb.VM, console: Console, started: float) -> None:
-    told = 0
+    told: list[str] = []
     async for operation in provider.watch_operation(vm.active_operation):
-        for step in operation.steps[told:]:
+        texts = [step_text(step) for step in operation.steps]
+        for text in [text for text, before in zip_longest(texts, told) if text and text != before]:
             seconds = time.monotonic() - started
-            console.print(f"{seconds:6.1f} s  [{COLOURS[vm.name]}]{vm.name:8}[/] {step.message}")
-        told = len(operation.steps)
+            console.print(f"{seconds:6.1f} s  [{COLOURS[vm.name]}]{vm.name:8}[/] {text}")
+        told = texts
 
 
 async def all_recorded(state: Path) -> None:

@@ -131,7 +131,7 @@ async def cancel(target: Target, wait: Wait = True, provider: Provider = "", out
 
 
 def _ended_as(state: "pb.OperationState.ValueType") -> Callable[[pb.Operation], ExitCode]:
-    return lambda operation: ExitCode.WANTED if operation.state == state else ExitCode.FAILED
+    return lambda operation: ExitCode.WANTED if operation.state == state else verdict.failure(operation)
 
 
 async def find_operation(client: PowerClient, name: str) -> pb.Operation:

@@ -127,7 +127,7 @@ async def wait_for_verdict(
     outage = Outage(client.address, progress.note)
     async with aclosing(client.watch_operation(operation.id, outage.on_break)) as changes:
         async for changed in changes:
-            outage.over()
-            progress.show(changed)
+            late = outage.over()
+            progress.show(changed, late=late)
             on_change(changed)
     return changed

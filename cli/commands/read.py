@@ -6,7 +6,7 @@ import typer
 
 from cli import render
 from cli.app import Format, OneVM, Provider, command, connect
-from cli.errors import ExitCode
+from cli.errors import ExitCode, worst
 from cli.options import Output
 from protos.power.v1 import power_pb2 as pb
 
@@ -38,7 +38,9 @@ async def info(provider: Provider = "", output: Format = Output.TABLE) -> None:
 @command("forecast")
 async def forecast(
     vm: Annotated[str, typer.Argument(metavar="VM", help="Id or unique name; none: all.")] = "",
-    check: Annotated[bool, typer.Option("--check", help="Exit with 3 if one that is not off would be forced.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 3 if one would be forced, 6 if one is UNKNOWN.")
+    ] = False,
     provider: Provider = "",
     output: Format = Output.TABLE,
 ) -> ExitCode:
@@ -46,8 +48,16 @@ async def forecast(
     async with connect(provider) as client:
         reply = await client.call(pb.ForecastShutdownRequest(vm=vm))
     render.show(output, reply.vms, render.forecast_table(reply.vms))
-    forced = any(not each.forecast.graceful for each in reply.vms if each.power_state != pb.POWER_STATE_OFF)
-    return ExitCode.FORCED if check and forced else ExitCode.WANTED
+    return worst([_check(each) for each in reply.vms]) if check else ExitCode.WANTED
+
+
+def _check(vm: pb.VM) -> ExitCode:
+    match vm.power_state:
+        case pb.POWER_STATE_OFF:
+            return ExitCode.WANTED
+        case pb.POWER_STATE_UNKNOWN:
+            return ExitCode.UNKNOWN
+    return ExitCode.WANTED if vm.forecast.graceful else ExitCode.FORCED
 
 
 @command("operations")

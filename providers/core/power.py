@@ -21,9 +21,9 @@ EVENT_DELAY = 1.0
 
 async def power_off(run: Run, before: Sequence[Operation]) -> Verdict:
     """PowerOff: cut the power without asking. `before`: the operations that it has superseded."""
+    if run.off and any(each.verdict and each.verdict.reason is Reason.PREEMPTED for each in before):
+        return verdicts.cut_by_preempted(run)
     if run.was_off_already:
-        if any(each.verdict and each.verdict.reason is Reason.PREEMPTED for each in before):
-            return verdicts.cut_by_preempted(run)
         return verdicts.already_off(run)
     return verdicts.gone(run) if run.gone else await force(run, Reason.REQUESTED)
 

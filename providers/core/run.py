@@ -88,9 +88,8 @@ class Run(Waiting):
 
     @property
     def was_off_already(self) -> bool:
-        """Whether it is off, and nothing can have been done to it before."""
-        untouched = not (self.in_doubt and self.operation.ran)
-        return self.off and self.in_state(State.PENDING) and untouched
+        """Whether it is off, and was so when the operation was accepted."""
+        return self.off and self.in_state(State.PENDING) and not self.operation.ran
 
     @property
     def gone(self) -> bool:

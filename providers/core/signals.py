@@ -41,6 +41,8 @@ def next_step(vm: VM, operation: Operation, now: datetime) -> Send | Wait:
     """What to do for a guest that still runs."""
     choices = audible(vm, operation)
     heard = [sent for sent in operation.sent if not sent.refused]
+    if any(sent.signal is not Signal.ACPI and sent.signal not in choices for sent in heard):
+        return Wait(None)  # what heard it has ended: the guest is going down
     again = heard[-1] if heard and _may_be_asked_again(heard[-1], operation) else None
     tried = {sent.signal for sent in operation.sent}
     better = choices[: _rank(choices, heard[-1].signal)] if heard else choices
@@ -68,8 +70,6 @@ def _rank(choices: tuple[Signal, ...], signal: Signal) -> int:
 
 def _follow_up(choices: tuple[Signal, ...], last: Sent, operation: Operation, now: datetime) -> Send | Wait:
     """A booting guest drops ACPI, so it is repeated; an agent that did nothing is followed by ACPI halfway."""
-    if last.signal is not Signal.ACPI and last.signal not in choices:
-        return Wait(None)  # what heard it has ended: the guest is going down
     if last.signal is Signal.ACPI:
         interval = operation.request.resend_interval
         due = last.time + interval if interval else None

@@ -2,8 +2,11 @@
 
 from providers.core import deadline as deadlines
 from providers.core.adapter import OffCause, Reason
-from providers.core.model import Outcome, State, Verdict
+from providers.core.model import Delivery, Outcome, State, Verdict
 from providers.core.run import Run
+
+HEARD = (Delivery.ACCEPTED, Delivery.SENDING)
+"""A call that is under way when its guest goes off was heard: an agent answers when its guest is gone, or never."""
 
 
 def judge(run: Run) -> Verdict:
@@ -47,7 +50,8 @@ def _left(run: Run) -> Verdict:
         return _unknown(run, "The guest shut itself down", "whether it had been asked cannot be known")
     if run.accepted is None:
         return _verdict(run, Outcome.OUT_OF_BAND, "It went off before it was asked.")
-    return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, asked by {_signals(run)}.")
+    perhaps = "" if any(sent.delivery in HEARD for sent in run.operation.sent) else "perhaps "
+    return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, {perhaps}asked by {_signals(run)}.")
 
 
 def _signals(run: Run) -> str:

@@ -1,20 +1,39 @@
-"""Model -> proto. Enum values have the same short names on both sides; the proto adds its prefix."""
+"""Model -> proto. Enum values have the same short names on both sides; the proto adds its prefix.
 
+Guests and hypervisors say what they like: what the contract cannot carry is brought into its bounds here. What still
+cannot be told hurts its own record alone, which is served with what can be told and with why the rest is not.
+"""
+
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
+import structlog
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import VM, Signal
+from providers.core.errors import Code
 from providers.core.model import HookResult, Kind, Operation, Verdict
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SECOND, MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC) - EPOCH, datetime.max.replace(tzinfo=UTC) - EPOCH
+"""The moments that a Timestamp can be, since EPOCH: the years 1 to 9999."""
+LONGEST = timedelta(seconds=315_576_000_000)
+"""What a Duration can be: 10,000 years (google/protobuf/duration.proto)."""
+LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
+UNREADABLE = "UNREADABLE_RECORD"
+"""The reason of an operation's error where a part of its record cannot be told."""
+
+M = TypeVar("M", bound=Message)
+log = structlog.get_logger()
 
 
+@cache
 def enum(wrapper: Any, value: StrEnum | None) -> Any:
     """The proto's number for a short name; 0 for None."""
     return wrapper.Value(wrapper.Name(0).removesuffix("UNSPECIFIED") + value) if value else 0
@@ -23,14 +42,27 @@ def enum(wrapper: Any, value: StrEnum | None) -> Any:
 def timestamp(time: datetime | None) -> Timestamp | None:
     if time is None:
         return None
-    since = time - EPOCH  # quicker than FromDatetime, of which an operation would need a dozen
-    return Timestamp(seconds=since // SECOND, nanos=since % SECOND // MICROSECOND * 1000)
+    since = max(FIRST, min(time - EPOCH, LAST))  # quicker than FromDatetime, of which an operation would need a dozen
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def duration(length: timedelta) -> Duration:
+    """A length of time, which is never less than nothing: a clock that stepped back may have measured that."""
     message = Duration()
-    message.FromTimedelta(length)
+    message.FromTimedelta(max(timedelta(0), min(length, LONGEST)))
     return message
+
+
+def exit_code(code: int) -> int:
+    """In 32 bits with a sign. A Windows status, which has none (0xC0000005), is the same number as %ERRORLEVEL% there;
+    what has more bits is not to look like success."""
+    signed = code - (1 << 32) if HIGHEST < code < 1 << 32 else code
+    return max(LOWEST, min(signed, HIGHEST))
+
+
+def text(value: str) -> str:
+    """As UTF-8 can carry it: half a surrogate pair, as JSON may hold it, is written as its escape."""
+    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
 
 
 def signals(values: tuple[Signal, ...]) -> list[Any]:
@@ -38,49 +70,34 @@ def signals(values: tuple[Signal, ...]) -> list[Any]:
 
 
 def vm(value: VM, active_operation: str) -> pb.VM:
-    """A VM with its forecast. What is off, or refuses operations, has no graceful shutdown before it."""
-    problems = [pb.Problem(reason=enum(pb.Reason, p.reason), message=p.message) for p in value.problems]
+    """A VM with its forecast. What cannot be told of it becomes a problem in words."""
+    told, untold = _told(pb.VM, _VM, value)
+    told.active_operation = active_operation
+    if untold:
+        log.error("a part of a VM cannot be told", vm=value.id, fields=untold)
+        told.forecast.graceful = False
+        told.forecast.problems.add(message=_why(untold))
+    return told
+
+
+def _forecast(value: VM) -> pb.Forecast:
+    """What is off, or refuses operations, has no graceful shutdown before it."""
+    problems = [pb.Problem(reason=enum(pb.Reason, p.reason), message=text(p.message)) for p in value.problems]
     if value.refused:
-        problems.append(pb.Problem(message=value.refused))
+        problems.append(pb.Problem(message=text(value.refused)))
     graceful = bool(value.signals) and not value.refused and not any(p.reason for p in value.problems)
-    return pb.VM(
-        id=value.id,
-        name=value.name,
-        power_state=enum(pb.PowerState, value.power_state),
-        forecast=pb.Forecast(graceful=graceful, signals=signals(value.signals), problems=problems),
-        active_operation=active_operation,
-        node=value.node,
-        labels=dict(value.labels),
-    )
+    return pb.Forecast(graceful=graceful, signals=signals(value.signals), problems=problems)
 
 
 def operation(value: Operation) -> pb.Operation:
-    """An operation as its callers see it; nothing secret is in there."""
-    failure = value.failure
-    return pb.Operation(
-        id=value.id,
-        vm=value.request.vm_id,
-        vm_name=value.request.vm_name,
-        kind=enum(pb.OperationKind, value.request.kind),
-        state=enum(pb.OperationState, value.state),
-        request_id=value.request.request_id,
-        create_time=timestamp(value.create_time),
-        force_after=timestamp(value.force_after),
-        escalation=enum(pb.Escalation, value.request.escalation),
-        timeout=duration(value.timeout) if value.request.kind in (Kind.SHUTDOWN, Kind.REBOOT) else None,
-        verdict=verdict(value.verdict) if value.verdict else None,
-        steps=[
-            pb.OperationStep(
-                time=timestamp(step.time),
-                state=enum(pb.OperationState, step.state),
-                message=step.message,
-                count=step.count,
-                last_time=timestamp(step.last_time),
-            )
-            for step in value.steps
-        ],
-        error=pb.OperationError(code=failure.code, reason=failure.reason, message=failure.message) if failure else None,
-    )
+    """An operation as its callers see it; nothing secret is in there. What cannot be told of it becomes its error."""
+    told, untold = _told(pb.Operation, _OPERATION, value)
+    if untold:
+        log.error("a part of an operation cannot be told", operation=value.id, fields=untold)
+        code, reason = told.error.code or Code.INTERNAL, told.error.reason or UNREADABLE
+        message = f"{told.error.message} {_why(untold)}".strip()
+        told.error.CopyFrom(pb.OperationError(code=code, reason=reason, message=message))
+    return told
 
 
 def verdict(value: Verdict) -> pb.Verdict:
@@ -91,15 +108,83 @@ def verdict(value: Verdict) -> pb.Verdict:
         start_time=timestamp(value.start_time),
         end_time=timestamp(value.end_time),
         hooks=[_hook_result(result) for result in value.hooks],
-        message=value.message,
+        message=text(value.message),
     )
 
 
 def _hook_result(result: HookResult) -> pb.HookResult:
     return pb.HookResult(
-        name=result.name,
+        name=text(result.name),
         state=enum(pb.HookState, result.state),
-        exit_code=result.exit_code,
-        output=result.output,
+        exit_code=exit_code(result.exit_code),
+        output=text(result.output),
         duration=duration(result.duration),
     )
+
+
+def _steps(value: Operation) -> list[pb.OperationStep]:
+    return [
+        pb.OperationStep(
+            time=timestamp(step.time),
+            state=enum(pb.OperationState, step.state),
+            message=text(step.message),
+            count=step.count,
+            last_time=timestamp(step.last_time),
+        )
+        for step in value.steps
+    ]
+
+
+def _error(value: Operation) -> pb.OperationError | None:
+    failure = value.failure
+    if failure is None:
+        return None
+    return pb.OperationError(code=failure.code, reason=text(failure.reason), message=text(failure.message))
+
+
+def _timeout(value: Operation) -> Duration | None:
+    return duration(value.timeout) if value.request.kind in (Kind.SHUTDOWN, Kind.REBOOT) else None
+
+
+Fields = Mapping[str, Callable[[Any], Any]]
+_VM: Fields = {
+    "id": lambda vm: text(vm.id),
+    "name": lambda vm: text(vm.name),
+    "power_state": lambda vm: enum(pb.PowerState, vm.power_state),
+    "forecast": _forecast,
+    "node": lambda vm: text(vm.node),
+    "labels": lambda vm: {text(key): text(value) for key, value in vm.labels.items()},
+}
+_OPERATION: Fields = {
+    "id": lambda op: text(op.id),
+    "vm": lambda op: text(op.request.vm_id),
+    "vm_name": lambda op: text(op.request.vm_name),
+    "kind": lambda op: enum(pb.OperationKind, op.request.kind),
+    "state": lambda op: enum(pb.OperationState, op.state),
+    "request_id": lambda op: text(op.request.request_id),
+    "create_time": lambda op: timestamp(op.create_time),
+    "force_after": lambda op: timestamp(op.force_after),
+    "escalation": lambda op: enum(pb.Escalation, op.request.escalation),
+    "timeout": _timeout,
+    "verdict": lambda op: verdict(op.verdict) if op.verdict else None,
+    "steps": _steps,
+    "error": _error,
+}
+
+
+def _told(kind: type[M], fields: Fields, value: object) -> tuple[M, dict[str, str]]:
+    """The message, and why those of its fields that cannot be told are left out."""
+    try:
+        return kind(**{name: convert(value) for name, convert in fields.items()}), {}
+    except Exception:  # a record may hold anything: each field is tried by itself below
+        told, untold = kind(), dict[str, str]()
+    for name, convert in fields.items():
+        try:
+            told.MergeFrom(kind(**{name: convert(value)}))
+        except Exception as error:
+            untold[name] = f"{type(error).__name__}: {error}"
+    return told, untold
+
+
+def _why(untold: Mapping[str, str]) -> str:
+    return f"Its record cannot be told in full ({', '.join(untold)}); the log of the provider says why."

@@ -1,10 +1,13 @@
 """What grpc.health.v1 says of a provider.
 
-`""` and `power.v1.PowerService`: SERVING only while the hypervisor answers. `liveness`: SERVING while the process
-serves; a liveness probe asks for this one, for a restart brings no hypervisor back.
+`""` and `power.v1.PowerService`: SERVING only while the hypervisor answers and the journal can be written.
+`liveness`: SERVING while the process serves; a liveness probe asks for this one, for a restart brings back neither a
+hypervisor nor a disk.
 """
 
 import asyncio
+from collections.abc import Callable
+from typing import Protocol
 
 import grpc
 import structlog
@@ -22,10 +25,19 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+class Journaled(Protocol):
+    """What is told of a journal: why it cannot be written, "" while it can; and each change of that."""
+
+    failure: str
+    on_failure: list[Callable[[str], None]]
+
+
 class Health:
     """One state, told by every server that it is added to."""
 
     def __init__(self) -> None:
+        self._connected = False
+        self._journal_failure = ""
         self._checker = health.HealthServicer()
         self._updates = set[asyncio.Task[None]]()
 
@@ -33,18 +45,34 @@ class Health:
         """Let this server answer."""
         health_pb2_grpc.add_HealthServicer_to_server(self._checker, server)
 
-    async def follow(self, inventory: Inventory) -> None:
-        """The process serves from now on; whether the hypervisor answers, the inventory says."""
+    async def follow(self, inventory: Inventory, journal: Journaled) -> None:
+        """The process serves from now on. The inventory tells whether the hypervisor answers, the journal whether it
+        can be written."""
         inventory.on_connection.append(self._on_connection)
+        journal.on_failure.append(self._on_journal_failure)
+        self._connected, self._journal_failure = inventory.connected.is_set(), journal.failure
         await self._checker.set(LIVENESS, _SERVING)
-        await self._report(inventory.connected.is_set())
+        await self._report()
 
-    async def _report(self, connected: bool) -> None:
+    async def _report(self) -> None:
         for service in ("", SERVICE):
-            await self._checker.set(service, _SERVING if connected else _NOT_SERVING)
+            serving = self._connected and not self._journal_failure
+            await self._checker.set(service, _SERVING if serving else _NOT_SERVING)
 
     def _on_connection(self, connected: bool) -> None:
         log.info("hypervisor connected" if connected else "hypervisor lost")
-        task = asyncio.create_task(self._report(connected))
+        self._connected = connected
+        self._update()
+
+    def _on_journal_failure(self, reason: str) -> None:
+        if reason:
+            log.error("not serving: the journal cannot be written; nothing new is begun", reason=reason)
+        else:
+            log.info("the journal can be written again")
+        self._journal_failure = reason
+        self._update()
+
+    def _update(self) -> None:
+        task = asyncio.create_task(self._report())
         self._updates.add(task)
         task.add_done_callback(self._updates.discard)

@@ -1,11 +1,17 @@
-"""What every RPC passes on its way in and out: authorise the client, parse the request, turn exceptions into statuses.
+"""What every RPC passes on its way in and out: bound how many there are at once, authorise the client, parse the
+request, turn exceptions into statuses.
 
-The only place that ends an RPC with an error.
+The only place that ends an RPC with an error. gRPC's own limits, which would end one without a reason, lie beyond those
+that are here (`OPTIONS` in server.py).
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any, NoReturn, cast
 
 import grpc
 import structlog
@@ -15,20 +21,49 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from protos.power.v1 import power_pb2
-from providers.core.errors import InvalidRequest, NotAllowed, Violation, VmpowerError
+from providers.core.errors import Code, InvalidRequest, NotAllowed, Violation, VmpowerError
 from providers.core.settings import Settings
+from providers.server import convert
 
 DOMAIN = "vmpower"
 READS = ("Get", "List", "Watch", "Forecast")
 """How the names of methods begin that change nothing; any client may call them."""
+PAGES = {"ListVMs", "ListOperations", "ForecastShutdown"}
+"""Methods whose answer may be long."""
+PAGES_AT_ONCE = 2
+"""Long answers that are put together at the same time; the others wait. Each is put together in slices, between which
+other calls are served: the more there are at once, the later those come."""
+MOST = {"reads": 3_000, "work": 3_000, "streams": 10_000}
+"""Calls of each kind that are under way at the same time, over all connections. Work is counted by itself, so that no
+rush of reads refuses a PowerOff; a stream lasts as long as what it watches."""
+RETRY_DELAY = timedelta(seconds=1)
+"""How long a client waits that was refused for that: some 500 Shutdowns begin in that time on two cores."""
+
+ROOM = 1 << 10
+"""Bytes that an error's sentence, its metadata and its violations may each take: they travel as HTTP/2 headers, where a
+byte may take three, and gRPC ends a call whose headers are longer than 8 KiB in all, without any of them."""
 
 log = structlog.get_logger()
 _SERVICE = power_pb2.DESCRIPTOR.services_by_name["PowerService"]
+
+
+class EdgeCode(IntEnum):
+    """Codes of errors that only the edge knows (google/rpc/code.proto)."""
+
+    RESOURCE_EXHAUSTED = 8
+
+
+class TooManyCalls(VmpowerError):
+    """As many calls of this kind are under way as may be; `RetryInfo` says when to send it again."""
+
+    code = cast(Code, EdgeCode.RESOURCE_EXHAUSTED)
+    reason = "TOO_MANY_CALLS"
+    who_acts = "the caller sends it again after the time that RetryInfo names; the Python client does so by itself"
 
 
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
@@ -37,6 +72,8 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._handlers: dict[str, Any] = {}
+        self._under_way = Counter[str]()
+        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -58,9 +95,15 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
         return grpc.unary_unary_rpc_method_handler(self._unary(name, handler.unary_unary), read, write)
 
     def _unary(self, name: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        kind = "reads" if name.startswith(READS) else "work"
+        turn: AbstractAsyncContextManager[Any] = self._pages if name in PAGES else nullcontext()
+
         async def handle(request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
-                return await inner(self._admit(name, request, context), context)
+                with self._counted(kind):
+                    admitted = self._admit(name, request, context)
+                    async with turn:
+                        return await inner(admitted, context)
             except Exception as error:
                 await _end(context, name, error)
 
@@ -71,12 +114,25 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
             request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             try:
-                async for response in inner(self._admit(name, request, context), context):
-                    yield response
+                with self._counted("streams"):
+                    async for response in inner(self._admit(name, request, context), context):
+                        yield response
             except Exception as error:
                 await _end(context, name, error)
 
         return handle
+
+    @contextmanager
+    def _counted(self, kind: str) -> Iterator[None]:
+        """A call that is under way; raises TooManyCalls."""
+        if self._under_way[kind] >= MOST[kind]:
+            seconds = f"{RETRY_DELAY.total_seconds():g} s"
+            raise TooManyCalls(f"{MOST[kind]} {kind} are under way already; send this again in {seconds}.")
+        self._under_way[kind] += 1
+        try:
+            yield
+        finally:
+            self._under_way[kind] -= 1
 
     def _admit(
         self, name: str, request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]
@@ -129,12 +185,33 @@ async def _end(context: grpc.aio.ServicerContext[Any, Any], name: str, error: Ex
 
 
 def status(error: VmpowerError) -> Status:
-    """An error as AIP-193 wants it: code, sentence, ErrorInfo and, for bad input, BadRequest."""
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    """An error as AIP-193 wants it: code, sentence, ErrorInfo and, for bad input, BadRequest; each cut to its room."""
+    metadata = {key: _cut(value, ROOM // len(error.metadata)) for key, value in error.metadata.items()}
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidRequest):
-        violations = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations]
-        details.append(BadRequest(field_violations=violations))
-    return Status(code=error.code, message=error.message, details=[pack(detail) for detail in details])
+        details.append(_bad_request(error.violations))
+    if isinstance(error, TooManyCalls):
+        details.append(RetryInfo(retry_delay=RETRY_DELAY))
+    return Status(code=error.code, message=_cut(error.message), details=[pack(detail) for detail in details])
+
+
+def _bad_request(violations: Sequence[Violation]) -> BadRequest:
+    """As many violations as there is room for, and how many there are beside."""
+    told = BadRequest()
+    for number, violation in enumerate(violations):
+        field, description = _cut(violation.field, ROOM // 8), _cut(violation.description, ROOM // 4)
+        one = BadRequest.FieldViolation(field=field, description=description)
+        if told.ByteSize() + one.ByteSize() > ROOM:
+            told.field_violations.add(field="request", description=f"{len(violations) - number} more are not told")
+            break
+        told.field_violations.append(one)
+    return told
+
+
+def _cut(text: str, room: int = ROOM) -> str:
+    """The text, in so many bytes."""
+    data = convert.text(text).encode()
+    return data.decode() if len(data) <= room else f"{data[: room - 3].decode(errors='ignore')}…"
 
 
 def _fields(descriptor: Descriptor, data: bytes) -> list[tuple[FieldDescriptor, bytes]]:

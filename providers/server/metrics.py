@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from providers.core.inventory import Inventory
+from providers.core.journal import Journal
 from providers.core.model import Kind, Operation, State
 from providers.core.operations import Operations
 
@@ -17,13 +18,16 @@ DURATIONS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 class Live(Collector):
     """What is true now, read when it is scraped."""
 
-    def __init__(self, inventory: Inventory, operations: Operations) -> None:
-        self._inventory, self._operations = inventory, operations
+    def __init__(self, inventory: Inventory, operations: Operations, journal: Journal) -> None:
+        self._inventory, self._operations, self._journal = inventory, operations, journal
 
     def collect(self) -> Iterable[Metric]:
         connected = GaugeMetricFamily("vmpower_hypervisor_connected", "1 while the hypervisor answers")
         connected.add_metric([], float(self._inventory.connected.is_set()))
         yield connected
+        writable = GaugeMetricFamily("vmpower_journal_writable", "1 while operations can be written to disk")
+        writable.add_metric([], float(not self._journal.failure))
+        yield writable
         yield self._vms()
         yield self._active()
 
@@ -43,9 +47,9 @@ class Live(Collector):
         return family
 
 
-def registry(inventory: Inventory, operations: Operations) -> CollectorRegistry:
+def registry(inventory: Inventory, operations: Operations, journal: Journal) -> CollectorRegistry:
     metrics = CollectorRegistry()
-    metrics.register(Live(inventory, operations))
+    metrics.register(Live(inventory, operations, journal))
     ended = Counter(
         "vmpower_operations_ended",
         "Operations by how they ended",

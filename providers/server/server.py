@@ -35,8 +35,15 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 TRANSPORT_LIMIT = 4 << 20
 """Bytes that gRPC reads of one request; what is longer than the settings allow but shorter than this gets an
 answer that names the field."""
+NEVER = (1 << 31) - 1
 OPTIONS = [
     ("grpc.max_receive_message_length", TRANSPORT_LIMIT),
+    ("grpc.max_concurrent_streams", 1 << 14),  # of one connection: gRPC's clients keep the next until one has ended
+    # What waits for its turn gRPC would end as CANCELLED, without a reason: at random from 1,000 on, all from 3,000 on
+    # (src/core/server/server.h), and what has waited for 30 s. See docs/adr/0014.
+    ("grpc.server.max_pending_requests", NEVER),
+    ("grpc.server.max_pending_requests_hard_limit", NEVER),
+    ("grpc.server_max_unrequested_time_in_server", 24 * 3600),
     ("grpc.so_reuseport", 0),  # two providers at one address would each get half of the calls
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),  # so that clients of silent streams may ask for life
 ]
@@ -75,7 +82,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     _start_metrics(settings, context, operations)
     await operations.resume()  # before the first call, which would not find them
     health = Health()
-    await health.follow(inventory)
+    await health.follow(inventory, journal)
     server = _server(settings, credentials, Service(context, operations), health)
     health_server = _health_server(settings, health)
     await server.start()
@@ -143,7 +150,7 @@ def _require_unserved(address: str) -> None:
 def _start_metrics(settings: Settings, context: Context, operations: Operations) -> None:
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
-        registry = metrics.registry(context.inventory, operations)
+        registry = metrics.registry(context.inventory, operations, context.journal)
         try:
             start_http_server(int(port), host.strip("[]"), registry)
         except OSError as error:

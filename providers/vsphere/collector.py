@@ -6,15 +6,17 @@ ends its run. The order matters: a task begins before what it does, so a collect
 after them finds the task. Nothing is polled.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere.errors import why
+from providers.vsphere.events import EVENTS
 from providers.vsphere.properties import KINDS, VM_PATHS, Update, update
 from providers.vsphere.session import Link, SessionLost
 
@@ -24,6 +26,8 @@ LOST = (vmodl.fault.ManagedObjectNotFound, vmodl.fault.RequestCanceled, vmodl.qu
 POLL_SECONDS = 15
 """How long vCenter holds the call that waits for updates before it answers that there are none; well below
 CALL_SECONDS, after which silence is an outage."""
+MOST_EVENTS = 1000
+"""As many as vCenter returns at once."""
 PLACES = [vim.Folder, vim.Datacenter, vim.HostSystem]
 
 
@@ -101,6 +105,29 @@ async def find(link: Link, vm_id: str) -> str:
     """The id within vCenter of the VM with this instance UUID; empty: there is none. One call."""
     found = await link.content.searchIndex.FindByUuid(None, vm_id, True, True)
     return str(found._moId) if found else ""
+
+
+async def power_events(link: Link, since: timedelta) -> Mapping[str, list[Any]]:
+    """What vCenter recorded of VMs' power, by their ids, oldest first; by two calls.
+
+    Empty where it recorded so much that some may be left out, or where this account may not read it. An ESXi host alone
+    keeps no such record that could be asked so.
+    """
+    service: Any = vim.ServiceInstance("ServiceInstance", link.stub)
+    now = await service.CurrentTime()
+    spec = vim.event.EventFilterSpec(
+        time=vim.event.EventFilterSpec.ByTime(beginTime=now - since), eventTypeId=list(EVENTS), maxCount=MOST_EVENTS
+    )
+    try:
+        told = await link.content.eventManager.QueryEvents(spec)
+    except (vim.fault.NoPermission, vmodl.fault.NotSupported, vmodl.fault.NotImplemented):
+        return {}
+    found = dict[str, list[Any]]()
+    if told and len(told) < MOST_EVENTS:
+        for event in sorted(told, key=lambda event: int(event.key)):
+            if event.vm:
+                found.setdefault(str(event.vm.vm._moId), []).append(event)
+    return found
 
 
 async def _retrieve(link: Link, references: list[Any], paths: list[str]) -> list[tuple[Any, dict[str, Any]]]:

@@ -6,8 +6,10 @@ GuestInfo, Folder, HostSystem, TaskInfo. A property that is not set stands for w
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from providers.core.adapter import OffCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,21 +20,36 @@ class Question:
     choices: tuple[str, ...]
 
 
+class Manager(NamedTuple):
+    """The solution that manages a VM (ManagedByInfo), and what the VM is to it."""
+
+    extension: str = ""
+    type: str = ""
+
+
+NOBODY = Manager()
+
+
 @dataclass(frozen=True, slots=True)
 class VMProperties:
     """What is read of a VirtualMachine, in vSphere's words; empty where vSphere says nothing.
 
-    The last four are what we noticed ourselves: that it ran while we looked, that its guest began to go down or to
-    restart, the task that vCenter named when it refused us, and that it was moved to where we are not to look.
+    The fields from `seen_running` on are what we noticed ourselves. `seen_running`: its present or last run was
+    followed to where it is now, so that an end without a task is the guest's own. `cut_by`: the user whose task ended
+    its last run; None: no task did. `recorded`: who ended it, as vCenter's events have it. `going_down`: the state of
+    a guest that began to go down or to restart. `tools_stopped`: when its tools stopped in this run, by the tracker's
+    clock. `out_of_scope`: it was moved to where we are not to look.
     """
 
     moid: str
     name: str = ""
     id: str = ""
     parent: str = ""
+    vapp: str = ""
     host: str = ""
     power: str = ""
     connection: str = "connected"
+    boot_time: str = ""
     clean_power_off: bool | None = None
     template: bool = False
     ft_role: int = 1
@@ -45,9 +62,12 @@ class VMProperties:
     family: str = ""
     guest_id: str = ""
     disabled: frozenset[str] = frozenset()
+    managed_by: Manager = NOBODY
     seen_running: bool = False
-    going_down: bool = False
-    locked_by: str = ""
+    cut_by: str | None = None
+    recorded: OffCause | None = None
+    going_down: str = ""
+    tools_stopped: float | None = None
     out_of_scope: bool = False
 
     @property
@@ -72,7 +92,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task, its kind (descriptionId) and how it stands."""
+    """A task, its kind (descriptionId), how it stands, and the user who began it; empty: it was no user."""
 
     moid: str
     entity: str = ""
@@ -80,6 +100,7 @@ class Task:
     state: str = "queued"
     queued: datetime | None = None
     error: Exception | None = None
+    user: str = ""
 
 
 Item = VMProperties | Place | Task
@@ -107,15 +128,22 @@ def _question(info: Any) -> Question:
     return Question(info.text, tuple(choice.label for choice in info.choice.choiceInfo))
 
 
+def _time(time: datetime) -> str:
+    """In ISO 8601, of one time always the same text."""
+    return time.astimezone(UTC).isoformat()
+
+
 WATCHED_METHODS = frozenset({"ShutdownGuest"})
 """vCenter lists a hundred methods that are disabled on a VM; this one tells something."""
 
 VM_PATHS: Mapping[str, Field] = {
     "name": ("name", str),
     "parent": ("parent", _moid),
+    "parentVApp": ("vapp", _moid),
     "config.instanceUuid": ("id", str),
     "config.template": ("template", bool),
     "config.ftInfo": ("ft_role", lambda info: int(info.role)),
+    "config.managedBy": ("managed_by", lambda info: Manager(str(info.extensionKey), str(info.type))),
     "config.guestId": ("guest_id", str),
     "guest.guestFamily": ("family", str),
     "guest.guestState": ("guest_state", str),
@@ -125,6 +153,7 @@ VM_PATHS: Mapping[str, Field] = {
     "guest.guestOperationsReady": ("runs_programs", bool),
     "runtime.powerState": ("power", str),
     "runtime.connectionState": ("connection", str),
+    "runtime.bootTime": ("boot_time", _time),
     "runtime.cleanPowerOff": ("clean_power_off", bool),
     "runtime.question": ("question", _question),
     "runtime.host": ("host", _moid),
@@ -137,6 +166,7 @@ TASK_PATHS: Mapping[str, Field] = {
     "info.state": ("state", str),
     "info.queueTime": ("queued", lambda time: time),
     "info.error": ("error", lambda fault: fault),
+    "info.reason": ("user", lambda reason: str(getattr(reason, "userName", None) or "")),
 }
 
 KINDS: Mapping[str, tuple[type[Item], Mapping[str, Field]]] = {

@@ -59,6 +59,8 @@ class Link:
     stub: Stub
     trust: Trust
     content: Any
+    user: str = ""
+    """The account as vCenter writes it in the tasks that it began."""
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     kept: dict[str, Any] = field(default_factory=dict)
     """What is read only once in a session."""
@@ -161,5 +163,5 @@ async def _log_in(settings: VsphereSettings, http: aiohttp.ClientSession, accoun
     stub = Stub(settings.url, http, verifying(settings.trust))
     service: Any = vim.ServiceInstance("ServiceInstance", stub)
     content = await service.RetrieveContent()
-    await content.sessionManager.Login(*account, None)
-    return Link(settings.url, stub, settings.trust, content)
+    session = await content.sessionManager.Login(*account, None)
+    return Link(settings.url, stub, settings.trust, content, str(session.userName))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
 from providers.core.errors import UnknownNativeState
-from providers.vsphere.properties import Question, Task, VMProperties
+from providers.vsphere.properties import Manager, Question, Task, VMProperties
 
 T = TypeVar("T")
 
@@ -30,6 +30,39 @@ TOOLS = {
 }
 """guest.toolsRunningStatus, and what it keeps the guest from."""
 
+NO_TOOLS = "guestToolsNotRunning"
+TOOLS_STOPPED = Problem(
+    "Its VMware Tools stopped a moment ago: they restart or are updated, or its guest goes down or restarts; "
+    "it is asked when they run again.",
+    Reason.TOOLS_UNAVAILABLE,
+    passing=True,
+)
+TOOLS_SILENT = Problem(
+    "Its VMware Tools do not answer at this moment; it is asked again in a few seconds.",
+    Reason.TOOLS_UNAVAILABLE,
+    passing=True,
+)
+
+DISABLED = Problem(
+    "vCenter has disabled ShutdownGuest for it; whoever did (a backup, a solution) enables it again.",
+    Reason.LOCKED,
+    passing=True,
+)
+
+GUEST_STATES = {
+    "": "",
+    "running": "",
+    "notRunning": "",
+    "unknown": "",
+    "shuttingDown": "Its guest is going down already.",
+    "resetting": "Its guest is restarting; it is asked when it is up again.",
+    "standby": "Its guest sleeps (standby) and hears nothing; the guest's owner wakes it.",
+}
+"""guest.guestState, and what keeps a guest in it from being asked. Whether its tools run is told by
+toolsRunningStatus."""
+GOING_DOWN = frozenset({"shuttingDown", "resetting"})
+"""Those of a guest whose tools end before it is gone, or up again."""
+
 OLD_TOOLS = {
     "guestToolsNeedUpgrade": "old",
     "guestToolsSupportedOld": "old",
@@ -46,7 +79,8 @@ CONNECTIONS = {
     "invalid": "its configuration cannot be read",
     "orphaned": "its host has forgotten it",
 }
-"""runtime.connectionState, and why a VM in it can be neither asked nor switched."""
+"""runtime.connectionState, and why a VM in it can be neither asked nor switched. What vCenter then says of its power is
+what it last heard."""
 
 TASK_ENDED = {"queued": False, "running": False, "success": True, "error": True}
 
@@ -61,7 +95,23 @@ POWER_OFF_TASKS = frozenset(
 )
 """info.descriptionId of tasks that end a VM's run from outside. A guest that shuts itself down has none of them."""
 
+VAPP_OFF_TASK = "VirtualApp.powerOff"
+"""It asks or cuts each VM of a vApp, as the vApp is configured, and has no task for each."""
+
 POWER_ON_TASKS = frozenset({"VirtualMachine.powerOn", "Drm.ExecuteVmPowerOnLRO"})
+OTHER_POWER_TASKS = frozenset(
+    f"VirtualMachine.{name}" for name in ("reset", "suspend", "shutdownGuest", "rebootGuest", "standbyGuest")
+)
+POWER_TASKS = POWER_OFF_TASKS | POWER_ON_TASKS | OTHER_POWER_TASKS
+"""Tasks that are what a VM's power does; every other one that runs may hold up a request to its guest."""
+
+VCLS = (Manager("com.vmware.vim.eam", "cluster-agent"), Manager("VirtualCenter", "vcls-entity"))
+"""config.managedBy of vSphere Cluster Services' VMs: deployed as an OVF, and embedded since 8.0 U3 (Broadcom's KB
+370219)."""
+
+
+MANAGED_BY = "managed-by"
+"""The label that names the solution a VM belongs to, by its extension key."""
 
 
 def lookup(words: Mapping[str, T], word: str, what: str) -> T:
@@ -77,27 +127,39 @@ def lookup(words: Mapping[str, T], word: str, what: str) -> T:
 
 
 def to_vm(
-    properties: VMProperties, *, ended_by_task: bool = False, lock: str = "", node: str = "", path: str = ""
+    properties: VMProperties,
+    *,
+    held: Problem | None = None,
+    busy: str = "",
+    tools_return: bool = False,
+    node: str = "",
+    path: str = "",
 ) -> VM:
     """The VM as the core knows it.
 
-    `ended_by_task`: a task ended its run, or is about to. `lock`: the task that holds it. `path`: its inventory path.
+    `held`: what made vCenter refuse us, and will pass. `busy`: the task that is under way on it. `tools_return`: its
+    tools stopped so recently that they are expected to come back. `path`: its inventory path.
+
+    Raises:
+        UnknownNativeState
     """
-    state = lookup(POWER_STATES, properties.power, "power state")
-    problems = _problems(properties, state, lock)
+    state = _power_state(properties)
+    problems = _problems(properties, state, held, busy, tools_return)
     unable = any(problem.reason for problem in problems)
+    labels = {"path": path, MANAGED_BY: properties.managed_by.extension}
     return VM(
         id=properties.id,
         name=properties.plain_name,
         power_state=state,
-        ended=_ended(properties, ended_by_task) if state is PowerState.OFF else None,
+        ended=_ended(properties) if state is PowerState.OFF else None,
         signals=(Signal.VMWARE_TOOLS,) if state is PowerState.ON and not unable else (),
         problems=problems,
         refused=_refused(properties),
         node=node,
-        labels={"path": path} if path else {},
+        labels={name: text for name, text in labels.items() if text},
         aliases=(path, path.removeprefix("/")) if path else (),
         runs_programs=properties.runs_programs,
+        run_id=properties.boot_time if state in (PowerState.ON, PowerState.SUSPENDED) else "",
     )
 
 
@@ -106,52 +168,95 @@ def has_ended(task: Task) -> bool:
     return lookup(TASK_ENDED, task.state, "task state")
 
 
-def _ended(properties: VMProperties, ended_by_task: bool) -> Ended | None:
-    """Who ended its run: a task; or else a crash of its host process; or else, if we saw it run, the guest.
+def _power_state(properties: VMProperties) -> PowerState:
+    """UNKNOWN of a VM that vCenter does not reach, and of one that runs where we do not follow it."""
+    state = lookup(POWER_STATES, properties.power, "power state")
+    unreached = lookup(CONNECTIONS, properties.connection, "connection state")
+    gone_from_sight = properties.out_of_scope and state is not PowerState.OFF
+    return PowerState.UNKNOWN if unreached or gone_from_sight else state
+
+
+def _ended(properties: VMProperties) -> Ended | None:
+    """Who ended its run: a task; or else a crash of its host process; or else, if we saw it run up to its end, the
+    guest; or else whom vCenter's events name.
 
     runtime.cleanPowerOff is false only for a VM that crashed: also one whose power a task cuts goes off cleanly.
     """
-    if ended_by_task:
+    if properties.cut_by is not None:
         return Ended(OffCause.HOST)
     if properties.clean_power_off is False:
         return Ended(OffCause.CRASHED)
-    return Ended(OffCause.GUEST) if properties.seen_running else None
+    if properties.seen_running:
+        return Ended(OffCause.GUEST)
+    return Ended(properties.recorded) if properties.recorded else None
 
 
 def _refused(properties: VMProperties) -> str:
     if properties.template:
         return "it is a template, which never runs"
     if properties.out_of_scope:
-        return "it was moved out of the provider's scope"
+        return "it is out of the provider's scope"
     if properties.ft_role > 1:
         return "it is the secondary of a fault tolerant VM, which follows its primary"
+    if is_vcls(properties):
+        return (
+            "it belongs to vSphere Cluster Services (vCLS), which start it again at once; vCenter's operator puts the "
+            "cluster into retreat mode instead"
+        )
     return ""
 
 
-def _problems(properties: VMProperties, state: PowerState, lock: str) -> tuple[Problem, ...]:
-    if properties.out_of_scope:
-        message = "It was moved out of the provider's scope; nobody tells what becomes of it there."
-        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
+def is_vcls(properties: VMProperties) -> bool:
+    """Whether it is one of vSphere Cluster Services' own. A name alone proves nothing: anybody may give it."""
+    manager = properties.managed_by
+    return manager in VCLS or bool(manager.extension and properties.name.startswith("vCLS"))
+
+
+def _problems(
+    properties: VMProperties, state: PowerState, held: Problem | None, busy: str, tools_return: bool
+) -> tuple[Problem, ...]:
     if lost := lookup(CONNECTIONS, properties.connection, "connection state"):
         message = (
-            f"vCenter cannot reach it: {lost}; its state is what it last was, and vCenter's operator looks into it."
+            f"vCenter cannot reach it: {lost}; whether it runs is not known, and vCenter's operator looks into it."
         )
+        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
+    if properties.out_of_scope:
+        message = "It is out of the provider's scope, where it is not followed; whoever moved it moves it back."
         return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
     match state:
         case PowerState.ON:
-            return _obstacles(properties, lock)
+            found = (_obstacle(properties, held, tools_return) or _busy(busy), _managed(properties))
         case PowerState.SUSPENDED:
             message = "It is suspended, its memory on disk; a hard power-off discards that, a start resumes it."
-            return (Problem(message, Reason.SUSPENDED),)
-    question = _question(properties.question)  # one that is just being started may ask, too
-    return (question,) if question else ()
+            found = (Problem(message, Reason.SUSPENDED), _managed(properties))
+        case _:
+            found = (_question(properties.question), None)  # one that is just being started may ask, too
+    return tuple(problem for problem in found if problem)
 
 
-def _obstacles(properties: VMProperties, lock: str) -> tuple[Problem, ...]:
-    """What keeps a running guest from being asked: the first of these, for each makes the next ones moot."""
-    held = _question(properties.question) or _locked(lock) or _going_down(properties)
-    found = held or _tools_not_running(properties) or _tools_unready(properties) or _tools_outdated(properties)
-    return (found,) if found else ()
+def _obstacle(properties: VMProperties, held: Problem | None, tools_return: bool) -> Problem | None:
+    """What keeps a running guest from being asked, or at least deserves a warning: the first of these, for each makes
+    the next ones moot."""
+    return (
+        _question(properties.question)
+        or held
+        or _not_up(properties)
+        or _tools_not_running(properties, tools_return)
+        or _tools_unready(properties)
+        or _disabled(properties)
+        or _tools_outdated(properties)
+    )
+
+
+def _managed(properties: VMProperties) -> Problem | None:
+    extension, kind = properties.managed_by
+    message = f"It is managed by {extension} ({kind}), which may start or replace it; whoever runs that is asked first."
+    return Problem(message) if extension else None
+
+
+def _busy(task: str) -> Problem | None:
+    message = f"A task is under way on it: {task}; if vCenter refuses to ask the guest meanwhile, it is asked after it."
+    return Problem(message) if task else None
 
 
 def _question(question: Question | None) -> Problem | None:
@@ -162,30 +267,31 @@ def _question(question: Question | None) -> Problem | None:
     return Problem(message, Reason.QUESTION_PENDING)
 
 
-def _locked(lock: str) -> Problem | None:
-    message = f"Another task holds it: {lock}; it is asked when that ends."
-    return Problem(message, Reason.LOCKED, passing=True) if lock else None
+def locked(what: str) -> Problem:
+    """Something else holds a VM: a task by its kind, or what vSphere calls it."""
+    return Problem(f"Another task holds it: {what}; it is asked when that ends.", Reason.LOCKED, passing=True)
 
 
-def _going_down(properties: VMProperties) -> Problem | None:
-    message = "Its guest is going down or restarting already."
-    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if properties.going_down else None
+def _disabled(properties: VMProperties) -> Problem | None:
+    return DISABLED if "ShutdownGuest" in properties.disabled else None
 
 
-def _tools_not_running(properties: VMProperties) -> Problem | None:
+def _not_up(properties: VMProperties) -> Problem | None:
+    message = lookup(GUEST_STATES, properties.going_down or properties.guest_state, "guest state")
+    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if message else None
+
+
+def _tools_not_running(properties: VMProperties, tools_return: bool) -> Problem | None:
     if properties.tools_version == "guestToolsNotInstalled":
         return Problem("It has no VMware Tools; the guest's owner installs them.", Reason.TOOLS_UNAVAILABLE)
-    return lookup(TOOLS, properties.tools, "state of VMware Tools")
+    problem = lookup(TOOLS, properties.tools, "state of VMware Tools")
+    return TOOLS_STOPPED if tools_return and properties.tools == NO_TOOLS else problem
 
 
 def _tools_unready(properties: VMProperties) -> Problem | None:
-    if properties.state_change is False:
-        message = "Its VMware Tools run, but take no requests yet; it is asked when they do."
-        return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True)
-    if "ShutdownGuest" in properties.disabled:
-        message = "vCenter has disabled ShutdownGuest for it; whoever did (a backup, a solution) enables it again."
-        return Problem(message, Reason.LOCKED, passing=True)
-    return None
+    message = "Its VMware Tools run, but take no requests yet; it is asked when they do."
+    unready = properties.state_change is False
+    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if unready else None
 
 
 def _tools_outdated(properties: VMProperties) -> Problem | None:

@@ -13,13 +13,13 @@ class TaskWaits:
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[Task]] = {}
-        self._seen: dict[str, Task] = {}
+        self._seen: set[str] = set()
 
     async def until_ended(self, moid: str, tasks: Mapping[str, Task]) -> Task:
         """The task when it has ended; `tasks` are those that are known now.
 
         Raises:
-            HypervisorUnavailable: vCenter has forgotten it; whether it was done is for the caller to find out.
+            HypervisorUnavailable: vCenter tells its end no more; whether it was done is for the caller to find out.
         """
         ending = self._waiting.setdefault(moid, asyncio.get_running_loop().create_future())
         self.update(tasks)
@@ -27,18 +27,19 @@ class TaskWaits:
             return await ending
         finally:
             self._waiting.pop(moid, None)
-            self._seen.pop(moid, None)
+            self._seen.discard(moid)
 
     def update(self, tasks: Mapping[str, Task]) -> None:
-        """End the waits for tasks that have ended, of those listed now; one that is listed no more has ended, too."""
+        """End the waits for tasks that have ended, of those listed now. Waits for one that was listed, and is no more,
+        fail: its end was not told."""
         for moid, ending in self._waiting.items():
             task = tasks.get(moid)
-            if task is not None:
-                self._seen[moid] = task
-            runs = task is not None and not has_ended(task)
-            ended = task or self._seen.get(moid)
-            if ended and not runs and not ending.done():
-                ending.set_result(ended)
+            if task is None and moid in self._seen:
+                _fail(ending, "vCenter tells the end of the task no more; it is asked again.")
+            elif task is not None:
+                self._seen.add(moid)
+                if has_ended(task) and not ending.done():
+                    ending.set_result(task)
 
     def waiting(self) -> frozenset[str]:
         return frozenset(self._waiting)
@@ -46,5 +47,10 @@ class TaskWaits:
     def fail_forgotten(self, moids: frozenset[str], tasks: Mapping[str, Task]) -> None:
         """vCenter was restarted, and lists of these no others than `tasks`: waits for the others fail."""
         for moid in moids - tasks.keys():
-            if (ending := self._waiting.get(moid)) and not ending.done():
-                ending.set_exception(HypervisorUnavailable("vCenter has forgotten the task; it is asked again."))
+            if ending := self._waiting.get(moid):
+                _fail(ending, "vCenter has forgotten the task; it is asked again.")
+
+
+def _fail(ending: asyncio.Future[Task], message: str) -> None:
+    if not ending.done():
+        ending.set_exception(HypervisorUnavailable(message))

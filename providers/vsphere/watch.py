@@ -20,14 +20,15 @@ class Feed:
         self._lost = asyncio.create_task(link.lost.wait())
 
     async def next(self) -> list[Update]:
-        """At first all objects, and after that what has changed since; waits until something has.
+        """At first all objects, and after that what has changed since: waits until something has, or until vCenter
+        says that nothing did.
 
         Raises:
             SessionLost: the collector is gone with its session.
         """
         updates = list[Update]()
         more = True
-        while more or not updates:
+        while more:
             answer = await self._answer()
             more = answer.more
             updates += answer.updates

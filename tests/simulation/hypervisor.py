@@ -33,7 +33,16 @@ from tests.simulation.universe import Universe
 
 T = TypeVar("T")
 What = Literal[
-    "asked", "left", "crashed", "cut", "cut by somebody", "started", "started by somebody", "hook", "removed"
+    "asked",
+    "agent left",
+    "left",
+    "crashed",
+    "cut",
+    "cut by somebody",
+    "started",
+    "started by somebody",
+    "hook",
+    "removed",
 ]
 OFF: dict[str, OffCause] = {
     "left": OffCause.GUEST,
@@ -57,11 +66,12 @@ class Fact:
 class Behaviour:
     """What a guest does. `takes`: seconds to go down when asked; None: it never does. `agent` False: it has none.
 
-    `refuses`: its agent refuses. `after`: from which press of its power button on it obeys.
+    `acpi` False: it has no power button. `refuses`: its agent refuses. `after`: from which ask on it obeys.
     """
 
     takes: float | None = 3.0
     agent: bool = True
+    acpi: bool = True
     refuses: bool = False
     after: int = 1
     crashes: bool = False
@@ -104,6 +114,8 @@ class Hypervisor:
         self.facts: list[Fact] = []
         self.harm = Harm()
         self.up = True
+        self.cut_first: set[str] = set()
+        """VMs whose power somebody else cuts just before our next call to do so."""
         self.calls = 0
         self.subscribers: list[Callable[[Change | Exception], None]] = []
 
@@ -131,6 +143,9 @@ class Hypervisor:
     def cut(self, vm: str, what: What) -> bool:
         """Cut its power; False: it was off."""
         machine = self._find(vm)
+        if what == "cut" and vm in self.cut_first and machine.on:
+            self.cut_first.discard(vm)
+            self._end(machine, "cut by somebody")
         if not machine.on:
             return False
         self._end(machine, what)
@@ -186,7 +201,8 @@ class Hypervisor:
     # What it says of them
 
     def vm(self, machine: Machine) -> VM:
-        signals = ((Signal.GUEST_AGENT,) if machine.behaviour.agent and machine.agent_up else ()) + (Signal.ACPI,)
+        agent = (Signal.GUEST_AGENT,) if machine.behaviour.agent and machine.agent_up else ()
+        signals = agent + ((Signal.ACPI,) if machine.behaviour.acpi else ())
         return VM(
             machine.id,
             machine.id,
@@ -216,8 +232,9 @@ class Hypervisor:
 
     def _leave_agent(self, vm: str, run: int) -> None:
         machine = self.machines[vm]
-        if machine.on and machine.run == run and machine.agent_up:
+        if machine.on and machine.run == run and machine.agent_up and machine.behaviour.agent:
             machine.agent_up = False
+            self.note(vm, "agent left")
             self._tell(machine)
 
     def _go_down(self, vm: str, run: int, what: What) -> None:

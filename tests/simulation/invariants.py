@@ -4,11 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
+from providers.core.adapter import Escalation, Reason, Signal
 from providers.core.model import Kind, Operation, Outcome, State
 from tests.simulation.hypervisor import OFF, Fact
 from tests.simulation.play import KINDS, Answer, History
 from tests.simulation.provider import EPOCH
 
+MOST_SENT = 20
 TICK = 1.5
 """Seconds: a clock that was set is noticed within one, and a call takes its time."""
 
@@ -62,8 +64,7 @@ def one_active_operation(history: History) -> Iterator[str]:
     for vm in {operation.request.vm_id for operation in history.known.values()}:
         asking = [each for each in _of(history, vm) if each.request.kind in (Kind.SHUTDOWN, Kind.REBOOT)]
         for before, after in pairwise(asking):
-            ended = _ended(history, before)
-            if ended is not None and _began(history, after) < ended - TICK and before.decision is None:
+            if before.verdict and _began(history, after) < _judged(history, before) - TICK and not before.decision:
                 yield f"{_name(after)} began while {_name(before)} was active"
 
 
@@ -122,12 +123,77 @@ def the_last_wish_comes_true(history: History) -> Iterator[str]:
             yield f"{vm} is {'on' if on else 'off'}, but the last wish was {_name(last)}"
 
 
+def a_started_guest_stays_up(history: History) -> Iterator[str]:
+    """A PowerOn that found the VM on watches a guest that was asked to go down, for as long again as it was given."""
+    harms = ("lie", "remove", "fill the disk", "slow disk", "set the clock")
+    if any(act.what in harms for act in history.scenario.acts):
+        return
+    for operation in history.known.values():
+        kept = operation.request.kind is Kind.POWER_ON and operation.state is State.SUCCEEDED
+        asked = [history.known[key] for key in operation.supersedes if key in history.known]
+        if (
+            not kept
+            or not asked
+            or operation != max(_of(history, operation.request.vm_id), key=lambda op: op.create_time)
+        ):
+            continue
+        end = _judged(history, operation)
+        watched = max((each.force_after or EPOCH) + each.timeout for each in asked) - EPOCH
+        for fact in history.facts:
+            theirs = fact.vm == operation.request.vm_id and fact.what == "left"
+            if theirs and end < fact.time < watched.total_seconds() - TICK and not history.final_power[fact.vm]:
+                yield f"{fact.vm} went down after {_name(operation)}, and stayed off"
+
+
+def nobody_is_cut_unasked(history: History) -> Iterator[str]:
+    """Where only providers were killed, each guest that can hear was asked before its time was over."""
+    if any(act.what not in (*KINDS, "Extend", "Cancel", "kill", "kill at step") for act in history.scenario.acts):
+        return
+    for operation in history.known.values():
+        verdict = operation.verdict
+        if not verdict or verdict.outcome is not Outcome.FORCED or verdict.reason is not Reason.TIMEOUT:
+            continue
+        vm, began, end = operation.request.vm_id, _act(history, operation), _judged(history, operation)
+        asked = [fact for fact in history.facts if fact.vm == vm and fact.what == "asked" and began <= fact.time <= end]
+        short = operation.request.timeout and operation.request.timeout.total_seconds() < end - began - 30
+        if not asked and operation.request.resend_interval and not short:
+            yield f"{_name(operation)} was forced without ever asking"
+
+
+def nobody_is_pressed_who_goes_down(history: History) -> Iterator[str]:
+    """An agent that left after it was asked is going down with its guest."""
+    if len(history.known) != 1 or any(act.what not in KINDS for act in history.scenario.acts):
+        return
+    asked, left = dict[str, float](), dict[str, float]()
+    for fact in history.facts:
+        if fact.what == "asked" and fact.detail == Signal.GUEST_AGENT:
+            asked[fact.vm] = fact.time
+        elif fact.what == "agent left" and fact.vm in asked:
+            left[fact.vm] = fact.time
+        elif fact.what in OFF:
+            asked.pop(fact.vm, None)
+            left.pop(fact.vm, None)
+        elif fact.what == "asked" and fact.vm in left and fact.time > left[fact.vm] + TICK:
+            yield f"{fact.vm} was pressed at {fact.time:.1f} s, though its agent had left to go down"
+
+
+def waiting_does_not_grow(history: History) -> Iterator[str]:
+    """Repeated presses are counted, not listed."""
+    for operation in history.known.values():
+        if len(operation.sent) > MOST_SENT:
+            yield f"{_name(operation)} lists {len(operation.sent)} signals"
+
+
 def a_settled_system_makes_no_calls(history: History) -> Iterator[str]:
     if history.calls_when_settled:
         yield f"{history.calls_when_settled} calls while nothing was to be done"
 
 
 INVARIANTS = (
+    a_started_guest_stays_up,
+    nobody_is_cut_unasked,
+    nobody_is_pressed_who_goes_down,
+    waiting_does_not_grow,
     no_bugs,
     every_accepted_operation_ends,
     one_verdict,
@@ -164,7 +230,9 @@ def _act(history: History, operation: Operation) -> float:
 
 
 def _began(history: History, operation: Operation) -> float:
-    """When it was first told of, by the clock of the universe: its own times move with the wall clock."""
+    """When it was accepted; where the wall clock was set, and its own times with it, when it was first told of."""
+    if not _clock_was_set(history):
+        return (operation.create_time - EPOCH).total_seconds()
     heard = [answer.time for answer in history.answers if answer.operation and answer.operation.id == operation.id]
     told = [time for time, seen in history.told if seen.id == operation.id]
     return max(_act(history, operation), min((*heard, *told), default=0.0))
@@ -181,9 +249,13 @@ def _ended(history: History, operation: Operation) -> float | None:
     return min((*told, *answered), default=None)
 
 
+def _clock_was_set(history: History) -> bool:
+    return any(act.what == "set the clock" for act in history.scenario.acts)
+
+
 def _judged(history: History, operation: Operation) -> float:
     """When its verdict was made, which may be long before it could be told."""
-    if operation.verdict is None or any(act.what == "set the clock" for act in history.scenario.acts):
+    if operation.verdict is None or _clock_was_set(history):
         return _ended(history, operation) or 0.0
     return (operation.verdict.end_time - EPOCH).total_seconds()
 
@@ -199,7 +271,21 @@ def _allows(history: History, operation: Operation, cut: Fact) -> bool:
     forced = [time for time, act in history.sent if act.what == "Force" and act.vm == cut.vm]
     if any(asked <= at <= cut.time for at in forced):
         return True
-    return operation.request.escalation.value == "FORCE" and cut.time >= asked + _time(history, operation, cut)
+    if operation.request.escalation is not Escalation.FORCE:
+        return False
+    return _deaf(history, operation, cut) or cut.time >= asked + _time(history, operation, cut)
+
+
+def _deaf(history: History, operation: Operation, cut: Fact) -> bool:
+    """Whether the guest had no way of hearing anything: no button, and an agent that refused or was gone."""
+    behaviour = history.scenario.behaviours[int(cut.vm.removeprefix("vm-"))]
+    began = _act(history, operation)
+    accepted = [
+        fact
+        for fact in history.facts
+        if fact.what == "asked" and fact.vm == cut.vm and "refused" not in fact.detail and fact.time >= began
+    ]
+    return not behaviour.acpi and not accepted
 
 
 def _time(history: History, operation: Operation, cut: Fact) -> float:
@@ -213,7 +299,14 @@ def _time(history: History, operation: Operation, cut: Fact) -> float:
     for time, act in history.sent:
         if act.what == "Extend" and act.vm == cut.vm and time <= cut.time:
             shortest = min(shortest, act["timeout"])  # one whose answer was lost may count, too
-    return max(shortest - TICK, 0.0)
+    return max(shortest - TICK - _lost_count(history), 0.0)
+
+
+def _lost_count(history: History) -> float:
+    """By how many seconds a time may be misjudged: across boots nothing counts but the wall clock, and that was set."""
+    if all(act.what != "reboot the provider's machine" for act in history.scenario.acts):
+        return 0.0
+    return sum(abs(float(act["by"])) for act in history.scenario.acts if act.what == "set the clock")
 
 
 def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  # noqa: PLR0911 - one case after the other
@@ -228,16 +321,16 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
             asked = [fact.time for fact in facts if fact.what == "asked" and "refused" not in fact.detail]
             if not left:
                 return f"it did not shut itself down: {sorted(whats)}"
-            return "" if any(began <= time <= max(left) for time in asked) else "it was never asked"
+            return "" if any(time <= max(left) for time in asked) else "it was never asked"
         case Outcome.FORCED:
             return "" if "cut" in whats else f"we did not cut it: {sorted(whats)}"
         case Outcome.CRASHED:
             return "" if "crashed" in whats else f"it did not crash: {sorted(whats)}"
         case Outcome.OUT_OF_BAND:
             return "" if whats & {"left", "cut by somebody"} else f"nobody else switched it off: {sorted(whats)}"
-        case Outcome.ALREADY_OFF:
-            since = _began(history, operation)
-            return "it was cut for this" if any(fact.what == "cut" and fact.time > since for fact in offs) else ""
+        case Outcome.ALREADY_OFF if operation.request.kind is not Kind.POWER_ON:
+            later = [fact.what for fact in offs if fact.time > _began(history, operation) + TICK]
+            return f"it went off later: {later}" if later else ""
         case Outcome.STILL_RUNNING:
             return "" if _was_on(history, operation, _judged(history, operation)) else "it was off"
     return ""

@@ -16,7 +16,7 @@ from providers.core.adapter import Escalation
 from providers.core.errors import VmpowerError
 from providers.core.extension import Extension
 from providers.core.model import ExecHook, Hook, Kind, Operation, Request, State
-from tests.simulation.hypervisor import Fact, Hypervisor
+from tests.simulation.hypervisor import Fact, Hypervisor, What
 from tests.simulation.provider import Process, ProviderMachine
 from tests.simulation.scenario import LENGTH, Act, Scenario
 from tests.simulation.universe import Universe
@@ -194,51 +194,52 @@ class Play:
 
     # Harm
 
-    def _harm(self, act: Act) -> None:  # noqa: PLR0912 - a table would say less
-        machine, hypervisor, harm, lasts = self.machine, self.hypervisor, self.hypervisor.harm, act["lasts"]
-        later = partial(self.universe.after, lasts)
-        match act.what:
-            case "kill":
-                self._kill(lasts)
-            case "kill at step":
-                self._dead_at.add(self.universe.steps + act["step"])
-            case "reboot the provider's machine":
-                machine.reboot()
-                self._kill(lasts)
-            case "set the clock":
-                machine.set_clock(timedelta(seconds=act["by"]))
-            case "fill the disk":
-                machine.disk_full = True
-                later(lambda: setattr(machine, "disk_full", False))
-            case "slow disk":
-                machine.disk_takes = 3.0
-                later(lambda: setattr(machine, "disk_takes", 0.001))
-            case "restart the daemon":
-                hypervisor.go_away(lasts, forgets=act["forgets"])
-            case "lose answers":
-                harm.lose_answer, harm.lose_request = 0.4, 0.2
-                later(lambda: _set(harm, lose_answer=0.0, lose_request=0.0))
-            case "lie":
-                harm.lie = 0.7
-                later(lambda: _set(harm, lie=0.0))
-            case "be late":
-                harm.late, harm.repeat_events = 2.0, 0.3
-                later(lambda: _set(harm, late=0.0, repeat_events=0.0))
-            case "cut by somebody":
-                if hypervisor.machines[act.vm].here:
-                    hypervisor.cut(act.vm, "cut by somebody")
-            case "started by somebody":
-                if hypervisor.machines[act.vm].here:
-                    hypervisor.start(act.vm, "started by somebody")
-            case "crash":
-                hypervisor.crash(act.vm)
-            case "remove":
-                hypervisor.remove(act.vm)
-                later(lambda: hypervisor.put_back(act.vm))
-            case "forget causes":
-                hypervisor.forget(act.vm)
-            case _:
-                raise AssertionError(f"no such harm: {act.what}")
+    def _harm(self, act: Act) -> None:
+        machine, hypervisor = self.machine, self.hypervisor
+        harms: dict[str, Callable[[], object]] = {
+            "kill": lambda: self._kill(act["lasts"]),
+            "kill at step": lambda: self._dead_at.add(self.universe.steps + act["step"]),
+            "reboot the provider's machine": lambda: self._both(machine.reboot, partial(self._kill, act["lasts"])),
+            "set the clock": lambda: machine.set_clock(timedelta(seconds=act["by"])),
+            "fill the disk": lambda: self._for_a_while(act, machine, disk_full=True),
+            "slow disk": lambda: self._for_a_while(act, machine, disk_takes=3.0),
+            "restart the daemon": lambda: hypervisor.go_away(act["lasts"], forgets=act["forgets"]),
+            "lose answers": lambda: self._for_a_while(act, hypervisor.harm, lose_answer=0.4, lose_request=0.2),
+            "lie": lambda: self._for_a_while(act, hypervisor.harm, lie=0.7),
+            "be late": lambda: self._for_a_while(act, hypervisor.harm, late=2.0, repeat_events=0.3),
+            "cut by somebody": lambda: self._if_here(act, hypervisor.cut, "cut by somebody"),
+            "started by somebody": lambda: self._if_here(act, hypervisor.start, "started by somebody"),
+            "cut just before us": lambda: hypervisor.cut_first.add(act.vm),
+            "restarted by somebody": lambda: self._restart(act.vm),
+            "restarted while no provider runs": lambda: self._both(
+                partial(self._kill, act["lasts"]), partial(self._restart, act.vm)
+            ),
+            "crash": lambda: hypervisor.crash(act.vm),
+            "remove": lambda: self._remove(act),
+            "forget causes": lambda: hypervisor.forget(act.vm),
+        }
+        harms[act.what]()
+
+    def _both(self, first: Callable[[], None], second: Callable[[], None]) -> None:
+        first()
+        second()
+
+    def _for_a_while(self, act: Act, thing: object, **values: object) -> None:
+        before = {name: getattr(thing, name) for name in values}
+        _set(thing, values)
+        self.universe.after(act["lasts"], partial(_set, thing, before))
+
+    def _if_here(self, act: Act, change: Callable[[str, What], object], what: What) -> None:
+        if self.hypervisor.machines[act.vm].here:
+            change(act.vm, what)
+
+    def _remove(self, act: Act) -> None:
+        self.hypervisor.remove(act.vm)
+        self.universe.after(act["lasts"], lambda: self.hypervisor.put_back(act.vm))
+
+    def _restart(self, vm: str) -> None:
+        if self.hypervisor.machines[vm].here and self.hypervisor.cut(vm, "cut by somebody"):
+            self.hypervisor.start(vm, "started by somebody")
 
 
 def play(scenario: Scenario, kill_at: int = 0) -> History:
@@ -288,9 +289,9 @@ def _request(act: Act) -> Request:
     )
 
 
-def _set(harm: Any, **values: float) -> None:
+def _set(thing: object, values: dict[str, object]) -> None:
     for name, value in values.items():
-        setattr(harm, name, value)
+        setattr(thing, name, value)
 
 
 def _answered(answer: Answer) -> str:

@@ -21,6 +21,9 @@ HARMS = (
     "lie",
     "be late",
     "cut by somebody",
+    "cut just before us",
+    "restarted by somebody",
+    "restarted while no provider runs",
     "started by somebody",
     "crash",
     "remove",
@@ -64,9 +67,11 @@ def make(seed: int) -> Scenario:
 
 
 def _behaviour(chance: random.Random) -> Behaviour:
+    agent = chance.random() < 0.6
     return Behaviour(
         takes=chance.choice((0.5, 3.0, 3.0, 20.0, 45.0, None)),
-        agent=chance.random() < 0.6,
+        agent=agent,
+        acpi=not agent or chance.random() < 0.7,
         refuses=chance.random() < 0.15,
         after=chance.choice((1, 1, 1, 3)),
         crashes=chance.random() < 0.1,
@@ -81,7 +86,7 @@ def _request(chance: random.Random, vm: str, number: int) -> Act:
             "timeout": chance.choice((5.0, 10.0, 30.0, 60.0)),
             "escalation": chance.choice(("FORCE", "FORCE", "NEVER", "ASK")),
             "hooks": chance.choice((0, 0, 1, 2)) if what == "Shutdown" else 0,
-            "resend": chance.choice((10.0, 10.0, 0.0)),
+            "resend": chance.choice((10.0, 10.0, 1.0, 0.0)),
         }
     if what == "Extend":
         how["timeout"] = chance.choice((20.0, 40.0, 90.0))

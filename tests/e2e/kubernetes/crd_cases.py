@@ -35,6 +35,7 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
             state=pb.OPERATION_STATE_SUCCEEDED,
             start_time=NOON,
             end_time=NOON,
+            observed_end_time=NOON,
             force_after=NOON,
             timeout=timedelta(minutes=2),
             generation=3,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from providers.core.adapter import OffCause, PowerState, Reason, Signal
-from providers.core.errors import CommandFailed, Locked, VMNotFound
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import GRACE, watching
 from tests.e2e.vsphere.conftest import Guest
@@ -97,10 +97,67 @@ async def test_a_vm_that_a_snapshot_holds_is_locked_until_that_is_taken(
             if "createSnapshot" not in named.problems[0].message:  # its task is told by the watch a moment later
                 named = await watch.until(lambda vm: vm.id == vm_id and "createSnapshot" in str(vm.problems))
             assert "VirtualMachine.createSnapshot" in named.problems[0].message
-            free = await watch.until(lambda vm: vm.id == vm_id and vm.signals == (TOOLS,))
-            assert free.problems == ()
+            await watch.until(lambda vm: vm.id == vm_id and vm.signals == (TOOLS,) and not vm.problems)
             await adapter.send_signal(vm_id, TOOLS, GRACE)
             await watch.until_off(vm_id)
+
+
+async def test_a_task_under_way_is_a_warning_until_it_ends(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest(snapshot_time="500ms")
+    with client(vcenter) as content:
+        async with watching(adapter) as watch:
+            machine(content, vcenter, "web").CreateSnapshot("backup", "", False, False)
+            busy = await watch.until(lambda vm: vm.id == vm_id and bool(vm.problems))
+            assert (busy.signals, busy.problems[0].reason) == ((TOOLS,), None)
+            assert "VirtualMachine.createSnapshot" in busy.problems[0].message
+            assert (await watch.until(lambda vm: vm.id == vm_id)).problems == ()
+
+
+async def test_a_guest_is_asked_after_the_task_that_makes_vcenter_refuse(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest(snapshot_time="1s", faults={"ShutdownGuest": ["InvalidState"]})
+    with client(vcenter) as content:
+        async with watching(adapter) as watch:
+            machine(content, vcenter, "web").CreateSnapshot("backup", "", False, False)
+            await watch.until(lambda vm: vm.id == vm_id and bool(vm.problems))
+            with pytest.raises(Locked, match="InvalidState"):
+                await adapter.send_signal(vm_id, TOOLS, GRACE)
+            assert (await adapter.get(vm_id)).signals == ()
+            await watch.until(lambda vm: vm.id == vm_id and vm.signals == (TOOLS,) and not vm.problems)
+            await adapter.send_signal(vm_id, TOOLS, GRACE)
+            await watch.until_off(vm_id)
+
+
+async def test_what_is_in_use_is_asked_again_some_seconds_later(adapter: VsphereAdapter, guest: Guest) -> None:
+    vm_id = guest(faults={"ShutdownGuest": ["ResourceInUse"]})
+    async with watching(adapter) as watch:
+        with pytest.raises(Locked, match="ResourceInUse"):
+            await adapter.send_signal(vm_id, TOOLS, GRACE)
+        assert (await adapter.get(vm_id)).problems[0].passing
+        await watch.until(lambda vm: vm.id == vm_id and vm.signals == (TOOLS,))
+        await adapter.send_signal(vm_id, TOOLS, GRACE)
+
+
+async def test_tools_that_stop_and_start_again_are_waited_for(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest()
+    async with watching(adapter) as watch:
+        vcenter.set("web", tools="not_running")
+        vm = await watch.until(lambda vm: vm.id == vm_id and not vm.signals)
+        assert vm.problems[0].passing
+        vcenter.set("web", tools="running")
+        assert (await watch.until(lambda vm: vm.id == vm_id)).problems == ()
+
+
+async def test_a_guest_whose_host_is_away_is_not_said_to_have_refused(adapter: VsphereAdapter, guest: Guest) -> None:
+    vm_id = guest(connection="disconnected")
+    async with watching(adapter):
+        with pytest.raises(HypervisorUnavailable, match="HostNotConnected"):
+            await adapter.send_signal(vm_id, TOOLS, GRACE)
 
 
 # What it could hear
@@ -112,7 +169,7 @@ async def test_a_vm_that_a_snapshot_holds_is_locked_until_that_is_taken(
         ({"tools": "not_running"}, Reason.TOOLS_UNAVAILABLE, False),
         ({"tools": "not_installed"}, Reason.TOOLS_UNAVAILABLE, False),
         ({"tools": "executing_scripts"}, Reason.TOOLS_UNAVAILABLE, True),
-        ({"connection": "disconnected"}, Reason.TOOLS_UNAVAILABLE, True),
+        *(({"connection": word}, Reason.TOOLS_UNAVAILABLE, True) for word in ("disconnected", "orphaned")),
         ({"disabled_methods": ["ShutdownGuest"]}, Reason.LOCKED, True),
         ({"power": "suspended"}, Reason.SUSPENDED, False),
         ({"question": {"text": "Moved or copied?", "choices": ["moved", "copied"]}}, Reason.QUESTION_PENDING, False),
@@ -147,7 +204,21 @@ async def test_old_tools_are_asked_with_a_warning(adapter: VsphereAdapter, guest
     assert [problem.reason for problem in vm.problems] == [None]
 
 
-@pytest.mark.parametrize(("behaviour", "word"), [({"template": True}, "template"), ({"ft_secondary": True}, "fault")])
+async def test_a_vm_of_a_solution_is_asked_with_a_warning(adapter: VsphereAdapter, guest: Guest) -> None:
+    vm = await adapter.get(guest(managed_by={"extension": "com.example.nsx", "type": "agent"}))
+    assert (vm.signals, vm.refused, vm.labels["managed-by"]) == ((TOOLS,), "", "com.example.nsx")
+    assert [(problem.reason, "com.example.nsx" in problem.message) for problem in vm.problems] == [(None, True)]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "word"),
+    [
+        ({"template": True}, "template"),
+        ({"ft_secondary": True}, "fault"),
+        ({"managed_by": {"extension": "com.vmware.vim.eam", "type": "cluster-agent"}}, "vCLS"),
+        ({"managed_by": {"extension": "VirtualCenter", "type": "vcls-entity"}}, "vCLS"),
+    ],
+)
 async def test_a_vm_that_takes_no_operations_says_why(
     adapter: VsphereAdapter, guest: Guest, behaviour: dict[str, Any], word: str
 ) -> None:

@@ -1,12 +1,15 @@
 """Every way in which a guest goes off, and comes back: the adapter on the rig."""
 
+from contextlib import aclosing
+
 import pytest
 
-from providers.core.adapter import OffCause, PowerState, Reason, Signal
-from providers.core.errors import CommandFailed
+from providers.core.adapter import VM, Listed, OffCause, PowerState, Reason, Signal
+from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import GRACE, watching
 from tests.e2e.vsphere.conftest import Guest
+from tests.rigs.polling import poll
 from tests.rigs.vsphere.client import client, machine
 from tests.rigs.vsphere.vcenter import VCenter
 
@@ -87,6 +90,139 @@ async def test_a_suspended_vm_can_be_cut_off(vcenter: VCenter, adapter: VsphereA
     async with watching(adapter) as watch:
         await adapter.power_off(vm_id)
         assert (await watch.until_off(vm_id)).off_cause is OffCause.HOST
+
+
+# Who ended it, where nobody looked
+
+
+async def found_off(adapter: VsphereAdapter, vm_id: str, *active: str) -> VM:
+    """As a watch lists it that begins with these operations under way."""
+    async with aclosing(adapter.watch(lambda: frozenset(active))) as changes:
+        listed = await anext(changes)
+    assert isinstance(listed, Listed)
+    [vm] = [vm for vm in listed.vms if vm.id == vm_id]
+    assert vm.power_state is PowerState.OFF
+    return vm
+
+
+async def test_a_guest_that_went_unseen_as_it_was_asked_went_by_itself_by_vcenters_events(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest()
+    await adapter.send_signal(vm_id, Signal.VMWARE_TOOLS, GRACE)
+    poll(lambda: vcenter.show("web")["power"] == "poweredOff")
+    assert (await found_off(adapter, vm_id)).ended is None
+    assert (await found_off(adapter, vm_id, vm_id)).off_cause is OffCause.GUEST
+
+
+async def test_a_colleagues_power_off_that_was_not_seen_is_known_by_vcenters_events(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest()
+    vcenter.power("web", "off")
+    vcenter.forget_tasks()
+    assert (await found_off(adapter, vm_id)).ended is None
+    assert (await found_off(adapter, vm_id, vm_id)).off_cause is OffCause.HOST
+
+
+async def test_all_that_is_found_off_is_looked_for_at_once(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    ids = [guest(f"web-{number}", power="off") for number in range(5)]
+    vcenter.reset_calls()
+    await found_off(adapter, ids[0], *ids)
+    assert vcenter.calls()["QueryEvents"] == 1
+
+
+async def test_a_vm_that_goes_off_while_its_host_is_away_was_not_seen_to_end(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest()
+    async with watching(adapter) as watch:
+        vcenter.set("web", connection="disconnected")
+        await watch.until(lambda vm: vm.id == vm_id and vm.power_state is PowerState.UNKNOWN)
+        vcenter.power("web", "off")
+        vcenter.forget_tasks()
+        vcenter.set("web", connection="connected")
+        vm = await watch.until_off(vm_id)
+        assert vm.off_cause is not OffCause.GUEST
+
+
+# Whose cut
+
+
+async def test_a_power_off_says_that_it_was_the_one(adapter: VsphereAdapter, guest: Guest) -> None:
+    vm_id = guest()
+    async with watching(adapter):
+        assert [await adapter.power_off(vm_id), await adapter.power_off(vm_id)] == [True, False]
+
+
+async def test_a_power_off_that_the_guest_beat_says_so(adapter: VsphereAdapter, guest: Guest) -> None:
+    vm_id = guest(shutdown_time="100ms", power_off_time="400ms")
+    async with watching(adapter):
+        await adapter.send_signal(vm_id, Signal.VMWARE_TOOLS, GRACE)
+        assert await adapter.power_off(vm_id) is False
+        assert (await adapter.get(vm_id)).off_cause is OffCause.GUEST
+
+
+async def test_a_power_off_whose_answer_was_lost_is_ours_all_the_same(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest(faults={"PowerOffVM_Task": ["lost"]})
+    async with watching(adapter) as watch:
+        with pytest.raises(HypervisorUnavailable):
+            await adapter.power_off(vm_id)
+        await watch.until_off(vm_id)
+        assert await adapter.power_off(vm_id) is True
+
+
+async def test_a_power_off_that_was_lost_before_a_colleague_cut_it_is_not_ours(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest(faults={"PowerOffVM_Task": ["cut"]})
+    async with watching(adapter):
+        with pytest.raises(HypervisorUnavailable):
+            await adapter.power_off(vm_id)
+        vcenter.power("web", "off")
+        assert await adapter.power_off(vm_id) is False
+
+
+async def test_a_vm_that_is_read_off_in_the_moment_it_is_cut_was_cut(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest()
+    async with watching(adapter):
+        vcenter.power("web", "off")  # the watch hears of it a moment later
+        assert (await adapter.get(vm_id)).off_cause is OffCause.HOST
+
+
+# Runs
+
+
+async def test_a_run_is_the_same_over_a_reboot_of_its_guest(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest()
+    async with watching(adapter) as watch:
+        before = await adapter.get(vm_id)
+        with client(vcenter) as content:
+            machine(content, vcenter, "web").RebootGuest()
+        await watch.until(lambda vm: vm.id == vm_id and not vm.signals)
+        after = await watch.until(lambda vm: vm.id == vm_id and bool(vm.signals))
+    assert before.run_id
+    assert after.run_id == before.run_id
+
+
+async def test_a_vm_that_was_started_again_is_in_another_run(
+    vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
+) -> None:
+    vm_id = guest()
+    before = await adapter.get(vm_id)
+    vcenter.power("web", "off")
+    assert (await adapter.get(vm_id)).run_id == ""
+    vcenter.power("web", "on")
+    after = await adapter.get(vm_id)
+    assert after.run_id not in ("", before.run_id)
 
 
 # Tasks

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from providers.core.adapter import PowerState, Removed
-from providers.core.errors import HypervisorUnavailable, VMNotFound
+from providers.core.adapter import Changed, PowerState, Removed
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.vsphere.adapter import VsphereAdapter
 from tests.e2e.following import watching
 from tests.e2e.vsphere.conftest import Settings
@@ -106,7 +106,7 @@ async def test_a_new_place_is_told(vcenter: VCenter, adapter: VsphereAdapter) ->
         assert vm.labels["path"] == "/DC0/vm/archive/2030/web"
 
 
-async def test_a_running_vm_that_is_moved_out_of_scope_still_runs_and_takes_no_operations(
+async def test_a_running_vm_that_is_moved_out_of_scope_is_not_followed_and_takes_no_operations(
     vcenter: VCenter, settings: Settings
 ) -> None:
     adapter = VsphereAdapter(settings(scope="/DC0/vm/prod"))
@@ -114,10 +114,39 @@ async def test_a_running_vm_that_is_moved_out_of_scope_still_runs_and_takes_no_o
     async with watching(adapter) as watch:
         vcenter.move("web", "archive")
         vm = await watch.until(lambda vm: vm.id == vm_id and bool(vm.refused))
-        assert (vm.power_state, vm.signals) == (PowerState.ON, ())
+        assert (vm.power_state, vm.signals) == (PowerState.UNKNOWN, ())
+        with pytest.raises(CommandFailed, match="scope"):
+            await adapter.power_off(vm_id)
         vcenter.move("web", "prod")
         assert (await watch.until(lambda vm: vm.id == vm_id and bool(vm.signals))).refused == ""
+    assert vcenter.show("web")["asked_at"] == []
     await adapter.close()
+
+
+async def test_a_vm_that_is_out_of_scope_is_said_to_be_there_when_it_is_asked_for(
+    vcenter: VCenter, settings: Settings
+) -> None:
+    adapter = VsphereAdapter(settings(scope="/DC0/vm/prod"))
+    async with watching(adapter):
+        vm = await adapter.get(vcenter.show("twin-2")["instance_uuid"])
+    assert vm.power_state is PowerState.UNKNOWN
+    assert "scope" in vm.refused
+    await adapter.close()
+
+
+@pytest.mark.parametrize("connection", ["disconnected", "inaccessible", "invalid", "orphaned"])
+async def test_a_vm_that_vcenter_does_not_reach_is_neither_gone_nor_off(
+    vcenter: VCenter, adapter: VsphereAdapter, connection: str
+) -> None:
+    vm_id = vcenter.show("web")["instance_uuid"]
+    async with watching(adapter) as watch:
+        vcenter.set("web", connection=connection)
+        change = await watch.next()
+        assert isinstance(change, Changed)
+        assert (change.vm.id, change.vm.power_state) == (vm_id, PowerState.UNKNOWN)
+        assert (await adapter.get(vm_id)).power_state is PowerState.UNKNOWN
+        vcenter.set("web", connection="connected")
+        assert (await watch.until(lambda vm: vm.id == vm_id)).power_state is PowerState.ON
 
 
 async def test_a_host_that_stands_alone_works_as_well(settings: Settings) -> None:

@@ -121,6 +121,28 @@ def test_tools_that_start_are_waited_for_and_then_asked(served: Served, web: Gue
     assert served.ending(operation) == "GRACEFUL"
 
 
+def test_tools_that_are_updated_are_waited_for_and_then_asked(served: Served, web: Guest) -> None:
+    vm_id = web()
+    served.vcenter.set("web", tools="not_running")
+    served.calls.wait_vm("web", lambda vm: bool(vm.forecast.problems))
+    operation = served.calls.until_state(served.shutdown(vm_id), WAITING)
+    served.vcenter.set("web", tools="running")
+    assert served.ending(operation) == "GRACEFUL"
+
+
+@pytest.mark.parametrize("fault", ["ResourceInUse", "ToolsUnavailable", "HostNotConnected", "Timedout"])
+def test_a_refusal_that_passes_is_waited_for(served: Served, web: Guest, fault: str) -> None:
+    vm_id = web(faults={"ShutdownGuest": [fault]})
+    assert served.ending(served.shutdown(vm_id)) == "GRACEFUL"
+    assert [call["method"] for call in served.vcenter.show("web")["asked_at"]] == ["ShutdownGuest", "ShutdownGuest"]
+
+
+def test_a_vm_of_the_clusters_own_services_takes_no_operations(served: Served, web: Guest) -> None:
+    vm_id = web(managed_by={"extension": "VirtualCenter", "type": "vcls-entity"})
+    with pytest.raises(grpc.RpcError, match="retreat mode"):
+        served.shutdown(vm_id)
+
+
 def test_a_vm_that_a_backup_holds_is_asked_when_that_is_done(served: Served, web: Guest) -> None:
     vm_id = web(snapshot_time="1s", faults={"ShutdownGuest": ["TaskInProgress"]})
     with client(served.vcenter) as content:

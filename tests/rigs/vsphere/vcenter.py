@@ -115,6 +115,10 @@ class VCenter(Simulation):
 
     # vCenter itself
 
+    def forget_tasks(self) -> None:
+        """List no task any more, as ten minutes after the last one. Clients that follow them are not told."""
+        self.tell("forget", {})
+
     def expire_sessions(self) -> None:
         """End all sessions; a client that waits for updates is told that it is not authenticated."""
         self.tell("expire", {})

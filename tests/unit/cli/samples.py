@@ -52,7 +52,10 @@ def ended(
     return operation
 
 
-def step(message: str) -> pb.OperationStep:
-    made = pb.OperationStep(state=pb.OPERATION_STATE_WAITING_FOR_GUEST, message=message)
-    made.time.FromDatetime(BEGAN)
+def step(message: str, after: float = 0, count: int = 1, last: float = 0) -> pb.OperationStep:
+    """`after`, and `last` where it was done more than once, in seconds since BEGAN."""
+    made = pb.OperationStep(state=pb.OPERATION_STATE_WAITING_FOR_GUEST, message=message, count=count)
+    made.time.FromDatetime(BEGAN + timedelta(seconds=after))
+    if count > 1:
+        made.last_time.FromDatetime(BEGAN + timedelta(seconds=last))
     return made

@@ -71,5 +71,10 @@ def test_of_several_ends_the_most_serious_counts() -> None:
     assert worst([ExitCode.WANTED, ExitCode.FORCED, ExitCode.FAILED, ExitCode.FORCED]) is ExitCode.FAILED
 
 
+def test_what_cannot_be_known_is_more_serious_than_force_and_less_than_a_failure() -> None:
+    assert worst([ExitCode.FORCED, ExitCode.UNKNOWN]) is ExitCode.UNKNOWN
+    assert worst([ExitCode.UNKNOWN, ExitCode.FAILED]) is ExitCode.FAILED
+
+
 def test_of_no_ends_all_is_as_wanted() -> None:
     assert worst([]) is ExitCode.WANTED

@@ -21,6 +21,9 @@ from tests.unit.cli.samples import ended
         ("POWER_OFF", pb.OUTCOME_FORCED, ExitCode.WANTED),
         ("POWER_OFF", pb.OUTCOME_CRASHED, ExitCode.WANTED),
         ("POWER_ON", pb.OUTCOME_STARTED, ExitCode.WANTED),
+        ("SHUTDOWN", pb.OUTCOME_UNKNOWN, ExitCode.UNKNOWN),
+        ("REBOOT", pb.OUTCOME_UNKNOWN, ExitCode.UNKNOWN),
+        ("POWER_OFF", pb.OUTCOME_UNKNOWN, ExitCode.WANTED),
     ],
 )
 def test_what_each_success_means(kind: str, outcome: "pb.Outcome.ValueType", code: ExitCode) -> None:
@@ -31,6 +34,26 @@ def test_what_each_success_means(kind: str, outcome: "pb.Outcome.ValueType", cod
 @pytest.mark.parametrize("state", [pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED])
 def test_what_did_not_succeed_failed(state: "pb.OperationState.ValueType") -> None:
     assert exit_code(ended("web", pb.OUTCOME_STILL_RUNNING, state=state)) is ExitCode.FAILED
+
+
+@pytest.mark.parametrize("kind", pb.OperationKind.values()[1:])
+def test_a_vm_that_is_not_there_any_more_may_be_off_or_not(kind: "pb.OperationKind.ValueType") -> None:
+    assert exit_code(ended("web", pb.OUTCOME_UNKNOWN, kind=kind, state=pb.OPERATION_STATE_FAILED)) is ExitCode.UNKNOWN
+
+
+def test_what_was_cancelled_failed_also_where_the_vm_is_not_there_any_more() -> None:
+    cancelled = ended("web", pb.OUTCOME_UNKNOWN, state=pb.OPERATION_STATE_CANCELLED)
+    assert exit_code(cancelled) is ExitCode.FAILED
+
+
+@pytest.mark.parametrize(
+    ("state", "begin"),
+    [(pb.OPERATION_STATE_SUCCEEDED, "web: UNKNOWN"), (pb.OPERATION_STATE_FAILED, "web: FAILED, UNKNOWN")],
+)
+def test_what_is_known_of_an_unknown_end_is_told(state: "pb.OperationState.ValueType", begin: str) -> None:
+    known = "It went off while libvirt was away; asked by ACPI 12 s before."
+    operation = ended("web", pb.OUTCOME_UNKNOWN, message=known, state=state)
+    assert sentence(operation) == f"{begin} after 4.2 s. {known}"
 
 
 def test_the_error_of_a_failure_is_told() -> None:

@@ -4,15 +4,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from client.times import duration
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1 import power_pb2_grpc
 
@@ -29,6 +31,8 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         self.steps: asyncio.Queue[pb.Operation] = asyncio.Queue()
         self.requests: list[Any] = []
         self.refusal: Status | None = None
+        self.refusals = -1
+        """How many calls are refused; less than none: all."""
         self.listed: list[pb.Operation] = []
         self.page = 100
         self.silent = False
@@ -40,6 +44,15 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         detail.Pack(ErrorInfo(domain="vmpower", reason=reason, metadata=metadata))
         self.refusal = Status(code=code.value[0], message=message, details=[detail])
 
+    def refuse_for(self, seconds: float, calls: int) -> None:
+        """So many calls are to be sent again after so long."""
+        self.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", "busy")
+        detail = AnyMessage()
+        detail.Pack(RetryInfo(retry_delay=duration(timedelta(seconds=seconds))))
+        assert self.refusal
+        self.refusal.details.append(detail)
+        self.refusals = calls
+
     def rewrite(self, **trailers: Any) -> None:
         """The details that come with a refusal say something else than its status, as behind a careless proxy."""
         self._trailers = trailers
@@ -48,7 +61,8 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         self.requests.append(request)
         if self.silent:
             await asyncio.Event().wait()
-        if self.refusal is not None:
+        if self.refusal is not None and self.refusals != 0:
+            self.refusals -= 1
             await self._refuse(call, self.refusal)
         kind = pb.OPERATION_KIND_SHUTDOWN
         return pb.Operation(id="op-1", vm="1", kind=kind, state=pb.OPERATION_STATE_PENDING)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from client.errors import ProviderError
-from client.power import PowerClient, has_ended
+from client.power import PowerClient, has_ended, raise_refusal
 from common.backoff import Backoff
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.client.fake_provider import FakeProvider, serving
@@ -61,6 +61,27 @@ async def test_a_call_ends_in_its_time(client: PowerClient, fake: FakeProvider) 
     with pytest.raises(ProviderError) as caught:
         await client.call(pb.PowerOffRequest(vm="1"), timeout=0.05)
     assert caught.value.code == "DEADLINE_EXCEEDED"
+
+
+async def test_a_call_that_is_refused_for_a_while_is_sent_again(client: PowerClient, fake: FakeProvider) -> None:
+    fake.refuse_for(0.01, calls=2)
+    assert (await client.call(pb.PowerOffRequest(vm="1"))).id == "op-1"
+    assert len({request.request_id for request in fake.requests}) == 1
+    assert len(fake.requests) == 3
+
+
+async def test_a_call_that_is_refused_for_longer_than_it_may_take_says_for_how_long(
+    client: PowerClient, fake: FakeProvider
+) -> None:
+    fake.refuse_for(30, calls=-1)
+    with pytest.raises(ProviderError) as caught:
+        await client.call(pb.PowerOffRequest(vm="1"))
+    assert (caught.value.code, caught.value.reason, caught.value.retry_after) == (
+        "RESOURCE_EXHAUSTED",
+        "TOO_MANY_CALLS",
+        30,
+    )
+    assert len(fake.requests) == 1
 
 
 async def test_all_vms_are_listed_page_by_page(client: PowerClient, fake: FakeProvider) -> None:
@@ -180,6 +201,11 @@ def until(count: int) -> tuple[list[ProviderError], Callable[[ProviderError], No
 
 
 @pytest.mark.looptime
+async def test_a_stream_that_is_refused_for_a_while_is_opened_again() -> None:
+    busy = ProviderError("RESOURCE_EXHAUSTED", "10000 streams are under way", "TOO_MANY_CALLS", retry_after=1)
+    raise_refusal(busy)
+
+
 async def test_a_caller_may_go_on_after_a_refusal_and_give_up_when_it_likes() -> None:
     refused = ProviderError("PERMISSION_DENIED", "no", "NOT_ALLOWED")
     told, on_break = until(3)

@@ -118,6 +118,7 @@ def record(
     known: dict[str, Any] = {"id": "op-1", "generation": 1, "attempt": 1, "start_time": NOW} | fields
     if state in ENDED:
         known.setdefault("end_time", NOW)
+        known.setdefault("observed_end_time", NOW)
     return OperationStatus(kind=kind, state=state, **known)
 
 

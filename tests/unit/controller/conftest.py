@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ class Controller:
 
     def __init__(self, workers: int, *vms: pb.VM) -> None:
         self.source, self.client = FakeSource(), FakeClient(*vms)
-        self._runner = Runner(self.source, self.client.connect, workers, clock)
+        self.clock_set_by = timedelta(0)
+        self._runner = Runner(self.source, self.client.connect, workers, lambda: clock() + self.clock_set_by)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, *resources: Resource) -> None:

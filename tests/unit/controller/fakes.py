@@ -65,12 +65,17 @@ class FakeClient(ProviderClient):
         self.busy = 0
         self.busiest = 0
         self.call_time = 0.0
+        self.ahead = timedelta(0)
+        """By how much its clock is ahead of the controller's."""
         self._news = asyncio.Condition()
         self._broken = 0
 
     def connect(self, runtime: Runtime, changed: Callable[[set[str] | None], None]) -> "FakeClient":
         self.changed = changed
         return self
+
+    def clock(self) -> datetime:
+        return clock() + self.ahead
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -127,7 +132,7 @@ class FakeClient(ProviderClient):
         known = self.operations[operation]
         if known.state == RUNNING_HOOKS:  # the grace period that grows has not begun
             return await self.tell(operation, timeout=known.timeout.ToTimedelta() + extension)
-        later = clock() + extension
+        later = self.clock() + extension
         return await self.tell(operation, force_after=later, state=WAITING)
 
     async def cancel(self, operation: str) -> pb.Operation:
@@ -182,7 +187,7 @@ class FakeClient(ProviderClient):
             name = known.vm.removeprefix("id-")
             self.cache.put(vm(pb.POWER_STATE_ON if on else pb.POWER_STATE_OFF, name=name))
         began = moment(known.create_time)
-        end = verdict(outcome, (clock() - began).total_seconds(), began=began, **news)
+        end = verdict(outcome, (self.clock() - began).total_seconds(), began=began, **news)
         told = await self.tell(operation, state=state, verdict=end, error=end.message)
         self.changed({known.vm})
         return told
@@ -200,7 +205,7 @@ class FakeClient(ProviderClient):
             PENDING,
             id=f"op-{len(self.operations) + 1}",
             vm=request.vm,
-            create_time=clock(),
+            create_time=self.clock(),
             request_id=request.request_id,
             escalation=escalation,
         )

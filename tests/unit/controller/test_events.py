@@ -33,7 +33,7 @@ def test_an_operation_that_had_ended_before_it_was_written_down_is_told_by_its_e
 
 def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
     said = {}
-    for outcome in ("GRACEFUL", "FORCED", "OUT_OF_BAND"):
+    for outcome in ("GRACEFUL", "FORCED", "OUT_OF_BAND", "UNKNOWN"):
         ended = heard(NONE, operation(state=SUCCEEDED, verdict=verdict(outcome, message="Done.")), NOW)
         (event,) = events(NONE, ended)
         said[event.reason] = (event.type, event.message)
@@ -41,6 +41,7 @@ def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
         "GracefulShutdown": ("Normal", "Done. It took 5.0 s."),
         "ForcedOff": ("Warning", "Done. It took 5.0 s."),
         "OutOfBand": ("Warning", "Done. It took 5.0 s."),
+        "PowerOffUnknown": ("Warning", "Done. It took 5.0 s."),
     }
 
 

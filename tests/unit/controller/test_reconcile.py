@@ -173,10 +173,14 @@ ENDED: list[tuple[str, VirtualMachine, timedelta, Action]] = [
     ("cancelled, then a new spec", working("OffGraceful", CANCELLED, 2), seconds(0), StartShutdown(NEW_SPEC)),
     ("failed, then a new spec", working("OffGraceful", FAILED, 2), seconds(0), StartShutdown(NEW_SPEC)),
     ("start failed", working("On", failed(kind=POWER_ON)), LATER, Nothing()),
-    ("the pause begins at the end", working("OffGraceful", failed(end_time=NOW + seconds(60))),
-     seconds(61), Wait(NOW + seconds(90))),
-    ("an end without a time", working("OffGraceful", failed(end_time=None)), seconds(1),
-     Wait(NOW + seconds(30))),
+    ("the pause begins when the end is learned of",
+     working("OffGraceful", failed(observed_end_time=NOW + seconds(60))), seconds(61), Wait(NOW + seconds(90))),
+    ("a provider's clock that is ahead does not count", working("OffGraceful", failed(end_time=NOW + seconds(600))),
+     seconds(30), StartShutdown(SECOND)),
+    ("a provider's clock that is behind does not count", working("OffGraceful", failed(end_time=NOW - seconds(600))),
+     seconds(1), Wait(NOW + seconds(30))),
+    ("an end that was not seen", working("OffGraceful", failed(observed_end_time=None)), seconds(1),
+     Wait(NOW + seconds(31))),
     ("drifted twice", working("OffGraceful", done(attempt=2)), seconds(0),
      Wait(NOW + seconds(2))),
     ("drifts for days", working("OffGraceful", done(attempt=99)), seconds(0),
@@ -218,9 +222,43 @@ NEWER: Any = 99
 """A number of an enum that a newer provider has and we do not know."""
 
 
-@pytest.mark.parametrize("wanted", ["On", "Off", "OffGraceful"])
-def test_a_power_state_of_a_newer_provider_is_neither_on_nor_off(wanted: str) -> None:
-    assert reconcile(machine(wanted), vm(NEWER), None, NOW) == Nothing()
+NOT_KNOWN = [pb.POWER_STATE_UNSPECIFIED, pb.POWER_STATE_UNKNOWN, NEWER]
+
+
+@pytest.mark.parametrize("wanted", ["On", "Off", "OffGraceful", None])
+@pytest.mark.parametrize("power", NOT_KNOWN)
+def test_a_power_state_that_is_not_known_is_neither_on_nor_off(wanted: str | None, power: Any) -> None:
+    assert reconcile(machine(wanted), vm(power), None, NOW) == Nothing()
+
+
+@pytest.mark.parametrize("power", NOT_KNOWN)
+@pytest.mark.parametrize("was", [done(kind=POWER_ON), failed(kind=POWER_ON), record(POWER_ON, id="")])
+def test_a_vm_that_is_to_run_and_was_moved_away_is_never_started(was: OperationStatus, power: Any) -> None:
+    assert reconcile(working("On", was), vm(power), None, NOW + timedelta(days=1)) == Nothing()
+
+
+@pytest.mark.parametrize("seen", [None, *map(vm, NOT_KNOWN)])
+@pytest.mark.parametrize(
+    ("resource", "active"),
+    [
+        (working("On", generation=2), WAITS),
+        (working("Off", generation=2), WAITS),
+        (working("Off", record(POWER_ON), 2), operation(POWER_ON)),
+        (working("OffGraceful", generation=2, **FORCE), ASKS),
+    ],
+)
+def test_what_is_under_way_is_not_answered_by_a_start_or_a_cut_while_the_power_is_not_known(
+    resource: VirtualMachine, active: pb.Operation, seen: pb.VM | None
+) -> None:
+    assert reconcile(resource, seen, active, NOW) == Watch("op-1")
+
+
+def test_force_is_taken_away_from_a_running_shutdown_also_while_the_power_is_not_known() -> None:
+    assert reconcile(working("OffGraceful", generation=2, **NEVER), vm(UNKNOWN), WAITS, NOW) == Cancel("op-1")
+
+
+def test_a_vm_that_is_to_run_and_is_not_there_is_never_started() -> None:
+    assert reconcile(working("On", done(kind=POWER_ON)), None, None, NOW + timedelta(days=1)) == Nothing()
 
 
 def test_an_operation_in_a_state_of_a_newer_provider_has_not_ended() -> None:
@@ -324,7 +362,7 @@ records = st.none() | st.builds(
     id=st.sampled_from(["", "op-1"]),
     generation=st.integers(1, 3),
     attempt=st.integers(1, 100),
-    end_time=st.just(NOW),
+    observed_end_time=st.just(NOW),
 )
 vms = st.none() | st.builds(vm, st.sampled_from(pb.PowerState.values()), active=st.sampled_from(["", "op-1", "op-9"]))
 ages = st.integers(0, 10_000)
@@ -362,11 +400,15 @@ def test_a_vm_that_is_as_wanted_has_nothing_begun_for_it(situation: tuple[Any, .
         assert not isinstance(reconcile(*situation), StartShutdown | PowerOff | PowerOn)
 
 
-@given(situations())
-def test_nothing_is_begun_for_a_vm_of_which_nobody_knows_whether_it_runs(situation: tuple[Any, ...]) -> None:
+@given(situations(), st.sampled_from([None, *map(vm, NOT_KNOWN)]))
+def test_nothing_is_begun_or_forced_for_a_vm_of_which_nobody_knows_whether_it_runs(
+    situation: tuple[Any, ...], seen: pb.VM | None
+) -> None:
     resource, _, active, now = situation
-    assume(active is None or has_ended(active))
-    assert isinstance(reconcile(resource, vm(UNKNOWN), active, now), Nothing | Watch)
+    action = reconcile(resource, seen, active, now)
+    assert not isinstance(action, PowerOn | PowerOff | StartShutdown | Force)
+    if active is None or has_ended(active):
+        assert isinstance(action, Nothing | Watch)
 
 
 @given(situations())

@@ -6,7 +6,7 @@ import pytest
 
 from controller.models import VirtualMachine
 from controller.reconcile import Attempt
-from controller.status import carried_over, heard, just_begun, recognised, started
+from controller.status import carried_over, end_observed, heard, just_begun, recognised, started
 from controller.status_models import OperationStatus, VirtualMachineStatus
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
@@ -188,4 +188,46 @@ def test_only_our_operation_is_carried_over() -> None:
 
 
 def test_without_an_operation_none_has_just_begun() -> None:
-    assert not just_begun(VirtualMachineStatus(), NOW)
+    assert not just_begun(VirtualMachineStatus(), seconds(0))
+
+
+@pytest.mark.parametrize("skew", [-600, 0, 600])
+def test_when_an_end_was_learned_of_is_by_our_clock_and_the_end_by_the_providers(skew: float) -> None:
+    ended = verdict(began=NOW + seconds(skew))
+    known = heard_of(state=FAILED, verdict=ended)
+    assert (known.end_time, known.observed_end_time) == (NOW + seconds(skew + 5), LATER)
+
+
+def test_hearing_of_an_end_again_does_not_make_it_later() -> None:
+    ended = heard(BEGUN.status, operation(state=FAILED), NOW)
+    assert heard_of(ended, state=FAILED).observed_end_time == NOW
+
+
+def test_an_operation_that_has_not_ended_was_not_seen_to_end() -> None:
+    assert heard_of(state=FORCING).observed_end_time is None
+
+
+ENDED = VirtualMachineStatus(operation=record(state=FAILED))
+
+
+@pytest.mark.parametrize("drift", [-5, 0, 5])
+def test_an_end_stays_where_it_was_seen_while_the_clock_only_drifts(drift: float) -> None:
+    assert end_observed(ENDED, seconds(20), NOW + seconds(20 + drift)) == ENDED
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_an_end_moves_with_a_clock_that_is_set(step: float) -> None:
+    moved = end_observed(ENDED, seconds(20), NOW + seconds(20 + step)).operation
+    assert moved
+    assert (moved.observed_end_time, moved.end_time) == (NOW + seconds(step), NOW)
+
+
+def test_an_end_that_an_older_controller_wrote_without_its_time_was_seen_as_long_ago_as_we_know() -> None:
+    old = VirtualMachineStatus(operation=record(state=FAILED, observed_end_time=None))
+    known = end_observed(old, seconds(0), NOW).operation
+    assert known
+    assert known.observed_end_time == NOW
+
+
+def test_without_an_operation_no_end_was_seen() -> None:
+    assert end_observed(VirtualMachineStatus(), seconds(0), NOW) == VirtualMachineStatus()

@@ -235,12 +235,43 @@ async def test_a_connection_that_fails_for_a_moment_is_not_reported(make_control
     assert controller.source.written() == []
 
 
+async def test_a_provider_that_has_too_much_to_do_for_a_moment_is_not_reported_and_asked_again(
+    make_controller: Make,
+) -> None:
+    controller = make_controller()
+    controller.client.failure = ProviderError(
+        "RESOURCE_EXHAUSTED", "3000 are under way", "TOO_MANY_CALLS", retry_after=1
+    )
+    await controller.start(machine())
+    assert controller.source.written() == []
+    controller.client.failure = None
+    await controller.settle(5)
+    assert controller.source.last().phase == "ShuttingDown"
+
+
 async def test_a_provider_that_is_away_keeps_what_was_known(begin: Begin) -> None:
     controller = await begin(machine("On"))
     controller.client.set_reachable(False, "no answer")
     await controller.settle()
     status = controller.source.last()
     assert (controller.source.ready(), status.power_state) == (("Unknown", "ProviderUnreachable"), "On")
+
+
+async def test_a_vm_that_was_migrated_away_is_not_started(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.turn(pb.POWER_STATE_UNKNOWN)
+    await controller.settle(24 * 3600)
+    assert calls(controller) == []
+    assert (controller.source.ready(), controller.source.last().power_state) == (("Unknown", "PowerUnknown"), "Unknown")
+
+
+async def test_a_vm_of_which_nobody_knew_whether_it_runs_is_acted_upon_when_that_is_known(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.turn(pb.POWER_STATE_UNKNOWN)
+    await controller.settle(60)
+    controller.client.turn(pb.POWER_STATE_OFF)
+    await controller.settle()
+    assert calls(controller) == ["power_on"]
 
 
 async def test_an_operation_that_ended_in_the_same_moment_is_no_error(begin: Begin) -> None:

@@ -105,6 +105,19 @@ def test_force_waits_and_forced_is_as_wanted(vmpower: Shell, provider: FakeProvi
     assert done.out.startswith("web: FORCED (REQUESTED)")
 
 
+def test_force_on_a_vm_that_is_not_there_any_more_exits_6(vmpower: Shell, provider: FakeProvider) -> None:
+    provider.answers["ForceOperation"] = running(state=pb.OPERATION_STATE_FORCING)
+    provider.streams = [[ended("web", pb.OUTCOME_UNKNOWN, state=pb.OPERATION_STATE_FAILED)]]
+    assert vmpower("force", "op-web").code == 6
+
+
+def test_a_watched_operation_whose_end_cannot_be_known_exits_6(vmpower: Shell, provider: FakeProvider) -> None:
+    provider.answers["GetOperation"] = running()
+    provider.streams = [[ended("web", pb.OUTCOME_UNKNOWN)]]
+    done = vmpower("watch", "op-web")
+    assert (done.code, done.out.split(" after")[0]) == (6, "web: UNKNOWN")
+
+
 def test_cancel_is_as_wanted_when_cancelled(vmpower: Shell, provider: FakeProvider) -> None:
     provider.answers["CancelOperation"] = running()
     provider.streams = [[running(state=pb.OPERATION_STATE_CANCELLED)]]

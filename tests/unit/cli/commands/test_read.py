@@ -72,6 +72,29 @@ def test_forecast_check_does_not_mind_vms_that_are_off(vmpower: Shell, provider:
     assert vmpower("forecast", "--check").code == 0
 
 
+MOVED = pb.Forecast(problems=[pb.Problem(message="It was moved to another host.")])
+
+
+def test_forecast_check_tells_a_vm_of_unknown_power_from_one_that_would_be_forced(
+    vmpower: Shell, provider: FakeProvider
+) -> None:
+    moved = vm("db", power_state=pb.POWER_STATE_UNKNOWN, forecast=MOVED)
+    provider.answers["ForecastShutdown"] = pb.ForecastShutdownResponse(vms=[vm("web"), moved])
+    assert vmpower("forecast", "--check").code == 6
+    provider.answers["ForecastShutdown"] = pb.ForecastShutdownResponse(vms=[deaf()])
+    assert vmpower("forecast", "--check").code == 3
+
+
+def test_a_vm_of_unknown_power_is_listed_as_that_and_not_as_one_that_would_be_forced(
+    vmpower: Shell, provider: FakeProvider
+) -> None:
+    moved = vm("db", power_state=pb.POWER_STATE_UNKNOWN, forecast=MOVED)
+    provider.answers["ListVMs"] = pb.ListVMsResponse(vms=[moved])
+    provider.answers["GetVM"] = moved
+    assert vmpower("list").out.splitlines()[1].split(maxsplit=2) == ["db", "id-db", "UNKNOWN  not known"]
+    assert "It was moved to another host." in vmpower("get", "db").out
+
+
 def test_operations_shows_how_each_ended(vmpower: Shell, provider: FakeProvider) -> None:
     forced = ended("deaf", pb.OUTCOME_FORCED, seconds=75, verdict={"reason": pb.REASON_TIMEOUT})
     provider.answers["ListOperations"] = pb.ListOperationsResponse(operations=[forced, running("web")])

@@ -1,6 +1,7 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from structlog.testing import capture_logs
 
 from protos.power.v1 import power_pb2 as pb
 from providers.core import adapter, model
@@ -22,6 +23,7 @@ from providers.core.model import (
 )
 from providers.server import convert
 
+EAST = timezone(timedelta(hours=12))
 NOW = datetime(2030, 1, 1, 12, 0, 0, 500000, tzinfo=UTC)
 LOGIN = GuestCredentials("admin-user", "hunter2")
 HOOKS = (
@@ -100,6 +102,80 @@ def test_no_secret_is_in_an_operation() -> None:
         assert secret not in said
 
 
+def with_hook(**result: object) -> pb.HookResult:
+    """What is told of a hook with such a result."""
+    hook = HookResult.model_validate({"name": "run", "state": HookState.FAILED} | result)
+    told = convert.operation(OPERATION.model_copy(update={"verdict": VERDICT.model_copy(update={"hooks": (hook,)})}))
+    assert told.error.reason == "COMMAND_FAILED"
+    return told.verdict.hooks[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(3221225477, -1073741819), (-(2**63), -(2**31)), (2**32, 2**31 - 1), (10**30, 2**31 - 1), (-7, -7)],
+)
+def test_an_exit_code_is_told_in_32_bits_and_never_as_success(said: int, told: int) -> None:
+    assert with_hook(exit_code=said).exit_code == told
+
+
+@pytest.mark.parametrize(
+    ("took", "told"),
+    [(timedelta(seconds=-5), 0), (timedelta.max, 315_576_000_000), (timedelta.min, 0)],
+)
+def test_a_hook_took_no_less_than_nothing_and_no_more_than_a_duration_holds(took: timedelta, told: int) -> None:
+    assert with_hook(duration=took).duration.ToSeconds() == told
+
+
+def test_half_a_surrogate_pair_is_told_as_its_escape() -> None:
+    assert with_hook(output="naïve \ud83d").output == "naïve \\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("moment", "year"),
+    [(datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))), 9999), (datetime.min.replace(tzinfo=EAST), 1)],
+)
+def test_a_moment_beyond_what_a_timestamp_holds_is_told_as_the_nearest(moment: datetime, year: int) -> None:
+    assert convert.operation(OPERATION.model_copy(update={"create_time": moment})).create_time.ToDatetime().year == year
+
+
+NAIVE = OPERATION.model_copy(update={"steps": (Step(time=datetime(2030, 1, 1), state=State.PENDING, message="x"),)})
+"""An operation whose steps cannot be told: their time has no zone, which only another version can have written."""
+
+
+def test_a_record_that_cannot_be_told_in_full_is_told_with_all_else() -> None:
+    told, whole = convert.operation(NAIVE), convert.operation(OPERATION)
+    assert (told.id, told.state, told.verdict, list(told.steps)) == (whole.id, whole.state, whole.verdict, [])
+
+
+def test_a_record_that_cannot_be_told_in_full_says_so_after_its_own_error() -> None:
+    error = convert.operation(NAIVE).error
+    assert (error.code, error.reason) == (9, "COMMAND_FAILED")
+    assert error.message == "no Its record cannot be told in full (steps); the log of the provider says why."
+
+
+def test_a_record_without_an_error_that_cannot_be_told_in_full_has_one() -> None:
+    error = convert.operation(NAIVE.model_copy(update={"failure": None})).error
+    assert (error.code, error.reason) == (13, "UNREADABLE_RECORD")
+
+
+def test_why_a_record_cannot_be_told_is_logged() -> None:
+    with capture_logs() as logs:
+        convert.operation(NAIVE)
+    assert logs[0]["operation"] == "op"
+    assert "offset-naive" in logs[0]["fields"]["steps"]
+
+
+def test_a_vm_that_cannot_be_told_in_full_is_told_with_all_else_and_is_not_promised_a_graceful_shutdown() -> None:
+    broken: dict[str, str] = {"tier": 7}  # type: ignore[dict-item]
+    told = convert.vm(VM("1", "web", PowerState.ON, signals=(Signal.ACPI,), labels=broken), "op")
+    assert (told.id, told.power_state, told.active_operation) == ("1", pb.POWER_STATE_ON, "op")
+    assert (told.forecast.graceful, "(labels)" in told.forecast.problems[0].message) == (False, True)
+
+
+def test_the_name_of_a_vm_may_be_any_text() -> None:
+    assert convert.vm(VM("1", "w\udce9b", PowerState.ON), "").name == "w\\udce9b"
+
+
 def forecast(**fields: object) -> pb.Forecast:
     return convert.vm(VM("1", "web", PowerState.ON, **fields), "").forecast  # type: ignore[arg-type]
 
@@ -111,7 +187,7 @@ def test_a_vm_is_told_with_its_operation() -> None:
     assert (said.node, dict(said.labels), said.active_operation) == ("host-1", {"tier": "front"}, "op")
 
 
-def test_a_power_state_that_the_hypervisor_cannot_tell_is_unspecified() -> None:
+def test_a_power_state_that_the_hypervisor_cannot_tell_is_unknown() -> None:
     assert convert.vm(VM("1", "web", PowerState.UNKNOWN), "").power_state == pb.POWER_STATE_UNKNOWN
 
 

@@ -1,10 +1,11 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from providers.core.errors import HypervisorUnavailable
 from providers.core.inventory import Inventory
@@ -12,6 +13,28 @@ from providers.server.health import SERVICE, Health
 from tests.unit.providers.fakes import OneVM
 
 Status = health_pb2.HealthCheckResponse.ServingStatus
+
+
+class Disk:
+    """A journal on a disk that fills up and is freed."""
+
+    def __init__(self, failure: str = "") -> None:
+        self.failure = failure
+        self.on_failure: list[Callable[[str], None]] = []
+
+    def tell(self, reason: str) -> None:
+        self.failure = reason
+        for listener in self.on_failure:
+            listener(reason)
+
+
+FULL = "database or disk is full"
+
+
+def connected() -> Inventory:
+    inventory = Inventory(OneVM())
+    inventory.connected.set()
+    return inventory
 
 
 class Probe:
@@ -47,27 +70,25 @@ async def probe(health: Health) -> AsyncIterator[Probe]:
 
 @pytest.mark.parametrize("service", ["", SERVICE])
 async def test_a_hypervisor_that_does_not_answer_is_not_serving(health: Health, probe: Probe, service: str) -> None:
-    await health.follow(Inventory(OneVM()))
+    await health.follow(Inventory(OneVM()), Disk())
     assert await probe.check(service) == "NOT_SERVING"
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])
 async def test_a_hypervisor_that_answers_is_serving(health: Health, probe: Probe, service: str) -> None:
-    inventory = Inventory(OneVM())
-    inventory.connected.set()
-    await health.follow(inventory)
+    await health.follow(connected(), Disk())
     assert await probe.check(service) == "SERVING"
 
 
 async def test_liveness_does_not_ask_for_the_hypervisor(health: Health, probe: Probe) -> None:
-    await health.follow(Inventory(OneVM()))
+    await health.follow(Inventory(OneVM()), Disk())
     assert await probe.check("liveness") == "SERVING"
 
 
 async def test_a_hypervisor_that_comes_and_goes_is_told_as_it_happens(health: Health, probe: Probe) -> None:
     hypervisor = OneVM()
     inventory = Inventory(hypervisor)
-    await health.follow(inventory)
+    await health.follow(inventory, Disk())
     told = probe.watch("")
     assert await anext(told) == "NOT_SERVING"
     following = asyncio.create_task(inventory.run())
@@ -75,6 +96,50 @@ async def test_a_hypervisor_that_comes_and_goes_is_told_as_it_happens(health: He
     hypervisor.news.put_nowait(HypervisorUnavailable("It is away."))
     assert await anext(told) == "NOT_SERVING"
     following.cancel()
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+async def test_a_journal_that_cannot_be_written_is_not_serving(health: Health, probe: Probe, service: str) -> None:
+    disk = Disk()
+    await health.follow(connected(), disk)
+    told = probe.watch(service)
+    assert await anext(told) == "SERVING"
+    disk.tell(FULL)
+    assert await anext(told) == "NOT_SERVING"
+    disk.tell("")
+    assert await anext(told) == "SERVING"
+
+
+async def test_a_journal_that_could_not_be_written_from_the_start_is_not_serving(health: Health, probe: Probe) -> None:
+    await health.follow(connected(), Disk(FULL))
+    assert await probe.check("") == "NOT_SERVING"
+
+
+async def test_a_hypervisor_that_comes_back_does_not_make_up_for_a_journal(health: Health, probe: Probe) -> None:
+    inventory, disk = Inventory(OneVM()), Disk()
+    await health.follow(inventory, disk)
+    disk.tell(FULL)
+    for listener in inventory.on_connection:
+        listener(True)
+    await asyncio.sleep(0)
+    assert await probe.check("") == "NOT_SERVING"
+
+
+async def test_a_process_whose_journal_cannot_be_written_lives(health: Health, probe: Probe) -> None:
+    disk = Disk()
+    await health.follow(connected(), disk)
+    disk.tell(FULL)
+    await asyncio.sleep(0)
+    assert await probe.check("liveness") == "SERVING"
+
+
+async def test_why_the_journal_cannot_be_written_is_logged(health: Health) -> None:
+    disk = Disk()
+    await health.follow(connected(), disk)
+    with capture_logs() as logs:
+        disk.tell(FULL)
+        disk.tell("")
+    assert [(line["log_level"], line.get("reason", "")) for line in logs] == [("error", FULL), ("info", "")]
 
 
 async def test_nothing_lives_before_it_serves(probe: Probe) -> None:

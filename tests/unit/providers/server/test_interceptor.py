@@ -1,12 +1,16 @@
 """The interceptor as bytes pass it; `test_server.py` has a real server around it."""
 
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from structlog.testing import capture_logs
 
@@ -14,7 +18,7 @@ from protos.power.v1 import power_pb2 as pb
 from providers.core import errors
 from providers.core.errors import InvalidRequest, OperationActive, Violation, VmpowerError
 from providers.core.settings import Settings
-from providers.server.interceptor import Interceptor, status
+from providers.server.interceptor import MOST, PAGES_AT_ONCE, Interceptor, TooManyCalls, status
 
 SERVICE = "/power.v1.PowerService/"
 
@@ -171,6 +175,105 @@ async def test_a_viewer_is_refused_before_its_request_is_judged() -> None:
     assert ended.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
 
 
+class Slow:
+    """A provider whose handlers go on until they are let go."""
+
+    def __init__(self) -> None:
+        self.interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+        self.go_on = asyncio.Event()
+        self.running = 0
+        self.most = 0
+
+    async def _unary(self, _request: Message, _: Any) -> pb.Operation:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.go_on.wait()
+        self.running -= 1
+        return pb.Operation()
+
+    async def _stream(self, _request: Message, _: Any) -> AsyncIterator[pb.Operation]:
+        yield await self._unary(_request, _)
+
+    async def call(self, method: str) -> Status | None:
+        """The refusal, None if it was served."""
+        streams = method.startswith("Watch")
+
+        async def continuation(_: Any) -> Any:
+            if streams:
+                return grpc.unary_stream_rpc_method_handler(self._stream)
+            return grpc.unary_unary_rpc_method_handler(self._unary)
+
+        details: Any = Details(SERVICE + method)
+        wrapped, call = await self.interceptor.intercept_service(continuation, details), Call()
+        request = wrapped.request_deserializer(b"")
+        try:
+            if streams:
+                [_ async for _ in wrapped.unary_stream(request, call)]
+            else:
+                await wrapped.unary_unary(request, call)
+        except Aborted:
+            return Status.FromString(dict(call.ended.trailing_metadata)["grpc-status-details-bin"])
+        return None
+
+    async def begin(self, method: str, count: int = 1) -> list[asyncio.Task[Status | None]]:
+        """Calls that are under way when this returns."""
+        begun = [asyncio.create_task(self.call(method)) for _ in range(count)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return begun
+
+
+@pytest.fixture
+async def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    for kind in MOST:
+        monkeypatch.setitem(MOST, kind, 3)
+    return Slow()
+
+
+@pytest.mark.parametrize("method", ["PowerOff", "GetOperation", "WatchOperation"])
+async def test_a_call_too_many_is_refused_with_its_code_its_reason_and_when_to_come_again(
+    slow: Slow, method: str
+) -> None:
+    await slow.begin(method, 3)
+    refused, retry = await slow.call(method), RetryInfo()
+    assert refused
+    assert (refused.code, info(refused).reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "TOO_MANY_CALLS")
+    assert refused.details[1].Unpack(retry)
+    assert retry.retry_delay.ToSeconds() == 1
+    assert "send this again in 1 s" in refused.message
+
+
+@pytest.mark.parametrize("method", ["PowerOff", "GetOperation", "WatchOperation"])
+async def test_a_call_is_served_once_others_have_ended(slow: Slow, method: str) -> None:
+    under_way = await slow.begin(method, 3)
+    slow.go_on.set()
+    await asyncio.gather(*under_way)
+    assert await slow.call(method) is None
+
+
+@pytest.mark.parametrize("rush", ["GetOperation", "ListOperations", "WatchOperation"])
+async def test_a_rush_of_reads_does_not_refuse_work(slow: Slow, rush: str) -> None:
+    await slow.begin(rush, 4)
+    (work,) = await slow.begin("PowerOff")
+    slow.go_on.set()
+    assert await work is None
+
+
+async def test_a_call_that_was_hung_up_is_not_under_way_any_more(slow: Slow) -> None:
+    for call in await slow.begin("PowerOff", 3):
+        call.cancel()
+    await asyncio.sleep(0)
+    slow.go_on.set()
+    assert await slow.call("PowerOff") is None
+
+
+async def test_long_answers_are_put_together_a_few_at_a_time(slow: Slow) -> None:
+    under_way = await slow.begin("ListVMs", 3)
+    assert slow.most == PAGES_AT_ONCE
+    slow.go_on.set()
+    assert await asyncio.gather(*under_way) == [None] * 3
+
+
 def info(ended: Status) -> ErrorInfo:
     message = ErrorInfo()
     assert ended.details[0].Unpack(message)
@@ -187,11 +290,45 @@ def test_bad_input_carries_its_fields() -> None:
     assert violations(status(InvalidRequest(Violation("vm", "must not be empty")))) == [("vm", "must not be empty")]
 
 
+def headers(ended: Status) -> int:
+    """The bytes that it takes as HTTP/2 headers: its sentence percent-encoded, all of it in Base64."""
+    return len(quote(ended.message, safe=" ")) + len(b64encode(ended.SerializeToString()))
+
+
+MANY = [Violation(f"pre_stop[{n}].exec.command", "must not be empty ✗") for n in range(1000)]
+LONG: list[VmpowerError] = [
+    InvalidRequest(*MANY),
+    InvalidRequest(Violation("✗" * 5000, "✗" * 5000)),
+    errors.AmbiguousName("✗" * 5000, {"ids": "✗" * 5000, "more": "✗" * 5000}),
+]
+
+
+@pytest.mark.parametrize("error", LONG, ids=["many fields", "a long field", "long metadata"])
+def test_an_error_is_never_longer_than_grpc_carries(error: VmpowerError) -> None:
+    ended = status(error)
+    assert info(ended).reason == error.reason
+    assert headers(ended) < 8 << 10
+
+
+def test_of_many_bad_fields_the_first_are_told_and_how_many_more_there_are() -> None:
+    told = violations(status(InvalidRequest(*MANY)))
+    assert told[0] == (MANY[0].field, MANY[0].description)
+    assert told[-1] == ("request", f"{1000 - (len(told) - 1)} more are not told")
+
+
+def test_an_error_may_speak_of_any_text() -> None:
+    ended = status(errors.VMRefused("w\udce9b: it is a template", {"vm": "w\udce9b"}))
+    assert (ended.message, info(ended).metadata["vm"]) == ("w\\udce9b: it is a template", "w\\udce9b")
+
+
+PLACES = {errors.__name__, TooManyCalls.__module__}
+
+
 def _classes(root: type[VmpowerError]) -> list[type[VmpowerError]]:
     return [root, *(leaf for child in root.__subclasses__() for leaf in _classes(child))]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in _classes(VmpowerError) if kind.__module__ == errors.__name__])
+@pytest.mark.parametrize("kind", [kind for kind in _classes(VmpowerError) if kind.__module__ in PLACES])
 def test_every_error_has_a_status(kind: type[VmpowerError]) -> None:
     error = kind(Violation("f", "d")) if kind is InvalidRequest else kind("sentence")
     assert (status(error).code, info(status(error)).reason) == (grpc.StatusCode[error.code.name].value[0], error.reason)

@@ -11,7 +11,11 @@ DEAF = {"agent": "none", "acpi": "ignores"}
 
 
 def scrape(provider: Provider) -> list[str]:
-    return generate_latest(metrics.registry(provider.inventory, provider.operations)).decode().splitlines()
+    return (
+        generate_latest(metrics.registry(provider.inventory, provider.operations, provider.journal))
+        .decode()
+        .splitlines()
+    )
 
 
 async def test_vms_are_counted_by_their_power(make_provider: Make) -> None:
@@ -29,6 +33,13 @@ async def test_the_connection_is_told(make_provider: Make) -> None:
     assert "vmpower_hypervisor_connected 0.0" in scrape(provider)
 
 
+async def test_a_journal_that_cannot_be_written_is_told(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    assert "vmpower_journal_writable 1.0" in scrape(provider)
+    provider.journal.failure = "database or disk is full"
+    assert "vmpower_journal_writable 0.0" in scrape(provider)
+
+
 async def test_operations_under_way_are_counted(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF)
     await provider.reach(await provider.shutdown(timeout=60), State.WAITING_FOR_GUEST)
@@ -37,7 +48,7 @@ async def test_operations_under_way_are_counted(make_provider: Make) -> None:
 
 async def test_what_ended_is_counted_by_how_it_ended_and_how_long_it_took(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF)
-    registry = metrics.registry(provider.inventory, provider.operations)
+    registry = metrics.registry(provider.inventory, provider.operations, provider.journal)
     await provider.end(await provider.shutdown(timeout=60))
     await until(61)
     lines = generate_latest(registry).decode().splitlines()

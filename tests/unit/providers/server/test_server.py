@@ -1,9 +1,11 @@
 """A provider's process from outside: what it answers, refuses, prints, and how it ends."""
 
+import asyncio
 import json
 import socket
 import stat
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import grpc
 import pytest
 import trustme
 from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
@@ -137,6 +140,38 @@ def test_a_method_that_does_not_exist_is_unimplemented(provider: Provider) -> No
     with grpc.insecure_channel(provider.address) as channel, pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary("/power.v1.PowerService/Explode", lambda data: data)(b"")
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_request_with_many_mistakes_is_told_some_of_them(client: Calls) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        client.stub.Shutdown(pb.ShutdownRequest(vm="web", pre_stop=[pb.Hook() for _ in range(900)]))
+    status, bad = rpc_status.from_call(refused.value), BadRequest()  # type: ignore[arg-type]
+    assert status
+    assert status.details[1].Unpack(bad)
+    assert "pre_stop[0]" in bad.field_violations[0].field
+    assert "more are not told" in bad.field_violations[-1].description
+
+
+async def reasons(stub: Any, request: pb.PowerOffRequest | pb.ListVMsRequest, count: int) -> Counter[str]:
+    """How so many calls at once over one connection end, by ErrorInfo's reason; by the code where there is none."""
+    method = getattr(stub, type(request).__name__.removesuffix("Request"))
+
+    async def call() -> str:
+        try:
+            await method(request)
+        except grpc.aio.AioRpcError as error:
+            ended, info = rpc_status.from_call(error), ErrorInfo()  # type: ignore[arg-type]
+            return info.reason if ended and ended.details[0].Unpack(info) else error.code().name
+        return "OK"
+
+    return Counter(await asyncio.gather(*(call() for _ in range(count))))
+
+
+async def test_4000_calls_at_once_on_one_connection_all_have_an_answer(provider: Provider) -> None:
+    async with grpc.aio.insecure_channel(provider.address) as channel:
+        found = await reasons(PowerServiceStub(channel), pb.PowerOffRequest(vm="nothing"), 4000)
+    assert set(found) <= {"VM_NOT_FOUND", "TOO_MANY_CALLS"}
+    assert found["VM_NOT_FOUND"] >= 2000
 
 
 def test_sigterm_ends_it_well_and_leaves_operations_to_the_next_start(script: Path) -> None:

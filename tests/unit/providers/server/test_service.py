@@ -1,7 +1,8 @@
 """The handlers as the interceptor calls them, in virtual time. What they raise is what `errors.py` promises."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from providers.core.errors import (
     VMNotFound,
     VMRefused,
 )
+from providers.core.model import HookResult, HookState, State
 from providers.core.run import Context
-from providers.server.service import Service
+from providers.server.server import TRANSPORT_LIMIT
+from providers.server.service import OPERATIONS_AT_ONCE, PAGE_BYTES, VMS_AT_ONCE, Service
 from providers.sim.script import guest_id
 from providers.sim.transitions import power_off
 from tests.unit.providers.fakes import OneVM
@@ -236,6 +239,96 @@ async def test_operations_are_listed_newest_first_in_pages(make_provider: Make) 
     second = await service.ListOperations(pb.ListOperationsRequest(page_size=2, page_token=token), CALL)
     assert [op.id for op in (*first.operations, *second.operations)] == ids[::-1]
     assert second.next_page_token == ""
+
+
+async def many_ended(provider: Provider, count: int, output: str = "") -> None:
+    """So many operations in the journal, each a second after the one before."""
+    first = await provider.end(await provider.power_off())
+    assert first.verdict
+    hooks = (HookResult(name="run", state=HookState.SUCCEEDED, output=output),)
+    for number in range(1, count):
+        changes = {
+            "id": f"op-{number}",
+            "create_time": first.create_time + timedelta(seconds=number),
+            "request": first.request.model_copy(update={"request_id": f"r-{number}"}),
+            "verdict": first.verdict.model_copy(update={"hooks": hooks}),
+        }
+        await provider.journal.save(first.model_copy(update=changes))
+
+
+async def test_a_page_of_operations_is_read_in_slices_and_whole(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    await many_ended(provider, 2 * OPERATIONS_AT_ONCE + 1)
+    page = await served(provider).ListOperations(pb.ListOperationsRequest(), CALL)
+    assert [op.id for op in page.operations[:-1]] == [f"op-{n}" for n in range(2 * OPERATIONS_AT_ONCE, 0, -1)]
+    assert page.next_page_token == ""
+
+
+async def test_a_page_of_operations_that_grows_too_long_for_a_message_ends_there(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    service, ids, token = served(provider), list[str](), ""
+    await many_ended(provider, 15, output="x" * (PAGE_BYTES // 10))
+    for _ in range(2):
+        page = await service.ListOperations(pb.ListOperationsRequest(page_token=token), CALL)
+        assert page.ByteSize() < TRANSPORT_LIMIT
+        ids, token = [*ids, *(op.id for op in page.operations)], page.next_page_token
+    assert (len(ids), len(set(ids)), token) == (15, 15, "")
+
+
+async def test_an_operation_under_way_is_listed_as_it_is_now(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await provider.reach(begun, State.WAITING_FOR_GUEST)
+    page = await served(provider).ListOperations(pb.ListOperationsRequest(active_only=True), CALL)
+    assert [(op.id, op.state) for op in page.operations] == [(begun.id, pb.OPERATION_STATE_WAITING_FOR_GUEST)]
+
+
+async def test_pages_hold_each_operation_once_though_the_clock_was_set_while_the_provider_was_away(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(**{f"m{number:02}": DEAF for number in range(25)})
+    begun = [await provider.shutdown(f"m{number:02}", timeout=600) for number in range(25)]
+    for operation in begun:  # as those are that were resumed under another clock: told by it, on disk still by the old
+        run = provider.operations._runs[operation.id]
+        run.shown = run.shown.moved(timedelta(hours=1))
+    service, ids, token = served(provider), list[str](), ""
+    for _ in range(3):
+        page = await service.ListOperations(pb.ListOperationsRequest(page_size=9, page_token=token), CALL)
+        ids, token = [*ids, *(op.id for op in page.operations)], page.next_page_token
+    assert (sorted(ids), token) == (sorted(operation.id for operation in begun), "")
+
+
+async def turns_of_others(work: Awaitable[Any]) -> int:
+    """How often something else has its turn while this goes on."""
+    turns, doing = 0, asyncio.ensure_future(work)
+    while not doing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await doing
+    return turns
+
+
+async def test_others_have_their_turn_while_many_vms_are_told(make_provider: Make) -> None:
+    service = served(await make_provider(web={"count": 5 * VMS_AT_ONCE}))
+    assert await turns_of_others(service.ListVMs(pb.ListVMsRequest(page_size=1000), CALL)) > 5
+    assert await turns_of_others(service.ForecastShutdown(pb.ForecastShutdownRequest(), CALL)) > 5
+
+
+async def test_others_have_their_turn_while_many_operations_are_told(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    await many_ended(provider, 5 * OPERATIONS_AT_ONCE)
+    assert await turns_of_others(served(provider).ListOperations(pb.ListOperationsRequest(), CALL)) > 5
+
+
+async def test_one_record_that_cannot_be_told_hurts_no_other(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    await many_ended(provider, 3)
+    good = await provider.journal.get("op-1")
+    assert good
+    broken = good.steps[0].model_copy(update={"time": datetime(2030, 1, 1)})
+    await provider.journal.save(good.model_copy(update={"steps": (broken,)}))
+    page = await served(provider).ListOperations(pb.ListOperationsRequest(), CALL)
+    assert [op.error.reason for op in page.operations] == ["", "UNREADABLE_RECORD", ""]
 
 
 async def test_a_watched_operation_ends_with_its_verdict(make_provider: Make) -> None:

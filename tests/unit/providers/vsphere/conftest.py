@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.unit.providers.vsphere.fake import PC, FakeStub, OneSession, change, 
 
 VM, TASK = vim.VirtualMachine("vm-1", None), vim.Task("task-1", None)
 ID = "5012"
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+OFF: dict[str, Any] = {"runtime_powerState": "poweredOff", "runtime_cleanPowerOff": True}
 WEB: dict[str, Any] = {
     "name": "web",
     "config_instanceUuid": ID,
@@ -42,6 +45,7 @@ class VCenter(FakeStub):
             "PowerOffVM_Task": TASK,
             "CreateSnapshot_Task": TASK,
             "RetrievePropertiesEx": told(VM, **WEB),
+            "CurrentTime": NOW,
         }
         self.say(change(VM, "enter", **WEB))
 

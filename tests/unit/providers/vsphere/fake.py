@@ -14,6 +14,10 @@ from providers.vsphere.stub import Stub
 PC: Any = vmodl.query.PropertyCollector
 
 
+USER = "VSPHERE.LOCAL\\vmpower"
+"""The account that is logged in."""
+
+
 class FakeStub(Stub):
     """Everything that would be sent comes here."""
 
@@ -49,13 +53,14 @@ def link(stub: FakeStub, url: str = "https://vcenter.example/sdk", thumbprint: s
         propertyCollector=PC("collector", stub),
         viewManager=vim.view.ViewManager("views", stub),
         taskManager=vim.TaskManager("tasks", stub),
+        eventManager=vim.event.EventManager("events", stub),
         guestOperationsManager=vim.vm.guest.GuestOperationsManager("guests", stub),
         searchIndex=vim.SearchIndex("search", stub),
         sessionManager=vim.SessionManager("sessions", stub),
         about=vim.AboutInfo(fullName="VMware vCenter Server 8.0.2"),
     )
     pins = (thumbprint,) if thumbprint else ()
-    made = Link(url, stub, Trust(pins=pins, insecure=not thumbprint, flag="--thumbprint"), content)
+    made = Link(url, stub, Trust(pins=pins, insecure=not thumbprint, flag="--thumbprint"), content, USER)
     files, processes = vim.vm.guest.FileManager("files", stub), vim.vm.guest.ProcessManager("processes", stub)
     made.kept["guests"] = (files, processes)
     return made

@@ -9,8 +9,10 @@ from providers.core.adapter import OffCause
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.properties import Task
-from tests.unit.providers.vsphere.conftest import ID, VM, WEB, VCenter, Watch
-from tests.unit.providers.vsphere.fake import change
+from tests.unit.providers.vsphere.conftest import ID, OFF, TASK, VM, WEB, VCenter, Watch
+from tests.unit.providers.vsphere.fake import USER, change
+
+pytestmark = pytest.mark.looptime
 
 
 async def test_a_power_off_returns_when_its_task_has_ended(
@@ -25,6 +27,65 @@ async def test_a_power_off_returns_when_its_task_has_ended(
     vcenter.task("success")
     await asyncio.wait_for(switching, 30)
     assert (await watch.next()).vm.off_cause is OffCause.HOST
+
+
+async def test_a_power_off_that_was_done_is_ours(adapter: VsphereAdapter, watch: Watch, vcenter: VCenter) -> None:
+    vcenter.task("success")
+    assert await asyncio.wait_for(adapter.power_off(ID), 30)
+
+
+async def test_a_power_off_that_came_too_late_is_not_ours(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    vcenter.answers["PowerOffVM_Task"] = vim.fault.InvalidPowerState(existingState="poweredOff")
+    assert not await asyncio.wait_for(adapter.power_off(ID), 30)
+
+
+async def test_a_power_off_whose_guest_was_faster_is_not_ours(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    vcenter.task("error", info_error=vim.fault.InvalidPowerState(existingState="poweredOff"))
+    assert not await asyncio.wait_for(adapter.power_off(ID), 30)
+
+
+@pytest.mark.parametrize(("user", "ours"), [(USER, True), ("VSPHERE.LOCAL\\colleague", False), ("", False)])
+async def test_a_power_off_whose_answer_was_lost_is_ours_if_vcenter_names_us(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter, user: str, ours: bool
+) -> None:
+    vcenter.answers["PowerOffVM_Task"] = [
+        ConnectionResetError(),
+        vim.fault.InvalidPowerState(existingState="poweredOff"),
+    ]
+    with pytest.raises(HypervisorUnavailable):
+        await adapter.power_off(ID)
+    vcenter.task("success", info_reason=vim.TaskReasonUser(userName=user))
+    vcenter.say(change(VM, **OFF))
+    assert await asyncio.wait_for(adapter.power_off(ID), 30) is ours
+
+
+async def test_a_power_off_that_was_given_up_on_and_done_later_is_ours(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    vcenter.answers["PowerOffVM_Task"] = [TASK, vim.fault.InvalidPowerState(existingState="poweredOff")]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(adapter.power_off(ID), 30)
+    vcenter.task("success", info_reason=vim.TaskReasonUser(userName=USER))
+    vcenter.say(change(VM, **OFF))
+    assert await asyncio.wait_for(adapter.power_off(ID), 30)
+
+
+async def test_a_power_off_that_was_refused_did_nothing(
+    adapter: VsphereAdapter, watch: Watch, vcenter: VCenter
+) -> None:
+    vcenter.answers["PowerOffVM_Task"] = [
+        vim.fault.NoPermission(privilegeId="VirtualMachine.Interact.PowerOff"),
+        vim.fault.InvalidPowerState(existingState="poweredOff"),
+    ]
+    with pytest.raises(CommandFailed):
+        await adapter.power_off(ID)
+    vcenter.task("success", info_reason=vim.TaskReasonUser(userName=USER))
+    vcenter.say(change(VM, **OFF))
+    assert not await asyncio.wait_for(adapter.power_off(ID), 30)
 
 
 @pytest.mark.parametrize(("method", "wanted"), [("power_on", "poweredOn"), ("power_off", "poweredOff")])

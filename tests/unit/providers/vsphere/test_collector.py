@@ -1,3 +1,4 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from pyVmomi import vim, vmodl
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere import collector
 from providers.vsphere.collector import POLL_SECONDS
+from providers.vsphere.events import EVENTS
 from providers.vsphere.properties import Task, VMProperties
 from providers.vsphere.session import SessionLost
 from tests.unit.providers.vsphere.fake import PC, FakeStub, change, link, news, told
@@ -141,3 +143,42 @@ async def test_the_managers_of_guests_are_read_once(stub: FakeStub) -> None:
     made.kept.clear()
     assert await collector.guest_managers(made) == await collector.guest_managers(made) == (files, processes)
     assert len(stub.called("RetrievePropertiesEx")) == 1
+
+
+# Events
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def event(number: int, vm: str = "vm-1") -> Any:
+    argument = vim.event.VmEventArgument(name="web", vm=vim.VirtualMachine(vm, None))
+    return vim.event.VmPoweredOffEvent(key=number, vm=argument, userName="")
+
+
+@pytest.fixture
+def recording(stub: FakeStub) -> FakeStub:
+    """Has a clock, and a record."""
+    stub.answers |= {"CurrentTime": NOW, "QueryEvents": lambda *_: [event(2), event(1), event(3, "vm-2")]}
+    return stub
+
+
+async def test_events_are_told_by_vms_the_oldest_first(recording: FakeStub) -> None:
+    found = await collector.power_events(link(recording), timedelta(hours=1))
+    assert {moid: [each.key for each in events] for moid, events in found.items()} == {"vm-1": [1, 2], "vm-2": [3]}
+
+
+async def test_only_events_of_power_are_asked_for_and_those_since_then_by_vcenters_clock(recording: FakeStub) -> None:
+    await collector.power_events(link(recording), timedelta(hours=1))
+    spec = recording.called("QueryEvents")[0][0]
+    assert (spec.time.beginTime, list(spec.eventTypeId)) == (NOW - timedelta(hours=1), list(EVENTS))
+
+
+async def test_a_record_that_is_cut_off_proves_nothing(recording: FakeStub) -> None:
+    recording.answers["QueryEvents"] = lambda *_: [event(number) for number in range(collector.MOST_EVENTS)]
+    assert await collector.power_events(link(recording), timedelta(hours=1)) == {}
+
+
+@pytest.mark.parametrize("fault", [vim.fault.NoPermission(), vmodl.fault.NotImplemented()])
+async def test_a_record_that_cannot_be_read_proves_nothing(recording: FakeStub, fault: Exception) -> None:
+    recording.answers["QueryEvents"] = fault
+    assert await collector.power_events(link(recording), timedelta(hours=1)) == {}

@@ -1,10 +1,10 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from pyVmomi import vim
 
-from providers.vsphere.properties import KINDS, Place, Question, Task, VMProperties, update
+from providers.vsphere.properties import KINDS, Manager, Place, Question, Task, VMProperties, update
 
 VM = vim.VirtualMachine("vm-1", None)
 
@@ -35,6 +35,8 @@ def question() -> Any:
         ("config.ftInfo", vim.vm.FaultToleranceConfigInfo(role=2), 2),
         ("guest.guestStateChangeSupported", True, True),
         ("runtime.cleanPowerOff", False, False),
+        ("runtime.bootTime", datetime(2030, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "2030-01-01T00:00:00+00:00"),
+        ("config.managedBy", vim.ext.ManagedByInfo(extensionKey="key", type="kind"), Manager("key", "kind")),
         ("disabledMethod", ["PowerOnVM_Task", "ShutdownGuest"], frozenset({"ShutdownGuest"})),
     ],
 )
@@ -44,7 +46,13 @@ def test_a_property_becomes_a_field(path: str, value: Any, field: object) -> Non
 
 @pytest.mark.parametrize(
     ("path", "field"),
-    [("runtime.question", None), ("guest.toolsRunningStatus", "guestToolsNotRunning"), ("parent", "")],
+    [
+        ("runtime.question", None),
+        ("runtime.bootTime", ""),
+        ("config.managedBy", Manager()),
+        ("guest.toolsRunningStatus", "guestToolsNotRunning"),
+        ("parent", ""),
+    ],
 )
 def test_a_property_that_is_not_set_is_what_its_field_is_by_default(path: str, field: object) -> None:
     assert read(path, None) == field
@@ -58,6 +66,14 @@ def test_a_tasks_error_is_kept_as_it_is() -> None:
 def test_a_tasks_time_is_kept() -> None:
     time = datetime(2030, 1, 1, tzinfo=UTC)
     assert read("info.queueTime", time, vim.Task("task-1", None)) == time
+
+
+def test_who_began_a_task_is_kept() -> None:
+    assert read("info.reason", vim.TaskReasonUser(userName="root"), vim.Task("task-1", None)) == "root"
+
+
+def test_a_task_that_no_user_began_has_none() -> None:
+    assert read("info.reason", vim.TaskReasonSystem(), vim.Task("task-1", None)) == ""
 
 
 @pytest.mark.parametrize(

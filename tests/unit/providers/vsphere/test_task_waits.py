@@ -37,11 +37,20 @@ async def test_a_task_that_is_not_listed_yet_is_waited_for() -> None:
     assert await waiting is DONE
 
 
-async def test_a_task_that_is_listed_no_more_has_ended() -> None:
+async def test_a_task_that_is_listed_no_more_and_was_not_seen_to_end_is_asked_again() -> None:
     waits = TaskWaits()
     waiting = await begun(waits, RUNNING)
     waits.update({})
-    assert await waiting is RUNNING
+    with pytest.raises(HypervisorUnavailable, match="tells the end of the task no more"):
+        await waiting
+
+
+async def test_a_task_that_is_listed_no_more_after_its_end_has_ended() -> None:
+    waits = TaskWaits()
+    waiting = await begun(waits, RUNNING)
+    waits.update({"task-1": DONE})
+    waits.update({})
+    assert await waiting is DONE
 
 
 async def test_a_task_that_vcenter_has_forgotten_is_asked_again() -> None:

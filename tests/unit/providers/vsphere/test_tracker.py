@@ -6,7 +6,8 @@ import pytest
 
 from providers.core.adapter import VM, Change, Changed, OffCause, PowerState, Reason, Removed, Signal
 from providers.vsphere.properties import Place, Task, Update, VMProperties
-from providers.vsphere.tracker import Tracker
+from providers.vsphere.states import locked
+from providers.vsphere.tracker import HOLD_SECONDS, TOOLS_RETURN_SECONDS, Tracker
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 RUNNING: dict[str, Any] = {
@@ -21,6 +22,7 @@ OFF: dict[str, Any] = {
     "guest_state": "notRunning",
     "clean_power_off": True,
 }
+HELD = locked("something")
 FOLDERS = (
     Update(Place, "root", {"name": "Datacenters"}),
     Update(Place, "dc", {"name": "dc", "parent": "root"}),
@@ -179,6 +181,119 @@ def test_a_suspended_vm_that_goes_off_was_not_seen_to_end(tracker: Tracker) -> N
     assert only(tracker.apply([modified(**OFF)])).off_cause is None
 
 
+def test_a_vm_that_a_task_ended_was_so_still_when_vcenter_lists_the_task_no_more(tracker: Tracker) -> None:
+    tracker.apply([modified(**OFF), task(state="success")])
+    tracker.apply([gone("task-1", Task)])
+    assert only(tracker.apply([modified(name="shop")])).off_cause is OffCause.HOST
+
+
+def test_a_vm_whose_power_off_task_was_not_seen_to_end_went_off_by_nobody_knows_whom(tracker: Tracker) -> None:
+    assert tracker.apply([task(), modified(**OFF)]) == []
+    assert only(tracker.apply([gone("task-1", Task)])).ended is None
+
+
+def test_a_vm_that_went_off_while_its_host_was_away_was_not_seen_to_end(tracker: Tracker) -> None:
+    assert only(tracker.apply([modified(connection="disconnected")])).power_state is PowerState.UNKNOWN
+    assert only(tracker.apply([modified(connection="connected", **OFF)])).ended is None
+
+
+def vapp_off(state: str) -> Update:
+    told = {"entity": "vapp-1", "kind": "VirtualApp.powerOff", "state": state, "queued": START}
+    return Update(Task, "task-1", told, enters=True)
+
+
+@pytest.mark.parametrize(("state", "cause"), [("running", None), ("success", None), ("error", OffCause.GUEST)])
+def test_a_guest_that_goes_off_while_its_vapp_is_switched_off_may_have_been_cut(
+    state: str, cause: OffCause | None
+) -> None:
+    tracker = Tracker()
+    tracker.apply([new(vapp="vapp-1")])
+    assert only(tracker.apply([modified(**OFF), vapp_off(state)])).off_cause is cause
+
+
+def test_a_guest_that_had_gone_by_itself_before_its_vapp_was_switched_off_did_so_still() -> None:
+    tracker = Tracker()
+    tracker.apply([new(vapp="vapp-1")])
+    tracker.apply([modified(**OFF)])
+    assert only(tracker.apply([vapp_off("success"), modified(name="shop")])).off_cause is OffCause.GUEST
+
+
+def test_what_became_of_its_vapp_in_an_earlier_run_does_not_count() -> None:
+    tracker = Tracker()
+    tracker.apply([vapp_off("success"), new(vapp="vapp-1")])
+    assert only(tracker.apply([modified(**OFF)])).off_cause is OffCause.GUEST
+
+
+def test_a_vm_whose_host_came_back_is_seen_to_end_again(tracker: Tracker) -> None:
+    tracker.apply([modified(connection="disconnected")])
+    tracker.apply([modified(connection="connected")])
+    assert only(tracker.apply([modified(**OFF)])).off_cause is OffCause.GUEST
+
+
+def test_a_vm_whose_files_cannot_be_read_is_still_the_same(tracker: Tracker) -> None:
+    vm = only(tracker.apply([modified(connection="inaccessible", id="")]))
+    assert (vm.id, vm.power_state) == ("id-vm-1", PowerState.UNKNOWN)
+
+
+def test_a_vm_whose_files_cannot_be_read_is_the_same_to_the_next_watch(tracker: Tracker) -> None:
+    tracker.listed()
+    later = Tracker(ids=tracker.ids)
+    assert only(later.apply([new(id="", connection="inaccessible")])).id == "id-vm-1"
+
+
+def test_a_run_that_ended_between_two_updates_is_another_one(tracker: Tracker) -> None:
+    tracker.apply([modified(boot_time="yesterday")])
+    assert only(tracker.apply([modified(boot_time="today"), task(state="success")])).run_id == "today"
+    assert only(tracker.apply([modified(**OFF)])).off_cause is OffCause.GUEST
+
+
+def test_a_state_that_nobody_knows_is_one_vms_trouble(tracker: Tracker) -> None:
+    changes = tracker.apply([modified(tools="guestToolsDreaming"), new("vm-2", "db")])
+    assert [change.vm.power_state for change in changes if isinstance(change, Changed)] == [
+        PowerState.UNKNOWN,
+        PowerState.ON,
+    ]
+    assert "guestToolsDreaming" in tracker.listed().vms[0].problems[0].message
+
+
+# Evidence
+
+
+def found_off() -> Tracker:
+    tracker = Tracker()
+    tracker.apply([new(**OFF)])
+    return tracker
+
+
+def test_a_vm_that_is_found_off_is_unexplained() -> None:
+    assert found_off().unexplained({"id-vm-1", "other"}) == {"vm-1"}
+
+
+@pytest.mark.parametrize("properties", [RUNNING, OFF | {"clean_power_off": False}])
+def test_a_vm_that_runs_or_crashed_is_not(properties: dict[str, Any]) -> None:
+    tracker = Tracker()
+    tracker.apply([new(**properties)])
+    assert tracker.unexplained({"id-vm-1"}) == frozenset()
+
+
+def test_what_vcenters_events_tell_is_told() -> None:
+    changes = found_off().explain(frozenset({"vm-1"}), {"vm-1": OffCause.GUEST})
+    assert only(changes).off_cause is OffCause.GUEST
+
+
+def test_an_end_is_looked_for_once() -> None:
+    tracker = found_off()
+    assert tracker.explain(frozenset({"vm-1"}), {}) == []
+    assert tracker.unexplained({"id-vm-1"}) == frozenset()
+
+
+def test_what_was_told_of_one_run_is_not_told_of_the_next() -> None:
+    tracker = found_off()
+    tracker.explain(frozenset({"vm-1"}), {"vm-1": OffCause.HOST})
+    tracker.apply([modified(**RUNNING)])
+    assert only(tracker.apply([modified(**OFF)])).off_cause is OffCause.GUEST
+
+
 # A guest on its way
 
 
@@ -194,12 +309,75 @@ def test_a_guest_that_restarted_can_be_asked_again(tracker: Tracker) -> None:
     assert only(tracker.apply([modified(**RUNNING)])).signals == (Signal.VMWARE_TOOLS,)
 
 
+class Clock:
+    """Stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed(clock: Clock) -> Tracker:
+    """One VM that runs, by that clock."""
+    tracker = Tracker(clock=clock)
+    tracker.apply([new()])
+    return tracker
+
+
+STOPPED = {"tools": "guestToolsNotRunning", "guest_state": "notRunning"}
+
+
+def test_tools_that_stop_are_expected_back(timed: Tracker) -> None:
+    vm = only(timed.apply([modified(**STOPPED)]))
+    assert (vm.signals, vm.problems[0].passing) == ((), True)
+
+
+def test_tools_that_do_not_come_back_are_given_up_which_is_told(timed: Tracker, clock: Clock) -> None:
+    timed.apply([modified(**STOPPED)])
+    clock.now = TOOLS_RETURN_SECONDS
+    assert not only(timed.apply([])).problems[0].passing
+    assert timed.apply([]) == []
+
+
+def test_tools_that_were_not_running_when_the_watch_began_are_not_expected(clock: Clock) -> None:
+    vm = only(Tracker(clock=clock).apply([new(**STOPPED)]))
+    assert not vm.problems[0].passing
+
+
+def test_tools_of_a_vm_that_was_just_started_are_not_expected_back(timed: Tracker) -> None:
+    timed.apply([modified(**OFF)])
+    assert not only(timed.apply([modified(power="poweredOn")])).problems[0].passing
+
+
+# Tasks that are under way
+
+
+def test_a_task_under_way_is_named_until_it_ends(tracker: Tracker) -> None:
+    vm = only(tracker.apply([task(kind="migrate")]))
+    assert vm.signals == (Signal.VMWARE_TOOLS,)
+    assert "VirtualMachine.migrate" in vm.problems[0].message
+    assert only(tracker.apply([task(kind="migrate", state="success")])).problems == ()
+
+
+@pytest.mark.parametrize("kind", ["powerOff", "shutdownGuest", "reset"])
+def test_a_task_of_its_power_is_no_work_on_it(tracker: Tracker, kind: str) -> None:
+    assert tracker.apply([task(kind=kind)]) == []
+
+
 # Locks
 
 
 def test_a_vm_that_a_task_holds_is_locked_until_that_ends(tracker: Tracker) -> None:
     tracker.apply([task(kind="createSnapshot")])
-    tracker.lock("vm-1", "task-1")
+    tracker.hold("vm-1", HELD, "task-1")
     locked = tracker.vm(new())
     assert locked
     assert (locked.signals, locked.problems[0].reason) == ((), Reason.LOCKED)
@@ -212,7 +390,7 @@ def test_a_vm_that_a_task_holds_is_locked_until_that_ends(tracker: Tracker) -> N
 
 def test_a_lock_by_a_task_that_has_ended_meanwhile_is_none(tracker: Tracker) -> None:
     tracker.apply([task(state="success", kind="createSnapshot")])
-    tracker.lock("vm-1", "task-1")
+    tracker.hold("vm-1", HELD, "task-1")
     vm = tracker.vm(new())
     assert vm
     assert vm.problems == ()
@@ -220,7 +398,7 @@ def test_a_lock_by_a_task_that_has_ended_meanwhile_is_none(tracker: Tracker) -> 
 
 def test_a_lock_ends_with_a_task_that_vcenter_lists_no_more(tracker: Tracker) -> None:
     tracker.apply([task(kind="relocate")])
-    tracker.lock("vm-1", "task-1")
+    tracker.hold("vm-1", HELD, "task-1")
     tracker.apply([gone("task-1", Task)])
     vm = tracker.vm(new())
     assert vm
@@ -229,9 +407,36 @@ def test_a_lock_ends_with_a_task_that_vcenter_lists_no_more(tracker: Tracker) ->
 
 def test_the_end_of_a_lock_that_only_a_read_told_of_is_told(tracker: Tracker) -> None:
     tracker.apply([task(kind="relocate")])
-    tracker.lock("vm-1", "task-1")
+    tracker.hold("vm-1", HELD, "task-1")
     tracker.vm(new())
     assert only(tracker.apply([task(state="success", kind="relocate")])).problems == ()
+
+
+def test_what_no_task_ends_holds_it_for_a_moment_and_its_end_is_told(timed: Tracker, clock: Clock) -> None:
+    timed.hold("vm-1", HELD)
+    held = timed.vm(new())
+    assert held
+    assert held.problems == (HELD,)
+    clock.now = HOLD_SECONDS
+    assert only(timed.apply([])).problems == ()
+
+
+def test_a_task_that_is_never_listed_holds_it_for_a_moment(timed: Tracker, clock: Clock) -> None:
+    timed.hold("vm-1", HELD, "task-hidden")
+    clock.now = HOLD_SECONDS
+    vm = timed.vm(new())
+    assert vm
+    assert vm.problems == ()
+
+
+def test_a_task_that_is_listed_holds_it_for_as_long_as_it_runs(timed: Tracker, clock: Clock) -> None:
+    timed.apply([task(kind="relocate")])
+    timed.hold("vm-1", HELD, "task-1")
+    clock.now = HOLD_SECONDS * 100
+    timed.apply([])
+    vm = timed.vm(new())
+    assert vm
+    assert vm.problems[0].reason is Reason.LOCKED
 
 
 # Out of sight
@@ -248,16 +453,24 @@ def test_a_running_vm_that_exists_no_more_is_removed(tracker: Tracker) -> None:
     assert tracker.settle_missing("vm-1", None) == [Removed("id-vm-1")]
 
 
-def test_a_running_vm_that_left_the_scope_still_runs_and_takes_no_operations(tracker: Tracker) -> None:
+def test_a_running_vm_that_left_the_scope_is_not_followed_and_takes_no_operations(tracker: Tracker) -> None:
     tracker.apply([gone()])
     vm = only(tracker.settle_missing("vm-1", new()))
-    assert (vm.power_state, vm.signals) == (PowerState.ON, ())
+    assert (vm.power_state, vm.signals) == (PowerState.UNKNOWN, ())
     assert "scope" in vm.refused
 
 
-def test_a_vm_that_left_and_was_off_in_the_end_went_off(tracker: Tracker) -> None:
+def test_a_vm_that_left_and_was_off_in_the_end_went_off_by_nobody_knows_whom(tracker: Tracker) -> None:
     tracker.apply([gone()])
-    assert only(tracker.settle_missing("vm-1", new(**OFF))).off_cause is OffCause.GUEST
+    changes = tracker.settle_missing("vm-1", new(**OFF))
+    vm = only(changes[:1])
+    assert (vm.power_state, vm.ended) == (PowerState.OFF, None)
+    assert changes[1:] == [Removed("id-vm-1")]
+
+
+def test_a_vm_that_leaves_one_view_for_another_at_once_is_not_missing(tracker: Tracker) -> None:
+    tracker.apply([gone(), new()])
+    assert tracker.take_missing() == set()
 
 
 def test_a_vm_that_comes_back_takes_operations_again(tracker: Tracker) -> None:
@@ -269,10 +482,47 @@ def test_a_vm_that_comes_back_takes_operations_again(tracker: Tracker) -> None:
 # Reading one
 
 
-def test_a_vm_that_is_read_off_before_the_news_has_the_cause_that_the_news_would_tell(tracker: Tracker) -> None:
+def test_a_vm_that_is_read_off_before_the_news_was_ended_by_nobody_knows_whom_yet(tracker: Tracker) -> None:
+    assert tracker.is_behind(new(**OFF))
+    vm = tracker.vm(new(**OFF))
+    assert vm
+    assert (vm.power_state, vm.ended) == (PowerState.OFF, None)
+
+
+def test_a_vm_that_is_read_off_after_the_news_was_ended_as_they_tell(tracker: Tracker) -> None:
+    tracker.apply([modified(**OFF)])
+    assert not tracker.is_behind(new(**OFF))
     vm = tracker.vm(new(**OFF))
     assert vm
     assert vm.off_cause is OffCause.GUEST
+
+
+def test_the_news_are_behind_as_long_as_a_task_that_may_have_ended_it_is_under_way(tracker: Tracker) -> None:
+    tracker.apply([task(), modified(**OFF)])
+    assert tracker.is_behind(new(**OFF))
+    tracker.apply([task(state="success")])
+    assert not tracker.is_behind(new(**OFF))
+
+
+def test_of_a_vm_out_of_scope_no_news_come(tracker: Tracker) -> None:
+    tracker.apply([gone()])
+    tracker.settle_missing("vm-1", new())
+    assert not tracker.is_behind(new(**OFF))
+
+
+def test_a_vm_that_runs_is_read_as_it_is(tracker: Tracker) -> None:
+    assert not tracker.is_behind(new())
+
+
+def test_a_vm_that_is_read_and_not_followed_is_out_of_scope() -> None:
+    tracker = Tracker(scoped=True)
+    vm = tracker.vm(new())
+    assert vm
+    assert "scope" in vm.refused
+
+
+def test_without_a_scope_every_vm_is_in_it() -> None:
+    assert not Tracker().is_outside("vm-9")
 
 
 def test_what_was_read_and_is_borne_out_is_not_told_again(tracker: Tracker) -> None:

@@ -63,10 +63,11 @@ async def test_each_call_goes_on_where_the_last_ended(stub: FakeStub, said: Said
     assert versions(stub) == ["", "1", "2"]
 
 
-async def test_without_news_it_goes_on_waiting_from_where_it_was(stub: FakeStub, said: Said, feed: Feed) -> None:
+async def test_without_news_it_says_so_and_goes_on_from_where_it_was(stub: FakeStub, said: Said, feed: Feed) -> None:
     for answer in (news("1", change(VM, name="a")), None, None, news("2", change(VM, name="b"))):
         said.put_nowait(answer)
     await feed.next()
+    assert [await feed.next(), await feed.next()] == [[], []]
     assert [update.fields for update in await feed.next()] == [{"name": "b"}]
     await asyncio.sleep(0)
     assert versions(stub) == ["", "1", "1", "1", "2"]

@@ -29,6 +29,7 @@ type Behaviour struct {
 	OnShutdown      string            `json:"on_shutdown"`    // off, reboot
 	Template        bool              `json:"template"`
 	FTSecondary     bool              `json:"ft_secondary"`
+	ManagedBy       Manager           `json:"managed_by"` // nobody, if empty
 	Question        *Question         `json:"question"`
 	DisabledMethods []string          `json:"disabled_methods"`
 	Connection      string            `json:"connection"` // connected, disconnected, inaccessible, invalid, orphaned
@@ -37,6 +38,12 @@ type Behaviour struct {
 	GuestLogin      Login             `json:"guest_login"`
 	Programs        map[string]string `json:"programs"` // a Windows guest's: its path there -> what runs here
 	Faults          plan              `json:"faults"`   // what becomes of calls on it
+}
+
+// Manager is the solution that a VM belongs to, and what it is to that.
+type Manager struct {
+	Extension string `json:"extension"`
+	Type      string `json:"type"`
 }
 
 // Question is one that a VM waits for an answer to.

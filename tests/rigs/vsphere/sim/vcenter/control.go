@@ -27,6 +27,7 @@ var actions = map[string]action{
 	"power":       forAll(func(v *VM, how string) error { return v.hand(how) }),
 	"add":         forAny(func(v *VCenter, vms map[string]Behaviour) error { return v.addAll(cast(vms)) }),
 	"faults":      forAny(func(v *VCenter, faults plan) error { return v.plans.set(faults) }),
+	"forget":      forAny(func(v *VCenter, _ struct{}) error { v.forgetTasks(); return nil }),
 	"expire":      forAny(func(v *VCenter, _ struct{}) error { v.expire(); return nil }),
 	"rotate":      forAny(func(v *VCenter, password string) error { v.rotate(password); return nil }),
 	"go_away":     forAny(func(v *VCenter, how outage) error { return v.goAway(how) }),

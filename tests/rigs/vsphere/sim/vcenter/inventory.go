@@ -32,7 +32,8 @@ func (v *VCenter) create() error {
 	return nil
 }
 
-// forgetTasks: a vCenter that has been up for a while no longer shows those that made its VMs.
+// forgetTasks: a vCenter that has been up for a while no longer shows those that made its VMs, and ten minutes after the
+// last one none at all. Clients that follow them are not told.
 func (v *VCenter) forgetTasks() {
 	ctx := v.context()
 	for _, task := range ctx.Map.AllReference("Task") {

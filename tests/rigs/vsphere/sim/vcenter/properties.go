@@ -34,6 +34,8 @@ func (v *VM) properties() map[string]any {
 	properties := map[string]any{
 		"config.template":         v.b.Template,
 		"config.ftInfo":           v.ftInfo(),
+		"config.managedBy":        v.managedBy(),
+		"config.instanceUuid":     v.readable(v.uuid),
 		"summary.config.template": v.b.Template,
 		"disabledMethod":          v.disabledMethods(),
 		"guestHeartbeatStatus":    v.heartbeat(),
@@ -78,6 +80,21 @@ func (v *VM) cleanPowerOff() any {
 	return v.record.OffCause != "crash"
 }
 
+func (v *VM) managedBy() any {
+	if v.b.ManagedBy == (Manager{}) {
+		return nil
+	}
+	return types.ManagedByInfo{ExtensionKey: v.b.ManagedBy.Extension, Type: v.b.ManagedBy.Type}
+}
+
+// readable is what vCenter tells only while it can read a VM's configuration.
+func (v *VM) readable(text string) string {
+	if v.b.Connection == "inaccessible" || v.b.Connection == "invalid" {
+		return ""
+	}
+	return text
+}
+
 func (v *VM) ftState() types.VirtualMachineFaultToleranceState {
 	if v.b.FTSecondary {
 		return types.VirtualMachineFaultToleranceStateRunning
@@ -90,7 +107,7 @@ func (v *VM) ftInfo() any {
 	if !v.b.FTSecondary {
 		return nil
 	}
-	uuids := []string{"52000000-0000-0000-0000-000000000001", v.Config.InstanceUuid}
+	uuids := []string{"52000000-0000-0000-0000-000000000001", v.uuid}
 	return types.FaultToleranceSecondaryConfigInfo{
 		FaultToleranceConfigInfo: types.FaultToleranceConfigInfo{Role: 2, InstanceUuids: uuids},
 		PrimaryVM:                types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-0"},

@@ -35,7 +35,7 @@ func (v *VM) show() (s shown) {
 		s = shown{
 			record:       v.record,
 			MoID:         v.Self.Value,
-			InstanceUUID: v.Config.InstanceUuid,
+			InstanceUUID: v.uuid,
 			Power:        string(v.powerState()),
 			Tools:        v.heard().running,
 			Processes:    []process{},

@@ -8,6 +8,7 @@
 //   - A guest that waits for an answer to a question accepts requests and does nothing. What a real one does is not
 //     documented.
 //   - Disabled methods are shown as far as power and tests disable them; a vCenter shows many more.
+//   - Of a VM whose configuration cannot be read, its instance UUID alone is not shown.
 //   - Files that a guest's programs write anywhere but below its own folder are the host's.
 //   - Events and tasks are there, but no alarms, permissions, DRS, HA or migrations.
 package vcenter

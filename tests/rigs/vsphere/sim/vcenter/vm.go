@@ -28,6 +28,7 @@ type VM struct {
 
 	rig    *VCenter
 	key    string
+	uuid   string // of the instance, also where its configuration cannot be read
 	b      Behaviour
 	phase  phase
 	timer  *time.Timer
@@ -43,7 +44,7 @@ func now() float64 {
 }
 
 func newVM(rig *VCenter, key string, inner *simulator.VirtualMachine, b Behaviour) *VM {
-	v := &VM{VirtualMachine: inner, rig: rig, key: key, b: b, told: map[string]any{}}
+	v := &VM{VirtualMachine: inner, rig: rig, key: key, uuid: inner.Config.InstanceUuid, b: b, told: map[string]any{}}
 	switch {
 	case b.Template: // is always off
 	case b.Power == "on":
