@@ -21,6 +21,10 @@ from providers.core.run import Run
 from providers.core.signals import Send, Wait, deaf_reason, next_step, obstacle, reason_at_deadline
 
 
+PAUSE = 1.0
+"""Seconds until a guest is asked again that was held by something that does not show."""
+
+
 class Guest(Enum):
     """What has become of a guest that is waited for, where force is not due."""
 
@@ -220,6 +224,9 @@ async def _note_delivery(run: Run, sent: Sent, delivery: Delivery, message: str 
 
 async def _held_up(run: Run, sent: Sent, why: str) -> None:
     """The guest was not asked. Once the VM shows what holds it, the next step is to wait for that to end."""
+    vm = run.vm
+    if vm and not any(problem.passing for problem in vm.problems):  # it ended just now, or does not show
+        await run.within(PAUSE, lambda: run.vm is not vm or run.decided or run.off)
     await _not_sent(run, sent, f"{sent.signal} must wait: {why}")
 
 
