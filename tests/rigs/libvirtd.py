@@ -6,8 +6,8 @@
         libvirt.open(rig.uri).lookupByName("web").shutdown()
         rig.wait_console("web", "guest web: powering off")
 
-Nothing here polls: libvirtd says when it is up, as it says it to systemd, and what guests and libvirtd write
-is watched. Nothing uses libvirt's event loop either, so that the code under test can have it. All calls block.
+Libvirtd says when it is up, as it says it to systemd, and what guests and libvirtd write is watched; only a job's
+begin is polled for. Nothing uses libvirt's event loop either, so that the code under test can have it. All calls block.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ import libvirt
 
 from tests.rigs.guests.domain import AGENT_PORT, Guest
 from tests.rigs.guests.image import image
+from tests.rigs.polling import poll
 from tests.rigs.process import pidfd
 from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
@@ -141,6 +142,12 @@ class Libvirtd(Rig):
         }
         with self.connect() as here, to.connect() as there:
             here.lookupByName(name).migrate3(there, params, flags)
+
+    def wait_job(self, name: str) -> None:
+        """Wait until a job is under way on a running guest."""
+        with self.connect() as connection:
+            domain = connection.lookupByName(name)
+            poll(lambda: domain.jobStats()["type"] != libvirt.VIR_DOMAIN_JOB_NONE)
 
     def console(self, name: str) -> str:
         """All that a guest has printed since it was defined, over all its starts."""
