@@ -142,8 +142,8 @@ class LibvirtAdapter:
     async def _read_all(self, known: Mapping[str, Domain] = domains.NONE_KNOWN) -> Sequence[Domain]:
         return await self._quick.call(domains.read_all, await self._host(), known)
 
-    async def _mark(self, vm_id: str) -> None:
-        await self._agent.call(domains.mark_run, vm_id)  # which waits for jobs that go on
+    async def _mark(self, vm_id: str) -> str:
+        return await self._agent.call(domains.mark_run, vm_id)  # which waits for jobs that go on
 
     async def _ended(self, vm_id: str) -> None:
         with suppress(TimeoutError):

@@ -28,6 +28,7 @@ from providers.libvirt.states import (
     agent_of,
     domain,
     dotted,
+    run_of,
 )
 
 NONE_KNOWN: Mapping[str, Domain] = MappingProxyType({})
@@ -92,15 +93,17 @@ def read_all(connection: Any, host: Host, known: Mapping[str, Domain] = NONE_KNO
     return found
 
 
-def mark_run(connection: Any, vm_id: str) -> None:
+def mark_run(connection: Any, vm_id: str) -> str:
     """Give a domain's present run a mark, by which it is told from every other run: libvirt tells no moment of its
     start, and libvirtd counts from anew when it is started itself. The mark goes with the running domain.
 
-    Whoever marks it at the same moment appends another mark, and the first one counts for all.
+    Whoever marks it at the same moment appends another mark, and the first one counts for all. Returns the run.
     """
+    handle = find(connection, vm_id)
     namespace = RUN_NAMESPACE + secrets.token_hex(8)
     live = libvirt.VIR_DOMAIN_AFFECT_LIVE
-    find(connection, vm_id).setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "<run/>", "vmpower", namespace, live)
+    handle.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "<run/>", "vmpower", namespace, live)
+    return run_of(handle.XMLDesc())
 
 
 def power_on(connection: Any, vm_id: str) -> None:

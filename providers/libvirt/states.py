@@ -274,6 +274,11 @@ def agent_of(xml: str) -> Agent:
     return _agent(ET.fromstring(xml))  # noqa: S314 - libvirt's own output
 
 
+def run_of(xml: str) -> str:
+    """The run in a domain's XML; empty if it has no mark."""
+    return _run(ET.fromstring(xml))  # noqa: S314 - libvirt's own output
+
+
 def without_credentials(uri: str) -> str:
     return re.sub("//[^/?#]*@", "//", uri, count=1)
 

@@ -160,12 +160,14 @@ class Tracker:
         self._marked |= unmarked
         return unmarked
 
-    def marked(self, vm_id: str, done: bool) -> list[Change]:
-        """It has got its mark; or was held, and is tried again when it is next read."""
-        if done:
+    def marked(self, vm_id: str, run: str) -> list[Change]:
+        """It has got its mark, and its run is this; empty: something held it, and it is tried when it is next read."""
+        known, marking = self._domains.get(vm_id), vm_id in self._marked
+        if not run:
+            self._marked.discard(vm_id)
+        if self._pending(vm_id):
             return self._reread(vm_id)
-        self._marked.discard(vm_id)
-        return []
+        return self._changed(replace(known, run=run)) if run and marking and known and known.runs else []
 
     # Reading all
 

@@ -24,7 +24,7 @@ Inbox = asyncio.Queue[Step]
 Deliver = Callable[[Step], None]
 Read = Callable[[str], Awaitable[Domain]]
 ReadAll = Callable[[Mapping[str, Domain]], Awaitable[Sequence[Domain]]]
-Mark = Callable[[str], Awaitable[None]]
+Mark = Callable[[str], Awaitable[str]]
 
 RECHECK_SECONDS = 5.0
 """Between looks at a VM that a job holds: migrations that fail or are cancelled have no event (libvirt 9.0)."""
@@ -107,13 +107,13 @@ async def _reread(inbox: Inbox, read: Read, vm_id: str, number: int) -> None:
 
 async def _mark(inbox: Inbox, mark: Mark, vm_id: str) -> None:
     """Mark it; one that refuses (it may not be changed, it has gone off) is left as it is."""
-    with suppress(HypervisorError):
-        try:
-            await mark(vm_id)
-        except Locked:
-            return inbox.put_nowait(partial(Tracker.marked, vm_id=vm_id, done=False))
-        inbox.put_nowait(partial(Tracker.marked, vm_id=vm_id, done=True))
-    return None
+    try:
+        run = await mark(vm_id)
+    except Locked:
+        run = ""
+    except HypervisorError:
+        return
+    inbox.put_nowait(partial(Tracker.marked, vm_id=vm_id, run=run))
 
 
 def _end(error: Exception, _tracker: Tracker) -> list[Change]:

@@ -281,18 +281,17 @@ def test_a_driver_that_tells_no_states_at_once_is_asked_for_each(connection: Any
 def test_a_run_gets_a_mark_that_stays_when_others_come(connection: Any, handle: Any, vm_id: str) -> None:
     host = domains.host(connection)
     handle.create()
-    domains.mark_run(connection, vm_id)
-    run = domains.read(connection, host, vm_id).run
-    domains.mark_run(connection, vm_id)
-    assert domains.read(connection, host, vm_id).run == run != ""
+    run = domains.mark_run(connection, vm_id)
+    assert run != ""
+    assert domains.read(connection, host, vm_id).run == run
+    assert domains.mark_run(connection, vm_id) == run
 
 
 def test_the_next_run_is_another(connection: Any, handle: Any, vm_id: str) -> None:
     runs = set[str]()
     for _ in range(2):
         handle.create()
-        domains.mark_run(connection, vm_id)
-        runs.add(domains.read(connection, domains.host(connection), vm_id).run)
+        runs.add(domains.mark_run(connection, vm_id))
         handle.destroy()
     assert len(runs) == 2
     assert "vmpower" not in handle.XMLDesc()

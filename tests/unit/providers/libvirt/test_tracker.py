@@ -389,13 +389,33 @@ def test_what_went_off_is_not_held() -> None:
 MARKED = replace(ON, run="1.ab")
 
 
-def test_what_runs_without_a_mark_is_marked_once_and_then_read() -> None:
+def test_what_runs_without_a_mark_is_marked_once() -> None:
     world = tracker(ON)
     assert world.take_unmarked() == {"a"}
     world.agent("a", connected=False)
     assert world.take_unmarked() == set()
-    world.marked("a", done=True)
+    assert only(world.marked("a", "1.ab")).vm.run_id == "1.ab"
+    assert world.take_stale() == {}
+
+
+def test_a_mark_that_comes_while_it_is_read_makes_it_read_again() -> None:
+    world = tracker(ON)
+    world.take_unmarked()
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_RESUMED, 0)
+    (number,) = world.take_stale().values()
+    assert world.marked("a", "1.ab") == []
+    assert world.read("a", number, ON) == []
     assert only(read_again(world, MARKED)).vm.run_id == "1.ab"
+
+
+def test_a_mark_of_a_run_that_is_over_is_not_told() -> None:
+    world = tracker(ON)
+    world.take_unmarked()
+    world.lifecycle("a", STOPPED, 0)
+    assert world.marked("a", "1.ab") == []
+    world.lifecycle("a", STARTED, 0)
+    read_again(world, ON)
+    assert world.marked("a", "1.ab") == []
 
 
 def test_what_has_a_mark_is_not_marked() -> None:
@@ -405,7 +425,7 @@ def test_what_has_a_mark_is_not_marked() -> None:
 def test_what_was_held_is_marked_later() -> None:
     world = tracker(ON)
     world.take_unmarked()
-    world.marked("a", done=False)
+    world.marked("a", "")
     world.agent("a", connected=False)
     assert world.take_unmarked() == {"a"}
 
@@ -484,6 +504,6 @@ def test_an_event_between_two_looks_begins_the_count_anew() -> None:
 def test_a_mark_that_is_still_missing_is_tried_again() -> None:
     world = tracker(ON)
     world.take_unmarked()
-    world.marked("a", done=False)
+    world.marked("a", "")
     refreshed(world, ON)
     assert world.take_unmarked() == {"a"}

@@ -46,11 +46,11 @@ class Hypervisor:
         self.reads.append("all")
         return tuple(self.domains.values())
 
-    async def mark(self, vm_id: str) -> None:
+    async def mark(self, vm_id: str) -> str:
         self.marks.append(vm_id)
         if self.refuses:
             raise self.refuses.pop(0)
-        self.domains[vm_id] = replace(self.domains[vm_id], run="1.ab")
+        return "1.ab"
 
     def follow(
         self, inbox: Inbox, tracker: Tracker, read: Read | None = None
