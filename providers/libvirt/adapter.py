@@ -12,7 +12,7 @@ from providers.core.errors import CommandFailed, HypervisorError, Locked, Unsupp
 from providers.libvirt import domains, guest_exec, snapshots
 from providers.libvirt.config import LibvirtSettings
 from providers.libvirt.session import Session
-from providers.libvirt.states import MOVED, SHUTDOWN_FLAGS, Domain, Host, without_credentials
+from providers.libvirt.states import SHUTDOWN_FLAGS, Domain, Host, without_credentials
 from providers.libvirt.tracker import Tracker
 from providers.libvirt.watch import changes, subscribed
 
@@ -151,5 +151,5 @@ class LibvirtAdapter:
                 await self._tracker.ended(vm_id)
 
     def _require_here(self, vm_id: str) -> None:
-        if self._tracker.elsewhere(vm_id):
-            raise CommandFailed(MOVED)
+        if why := self._tracker.elsewhere(vm_id):
+            raise CommandFailed(why)

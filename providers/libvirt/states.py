@@ -92,7 +92,7 @@ MOVED = (
     "It was moved to another host (migrated, its definition kept here), where it may run; nothing is done to it here. "
     "Its owner acts there, or undefines it here, or starts it here by hand if it runs nowhere."
 )
-COMING = "It is being migrated to this host, and runs on another one until it is here."
+COMING = "It is being migrated to this host, and runs on another one until it is here; ask again then."
 
 _RESTARTS = ("restart", "rename-restart")
 

@@ -14,7 +14,7 @@ import libvirt
 
 from providers.core.adapter import VM, Change, Changed, Listed, Removed, Signal
 from providers.core.errors import UnknownNativeState
-from providers.libvirt.states import CRASHES, NOTHING, STOP_REASONS, Agent, Domain, Heard, to_vm
+from providers.libvirt.states import COMING, CRASHES, MOVED, NOTHING, STOP_REASONS, Agent, Domain, Heard, to_vm
 
 
 class Tracker:
@@ -48,9 +48,12 @@ class Tracker:
         heard = self._heard.get(domain.id, NOTHING)
         return to_vm(domain, replace(heard, agent_busy=Signal.GUEST_AGENT in self._held.get(domain.id, ())))
 
-    def elsewhere(self, vm_id: str) -> bool:
-        """Whether it was migrated from here, or was about to come here, and was not seen running here since."""
-        return self._heard.get(vm_id, NOTHING).elsewhere
+    def elsewhere(self, vm_id: str) -> str:
+        """Why nothing is to be done to it here: it was migrated from here, or is coming; empty: it is here."""
+        if not self._heard.get(vm_id, NOTHING).elsewhere:
+            return ""
+        known = self._domains.get(vm_id)
+        return COMING if known and known.runs else MOVED
 
     def left(self, vm_id: str) -> bool:
         """Whether its guest was heard to shut down by itself in its present run, or in its last one."""
@@ -202,7 +205,7 @@ class Tracker:
     # Inside
 
     def _begin_run(self, vm_id: str, incoming: bool) -> None:
-        self._heard[vm_id] = Heard(elsewhere=incoming or self.elsewhere(vm_id))
+        self._heard[vm_id] = Heard(elsewhere=incoming or self.elsewhere(vm_id) != "")
         self._marked.discard(vm_id)
 
     def _stopped(self, known: Domain, detail: int) -> list[Change]:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
+import libvirt
 import pytest
 
 from providers.core.adapter import (
@@ -25,6 +26,7 @@ from providers.core.adapter import (
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Unsupported, VMNotFound
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.config import LibvirtSettings
+from providers.libvirt.tracker import Tracker
 
 GRACE = Grace(datetime.max.replace(tzinfo=UTC), Escalation.NEVER)
 
@@ -160,6 +162,17 @@ async def test_a_power_off_tells_whether_it_cut_the_power(adapter: LibvirtAdapte
     assert not await adapter.power_off(vm_id)
     await adapter.power_on(vm_id)
     assert await adapter.power_off(vm_id)
+
+
+async def test_nothing_is_done_to_a_vm_that_is_elsewhere(adapter: LibvirtAdapter, vm_id: str) -> None:
+    """A migration to here began, and the VM was not seen here since."""
+    coming = Tracker()
+    coming.lifecycle(vm_id, libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED)
+    adapter._tracker = coming
+    for command in (adapter.power_on(vm_id), adapter.power_off(vm_id), adapter.send_signal(vm_id, Signal.ACPI, GRACE)):
+        with pytest.raises(CommandFailed, match="moved to another host"):
+            await command
+    assert (await adapter.get(vm_id)).power_state is PowerState.UNKNOWN
 
 
 async def test_what_was_found_off_is_told_with_what_its_event_says(adapter: LibvirtAdapter, vm_id: str) -> None:
