@@ -25,11 +25,11 @@ class LibvirtAdapter:
 
     `version` is empty until then, and a moment into the first watch "libvirt 9.0.0 / QEMU 7.2.22".
 
-    Four connections, none with more than the five calls at once that libvirtd reads, all together less than
-    its twenty workers (max_client_requests and max_workers in libvirtd.conf): quick calls; power, which takes
-    as long as QEMU takes to die; programs and snapshots, which hang with a hanging guest agent; shutdowns by
-    the agent, which return when the guest is gone. A watch has a fifth, for libvirt lets a connection
-    subscribe only once.
+    Five connections, none with more than the five calls at once that libvirtd reads, all together less than
+    its twenty workers (max_client_requests and max_workers in libvirtd.conf): quick calls; ACPI, which waits 30 s
+    for a job that holds the domain; power, which takes as long as QEMU takes to die; programs and snapshots, which
+    hang with a hanging guest agent; shutdowns by the agent, which return when the guest is gone. A watch has a sixth,
+    for libvirt lets a connection subscribe only once.
     """
 
     type = "libvirt"
@@ -39,9 +39,10 @@ class LibvirtAdapter:
         self.endpoint = without_credentials(settings.uri)
         self.version = ""
         self._uri = settings.uri
-        self._quick = Session(self._uri, "quick", 4)
+        self._quick = Session(self._uri, "quick", 3)
+        self._pressing = Session(self._uri, "pressing", 2)
         self._power = Session(self._uri, "power", 5)
-        self._agent = Session(self._uri, "agent", 4)
+        self._agent = Session(self._uri, "agent", 3)
         self._asking = Session(self._uri, "asking", 5)
         self._known_host: Host | None = None
         self._tracker = Tracker()
@@ -86,7 +87,7 @@ class LibvirtAdapter:
             if signal is Signal.GUEST_AGENT and self._asking.full:
                 await self._agent.call(guest_exec.shut_down, vm_id)
             else:
-                session = self._asking if signal is Signal.GUEST_AGENT else self._quick
+                session = self._asking if signal is Signal.GUEST_AGENT else self._pressing
                 await session.call(domains.ask, vm_id, flag)
         except Locked:
             self._tracker.hold(vm_id, signal)
@@ -122,7 +123,8 @@ class LibvirtAdapter:
             await events.close()
 
     async def close(self) -> None:
-        await asyncio.gather(*(s.close() for s in (self._quick, self._power, self._agent, self._asking)))
+        sessions = (self._quick, self._pressing, self._power, self._agent, self._asking)
+        await asyncio.gather(*(session.close() for session in sessions))
 
     async def _host(self) -> Host:
         if self._known_host is None:

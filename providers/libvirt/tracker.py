@@ -39,10 +39,6 @@ class Tracker:
         """The VMs whose present run was given a mark, or will not take one."""
         self._ends = defaultdict[str, asyncio.Event](asyncio.Event)
 
-    @property
-    def domains(self) -> Mapping[str, Domain]:
-        return self._domains
-
     def vm(self, domain: Domain) -> VM:
         """A domain that was just read, completed by what only events report."""
         heard = self._heard.get(domain.id, NOTHING)

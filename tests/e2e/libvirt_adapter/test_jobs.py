@@ -178,3 +178,18 @@ async def test_a_backup_does_not_keep_a_guest_from_hearing(rig: Libvirtd, adapte
             connection.lookupByName("backed-up").backupBegin(BACKUP.format(folder=f"{rig.folder}/run"), None)
         await adapter.send_signal(vm_id, Signal.ACPI, GRACE)
         assert (await watch.until_off(vm_id)).off_cause is OffCause.GUEST
+
+
+async def test_guests_that_are_held_keep_no_other_from_being_read_and_cut(
+    rig: Libvirtd, other: Libvirtd, adapter: LibvirtAdapter, run: Run
+) -> None:
+    held, free = run(Guest("holds", agent="off")), run(Guest("free", agent="off"))
+    async with migrating(rig, "holds", other):
+        await asyncio.to_thread(rig.wait_job, "holds")
+        presses = [asyncio.create_task(adapter.send_signal(held, Signal.ACPI, GRACE)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert await adapter.power_off(free)
+        assert (await adapter.get(free)).power_state is PowerState.OFF
+        assert not any(press.done() for press in presses)
+    await adapter.power_off(held)
+    await asyncio.gather(*presses, return_exceptions=True)
