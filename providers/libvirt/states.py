@@ -296,11 +296,11 @@ def _agent(root: ET.Element) -> Agent:
 
 
 def _run(root: ET.Element) -> str:
-    """Its number and its mark."""
-    for element in root.iterfind("metadata/*"):
-        if element.tag.startswith(f"{{{RUN_NAMESPACE}"):
-            mark = element.tag.removeprefix(f"{{{RUN_NAMESPACE}").partition("}")[0]
-            return f"{root.get('id')}.{mark}"
+    """Its number, which it has while it runs, and its mark."""
+    for element in root.iterfind("metadata/*") if root.get("id") else ():
+        namespace = element.tag.removeprefix("{").partition("}")[0]
+        if namespace.startswith(RUN_NAMESPACE):
+            return f"{root.get('id')}.{namespace.removeprefix(RUN_NAMESPACE)}"
     return ""
 
 

@@ -212,8 +212,8 @@ def test_the_first_of_several_marks_counts() -> None:
     assert parsed(metadata("ab12", "cd34")).run == "7.ab12"
 
 
-@pytest.mark.parametrize("xml", ["<domain id='7'/>", metadata()])
-def test_a_domain_without_a_mark_has_no_run_to_tell(xml: str) -> None:
+@pytest.mark.parametrize("xml", ["<domain id='7'/>", metadata(), metadata("ab12").replace(" id='7'", "")])
+def test_a_domain_without_a_mark_or_a_number_has_no_run_to_tell(xml: str) -> None:
     assert parsed(xml).run == ""
 
 
