@@ -188,14 +188,12 @@ class Grace:
     """How long the guest has, for a hypervisor that keeps the deadline by itself: then it carries out `escalation`.
 
     `timeout` is what is left until `force_after`; None: the request names none, and the hypervisor's own
-    (`Delegation.own_timeout`) holds. `accepted` is to be called as soon as the hypervisor has taken the request, where
-    `send_signal` returns much later than that.
+    (`Delegation.own_timeout`) holds.
     """
 
     force_after: datetime
     escalation: Escalation
     timeout: timedelta | None = None
-    accepted: Callable[[], object] = field(default=lambda: None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +278,7 @@ class Adapter(Protocol):
         """Ask the guest once, in this one way; return when the request is accepted.
 
         A `DelegatingAdapter` hands `grace` to the hypervisor, and returns when the hypervisor has done with the guest.
+        Asked again while that is under way, it joins it.
 
         Raises:
             VMNotFound: it is gone.

@@ -126,6 +126,8 @@ class Run(Waiting):
 
     def observe(self, _vm_id: str, vm: VM | None) -> None:
         """Take in a change of the VM."""
+        if vm and vm.run_id and not self.operation.run_id and not self.off and not self.operation.state.final:
+            self.change("", run_id=vm.run_id)  # some hypervisors tell it only a moment after a start
         self.crashed = self.crashed or bool(vm and vm.crashed and not self._is_over(vm))
         if self.went_off is None and vm and self._is_over(vm):
             self.went_off = vm if is_off(vm) else VM(vm.id, vm.name, PowerState.OFF)

@@ -5,7 +5,6 @@ truthfully how it ended. Each step is journaled before it is taken, so that a re
 finds what was done already, and goes on with the same force_after.
 """
 
-from dataclasses import replace
 from datetime import datetime
 from enum import Enum, auto
 
@@ -19,6 +18,9 @@ from providers.core.model import Decision, Delivery, Sent, State, TimeoutOrigin,
 from providers.core.power import force
 from providers.core.run import Run
 from providers.core.signals import Send, Wait, deaf_reason, next_step, obstacle, reason_at_deadline
+
+PAUSE = 1.0
+"""Seconds until a guest is asked again that was held by something that does not show."""
 
 
 class Guest(Enum):
@@ -172,8 +174,7 @@ async def _deliver(run: Run, sent: Sent, deadline: Deadline) -> None:
         await run.inventory.connected.wait()
         if run.decided or run.in_state(State.FORCING):  # an outage may have held this up until then
             return await _not_sent(run, sent)
-        grace = replace(deadline.grace(sent), accepted=lambda: run.spawn(_accepted(run, sent)))
-        await run.adapter.send_signal(run.vm_id, sent.signal, grace)
+        await run.adapter.send_signal(run.vm_id, sent.signal, deadline.grace(sent))
     except VMNotFound:
         await run.look()
     except Locked as error:
@@ -220,6 +221,9 @@ async def _note_delivery(run: Run, sent: Sent, delivery: Delivery, message: str 
 
 async def _held_up(run: Run, sent: Sent, why: str) -> None:
     """The guest was not asked. Once the VM shows what holds it, the next step is to wait for that to end."""
+    vm = run.vm
+    if vm and not any(problem.passing for problem in vm.problems):  # it ended just now, or does not show
+        await run.within(PAUSE, lambda: run.vm is not vm or run.decided or run.off)
     await _not_sent(run, sent, f"{sent.signal} must wait: {why}")
 
 

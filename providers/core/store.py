@@ -7,11 +7,13 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from providers.core.model import Operation
 
@@ -54,6 +56,7 @@ class Store:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         self._path = path
+        self._unreadable: list[str] = []
         self.db = sqlite3.connect(path, timeout=0, check_same_thread=False)
         self.db.execute("PRAGMA locking_mode=EXCLUSIVE")
         self.db.execute("PRAGMA journal_mode=WAL")
@@ -91,6 +94,7 @@ class Store:
         if not found:
             return None
         operation = self._read(*found[0])
+        self._set_aside()
         if operation is None:
             raise Unreadable(f"the record of operation {found[0][0]} in {self._path} cannot be read")
         return operation
@@ -98,10 +102,12 @@ class Store:
     def many(self, conditions: Mapping[str, Any], order: str, limit: int = -1) -> list[Operation]:
         """Those that meet all conditions (SQL with one `?` or none each) and can be read."""
         where = " AND ".join(("final < 2", *conditions))
-        query = f"SELECT id, record FROM operations WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - fixed words
-        values = [value for given in conditions.values() for value in given]
-        rows = self.db.execute(query, (*values, limit)).fetchall()
-        return [operation for row in rows if (operation := self._read(*row))]
+        query = f"SELECT id, record FROM operations WHERE {where} ORDER BY {order}"  # noqa: S608 - fixed words
+        rows = self.db.execute(query, [value for given in conditions.values() for value in given])
+        readable = (operation for row in rows if (operation := self._read(*row)))
+        found = list(readable if limit < 0 else islice(readable, limit))
+        self._set_aside()
+        return found
 
     def _read(self, operation_id: str, record: str) -> Operation | None:
         try:
@@ -112,9 +118,16 @@ class Store:
                 operation=operation_id,
                 journal=str(self._path),
             )
-        with self.db:
-            self.db.execute("UPDATE operations SET final = ? WHERE id = ?", (SET_ASIDE, operation_id))
+            self._unreadable.append(operation_id)
         return None
+
+    def _set_aside(self) -> None:
+        """After the read: a write would begin another transaction in the middle of it."""
+        unreadable, self._unreadable = self._unreadable, []
+        if unreadable:
+            with self.db:
+                rows = [(SET_ASIDE, operation_id) for operation_id in unreadable]
+                self.db.executemany("UPDATE operations SET final = ? WHERE id = ?", rows)
 
 
 def moment(time: datetime) -> str:
@@ -130,8 +143,29 @@ def _row(operation: Operation) -> tuple[str, str | None, str, str, int, str]:
         request.vm_id,
         moment(operation.create_time),
         int(operation.state.final),
-        operation.model_dump_json(exclude_none=True),
+        _json(operation),
     )
+
+
+def _json(operation: Operation) -> str:
+    try:
+        return operation.model_dump_json(exclude_none=True)
+    except (
+        PydanticSerializationError
+    ):  # a half of a surrogate pair, which no UTF-8 can hold: one record must not fail all
+        scrubbed: Operation = _scrubbed(operation)
+        return scrubbed.model_dump_json(exclude_none=True)
+
+
+def _scrubbed(value: Any) -> Any:
+    """With all its text as UTF-8 can hold it."""
+    if isinstance(value, str) and type(value) is str:
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, tuple):
+        return tuple(_scrubbed(each) for each in value)
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _scrubbed(getattr(value, name)) for name in type(value).model_fields})
+    return value
 
 
 def _upgrade(db: sqlite3.Connection) -> None:

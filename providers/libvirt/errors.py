@@ -7,7 +7,7 @@ from typing import Any
 
 import libvirt
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound, VmpowerError
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 
 _CONNECTION = "The connection to libvirt failed ({why}); the provider connects again by itself."
 _PERMISSION = "libvirt does not allow it ({why}); the hypervisor's operator grants this user access."
@@ -24,9 +24,9 @@ NATIVE_ERRORS: dict[int, tuple[type[VmpowerError], str]] = {
     libvirt.VIR_ERR_AGENT_UNRESPONSIVE: (CommandFailed, _AGENT),
     libvirt.VIR_ERR_AGENT_UNSYNCED: (CommandFailed, _AGENT),
     libvirt.VIR_ERR_OPERATION_INVALID: (CommandFailed, _STATE),
-    libvirt.VIR_ERR_OPERATION_TIMEOUT: (CommandFailed, _BUSY),
-    libvirt.VIR_ERR_RESOURCE_BUSY: (CommandFailed, _BUSY),
-    libvirt.VIR_ERR_BLOCK_COPY_ACTIVE: (CommandFailed, _BUSY),
+    libvirt.VIR_ERR_OPERATION_TIMEOUT: (Locked, _BUSY),
+    libvirt.VIR_ERR_RESOURCE_BUSY: (Locked, _BUSY),
+    libvirt.VIR_ERR_BLOCK_COPY_ACTIVE: (Locked, _BUSY),
     libvirt.VIR_ERR_OPERATION_DENIED: (CommandFailed, _PERMISSION),
     libvirt.VIR_ERR_ACCESS_DENIED: (CommandFailed, _PERMISSION),
     libvirt.VIR_ERR_AUTH_FAILED: (CommandFailed, _PERMISSION),

@@ -15,7 +15,7 @@ import libvirt_qemu
 
 from providers.core.adapter import GuestExit
 from providers.core.errors import CommandFailed, VMNotFound
-from providers.libvirt.domains import find
+from providers.libvirt.domains import find, require_agent
 from providers.shared import guest_agent
 
 NO_REPLY_SECONDS = 1
@@ -28,8 +28,15 @@ def shut_down(connection: Any, vm_id: str) -> None:
     libvirt notes in the domain's log that a command was sent past it, and has one error ("internal error") for
     every failure. So the agent is pinged before and after: an agent that still answers has refused, one that does
     not is going down with its guest.
+
+    Raises:
+        Locked: it has left.
     """
-    _ask(connection, vm_id, "guest-ping", {})
+    try:
+        _ask(connection, vm_id, "guest-ping", {})
+    except libvirt.libvirtError as error:
+        require_agent(find(connection, vm_id), error)
+        raise
     try:
         _ask(connection, vm_id, "guest-shutdown", {"mode": "powerdown"}, NO_REPLY_SECONDS)
     except libvirt.libvirtError as error:

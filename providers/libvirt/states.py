@@ -4,6 +4,7 @@ Numbers and their meaning: https://libvirt.org/html/libvirt-libvirt-domain.html 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from xml.etree import ElementTree as ET
@@ -26,13 +27,12 @@ NATIVE_STATES = {
 OFF_CAUSES = {
     libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: OffCause.GUEST,
     libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: OffCause.HOST,
-    libvirt.VIR_DOMAIN_SHUTOFF_DAEMON: OffCause.HOST,
-    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: OffCause.HOST,
     libvirt.VIR_DOMAIN_SHUTOFF_SAVED: OffCause.HOST,
     libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT: OffCause.HOST,
     libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: OffCause.CRASHED,
 }
-"""Why a domain is off; the other reasons (unknown, failed to start) name no cause."""
+"""Why a domain is off, which `Heard` completes. The other reasons (unknown, failed to start, libvirtd's own trouble)
+name no cause."""
 
 STOP_REASONS = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
@@ -46,12 +46,53 @@ STOP_REASONS = {
 }
 """A STOPPED event's detail as the reason that the domain's state has from then on."""
 
+CRASHES = (libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED)
+"""The details of a crash that libvirtd was there to see."""
+
+MIGRATED: tuple[int, int] = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+CHANGING_HOSTS: tuple[int, int] = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+PANICS = frozenset[tuple[int, int]](
+    {
+        (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_CRASHED),
+    }
+)
+"""States and reasons of a guest that has panicked, and is kept halted or was reset (on_crash)."""
+
 SHUTDOWN_FLAGS = {
     Signal.GUEST_AGENT: libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
     Signal.ACPI: libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
 }
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+RUN_NAMESPACE = "https://vmpower/run/"
+"""Of the mark that tells a run, followed by the mark: the namespace of an element in the live domain's metadata, which
+libvirt keeps in the state of the running domain alone. Of several, the first counts: libvirt appends."""
+
+JOBS = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_START: "it is being started",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "its memory is being saved",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_RESTORE: "its memory is being restored",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "it is being migrated to this host",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "it is being migrated to another host",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "a snapshot is being taken",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT: "a snapshot is being reverted to",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_DELETE: "a snapshot is being deleted",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "its memory is being dumped",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP: "",
+}
+"""What refuses ACPI while it lasts (VIR_JOB_DEFAULT_MASK in src/hypervisor/domain_job.h); a backup does not
+(qemuBackupBegin in src/qemu/qemu_backup.c), nor does a block job. Agents are asked in spite of any of them."""
+
+ANOTHER_JOB = "libvirt holds it for another call"
+
+MOVED = (
+    "It was moved to another host (migrated, its definition kept here), where it may run; nothing is done to it here. "
+    "Its owner acts there, or undefines it here, or starts it here by hand if it runs nowhere."
+)
+COMING = "It is being migrated to this host, and runs on another one until it is here; ask again then."
 
 _RESTARTS = ("restart", "rename-restart")
 
@@ -109,7 +150,66 @@ class Domain:
     agent: Agent = Agent.ABSENT
     restarts: bool = False
     """Whether a guest that shuts down is started again at once (on_poweroff)."""
+    run: str = ""
+    """Its run: libvirt's number, which libvirtd counts from anew when it starts, and the mark. Empty: it is off, or has
+    no mark yet."""
+    job: str = ""
+    """What refuses ACPI at the moment; empty: nothing does, or it was not asked about."""
+    copying: tuple[str, ...] = ()
+    """The disks that a block job copies or commits to."""
     addresses: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> bool:
+        return NATIVE_STATES.get(self.state) is not PowerState.OFF
+
+    def is_as(self, name: str, state: int, reason: int, persistent: bool, saved: bool) -> bool:
+        """Whether it is as these facts say, which libvirt tells of all domains at once."""
+        own = (self.name, self.state, self.reason, self.persistent, self.saved)
+        return own == (name, state, reason, persistent, saved)
+
+    @property
+    def moved(self) -> bool:
+        """Whether it was migrated to another host, and its definition was kept here."""
+        return (self.state, self.reason) == MIGRATED
+
+    @property
+    def changing_hosts(self) -> bool:
+        """Whether it is halted in a migration, from here or to here."""
+        return (self.state, self.reason) == CHANGING_HOSTS
+
+    @property
+    def panicked(self) -> bool:
+        """Whether its guest has panicked in this run."""
+        return (self.state, self.reason) in PANICS
+
+    @property
+    def unmarked(self) -> bool:
+        """Whether it runs without a mark and can be given one, which a job that halts it refuses."""
+        halted = self.state == libvirt.VIR_DOMAIN_PAUSED and self.reason in _PAUSES and _PAUSES[self.reason][1]
+        return self.runs and not (self.run or self.job or halted)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What events told of a domain's present run, or of its last one, and no state tells.
+
+    `shutdown`: the detail of its SHUTDOWN event; a QEMU that was ended from the host (SIGTERM) is to the state a guest
+    that shut down. `crash`: libvirtd was there when its QEMU crashed; one that starts says the same of every QEMU that
+    it does not find again, whatever has become of it. `agent`: its agent was there. `agent_busy`: the agent has another
+    command to answer first. `elsewhere`: it was migrated from here, or a migration to here began, and it was not seen
+    running here since.
+    """
+
+    shutdown: int | None = None
+    crash: bool = False
+    panic: bool = False
+    agent: bool = False
+    agent_busy: bool = False
+    elsewhere: bool = False
+
+
+NOTHING = Heard()
 
 
 def domain(xml: str, state: int, reason: int, *, persistent: bool, saved: bool, host: Host) -> Domain:
@@ -126,34 +226,35 @@ def domain(xml: str, state: int, reason: int, *, persistent: bool, saved: bool, 
         acpi=not host.qemu or root.find("features/acpi") is not None,
         agent=_agent(root),
         restarts=root.findtext("on_poweroff") in _RESTARTS,
+        run=_run(root),
+        copying=tuple(target.get("dev", "") for target in root.iterfind("devices/disk[mirror]/target")),
     )
 
 
-def to_vm(domain: Domain, asked_by_host: bool = False) -> VM:
+def to_vm(domain: Domain, heard: Heard = NOTHING) -> VM:
     """A domain as the VM of the adapter protocol.
-
-    `asked_by_host`: its last SHUTDOWN event said that QEMU was ended from the host (SIGTERM), which the domain's
-    own state reports as a shutdown by the guest.
 
     Raises:
         UnknownNativeState
     """
-    state = power_state(domain)
+    state = power_state(domain, heard)
     return VM(
         id=domain.id,
         name=domain.name,
         power_state=state,
-        ended=_ended(domain, asked_by_host) if state is PowerState.OFF else None,
-        signals=_signals(domain) if state is PowerState.ON else (),
-        problems=_problems(domain, state),
+        ended=_ended(domain, heard) if state is PowerState.OFF else None,
+        signals=_signals(domain, heard) if state is PowerState.ON else (),
+        problems=_problems(domain, heard, state),
         node=domain.host.node,
         labels={} if domain.persistent else {"persistent": "false"},
         addresses=domain.addresses,
+        run_id=domain.run if domain.runs else "",
+        crashed=domain.runs and (domain.panicked or heard.panic),
     )
 
 
-def power_state(domain: Domain) -> PowerState:
-    """A domain's power; one with a managed save image is suspended to disk.
+def power_state(domain: Domain, heard: Heard = NOTHING) -> PowerState:
+    """A domain's power; one with a managed save image is suspended to disk, one that was migrated runs elsewhere.
 
     Raises:
         UnknownNativeState
@@ -163,7 +264,19 @@ def power_state(domain: Domain) -> PowerState:
     except KeyError:
         message = f"libvirt reports the state {domain.state} for {domain.name}; vmpower's makers must add it."
         raise UnknownNativeState(message) from None
+    if domain.moved or (heard.elsewhere and (domain.changing_hosts or not domain.runs)):
+        return PowerState.UNKNOWN
     return PowerState.SUSPENDED if state is PowerState.OFF and domain.saved else state
+
+
+def agent_of(xml: str) -> Agent:
+    """The guest agent's channel in a domain's XML."""
+    return _agent(ET.fromstring(xml))  # noqa: S314 - libvirt's own output
+
+
+def run_of(xml: str) -> str:
+    """The run in a domain's XML; empty if it has no mark."""
+    return _run(ET.fromstring(xml))  # noqa: S314 - libvirt's own output
 
 
 def without_credentials(uri: str) -> str:
@@ -182,48 +295,94 @@ def _agent(root: ET.Element) -> Agent:
     return Agent.ABSENT
 
 
-def _ended(domain: Domain, asked_by_host: bool) -> Ended | None:
-    cause = OFF_CAUSES.get(domain.reason)
-    by = OffCause.HOST if cause is OffCause.GUEST and asked_by_host else cause
-    return Ended(by) if by else None
+def _run(root: ET.Element) -> str:
+    """Its number, which it has while it runs, and its mark."""
+    for element in root.iterfind("metadata/*") if root.get("id") else ():
+        namespace = element.tag.removeprefix("{").partition("}")[0]
+        if namespace.startswith(RUN_NAMESPACE):
+            return f"{root.get('id')}.{namespace.removeprefix(RUN_NAMESPACE)}"
+    return ""
 
 
-def _signals(domain: Domain) -> tuple[Signal, ...]:
+def _ended(domain: Domain, heard: Heard) -> Ended | None:
+    match OFF_CAUSES.get(domain.reason):
+        case OffCause.GUEST if heard.shutdown == libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_HOST:
+            return Ended(OffCause.HOST)
+        case OffCause.HOST if heard.shutdown == libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST:
+            return Ended(OffCause.GUEST)  # it had shut down when it was cut
+        case OffCause.CRASHED if not heard.crash:
+            return None
+        case cause:
+            return Ended(cause) if cause else None
+
+
+def _signals(domain: Domain, heard: Heard) -> tuple[Signal, ...]:
     if domain.restarts:
         return ()
-    heard = {Signal.GUEST_AGENT: domain.agent is Agent.CONNECTED, Signal.ACPI: domain.acpi}
-    return tuple(signal for signal in SHUTDOWN_FLAGS if heard[signal])
+    hears = {
+        Signal.GUEST_AGENT: domain.agent is Agent.CONNECTED and not heard.agent_busy,
+        Signal.ACPI: domain.acpi and not domain.job,
+    }
+    return tuple(signal for signal in SHUTDOWN_FLAGS if hears[signal])
 
 
-def _problems(domain: Domain, state: PowerState) -> tuple[Problem, ...]:
+def _problems(domain: Domain, heard: Heard, state: PowerState) -> tuple[Problem, ...]:
     match state:
         case PowerState.ON:
-            return _obstacles(domain)
+            return tuple(_obstacles(domain, heard))
         case PowerState.PAUSED:
             return (_pause(domain),)
         case PowerState.SUSPENDED:
             return (_suspension(domain),)
+        case PowerState.UNKNOWN:
+            if domain.runs:
+                return (Problem(COMING, Reason.COMMAND_FAILED, passing=True),)
+            return (Problem(MOVED, Reason.COMMAND_FAILED),)
         case _:
             return ()
 
 
-def _obstacles(domain: Domain) -> tuple[Problem, ...]:
+def _obstacles(domain: Domain, heard: Heard) -> Iterator[Problem]:
     if domain.restarts:
         message = (
             "Its on_poweroff is restart: a guest that shuts down is started again, so no signal brings it down; "
             "its owner sets on_poweroff to destroy."
         )
-        return (Problem(message, Reason.TOOLS_UNAVAILABLE),)
-    if domain.agent is Agent.CONNECTED or not domain.host.qemu:
-        return ()
-    missing = (
-        f"It has no channel for a guest agent ({AGENT_CHANNEL})"
-        if domain.agent is Agent.ABSENT
-        else "Its guest agent is not running"
-    )
+        yield Problem(message, Reason.TOOLS_UNAVAILABLE)
+        return
+    deaf = not _signals(domain, heard)
+    if domain.job and deaf:
+        yield Problem(f"It cannot be asked while {domain.job}; it is asked when that ends.", Reason.LOCKED, True)
+    elif domain.job:
+        yield Problem(f"It cannot be asked by ACPI while {domain.job}.")
+    if domain.host.qemu:
+        yield from _agent_problems(domain, heard)
+    for disk in domain.copying:
+        yield Problem(f"Its disk {disk} is being copied (a block job), which ends with its shutdown.")
+
+
+def _agent_problems(domain: Domain, heard: Heard) -> Iterator[Problem]:
+    match domain.agent:
+        case Agent.CONNECTED if not heard.agent_busy:
+            return
+        case Agent.CONNECTED if not domain.acpi:
+            message = "Its guest agent is busy with another command, and it has no ACPI; it is asked when that ends."
+            yield Problem(message, Reason.LOCKED, passing=True)
+            return
+        case Agent.CONNECTED:
+            missing = "Its guest agent is busy with another command"
+        case Agent.DISCONNECTED if heard.agent and not domain.acpi:
+            message = "Its guest agent has left, and it has no ACPI; it is asked when its agent is back."
+            yield Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True)
+            return
+        case Agent.DISCONNECTED:
+            missing = "Its guest agent is not running"
+        case _:
+            missing = f"It has no channel for a guest agent ({AGENT_CHANNEL})"
     if domain.acpi:
-        return (Problem(f"{missing}; it can be asked by ACPI only."),)
-    return (Problem(f"{missing}, and it has no ACPI: it hears no signal.", Reason.TOOLS_UNAVAILABLE),)
+        yield Problem(f"{missing}; it can be asked by ACPI only.")
+    else:
+        yield Problem(f"{missing}, and it has no ACPI: it hears no signal.", Reason.TOOLS_UNAVAILABLE)
 
 
 def _pause(domain: Domain) -> Problem:

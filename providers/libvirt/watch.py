@@ -1,7 +1,11 @@
-"""libvirt's events as changes: taken from the thread they arrive on, applied in the event loop."""
+"""libvirt's events as changes: taken from the thread they arrive on, applied in the event loop.
+
+What has no event is looked for: all domains each minute, those that a job holds each few seconds.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 import libvirt
 
 from providers.core.adapter import Change
-from providers.core.errors import HypervisorError, HypervisorUnavailable, VMNotFound
+from providers.core.errors import HypervisorError, HypervisorUnavailable, Locked, VMNotFound
 from providers.libvirt.session import Session, post
 from providers.libvirt.states import Domain
 from providers.libvirt.tracker import Tracker
@@ -19,6 +23,14 @@ Step = Callable[[Tracker], list[Change]]
 Inbox = asyncio.Queue[Step]
 Deliver = Callable[[Step], None]
 Read = Callable[[str], Awaitable[Domain]]
+ReadAll = Callable[[Mapping[str, Domain]], Awaitable[Sequence[Domain]]]
+Mark = Callable[[str], Awaitable[str]]
+
+RECHECK_SECONDS = 5.0
+"""Between looks at a VM that a job holds: migrations that fail or are cancelled have no event (libvirt 9.0)."""
+REFRESH_SECONDS = 60.0
+"""Between looks at all VMs: an action changed by `virsh set-lifecycle-action`, a managed save that is removed and the
+begin of a block job have no event (libvirt 9.0)."""
 
 
 @asynccontextmanager
@@ -46,24 +58,41 @@ async def subscribed(session: Session) -> AsyncIterator[Inbox]:
             await session.run(link, _deregister, callbacks)
 
 
-async def changes(inbox: Inbox, tracker: Tracker, read: Read) -> AsyncGenerator[Change, None]:
-    """Apply step after step. VMs that must be read again are read in tasks: no event waits for an answer.
+async def changes(
+    inbox: Inbox, tracker: Tracker, read: Read, read_all: ReadAll, mark: Mark
+) -> AsyncGenerator[Change, None]:
+    """Apply step after step. VMs that must be read again, or be marked, are so in tasks: no event waits for an answer.
 
     Raises:
         HypervisorError
     """
-    reads = set[asyncio.Task[None]]()
+    tasks = {asyncio.create_task(_look_around(inbox, tracker, read_all))}
+    inbox.put_nowait(_nothing)  # for those that are unmarked from the beginning
     try:
         while True:
             for change in (await inbox.get())(tracker):
                 yield change
-            for vm_id, number in tracker.take_stale().items():
-                task = asyncio.create_task(_reread(inbox, read, vm_id, number))
-                reads.add(task)
-                task.add_done_callback(reads.discard)
+            calls = [_reread(inbox, read, vm_id, number) for vm_id, number in tracker.take_stale().items()]
+            calls += [_mark(inbox, mark, vm_id) for vm_id in tracker.take_unmarked()]
+            for call in calls:
+                task = asyncio.create_task(call)
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
     finally:
-        for task in reads:
+        for task in tasks:
             task.cancel()
+
+
+async def _look_around(inbox: Inbox, tracker: Tracker, read_all: ReadAll) -> None:
+    try:
+        for number in itertools.count(1):
+            await asyncio.sleep(RECHECK_SECONDS)
+            inbox.put_nowait(Tracker.recheck)
+            if number * RECHECK_SECONDS % REFRESH_SECONDS == 0:
+                domains = await read_all(tracker.begin_refresh())
+                inbox.put_nowait(partial(Tracker.refreshed, domains=domains))
+    except Exception as error:
+        inbox.put_nowait(partial(_end, error))
 
 
 async def _reread(inbox: Inbox, read: Read, vm_id: str, number: int) -> None:
@@ -76,8 +105,23 @@ async def _reread(inbox: Inbox, read: Read, vm_id: str, number: int) -> None:
     return inbox.put_nowait(partial(Tracker.read, vm_id=vm_id, number=number, domain=domain))
 
 
-def _end(error: HypervisorError, _tracker: Tracker) -> list[Change]:
+async def _mark(inbox: Inbox, mark: Mark, vm_id: str) -> None:
+    """Mark it; one that refuses (it may not be changed, it has gone off) is left as it is."""
+    try:
+        run = await mark(vm_id)
+    except Locked:
+        run = ""
+    except HypervisorError:
+        return
+    inbox.put_nowait(partial(Tracker.marked, vm_id=vm_id, run=run))
+
+
+def _end(error: Exception, _tracker: Tracker) -> list[Change]:
     raise error
+
+
+def _nothing(_tracker: Tracker) -> list[Change]:
+    return []
 
 
 def _register(connection: Any, deliver: Deliver) -> list[int]:
@@ -85,6 +129,8 @@ def _register(connection: Any, deliver: Deliver) -> list[int]:
     return [
         register(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, _on_lifecycle, deliver),
         register(None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, _on_agent, deliver),
+        register(None, libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, _on_iteration, deliver),
+        register(None, libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, _on_job_completed, deliver),
     ]
 
 
@@ -93,7 +139,7 @@ def _deregister(connection: Any, callbacks: list[int]) -> None:
         connection.domainEventDeregisterAny(callback)
 
 
-# Both are called on the thread of libvirt's event loop, and ask nothing of libvirt there.
+# All are called on the thread of libvirt's event loop, and ask nothing of libvirt there.
 
 
 def _on_lifecycle(_connection: Any, handle: Any, event: int, detail: int, deliver: Deliver) -> None:
@@ -103,3 +149,12 @@ def _on_lifecycle(_connection: Any, handle: Any, event: int, detail: int, delive
 def _on_agent(_connection: Any, handle: Any, state: int, _reason: int, deliver: Deliver) -> None:
     connected = state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
     deliver(partial(Tracker.agent, vm_id=handle.UUIDString(), connected=connected))
+
+
+def _on_iteration(_connection: Any, handle: Any, _iteration: int, deliver: Deliver) -> None:
+    """A round of a migration, or of a save, dump or snapshot that works like one; the first begins it."""
+    deliver(partial(Tracker.job, vm_id=handle.UUIDString(), ended=False))
+
+
+def _on_job_completed(_connection: Any, handle: Any, _stats: object, deliver: Deliver) -> None:
+    deliver(partial(Tracker.job, vm_id=handle.UUIDString(), ended=True))

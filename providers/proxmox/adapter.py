@@ -4,31 +4,43 @@ import asyncio
 import math
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from providers.core.adapter import (
     VM,
     ActiveVMs,
     Change,
+    Ended,
     Escalation,
     Grace,
     GuestCredentials,
     GuestExit,
     GuestProcess,
+    OffCause,
     PowerState,
     Signal,
     none_active,
 )
-from providers.core.errors import CommandFailed, Locked, Unsupported, VMNotFound, VmpowerError
+from providers.core.clock import monotonic
+from providers.core.errors import (
+    CommandFailed,
+    HypervisorUnavailable,
+    Locked,
+    Unsupported,
+    VMNotFound,
+    VmpowerError,
+)
+from providers.proxmox.absent import is_forbidden
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.errors import task_error
 from providers.proxmox.guest_exec import exit_of
-from providers.proxmox.guests import LXC, Guest
-from providers.proxmox.poller import Poller
+from providers.proxmox.guests import LXC, QEMU, Guest
+from providers.proxmox.history import ended_by, stopped_by
+from providers.proxmox.poller import Poller, status_of
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.states import HIBERNATED, power_state, require_known
 from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
@@ -36,7 +48,12 @@ from providers.proxmox.tracker import Tracker
 from providers.shared.errors import not_found
 
 T = TypeVar("T")
+Deadline = tuple[datetime, bool]
+"""When a guest's time is over, and whether Proxmox VE then cuts its power."""
 RECENT = 5
+FRESH = 2.0
+"""Seconds for which a guest is believed to be as it was."""
+NEVER = float("-inf")
 ALREADY = {PowerState.ON: "already", PowerState.OFF: "not"}
 """metadata["running"] of the error by which a container's call fails at once if it is on, or off, already; of QEMU's
 guests the task fails (pve-container, `PVE::API2::LXC::Status`)."""
@@ -61,14 +78,29 @@ class ProxmoxAdapter:
         self._tracker = Tracker()
         self._poller = Poller(self._api, self._tracker, settings)
         self._asking = defaultdict[str, asyncio.Lock](asyncio.Lock)
-        """Held while a shutdown is being requested: `withdraw` waits until its task is known."""
+        """Held while a shutdown is about to be requested: `withdraw` waits until its task is known."""
         self._unsure = set[str]()
         """Guests whose last shutdown request had no answer, so that its task may run."""
+        self._unsure_stops = set[str]()
+        """Guests whose last stop had no answer, so that it may have cut their power."""
+        self._told = dict[str, tuple[str, Deadline]]()
+        """By guest, the last shutdown that we began, and what it was told."""
+        self._looked = defaultdict[str, float](lambda: NEVER)
+        """When each guest was last asked for by itself."""
 
     async def get(self, vm_id: str) -> VM:
-        """Ask the guest's own node: by a ping of its agent if it has one; an answer also shows that the guest runs."""
+        """Ask the guest's own node, and its agent if it has one.
+
+        Raises:
+            HypervisorUnavailable: its node does not answer, or the guest is just between two.
+        """
         self._poller.wake()
-        await self._at(vm_id, self._look)
+        try:
+            await self._at(vm_id, self._look)
+        except CommandFailed as error:
+            if not is_forbidden(error):
+                raise
+            self._poller.absent.forget(vm_id)
         vm = self._tracker.vm(vm_id)
         if vm is None:
             raise not_found(vm_id)
@@ -83,26 +115,42 @@ class ProxmoxAdapter:
         await self._switch(vm_id, _starting, PowerState.ON)
 
     async def power_off(self, vm_id: str) -> bool:
-        """Cut its power, and end our shutdown of it if one is under way."""
-        return await self._switch(vm_id, _stopping, PowerState.OFF)
+        """Cut its power, and end our shutdown of it if one is under way. A stop succeeds of QEMU that is gone already,
+        so that it is asked before and, by the guest's tasks, after. A stop of ours whose answer was lost counts."""
+        await self._at(vm_id, lambda guest: self._poller.ask(guest, to_cut=True))
+        if power_state(await self._find(vm_id)) is PowerState.OFF:
+            return await self._has_stopped(vm_id)
+        try:
+            task = await self._switch(vm_id, _stopping, PowerState.OFF)
+        except Unanswered:
+            self._unsure_stops.add(vm_id)
+            raise
+        if task is None:
+            return await self._has_stopped(vm_id)
+        if task.kind in HA:
+            return self._tracker.details(vm_id).ended == Ended(OffCause.HOST)
+        with suppress(HypervisorUnavailable, CommandFailed):  # the power is off, as we know
+            return await ended_by(self._api, await self._find(vm_id), task)
+        return True
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Let Proxmox VE shut it down; returns when its task has ended, which for HA's guests is at once."""
-        vm = self._tracker.vm(vm_id)
-        if vm and signal not in vm.signals:
-            raise CommandFailed(f"{signal} does not reach {vm.name} now; the caller sends what its forecast shows.")
-        if vm and signal is Signal.ACPI and Signal.GUEST_AGENT in vm.signals:  # Proxmox VE would ask the agent
-            await self._at(vm_id, self._api.press)
-            return
         async with self._asking[vm_id]:
-            task = await self._at(vm_id, lambda guest: self._shut_down(guest, _shutdown(grace)))
+            await self._require_reach(vm_id, signal)
+            vm = self._tracker.vm(vm_id)
+            if vm and signal is Signal.ACPI and Signal.GUEST_AGENT in vm.signals:  # Proxmox VE would ask the agent
+                await self._at(vm_id, self._api.press)
+                return
+            task = await self._at(vm_id, lambda guest: self._shut_down(guest, grace))
             end = self._poller.follow(task)
         ended = await end
-        if ended.succeeded or (ended.kind in SHUTDOWNS and gave_up(ended.status)):
+        if _has_asked(ended):
             return
         error = await self._failure(ended)
         if isinstance(error, Locked):
             await self._poller.refresh()
+            if await self._joined(vm_id):
+                return
         raise error
 
     async def withdraw(self, vm_id: str) -> None:
@@ -141,7 +189,7 @@ class ProxmoxAdapter:
     async def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncGenerator[Change, None]:
         """Poll the cluster, often while there are operations."""
         self.version = f"Proxmox VE {await self._api.version()}"
-        self._tracker.may_press = await self._api.may_press()
+        await self._poller.read_rights()
         async with aclosing(self._poller.changes(active_vms)) as polls:
             async for changes in polls:
                 for change in changes:
@@ -155,41 +203,70 @@ class ProxmoxAdapter:
 
     async def _look(self, guest: Guest) -> None:
         require_known(guest)
-        awake = power_state(guest) is PowerState.ON and not guest.lock
+        current, _ = await asyncio.gather(self._api.status(guest), self._hear(guest))
+        require_known(replace(guest, status=status_of(current)))
+        await self._poller.learn(guest, current)
+        self._looked[guest.id] = monotonic()
+
+    async def _hear(self, guest: Guest) -> None:
+        """Ask what its node does not tell: whether its agent answers, and its configuration if that is old."""
         config = self._tracker.details(guest.id).config
-        if config is None:
-            await self._poller.details.read(guest)  # which pings its agent, too
-            answers = bool(self._tracker.details(guest.id).answers)
-        else:
-            answers = awake and config.agent and await self._answers(guest)
-        if awake and answers:
+        with suppress(CommandFailed):  # what was known stays
+            if config is None or self._poller.details.due(guest.id):
+                await self._poller.details.read(guest)
+            elif config.agent and power_state(guest) is PowerState.ON and not guest.lock:
+                answers = await self._api.ping(guest)
+                self._poller.report(self._tracker.update_details(guest.id, answers=answers, ping_error=""))
+
+    async def _has_stopped(self, vm_id: str) -> bool:
+        """Whether a guest that is off was stopped by us all the same, before an answer was lost or this provider was
+        started anew."""
+        guest, unsure = await self._find(vm_id), vm_id in self._unsure_stops
+        self._unsure_stops.discard(vm_id)
+        return await stopped_by(self._api, guest, lambda task: unsure or self._poller.trusts(task), self._api.user)
+
+    async def _require_reach(self, vm_id: str, signal: Signal) -> None:
+        """Look again if the last look is not fresh: a shutdown of QEMU that is gone already ends as one that went well.
+
+        Raises:
+            Locked: something holds it that passes.
+            CommandFailed: the signal does not reach its guest.
+        """
+        if monotonic() - self._looked[vm_id] > FRESH:
+            await self.get(vm_id)
+        vm = self._tracker.vm(vm_id)
+        if vm is None or signal in vm.signals:
             return
-        current = await self._api.status(guest)
-        status, lock = str(current.get("qmpstatus") or current["status"]), str(current.get("lock") or "")
-        require_known(replace(guest, status=status))
-        await self._poller.learn(guest, status, lock)
+        if held := next((problem.message for problem in vm.problems if problem.passing), ""):
+            raise Locked(held)
+        raise CommandFailed(f"{signal} does not reach {vm.name} now; the caller sends what its forecast shows.")
 
-    async def _answers(self, guest: Guest) -> bool:
-        """Whether its agent answers a ping; False as well if it may not be asked."""
+    async def _shut_down(self, guest: Guest, grace: Grace) -> Task:
+        """Begin a shutdown, or go on with the one that runs already: of an attempt whose answer was lost, or of one
+        before this provider was started. One that keeps another deadline is ended first."""
+        running = self._poller.awaited.shutdown_of(guest.id)
+        if running is None and (guest.id in self._unsure or guest.id in self._poller.unrecalled):
+            running = await self._running_shutdown(guest)
+        self._unsure.discard(guest.id)
+        told = self._told.get(guest.id)
+        if running and (told is None or told[0] != running.upid or told[1] == _deadline(grace)):
+            return running
+        if running:
+            await self._api.abort(running)
+            await self._poller.follow(running)
         try:
-            answers = await self._api.ping(guest)
-        except CommandFailed:
-            return False
-        self._poller.report(self._tracker.update_details(guest.id, answers=answers, ping_error=""))
-        return answers
-
-    async def _shut_down(self, guest: Guest, params: Mapping[str, Any]) -> Task:
-        """Begin a shutdown, unless the last attempt did so although its answer was lost."""
-        if guest.id in self._unsure and (task := await self._running_shutdown(guest)):
-            self._unsure.discard(guest.id)
-            return task
-        try:
-            task = await self._api.act(guest, "shutdown", params)
+            task = await self._api.act(guest, "shutdown", _shutdown(grace))
         except Unanswered:
             self._unsure.add(guest.id)
             raise
-        self._unsure.discard(guest.id)
+        self._told[guest.id] = task.upid, _deadline(grace)
         return task
+
+    async def _joined(self, vm_id: str) -> bool:
+        """Whether somebody else's shutdown, for which ours has waited in vain, has asked it; waits for its end."""
+        guest = await self._find(vm_id)
+        other = await self._running_shutdown(guest)
+        return other is not None and _has_asked(await self._poller.follow(other))
 
     async def _running_shutdown(self, guest: Guest) -> Task | None:
         tasks = await self._api.tasks(guest.node, vmid=guest.id, limit=RECENT)
@@ -197,18 +274,19 @@ class ProxmoxAdapter:
 
     async def _switch(
         self, vm_id: str, how: Callable[[Guest], tuple[str, Mapping[str, Any]]], wanted: PowerState
-    ) -> bool:
-        """Whether this has switched it; False: it was as wanted."""
+    ) -> Task | None:
+        """The task that has switched it; None: it was as wanted."""
         try:
             task = await self._at(vm_id, lambda guest: self._api.act(guest, *how(guest)))
         except CommandFailed as error:
             if error.metadata.get("running") == ALREADY[wanted]:
-                return False
+                return None
             raise
-        switched = await self._done(task)
-        if (await self._find(vm_id)).managed:
+        if not await self._done(task):
+            return None
+        if task.kind in HA:
             await self._poller.reached(vm_id, wanted)
-        return switched
+        return task
 
     async def _done(self, task: Task) -> bool:
         """Wait for a task. False: it failed because the guest is as wanted already, which does no harm."""
@@ -231,7 +309,7 @@ class ProxmoxAdapter:
             await self._poller.refresh()
             moved = self._tracker.guests.get(vm_id)
             if moved is None or moved.node == guest.node:
-                raise
+                raise await self._absent(vm_id) from None
             return await call(moved)
 
     async def _find(self, vm_id: str) -> Guest:
@@ -239,8 +317,27 @@ class ProxmoxAdapter:
             await self._poller.refresh()
         guest = self._tracker.guests.get(vm_id)
         if guest is None:
-            raise not_found(vm_id)
+            raise await self._absent(vm_id)
         return guest
+
+    async def _may_see(self, vm_id: str) -> bool:
+        """Whether the account may see a guest, wherever that is: its rights are looked at before the guest is."""
+        node = min(await self._api.nodes())
+        try:
+            await self._api.status(Guest(vm_id, QEMU, "", node, ""))
+        except CommandFailed as error:
+            return not is_forbidden(error)
+        except VMNotFound:
+            return True
+        return True
+
+    async def _absent(self, vm_id: str) -> VmpowerError:
+        """What to raise of a guest that is not where it was, nor anywhere else as far as cluster/resources shows."""
+        if not vm_id.isdecimal() or await self._poller.absent.is_gone(vm_id) or not await self._may_see(vm_id):
+            return not_found(vm_id)
+        return HypervisorUnavailable(
+            f"Proxmox VE has a guest {vm_id} and does not tell on which node, as while it moves; it is asked again."
+        )
 
 
 def _shutdown(grace: Grace) -> dict[str, Any]:
@@ -251,6 +348,15 @@ def _shutdown(grace: Grace) -> dict[str, Any]:
     if grace.escalation is Escalation.FORCE:
         params["forceStop"] = 1
     return params
+
+
+def _deadline(grace: Grace) -> Deadline:
+    return grace.force_after, grace.escalation is Escalation.FORCE
+
+
+def _has_asked(ended: Task) -> bool:
+    """Whether a task that has ended had asked its guest; one that has told HA counts as well."""
+    return ended.succeeded or (ended.kind in SHUTDOWNS and gave_up(ended.status))
 
 
 def _starting(guest: Guest) -> tuple[str, Mapping[str, Any]]:

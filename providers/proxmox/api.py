@@ -11,7 +11,7 @@ from typing import Any
 from providers.core.errors import CommandFailed
 from providers.proxmox import guests, tasks
 from providers.proxmox.endpoint import ANSWER_SECONDS, Method
-from providers.proxmox.guests import LXC, QEMU, Config, Guest
+from providers.proxmox.guests import LXC, QEMU, Config, Guest, Rights
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.tasks import Task
 
@@ -23,6 +23,9 @@ AGENTS, CUTS = "agents", "cuts"
 """Kinds of calls: to guest agents, which may hang, and to cut power, which waits behind nothing else. "" are all
 others."""
 LOG_LINES = 200
+TAKEN = "already exists"
+"""Of a number that is asked for and not free (pve-manager, `PVE::API2::Cluster`, nextid)."""
+DISARMED = ("disarming", "disarmed")
 
 
 class Api:
@@ -33,6 +36,11 @@ class Api:
         self._session = session
         self._bounds = defaultdict[tuple[str, str], asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
         self._reading: asyncio.Task[list[Guest]] | None = None
+
+    @property
+    def user(self) -> str:
+        """Who we are to Proxmox VE, as its tasks have it."""
+        return self._session.user
 
     async def version(self) -> str:
         """As in "9.0.10"."""
@@ -48,13 +56,42 @@ class Api:
         rows = await self._get("cluster/resources", type="vm")
         return [guests.guest(row) for row in rows if row["type"] in (QEMU, LXC)]
 
-    async def config(self, guest: Guest) -> Config:
-        """Its configuration as it is now."""
-        return guests.config(await self._get(f"{guest.path}/config"))
+    async def is_free(self, vm_id: str) -> bool:
+        """Whether no node has a guest of this number, whatever the account may see."""
+        try:
+            await self._get("cluster/nextid", vmid=vm_id)
+        except CommandFailed as error:
+            if TAKEN not in error.message:
+                raise
+            return False
+        return True
 
-    async def status(self, guest: Guest) -> Mapping[str, Any]:
-        """Its state as its node has it; cluster/resources shows the same up to 10 s later."""
-        return dict(await self._get(f"{guest.path}/status/current"))
+    async def nodes(self) -> frozenset[str]:
+        """The names of the cluster's nodes, also of those that are away."""
+        return frozenset(str(row["node"]) for row in await self._get("nodes"))
+
+    async def pids(self, node: str, kind: str) -> Mapping[str, int]:
+        """By number, the processes of the guests of one kind that run on a node: QEMU's, or a container's init."""
+        rows = await self._get(f"nodes/{node}/{kind}")
+        return {str(row["vmid"]): int(row["pid"]) for row in rows if row.get("pid")}
+
+    async def ha_ignores(self) -> bool:
+        """Whether HA is disarmed, or is just about to be, and leaves alone what it manages (Proxmox VE 9.2).
+
+        The API acts by itself from the first of these states on (pve-ha-manager, `$service_check_ha_state`).
+        """
+        entries = await self._get("cluster/ha/status/current")
+        fencing = [entry for entry in entries if entry["type"] == "fencing"]
+        return any(one.get("armed-state") in DISARMED and one.get("resource_mode") == "ignore" for one in fencing)
+
+    async def config(self, guest: Guest) -> Config:
+        """Its configuration as it counts now, without what is to count from its next start on."""
+        return guests.config(await self._get(f"{guest.path}/config", current=1))
+
+    async def status(self, guest: Guest, *, to_cut: bool = False) -> Mapping[str, Any]:
+        """Its state as its node has it; cluster/resources shows the same up to 10 s later. `to_cut`: before its power
+        is cut."""
+        return dict(await self._call("GET", f"{guest.path}/status/current", kind=CUTS if to_cut else ""))
 
     async def ping(self, guest: Guest) -> bool:
         """Whether its guest agent answers.
@@ -77,10 +114,9 @@ class Api:
         kind = CUTS if verb == "stop" else ""
         return tasks.decode(await self._call("POST", f"{guest.path}/status/{verb}", params, kind))
 
-    async def may_press(self) -> bool:
-        """Whether the account may press power buttons outside of Proxmox VE's tasks, which takes Sys.Modify on /."""
-        granted = await self._call("GET", "access/permissions", {"path": "/"})
-        return "Sys.Modify" in granted.get("/", {})
+    async def rights(self) -> Rights:
+        """What the account may do."""
+        return Rights(await self._get("access/permissions"))
 
     async def press(self, guest: Guest) -> None:
         """Press its power button, also if it has an agent. The monitor's answer is empty if that worked.

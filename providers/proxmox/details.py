@@ -1,8 +1,9 @@
 """Reads what needs calls for each guest: its configuration, whether its agent answers, which task holds its lock."""
 
 import asyncio
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from providers.core.adapter import Change, PowerState
 from providers.core.clock import monotonic
@@ -15,7 +16,11 @@ from providers.proxmox.tracker import Tracker
 AT_ONCE = 8
 """Guests of one node whose details are read at the same time."""
 A_FEW = 8
-"""Guests that are looked at again beside each idle poll, those longest ago first: the same for 10 and for 10,000."""
+"""Guests that are looked at again beside each idle poll at the least, those longest ago first."""
+ROUND_SECONDS = 600.0
+"""How long it takes at the most to look at all guests again, as many as there are."""
+FRESH_SECONDS = 60.0
+"""The age up to which details are taken for granted of a guest that is asked for by itself."""
 FIRST_SECONDS = 10.0
 """How long the first listing waits for agents that hang; their guests' details are reported later."""
 HOLDERS = 10
@@ -43,11 +48,16 @@ class DetailReader:
             if vm_id not in self._reading:
                 self._reading[vm_id] = asyncio.create_task(self._read(vm_id))
 
-    def sweep(self, urgent: Sequence[str], *, idle: bool) -> None:
-        """After a poll: read the urgent ones and, if `idle`, a few of all."""
-        self.want(urgent)
-        if idle:
-            self.want(sorted(self._tracker.guests, key=lambda vm_id: self._read_at.get(vm_id, NEVER))[:A_FEW])
+    def sweep(self, every: float) -> None:
+        """Read a few again, those longest ago first: so many that, once `every` so many seconds, all have their turn
+        within `ROUND_SECONDS`."""
+        oldest = sorted(self._tracker.guests, key=lambda vm_id: self._read_at.get(vm_id, NEVER))
+        self.want(oldest[: max(A_FEW, math.ceil(len(oldest) * every / ROUND_SECONDS))])
+
+    def due(self, vm_id: str) -> bool:
+        """Whether its details are too old to be taken for granted, or there are none."""
+        known = self._tracker.details(vm_id).config is not None
+        return not known or monotonic() - self._read_at.get(vm_id, NEVER) > FRESH_SECONDS
 
     async def read(self, guest: Guest) -> None:
         """Read the details of one guest now."""

@@ -14,10 +14,11 @@ from typing import Any
 from proxmoxer import ResourceException
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.proxmox.tasks import LOST
 
 _AWAY = "The node does not answer ({said}); Proxmox VE's operator looks after it, and it is asked again."
 
-AWAY = frozenset({502, 503, 504, 595, 596, 597, 599})
+AWAY = frozenset({502, 503, 504, 595, 596, 597, 598, 599})
 """Statuses of calls that did not reach the guest's node, or whose answer did not come back."""
 UNSURE = AWAY - {503, 595}
 """Those of them that may have been carried out; 595: no connection."""
@@ -43,7 +44,17 @@ TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
     r"can't lock file '.*' - got timeout": (Locked, "Another task holds it ({said}); it is asked again."),
     r"no quorum": (HypervisorUnavailable, _NO_QUORUM),
     r"/etc/pve/.* - Permission denied": (HypervisorUnavailable, _NO_QUORUM),  # pmxcfs without quorum is read-only
-    r"pve cluster filesystem not online|ipcc_send_rec\b": (HypervisorUnavailable, _AWAY),
+    r"pve cluster filesystem not online|ipcc_send_rec\b|Unable to load access control list": (
+        HypervisorUnavailable,
+        _AWAY,
+    ),
+    r"/etc/pve/.*Transport endpoint is not connected": (HypervisorUnavailable, _AWAY),  # pmxcfs has died
+    r"cfs-lock '.*' error: got lock request timeout": (
+        HypervisorUnavailable,
+        "Another node holds a lock of the cluster ({said}); it is asked again.",
+    ),
+    r"hostname lookup '.*' failed": (HypervisorUnavailable, _AWAY),  # of a node that comes or goes
+    rf"^{LOST}": (HypervisorUnavailable, "What became of it is not known ({said}); it is looked up and asked again."),
     r"Configuration file '.*\b(?:qemu-server|lxc)/\d+\.conf' does not exist": (
         VMNotFound,
         "There is no such guest there any more ({said}); name one that exists.",

@@ -4,7 +4,7 @@ Shapes as in the API viewer (cluster/resources; nodes/{node}/qemu/{vmid}/config;
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,11 @@ GRACE = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """One row of cluster/resources. `status` is QEMU's run state where it has one; `uptime` is in seconds."""
+    """One row of cluster/resources. `status` is QEMU's run state where it has one; `uptime` is in seconds.
+
+    `disarmed`: HA is, and ignores what it manages until it is armed again; `ha` says what it was for HA before
+    (pve-ha-manager, `disarm-ha ignore`).
+    """
 
     id: str
     kind: str
@@ -30,6 +34,7 @@ class Guest:
     uptime: int = 0
     lock: str = ""
     ha: str = ""
+    disarmed: bool = False
     template: bool = False
     tags: str = ""
     pool: str = ""
@@ -42,6 +47,11 @@ class Guest:
     @property
     def managed(self) -> bool:
         """Whether only HA starts and stops it."""
+        return self.in_ha and not self.disarmed
+
+    @property
+    def in_ha(self) -> bool:
+        """Whether it is HA's to manage, also while HA is disarmed."""
         return self.ha not in UNMANAGED
 
 
@@ -61,7 +71,8 @@ class GuestDetails:
     """What is known of a guest beside its row.
 
     `answers` is whether its agent answered the last ping (None: there was none), `ping_error` why it cannot be.
-    `lock_holder` is the task behind its lock. `ended` is how its last run ended.
+    `lock_holder` is the task behind its lock. `ended` is how its last run ended. `run` names its present run (None: it
+    was not asked for yet, empty: it is not told).
     """
 
     config: Config | None = None
@@ -69,6 +80,24 @@ class GuestDetails:
     ping_error: str = ""
     lock_holder: str = ""
     ended: Ended | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What the account may do, by path of the tree of permissions (access/permissions); a privilege that is not handed
+    down to what is below its path has the value 0."""
+
+    granted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def has(self, privilege: str, path: str) -> bool:
+        """Whether it has a privilege on a path, which is either told, or inherits from the nearest one that is."""
+        if path in self.granted or path == "/":
+            return privilege in self.granted.get(path, {})
+        above = path.rpartition("/")[0] or "/"
+        while above not in self.granted and above != "/":
+            above = above.rpartition("/")[0] or "/"
+        return bool(self.granted.get(above, {}).get(privilege))
 
 
 def guest(row: Mapping[str, Any]) -> Guest:

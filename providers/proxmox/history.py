@@ -1,16 +1,20 @@
 """How a guest's last run ended: from its tasks, and from their logs.
 
-Proxmox VE keeps no such record of a guest. A shutdown's task says in its log whether it used force, and then ends as
-well as one whose guest obeyed (qemu-server, `_do_vm_stop`). A container's says nothing: lxc-stop kills it at the
-timeout without a word, so that how long it took must tell (pve-container, `vm_stop`).
+Proxmox VE keeps no such record of a guest; qmeventd, which sees QEMU end, tells nobody why. A guest that went off
+without a task that says so may have left by itself, crashed or been killed: that is not known.
+
+A shutdown's task says in its log whether it used force, and then ends as well as one whose guest obeyed (qemu-server,
+`_do_vm_stop`). A container's says nothing: lxc-stop kills it at the timeout without a word, so that how long it took
+must tell (pve-container, `vm_stop`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from itertools import takewhile
 
 from providers.core.adapter import Ended, OffCause, Reason
 from providers.proxmox.api import Api
-from providers.proxmox.guests import QEMU, Config, Guest
+from providers.proxmox.guests import Config, Guest
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, Task
 
 WAITED = "VM still running - terminating now with SIGTERM"
@@ -18,19 +22,40 @@ FAILED = "VM quit/powerdown failed - terminating now with SIGTERM"
 """Lines of a shutdown's log by which force was used, and why."""
 PASSED_OVER = "QEMU Guest Agent is not running"
 """The line by which it asks by ACPI, because the agent does not answer a ping."""
+BY_HA = "task started by HA resource agent"
+"""The first line of a task by which HA does what it was told (pve-common, `PVE::RESTEnvironment`)."""
+NOT_AT_WORK = ("TASK ERROR", "trying to acquire lock")
+"""How the last line of a task begins that runs and has failed, or waits for what holds the guest (pve-common,
+`PVE::Tools::lock_file_full`, which goes on with "OK")."""
 RECENT = 20
 """How many of a guest's newest tasks are searched for its end."""
 
+Trusts = Callable[[Task], bool]
+"""Whether a task can be told to have ended the last run. One that began in an earlier run cannot, and whether it did is
+seen only by those who see the starts of others too."""
 
-async def of_shutdown(api: Api, task: Task, config: Config | None) -> Ended:
-    """How a guest went off that was shut down by this task, which may end a moment after its guest."""
+
+async def of_shutdown(api: Api, task: Task, config: Config | None, *, ours: bool = True) -> Ended:
+    """How a guest went off that was shut down by this task, which may end a moment after its guest.
+
+    `ours`: the task was begun by us, so that what it did at its deadline is what it was told by us.
+    """
     if task.kind != "qmshutdown":
-        return Ended(after=timedelta(seconds=task.ended - task.started) if task.ended else None)
+        return await _of_container(api, task, ours)
     said = await api.log(task)
     if reason := _forced(said, config):
-        return Ended(OffCause.HOST, reason)
-    runs_well = task.runs and not (said and said[-1].startswith("TASK ERROR"))  # it has logged no error yet
+        return Ended(OffCause.HOST, reason if ours or BY_HA in said else None)
+    runs_well = task.runs and not (said and said[-1].startswith(NOT_AT_WORK) and not said[-1].endswith("OK"))
     return Ended(OffCause.GUEST if task.succeeded or runs_well else None)
+
+
+async def _of_container(api: Api, task: Task, ours: bool) -> Ended:
+    """Of a container; HA never forces one (pve-ha-manager, `PVE::HA::Resources::PVECT`)."""
+    if not task.succeeded or not task.ended:
+        return Ended()
+    if ours:
+        return Ended(after=timedelta(seconds=task.ended - task.started))
+    return Ended(OffCause.GUEST if BY_HA in await api.log(task) else None)
 
 
 def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
@@ -46,16 +71,47 @@ def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
     return Reason.TIMEOUT if WAITED in text else None
 
 
-async def of_guest(api: Api, guest: Guest, config: Config | None) -> Ended:
-    """How a guest went off whose shutdown was not awaited: by the newest task that can have ended its run.
-
-    Tasks of others are seen only with Sys.Audit on the node.
-    """
-    for task in await api.tasks(guest.node, vmid=guest.id, limit=RECENT):
-        if task.kind in STARTS:
-            break
-        if task.kind in STOPS and (task.succeeded or task.runs):
+async def of_guest(api: Api, guest: Guest, config: Config | None, trusts: Trusts, user: str) -> Ended:
+    """How a guest went off: by the task that can have ended its run. `user` is who we are to Proxmox VE."""
+    for task in enders(await _recent(api, guest), trusts):
+        if task.kind in STOPS:
             return Ended(OffCause.HOST)
-        if task.kind in SHUTDOWNS and (task.succeeded or (task.runs and guest.kind == QEMU)):
-            return await of_shutdown(api, task, config)
+        ended = await of_shutdown(api, task, config, ours=task.user == user)
+        if ended != Ended():
+            return ended
     return Ended()
+
+
+async def ended_by(api: Api, guest: Guest, task: Task) -> bool:
+    """Whether this task, and none before it, ended the guest's last run."""
+    recent = [each for each in await _recent(api, guest) if each.started <= task.started or each.kind not in STARTS]
+    first = next(iter(enders(recent, lambda _task: True)), None)
+    return first is None or first.upid == task.upid
+
+
+async def stopped_by(api: Api, guest: Guest, trusts: Trusts, user: str) -> bool:
+    """Whether it was a stop of this user's that ended the guest's last run."""
+    found = enders(await _recent(api, guest), trusts)[:1]
+    return any(task.kind in STOPS and task.user == user for task in found)
+
+
+def enders(tasks: Iterable[Task], trusts: Trusts) -> Sequence[Task]:
+    """Of a guest's tasks, those that can have ended its last run, likeliest first.
+
+    That is the first which ended well since the guest was started, for those that came later found it off; then those
+    that are still at it, unless they are a container's shutdowns, which tell nothing before their end.
+    """
+    newest_first = sorted(tasks, key=lambda task: task.started, reverse=True)
+    of_run = list(takewhile(lambda task: not _began(task), newest_first))[::-1]
+    able = [task for task in of_run if task.kind in STOPS | SHUTDOWNS and trusts(task)]
+    done = [task for task in able if task.succeeded]
+    return done[:1] or [task for task in able if task.runs and task.kind != "vzshutdown"]
+
+
+def _began(task: Task) -> bool:
+    """Whether a run began with it."""
+    return task.kind in STARTS and (task.succeeded or task.runs)
+
+
+async def _recent(api: Api, guest: Guest) -> Sequence[Task]:
+    return await api.tasks(guest.node, vmid=guest.id, limit=RECENT)

@@ -2,11 +2,12 @@
 
 Proxmox VE sends no events. While an operation is active everything is read every `active_interval`, else every
 `idle_interval`, however many guests there are. What needs calls for each guest (its configuration, whether its agent
-answers) is read when it is first seen, when its row changes, and of a few at a time beside the idle polls.
+answers) is read when it is first seen, when its row changes, and of a few at a time each `idle_interval`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,13 +16,16 @@ from providers.core.adapter import ActiveVMs, Change, Changed, Ended, OffCause, 
 from providers.core.clock import monotonic
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox import history
+from providers.proxmox.absent import Absent
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
-from providers.proxmox.details import DetailReader
-from providers.proxmox.guests import LXC, QEMU, Guest
+from providers.proxmox.details import ROUND_SECONDS, DetailReader
+from providers.proxmox.guests import LXC, QEMU, Guest, Rights
+from providers.proxmox.runs import RunReader
 from providers.proxmox.states import power_state
 from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, AwaitedTasks, Task, ended
 from providers.proxmox.tracker import Tracker
+from providers.proxmox.visits import Visits
 
 AWAITED = 0.5
 """Seconds between polls of tasks that are soon done (a start, a stop)."""
@@ -33,20 +37,25 @@ OWN = 1000
 
 
 class Poller:
-    """Keeps the tracker up to date, and reports what changes."""
+    """Keeps the tracker up to date, and reports what changes. `rights` bound what is read of HA and others' tasks."""
 
     def __init__(self, api: Api, tracker: Tracker, settings: ProxmoxSettings) -> None:
         self._api, self._tracker = api, tracker
         self._active = settings.active_interval.total_seconds()
         self._idle = settings.idle_interval.total_seconds()
+        self._visits = Visits(self._active)
+        self.rights = Rights()
         self.details = DetailReader(api, tracker, self.report)
+        self.runs = RunReader(api, tracker, self.report, self._visits)
+        self.absent = Absent(api, tracker, self._visits, self)
         self.awaited = AwaitedTasks()
         self._active_vms: ActiveVMs = none_active
         self._news = list[Change]()
         self._wakeup = asyncio.Event()
         self._watchers = set[asyncio.Event]()
-        self._visits = dict[str, asyncio.Task[None]]()
-        self._rows_read = self._tasks_read = 0.0
+        self._rows_read = self._tasks_read = self._swept = self._rights_read = 0.0
+        self.unrecalled = frozenset[str]()
+        """Guests with operations from before the watch began whose node has not told yet what shuts them down."""
 
     async def changes(self, active_vms: ActiveVMs) -> AsyncGenerator[Sequence[Change], None]:
         """All guests first, then what changes; ends only by raising HypervisorUnavailable."""
@@ -55,7 +64,8 @@ class Poller:
         await self._recall(rows)
         await self._poll_tasks()
         await self._take_in(rows)
-        await self.details.first()
+        await asyncio.gather(self.runs.read(), self.details.first())
+        self._swept = monotonic()
         self._news.clear()
         yield [self._tracker.listed()]
         while True:
@@ -64,6 +74,12 @@ class Poller:
             news, self._news = self._news, []
             if news:
                 yield news
+
+    async def read_rights(self) -> None:
+        """Find out what the account may do; that is done again within `ROUND_SECONDS`."""
+        self.rights = await self._api.rights()
+        self._rights_read = monotonic()
+        self._tracker.may_press = self.rights.has("Sys.Modify", "/")
 
     def report(self, changes: Iterable[Change]) -> None:
         """Yield these changes with the next ones."""
@@ -83,19 +99,28 @@ class Poller:
         return ended
 
     async def refresh(self) -> None:
+        """Read cluster/resources now."""
         changes = await self._take_in(await self._rows())
         self.report(changes)
         changed = [change.vm for change in changes if isinstance(change, Changed)]
         self.details.want(vm.id for vm in changed if vm.power_state is PowerState.ON)
 
-    async def learn(self, guest: Guest, status: str, lock: str) -> None:
-        """Apply a state that its node has just reported."""
-        fresh = replace(guest, status=status, lock=lock)
+    async def ask(self, guest: Guest, *, to_cut: bool = False) -> None:
+        """Ask its node how a guest is."""
+        await self.learn(guest, await self._api.status(guest, to_cut=to_cut))
+
+    async def learn(self, guest: Guest, current: Mapping[str, Any]) -> None:
+        """Apply a state that its node has just reported (status/current)."""
+        status, lock = status_of(current), str(current.get("lock") or "")
+        disarmed = guest.disarmed and not (current.get("ha") or {}).get("managed")
+        fresh = replace(guest, status=status, lock=lock, disarmed=disarmed)
         if self._defer(fresh):
             await self._poll_tasks()
             return
         ending = await self._ending(fresh) if self._tracker.went_off([fresh]) else None
-        self.report(self._tracker.learn(guest.id, monotonic(), ending, status=status, lock=lock))
+        row = {"status": status, "lock": lock, "disarmed": disarmed}
+        self.report(self._tracker.learn(guest.id, monotonic(), ending, **row))
+        await self.runs.note(fresh, current)
 
     async def reached(self, vm_id: str, state: PowerState) -> None:
         """Wait until a guest has this power state, or is gone."""
@@ -109,13 +134,24 @@ class Poller:
             self._watchers.discard(changed)
 
     async def _rows(self) -> list[Guest]:
-        rows = self._tracker.current(await self._api.guests(), monotonic())
+        rows = await self._api.guests()
+        if any(row.in_ha for row in rows) and await self._ha_ignores():
+            rows = [replace(row, disarmed=row.in_ha) for row in rows]
         self._rows_read = monotonic()
-        return rows
+        return self._tracker.current(rows, self._rows_read)
+
+    async def _ha_ignores(self) -> bool:
+        """Whether HA leaves alone what it manages; not so, as far as an account knows that may not see it."""
+        if not self.rights.has("Sys.Audit", "/"):
+            return False
+        with suppress(CommandFailed):
+            return await self._api.ha_ignores()
+        return False
 
     async def _take_in(self, rows: Sequence[Guest]) -> list[Change]:
         """Apply rows. How guests have gone off is looked up for those with operations only."""
         before, active_vms = self._tracker.guests, self._active_vms()
+        rows = self.absent.among(rows)
         guests = [before.get(row.id) or replace(row, status="running") if self._defer(row) else row for row in rows]
         gone_off = [guest for guest in self._tracker.went_off(guests) if guest.id in active_vms]
         endings = await asyncio.gather(*(self._ending(guest) for guest in gone_off))
@@ -151,8 +187,14 @@ class Poller:
             await self._poll_tasks()
         if monotonic() >= self._next_rows():
             await self.refresh()
-            active_vms = self._active_vms()
-            self.details.sweep([vm_id for vm_id in active_vms if self._awaits_agent(vm_id)], idle=not active_vms)
+            await self.absent.look(self._active_vms)
+            await self.runs.read()
+            self.details.want(vm_id for vm_id in self._active_vms() if self._awaits_agent(vm_id))
+            if monotonic() >= self._swept + self._idle:
+                self._swept = monotonic()
+                self.details.sweep(every=self._idle)
+                if monotonic() >= self._rights_read + ROUND_SECONDS:
+                    await self.read_rights()
 
     def _awaits_agent(self, vm_id: str) -> bool:
         """Whether the guest started recently, and has an agent that does not answer yet."""
@@ -166,22 +208,9 @@ class Poller:
 
     async def _poll_tasks(self) -> None:
         self._tasks_read = monotonic()
-        busy = {node for node, visit in self._visits.items() if not visit.done()}
         nodes = self.awaited.nodes().items()
-        await self._visit({node: self._poll_node(node, since) for node, since in nodes if node not in busy})
-
-    async def _visit(self, work: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-        """Ask nodes in parallel; one that is slow goes on in the background and delays no other one's changes."""
-        visits = {node: asyncio.create_task(self._unless_away(one)) for node, one in work.items()}
-        self._visits |= visits
-        if visits:
-            done, _ = await asyncio.wait(visits.values(), timeout=self._active)
-            for visit in done:
-                visit.result()
-
-    async def _unless_away(self, work: Coroutine[Any, Any, None]) -> None:
-        with suppress(HypervisorUnavailable):  # it is asked again when it is back
-            await work
+        free = {node: since for node, since in nodes if not self._visits.busy(node)}
+        await self._visits.make({node: self._poll_node(node, since) for node, since in free.items()})
 
     async def _poll_node(self, node: str, since: int) -> None:
         known = {task.upid: task for task in await self._api.tasks(node, since=since, limit=OWN)}
@@ -204,7 +233,7 @@ class Poller:
             if task.kind in STARTS:
                 self.report(self._tracker.learn(guest.id, monotonic(), status="running"))
             elif task.kind in SHUTDOWNS | STOPS and power_state(guest) is not PowerState.OFF:
-                ending = await self._ending(guest, task) if task.kind in SHUTDOWNS else Ended(OffCause.HOST)
+                ending = await self._ending(guest, task)
                 self.report(self._tracker.learn(guest.id, monotonic(), ending, status="stopped"))
         self.awaited.end(task)
 
@@ -215,22 +244,43 @@ class Poller:
         off = guest.kind == LXC and power_state(guest) is PowerState.OFF
         return off and self.awaited.shutdown_of(guest.id) is not None
 
-    async def _ending(self, guest: Guest, shutdown: Task | None = None) -> Ended:
-        shutdown, config = shutdown or self.awaited.shutdown_of(guest.id), self._tracker.details(guest.id).config
+    async def _ending(self, guest: Guest, task: Task | None = None) -> Ended:
+        """How it went off: by its shutdown or stop that has just ended well, by the shutdown that is under way, or by
+        whatever else is found. Before a stop something else may have ended it."""
+        config, user = self._tracker.details(guest.id).config, self._api.user
+        shutdown = task or self.awaited.shutdown_of(guest.id)
         try:
-            if shutdown:
-                return await history.of_shutdown(self._api, shutdown, config)
-            return await history.of_guest(self._api, guest, config)
+            if shutdown and shutdown.kind in SHUTDOWNS:
+                ended = await history.of_shutdown(self._api, shutdown, config, ours=shutdown.user == user)
+                if task or ended != Ended():
+                    return ended
+            ended = await history.of_guest(self._api, guest, config, self.trusts, user)
         except CommandFailed:
-            return Ended()
+            ended = Ended()
+        return Ended(OffCause.HOST) if task and task.kind in STOPS and ended == Ended() else ended
+
+    def trusts(self, task: Task) -> bool:
+        """Whether a task is of a guest's last run: one that we follow is. Otherwise the starts of others must be seen,
+        which would show that it is older."""
+        followed = any(own.upid == task.upid for own in self.awaited.running())
+        return followed or self.rights.has("Sys.Audit", f"/nodes/{task.node}")
 
     async def _recall(self, rows: Sequence[Guest]) -> None:
         """After a start of the provider: find the shutdowns of operations that are still under way."""
-        active_vms = self._active_vms()
-        nodes = {guest.node for guest in rows if guest.id in active_vms}
-        await self._visit({node: self._recall_at(node, active_vms) for node in nodes})
+        self.unrecalled = self._active_vms()
+        found = defaultdict[str, set[str]](set)
+        for guest in rows:
+            if guest.id in self.unrecalled:
+                found[guest.node].add(guest.id)
+        await self._visits.make({f"tasks of {node}": self._recall_at(node, vm_ids) for node, vm_ids in found.items()})
 
-    async def _recall_at(self, node: str, active_vms: frozenset[str]) -> None:
+    async def _recall_at(self, node: str, vm_ids: set[str]) -> None:
         for task in await self._api.tasks(node, since=0, limit=OWN):
-            if task.runs and task.kind in SHUTDOWNS and task.vm_id in active_vms:
+            if task.runs and task.kind in SHUTDOWNS and task.vm_id in vm_ids:
                 self.awaited.follow(task)
+        self.unrecalled -= vm_ids
+
+
+def status_of(current: Mapping[str, Any]) -> str:
+    """The status as cluster/resources has it, from an answer of status/current."""
+    return str(current.get("qmpstatus") or current["status"])

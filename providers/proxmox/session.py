@@ -44,6 +44,8 @@ class Session:
         self._urls = deque(settings.url)
         self._logins = {url: SharedLogin(partial(self._log_in, url)) for url in settings.url}
         self._renewals: dict[str, Login] = {}
+        self.user = ""
+        """Who we are to Proxmox VE since the last login, as its tasks have it."""
         folder, refusal = settings.credentials_dir, self._refusal
         self._credentials = Credentials("Proxmox VE", folder, login, refusal, REFUSED_SECONDS)
 
@@ -110,6 +112,7 @@ class Session:
             with suppress(Refused):  # it expired meanwhile
                 return await log_in(url, self._http, tls, ticket)
         account = self._credentials.get()
+        self.user = account.name
         try:
             return await log_in(url, self._http, tls, account)
         except Refused as error:

@@ -12,6 +12,8 @@ from providers.core.adapter import VM, Delegation, PowerState, Problem, Reason, 
 from providers.core.errors import HypervisorUnavailable, UnknownNativeState
 from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, GuestDetails
 
+PANICKED = "guest-panicked"
+"""Of a guest that has told QEMU by its pvpanic device, and is kept as it was (QAPI, `RunState`)."""
 STATES: Mapping[str, Mapping[str, PowerState]] = {
     QEMU: {
         "running": PowerState.ON,
@@ -26,7 +28,7 @@ STATES: Mapping[str, Mapping[str, PowerState]] = {
         "restore-vm": PowerState.PAUSED,
         "io-error": PowerState.PAUSED,
         "internal-error": PowerState.PAUSED,
-        "guest-panicked": PowerState.PAUSED,
+        PANICKED: PowerState.PAUSED,
         "watchdog": PowerState.PAUSED,
         "debug": PowerState.PAUSED,
         "colo": PowerState.ON,
@@ -42,7 +44,7 @@ PASSING = {"prelaunch", "inmigrate", "postmigrate", "finish-migrate", "save-vm",
 PAUSES = {
     "io-error": "its storage failed it; its owner mends the storage and resumes it",
     "internal-error": "QEMU met an error; its owner resets it",
-    "guest-panicked": "its guest crashed; its owner looks into it",
+    PANICKED: "its guest crashed; its owner looks into it",
     "watchdog": "its watchdog stopped it; its owner looks into it",
 }
 
@@ -78,7 +80,14 @@ HA_BUSY = {
 }
 """HA states in which a request to stop is lost: the next state wipes it out (`change_service_state`)."""
 
+HA_UNDER_WAY = ("fence", "migrate", "recovery", "relocate")
+"""HA states that are brought to their end although HA is to be disarmed (`handle_disarm`)."""
+
 ALWAYS_FORCED = "It is managed by HA, which waits as long as it is told and then always powers off hard."
+DISARMED = (
+    "It is managed by HA, which is disarmed and ignores it: it is treated like any other guest, and HA may start or "
+    "stop it as its configuration says once it is armed again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +124,11 @@ def require_known(guest: Guest) -> None:
 def to_vm(guest: Guest, details: GuestDetails, *, may_press: bool = False) -> VM:
     """The VM. `may_press`: whether power buttons may be pressed outside of Proxmox VE's tasks."""
     seen = _Seen(guest, details, details.config or Config(), power_state(guest), may_press)
-    off = seen.state is PowerState.OFF
     return VM(
         id=guest.id,
         name=guest.name,
         power_state=seen.state,
-        ended=details.ended if off else None,
+        ended=details.ended if seen.state is PowerState.OFF else None,
         signals=_signals(seen),
         problems=_problems(seen),
         refused="It is a template, which never runs" if guest.template else "",
@@ -133,6 +141,8 @@ def to_vm(guest: Guest, details: GuestDetails, *, may_press: bool = False) -> VM
         labels=_labels(seen),
         aliases=(f"{guest.kind}/{guest.id}",),
         runs_programs=bool(details.answers),
+        run_id=details.run or "",
+        crashed=guest.status == PANICKED,
     )
 
 
@@ -148,7 +158,7 @@ def _signals(seen: _Seen) -> tuple[Signal, ...]:
     HA would start a guest again whose power button we pressed.
     """
     guest, config = seen.guest, seen.config
-    if seen.state is not PowerState.ON or guest.lock or guest.ha in HA_BROKEN or guest.ha in HA_BUSY:
+    if seen.state is not PowerState.ON or guest.lock or _ha_state(guest) in {*HA_BROKEN, *HA_BUSY}:
         return ()
     if guest.kind == LXC:
         return (Signal.INIT,)
@@ -214,16 +224,22 @@ def _silent(what: str, config: Config) -> Problem:
 
 
 def _managed(seen: _Seen) -> list[Problem]:
-    if not seen.guest.managed:
+    if not seen.guest.in_ha:
         return []
-    if broken := HA_BROKEN.get(seen.guest.ha):
+    state = _ha_state(seen.guest)
+    if broken := HA_BROKEN.get(state):
         message = f"It is managed by HA, and {broken}: it carries out no request; the cluster's operator looks into it."
         return [Problem(message, Reason.COMMAND_FAILED)]
-    found = [Problem(f"{ALWAYS_FORCED} NEVER and ASK are refused.")]
-    if busy := HA_BUSY.get(seen.guest.ha):
+    found = [Problem(DISARMED if seen.guest.disarmed else f"{ALWAYS_FORCED} NEVER and ASK are refused.")]
+    if busy := HA_BUSY.get(state):
         message = f"It is managed by HA, and {busy} (state {seen.guest.ha}); it is asked when that ends."
         found.append(Problem(message, Reason.LOCKED, passing=True))
     return found
+
+
+def _ha_state(guest: Guest) -> str:
+    """What it is for HA now; empty: nothing, as for one that is not managed."""
+    return guest.ha if not guest.disarmed or guest.ha in HA_UNDER_WAY else ""
 
 
 def _labels(seen: _Seen) -> dict[str, str]:

@@ -67,8 +67,9 @@ def decode(upid: str) -> Task:
 
 
 def gave_up(status: str) -> bool:
-    """Whether a shutdown with this status had asked its guest, and did not wait to the end."""
-    return any(text in status for text in GAVE_UP)
+    """Whether a shutdown with this status had asked its guest, and did not wait to the end. One that was ended while it
+    still waited for the lock of the guest's configuration had not."""
+    return not status.startswith("can't lock file") and any(text in status for text in GAVE_UP)
 
 
 def is_already(task: Task) -> bool:
@@ -104,10 +105,10 @@ class AwaitedTasks:
         self._awaited: dict[str, tuple[Task, asyncio.Future[Task]]] = {}
 
     def follow(self, task: Task) -> asyncio.Future[Task]:
-        """Resolves to the task when it has ended; one future a task."""
+        """Resolves to the task when it has ended. Who gives up its own future cancels nobody else's."""
         if task.upid not in self._awaited:
             self._awaited[task.upid] = task, asyncio.get_running_loop().create_future()
-        return self._awaited[task.upid][1]
+        return asyncio.shield(self._awaited[task.upid][1])
 
     def running(self) -> Sequence[Task]:
         return tuple(task for task, _ in self._awaited.values())

@@ -6,8 +6,10 @@ from typing import Any
 
 from providers.core.adapter import VM, Change, Changed, Ended, Listed, PowerState, Removed
 from providers.proxmox.guests import Guest, GuestDetails
-from providers.proxmox.states import power_state, to_vm
+from providers.proxmox.states import STATES, power_state, to_vm
 
+LOST = "unknown"
+"""The status of a guest of which Proxmox VE does not tell how it is."""
 STALE = 12.0
 """Seconds for which cluster/resources may show an old state: a node's pvestatd publishes every 10."""
 
@@ -24,6 +26,14 @@ class _Since:
         return row.status == self.row.status and row.uptime <= now - self.at and self.row.uptime >= STALE
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A guest that ran on this node, as `run`, and runs on another now: in the same run, if it was migrated there."""
+
+    node: str
+    run: str
+
+
 class Tracker:
     """Applies updates; each returns what it changes. Times are of a monotonic clock, in seconds."""
 
@@ -34,6 +44,10 @@ class Tracker:
         self._details: dict[str, GuestDetails] = {}
         self._reported: dict[str, VM] = {}
         self._since: dict[str, _Since] = {}
+        self.moves: dict[str, Move] = {}
+        """Guests that have moved since their runs were last identified."""
+        self._same_runs: dict[str, dict[str, str]] = {}
+        """By guest, what its processes are called that go on with an earlier one's run."""
 
     def details(self, vm_id: str) -> GuestDetails:
         """A guest's details; empty ones if none are known."""
@@ -57,14 +71,26 @@ class Tracker:
     def apply(self, guests: Iterable[Guest], endings: Mapping[str, Ended]) -> list[Change]:
         """Apply all rows, and how guests ended that have gone off; a guest without a row is removed."""
         fresh = {guest.id: guest for guest in guests}
-        gone = self.guests.keys() - fresh.keys()
-        for vm_id in gone:
-            for known in (self._details, self._reported, self._since):
-                known.pop(vm_id, None)
-        self.guests = fresh
+        before, self.guests = self.guests, fresh
+        removed = [change for vm_id in before.keys() - fresh.keys() for change in self.remove(vm_id)]
+        for vm_id, guest in fresh.items():
+            if known := before.get(vm_id):
+                self._follow_run(known, guest)
         for vm_id, ending in endings.items():
             self._end(vm_id, ending)
-        return [Removed(vm_id) for vm_id in gone] + [change for vm_id in fresh for change in self._changes(vm_id)]
+        return removed + [change for vm_id in fresh for change in self._changes(vm_id)]
+
+    def remove(self, vm_id: str) -> list[Change]:
+        """Forget a guest that is not here any more."""
+        for known in (self.guests, self._details, self._reported, self._since, self.moves, self._same_runs):
+            known.pop(vm_id, None)
+        return [Removed(vm_id)]
+
+    def lose(self, vm_id: str) -> list[Change]:
+        """Note that it is not known how a guest is, until something tells."""
+        if guest := self.guests.get(vm_id):
+            self.guests[vm_id] = replace(guest, status=LOST)
+        return self._changes(vm_id)
 
     def went_off(self, guests: Iterable[Guest]) -> Sequence[Guest]:
         """Guests that are off and were not by the last state."""
@@ -76,6 +102,7 @@ class Tracker:
         if guest is None:
             return []
         self.guests[vm_id] = replace(guest, **row)
+        self._follow_run(guest, self.guests[vm_id])
         if self.guests[vm_id].status != guest.status:
             # one that was paused has run for longer, as the next row shows
             self.guests[vm_id] = replace(self.guests[vm_id], uptime=0)
@@ -87,6 +114,41 @@ class Tracker:
     def update_details(self, vm_id: str, **what: Any) -> list[Change]:
         self._details[vm_id] = replace(self.details(vm_id), **what)
         return self._changes(vm_id)
+
+    # Runs
+
+    def unidentified(self) -> Sequence[Guest]:
+        """Guests that run, and it was not asked yet as what."""
+        running = [guest for guest in self.guests.values() if runs(guest)]
+        return [guest for guest in running if self._run(guest.id) is None or guest.id in self.moves]
+
+    def identify(self, vm_id: str, pid: int | None, *, migrated: bool = False) -> list[Change]:
+        """Note by which process a guest runs; None: its node does not tell. `migrated`: its run began elsewhere."""
+        guest = self.guests.get(vm_id)
+        if guest is None or not runs(guest):
+            return []
+        process = f"{guest.node}/{pid}" if pid else ""
+        move, same = self.moves.pop(vm_id, None), self._same_runs.setdefault(vm_id, {})
+        if move and migrated and process:
+            same[process] = move.run
+        return self.update_details(vm_id, run=same.get(process, process))
+
+    def _run(self, vm_id: str) -> str | None:
+        return self.details(vm_id).run
+
+    def _follow_run(self, before: Guest, now: Guest) -> None:
+        """A run ends when its guest is off, and another has begun when its process is younger than before."""
+        run, moved = self._run(now.id), now.node != before.node
+        if power_state(now) is PowerState.UNKNOWN or run is None:
+            return
+        if runs(now) and moved and run:
+            self.moves.setdefault(now.id, Move(before.node, run))
+        elif not runs(now) or moved or now.uptime < before.uptime:
+            for known in (self.moves, self._same_runs):
+                known.pop(now.id, None)
+            self._details[now.id] = replace(self.details(now.id), run=None)
+
+    # Inside
 
     def _current(self, row: Guest, now: float) -> Guest:
         """The row, corrected as long as it may still be the one before the last `learn`."""
@@ -118,3 +180,8 @@ class Tracker:
 
 def _off(guest: Guest | None) -> bool:
     return guest is not None and power_state(guest) is PowerState.OFF
+
+
+def runs(guest: Guest) -> bool:
+    """Whether it has a process: a guest that is paused has one, one that is hibernated has none."""
+    return STATES[guest.kind].get(guest.status, PowerState.UNKNOWN) not in (PowerState.OFF, PowerState.UNKNOWN)

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from enum import IntEnum
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -52,16 +51,10 @@ log = structlog.get_logger()
 _SERVICE = power_pb2.DESCRIPTOR.services_by_name["PowerService"]
 
 
-class EdgeCode(IntEnum):
-    """Codes of errors that only the edge knows (google/rpc/code.proto)."""
-
-    RESOURCE_EXHAUSTED = 8
-
-
 class TooManyCalls(VmpowerError):
     """As many calls of this kind are under way as may be; `RetryInfo` says when to send it again."""
 
-    code = cast(Code, EdgeCode.RESOURCE_EXHAUSTED)
+    code = Code.RESOURCE_EXHAUSTED
     reason = "TOO_MANY_CALLS"
     who_acts = "the caller sends it again after the time that RetryInfo names; the Python client does so by itself"
 

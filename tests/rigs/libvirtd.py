@@ -6,8 +6,8 @@
         libvirt.open(rig.uri).lookupByName("web").shutdown()
         rig.wait_console("web", "guest web: powering off")
 
-Nothing here polls: libvirtd says when it is up, as it says it to systemd, and what guests and libvirtd write
-is watched. Nothing uses libvirt's event loop either, so that the code under test can have it. All calls block.
+Libvirtd says when it is up, as it says it to systemd, and what guests and libvirtd write is watched; only a job's
+begin is polled for. Nothing uses libvirt's event loop either, so that the code under test can have it. All calls block.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ import libvirt
 
 from tests.rigs.guests.domain import AGENT_PORT, Guest
 from tests.rigs.guests.image import image
+from tests.rigs.polling import poll
 from tests.rigs.process import pidfd
 from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
@@ -127,6 +129,26 @@ class Libvirtd(Rig):
         finally:
             connection.close()
 
+    def migrate(self, name: str, to: "Libvirtd", *, mib_per_second: int = 1024) -> None:
+        """Migrate a running guest live to another rig, and keep its definition in both; return when it has moved.
+
+        Raises:
+            libvirt.libvirtError: it has not.
+        """
+        flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNSAFE
+        params = {
+            libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{to.folder}/run/migration-{name}",
+            libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: mib_per_second,
+        }
+        with self.connect() as here, to.connect() as there:
+            here.lookupByName(name).migrate3(there, params, flags)
+
+    def wait_job(self, name: str) -> None:
+        """Wait until a job is under way on a running guest."""
+        with self.connect() as connection:
+            domain = connection.lookupByName(name)
+            poll(lambda: domain.jobStats()["type"] != libvirt.VIR_DOMAIN_JOB_NONE)
+
     def console(self, name: str) -> str:
         """All that a guest has printed since it was defined, over all its starts."""
         path = self.folder / "console" / f"{name}.log"
@@ -186,7 +208,10 @@ class Libvirtd(Rig):
     def _prepare(self, parts: Path) -> None:
         for name in ("run", "config/libvirt", "cache", "data", "state", "console"):
             (self.folder / name).mkdir(parents=True)
-        (self.folder / "config" / "libvirt" / "qemu.conf").write_text(QEMU_CONF)
+        config = self.folder / "config" / "libvirt"
+        (config / "qemu.conf").write_text(QEMU_CONF)
+        # No guest is migrated from a host to itself, which is what a UUID is for.
+        (config / "libvirtd.conf").write_text(f'host_uuid = "{uuid.uuid4()}"\n')
         for part in parts.iterdir():
             shutil.copy(part, self.folder)  # the cache may lie where an ordinary user cannot read
         self._notify.bind(str(self.folder / "notify"))

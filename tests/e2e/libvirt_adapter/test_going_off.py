@@ -1,16 +1,20 @@
 """Every way in which a real guest goes off, and comes back."""
 
+import asyncio
 import os
 import signal
 
+import libvirt
 import pytest
 
 from providers.core.adapter import OffCause, PowerState, Reason, Removed, Signal
 from providers.core.errors import VMNotFound
 from providers.libvirt.adapter import LibvirtAdapter
+from providers.libvirt.config import LibvirtSettings
 from tests.e2e.libvirt_adapter.waiting import GRACE, Run, watching
 from tests.rigs.guests.domain import Guest
 from tests.rigs.libvirtd import Libvirtd
+from tests.rigs.polling import poll
 
 
 async def test_a_hard_power_off_is_the_hosts_doing_and_may_be_repeated(adapter: LibvirtAdapter, run: Run) -> None:
@@ -37,6 +41,28 @@ async def test_a_managed_save_is_resumed_by_a_start_and_discarded_by_a_power_off
             await end(vm_id)
     assert (await adapter.get(vm_id)).power_state is PowerState.OFF
     assert rig.console("saved").count("ready") == 1
+
+
+async def test_of_two_that_cut_at_once_one_has_done_it(rig: Libvirtd, adapter: LibvirtAdapter, run: Run) -> None:
+    vm_id = run(Guest("twice", agent="off"))
+    other = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=rig.uri))
+    cut = await asyncio.gather(adapter.power_off(vm_id), other.power_off(vm_id))
+    assert sorted(cut) == [False, True]
+    await other.close()
+
+
+async def test_a_guest_that_has_shut_down_when_it_is_cut_went_by_itself(
+    rig: Libvirtd, adapter: LibvirtAdapter, run: Run
+) -> None:
+    """QEMU takes a moment, or more, to end after its guest."""
+    vm_id = run(Guest("going", agent="off"))
+    async with watching(adapter) as watch:
+        await adapter.send_signal(vm_id, Signal.ACPI, GRACE)
+        with rig.connect() as connection:
+            domain, down = connection.lookupByName("going"), (libvirt.VIR_DOMAIN_SHUTDOWN, libvirt.VIR_DOMAIN_SHUTOFF)
+            await asyncio.to_thread(poll, lambda: domain.state()[0] in down)
+        assert not await adapter.power_off(vm_id)
+        assert (await watch.until_off(vm_id)).off_cause is OffCause.GUEST
 
 
 # Going off in other ways

@@ -8,6 +8,7 @@ import pytest
 from protos.power.v1 import power_pb2 as pb
 from tests.e2e.proxmox.conftest import NewGuest
 from tests.e2e.proxmox.served import Served, duration, ending, wait_for
+from tests.rigs.proxmox.client import Client, Machine
 
 ACPI = pb.SIGNAL_ACPI
 FORCE, NEVER, ASK = pb.ESCALATION_FORCE, pb.ESCALATION_NEVER, pb.ESCALATION_ASK
@@ -153,6 +154,36 @@ def test_a_time_that_is_cut_short_is_kept_by_us(it: Served, guest: NewGuest) -> 
     it.calls.stub.ExtendOperation(pb.ExtendOperationRequest(id=operation.id, timeout=duration(3)))
     assert it.ending(operation) == "FORCED/TIMEOUT"
     assert (it.asked(web), time.time() - begun < 10) == (["shutdown", "stop"], True)
+
+
+# Shutdowns that run already
+
+
+@pytest.mark.parametrize("kind", ["qemu", "lxc"])
+def test_a_shutdown_after_a_cancelled_one_has_its_own_time(it: Served, guest: NewGuest, kind: str) -> None:
+    """Proxmox VE goes on waiting for a guest that is not to be forced."""
+    web = guest(kind=kind, **DEAF)
+    operation = it.ask(web, 600, escalation=NEVER)
+    it.calls.stub.CancelOperation(pb.CancelOperationRequest(id=operation.id))
+    it.calls.end(operation)
+    assert it.ending(it.shutdown(web, 3)) == "FORCED/TIMEOUT"
+    assert [parameters for _, how, parameters in it.cluster.show(web)["asked"] if how == "shutdown"] == [
+        {"timeout": 600},
+        {"timeout": 3, "forceStop": 1},
+    ]
+    assert it.cluster.show(web)["off_cause"] == "pve-forced"
+
+
+@pytest.mark.parametrize("kind", ["qemu", "lxc"])
+def test_a_guest_that_a_colleague_shuts_down_is_not_asked_twice(it: Served, guest: NewGuest, kind: str) -> None:
+    web = guest(kind=kind, shutdown_secs=14)
+    with Client(it.cluster) as client:
+        client.log_in("root@pam", it.cluster.root_password)
+        Machine(it.cluster, client, web).asks("shutdown", timeout=60)
+    operation = it.calls.end(it.shutdown(web, 60))
+    assert operation.state == pb.OPERATION_STATE_SUCCEEDED
+    shown = it.cluster.show(web)
+    assert (shown["off_cause"], len(shown["heard"])) == ("guest", 1)
 
 
 # Another mind

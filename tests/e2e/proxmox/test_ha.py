@@ -158,3 +158,41 @@ def test_without_sys_audit_a_guest_that_obeys_is_graceful(blind: Served) -> None
 
 def test_without_sys_audit_a_guest_that_does_not_is_forced_by_the_clock(blind: Served) -> None:
     assert blind.ending(blind.shutdown("deaf", 3)) == "FORCED/TIMEOUT"
+
+
+# Disarmed
+
+
+@pytest.fixture
+def disarmed() -> Iterator[Served]:
+    """HA is disarmed, and ignores what it manages."""
+    with served({"web": STARTED, "ct": STARTED | {"kind": "lxc"}}, "--idle-interval=300ms", ha_delay=1) as it:
+        it.cluster.disarm_ha("ignore")
+        for name in ("web", "ct"):
+            it.calls.wait_vm(name, lambda vm: "disarmed" in messages(vm))
+        yield it
+
+
+@pytest.mark.parametrize("name", ["web", "ct"])
+def test_what_disarmed_ha_ignores_may_be_left_running_and_may_be_cancelled(disarmed: Served, name: str) -> None:
+    disarmed.cluster.set(name, ignores=True)
+    assert disarmed.ending(disarmed.shutdown(name, 1, escalation=NEVER)) == "STILL_RUNNING/TIMEOUT"
+    operation = disarmed.ask(name, 60)
+    disarmed.calls.stub.CancelOperation(pb.CancelOperationRequest(id=operation.id))
+    assert disarmed.ending(operation) == "STILL_RUNNING"
+
+
+@pytest.mark.parametrize("name", ["web", "ct"])
+def test_what_disarmed_ha_ignores_is_shut_down_stopped_and_started_without_it(disarmed: Served, name: str) -> None:
+    assert disarmed.calls.vm(name).forecast.graceful
+    assert disarmed.ending(disarmed.shutdown(name)) == "GRACEFUL"
+    assert disarmed.ending(disarmed.calls.stub.PowerOn(pb.PowerOnRequest(vm=name))) == "STARTED"
+    assert disarmed.ending(disarmed.calls.stub.PowerOff(pb.PowerOffRequest(vm=name))) == "FORCED/REQUESTED"
+    assert disarmed.cluster.show(name)["asked"][-1][1:] == ["stop", {"overrule-shutdown": 1}]
+
+
+def test_ha_that_is_armed_again_manages_again(disarmed: Served) -> None:
+    disarmed.cluster.arm_ha()
+    disarmed.calls.wait_vm("web", lambda vm: "always powers off hard" in messages(vm))
+    with pytest.raises(grpc.RpcError, match="managed by HA"):
+        disarmed.shutdown("web", escalation=NEVER)

@@ -29,6 +29,7 @@ def granted(
     with served(VMS, "--active-interval=200ms", "--idle-interval=300ms", acl=True, release=release) as it:
         it.cluster.grant(it.cluster.user, "/vms", *vms)
         it.cluster.grant(it.cluster.user, "/nodes", *nodes)
+        it.restart()  # else it is ten minutes before it looks again what it may do
         if lists:
             it.calls.wait_vm("web", lambda vm: bool(vm.forecast.signals) and "not been read" not in messages(vm))
         yield it

@@ -262,3 +262,55 @@ def test_calls_are_counted_and_kept(machine: NewMachine, cluster: Cluster) -> No
     calls: dict[str, Any] = cluster.calls()
     assert calls == {"POST /nodes/{node}/qemu/{vmid}/status/shutdown": 1}
     assert cluster.requests() == [("POST", f"{web.path}/status/shutdown", {"timeout": "9"})]
+
+
+# Guests that are not listed, and their processes
+
+KINDS = pytest.mark.parametrize("kind", ["qemu", "lxc"])
+
+
+def listed(web: Machine) -> bool:
+    return web.vmid in [one["vmid"] for one in web.client.get("/cluster/resources", type="vm")]
+
+
+@KINDS
+def test_a_guest_can_be_left_out_of_the_list_a_number_of_times(machine: NewMachine, kind: str) -> None:
+    web = machine(kind=kind)
+    web.cluster.omit(web.key, 2)
+    assert [listed(web) for _ in range(3)] == [False, False, True]
+
+
+@KINDS
+def test_a_guest_that_is_left_out_is_known_to_its_node_and_its_number_is_taken(machine: NewMachine, kind: str) -> None:
+    web = machine(kind=kind)
+    web.cluster.omit(web.key)
+    assert web.client.get(f"{web.path}/status/current")["status"] == "running"
+    with pytest.raises(Refused) as refused:
+        web.client.get("/cluster/nextid", vmid=web.vmid)
+    assert "already exists" in refused.value.errors["vmid"]
+    web.cluster.list_again(web.key)
+    assert listed(web)
+
+
+@KINDS
+def test_a_nodes_own_list_shows_the_process_of_each_guest_that_runs(machine: NewMachine, kind: str) -> None:
+    web, off = machine(kind=kind), machine(kind=kind, power="off")
+    rows = {row["vmid"]: row for row in web.client.get(f"/nodes/{web.node}/{kind}")}
+    assert rows[web.vmid]["pid"] == web.client.get(f"{web.path}/status/current")["pid"] == web.shown["pid"]
+    assert "pid" not in rows[off.vmid]
+
+
+@KINDS
+def test_each_run_has_a_process_of_its_own(machine: NewMachine, kind: str) -> None:
+    web = machine(kind=kind)
+    before = web.shown["pid"]
+    web.does("stop")
+    web.does("start")
+    assert web.shown["pid"] != before
+
+
+def test_a_guest_that_was_migrated_goes_on_in_another_process(machine: NewMachine) -> None:
+    web = machine()
+    before = web.shown["pid"]
+    web.cluster.task(web.cluster.migrate(web.key, "pve2", 1), ended=True)
+    assert web.shown["pid"] != before

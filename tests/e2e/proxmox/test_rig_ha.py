@@ -1,12 +1,28 @@
 """The rig's HA: requests are noted, and carried out by somebody else, later, in their own way."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.e2e.proxmox.conftest import NewMachine, assert_took
 from tests.rigs.polling import poll
 from tests.rigs.proxmox.client import Machine, Refused
+from tests.rigs.proxmox.cluster import Cluster
 
+DISARM = pytest.mark.parametrize(("mode", "state"), [("ignore", "started"), ("freeze", "freeze")])
 BY_HA = "task started by HA resource agent"
+
+
+@pytest.fixture
+def armed(cluster: Cluster) -> Iterator[Cluster]:
+    """HA is armed again afterwards."""
+    yield cluster
+    cluster.arm_ha()
+
+
+def fencing(machine: Machine) -> dict[str, object]:
+    [entry] = [one for one in machine.client.get("/cluster/ha/status/current") if one["type"] == "fencing"]
+    return dict(entry)
 
 
 def task_of(machine: Machine, kind: str) -> dict[str, object]:
@@ -136,3 +152,43 @@ def test_without_quorum_nothing_is_noted(machine: NewMachine) -> None:
 def wait_for(machine: Machine, state: str) -> None:
     """Until HA is in a state."""
     poll(lambda: machine.resource()["hastate"] == state)
+
+
+# Disarmed
+
+
+def test_ha_is_armed_at_first(machine: NewMachine) -> None:
+    assert fencing(machine(ha="started"))["armed-state"] == "armed"
+
+
+@DISARM
+def test_of_ha_that_is_disarmed_its_state_tells_how_and_resources_do_not(
+    armed: Cluster, machine: NewMachine, mode: str, state: str
+) -> None:
+    web = machine(ha="started")
+    armed.disarm_ha(mode)
+    assert (fencing(web)["armed-state"], fencing(web)["resource_mode"]) == ("disarmed", mode)
+    assert web.resource()["hastate"] == state
+
+
+@pytest.mark.parametrize("action", ["shutdown", "stop"])
+def test_what_disarmed_ha_ignores_is_acted_on_at_once(armed: Cluster, machine: NewMachine, action: str) -> None:
+    web = machine(ha="started")
+    armed.disarm_ha("ignore")
+    assert web.does(action)["type"] == f"qm{action}"
+    assert web.client.get(f"{web.path}/status/current")["ha"] == {"managed": 0}
+
+
+def test_ha_that_is_armed_again_starts_what_it_wants_started(armed: Cluster, machine: NewMachine) -> None:
+    web = machine(ha="started")
+    armed.disarm_ha("ignore")
+    web.does("stop")
+    armed.arm_ha()
+    poll(lambda: web.shown["power"] == "running", 10)
+
+
+def test_disarmed_ha_that_freezes_notes_requests_alone(armed: Cluster, machine: NewMachine) -> None:
+    web = machine(ha="started")
+    armed.disarm_ha("freeze")
+    assert web.does("stop")["type"] == "hastop"
+    assert web.shown["power"] == "running"

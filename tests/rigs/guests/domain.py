@@ -22,7 +22,7 @@ DOMAIN = """
   </os>
   <features>{acpi}<tcg><tb-cache unit='MiB'>32</tb-cache></tcg></features>
   <on_poweroff>{on_poweroff}</on_poweroff>
-  <on_crash>destroy</on_crash>
+  <on_crash>{on_crash}</on_crash>
   <devices>
     <emulator>{emulator}</emulator>
     <serial type='file'><source path='{folder}/console/{name}.log' append='on'/></serial>
@@ -57,6 +57,7 @@ class Guest:
     crash_on: Literal["", "agent", "power_button"] = ""
     memory: int = 128
     on_poweroff: Literal["destroy", "restart", "preserve"] = "destroy"
+    on_crash: Literal["destroy", "restart", "preserve"] = "destroy"
     acpi_feature: bool = True
     disk: bool = False
 
@@ -71,6 +72,7 @@ class Guest:
             cmdline=escape(" ".join(self._words())),
             acpi="<acpi/>" if self.acpi_feature else "",
             on_poweroff=self.on_poweroff,
+            on_crash=self.on_crash,
             emulator=EMULATOR,
             devices=channel + disk,
         )

@@ -91,7 +91,7 @@ class Cluster(Simulation):
     def show(self, key: str) -> dict[str, Any]:
         """What a guest is, and what happened to it.
 
-        vmid, kind, node, power (`running`, `stopped`, `paused`, ...), lock, ha, config, snapshots; on_at, off_at,
+        vmid, kind, node, pid, power (`running`, `stopped`, `paused`, ...), lock, ha, config, snapshots; on_at, off_at,
         off_cause (`guest`, `pve-forced`, `stop`, `ha` for what HA forced, `crash`); asked (time, how and parameters of
         each power call on it), heard (time and signal of each request that reached it), execs (pid, argv and input as
         the program received them, started_at, ended_at, exitcode).
@@ -158,6 +158,23 @@ class Cluster(Simulation):
         return task
 
     # The cluster
+
+    def omit(self, key: str, times: int | None = None) -> None:
+        """cluster/resources leaves a guest out, the next so many times, or until `list_again`; its node has it."""
+        self._post("omit", key=key, times=times)
+
+    def list_again(self, key: str) -> None:
+        """It does so no more."""
+        self._post("list_again", key=key)
+
+    def disarm_ha(self, mode: str) -> None:
+        """HA does nothing until `arm_ha`; meanwhile it is the API that acts on what it managed (`ignore`), or nobody
+        does (`freeze`)."""
+        self._post("disarm_ha", mode=mode)
+
+    def arm_ha(self) -> None:
+        """HA does again as its configuration says."""
+        self._post("arm_ha")
 
     def lose_quorum(self) -> None:
         """Starts, snapshots and requests to HA fail, and HA does nothing; all else goes on."""

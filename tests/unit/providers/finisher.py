@@ -114,11 +114,13 @@ class Finisher(OneVM):
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         self._reach_host()
         timeout = grace.timeout.total_seconds() if grace.timeout is not None else None
+        if self._task and not self._task.done():
+            await asyncio.wait({self._task})
+            return
         self.asked.append(Asked(seconds(virtual_clock()), grace.escalation, timeout))
         if self.refusals:
             await asyncio.sleep(5)
             raise self.refusals.pop(0)
-        grace.accepted()
         if self.takes is not None:
             leave = partial(self.go_off, ended=Ended(OffCause.GUEST))
             asyncio.get_running_loop().call_later(self.takes, leave)

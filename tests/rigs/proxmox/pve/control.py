@@ -29,7 +29,7 @@ class Control:
 
     async def show(self, key: str) -> dict[str, Any]:
         guest = self._dc.guests[key]
-        names = ("vmid", "kind", "on_at", "off_at", "off_cause", "asked", "heard", "execs")
+        names = ("vmid", "kind", "pid", "on_at", "off_at", "off_cause", "asked", "heard", "execs")
         return {name: getattr(guest, name) for name in names} | {
             "node": guest.fake.node,
             "power": guest.fake.qmpstatus,
@@ -109,6 +109,8 @@ class Control:
             try:
                 await self._dc.pause(seconds)
                 guest.fake.node = target
+                if guest.running:
+                    guest.gets_process()
             finally:
                 guest.set_lock(None)
             return "migration finished successfully"
@@ -131,6 +133,18 @@ class Control:
         await self._dc.guests[key].gone.wait()
 
     # The cluster
+
+    async def omit(self, key: str, times: int | None) -> None:
+        self._resources.omitted[self._dc.guests[key].vmid] = times
+
+    async def list_again(self, key: str) -> None:
+        self._resources.omitted.pop(self._dc.guests[key].vmid, None)
+
+    async def disarm_ha(self, mode: str) -> None:
+        self._ha.disarm(mode)
+
+    async def arm_ha(self) -> None:
+        self._ha.arm()
 
     async def quorum(self, quorate: bool) -> None:
         self._pve.quorate = quorate

@@ -35,6 +35,7 @@ class Datacenter:
         self._vmids = itertools.count(100)
         self.tasks = Tasks(self.pve)
         self.gone = list[Callable[[Guest], None]]()
+        self.ha_ignores = False
         self._background = set[asyncio.Future[Any]]()
 
     async def pause(self, seconds: float) -> None:
@@ -73,6 +74,7 @@ class Datacenter:
         )
         fake.qmpstatus = "stopped"
         guest = self.guests[key] = self._by_vmid[fake.vmid] = Guest(key, fake, self.later, self._gone)
+        guest.ha_ignored = self.ha_ignores
         guest.set({"power": "off" if behaviour.get("hibernated") else "on", **behaviour})
 
     def remove(self, key: str) -> None:

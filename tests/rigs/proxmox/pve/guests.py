@@ -1,10 +1,12 @@
 """Guests: what they do by themselves, whatever PVE knows of it. Seconds are PVE's; times are those of `time.time()`."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+PIDS = itertools.count(20001)
 Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 """Calls a function when so many of PVE's seconds have passed."""
 
@@ -54,6 +56,8 @@ class Guest:
         self.gone = asyncio.Event()
         self.reboots = False  # PVE's reboot request: who sees it go off starts it again
         self.wanted = "started"  # what the HA manager's config says
+        self.ha_ignored = False  # HA is disarmed, and leaves it alone
+        self.pid: int | None = None  # QEMU's, or that of a container's init
         self._later = later
         self._told = gone
         self._going: asyncio.TimerHandle | None = None
@@ -85,7 +89,7 @@ class Guest:
     @property
     def ha_managed(self) -> bool:
         """One that HA ignores is not managed (PVE::HA::Config, service_check_ha_state)."""
-        return self.fake.ha_state not in {None, "ignored"}
+        return self.fake.ha_state not in {None, "ignored"} and not self.ha_ignored
 
     @property
     def agent_enabled(self) -> bool:
@@ -142,9 +146,15 @@ class Guest:
     def goes_on(self) -> None:
         """It runs."""
         self.fake.status = self.fake.qmpstatus = "running"
-        self.fake.started_at = self.on_at = time.time()
+        self.on_at = time.time()
+        self.gets_process()
         self._going, self._due = None, False
         self.gone.clear()
+
+    def gets_process(self) -> None:
+        """It goes on in a new process, as by a start or by a migration; its uptime is that of the process."""
+        self.fake.started_at = time.time()
+        self.pid = next(PIDS)
 
     def goes_off(self, cause: str) -> None:
         """It is off: `guest`, `pve-forced`, `stop`, `ha` or `crash`."""
@@ -154,7 +164,7 @@ class Guest:
             if timer:
                 timer.cancel()
         self.fake.status = self.fake.qmpstatus = "stopped"
-        self.fake.started_at = None
+        self.fake.started_at = self.pid = None
         self.off_at, self.off_cause = time.time(), cause
         self.gone.set()
         self._told(self)

@@ -35,6 +35,8 @@ class Ha:
         self._delay = delay
         self._stops = dict[int, int]()  # timeouts in seconds, by vmid: crm commands that wait
         self._busy = set[int]()
+        self._disarmed: str | None = None  # what becomes of resources meanwhile: `freeze` or `ignore`
+        self._frozen = dict[int, str]()  # what they were before
         self.hands = dict[str, Hands]()
         datacenter.gone.append(self.look_at)
 
@@ -60,6 +62,22 @@ class Ha:
             guest.wanted = "started"
 
         return await self._request(guest, user, "start", f"set {_sid(guest)} --state started", noted)
+
+    def disarm(self, mode: str) -> None:
+        """disarm-ha (`handle_disarm`): what is ignored keeps its state, and the API acts on it by itself."""
+        self._disarmed, self._dc.ha_ignores = mode, mode == "ignore"
+        for guest in self._dc.guests.values():
+            guest.ha_ignored = self._dc.ha_ignores
+            if mode == "freeze" and guest.fake.ha_state is not None:
+                self._frozen[guest.vmid], guest.fake.ha_state = guest.fake.ha_state, "freeze"
+
+    def arm(self) -> None:
+        """arm-ha: all is done again as the configuration says."""
+        self._disarmed, self._dc.ha_ignores = None, False
+        for guest in self._dc.guests.values():
+            guest.ha_ignored = False
+            guest.fake.ha_state = self._frozen.pop(guest.vmid, guest.fake.ha_state)
+            self.look_at(guest)
 
     def look_at(self, guest: Guest) -> None:
         """Something has changed: the manager's next round sees it."""
@@ -94,7 +112,7 @@ class Ha:
 
     def _due(self, guest: Guest) -> Callable[[Guest], Awaitable[None]] | None:
         state = guest.fake.ha_state
-        if not self._dc.pve.quorate:
+        if not self._dc.pve.quorate or self._disarmed:
             return None
         if guest.vmid in self._stops:
             return self._stop
@@ -130,11 +148,15 @@ class Ha:
         if not guest.running:
             guest.fake.ha_state = "error"
 
-    async def _status(self, _v: Mapping[str, Any], _user: str) -> list[dict[str, Any]]:
+    async def _status(self, _v: Mapping[str, Any], user: str) -> list[dict[str, Any]]:
+        self._dc.pve.require(user, "/", "Sys.Audit")
         quorate = self._dc.pve.quorate
         quorum = {"id": "quorum", "type": "quorum", "quorate": int(quorate), "status": "OK" if quorate else "No quorum"}
+        fencing = {"id": "fencing", "type": "fencing", "armed-state": "disarmed" if self._disarmed else "armed"}
+        if self._disarmed:
+            fencing["resource_mode"] = self._disarmed
         managed = [guest for guest in self._dc.guests.values() if guest.fake.ha_state is not None]
-        return [quorum, *map(_service, managed)]
+        return [quorum, fencing, *map(_service, managed)]
 
     async def _resource(self, v: Mapping[str, Any], _user: str) -> dict[str, Any]:
         for guest in self._dc.guests.values():
@@ -149,6 +171,7 @@ def _sid(guest: Guest) -> str:
 
 def _service(guest: Guest) -> dict[str, Any]:
     state = guest.fake.ha_state
+    shown = "ignore" if guest.ha_ignored else state
     return {
         "id": f"service:{_sid(guest)}",
         "sid": _sid(guest),
@@ -156,6 +179,6 @@ def _service(guest: Guest) -> dict[str, Any]:
         "node": guest.fake.node,
         "crm_state": state,
         "request_state": guest.wanted,
-        "state": state,
-        "status": f"{_sid(guest)} ({guest.fake.node}, {state})",
+        "state": shown,
+        "status": f"{_sid(guest)} ({guest.fake.node}, {shown})",
     }

@@ -27,6 +27,7 @@ class Resources:
         self._dc = datacenter
         self._stale = stale
         self._said = dict[int, dict[str, Any]]()
+        self.omitted = dict[int, int | None]()  # vmids that are left out, and how often still; None: until told
         self.silent = set[str]()  # nodes that are away, but for less than the 5 minutes that status.c remembers
         if stale:
             datacenter.spawn(self._broadcast())
@@ -37,19 +38,36 @@ class Resources:
             ("GET", "/cluster/resources"): self._resources,
             ("GET", "/nodes/{node}/qemu/{vmid}/status/current"): self._qemu_now,
             ("GET", "/nodes/{node}/lxc/{vmid}/status/current"): self._container_now,
+            ("GET", "/nodes/{node}/qemu"): self._qemu_of_node,
+            ("GET", "/nodes/{node}/lxc"): self._containers_of_node,
         }
+
+    async def _qemu_of_node(self, v: Mapping[str, Any], user: str) -> list[dict[str, Any]]:
+        return self._of_node("qemu", v["node"], user)
+
+    async def _containers_of_node(self, v: Mapping[str, Any], user: str) -> list[dict[str, Any]]:
+        return self._of_node("lxc", v["node"], user)
+
+    def _of_node(self, kind: str, node: str, user: str) -> list[dict[str, Any]]:
+        """What a node says of all its guests of a kind: always fresh, without QEMU's run state."""
+        may, pve = self._dc.pve.allowed, self._dc.pve
+        there = [guest for guest in self._dc.guests.values() if (guest.kind, guest.fake.node) == (kind, node)]
+        seen = [guest for guest in there if may(user, f"/vms/{guest.vmid}", "VM.Audit")]
+        if kind == "lxc":
+            return [_with_process(pve._status(guest.fake), guest) for guest in seen]
+        return [_with_process(pve._vm_status(guest.fake, listing=True), guest) for guest in seen]
 
     async def _qemu_now(self, v: Mapping[str, Any], _user: str) -> dict[str, Any]:
         """What its own node says: always fresh. `agent` is only there if the config has it."""
         guest = self._dc.of("qemu", v)
         now: dict[str, Any] = self._dc.pve._vm_status(guest.fake) | {"ha": _ha(guest)}
         del now["agent"]
+        now = _with_process(now, guest)
         return now | ({"agent": 1} if guest.agent_enabled else {})
 
     async def _container_now(self, v: Mapping[str, Any], _user: str) -> dict[str, Any]:
         guest = self._dc.of("lxc", v)
-        now: dict[str, Any] = self._dc.pve._status(guest.fake) | {"ha": _ha(guest)}
-        return now
+        return _with_process(self._dc.pve._status(guest.fake) | {"ha": _ha(guest)}, guest)
 
     async def _broadcast(self) -> None:
         while True:
@@ -65,11 +83,22 @@ class Resources:
         guests = [
             self._item(guest, user)
             for guest in sorted(self._dc.guests.values(), key=lambda guest: guest.vmid)
-            if may(user, f"/vms/{guest.vmid}", "VM.Audit")
+            if may(user, f"/vms/{guest.vmid}", "VM.Audit") and not self._omits(guest)
         ]
         if v.get("type") == "vm":
             return guests
         return guests + await self._others(user, "node") + await self._others(user, "storage")
+
+    def _omits(self, guest: Guest) -> bool:
+        """Whether it is left out, as one that just moves from node to node may be."""
+        if guest.vmid not in self.omitted:
+            return False
+        left = self.omitted[guest.vmid]
+        if left is not None:
+            self.omitted[guest.vmid] = left - 1
+            if left <= 1:
+                del self.omitted[guest.vmid]
+        return True
 
     async def _others(self, user: str, kind: str) -> list[dict[str, Any]]:
         """Nodes and storages are fakepve's."""
@@ -104,6 +133,12 @@ class _Asked(dict[Any, str]):
     def __init__(self, query: dict[str, str], user: str) -> None:
         super().__init__({fake_server.USER: user})
         self.query = query
+
+
+def _with_process(said: dict[str, Any], guest: Guest) -> dict[str, Any]:
+    """fakepve's process of a guest is the same in all its runs."""
+    said.pop("pid", None)
+    return said | ({"pid": guest.pid} if guest.pid else {})
 
 
 def _ha(guest: Guest) -> dict[str, Any]:

@@ -344,3 +344,69 @@ async def test_what_is_saved_while_old_ones_are_forgotten_is_known_afterwards(tm
     found = [await journal.find(f"r{n}") for n in range(2, 50)]
     assert None not in found
     await journal.close()
+
+
+async def test_what_has_happened_is_written_as_soon_as_the_disk_is_mended(journal: Journal) -> None:
+    journal._store.db.execute("PRAGMA query_only = ON")
+    written = asyncio.Event()
+    assert not await journal.keep(operation(state=State.FORCING), written.set)
+    journal._store.db.execute("PRAGMA query_only = OFF")
+    async with asyncio.timeout(10):
+        await written.wait()
+    assert await journal.get("op-1") == operation(state=State.FORCING)
+
+
+async def test_nothing_newer_goes_to_disk_before_what_has_happened(journal: Journal) -> None:
+    journal._store.db.execute("PRAGMA query_only = ON")
+    assert not await journal.keep(operation(1, state=State.SUCCEEDED), lambda: None)
+    journal._store.db.execute("PRAGMA query_only = OFF")
+    await journal.save(operation(2))
+    assert [(found.id, found.state) for found in await journal.page(10)] == [
+        ("op-2", State.PENDING),
+        ("op-1", State.SUCCEEDED),
+    ]
+
+
+async def test_a_promise_that_failed_is_not_written_later(journal: Journal) -> None:
+    await journal.save(operation(1))
+    journal._store.db.execute("PRAGMA query_only = ON")
+    with pytest.raises(JournalFailed):
+        await journal.save(operation(1, force_after=after(900)))
+    journal._store.db.execute("PRAGMA query_only = OFF")
+    await journal.save(operation(2))
+    assert await journal.get("op-1") == operation(1)
+
+
+async def test_who_listens_is_told_that_it_fails_and_that_it_works_again(journal: Journal) -> None:
+    told = list[str]()
+    journal.on_failure.append(told.append)
+    journal._store.db.execute("PRAGMA query_only = ON")
+    with pytest.raises(JournalFailed):
+        await journal.save(operation())
+    journal._store.db.execute("PRAGMA query_only = OFF")
+    await journal.save(operation())
+    assert ["readonly" in why for why in told] == [True, False]
+    assert journal.failure == ""
+
+
+async def test_what_was_kept_is_written_when_it_is_closed(path: Path) -> None:
+    first = Journal(path)
+    first._store.db.execute("PRAGMA query_only = ON")
+    await first.keep(operation(state=State.FORCING), lambda: None)
+    first._store.db.execute("PRAGMA query_only = OFF")
+    await first.close()
+    second = Journal(path)
+    assert await second.get("op-1") == operation(state=State.FORCING)
+    await second.close()
+
+
+async def test_a_later_operation_that_ended_has_overtaken_an_earlier_one(journal: Journal) -> None:
+    await journal.save(operation(1))
+    await journal.save(operation(2, state=State.SUCCEEDED))
+    assert [await journal.overtaken(operation(number)) for number in (1, 2)] == [True, False]
+
+
+async def test_of_another_vm_none_is_overtaken(journal: Journal) -> None:
+    await journal.save(operation(1, vm="1"))
+    await journal.save(operation(2, vm="2", state=State.SUCCEEDED))
+    assert not await journal.overtaken(operation(1, vm="1"))

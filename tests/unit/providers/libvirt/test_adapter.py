@@ -1,10 +1,12 @@
 """The adapter over libvirt's test driver."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
+import libvirt
 import pytest
 
 from providers.core.adapter import (
@@ -24,14 +26,17 @@ from providers.core.adapter import (
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Unsupported, VMNotFound
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.config import LibvirtSettings
+from providers.libvirt.tracker import Tracker
 
 GRACE = Grace(datetime.max.replace(tzinfo=UTC), Escalation.NEVER)
 
 
-async def next_vm(changes: AsyncGenerator[Change, None]) -> VM:
-    change = await anext(changes)
-    assert isinstance(change, Changed)
-    return change.vm
+async def vm_when(changes: AsyncGenerator[Change, None], state: PowerState, marked: bool = False) -> VM:
+    """The next VM that is told in this state; `marked`: and with its run."""
+    async for change in changes:
+        if isinstance(change, Changed) and change.vm.power_state is state and bool(change.vm.run_id) >= marked:
+            return change.vm
+    raise AssertionError("the watch has ended")
 
 
 async def test_it_is_an_adapter_that_can_do_everything(adapter: LibvirtAdapter) -> None:
@@ -120,9 +125,76 @@ async def test_a_watch_lists_and_then_tells_each_change(adapter: LibvirtAdapter,
         assert isinstance(listed, Listed)
         assert vm_id in {vm.id for vm in listed.vms}
         await adapter.power_on(vm_id)
-        assert (await next_vm(changes)).power_state is PowerState.ON
+        assert (await vm_when(changes, PowerState.ON)).id == vm_id
         await adapter.send_signal(vm_id, Signal.ACPI, GRACE)
-        assert (await next_vm(changes)).off_cause is OffCause.GUEST
+        assert (await vm_when(changes, PowerState.OFF)).off_cause is OffCause.GUEST
+
+
+async def test_a_run_is_told_also_by_get_and_list_and_the_next_one_is_another(
+    adapter: LibvirtAdapter, vm_id: str
+) -> None:
+    runs = []
+    async with aclosing(adapter.watch()) as changes:
+        await anext(changes)
+        for _ in range(2):
+            await adapter.power_on(vm_id)
+            runs.append((await vm_when(changes, PowerState.ON, marked=True)).run_id)
+            assert (await adapter.get(vm_id)).run_id == runs[-1]
+            assert runs[-1] in [vm.run_id for vm in await adapter.list()]
+            await adapter.power_off(vm_id)
+            assert (await vm_when(changes, PowerState.OFF)).run_id == ""
+    assert len(set(runs)) == 2
+
+
+async def test_a_run_outlives_the_provider(adapter: LibvirtAdapter, vm_id: str) -> None:
+    runs = []
+    await adapter.power_on(vm_id)
+    async with aclosing(adapter.watch()) as changes:
+        await anext(changes)
+        runs.append((await vm_when(changes, PowerState.ON, marked=True)).run_id)
+    async with aclosing(adapter.watch()) as changes:
+        listed = await anext(changes)
+        assert isinstance(listed, Listed)
+        assert runs[0] in [vm.run_id for vm in listed.vms]
+
+
+async def test_a_power_off_tells_whether_it_cut_the_power(adapter: LibvirtAdapter, vm_id: str) -> None:
+    assert not await adapter.power_off(vm_id)
+    await adapter.power_on(vm_id)
+    assert await adapter.power_off(vm_id)
+
+
+async def test_nothing_is_done_to_a_vm_that_is_elsewhere(adapter: LibvirtAdapter, vm_id: str) -> None:
+    """A migration to here began, and the VM was not seen here since."""
+    coming = Tracker()
+    coming.lifecycle(vm_id, libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED)
+    adapter._tracker = coming
+    for command in (adapter.power_on(vm_id), adapter.power_off(vm_id), adapter.send_signal(vm_id, Signal.ACPI, GRACE)):
+        with pytest.raises(CommandFailed, match="moved to another host"):
+            await command
+    assert (await adapter.get(vm_id)).power_state is PowerState.UNKNOWN
+
+
+async def test_what_was_found_off_is_told_with_what_its_event_says(adapter: LibvirtAdapter, vm_id: str) -> None:
+    """The watch knows it to run until the event is read from it."""
+    await adapter.power_on(vm_id)
+    async with aclosing(adapter.watch()) as changes:
+        await anext(changes)
+        await adapter.power_off(vm_id)
+        reading = asyncio.create_task(adapter.get(vm_id))
+        await vm_when(changes, PowerState.OFF)
+        assert (await reading).off_cause is OffCause.HOST
+
+
+async def test_an_event_that_does_not_come_is_not_waited_for_long(
+    adapter: LibvirtAdapter, vm_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("providers.libvirt.adapter.EVENT_SECONDS", 0.01)
+    await adapter.power_on(vm_id)
+    async with aclosing(adapter.watch()) as changes:
+        await anext(changes)
+        await adapter.power_off(vm_id)
+        assert (await adapter.get(vm_id)).power_state is PowerState.OFF
 
 
 async def test_a_vm_that_is_undefined_is_removed(adapter: LibvirtAdapter, handle: Any, vm_id: str) -> None:
@@ -137,7 +209,8 @@ async def test_two_watches_hear_the_same(adapter: LibvirtAdapter, vm_id: str) ->
         await anext(first)
         await anext(second)
         await adapter.power_on(vm_id)
-        assert await next_vm(first) == await next_vm(second)
+        for changes in (first, second):
+            assert (await vm_when(changes, PowerState.ON)).id == vm_id
 
 
 async def test_a_libvirt_that_cannot_be_reached_is_unavailable_without_credentials_in_the_words() -> None:

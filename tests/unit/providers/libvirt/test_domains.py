@@ -1,13 +1,17 @@
 """The decisions in the calls that neither the test driver nor a quick real guest can bring about."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import libvirt
 import pytest
 
+from providers.core.errors import CommandFailed, Locked
 from providers.libvirt import domains
 from providers.libvirt.domains import AGENT_TOOK_IT_SECONDS
+from providers.libvirt.states import Host
 
 ID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 AGENT = libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT
@@ -25,10 +29,16 @@ class Failure(libvirt.libvirtError):  # type: ignore[misc]
 
 
 class Hypervisor:
-    """One domain, as connection and handle in one. `fails` has what each call raises, and the state after."""
+    """One domain, as connection and handle in one. `fails` has what each call raises, and the state after; `job` is
+    what jobStats returns, or the code of its error."""
 
-    def __init__(self, state: int, **fails: tuple[int, int]) -> None:
+    def __init__(
+        self, state: int, *, reason: int = 0, agent: str = "connected", job: Any = None, **fails: tuple[int, int]
+    ) -> None:
         self._state = state
+        self._reason = reason
+        self._agent = agent
+        self._job = job
         self._fails = fails
         self.calls = list[tuple[str, tuple[Any, ...]]]()
 
@@ -38,7 +48,19 @@ class Hypervisor:
     def state(self) -> list[int]:
         if self._state < 0:
             raise Failure(libvirt.VIR_ERR_NO_DOMAIN)
-        return [self._state, 0]
+        return [self._state, self._reason]
+
+    def XMLDesc(self) -> str:  # noqa: N802 - libvirt's name
+        target = f"<target name='org.qemu.guest_agent.0' state='{self._agent}'/>"
+        return f"<domain><uuid>{ID}</uuid><devices><channel>{target}</channel></devices></domain>"
+
+    def interfaceAddresses(self, _source: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+        return {}
+
+    def jobStats(self) -> Any:  # noqa: N802 - libvirt's name
+        if isinstance(self._job, int):
+            raise Failure(self._job)
+        return self._job
 
     def __getattr__(self, name: str) -> Any:
         def call(*args: Any) -> int:
@@ -62,6 +84,8 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 GONE = -1
+MOVED = libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED
+HOST = Host("node1", "", qemu=True)
 RUNNING, OFF, GOING = libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTDOWN
 
 
@@ -89,9 +113,21 @@ def test_a_guest_slower_than_libvirts_patience_has_taken_the_request(seconds: li
     domains.ask(Hypervisor(RUNNING, shutdownFlags=(libvirt.VIR_ERR_AGENT_UNRESPONSIVE, RUNNING)), ID, AGENT)
 
 
+def test_an_agent_that_left_before_it_was_asked_is_waited_for() -> None:
+    gone = Hypervisor(RUNNING, agent="disconnected", shutdownFlags=(libvirt.VIR_ERR_AGENT_UNRESPONSIVE, RUNNING))
+    with pytest.raises(Locked, match="has left"):
+        domains.ask(gone, ID, AGENT)
+
+
+def test_a_guest_that_was_moved_meanwhile_has_not_heard() -> None:
+    moved = Hypervisor(OFF, reason=MOVED, shutdownFlags=(libvirt.VIR_ERR_OPERATION_INVALID, OFF))
+    with pytest.raises(CommandFailed, match="moved to another host"):
+        domains.ask(moved, ID, AGENT)
+
+
 def test_qemu_is_asked_to_end_before_it_is_killed() -> None:
     world = Hypervisor(RUNNING)
-    domains.power_off(world, ID)
+    assert domains.power_off(world, ID)
     assert world.calls == [("destroyFlags", (libvirt.VIR_DOMAIN_DESTROY_GRACEFUL,))]
 
 
@@ -103,15 +139,44 @@ def test_a_qemu_that_does_not_end_is_killed() -> None:
                 raise Failure(libvirt.VIR_ERR_SYSTEM_ERROR)
 
     world = Stubborn(RUNNING)
-    domains.power_off(world, ID)
+    assert domains.power_off(world, ID)
     assert world.calls[-1] == ("destroyFlags", (libvirt.VIR_DOMAIN_DESTROY_DEFAULT,))
 
 
 @pytest.mark.parametrize("after", [OFF, GONE])
 def test_a_vm_that_went_off_by_itself_meanwhile_is_not_killed(after: int) -> None:
     world = Hypervisor(RUNNING, destroyFlags=(libvirt.VIR_ERR_OPERATION_INVALID, after))
-    domains.power_off(world, ID)
+    assert not domains.power_off(world, ID)
     assert len(world.calls) == 1
+
+
+@pytest.mark.parametrize("code", [libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_OPERATION_TIMEOUT])
+def test_a_qemu_that_heeds_sigterm_late_was_cut_by_us(code: int) -> None:
+    assert domains.power_off(Hypervisor(RUNNING, destroyFlags=(code, OFF)), ID)
+
+
+def test_a_guest_that_has_shut_down_already_is_not_cut_by_us() -> None:
+    world = Hypervisor(GOING)
+    assert not domains.power_off(world, ID)
+    assert world.calls
+
+
+@pytest.mark.parametrize("command", [domains.power_on, domains.power_off])
+def test_nothing_is_done_to_a_vm_that_was_moved(command: Callable[[Any, str], object]) -> None:
+    world = Hypervisor(OFF, reason=MOVED)
+    with pytest.raises(CommandFailed, match="Its owner acts there"):
+        command(world, ID)
+    assert world.calls == []
+
+
+def test_a_vm_that_is_moved_while_it_is_cut_is_an_error() -> None:
+    class Moving(Hypervisor):
+        def destroyFlags(self, _flags: int) -> None:  # noqa: N802 - libvirt's name
+            self._state, self._reason = OFF, MOVED
+            raise Failure(libvirt.VIR_ERR_OPERATION_INVALID)
+
+    with pytest.raises(CommandFailed, match="moved to another host"):
+        domains.power_off(Moving(RUNNING), ID)
 
 
 def test_a_vm_that_cannot_be_killed_is_an_error() -> None:
@@ -141,6 +206,95 @@ def test_a_vm_that_somebody_else_started_meanwhile_is_on() -> None:
 def test_a_vm_that_does_not_start_is_an_error(after: int) -> None:
     with pytest.raises(libvirt.libvirtError):
         domains.power_on(Hypervisor(OFF, create=(libvirt.VIR_ERR_OPERATION_FAILED, after)), ID)
+
+
+# What is read
+
+
+JOB, NO_JOB = {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED}, {"type": libvirt.VIR_DOMAIN_JOB_NONE}
+
+
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        (NO_JOB, ""),
+        (JOB | {"operation": libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT}, "it is being migrated to another host"),
+        (JOB | {"operation": libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP}, "its memory is being dumped"),
+        (JOB | {"operation": libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP}, ""),
+        (JOB, "libvirt holds it for another call"),
+        (libvirt.VIR_ERR_OPERATION_TIMEOUT, "libvirt holds it for another call"),
+        (libvirt.VIR_ERR_NO_SUPPORT, ""),
+        (libvirt.VIR_ERR_OPERATION_INVALID, ""),
+    ],
+)
+def test_the_job_that_refuses_acpi_is_named(job: Any, told: str) -> None:
+    assert domains.read(Hypervisor(RUNNING, job=job), HOST, ID, job=True).job == told
+
+
+def test_an_unexpected_answer_about_jobs_is_an_error() -> None:
+    with pytest.raises(libvirt.libvirtError):
+        domains.read(Hypervisor(RUNNING, job=libvirt.VIR_ERR_RPC), HOST, ID, job=True)
+
+
+def test_no_job_is_asked_for_where_none_is_expected() -> None:
+    assert domains.read(Hypervisor(RUNNING, job=JOB), HOST, ID).job == ""
+
+
+def test_all_are_read_as_one_by_one(connection: Any, handle: Any, vm_id: str) -> None:
+    host = domains.host(connection)
+    for step in (handle.create, handle.managedSave):
+        step()
+        assert domains.read(connection, host, vm_id) in domains.read_all(connection, host)
+
+
+def test_the_xml_of_what_is_off_and_known_is_not_read_again(connection: Any, vm_id: str) -> None:
+    host = domains.host(connection)
+    known = {domain.id: domain for domain in domains.read_all(connection, host)}
+    (again,) = (domain for domain in domains.read_all(connection, host, known) if domain.id == vm_id)
+    assert again is known[vm_id]
+
+
+@pytest.mark.parametrize("change", ["create", "rename", "managedSave"])
+def test_what_is_known_otherwise_is_read_again(connection: Any, handle: Any, vm_id: str, change: str) -> None:
+    host = domains.host(connection)
+    if change == "managedSave":
+        handle.create()
+    known = {domain.id: replace(domain, state=OFF) for domain in domains.read_all(connection, host)}
+    getattr(handle, change)(*(["new"] if change == "rename" else []))
+    (again,) = (domain for domain in domains.read_all(connection, host, known) if domain.id == vm_id)
+    assert again == domains.read(connection, host, vm_id)
+
+
+def test_a_driver_that_tells_no_states_at_once_is_asked_for_each(connection: Any, handle: Any, vm_id: str) -> None:
+    class Simple:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+        def getAllDomainStats(self, _stats: int) -> None:  # noqa: N802 - libvirt's name
+            raise Failure(libvirt.VIR_ERR_NO_SUPPORT)
+
+    handle.create()
+    found = domains.read_all(Simple(), domains.host(connection))
+    assert RUNNING in [domain.state for domain in found if domain.id == vm_id]
+
+
+def test_a_run_gets_a_mark_that_stays_when_others_come(connection: Any, handle: Any, vm_id: str) -> None:
+    host = domains.host(connection)
+    handle.create()
+    run = domains.mark_run(connection, vm_id)
+    assert run != ""
+    assert domains.read(connection, host, vm_id).run == run
+    assert domains.mark_run(connection, vm_id) == run
+
+
+def test_the_next_run_is_another(connection: Any, handle: Any, vm_id: str) -> None:
+    runs = set[str]()
+    for _ in range(2):
+        handle.create()
+        runs.add(domains.mark_run(connection, vm_id))
+        handle.destroy()
+    assert len(runs) == 2
+    assert "vmpower" not in handle.XMLDesc()
 
 
 def test_leases_are_its_addresses(connection: Any) -> None:

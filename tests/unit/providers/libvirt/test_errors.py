@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound, VmpowerError
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 from providers.libvirt.errors import NATIVE_ERRORS, translate
 
 
@@ -25,6 +25,9 @@ class Error(Exception):
         (libvirt.VIR_ERR_NO_CONNECT, HypervisorUnavailable),
         (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, CommandFailed),
         (libvirt.VIR_ERR_OPERATION_INVALID, CommandFailed),
+        (libvirt.VIR_ERR_OPERATION_TIMEOUT, Locked),
+        (libvirt.VIR_ERR_RESOURCE_BUSY, Locked),
+        (libvirt.VIR_ERR_BLOCK_COPY_ACTIVE, Locked),
         (libvirt.VIR_ERR_OPERATION_DENIED, CommandFailed),
         (libvirt.VIR_ERR_INTERNAL_ERROR, CommandFailed),
         (libvirt.VIR_ERR_RPC, CommandFailed),

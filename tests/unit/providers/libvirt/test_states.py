@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 
 from providers.core.adapter import OffCause, PowerState, Reason, Signal
 from providers.core.errors import UnknownNativeState
-from providers.libvirt.states import NATIVE_STATES, Agent, Domain, Host, domain, dotted, to_vm, without_credentials
+from providers.libvirt.states import (
+    NATIVE_STATES,
+    NOTHING,
+    Agent,
+    Domain,
+    Heard,
+    Host,
+    agent_of,
+    domain,
+    dotted,
+    to_vm,
+    without_credentials,
+)
 
 QEMU = Host("node1", "libvirt 9.0.0", qemu=True)
 TEST = Host("node1", "libvirt 9.0.0", qemu=False)
@@ -113,26 +125,136 @@ def test_a_managed_save_is_suspended_and_says_what_force_would_cost() -> None:
         (libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, None),
         (libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN, OffCause.GUEST),
         (libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED, OffCause.HOST),
-        (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, OffCause.CRASHED),
-        (libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED, OffCause.HOST),
+        (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, None),
         (libvirt.VIR_DOMAIN_SHUTOFF_SAVED, OffCause.HOST),
         (libvirt.VIR_DOMAIN_SHUTOFF_FAILED, None),
         (libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT, OffCause.HOST),
-        (libvirt.VIR_DOMAIN_SHUTOFF_DAEMON, OffCause.HOST),
+        (libvirt.VIR_DOMAIN_SHUTOFF_DAEMON, None),
     ],
 )
 def test_each_reason_to_be_off_has_its_cause(reason: int, cause: OffCause | None) -> None:
     assert to_vm(replace(OFF, reason=reason)).off_cause is cause
 
 
-def test_a_shutdown_that_the_host_asked_for_is_the_hosts() -> None:
-    off = replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
-    assert to_vm(off, asked_by_host=True).off_cause is OffCause.HOST
+SHUTDOWN = libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
+DESTROYED = libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED
+CRASHED = libvirt.VIR_DOMAIN_SHUTOFF_CRASHED
+BY_GUEST = libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST
+BY_HOST = libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_HOST
 
 
-def test_a_crash_is_a_crash_whoever_asked() -> None:
-    off = replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)
-    assert to_vm(off, asked_by_host=True).off_cause is OffCause.CRASHED
+@pytest.mark.parametrize(
+    ("reason", "heard", "cause"),
+    [
+        (SHUTDOWN, Heard(shutdown=BY_GUEST), OffCause.GUEST),
+        (SHUTDOWN, Heard(shutdown=BY_HOST), OffCause.HOST),
+        (SHUTDOWN, Heard(shutdown=libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED), OffCause.GUEST),
+        (DESTROYED, Heard(shutdown=BY_HOST), OffCause.HOST),
+        (DESTROYED, Heard(shutdown=BY_GUEST), OffCause.GUEST),
+        (CRASHED, Heard(crash=True), OffCause.CRASHED),
+        (CRASHED, Heard(crash=True, shutdown=BY_HOST), OffCause.CRASHED),
+        (CRASHED, Heard(shutdown=BY_GUEST), None),
+        (libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, Heard(shutdown=BY_GUEST), None),
+    ],
+)
+def test_what_events_told_completes_the_cause(reason: int, heard: Heard, cause: OffCause | None) -> None:
+    assert to_vm(replace(OFF, reason=reason), heard).off_cause is cause
+
+
+# Elsewhere
+
+MOVED = replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+ELSEWHERE = Heard(elsewhere=True)
+COMING = replace(PAUSED, reason=libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+
+
+def test_a_vm_that_was_migrated_is_neither_on_nor_off_and_says_who_acts() -> None:
+    vm = to_vm(MOVED)
+    assert (vm.power_state, vm.ended, vm.signals) == (PowerState.UNKNOWN, None, ())
+    (problem,) = vm.problems
+    assert (problem.reason, problem.passing) == (Reason.COMMAND_FAILED, False)
+    assert "moved to another host" in problem.message
+    assert "Its owner acts there" in problem.message
+
+
+def test_a_vm_that_libvirtd_has_forgotten_to_be_migrated_is_not_off() -> None:
+    assert to_vm(OFF, ELSEWHERE).power_state is PowerState.UNKNOWN
+    assert to_vm(replace(OFF, saved=True), ELSEWHERE).power_state is PowerState.UNKNOWN
+
+
+def test_a_vm_that_is_being_migrated_to_here_is_not_here_yet() -> None:
+    vm = to_vm(COMING, ELSEWHERE)
+    assert (vm.power_state, vm.problems[0].passing) == (PowerState.UNKNOWN, True)
+    assert "to this host" in vm.problems[0].message
+
+
+def test_a_vm_halted_for_its_migration_from_here_is_paused() -> None:
+    assert to_vm(COMING).power_state is PowerState.PAUSED
+
+
+def test_a_vm_that_runs_here_is_on_whatever_was_heard() -> None:
+    assert to_vm(RUNNING, ELSEWHERE).power_state is PowerState.ON
+
+
+# Runs and panics
+
+
+def metadata(*marks: str, number: int = 7) -> str:
+    marked = "".join(f"<v:run xmlns:v='https://vmpower/run/{mark}'/>" for mark in marks)
+    return f"<domain id='{number}'><metadata><o:other xmlns:o='urn:other'/>{marked}</metadata></domain>"
+
+
+def test_a_run_is_its_number_and_its_mark() -> None:
+    assert to_vm(parsed(metadata("ab12"))).run_id == "7.ab12"
+
+
+def test_the_first_of_several_marks_counts() -> None:
+    assert parsed(metadata("ab12", "cd34")).run == "7.ab12"
+
+
+@pytest.mark.parametrize("xml", ["<domain id='7'/>", metadata(), metadata("ab12").replace(" id='7'", "")])
+def test_a_domain_without_a_mark_or_a_number_has_no_run_to_tell(xml: str) -> None:
+    assert parsed(xml).run == ""
+
+
+def test_what_is_off_has_no_run() -> None:
+    assert to_vm(replace(OFF, run="7.ab12")).run_id == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "unmarked"),
+    [
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED, True),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER, True),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE, False),
+        (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, False),
+    ],
+)
+def test_a_mark_is_missing_where_it_could_be_set(state: int, reason: int, unmarked: bool) -> None:
+    assert replace(RUNNING, state=state, reason=reason).unmarked is unmarked
+
+
+@pytest.mark.parametrize("change", [{"run": "7.ab12"}, {"job": "it is being dumped"}])
+def test_no_mark_is_missing_where_there_is_one_or_a_job(change: dict[str, str]) -> None:
+    assert not replace(RUNNING, **change).unmarked  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_CRASHED),
+    ],
+)
+def test_states_that_a_panic_leaves_behind_are_known(state: int, reason: int) -> None:
+    assert to_vm(replace(RUNNING, state=state, reason=reason)).crashed
+
+
+def test_a_panic_that_was_heard_counts_until_it_is_off() -> None:
+    assert to_vm(RUNNING, Heard(panic=True)).crashed
+    assert not to_vm(OFF, Heard(panic=True)).crashed
+    assert not to_vm(RUNNING).crashed
 
 
 # Signals and problems
@@ -160,6 +282,60 @@ def test_what_it_hears_follows_from_agent_and_acpi(
 def test_a_guest_that_would_be_started_again_hears_nothing() -> None:
     vm = to_vm(replace(RUNNING, restarts=True))
     assert (vm.signals, [problem.reason for problem in vm.problems]) == ((), [Reason.TOOLS_UNAVAILABLE])
+
+
+def told(domain: Domain, heard: Heard = NOTHING) -> list[tuple[Reason | None, bool]]:
+    return [(problem.reason, problem.passing) for problem in to_vm(domain, heard).problems]
+
+
+MIGRATING = replace(RUNNING, job="it is being migrated to another host")
+
+
+def test_a_job_that_refuses_acpi_is_waited_for_and_named() -> None:
+    vm = to_vm(replace(MIGRATING, agent=Agent.ABSENT))
+    assert vm.signals == ()
+    locked = next(problem for problem in vm.problems if problem.reason is Reason.LOCKED)
+    assert locked.passing
+    assert (
+        locked.message == "It cannot be asked while it is being migrated to another host; it is asked when that ends."
+    )
+
+
+def test_an_agent_is_asked_also_while_a_job_refuses_acpi() -> None:
+    assert to_vm(MIGRATING).signals == (Signal.GUEST_AGENT,)
+    assert told(MIGRATING) == [(None, False)]
+
+
+def test_a_busy_agent_leaves_acpi() -> None:
+    busy = Heard(agent_busy=True)
+    assert to_vm(RUNNING, busy).signals == (Signal.ACPI,)
+    assert told(RUNNING, busy) == [(None, False)]
+
+
+def test_a_busy_agent_is_waited_for_where_there_is_no_acpi() -> None:
+    assert told(replace(RUNNING, acpi=False), Heard(agent_busy=True)) == [(Reason.LOCKED, True)]
+
+
+def test_an_agent_that_has_left_is_waited_for_where_there_is_no_acpi() -> None:
+    left = replace(RUNNING, agent=Agent.DISCONNECTED, acpi=False)
+    assert told(left, Heard(agent=True)) == [(Reason.TOOLS_UNAVAILABLE, True)]
+
+
+@pytest.mark.parametrize("heard", [NOTHING, Heard(agent=True)])
+def test_an_agent_that_has_left_leaves_acpi(heard: Heard) -> None:
+    assert told(replace(RUNNING, agent=Agent.DISCONNECTED), heard) == [(None, False)]
+
+
+def test_a_disk_that_is_being_copied_is_named() -> None:
+    disks = "<disk><mirror/><target dev='vda'/></disk><disk><target dev='vdb'/></disk>"
+    vm = to_vm(parsed(xml(devices=disks + CHANNEL.format(" state='connected'"))))
+    assert vm.signals == (Signal.GUEST_AGENT, Signal.ACPI)
+    assert [problem.message for problem in vm.problems if "vda" in problem.message]
+    assert not any("vdb" in problem.message for problem in vm.problems)
+
+
+def test_the_agent_can_be_read_alone() -> None:
+    assert agent_of(xml(devices=CHANNEL.format(" state='disconnected'"))) is Agent.DISCONNECTED
 
 
 @pytest.mark.parametrize(

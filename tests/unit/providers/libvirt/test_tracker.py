@@ -1,5 +1,6 @@
 """What libvirt's events mean, without libvirt."""
 
+import asyncio
 from dataclasses import replace
 
 import libvirt
@@ -47,7 +48,6 @@ def test_it_begins_with_all_there_is() -> None:
         (libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED, OffCause.HOST),
         (libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED, OffCause.CRASHED),
         (libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED, OffCause.CRASHED),
-        (libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, OffCause.HOST),
         (libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT, OffCause.HOST),
     ],
 )
@@ -212,3 +212,299 @@ def test_a_vm_undefined_while_it_is_read_is_read_again() -> None:
     world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_STARTED, 0)
     assert world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_UNDEFINED, 0) == []
     assert only(read_again(world, replace(ON, persistent=False))).vm.labels == {"persistent": "false"}
+
+
+# Elsewhere
+
+MOVED = replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+FORGOTTEN = replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN)
+COMING = replace(ON, state=libvirt.VIR_DOMAIN_PAUSED, reason=libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+STARTED, STOPPED = libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STOPPED
+
+
+def test_a_vm_that_is_migrated_away_is_neither_on_nor_off() -> None:
+    world = tracker(ON)
+    vm = only(world.lifecycle("a", STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)).vm
+    assert (vm.power_state, vm.ended) == (PowerState.UNKNOWN, None)
+    assert "moved to another host" in world.elsewhere("a")
+
+
+def test_a_vm_that_was_moved_stays_moved_when_libvirtd_has_forgotten_it() -> None:
+    again = Tracker(tracker(MOVED))
+    (vm,) = again.listed([FORGOTTEN]).vms
+    assert vm.power_state is PowerState.UNKNOWN
+
+
+def test_a_vm_that_was_moved_and_started_here_by_hand_is_here() -> None:
+    world = tracker(MOVED)
+    world.lifecycle("a", STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED)
+    assert only(read_again(world, ON)).vm.power_state is PowerState.ON
+    assert only(world.lifecycle("a", STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)).vm.off_cause is OffCause.GUEST
+
+
+def test_a_migration_to_here_that_fails_leaves_the_vm_elsewhere() -> None:
+    world = tracker(FORGOTTEN)
+    world.lifecycle("a", STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED)
+    assert only(read_again(world, COMING)).vm.power_state is PowerState.UNKNOWN
+    assert "to this host" in world.elsewhere("a")
+    vm = only(world.lifecycle("a", STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED)).vm
+    assert (vm.power_state, vm.ended) == (PowerState.UNKNOWN, None)
+
+
+def test_a_vm_that_was_migrated_to_here_is_here() -> None:
+    world = tracker(MOVED)
+    world.lifecycle("a", STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED)
+    read_again(world, COMING)
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED)
+    assert only(read_again(world, ON)).vm.power_state is PowerState.ON
+    assert world.elsewhere("a") == ""
+
+
+# What was heard
+
+
+@pytest.mark.parametrize("detail", [libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED])
+def test_a_crash_that_was_heard_of_is_one_also_when_it_is_read(detail: int) -> None:
+    crashed = replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)
+    world = tracker(ON)
+    world.lifecycle("a", STOPPED, detail)
+    assert world.vm(crashed).off_cause is OffCause.CRASHED
+
+
+def test_a_crash_that_was_only_found_is_no_known_cause() -> None:
+    (vm,) = Tracker().listed([replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)]).vms
+    assert (vm.power_state, vm.ended) == (PowerState.OFF, None)
+
+
+def test_a_guest_that_had_shut_down_when_it_was_cut_went_by_itself() -> None:
+    world = tracker(ON)
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST)
+    assert world.left("a")
+    vm = only(world.lifecycle("a", STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)).vm
+    assert vm.off_cause is OffCause.GUEST
+
+
+def test_a_guest_that_shut_down_to_be_reset_has_not_left() -> None:
+    world = tracker(ON)
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_GUEST)
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_RESUMED, 0)
+    assert not world.left("a")
+    assert only(world.lifecycle("a", STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)).vm.off_cause is OffCause.HOST
+
+
+def test_a_panic_is_told_of_its_run_alone() -> None:
+    world = tracker(ON)
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED)
+    assert only(read_again(world, ON)).vm.crashed
+    world.lifecycle("a", STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
+    world.lifecycle("a", STARTED, 0)
+    assert not only(read_again(world, ON)).vm.crashed
+
+
+def test_a_guest_that_wakes_is_in_the_same_run() -> None:
+    world = tracker(ON)
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_CRASHED, 0)
+    world.lifecycle("a", STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
+    assert only(read_again(world, ON)).vm.crashed
+
+
+@pytest.mark.parametrize("found", [OFF, None])
+def test_what_is_found_off_or_gone_waits_for_its_stop_event(found: Domain | None) -> None:
+    world = tracker(ON)
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_RESUMED, 0)
+    assert read_again(world, found) == []
+
+
+async def test_the_end_of_what_runs_can_be_waited_for() -> None:
+    world = tracker(ON)
+    waiting = asyncio.create_task(world.ended("a"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    world.lifecycle("a", STOPPED, 0)
+    await waiting
+
+
+async def test_no_end_is_to_come_of_what_does_not_run() -> None:
+    await tracker(OFF).ended("a")
+    await tracker().ended("a")
+
+
+# Held
+
+BUSY = replace(ON, job="it is being migrated to another host")
+
+
+def test_a_migration_is_read_once_when_it_begins_and_again_when_it_ends() -> None:
+    world = tracker(ON)
+    world.job("a", ended=False)
+    assert world.may_have_job("a")
+    assert only(read_again(world, BUSY)).vm.signals == (Signal.GUEST_AGENT,)
+    world.job("a", ended=False)
+    assert world.take_stale() == {}
+    world.job("a", ended=True)
+    assert only(read_again(world, ON)).vm.signals == (Signal.GUEST_AGENT, Signal.ACPI)
+    assert not world.may_have_job("a")
+
+
+def test_the_end_of_a_job_that_held_nothing_is_not_read() -> None:
+    world = tracker(ON)
+    world.job("a", ended=True)
+    assert world.take_stale() == {}
+
+
+def test_what_is_held_is_looked_at_until_it_is_free() -> None:
+    world = tracker(ON)
+    world.hold("a", Signal.ACPI)
+    read_again(world, BUSY)
+    assert world.recheck() == []
+    read_again(world, ON)
+    assert world.recheck() == []
+    assert world.take_stale() == {}
+
+
+def test_what_is_being_read_is_not_read_a_second_time() -> None:
+    world = tracker(ON)
+    world.hold("a", Signal.ACPI)
+    world.take_stale()
+    world.recheck()
+    assert world.take_stale() == {}
+
+
+def test_an_agent_that_was_busy_is_offered_again_after_a_while() -> None:
+    world = tracker(ON)
+    world.hold("a", Signal.GUEST_AGENT)
+    assert only(read_again(world, ON)).vm.signals == (Signal.ACPI,)
+    assert only(world.recheck()).vm.signals == (Signal.GUEST_AGENT, Signal.ACPI)
+    assert world.recheck() == []
+
+
+def test_what_went_off_is_not_held() -> None:
+    world = tracker(BUSY)
+    world.hold("a", Signal.ACPI)
+    world.lifecycle("a", STOPPED, 0)
+    assert not world.may_have_job("a")
+
+
+# Marks
+
+MARKED = replace(ON, run="1.ab")
+
+
+def test_what_runs_without_a_mark_is_marked_once() -> None:
+    world = tracker(ON)
+    assert world.take_unmarked() == {"a"}
+    world.agent("a", connected=False)
+    assert world.take_unmarked() == set()
+    assert only(world.marked("a", "1.ab")).vm.run_id == "1.ab"
+    assert world.take_stale() == {}
+
+
+def test_a_mark_that_comes_while_it_is_read_makes_it_read_again() -> None:
+    world = tracker(ON)
+    world.take_unmarked()
+    world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_RESUMED, 0)
+    (number,) = world.take_stale().values()
+    assert world.marked("a", "1.ab") == []
+    assert world.read("a", number, ON) == []
+    assert only(read_again(world, MARKED)).vm.run_id == "1.ab"
+
+
+def test_a_mark_of_a_run_that_is_over_is_not_told() -> None:
+    world = tracker(ON)
+    world.take_unmarked()
+    world.lifecycle("a", STOPPED, 0)
+    assert world.marked("a", "1.ab") == []
+    world.lifecycle("a", STARTED, 0)
+    read_again(world, ON)
+    assert world.marked("a", "1.ab") == []
+
+
+def test_what_has_a_mark_is_not_marked() -> None:
+    assert tracker(MARKED, replace(OFF, id="b")).take_unmarked() == set()
+
+
+def test_what_was_held_is_marked_later() -> None:
+    world = tracker(ON)
+    world.take_unmarked()
+    world.marked("a", "")
+    world.agent("a", connected=False)
+    assert world.take_unmarked() == {"a"}
+
+
+def test_each_run_is_marked() -> None:
+    world = tracker(ON)
+    world.take_unmarked()
+    world.lifecycle("a", STOPPED, 0)
+    world.lifecycle("a", STARTED, 0)
+    read_again(world, ON)
+    assert world.take_unmarked() == {"a"}
+
+
+# Reading all
+
+
+def refreshed(world: Tracker, *found: Domain) -> list[Change]:
+    world.begin_refresh()
+    return world.refreshed(found)
+
+
+def test_nothing_new_is_not_told() -> None:
+    known = replace(ON, addresses=("192.0.2.1",), job="it is being dumped")
+    assert refreshed(tracker(known), ON) == []
+
+
+def test_what_has_no_event_is_found() -> None:
+    assert only(refreshed(tracker(MARKED), replace(MARKED, restarts=True))).vm.signals == ()
+
+
+def test_addresses_are_kept() -> None:
+    world = tracker(replace(MARKED, addresses=("192.0.2.1",)))
+    assert only(refreshed(world, replace(MARKED, restarts=True))).vm.addresses == ("192.0.2.1",)
+
+
+def test_a_new_vm_is_found() -> None:
+    assert only(refreshed(tracker(), OFF)).vm.id == "a"
+
+
+def test_an_event_is_newer_than_what_was_read_meanwhile() -> None:
+    world = tracker(OFF)
+    world.begin_refresh()
+    world.lifecycle("a", STARTED, 0)
+    assert world.refreshed([OFF]) == []
+    assert only(read_again(world, ON)).vm.power_state is PowerState.ON
+
+
+def test_going_off_without_an_event_is_believed_the_second_time() -> None:
+    found = replace(OFF, reason=libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)
+    world = tracker(ON)
+    assert refreshed(world, found) == []
+    vm = only(refreshed(world, found)).vm
+    assert (vm.power_state, vm.ended) == (PowerState.OFF, None)
+
+
+def test_vanishing_without_an_event_is_believed_the_second_time() -> None:
+    world = tracker(ON)
+    assert refreshed(world) == []
+    assert refreshed(world) == [Removed("a")]
+
+
+def test_a_vm_that_is_off_and_vanishes_is_removed() -> None:
+    assert refreshed(tracker(OFF)) == [Removed("a")]
+
+
+def test_an_event_between_two_looks_begins_the_count_anew() -> None:
+    world = tracker(ON)
+    refreshed(world)
+    world.begin_refresh()
+    world.agent("a", connected=False)
+    assert world.refreshed([]) == []
+    assert refreshed(world) == []
+    assert refreshed(world) == [Removed("a")]
+
+
+def test_a_mark_that_is_still_missing_is_tried_again() -> None:
+    world = tracker(ON)
+    world.take_unmarked()
+    world.marked("a", "")
+    refreshed(world, ON)
+    assert world.take_unmarked() == {"a"}

@@ -43,6 +43,14 @@ class Cluster:
         self.log: list[str] = []
         self.tasks: list[Row] = []
         self.granted: Row = {}
+        self.granted_on_nodes: Row = {"Sys.Audit": 1}
+        self.ha: list[Row] = []
+        self.omitted = set[str]()
+        """Guests that cluster/resources leaves out."""
+        self.moving = set[str]()
+        """Guests that no node has at this moment, although there are such."""
+        self.pids: dict[str, int] = {"100": 4711, "101": 815}
+        self.user = "vmpower@pve"
         self.asked: list[Call] = []
         self.gone: VmpowerError | None = None
         self.held: asyncio.Event | None = None
@@ -86,14 +94,21 @@ class Cluster:
     def _answer(self, method: str, path: str, params: Row) -> Any:
         plain = {
             "version": {"version": "9.0.10"},
-            "access/permissions": {"/": self.granted},
-            "cluster/resources": [dict(one) for one in self.rows.values()],
+            "access/permissions": {"/": self.granted, "/nodes": self.granted_on_nodes},
+            "cluster/resources": [dict(one) for vm_id, one in self.rows.items() if vm_id not in self.omitted],
+            "cluster/ha/status/current": self.ha,
+            "nodes": [{"node": "pve1"}, {"node": "pve2"}],
         }
         if path in plain:
             return plain[path]
+        if path == "cluster/nextid":
+            return self._next_id(params["vmid"])
         _, node, kind, *rest = path.split("/")
         if kind == "tasks":
             return self._of_tasks(method, node, rest, params)
+        if not rest:
+            there = [one for one in self.rows.values() if (one["node"], one["type"]) == (node, kind)]
+            return [dict(one) | self._process(one) for one in there]
         return self._of_guest(node, rest[0], "/".join(rest[1:]))
 
     def _of_tasks(self, method: str, node: str, path: list[str], params: Row) -> Any:
@@ -106,13 +121,22 @@ class Cluster:
         which = params.get("vmid")
         return [dict(one) for one in self.tasks if one["node"] == node and which in (None, one["id"])]
 
+    def _next_id(self, vm_id: str) -> Any:
+        if vm_id in self.rows or vm_id in self.moving:
+            return translate(Refused(400, "Parameter verification failed.", {"vmid": f"VM {vm_id} already exists"}))
+        return vm_id
+
+    def _process(self, guest: Row) -> Row:
+        return {} if guest["status"] == "stopped" else {"pid": self.pids[str(guest["vmid"])]}
+
     def _of_guest(self, node: str, vm_id: str, what: str) -> Any:
         guest = self.rows.get(vm_id)
         if guest is None or guest["node"] != node:
             return refusal(f"Configuration file 'nodes/{node}/qemu-server/{vm_id}.conf' does not exist")
         plain = {
             "config": self.configs.get(vm_id, {}),
-            "status/current": self.current.get(vm_id, {"status": guest["status"], "lock": guest.get("lock", "")}),
+            "status/current": self.current.get(vm_id)
+            or {"status": guest["status"], "lock": guest.get("lock", "")} | self._process(guest),
             "agent/ping": {"result": {}},
             "agent/exec": {"pid": 7},
             "agent/exec-status": {"exited": 1, "exitcode": 3, "out-data": "said"},

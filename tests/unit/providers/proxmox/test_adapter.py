@@ -16,6 +16,7 @@ from providers.core.errors import (
     VMNotFound,
 )
 from providers.proxmox.adapter import ProxmoxAdapter
+from providers.proxmox.details import FRESH_SECONDS
 from tests.unit.providers.proxmox.cluster import RUNS, Cluster, refusal, row, watched
 
 pytestmark = pytest.mark.looptime
@@ -26,12 +27,40 @@ LISTING = ("GET", "cluster/resources", {"type": "vm"})
 # Reading
 
 
-async def test_a_guest_whose_agent_answers_is_read_by_a_ping(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+async def test_a_guest_with_an_agent_is_read_at_its_node_and_its_agent_is_pinged(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
     cluster.configs["100"] = {"agent": "1"}
     await adapter.get("100")
     cluster.asked.clear()
     assert (await adapter.get("100")).signals == (Signal.GUEST_AGENT,)
-    assert cluster.asked == [("POST", f"{WEB}/agent/ping", {})]
+    assert cluster.asked == [("GET", f"{WEB}/status/current", {}), ("POST", f"{WEB}/agent/ping", {})]
+
+
+async def test_an_agent_that_answers_is_no_proof_of_the_run_that_it_is_in(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    cluster.configs["100"] = {"agent": "1"}
+    first = await adapter.get("100")
+    cluster.pids["100"] = 4712
+    assert (first.run_id, (await adapter.get("100")).run_id) == ("pve1/4711", "pve1/4712")
+
+
+@pytest.mark.parametrize(("vm_id", "run"), [("100", "pve1/4711"), ("101", "pve1/815")])
+async def test_a_run_is_called_the_same_on_every_read_and_after_a_restart(
+    adapter: ProxmoxAdapter, cluster: Cluster, vm_id: str, run: str
+) -> None:
+    async with watched(adapter, cluster) as told:
+        [listed] = told
+    assert isinstance(listed, Listed)
+    assert {vm.run_id for vm in listed.vms if vm.id == vm_id} == {(await adapter.get(vm_id)).run_id} == {run}
+
+
+async def test_a_configuration_that_is_old_is_read_again(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+    await adapter.get("100")
+    cluster.configs["100"] = {"agent": "1"}
+    await asyncio.sleep(FRESH_SECONDS + 1)
+    assert (await adapter.get("100")).signals == (Signal.GUEST_AGENT,)
 
 
 @pytest.mark.parametrize(("vm_id", "path"), [("100", WEB), ("101", CT)])
@@ -48,7 +77,7 @@ async def test_a_guest_whose_agent_is_silent_is_read_at_its_node(adapter: Proxmo
     cluster.configs["100"] = {"agent": "1"}
     cluster.answers[f"{WEB}/agent/ping"] = refusal("QEMU guest agent is not running")
     assert (await adapter.get("100")).signals == (Signal.ACPI,)
-    assert cluster.asked[-1] == ("GET", f"{WEB}/status/current", {})
+    assert ("GET", f"{WEB}/status/current", {}) in cluster.asked
 
 
 async def test_an_agent_that_may_not_be_asked_is_not_taken_for_a_silent_one(
@@ -86,17 +115,39 @@ async def test_a_guest_that_is_gone_since_the_last_poll_is_not_found(adapter: Pr
         await adapter.get("100")
 
 
-async def test_a_guest_that_goes_while_it_is_read_is_not_found(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
-    cluster.configs["100"] = {"agent": "1"}
-    await adapter.get("100")
-    cluster.held = asyncio.Event()
-    reading = asyncio.create_task(adapter.get("100"))
-    del cluster.rows["100"]
+async def test_a_guest_that_is_not_listed_is_found_where_it_is(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
     await adapter.list()
-    cluster.answers[f"{WEB}/agent/ping"] = {"result": {}}
-    cluster.held.set()
+    cluster.omitted.add("100")
+    assert [vm.power_state for vm in await adapter.list()] == [PowerState.ON, PowerState.ON]
+    assert (await adapter.get("100")).power_state is PowerState.ON
+
+
+async def test_a_guest_that_is_between_two_nodes_is_asked_about_again(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    await adapter.list()
+    del cluster.rows["100"]
+    cluster.moving.add("100")
+    with pytest.raises(HypervisorUnavailable, match="moves"):
+        await adapter.get("100")
+
+
+async def test_a_guest_that_was_never_listed_and_exists_is_not_said_to_be_none(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    cluster.omitted.add("100")
+    with pytest.raises(HypervisorUnavailable, match="has a guest 100"):
+        await adapter.get("100")
+
+
+async def test_a_guest_that_the_account_may_not_see_is_none_for_us(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+    await adapter.list()
+    cluster.omitted.add("100")
+    cluster.answers[f"{WEB}/status/current"] = refusal("Permission check failed (/vms/100, VM.Audit)", 403)
     with pytest.raises(VMNotFound):
-        await reading
+        await adapter.get("100")
+    with pytest.raises(VMNotFound):
+        await adapter.get("100")
 
 
 async def test_a_guest_that_has_moved_is_read_where_it_is_now(adapter: ProxmoxAdapter, cluster: Cluster) -> None:

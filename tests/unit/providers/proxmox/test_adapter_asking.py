@@ -226,7 +226,99 @@ async def test_a_lost_answer_is_looked_up_once(adapter: ProxmoxAdapter, cluster:
         await send(adapter)
         cluster.asked.clear()
         await send(adapter)
-    assert cluster.asked[0] == ASKED
+    assert cluster.told == [ASKED]
+    assert not [params for _, path, params in cluster.asked if path.endswith("/tasks") and "vmid" in params]
+
+
+async def test_a_shutdown_from_before_the_start_whose_node_was_away_then_is_gone_on_with(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    task = cluster.begin("100", "qmshutdown")
+    cluster.answers["nodes/pve1/tasks"] = HypervisorUnavailable("away")
+    async with watched(adapter, cluster, lambda: frozenset({"100"})):
+        cluster.answers.clear()
+        asking = send(adapter)
+        await asyncio.sleep(10)
+        assert (cluster.told, asking.done()) == ([], False)
+        cluster.end(task)
+        await asyncio.wait_for(asking, 5)
+
+
+async def test_a_shutdown_that_runs_from_before_the_start_is_gone_on_with(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    task = cluster.begin("100", "qmshutdown")
+    async with watched(adapter, cluster, lambda: frozenset({"100"})):
+        asking = send(adapter)
+        await asyncio.sleep(10)
+        assert (cluster.told, asking.done()) == ([], False)
+        cluster.end(task)
+        await asyncio.wait_for(asking, 5)
+
+
+async def test_a_shutdown_that_keeps_the_same_deadline_is_gone_on_with(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    async with watched(adapter, cluster):
+        first = send(adapter)
+        await asyncio.sleep(5)
+        second = send(adapter)
+        await asyncio.sleep(5)
+        assert cluster.told == [ASKED]
+        cluster.end(cluster.tasks[0])
+        await asyncio.wait_for(asyncio.gather(first, second), 5)
+
+
+async def test_a_shutdown_that_keeps_another_deadline_is_ended_before_it_is_asked_with_the_right_one(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    async with watched(adapter, cluster):
+        first = send(adapter)
+        await asyncio.sleep(5)
+        grace = Grace(LATER - timedelta(days=1), Escalation.FORCE, timedelta(seconds=30))
+        second = asyncio.create_task(adapter.send_signal("100", Signal.ACPI, grace))
+        await asyncio.wait_for(first, 10)
+        assert not second.done()
+        cluster.end(cluster.tasks[0])
+        await asyncio.wait_for(second, 5)
+    upid = cluster.tasks[1]["upid"]
+    ended: Call = ("DELETE", f"nodes/pve1/tasks/{upid}", {})
+    assert cluster.told == [ASKED, ended, ("POST", f"{WEB}/status/shutdown", {"timeout": 30, "forceStop": 1})]
+
+
+async def test_a_shutdown_of_somebody_else_that_holds_the_guest_is_waited_for_as_ours(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    cluster.ends["qmshutdown"] = "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout"
+    async with watched(adapter, cluster):
+        other = cluster.begin("100", "qmshutdown")
+        asking = send(adapter)
+        await asyncio.sleep(30)
+        assert not asking.done()
+        cluster.end(other)
+        await asyncio.wait_for(asking, 5)
+
+
+async def test_a_guest_that_has_gone_off_unseen_is_not_asked(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+    async with watched(adapter, cluster):
+        await asyncio.sleep(5)
+        cluster.current["100"] = {"status": "stopped"}
+        with pytest.raises(CommandFailed, match="does not reach"):
+            await send(adapter)
+    assert cluster.told == []
+
+
+async def test_an_agent_that_stops_answering_while_its_guest_goes_down_is_a_signal_no_more(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    cluster.configs["100"] = {"agent": "1"}
+    async with watched(adapter, cluster):
+        asking = send(adapter, signal=Signal.GUEST_AGENT)
+        await asyncio.sleep(5)
+        cluster.answers[f"{WEB}/agent/ping"] = refusal("QEMU guest agent is not running")
+        assert (await adapter.get("100")).signals == (Signal.ACPI,)
+        cluster.end(cluster.tasks[0])
+        await asyncio.wait_for(asking, 5)
 
 
 # Taking it back

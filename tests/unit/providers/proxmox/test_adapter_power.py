@@ -7,6 +7,7 @@ import pytest
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 from providers.proxmox.adapter import ProxmoxAdapter
+from providers.proxmox.session import Unanswered
 from tests.unit.providers.proxmox.cluster import RUNS, Cluster, refusal, watched
 
 pytestmark = pytest.mark.looptime
@@ -152,4 +153,76 @@ async def test_a_guest_that_has_moved_is_switched_where_it_is_now(adapter: Proxm
     async with watched(adapter, cluster):
         cluster.rows["100"]["node"] = "pve2"
         await asyncio.wait_for(adapter.power_off("100"), 30)
-    assert [path for _, path, _ in cluster.told] == [f"{WEB}/status/stop", "nodes/pve2/qemu/100/status/stop"]
+    assert [path for _, path, _ in cluster.told] == ["nodes/pve2/qemu/100/status/stop"]
+
+
+# Whose cut it was
+
+
+async def test_a_stop_that_ended_a_guest_did_it(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+    async with watched(adapter, cluster):
+        assert await asyncio.wait_for(adapter.power_off("100"), 30)
+
+
+@pytest.mark.parametrize(("vm_id", "path"), [("100", WEB), ("101", CT)])
+async def test_a_guest_that_is_off_is_not_stopped(
+    adapter: ProxmoxAdapter, cluster: Cluster, vm_id: str, path: str
+) -> None:
+    async with watched(adapter, cluster):
+        cluster.current[vm_id] = {"status": "stopped"}
+        assert not await asyncio.wait_for(adapter.power_off(vm_id), 30)
+    assert cluster.told == []
+
+
+@pytest.mark.parametrize(("rights", "ours"), [({"Sys.Audit": 1}, True), ({}, False)], ids=["with", "without"])
+async def test_a_stop_of_ours_from_before_a_restart_did_it_if_nobody_can_have_started_the_guest_since(
+    adapter: ProxmoxAdapter, cluster: Cluster, rights: dict[str, int], ours: bool
+) -> None:
+    cluster.granted_on_nodes = rights
+    cluster.begin("100", "qmstop", "OK")
+    async with watched(adapter, cluster):
+        assert await asyncio.wait_for(adapter.power_off("100"), 30) is ours
+
+
+async def test_a_stop_whose_answer_was_lost_did_it(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+    cluster.granted_on_nodes = {}
+    async with watched(adapter, cluster):
+        cluster.answers[f"{WEB}/status/stop"] = Unanswered("silence")
+        with pytest.raises(Unanswered):
+            await adapter.power_off("100")
+        cluster.begin("100", "qmstop", "OK")
+        assert await asyncio.wait_for(adapter.power_off("100"), 30)
+
+
+async def test_a_stop_that_found_the_container_off_did_not_do_it(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+    cluster.answers[f"{CT}/status/stop"] = refusal("CT 101 not running")
+    assert not await asyncio.wait_for(adapter.power_off("101"), 30)
+
+
+@pytest.mark.parametrize("kind", ["qmshutdown", "qmstop"])
+async def test_a_stop_that_came_after_somebody_elses_did_not_do_it(
+    adapter: ProxmoxAdapter, cluster: Cluster, kind: str
+) -> None:
+    """Proxmox VE's stop of QEMU that is gone already succeeds."""
+    cluster.ends["qmstop"] = RUNS
+    async with watched(adapter, cluster):
+        other = cluster.begin("100", kind)
+        stopping = asyncio.create_task(adapter.power_off("100"))
+        await asyncio.sleep(1)
+        cluster.end(other)
+        cluster.end(cluster.tasks[0])
+        assert not await asyncio.wait_for(stopping, 30)
+
+
+@pytest.mark.parametrize(("tasks", "cut"), [(["qmstop"], True), (["qmshutdown"], False), ([], False)])
+async def test_of_a_guest_of_has_its_tasks_tell_whether_it_was_cut(
+    adapter: ProxmoxAdapter, cluster: Cluster, tasks: list[str], cut: bool
+) -> None:
+    cluster.rows["100"]["hastate"] = "started"
+    async with watched(adapter, cluster, lambda: frozenset({"100"})):
+        stopping = asyncio.create_task(adapter.power_off("100"))
+        await asyncio.sleep(5)
+        cluster.rows["100"]["status"] = "stopped"
+        for kind in tasks:
+            cluster.begin("100", kind, "OK")
+        assert await asyncio.wait_for(stopping, 30) is cut

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from providers.core.errors import CommandFailed, VmpowerError
+from providers.core.errors import CommandFailed, HypervisorUnavailable, VmpowerError
 from providers.proxmox.api import AGENT_SECONDS, AT_ONCE, Api
+from providers.proxmox.errors import Refused, translate
 from providers.proxmox.guests import Guest
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.tasks import Task
@@ -142,3 +143,59 @@ async def test_an_agent_that_may_not_be_asked_is_no_silent_one() -> None:
 async def test_a_log_is_its_lines() -> None:
     session = Told([{"n": 1, "t": "shutdown VM 100"}, {"n": 2, "t": "TASK OK"}])
     assert await api(session).log(TASK) == ["shutdown VM 100", "TASK OK"]
+
+
+# Whether there is a guest, and as what it runs
+
+
+async def test_a_number_that_no_node_has_a_guest_of_is_free() -> None:
+    assert await Api(cast(Session, session := Told("100"))).is_free("100")
+    assert session.calls == [("GET", "cluster/nextid", {"vmid": "100"})]
+
+
+async def test_a_number_that_is_taken_is_not_free() -> None:
+    taken = translate(Refused(400, "Parameter verification failed.", {"vmid": "VM 100 already exists"}))
+    assert not await Api(cast(Session, Told(error=taken))).is_free("100")
+
+
+@pytest.mark.parametrize("error", [CommandFailed("refused"), HypervisorUnavailable("away")])
+async def test_a_number_that_cannot_be_asked_for_is_neither(error: VmpowerError) -> None:
+    with pytest.raises(type(error)):
+        await Api(cast(Session, Told(error=error))).is_free("100")
+
+
+async def test_the_processes_of_a_nodes_guests_are_those_that_run() -> None:
+    session = Told([{"vmid": 100, "pid": 4711}, {"vmid": 101}])
+    assert await Api(cast(Session, session)).pids("pve1", "qemu") == {"100": 4711}
+    assert session.calls[0][1] == "nodes/pve1/qemu"
+
+
+async def test_the_nodes_are_named() -> None:
+    answer = [{"node": "pve1", "status": "online"}, {"node": "pve2", "status": "offline"}]
+    assert await Api(cast(Session, Told(answer))).nodes() == {"pve1", "pve2"}
+
+
+async def test_a_configuration_is_the_one_that_counts_now() -> None:
+    session = Told({})
+    await Api(cast(Session, session)).config(WEB)
+    assert session.calls == [("GET", "nodes/pve1/qemu/100/config", {"current": 1})]
+
+
+# HA
+
+
+@pytest.mark.parametrize(
+    ("fencing", "ignores"),
+    [
+        ([], False),
+        ([{"armed-state": "armed"}], False),
+        ([{"armed-state": "standby"}], False),
+        ([{"armed-state": "disarming", "resource_mode": "ignore"}], True),
+        ([{"armed-state": "disarmed", "resource_mode": "ignore"}], True),
+        ([{"armed-state": "disarmed", "resource_mode": "freeze"}], False),
+    ],
+    ids=["before 9.2", "armed", "standby", "disarming", "disarmed", "frozen"],
+)
+async def test_ha_ignores_what_it_manages_when_it_is_disarmed_so(fencing: list[dict[str, str]], ignores: bool) -> None:
+    entries = [{"type": "quorum"}, *({"type": "fencing"} | entry for entry in fencing)]
+    assert await Api(cast(Session, Told(entries))).ha_ignores() is ignores

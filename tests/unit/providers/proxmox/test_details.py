@@ -11,7 +11,7 @@ import pytest
 from providers.core.adapter import Change, Changed
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.proxmox.api import Api
-from providers.proxmox.details import A_FEW, AT_ONCE, FIRST_SECONDS, DetailReader
+from providers.proxmox.details import A_FEW, AT_ONCE, FIRST_SECONDS, FRESH_SECONDS, ROUND_SECONDS, DetailReader
 from providers.proxmox.guests import Config, Guest
 from providers.proxmox.tasks import Task
 from providers.proxmox.tracker import Tracker
@@ -114,10 +114,29 @@ async def test_idle_polls_go_through_all_guests_a_few_at_a_time() -> None:
     fake = Fake()
     told = Told(fake, *many("pve1", 100, 2 * A_FEW))
     for _ in range(2):
-        told.details.sweep([], idle=True)
+        told.details.sweep(every=15)
         await asyncio.sleep(1)
     assert set(fake.read.values()) == {1}
     assert len(fake.read) == 2 * A_FEW
+
+
+async def test_all_guests_are_read_again_within_a_bounded_time_however_many_there_are() -> None:
+    fake = Fake()
+    told = Told(fake, *many("pve1", 100, 4000))
+    for _ in range(int(ROUND_SECONDS / 15)):
+        told.details.sweep(every=15)
+        await asyncio.sleep(15)
+    assert set(fake.read.values()) == {1}
+    assert len(fake.read) == 4000
+
+
+async def test_details_are_due_when_there_are_none_or_they_are_old() -> None:
+    told = Told(Fake(), WEB)
+    due = [told.details.due("100")]
+    await told.details.read(WEB)
+    due.append(told.details.due("100"))
+    await asyncio.sleep(FRESH_SECONDS + 1)
+    assert [*due, told.details.due("100")] == [True, False, True]
 
 
 async def test_what_was_known_stays_when_it_cannot_be_read() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
 from providers.proxmox.errors import Refused, task_error, translate
+from providers.proxmox.tasks import LOST
 
 
 def failed(status: int, reason: str, errors: dict[str, str] | None = None) -> VmpowerError:
@@ -64,6 +65,34 @@ def test_a_lock_file_that_another_task_holds_is_a_lock(file: str) -> None:
     error = failed(500, f"can't lock file '{file}' - got timeout")
     assert isinstance(error, Locked)
     assert file in error.message
+
+
+# What passes
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "cfs-lock 'domain-ha' error: got lock request timeout",
+        "cfs-lock 'file-ha_crm_commands' error: no quorum!",
+        "Unable to load access control list: Connection refused",
+        "ipcc_send_rec[1] failed: Connection refused",
+        "unable to open file '/etc/pve/nodes/pve1/qemu-server/100.conf' - Transport endpoint is not connected",
+        "hostname lookup 'pve2' failed - failed to get address info for: pve2: Name or service not known",
+    ],
+)
+def test_what_passes_by_itself_is_no_refusal(reason: str) -> None:
+    assert type(failed(500, reason)) is HypervisorUnavailable
+    assert type(task_error(reason)) is HypervisorUnavailable
+
+
+@pytest.mark.parametrize("status", range(595, 600))
+def test_a_call_that_did_not_reach_its_node_or_come_back_is_no_refusal(status: int) -> None:
+    assert type(failed(status, "whatever")) is HypervisorUnavailable
+
+
+def test_a_task_whose_end_is_not_known_is_no_refusal() -> None:
+    assert type(task_error(LOST)) is HypervisorUnavailable
 
 
 # Guests

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.proxmox.guests import Config, Guest, config, guest
+from providers.proxmox.guests import Config, Guest, Rights, config, guest
 
 ROW = {
     "id": "qemu/100",
@@ -116,3 +116,33 @@ def test_the_down_timeout_is_that_of_the_startup_property(startup: str, seconds:
 @pytest.mark.parametrize(("protection", "protected"), [(1, True), ("1", True), (0, False)])
 def test_protection_is_told(protection: object, protected: bool) -> None:
     assert config({"protection": protection}).protection is protected
+
+
+# Rights
+
+
+@pytest.mark.parametrize(
+    ("granted", "has"),
+    [
+        ({"/": {}, "/nodes": {"Sys.Audit": 1}}, True),
+        ({"/": {"Sys.Audit": 1}}, True),
+        ({"/": {"Sys.Audit": 0}}, False),
+        ({"/": {"Sys.Audit": 1}, "/nodes": {}}, False),
+        ({"/nodes": {"Sys.Audit": 1}, "/nodes/pve1": {}}, False),
+        ({"/nodes/pve1": {"Sys.Audit": 0}}, True),
+        ({"/nodes/pve2": {"Sys.Audit": 1}}, False),
+        ({}, False),
+    ],
+)
+def test_a_privilege_is_told_for_a_path_or_handed_down_to_it(granted: dict[str, dict[str, int]], has: bool) -> None:
+    assert Rights(granted).has("Sys.Audit", "/nodes/pve1") is has
+
+
+@pytest.mark.parametrize(("granted", "has"), [({"/": {"Sys.Audit": 0}}, True), ({"/nodes": {"Sys.Audit": 1}}, False)])
+def test_a_privilege_on_the_root_is_told_there(granted: dict[str, dict[str, int]], has: bool) -> None:
+    assert Rights(granted).has("Sys.Audit", "/") is has
+
+
+def test_what_ha_ignores_while_it_is_disarmed_is_its_own_and_not_managed() -> None:
+    web = Guest("100", "qemu", "web", "pve1", "running", ha="started", disarmed=True)
+    assert (web.in_ha, web.managed) == (True, False)

@@ -10,10 +10,11 @@ import pytest
 from providers.core.adapter import Ended, OffCause, Reason
 from providers.proxmox.api import Api
 from providers.proxmox.guests import Config, Guest
-from providers.proxmox.history import of_guest, of_shutdown
+from providers.proxmox.history import BY_HA, ended_by, of_guest, of_shutdown, stopped_by
 from providers.proxmox.tasks import Task
 
-TASK = Task("UPID:a", "pve1", "qmshutdown", "100", "root@pam", 1000)
+US = "vmpower@pve!provider"
+TASK = Task("UPID:a", "pve1", "qmshutdown", "100", US, 1000)
 OVER = replace(TASK, ended=1060, status="OK")
 BY_AGENT, BY_ACPI = Config(agent=True), Config()
 WAITED = "VM still running - terminating now with SIGTERM"
@@ -45,8 +46,8 @@ async def ending(log: Sequence[str], task: Task = OVER, config: Config | None = 
     return await of_shutdown(api(log=log), task, config)
 
 
-async def last(*tasks: Task, guest: Guest = WEB) -> Ended:
-    return await of_guest(api(*tasks), guest, BY_AGENT)
+async def last(*tasks: Task, guest: Guest = WEB, log: Sequence[str] = (), trusted: bool = True) -> Ended:
+    return await of_guest(api(*tasks, log=log), guest, BY_AGENT, lambda _task: trusted, US)
 
 
 # By its shutdown
@@ -95,6 +96,15 @@ async def test_a_shutdown_that_has_failed_and_is_still_told_to_run_is_of_unknown
     assert await ending(["TASK ERROR: received interrupt"], TASK) == Ended()
 
 
+async def test_a_shutdown_that_still_waits_for_the_guests_lock_has_not_ended_it() -> None:
+    assert await ending(["trying to acquire lock..."], TASK) == Ended()
+
+
+@pytest.mark.parametrize("log", [["trying to acquire lock... OK"], ["trying to acquire lock...", " OK"]])
+async def test_a_shutdown_that_got_the_guests_lock_may_have_ended_it(log: list[str]) -> None:
+    assert await ending(log, TASK) == BY_ITSELF
+
+
 async def test_a_containers_shutdown_tells_only_how_long_it_took() -> None:
     assert await ending([], replace(OVER, kind="vzshutdown")) == Ended(after=timedelta(seconds=60))
 
@@ -117,7 +127,16 @@ async def test_a_guest_that_was_stopped_was_cut_off(kind: str, task: Task) -> No
 
 
 async def test_a_stop_that_failed_ended_nothing() -> None:
-    assert await last(replace(OVER, kind="qmstop", status="VM is locked (backup)"), OVER) == BY_ITSELF
+    stop = replace(OVER, kind="qmstop", status="VM is locked (backup)", started=1010, ended=1020)
+    assert await last(stop, OVER) == BY_ITSELF
+
+
+async def test_a_stop_found_a_guest_off_that_had_obeyed_before() -> None:
+    assert await last(replace(OVER, kind="qmstop", started=1070, ended=1071), OVER) == BY_ITSELF
+
+
+async def test_a_shutdown_found_a_guest_off_that_was_stopped_before() -> None:
+    assert await last(OVER, replace(OVER, kind="qmstop", started=900, ended=901)) == CUT
 
 
 async def test_a_shutdown_that_failed_ended_nothing() -> None:
@@ -125,17 +144,95 @@ async def test_a_shutdown_that_failed_ended_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", ["qmstart", "qmresume", "vzstart"])
-async def test_what_was_before_its_last_start_does_not_count(kind: str) -> None:
-    assert await last(replace(OVER, kind=kind), OVER) == Ended()
+@pytest.mark.parametrize("status", ["OK", ""])
+async def test_what_was_before_its_last_start_does_not_count(kind: str, status: str) -> None:
+    assert await last(replace(OVER, kind=kind, status=status, started=1100), OVER) == Ended()
+
+
+async def test_a_start_that_failed_began_no_run() -> None:
+    failed = replace(OVER, kind="qmstart", status="QEMU exited with code 1", started=1100)
+    assert await last(failed, OVER) == BY_ITSELF
+
+
+async def test_a_task_of_an_earlier_run_that_still_runs_does_not_count() -> None:
+    assert await last(TASK, replace(OVER, kind="qmstart", started=1100)) == Ended()
 
 
 async def test_a_shutdown_counts_that_has_just_ended_its_guest() -> None:
     assert await last(TASK) == BY_ITSELF
 
 
+async def test_a_stop_counts_that_has_just_ended_the_shutdown_it_overrules() -> None:
+    stop = replace(TASK, kind="qmstop", started=1010)
+    assert await last(stop, TASK, log=["TASK ERROR: received interrupt"]) == CUT
+
+
 async def test_a_containers_shutdown_counts_only_when_it_has_ended() -> None:
-    assert await last(replace(TASK, kind="vzshutdown"), replace(OVER, kind="vzstop"), guest=CT) == CUT
+    running, stop = replace(TASK, kind="vzshutdown", started=1100), replace(OVER, kind="vzstop")
+    assert await last(running, stop, guest=CT) == CUT
 
 
 async def test_tasks_that_end_no_run_are_passed_over() -> None:
     assert await last(replace(OVER, kind="vzdump"), replace(OVER, kind="qmsnapshot"), OVER) == BY_ITSELF
+
+
+async def test_tasks_that_may_be_of_an_earlier_run_tell_nothing() -> None:
+    assert await last(OVER, trusted=False) == Ended()
+
+
+# Of others
+
+
+@pytest.mark.parametrize(
+    ("log", "ending"),
+    [([WAITED], CUT), ([BY_HA, WAITED], Ended(OffCause.HOST, Reason.TIMEOUT)), ([], BY_ITSELF), ([BY_HA], BY_ITSELF)],
+    ids=["forced", "forced by HA", "obeyed", "obeyed HA"],
+)
+async def test_only_we_and_ha_force_for_the_deadline_that_we_told(log: list[str], ending: Ended) -> None:
+    assert await last(replace(OVER, user="root@pam"), log=log) == ending
+
+
+@pytest.mark.parametrize(("log", "ending"), [([], Ended()), ([BY_HA], BY_ITSELF)], ids=["somebody's", "HA's"])
+async def test_a_containers_shutdown_of_others_tells_only_of_ha_which_never_forces_one(
+    log: list[str], ending: Ended
+) -> None:
+    assert await last(replace(OVER, kind="vzshutdown", user="root@pam"), guest=CT, log=log) == ending
+
+
+# Whether it was this stop
+
+STOP = replace(OVER, upid="UPID:s", kind="qmstop", started=1100, ended=1101)
+
+
+@pytest.mark.parametrize(
+    ("others", "ours"),
+    [
+        ((), True),
+        ((replace(OVER, upid="UPID:o"),), False),
+        ((replace(OVER, upid="UPID:o", status="received interrupt"),), True),
+        ((replace(OVER, upid="UPID:o", kind="qmstart", started=1102),), True),
+    ],
+    ids=["alone", "after a shutdown", "after one that it ended", "before a start"],
+)
+async def test_a_stop_ended_the_run_unless_something_did_before(others: tuple[Task, ...], ours: bool) -> None:
+    assert await ended_by(api(*others, STOP), WEB, STOP) is ours
+
+
+async def test_a_stop_that_is_not_listed_is_taken_for_what_ended_the_run() -> None:
+    assert await ended_by(api(), WEB, STOP)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "user", "ours"),
+    [
+        ((STOP,), US, True),
+        ((STOP,), "root@pam", False),
+        ((STOP, OVER), US, False),
+        ((OVER,), US, False),
+        ((replace(STOP, status="VM is locked (backup)"),), US, False),
+        ((), US, False),
+    ],
+    ids=["ours", "somebody's", "of one that had obeyed", "a shutdown", "failed", "none"],
+)
+async def test_whose_stop_ended_the_run_is_told_by_its_user(tasks: tuple[Task, ...], user: str, ours: bool) -> None:
+    assert await stopped_by(api(*tasks), WEB, lambda _task: True, user) is ours

@@ -251,6 +251,31 @@ def test_while_ha_would_lose_the_request_the_guest_is_not_asked_but_waited_for(h
     assert f"(state {ha})" in busy.message
 
 
+@pytest.mark.parametrize("ha", ["started", "stopped", "error", "request_start", "freeze"])
+def test_a_guest_that_disarmed_ha_ignores_is_asked_like_any_other_and_that_is_a_warning(ha: str) -> None:
+    found = vm(ha=ha, disarmed=True)
+    problem = only(found.problems)
+    assert (found.signals, found.always_forced, problem.reason) == ((Signal.GUEST_AGENT,), "", None)
+    assert "disarmed" in problem.message
+
+
+@pytest.mark.parametrize("ha", ["fence", "migrate", "recovery", "relocate"])
+def test_what_ha_brings_to_its_end_before_it_is_disarmed_is_waited_for(ha: str) -> None:
+    found = vm(ha=ha, disarmed=True)
+    assert (found.signals, found.problems[-1].reason, found.problems[-1].passing) == ((), Reason.LOCKED, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "crashed"), [("guest-panicked", True), ("internal-error", False), ("running", False)]
+)
+def test_a_guest_that_has_panicked_has_crashed(status: str, crashed: bool) -> None:
+    assert vm(status=status).crashed is crashed
+
+
+def test_its_run_is_what_its_details_say() -> None:
+    assert (vm(GuestDetails(run="pve1/4711")).run_id, vm(GuestDetails()).run_id) == ("pve1/4711", "")
+
+
 # What else the forecast tells
 
 

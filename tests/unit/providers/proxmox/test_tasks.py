@@ -116,6 +116,7 @@ def test_a_shutdown_that_waited_in_vain_or_was_ended_had_asked(status: str) -> N
     [
         "VM is locked (backup)",
         "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout",
+        "can't lock file '/var/lock/qemu-server/lock-100.conf' - received interrupt",
         "Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist",
         LOST,
     ],
@@ -165,6 +166,14 @@ async def test_an_end_that_is_waited_for_no_more_does_no_harm() -> None:
     awaited.follow(task()).cancel()
     awaited.end(task(status="OK"))
     assert awaited.running() == ()
+
+
+async def test_who_waits_no_more_ends_nobody_elses_waiting() -> None:
+    awaited = AwaitedTasks()
+    awaited.follow(task()).cancel()
+    later = awaited.follow(task())
+    awaited.end(task(status="OK"))
+    assert await later == task(status="OK")
 
 
 async def test_the_nodes_are_asked_since_their_oldest_task() -> None:

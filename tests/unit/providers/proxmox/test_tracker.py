@@ -236,3 +236,71 @@ def test_what_its_node_told_is_never_undone_by_a_row_however_old_and_in_whatever
             tracker.learn("100", now, status=true.status)
         else:
             assert (poll(tracker, run(switched, -age, now - late), now) is PowerState.ON) is (true.status == "running")
+
+
+# Runs
+
+
+def run_of(tracker: Tracker) -> str | None:
+    return tracker.details("100").run
+
+
+@pytest.fixture
+def named(tracker: Tracker) -> Tracker:
+    """Its guest's run is known."""
+    tracker.identify("100", 4711)
+    return tracker
+
+
+def test_a_run_that_is_named_is_told(tracker: Tracker) -> None:
+    assert only(tracker.identify("100", 4711)).run_id == "pve1/4711"
+
+
+def test_a_run_has_its_name_until_it_ends(named: Tracker) -> None:
+    named.apply([replace(WEB, uptime=1010, status="paused")], {})
+    named.apply([replace(WEB, uptime=1020)], {})
+    assert (run_of(named), named.unidentified()) == ("pve1/4711", [])
+
+
+@pytest.mark.parametrize("row", [OFF, replace(WEB, uptime=999)], ids=["off", "younger"])
+def test_a_run_is_over_when_its_guest_is_off_or_its_process_is_younger(named: Tracker, row: Guest) -> None:
+    named.apply([row], {})
+    assert run_of(named) is None
+
+
+def test_a_run_is_over_when_a_node_tells_that_its_guest_is_off(named: Tracker) -> None:
+    assert only(named.learn("100", NOW, status="stopped")).run_id == ""
+
+
+def test_a_run_goes_on_while_its_node_is_away(named: Tracker) -> None:
+    named.apply([replace(WEB, status="unknown")], {})
+    named.apply([replace(WEB, uptime=1030)], {})
+    assert run_of(named) == "pve1/4711"
+
+
+def test_a_guest_that_was_paused_is_in_the_same_run_although_its_uptime_was_not_known(named: Tracker) -> None:
+    named.learn("100", NOW, status="paused")
+    named.apply([replace(WEB, status="paused", uptime=1010)], {})
+    assert run_of(named) == "pve1/4711"
+
+
+def test_a_guest_that_has_moved_keeps_its_run_until_it_is_known_whether_it_was_migrated(named: Tracker) -> None:
+    named.apply([replace(WEB, node="pve2", uptime=1)], {})
+    assert (run_of(named), [guest.id for guest in named.unidentified()]) == ("pve1/4711", ["100"])
+
+
+def test_the_process_of_a_guest_that_does_not_run_names_nothing(tracker: Tracker) -> None:
+    tracker.apply([OFF], {})
+    assert (tracker.identify("100", 4711), run_of(tracker)) == ([], None)
+
+
+# Guests that are lost
+
+
+def test_how_a_guest_is_that_is_lost_is_not_known_until_its_next_row(tracker: Tracker) -> None:
+    assert only(tracker.lose("100")).power_state is PowerState.UNKNOWN
+    assert poll(tracker, WEB, NOW) is PowerState.ON
+
+
+def test_a_guest_that_is_gone_can_be_removed_and_not_lost(tracker: Tracker) -> None:
+    assert (tracker.remove("100"), tracker.lose("100")) == ([Removed("100")], [])
