@@ -86,7 +86,7 @@ def verdicts_are_true(history: History) -> Iterator[str]:
 def unknown_has_a_cause(history: History) -> Iterator[str]:
     """Where nothing went wrong, everything is known."""
     harmless = all(act.what in (*KINDS, "Extend", "Force", "Cancel") for act in history.scenario.acts)
-    if harmless and history.steps and not history.complaints:
+    if harmless and not history.killed:
         for operation in history.known.values():
             if operation.verdict and operation.verdict.outcome is Outcome.UNKNOWN:
                 yield f"{_name(operation)} is not known, though nothing went wrong"

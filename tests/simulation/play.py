@@ -62,6 +62,7 @@ class History:
     final_power: dict[str, bool] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     calls_when_settled: int = 0
+    killed: bool = False
     steps: int = 0
 
     def lines(self) -> list[str]:
@@ -111,6 +112,7 @@ class Play:
             self._kill(RESTART_AFTER)
 
     def _kill(self, seconds: float) -> None:
+        self.history.killed = True
         self.machine.kill()
         self._watched.clear()
         self.universe.after(seconds, self._start)

@@ -5,7 +5,6 @@
 
 import asyncio
 import itertools
-import os
 import random
 import time
 
@@ -17,11 +16,6 @@ from tests.soak.soak import ALL, SECONDS, Case, run
 SECONDS_EACH = 90
 LONGEST = 150
 """Seconds that a history may take to begin and to settle, beside those in which it is harmed."""
-
-# Off until providers/core keeps what these histories ask for (issue 13, section 2); then these lines go.
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("VMPOWER_SOAK"), reason="the engine breaks these invariants still; VMPOWER_SOAK=1 shows how"
-)
 
 
 @pytest.mark.timeout(SECONDS_EACH + LONGEST)
