@@ -121,6 +121,11 @@ class Journal:
         }
         return bool(await self._read(self._store.many, later, "create_time", 1))
 
+    async def still_running(self, since: datetime) -> list[Operation]:
+        """Those that began since then and left their VMs running, oldest first."""
+        given = {"final = 1": (), "create_time > ?": (moment(since),), "record LIKE ?": ('%"STILL_RUNNING"%',)}
+        return await self._read(self._store.many, given, "create_time, id")
+
     async def page(
         self, size: int, before: tuple[str, str] | None = None, vm_id: str = "", active_only: bool = False
     ) -> list[Operation]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from common.durations import MAX_TIMEOUT
 from providers.core.adapter import GuestCredentials
 from providers.core.clock import TOLERANCE, Boot
 from providers.core.deadline import timeout
@@ -23,7 +24,7 @@ from providers.core.errors import (
 )
 from providers.core.extension import Extension, extended
 from providers.core.inventory import is_off
-from providers.core.model import Decision, Delivery, Kind, Operation, Request, State
+from providers.core.model import Decision, Delivery, Kind, Operation, Outcome, Request, State
 from providers.core.procedures import carry_out, close_overtaken
 from providers.core.run import Context, Run
 
@@ -49,6 +50,8 @@ class Operations:
         self._runs: dict[str, Run] = {}
         self._on_vm: dict[str, list[Run]] = {}
         self._by_request: dict[str, Run] = {}
+        self._left_alone: dict[str, str] = {}
+        """The runs of VMs whose guests were asked and not forced: they may still go down."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
         self.on_end: list[Callable[[Operation], None]] = []
@@ -62,6 +65,8 @@ class Operations:
             run = self._register(resumed(operation, self._context.clock.boot))
             run.resume()
             self._spawn(self._close_overtaken(run) if operation.id in overtaken else self._live(run))
+        for operation in await self._journal.still_running(self._context.clock() - MAX_TIMEOUT):
+            self._note_left_alone(operation)
         self._context.clock.on_step.append(self._move)
 
     async def stop(self) -> None:
@@ -93,7 +98,8 @@ class Operations:
                 create_time=self._context.clock(),
                 force_after=request.force_after,
                 run_id=vm.run_id if vm else "",
-                ran=vm is not None and not is_off(vm),
+                ran=not is_off(vm),
+                asked_before=vm is not None and self._left_alone.get(request.vm_id) == vm.run_id,
                 supersedes=tuple(run.operation.id for run in self._active_runs(request.vm_id)),
                 boot=self._context.clock.boot,
                 **timeout(request, vm, default),
@@ -292,11 +298,18 @@ class Operations:
                 before = await self._supersede(run)
                 await carry_out(run, before, fresh=fresh)
             run.close()
+            self._note_left_alone(run.operation)
             await run.on_disk()
         finally:
             self._forget(run)
         for listener in self.on_end:
             listener(run.operation)
+
+    def _note_left_alone(self, operation: Operation) -> None:
+        asked = operation.asked_before or any(not sent.refused for sent in operation.sent)
+        runs = operation.verdict and operation.verdict.outcome is Outcome.STILL_RUNNING
+        if asked and runs:
+            self._left_alone[operation.request.vm_id] = operation.run_id
 
     async def _close_overtaken(self, run: Run) -> None:
         """A later operation on its VM has ended: this one had ended before, but its end was not written down."""

@@ -8,9 +8,11 @@ from providers.core import hooks
 from providers.core import verdict as verdicts
 from providers.core.adapter import PowerState, Reason
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
-from providers.core.model import Operation, State, Verdict
+from providers.core.model import Operation, Outcome, State, Verdict
 from providers.core.run import Run
 
+OFF = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.UNKNOWN)
+"""How a VM can go off while an operation is active."""
 ATTEMPTS = 3
 """How often a refused power command is tried: a hypervisor may be busy with the VM for a moment."""
 FIRST_PAUSE, LAST_PAUSE = 1.0, 2.0
@@ -21,8 +23,9 @@ EVENT_DELAY = 1.0
 
 async def power_off(run: Run, before: Sequence[Operation]) -> Verdict:
     """PowerOff: cut the power without asking. `before`: the operations that it has superseded."""
-    if run.off and any(each.verdict and each.verdict.reason is Reason.PREEMPTED for each in before):
-        return verdicts.cut_by_preempted(run)
+    ended = [each.verdict for each in before if each.verdict]
+    if run.off and (down := next((verdict for verdict in ended if verdict.outcome in OFF), None)):
+        return verdicts.off_by_superseded(run, down)
     if run.was_off_already:
         return verdicts.already_off(run)
     return verdicts.gone(run) if run.gone else await force(run, Reason.REQUESTED)
@@ -114,4 +117,5 @@ async def _verify(run: Run, reached: Callable[[], bool]) -> None:
     if not await run.within(EVENT_DELAY, reached):
         await run.look()
         if not reached():
+            run.cut = None  # if it goes off now, the hypervisor may have done as we said, late, or somebody else
             raise CommandFailed("The hypervisor says it switched the power, but the VM's state did not change.")

@@ -206,17 +206,15 @@ async def _lost(run: Run, sent: Sent, why: str) -> None:
 
 
 async def _note_delivery(run: Run, sent: Sent, delivery: Delivery, message: str = "") -> None:
-    """The same in a row is counted, not listed."""
+    """What came to the same is counted, not listed."""
     if run.off or run.operation.state.final:
         return
     known = next((each for each in run.operation.sent if each.number == sent.number), None)
     if known is None or known.delivery is delivery:
         return
-    changed = run.operation.sent_but(sent.number, delivery=delivery)
-    *_, last, this = (None, None, *changed)
-    if last and this and this.number == sent.number and (last.signal, last.delivery) == (this.signal, delivery):
-        changed = (*changed[:-2], this.model_copy(update={"times": last.times + 1}))
-    await run.record(message, sent=changed)
+    same = [each for each in run.operation.sent if (each.signal, each.delivery) == (sent.signal, delivery)]
+    changed = run.operation.sent_but(sent.number, delivery=delivery, times=1 + sum(each.times for each in same))
+    await run.record(message, sent=tuple(each for each in changed if each not in same))
 
 
 async def _held_up(run: Run, sent: Sent, why: str) -> None:

@@ -70,6 +70,8 @@ def _rank(choices: tuple[Signal, ...], signal: Signal) -> int:
 
 def _follow_up(choices: tuple[Signal, ...], last: Sent, operation: Operation, now: datetime) -> Send | Wait:
     """A booting guest drops ACPI, so it is repeated; an agent that did nothing is followed by ACPI halfway."""
+    if last.signal is Signal.ACPI and last.delivery is Delivery.SENDING:
+        return Wait(None)  # its answer is still to come: presses must not pile up while nothing answers
     if last.signal is Signal.ACPI:
         interval = operation.request.resend_interval
         due = last.time + interval if interval else None
@@ -92,7 +94,7 @@ def deaf_reason(vm: VM, operation: Operation) -> Reason | None:
 
     Only before any signal was accepted: a guest that has been asked is given its time.
     """
-    if any(not sent.refused for sent in operation.sent):
+    if operation.asked_before or any(not sent.refused for sent in operation.sent):
         return None
     if vm.power_state is PowerState.UNKNOWN or any(problem.passing for problem in vm.problems):
         return None

@@ -91,9 +91,11 @@ def already_off(run: Run) -> Verdict:
     return _verdict(run, Outcome.ALREADY_OFF, "It was off already.")
 
 
-def cut_by_preempted(run: Run) -> Verdict:
-    """The operation that this PowerOff pre-empted has cut the power for it."""
-    return _verdict(run, Outcome.FORCED, "Powered off hard, as asked.", Reason.REQUESTED)
+def off_by_superseded(run: Run, down: Verdict) -> Verdict:
+    """It went off under the operation that this PowerOff superseded, which may have cut the power for it."""
+    if down.reason is Reason.PREEMPTED:
+        return _verdict(run, Outcome.FORCED, "Powered off hard, as asked.", Reason.REQUESTED)
+    return _verdict(run, down.outcome, f"It went off before that: {down.message}")
 
 
 def hook_failed(run: Run) -> Verdict:

@@ -20,11 +20,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2000, help="how many")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this one alone, and print its history")
+    parser.add_argument("--until-found", action="store_true", help="stop at the first that fails, and use one process")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         sys.exit(_show(arguments.seed))
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    sys.exit(_play_many(seeds))
+    sys.exit(_find(seeds) if arguments.until_found else _play_many(seeds))
 
 
 def _show(seed: int) -> int:
@@ -34,6 +35,14 @@ def _show(seed: int) -> int:
     for line in broken:
         print("BROKEN:", line)
     return 1 if broken else 0
+
+
+def _find(seeds: range) -> int:
+    for seed in seeds:
+        if broken := violations(play(make(seed))):
+            print(f"seed {seed}", *(f"BROKEN: {line}" for line in broken), sep="\n")
+            return 1
+    return 0
 
 
 def _play_many(seeds: range) -> int:

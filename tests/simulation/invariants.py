@@ -10,7 +10,7 @@ from tests.simulation.hypervisor import OFF, Fact
 from tests.simulation.play import KINDS, Answer, History
 from tests.simulation.provider import EPOCH
 
-MOST_SENT = 20
+MOST_SENT = 8
 TICK = 1.5
 """Seconds: a clock that was set is noticed within one, and a call takes its time."""
 
@@ -83,6 +83,16 @@ def verdicts_are_true(history: History) -> Iterator[str]:
             yield f"{_name(operation)} says {verdict.outcome} ({verdict.message}), but {false}"
 
 
+def success_is_what_was_asked_for(history: History) -> Iterator[str]:
+    """An operation that SUCCEEDED has left the VM as it was to leave it, or known so at least."""
+    for operation in history.known.values():
+        if operation.state is not State.SUCCEEDED or operation.verdict is None:
+            continue
+        wanted, time = operation.request.kind in (Kind.POWER_ON, Kind.REBOOT), _judged(history, operation)
+        if wanted and not _was_on(history, operation, time):
+            yield f"{_name(operation)} SUCCEEDED, and the VM was off"
+
+
 def unknown_has_a_cause(history: History) -> Iterator[str]:
     """Where nothing went wrong, everything is known."""
     harmless = all(act.what in (*KINDS, "Extend", "Force", "Cancel") for act in history.scenario.acts)
@@ -108,7 +118,7 @@ def what_was_answered_holds(history: History) -> Iterator[str]:
 
 def the_last_wish_comes_true(history: History) -> Iterator[str]:
     """Unless somebody else, or the guest itself, changed it afterwards."""
-    for vm, on in history.final_power.items():
+    for vm, on in history.final_power.items() if not _clock_was_set(history) else ():
         last = max(_of(history, vm), key=lambda each: _began(history, each), default=None)
         if last is None or last.state is not State.SUCCEEDED or last.verdict is None:
             continue
@@ -202,6 +212,7 @@ INVARIANTS = (
     one_active_operation,
     nothing_is_cut_early,
     verdicts_are_true,
+    success_is_what_was_asked_for,
     unknown_has_a_cause,
     what_was_answered_holds,
     the_last_wish_comes_true,

@@ -154,3 +154,13 @@ async def test_a_shutdown_may_begin_while_a_power_on_only_watches(make_provider:
     again = await provider.shutdown(timeout=60)
     assert ending(await provider.end(started)) == "CANCELLED: ALREADY_ON"
     assert ending(await provider.end(again)) == "SUCCEEDED: FORCED/TIMEOUT"
+
+
+async def test_a_guest_that_an_earlier_shutdown_asked_is_not_cut_because_its_agent_has_left(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(web={"acpi": "none", "shutdown_time": "30s"})
+    await provider.end(await provider.shutdown(timeout=10, escalation=Escalation.NEVER))
+    provider.rewrite(agent="none")
+    assert await provider.ending(provider.shutdown(timeout=60)) == "SUCCEEDED: OUT_OF_BAND"
+    assert provider.calls("power_off") == 0

@@ -113,6 +113,15 @@ def test_acpi_is_repeated_after_its_interval() -> None:
     assert next_step(guest(ACPI), operation, at(17)) == Send(ACPI)
 
 
+def test_acpi_is_not_repeated_before_its_answer_has_come() -> None:
+    sending = Sent(number=1, time=at(0), signal=ACPI)
+    assert next_step(guest(ACPI), waiting(sending), at(60)) == Wait(None)
+
+
+def test_a_guest_that_was_asked_by_an_earlier_operation_is_not_deaf() -> None:
+    assert deaf_reason(guest(), waiting().model_copy(update={"asked_before": True})) is None
+
+
 def test_acpi_is_never_repeated_at_an_interval_of_0() -> None:
     assert next_step(guest(ACPI), waiting(accepted(ACPI), interval=0), at(99)) == Wait(None)
 
