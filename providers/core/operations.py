@@ -91,6 +91,8 @@ class Operations:
             if known := await self.join(request.request_id, request.kind, request.vm_id):
                 return known
             self._require_free(request)
+            for ending in self._on_vm.get(request.vm_id, []):
+                self._note_left_alone(ending.operation)
             vm, default = self._context.inventory.vms.get(request.vm_id), self._context.settings.default_timeout
             operation = Operation(
                 id=uuid.uuid4().hex,
