@@ -100,7 +100,7 @@ class Operations:
                 create_time=self._context.clock(),
                 force_after=request.force_after,
                 run_id=vm.run_id if vm else "",
-                ran=not is_off(vm),
+                ran=vm is not None and not is_off(vm),
                 asked_before=vm is not None and self._left_alone.get(request.vm_id) == vm.run_id,
                 supersedes=tuple(run.operation.id for run in self._active_runs(request.vm_id)),
                 boot=self._context.clock.boot,

@@ -255,3 +255,17 @@ async def test_500_deaf_guests_that_are_waited_for_do_not_delay_a_power_off(make
     cut = await provider.end(await provider.power_off())
     assert (ending(cut), elapsed(cut)) == ("SUCCEEDED: FORCED/REQUESTED", 0)
     assert len(provider.operations.active()) == 500
+
+
+async def test_one_that_a_later_one_has_overtaken_is_closed_and_not_carried_out(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    old = await provider.shutdown(timeout=60)
+    await until(5)
+    stale = await provider.operations.get(old.id)
+    await provider.end(await provider.power_off())
+    await provider.end(await provider.power_on())
+    await provider.journal.save(stale)  # as a process has left it whose disk was full
+    await provider.restart()
+    ended = await provider.end(old)
+    await until(600)
+    assert (ending(ended), provider.vm().power_state) == ("FAILED: UNKNOWN", PowerState.ON)
