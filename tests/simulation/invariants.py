@@ -86,11 +86,12 @@ def verdicts_are_true(history: History) -> Iterator[str]:
 def success_is_what_was_asked_for(history: History) -> Iterator[str]:
     """An operation that SUCCEEDED has left the VM as it was to leave it, or known so at least."""
     for operation in history.known.values():
-        if operation.state is not State.SUCCEEDED or operation.verdict is None:
+        if operation.state is not State.SUCCEEDED or operation.request.kind is not Kind.REBOOT:
             continue
-        wanted, time = operation.request.kind in (Kind.POWER_ON, Kind.REBOOT), _judged(history, operation)
-        if wanted and not _was_on(history, operation, time):
-            yield f"{_name(operation)} SUCCEEDED, and the VM was off"
+        since = _began(history, operation)
+        power = [fact.what for fact in history.facts if fact.vm == operation.request.vm_id and fact.time >= since]
+        if not any(what.startswith("started") for what in power) and any(what in OFF for what in power):
+            yield f"{_name(operation)} SUCCEEDED, and the VM was not started again"
 
 
 def unknown_has_a_cause(history: History) -> Iterator[str]:
@@ -135,8 +136,8 @@ def the_last_wish_comes_true(history: History) -> Iterator[str]:
 
 def a_started_guest_stays_up(history: History) -> Iterator[str]:
     """A PowerOn that found the VM on watches a guest that was asked to go down, for as long again as it was given."""
-    harms = ("lie", "remove", "fill the disk", "slow disk", "set the clock")
-    if any(act.what in harms for act in history.scenario.acts):
+    harms = ("lie", "remove", "fill the disk", "slow disk")
+    if _clock_was_set(history) or any(act.what in harms for act in history.scenario.acts):
         return
     for operation in history.known.values():
         kept = operation.request.kind is Kind.POWER_ON and operation.state is State.SUCCEEDED
@@ -261,7 +262,7 @@ def _ended(history: History, operation: Operation) -> float | None:
 
 
 def _clock_was_set(history: History) -> bool:
-    return any(act.what == "set the clock" for act in history.scenario.acts)
+    return any(act.what.startswith("set the clock") for act in history.scenario.acts)
 
 
 def _judged(history: History, operation: Operation) -> float:
@@ -317,7 +318,7 @@ def _lost_count(history: History) -> float:
     """By how many seconds a time may be misjudged: across boots nothing counts but the wall clock, and that was set."""
     if all(act.what != "reboot the provider's machine" for act in history.scenario.acts):
         return 0.0
-    return sum(abs(float(act["by"])) for act in history.scenario.acts if act.what == "set the clock")
+    return sum(abs(float(act["by"])) for act in history.scenario.acts if act.what.startswith("set the clock"))
 
 
 def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  # noqa: PLR0911 - one case after the other

@@ -203,6 +203,9 @@ class Play:
             "kill at step": lambda: self._dead_at.add(self.universe.steps + act["step"]),
             "reboot the provider's machine": lambda: self._both(machine.reboot, partial(self._kill, act["lasts"])),
             "set the clock": lambda: machine.set_clock(timedelta(seconds=act["by"])),
+            "set the clock while no provider runs": lambda: self._both(
+                partial(self._kill, act["lasts"]), partial(machine.set_clock, timedelta(seconds=act["by"]))
+            ),
             "fill the disk": lambda: self._for_a_while(act, machine, disk_full=True),
             "slow disk": lambda: self._for_a_while(act, machine, disk_takes=3.0),
             "restart the daemon": lambda: hypervisor.go_away(act["lasts"], forgets=act["forgets"]),

@@ -14,6 +14,7 @@ HARMS = (
     "kill at step",
     "reboot the provider's machine",
     "set the clock",
+    "set the clock while no provider runs",
     "fill the disk",
     "slow disk",
     "restart the daemon",
@@ -69,7 +70,7 @@ def make(seed: int) -> Scenario:
 def _behaviour(chance: random.Random) -> Behaviour:
     agent = chance.random() < 0.6
     return Behaviour(
-        takes=chance.choice((0.5, 3.0, 3.0, 20.0, 45.0, None)),
+        takes=chance.choice((0.5, 3.0, 3.0, 8.0, 20.0, 45.0, None)),
         agent=agent,
         acpi=not agent or chance.random() < 0.7,
         refuses=chance.random() < 0.15,
@@ -98,7 +99,7 @@ def _harm(chance: random.Random, vm: str) -> Act:
     how: dict[str, Any] = {"lasts": round(chance.choice((0.01, 1.0, 5.0, 40.0)) * chance.uniform(0.5, 1.5), 3)}
     if what == "kill at step":
         how["step"] = chance.randint(1, 60)
-    if what == "set the clock":
+    if what.startswith("set the clock"):
         how["by"] = chance.choice((-3600.0, 3600.0, -30.0, 30.0))
     if what == "restart the daemon":
         how["forgets"] = chance.random() < 0.5

@@ -120,7 +120,7 @@ def test_with_sys_modify_on_the_root_a_power_button_may_be_pressed_beside_an_age
         vm = it.calls.wait_vm("web", lambda vm: bool(vm.forecast.signals))
         assert list(vm.forecast.signals) == [pb.SIGNAL_GUEST_AGENT, pb.SIGNAL_ACPI]
         operation = it.calls.end(it.shutdown("web", signal_policy=pb.SignalPolicy(order=[pb.SIGNAL_ACPI])))
-        assert (ending(operation), it.asked("web")) == ("GRACEFUL", ["powerdown"])
+        assert (ending(operation), it.asked("web")) == ("UNKNOWN", ["powerdown"])
 
 
 def backup(it: Served) -> pb.VM:
@@ -140,7 +140,7 @@ def test_without_sys_audit_a_lock_is_told_without_its_task() -> None:
 
 
 @pytest.mark.parametrize("vm", ["web", "held", "ct"])
-@pytest.mark.parametrize(("nodes", "end"), [(NODES, "OUT_OF_BAND"), ((), "GRACEFUL")], ids=["with", "without"])
+@pytest.mark.parametrize(("nodes", "end"), [(NODES, "OUT_OF_BAND"), ((), "UNKNOWN")], ids=["with", "without"])
 def test_only_with_sys_audit_a_colleagues_stop_is_told_from_a_guest_that_obeyed(
     vm: str, nodes: Sequence[str], end: str
 ) -> None:
