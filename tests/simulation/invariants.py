@@ -88,7 +88,7 @@ def success_is_what_was_asked_for(history: History) -> Iterator[str]:
     for operation in history.known.values():
         if operation.state is not State.SUCCEEDED or operation.request.kind is not Kind.REBOOT:
             continue
-        since = _began(history, operation)
+        since = _act(history, operation)
         power = [fact.what for fact in history.facts if fact.vm == operation.request.vm_id and fact.time >= since]
         if not any(what.startswith("started") for what in power) and any(what in OFF for what in power):
             yield f"{_name(operation)} SUCCEEDED, and the VM was not started again"
@@ -265,6 +265,10 @@ def _clock_was_set(history: History) -> bool:
     return any(act.what.startswith("set the clock") for act in history.scenario.acts)
 
 
+def _told_late(history: History) -> bool:
+    return any(act.what in ("slow disk", "fill the disk") for act in history.scenario.acts)
+
+
 def _judged(history: History, operation: Operation) -> float:
     """When its verdict was made, which may be long before it could be told."""
     if operation.verdict is None or _clock_was_set(history):
@@ -343,7 +347,7 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
         case Outcome.ALREADY_OFF if operation.request.kind is not Kind.POWER_ON:
             later = [fact.what for fact in offs if fact.time > _began(history, operation) + TICK]
             return f"it went off later: {later}" if later else ""
-        case Outcome.STILL_RUNNING:
+        case Outcome.STILL_RUNNING if not (_clock_was_set(history) and _told_late(history)):
             return "" if _was_on(history, operation, _judged(history, operation)) else "it was off"
     return ""
 
