@@ -28,8 +28,9 @@ def judge(run: Run) -> Verdict:
     cause, forcing = off.off_cause if off else None, run.in_state(State.FORCING)
     if cause is OffCause.CRASHED or run.crashed:
         return _verdict(run, Outcome.CRASHED, "The guest or its hypervisor process died.")
-    if (cut := deadlines.of(run).cut()) and reason in (None, cut):
-        return _verdict(run, Outcome.FORCED, f"Powered off hard by the hypervisor, as it was told, reason {cut}.", cut)
+    if cut := deadlines.of(run).cut():
+        told = f"Powered off hard by the hypervisor, as it was told, reason {reason or cut}."
+        return _verdict(run, Outcome.FORCED, told, reason or cut)
     if cause is OffCause.GUEST or deadlines.of(run).left():
         return _left(run)
     if forcing and run.cut:

@@ -1,7 +1,8 @@
 """How a guest's last run ended: from its tasks, and from their logs.
 
-Proxmox VE keeps no such record of a guest; qmeventd, which sees QEMU end, tells nobody why. A guest that went off
-without a task that says so may have left by itself, crashed or been killed: that is not known.
+Proxmox VE keeps no such record of a guest; qmeventd, which sees QEMU end, tells nobody why. A guest that was seen to
+run and then to be off, without a task of anybody, has left by itself (or QEMU died, which Proxmox VE does not tell).
+One that went off unseen without a task that says so: that is not known.
 
 A shutdown's task says in its log whether it used force, and then ends as well as one whose guest obeyed (qemu-server,
 `_do_vm_stop`). A container's says nothing: lxc-stop kills it at the timeout without a word, so that how long it took
@@ -71,9 +72,15 @@ def _forced(said: Sequence[str], config: Config | None) -> Reason | None:
     return Reason.TIMEOUT if WAITED in text else None
 
 
-async def of_guest(api: Api, guest: Guest, config: Config | None, trusts: Trusts, user: str) -> Ended:
-    """How a guest went off: by the task that can have ended its run. `user` is who we are to Proxmox VE."""
-    for task in enders(await _recent(api, guest), trusts):
+async def of_guest(
+    api: Api, guest: Guest, config: Config | None, trusts: Trusts, user: str, *, witnessed: bool = False
+) -> Ended:
+    """How a guest went off: by the task that can have ended its run; or by itself, if there is none and we have
+    `witnessed` it, with a view of everybody's tasks. `user` is who we are to Proxmox VE."""
+    found = enders(await _recent(api, guest), trusts)
+    if not found and witnessed:
+        return Ended(OffCause.GUEST)
+    for task in found:
         if task.kind in STOPS:
             return Ended(OffCause.HOST)
         ended = await of_shutdown(api, task, config, ours=task.user == user)

@@ -254,10 +254,18 @@ class Poller:
                 ended = await history.of_shutdown(self._api, shutdown, config, ours=shutdown.user == user)
                 if task or ended != Ended():
                     return ended
-            ended = await history.of_guest(self._api, guest, config, self.trusts, user)
+            ended = await history.of_guest(
+                self._api, guest, config, self.trusts, user, witnessed=task is None and self._witnessed(guest)
+            )
         except CommandFailed:
             ended = Ended()
         return Ended(OffCause.HOST) if task and task.kind in STOPS and ended == Ended() else ended
+
+    def _witnessed(self, guest: Guest) -> bool:
+        """Whether it was seen to run until now, by somebody who sees everybody's tasks."""
+        known = self._tracker.guests.get(guest.id)
+        ran = known is not None and power_state(known) is not PowerState.OFF
+        return ran and self.rights.has("Sys.Audit", f"/nodes/{guest.node}")
 
     def trusts(self, task: Task) -> bool:
         """Whether a task is of a guest's last run: one that we follow is. Otherwise the starts of others must be seen,

@@ -108,7 +108,7 @@ def test_the_power_button_is_pressed_once_whatever_the_policy_repeats(it: Served
 def test_the_power_button_is_pressed_beside_an_agent_for_who_prefers_that(it: Served, guest: NewGuest) -> None:
     web = guest(agent="answers", knows=lambda vm: ACPI in vm.forecast.signals)
     operation = it.calls.end(it.shutdown(web, signal_policy=pb.SignalPolicy(order=[ACPI])))
-    assert ending(operation) == "UNKNOWN"  # Proxmox VE has no record of a guest that goes off without a task
+    assert (ending(operation), operation.verdict.signal) == ("GRACEFUL", ACPI)
     assert (it.asked(web), it.cluster.show(web)["heard"][0][1]) == (["powerdown"], "acpi")
 
 
@@ -131,7 +131,7 @@ def test_an_extended_guest_is_not_asked_twice_and_uses_its_time(
     web = guest(shutdown_secs=6, **behaviour)
     operation = it.ask(web, 3)
     it.calls.stub.ExtendOperation(pb.ExtendOperationRequest(id=operation.id, extension=duration(600)))
-    assert it.ending(operation) == "UNKNOWN"  # the task that would tell was ended, so that it does not force
+    assert it.ending(operation) == "GRACEFUL"
     assert (it.asked(web), it.cluster.show(web)["off_cause"]) == (["shutdown"], "guest")
 
 
@@ -233,7 +233,7 @@ def test_a_power_on_brings_up_again_what_is_going_down(it: Served, guest: NewGue
     web = guest(kind=kind, shutdown_secs=3)
     operation = it.ask(web)
     started = it.calls.stub.PowerOn(pb.PowerOnRequest(vm=web))
-    assert (it.ending(operation), it.ending(started)) == ("UNKNOWN", "STARTED")
+    assert (it.ending(operation), it.ending(started)) == ("GRACEFUL", "STARTED")
     assert (it.asked(web), it.cluster.show(web)["power"]) == (["shutdown", "start"], "running")
 
 

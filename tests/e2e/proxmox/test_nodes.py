@@ -163,7 +163,7 @@ def test_a_guest_that_moves_while_it_goes_down_is_seen_to_go_off_where_it_is_the
         operation = it.ask("web", 4, escalation=ASK)
         it.calls.until_state(operation, AWAITING)  # PVE's own task has ended, which held the guest's lock
         it.cluster.task(it.cluster.migrate("web", "pve2", 1), ended=True)
-        assert (it.ending(operation), it.cluster.show("web")["node"]) == ("UNKNOWN", "pve2")
+        assert (it.ending(operation), it.cluster.show("web")["node"]) == ("GRACEFUL", "pve2")
 
 
 def test_a_guest_that_moved_while_it_waited_for_a_decision_is_forced_where_it_is_then() -> None:

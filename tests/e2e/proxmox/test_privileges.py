@@ -120,7 +120,7 @@ def test_with_sys_modify_on_the_root_a_power_button_may_be_pressed_beside_an_age
         vm = it.calls.wait_vm("web", lambda vm: bool(vm.forecast.signals))
         assert list(vm.forecast.signals) == [pb.SIGNAL_GUEST_AGENT, pb.SIGNAL_ACPI]
         operation = it.calls.end(it.shutdown("web", signal_policy=pb.SignalPolicy(order=[pb.SIGNAL_ACPI])))
-        assert (ending(operation), it.asked("web")) == ("UNKNOWN", ["powerdown"])
+        assert (ending(operation), it.asked("web")) == ("GRACEFUL", ["powerdown"])
 
 
 def backup(it: Served) -> pb.VM:

@@ -36,7 +36,7 @@ def test_that_it_was_taken_back_is_a_step(it: Served, guest: NewGuest) -> None:
     operation = it.ask(guest(shutdown_secs=4), 2)
     it.calls.stub.ExtendOperation(pb.ExtendOperationRequest(id=operation.id, extension=duration(60)))
     ended = it.calls.end(operation)
-    assert ending(ended) == "UNKNOWN"
+    assert ending(ended) == "GRACEFUL"
     assert "the hypervisor will not cut the power by itself any more" in steps(ended)
 
 

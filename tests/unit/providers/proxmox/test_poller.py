@@ -321,7 +321,7 @@ async def test_a_guest_that_is_not_listed_and_goes_off_is_off() -> None:
         fake.omitted = {"100"}
         fake.turn_off("100")
         async with asyncio.timeout(5):
-            assert (await it.off(WEB)).ended == Ended()
+            assert (await it.off(WEB)).ended == Ended(OffCause.GUEST)
 
 
 async def test_a_guest_whose_configuration_no_node_has_is_gone() -> None:
@@ -481,9 +481,17 @@ async def test_an_older_shutdown_is_not_believed_without_the_right_to_see_the_st
         assert (await it.off(WEB)).ended == Ended()
 
 
-async def test_by_whom_a_guest_went_off_without_any_task_is_not_known() -> None:
+async def test_a_guest_that_was_seen_to_run_and_goes_off_without_any_task_has_left() -> None:
     fake = Fake(WEB)
     async with following(fake, "100") as it:
+        fake.turn_off("100")
+        assert (await it.off(WEB)).ended == Ended(OffCause.GUEST)
+
+
+async def test_without_the_right_to_see_the_tasks_of_others_that_is_not_known() -> None:
+    fake = Fake(WEB)
+    async with following(fake, "100") as it:
+        it.poller.rights = Rights()
         fake.turn_off("100")
         assert (await it.off(WEB)).ended == Ended()
 
