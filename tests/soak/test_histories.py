@@ -1,6 +1,6 @@
-"""Three minutes of random histories with real processes, half on the sim, half on real guests, side by side.
+"""Random histories with real processes on the sim.
 
-`make soak MINUTES=30` does more of the same. What fails names its seed, and how to live through it again.
+`make soak MINUTES=30` does more of the same, on real guests and on the Proxmox VE rig too. What fails names its seed, and how to live through it again.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ import pytest
 from tests.soak.report import explain
 from tests.soak.soak import ALL, SECONDS, Case, run
 
-SECONDS_EACH = 90
+SECONDS_EACH = 120
 LONGEST = 150
 """Seconds that a history may take to begin and to settle, beside those in which it is harmed."""
 
 
 @pytest.mark.timeout(SECONDS_EACH + LONGEST)
-@pytest.mark.parametrize("ground", ["sim", "libvirt"])
+@pytest.mark.parametrize("ground", ["sim"])
 def test_no_history_breaks_an_invariant(ground: str) -> None:
     end, first = time.monotonic() + SECONDS_EACH, random.randrange(1_000_000)
     for seed in itertools.count(first):
