@@ -1,7 +1,7 @@
 """Random histories with real processes on the sim.
 
-`make soak MINUTES=30` does more of the same, on real guests and on the Proxmox VE rig too. What fails names its seed, and
-how to live through it again.
+`make soak MINUTES=30` does more of the same, on real guests and on the Proxmox VE rig too. What fails names its seed,
+and how to live through it again.
 """
 
 import asyncio
