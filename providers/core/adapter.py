@@ -212,6 +212,17 @@ class GuestExit:
     output: bytes = b""
 
 
+LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
+"""The exit codes that there are: 32 bits with a sign."""
+
+
+def exit_code(code: int) -> int:
+    """In 32 bits with a sign. A Windows status, which has none (0xC0000005), is the same number as %ERRORLEVEL% there;
+    what has more bits is no exit code, and must not look like success either."""
+    signed = code - (1 << 32) if HIGHEST < code < 1 << 32 else code
+    return max(LOWEST, min(signed, HIGHEST))
+
+
 @dataclass(frozen=True, slots=True)
 class GuestProcess:
     """A program that runs in the guest.

@@ -59,7 +59,8 @@ class Clock:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             self.check()
-            slept, behind = self._elapsed() - monotonic() - behind, self._elapsed() - monotonic()
+            before, behind = behind, self._elapsed() - monotonic()
+            slept = behind - before
             if slept > LOOK_EVERY:
                 log.info("the machine slept", seconds=slept)
                 self._tell(timedelta(0))
@@ -69,13 +70,18 @@ class Clock:
             listener(step)
 
 
-def wall() -> datetime:
-    return datetime.now(UTC)
+def since_boot() -> float:
+    """Seconds since this machine was booted: CLOCK_BOOTTIME counts suspend and cannot be set (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    return BOOT_ID.read_text().strip()
 
 
 def system_clock() -> Clock:
-    """This machine's: CLOCK_BOOTTIME counts suspend and cannot be set (clock_gettime(2))."""
-    return Clock(wall, lambda: time.clock_gettime(time.CLOCK_BOOTTIME), BOOT_ID.read_text().strip())
+    """This machine's."""
+    return Clock(lambda: datetime.now(UTC), since_boot, boot_id())
 
 
 def monotonic() -> float:

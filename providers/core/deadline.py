@@ -135,7 +135,7 @@ class Delegated(Local):
 
     def cut(self) -> Reason | None:
         """By the hypervisor's own word, or else by how long the guest took."""
-        off, sent = self._run.last_seen_off, self._run.accepted
+        off, sent = self._run.last_seen_off, self._run.operation.asked
         if off is None:
             return None
         if off.ended and off.ended.reason:
@@ -155,7 +155,7 @@ class Delegated(Local):
 
     def given_up(self) -> str:
         """With a warning, if the hypervisor kept the deadline."""
-        if (sent := self._run.accepted) and sent.kept and sent.handed_over:
+        if (sent := self._run.operation.asked) and sent.kept and sent.handed_over:
             moment = f"{sent.handed_over:%H:%M:%S} UTC"
             return f"The shutdown was given up, but the hypervisor may still cut the power at {moment}."
         return super().given_up()
@@ -163,7 +163,7 @@ class Delegated(Local):
     @property
     def _handed(self) -> Sent | None:
         """The signal with which the hypervisor got the deadline that it still keeps and would give back."""
-        sent = self._run.accepted
+        sent = self._run.operation.asked
         return sent if sent and sent.handed_over and not sent.kept else None
 
     async def _note(self, handed: Sent, error: BaseException | None) -> None:

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import structlog
-
 from common.backoff import Backoff
 from providers.core.errors import JournalFailed
 from providers.core.limiter import Limiter
@@ -30,7 +28,6 @@ FIRST_RETRY, LAST_RETRY = 0.2, 5.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +109,10 @@ class Journal:
         """Those that have not ended, oldest first."""
         return await self._read(self._store.many, {"final = 0": ()}, "create_time, id")
 
-    async def overtaken(self, operation: Operation) -> bool:
-        """Whether a later operation on its VM has ended: then this one had ended before, but that was not written."""
-        later = {
-            "final = 1": (),
-            "vm_id = ?": (operation.request.vm_id,),
-            "(create_time, id) > (?, ?)": (moment(operation.create_time), operation.id),
-        }
-        return bool(await self._read(self._store.many, later, "create_time", 1))
+    async def overtaken(self) -> set[str]:
+        """The ids of active ones of which a later one on the same VM has ended: they had ended before, but that was not
+        written."""
+        return await self._read(self._store.overtaken)
 
     async def still_running(self, since: datetime) -> list[Operation]:
         """Those that began since then and left their VMs running, oldest first."""

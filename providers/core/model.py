@@ -274,15 +274,16 @@ class Operation(Record):
     verdict: Verdict | None = None
     failure: Failure | None = None
 
-    def moved(self, by: timedelta) -> Self:
-        """With all its times later by so much: the clock that they are of was set."""
+    def moved(self, by: timedelta, boot: Boot) -> Self:
+        """With all its times later by so much: the clock that they are of was set, and is now that of `boot`."""
         sent = (each.model_copy(update=_moved(each, by, "time", "handed_over")) for each in self.sent)
         steps = (each.model_copy(update=_moved(each, by, "time", "last_time")) for each in self.steps)
         request = self.request.model_copy(update=_moved(self.request, by, "force_after"))
-        own = _moved(self, by, "create_time", "grace_start", "force_after")
+        own: dict[str, Any] = _moved(self, by, "create_time", "grace_start", "force_after")
         if self.went_down:
             own["went_down"] = self.went_down.model_copy(update=_moved(self.went_down, by, "start_time", "end_time"))
-        return self.model_copy(update=own | {"request": request, "sent": tuple(sent), "steps": tuple(steps)})
+        own |= {"boot": boot, "request": request, "sent": tuple(sent), "steps": tuple(steps)}
+        return self.model_copy(update=own)
 
     def with_step(self, step: Step) -> tuple[Step, ...]:
         """Its steps and this one. The same in a row is counted; of very many those in the middle are dropped."""
@@ -292,6 +293,11 @@ class Operation(Record):
         if len(self.steps) >= MOST_STEPS:
             return (*self.steps[:FIRST_STEPS], *self.steps[FIRST_STEPS + 1 :], step)
         return (*self.steps, step)
+
+    @property
+    def asked(self) -> Sent | None:
+        """The last signal that was not refused: the guest was asked by it, or perhaps was."""
+        return next((sent for sent in reversed(self.sent) if not sent.refused), None)
 
     @property
     def next_number(self) -> int:

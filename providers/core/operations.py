@@ -58,9 +58,8 @@ class Operations:
 
     async def resume(self) -> None:
         """Go on with every operation that a previous process left, oldest first."""
-        active = await self._journal.active()
-        overtaken = {operation.id for operation in active if await self._journal.overtaken(operation)}
-        for operation in active:
+        overtaken = await self._journal.overtaken()
+        for operation in await self._journal.active():
             log.info("resuming", operation=operation.id, vm=operation.request.vm_name, state=operation.state)
             run = self._register(resumed(operation, self._context.clock.boot))
             run.resume()
@@ -152,11 +151,6 @@ class Operations:
 
     def active(self) -> list[Operation]:
         return [run.operation for run in self._runs.values() if not run.operation.state.final]
-
-    async def page(self, size: int, before: tuple[str, str] | None, vm_id: str, active_only: bool) -> list[Operation]:
-        """Operations newest first, as `Journal.page`, the active ones as they are now."""
-        found = await self._journal.page(size, before, vm_id, active_only)
-        return [self._runs[op.id].shown if op.id in self._runs else op for op in found]
 
     async def extend(self, operation_id: str, extension: Extension) -> Operation:
         """Give the guest more time (or less).
@@ -308,9 +302,8 @@ class Operations:
             listener(run.operation)
 
     def _note_left_alone(self, operation: Operation) -> None:
-        asked = operation.asked_before or any(not sent.refused for sent in operation.sent)
         runs = operation.verdict and operation.verdict.outcome is Outcome.STILL_RUNNING
-        if asked and runs:
+        if runs and (operation.asked_before or operation.asked):
             self._left_alone[operation.request.vm_id] = operation.run_id
 
     async def _close_overtaken(self, run: Run) -> None:
@@ -344,15 +337,15 @@ def resumed(operation: Operation, boot: Boot) -> Operation:
 
     Within a boot its times move with the wall clock; across boots nothing else counts than the wall clock.
     """
-    step = boot.began - operation.boot.began if operation.boot and operation.boot.id == boot.id else timedelta(0)
-    if abs(step) >= TOLERANCE:
-        operation = operation.moved(step)
+    if operation.boot is None or operation.boot.id != boot.id:
+        operation = operation.model_copy(update={"boot": boot})
+    elif abs(step := boot.began - operation.boot.began) >= TOLERANCE:
+        operation = operation.moved(step, boot)
     sent = (
         each.model_copy(update={"delivery": Delivery.UNKNOWN}) if each.delivery is Delivery.SENDING else each
         for each in operation.sent
     )
-    kept = operation.boot if operation.boot and operation.boot.id == boot.id and not abs(step) >= TOLERANCE else boot
-    return operation.model_copy(update={"boot": kept, "sent": tuple(sent)})
+    return operation.model_copy(update={"sent": tuple(sent)})
 
 
 def superseding(kind: Kind, active: Operation) -> Decision | None:
@@ -382,7 +375,7 @@ def _require_revocable(run: Run) -> None:
     Raises:
         VMRefused
     """
-    if run.vm and run.vm.always_forced and run.accepted:
+    if run.vm and run.vm.always_forced and run.operation.asked:
         raise VMRefused(
             f"{run.vm.name}: {run.vm.always_forced} It has been asked, which cannot be taken back or changed."
         )

@@ -36,7 +36,7 @@ async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:
     and may still do so, is watched meanwhile, and started when it does."""
     if run.decided:
         return verdicts.unchanged(run, "A PowerOff came before it began.")
-    asked = next((each for each in before if any(not sent.refused for sent in each.sent)), None)
+    asked = next((each for each in before if each.asked), None)
     if is_on(run) and not run.operation.starting and (asked is None or not await _goes_down(run, asked)):
         return verdicts.already_on(run)
     if run.gone:

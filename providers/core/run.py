@@ -17,7 +17,7 @@ from providers.core.clock import Clock, system_clock
 from providers.core.errors import HypervisorUnavailable, JournalFailed
 from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
 from providers.core.journal import Journal
-from providers.core.model import Decision, Operation, Sent, State, Step
+from providers.core.model import Decision, Operation, State, Step
 from providers.core.settings import Settings
 from providers.core.waiting import Waiting
 
@@ -119,11 +119,6 @@ class Run(Waiting):
         """Whether the power is to be cut now: by a ForceOperation, or by a PowerOff of the same VM."""
         return self.operation.decision in (Decision.FORCE, Decision.PREEMPT)
 
-    @property
-    def accepted(self) -> Sent | None:
-        """The last signal that was not refused."""
-        return next((sent for sent in reversed(self.operation.sent) if not sent.refused), None)
-
     def observe(self, _vm_id: str, vm: VM | None) -> None:
         """Take in a change of the VM."""
         if vm and vm.run_id and not self.operation.run_id and not self.off and not self.operation.state.final:
@@ -163,7 +158,7 @@ class Run(Waiting):
         """It was begun by an earlier process, which may have done more than it wrote down if its disk was full."""
         operation = self.operation
         in_time = operation.force_after is not None and self.now() < operation.force_after
-        self.in_doubt = not (in_time and self.accepted)
+        self.in_doubt = not (in_time and operation.asked)
         if self.in_state(State.FORCING) or (operation.escalation is Escalation.FORCE and self.in_doubt):
             self.cut = None
         self.begin()
@@ -171,7 +166,7 @@ class Run(Waiting):
     def move(self, by: timedelta) -> None:
         """The wall clock was set: the operation's times move with it, and are told again. 0: timers are late."""
         if by and not self.operation.state.final:
-            self.operation = self.operation.moved(by).model_copy(update={"boot": self._clock.boot})
+            self.operation = self.operation.moved(by, self._clock.boot)
             self.spawn(self.save())
         self.wake()
 

@@ -119,7 +119,7 @@ def _due(run: Run, vm: VM, deadline: Deadline) -> Reason | None:
 async def _ask(run: Run, vm: VM, deadline: Deadline) -> Guest:
     """Send what is due, or sleep until something changes or is due."""
     operation, now = run.operation, run.now()
-    asked = deadline.asks_once and run.accepted and run.accepted.delivery is not Delivery.UNKNOWN
+    asked = deadline.asks_once and run.operation.asked and run.operation.asked.delivery is not Delivery.UNKNOWN
     step = Wait(None) if run.decided or asked else next_step(vm, operation, now)
     if isinstance(step, Send):
         await _send(run, step.signal, deadline)
@@ -181,36 +181,19 @@ async def _deliver(run: Run, sent: Sent, deadline: Deadline) -> None:
         await run.look()
         await _held_up(run, sent, error.message)
     except HypervisorUnavailable as error:
-        await _lost(run, sent, error.message)
-    except VmpowerError as error:
-        await _refused(run, sent, error.message)
+        unknown = f"whether {sent.signal} reached the guest is not known: {error.message}"
+        await _note_delivery(run, sent, Delivery.UNKNOWN, unknown)
     except Exception as error:
-        await _refused(run, sent, f"{type(error).__name__}: {error}")
+        why = error.message if isinstance(error, VmpowerError) else f"{type(error).__name__}: {error}"
+        await _note_delivery(run, sent, Delivery.REFUSED, f"{sent.signal} was refused: {why}")
     else:
-        await _accepted(run, sent)
+        await _note_delivery(run, sent, Delivery.ACCEPTED)
     return None
-
-
-async def _accepted(run: Run, sent: Sent) -> None:
-    """Repeats in a row are counted, not listed."""
-    await _note_delivery(run, sent, Delivery.ACCEPTED)
-
-
-async def _refused(run: Run, sent: Sent, why: str) -> None:
-    await _note_delivery(run, sent, Delivery.REFUSED, f"{sent.signal} was refused: {why}")
-
-
-async def _lost(run: Run, sent: Sent, why: str) -> None:
-    """It is asked again, where that does no harm, as soon as the hypervisor is there again."""
-    await _note_delivery(run, sent, Delivery.UNKNOWN, f"whether {sent.signal} reached the guest is not known: {why}")
 
 
 async def _note_delivery(run: Run, sent: Sent, delivery: Delivery, message: str = "") -> None:
     """What came to the same is counted, not listed."""
     if run.off or run.operation.state.final:
-        return
-    known = next((each for each in run.operation.sent if each.number == sent.number), None)
-    if known is None or known.delivery is delivery:
         return
     same = [each for each in run.operation.sent if (each.signal, each.delivery) == (sent.signal, delivery)]
     changed = run.operation.sent_but(sent.number, delivery=delivery, times=1 + sum(each.times for each in same))
@@ -259,4 +242,4 @@ async def _hold(run: Run, reason: Reason) -> None:
 def _gives_up(run: Run) -> bool:
     """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked."""
     decision = run.operation.decision
-    return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and run.accepted is None)
+    return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and run.operation.asked is None)

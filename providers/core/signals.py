@@ -64,7 +64,7 @@ def _may_be_asked_again(sent: Sent, operation: Operation) -> bool:
 
 
 def _rank(choices: tuple[Signal, ...], signal: Signal) -> int:
-    """Its place; an agent that went silent after it was asked counts as the best, for its guest is going down."""
+    """Its place; one that is offered no more counts as the best, so that nothing is sent in its place."""
     return choices.index(signal) if signal in choices else 0
 
 
@@ -94,7 +94,7 @@ def deaf_reason(vm: VM, operation: Operation) -> Reason | None:
 
     Only before any signal was accepted: a guest that has been asked is given its time.
     """
-    if operation.asked_before or any(not sent.refused for sent in operation.sent):
+    if operation.asked_before or operation.asked:
         return None
     if vm.power_state is PowerState.UNKNOWN or any(problem.passing for problem in vm.problems):
         return None

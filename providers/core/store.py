@@ -15,6 +15,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from common.text import encodable
 from providers.core.model import Operation
 
 _SCHEMA = """
@@ -109,6 +110,15 @@ class Store:
         self._set_aside()
         return found
 
+    def overtaken(self) -> set[str]:
+        """The ids of active operations of which a later one on the same VM has ended."""
+        query = (
+            "SELECT id FROM operations AS earlier WHERE final = 0 AND EXISTS (SELECT 1 FROM operations AS later "
+            "WHERE later.vm_id = earlier.vm_id AND later.final = 1 "
+            "AND (later.create_time, later.id) > (earlier.create_time, earlier.id))"
+        )
+        return {operation_id for (operation_id,) in self.db.execute(query)}
+
     def _read(self, operation_id: str, record: str) -> Operation | None:
         try:
             return Operation.model_validate_json(record)
@@ -150,17 +160,15 @@ def _row(operation: Operation) -> tuple[str, str | None, str, str, int, str]:
 def _json(operation: Operation) -> str:
     try:
         return operation.model_dump_json(exclude_none=True)
-    except (
-        PydanticSerializationError
-    ):  # a half of a surrogate pair, which no UTF-8 can hold: one record must not fail all
+    except PydanticSerializationError:  # text that no UTF-8 can hold: one record must not fail all
         scrubbed: Operation = _scrubbed(operation)
         return scrubbed.model_dump_json(exclude_none=True)
 
 
 def _scrubbed(value: Any) -> Any:
     """With all its text as UTF-8 can hold it."""
-    if isinstance(value, str) and type(value) is str:
-        return value.encode(errors="backslashreplace").decode()
+    if type(value) is str:  # and no word of an enum
+        return encodable(value)
     if isinstance(value, tuple):
         return tuple(_scrubbed(each) for each in value)
     if isinstance(value, BaseModel):

@@ -24,14 +24,14 @@ def judge(run: Run) -> Verdict:
         it does not say                    cut its power                FORCED
                                            did not, or cannot tell      UNKNOWN
     """
-    off, reason = run.last_seen_off, run.operation.force_reason
+    off, reason, deadline = run.last_seen_off, run.operation.force_reason, deadlines.of(run)
     cause, forcing = off.off_cause if off else None, run.in_state(State.FORCING)
     if cause is OffCause.CRASHED or run.crashed:
         return _verdict(run, Outcome.CRASHED, "The guest or its hypervisor process died.")
-    if cut := deadlines.of(run).cut():
+    if cut := deadline.cut():
         told = f"Powered off hard by the hypervisor, as it was told, reason {reason or cut}."
         return _verdict(run, Outcome.FORCED, told, reason or cut)
-    if cause is OffCause.GUEST or deadlines.of(run).left():
+    if cause is OffCause.GUEST or deadline.left():
         return _left(run)
     if forcing and run.cut:
         return _verdict(run, Outcome.FORCED, because(run, f"Powered off hard, reason {reason}."), reason)
@@ -47,9 +47,10 @@ def _not_ours(run: Run, cause: OffCause | None) -> Verdict:
 
 
 def _left(run: Run) -> Verdict:
-    if run.accepted is None and run.in_doubt:
-        return _unknown(run, "The guest shut itself down", "whether it had been asked cannot be known")
-    if run.accepted is None:
+    if run.operation.asked is None and run.in_doubt:
+        message = "The guest shut itself down; whether it had been asked cannot be known."
+        return _verdict(run, Outcome.UNKNOWN, message)
+    if run.operation.asked is None:
         return _verdict(run, Outcome.OUT_OF_BAND, "It went off before it was asked.")
     perhaps = "" if any(sent.delivery in HEARD for sent in run.operation.sent) else "perhaps "
     return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, {perhaps}asked by {_signals(run)}.")
@@ -60,11 +61,9 @@ def _signals(run: Run) -> str:
     return ", then ".join(dict.fromkeys(sent.signal for sent in run.operation.sent if not sent.refused))
 
 
-def _unknown(run: Run, known: str, unknown: str = "") -> Verdict:
+def _unknown(run: Run, known: str) -> Verdict:
     """The outcome cannot be known; what is known is said."""
-    sent = run.accepted
-    if unknown:
-        return _verdict(run, Outcome.UNKNOWN, f"{known}; {unknown}.")
+    sent = run.operation.asked
     if sent is None:
         asked = "it had not been asked"
     else:
@@ -148,7 +147,7 @@ def because(run: Run, message: str) -> str:
 
 
 def _verdict(run: Run, outcome: Outcome, message: str, reason: Reason | None = None) -> Verdict:
-    heard = run.accepted if outcome is Outcome.GRACEFUL else None
+    heard = run.operation.asked if outcome is Outcome.GRACEFUL else None
     return Verdict(
         outcome=outcome,
         reason=reason,

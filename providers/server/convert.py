@@ -15,8 +15,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from common.text import encodable
 from protos.power.v1 import power_pb2 as pb
-from providers.core.adapter import VM, Signal
+from providers.core.adapter import VM, Signal, exit_code
 from providers.core.errors import Code
 from providers.core.model import HookResult, Kind, Operation, Verdict
 
@@ -25,7 +26,6 @@ FIRST, LAST = datetime.min.replace(tzinfo=UTC) - EPOCH, datetime.max.replace(tzi
 """The moments that a Timestamp can be, since EPOCH: the years 1 to 9999."""
 LONGEST = timedelta(seconds=315_576_000_000)
 """What a Duration can be: 10,000 years (google/protobuf/duration.proto)."""
-LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
 UNREADABLE = "UNREADABLE_RECORD"
 """The reason of an operation's error where a part of its record cannot be told."""
 
@@ -53,18 +53,6 @@ def duration(length: timedelta) -> Duration:
     return message
 
 
-def exit_code(code: int) -> int:
-    """In 32 bits with a sign. A Windows status, which has none (0xC0000005), is the same number as %ERRORLEVEL% there;
-    what has more bits is not to look like success."""
-    signed = code - (1 << 32) if HIGHEST < code < 1 << 32 else code
-    return max(LOWEST, min(signed, HIGHEST))
-
-
-def text(value: str) -> str:
-    """As UTF-8 can carry it: half a surrogate pair, as JSON may hold it, is written as its escape."""
-    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
-
-
 def signals(values: tuple[Signal, ...]) -> list[Any]:
     return [enum(pb.Signal, signal) for signal in values]
 
@@ -82,9 +70,9 @@ def vm(value: VM, active_operation: str) -> pb.VM:
 
 def _forecast(value: VM) -> pb.Forecast:
     """What is off, or refuses operations, has no graceful shutdown before it."""
-    problems = [pb.Problem(reason=enum(pb.Reason, p.reason), message=text(p.message)) for p in value.problems]
+    problems = [pb.Problem(reason=enum(pb.Reason, p.reason), message=encodable(p.message)) for p in value.problems]
     if value.refused:
-        problems.append(pb.Problem(message=text(value.refused)))
+        problems.append(pb.Problem(message=encodable(value.refused)))
     graceful = bool(value.signals) and not value.refused and not any(p.reason for p in value.problems)
     return pb.Forecast(graceful=graceful, signals=signals(value.signals), problems=problems)
 
@@ -108,16 +96,16 @@ def verdict(value: Verdict) -> pb.Verdict:
         start_time=timestamp(value.start_time),
         end_time=timestamp(value.end_time),
         hooks=[_hook_result(result) for result in value.hooks],
-        message=text(value.message),
+        message=encodable(value.message),
     )
 
 
 def _hook_result(result: HookResult) -> pb.HookResult:
     return pb.HookResult(
-        name=text(result.name),
+        name=encodable(result.name),
         state=enum(pb.HookState, result.state),
         exit_code=exit_code(result.exit_code),
-        output=text(result.output),
+        output=encodable(result.output),
         duration=duration(result.duration),
     )
 
@@ -127,7 +115,7 @@ def _steps(value: Operation) -> list[pb.OperationStep]:
         pb.OperationStep(
             time=timestamp(step.time),
             state=enum(pb.OperationState, step.state),
-            message=text(step.message),
+            message=encodable(step.message),
             count=step.count,
             last_time=timestamp(step.last_time),
         )
@@ -139,7 +127,7 @@ def _error(value: Operation) -> pb.OperationError | None:
     failure = value.failure
     if failure is None:
         return None
-    return pb.OperationError(code=failure.code, reason=text(failure.reason), message=text(failure.message))
+    return pb.OperationError(code=failure.code, reason=encodable(failure.reason), message=encodable(failure.message))
 
 
 def _timeout(value: Operation) -> Duration | None:
@@ -148,20 +136,20 @@ def _timeout(value: Operation) -> Duration | None:
 
 Fields = Mapping[str, Callable[[Any], Any]]
 _VM: Fields = {
-    "id": lambda vm: text(vm.id),
-    "name": lambda vm: text(vm.name),
+    "id": lambda vm: encodable(vm.id),
+    "name": lambda vm: encodable(vm.name),
     "power_state": lambda vm: enum(pb.PowerState, vm.power_state),
     "forecast": _forecast,
-    "node": lambda vm: text(vm.node),
-    "labels": lambda vm: {text(key): text(value) for key, value in vm.labels.items()},
+    "node": lambda vm: encodable(vm.node),
+    "labels": lambda vm: {encodable(key): encodable(value) for key, value in vm.labels.items()},
 }
 _OPERATION: Fields = {
-    "id": lambda op: text(op.id),
-    "vm": lambda op: text(op.request.vm_id),
-    "vm_name": lambda op: text(op.request.vm_name),
+    "id": lambda op: encodable(op.id),
+    "vm": lambda op: encodable(op.request.vm_id),
+    "vm_name": lambda op: encodable(op.request.vm_name),
     "kind": lambda op: enum(pb.OperationKind, op.request.kind),
     "state": lambda op: enum(pb.OperationState, op.state),
-    "request_id": lambda op: text(op.request.request_id),
+    "request_id": lambda op: encodable(op.request.request_id),
     "create_time": lambda op: timestamp(op.create_time),
     "force_after": lambda op: timestamp(op.force_after),
     "escalation": lambda op: enum(pb.Escalation, op.request.escalation),

@@ -24,10 +24,10 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from common.text import encodable
 from protos.power.v1 import power_pb2
 from providers.core.errors import Code, InvalidRequest, NotAllowed, Violation, VmpowerError
 from providers.core.settings import Settings
-from providers.server import convert
 
 DOMAIN = "vmpower"
 READS = ("Get", "List", "Watch", "Forecast")
@@ -203,7 +203,7 @@ def _bad_request(violations: Sequence[Violation]) -> BadRequest:
 
 def _cut(text: str, room: int = ROOM) -> str:
     """The text, in so many bytes."""
-    data = convert.text(text).encode()
+    data = encodable(text).encode()
     return data.decode() if len(data) <= room else f"{data[: room - 3].decode(errors='ignore')}…"
 
 

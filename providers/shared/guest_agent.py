@@ -6,12 +6,10 @@ https://qemu.org/docs/master/interop/qemu-ga-ref.html, `guest-exec-status`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from providers.core.adapter import GuestExit
+from providers.core.adapter import GuestExit, exit_code
 
 Decode = Callable[[str], bytes]
 """Decodes a program's output as the hypervisor encodes it."""
-LOWEST, HIGHEST = -(1 << 31), (1 << 31) - 1
-"""The exit codes that there are: 32 bits with a sign."""
 
 
 def exit_of(reply: Mapping[str, Any], decode: Decode) -> GuestExit | None:
@@ -23,14 +21,7 @@ def exit_of(reply: Mapping[str, Any], decode: Decode) -> GuestExit | None:
         return None
     signal = int(reply.get("signal", 0))
     code = 128 + signal if signal > 0 else signal or int(reply.get("exitcode", 0))
-    return GuestExit(_in_32_bits(code), _stream(reply, "out", decode) + _stream(reply, "err", decode))
-
-
-def _in_32_bits(code: int) -> int:
-    """A Windows status (0xC0000005) is told without a sign; with one it is the same number as %ERRORLEVEL% there. What
-    has more bits is no exit code, and must not look like success either."""
-    signed = code - (1 << 32) if HIGHEST < code < 1 << 32 else code
-    return max(LOWEST, min(signed, HIGHEST))
+    return GuestExit(exit_code(code), _stream(reply, "out", decode) + _stream(reply, "err", decode))
 
 
 def _stream(reply: Mapping[str, Any], name: str, decode: Decode) -> bytes:

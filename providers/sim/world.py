@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from providers.core.clock import BOOT_ID
+from providers.core.clock import boot_id, since_boot
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
 from providers.sim.script import Fault, Faults, GuestCall, GuestScript, Script, SimError, WorldCall, fault_at
@@ -81,7 +81,7 @@ class World:
     def now(self) -> float:
         """Seconds since 1970."""
         if self._clock is None:
-            return self._booted_at + time.clock_gettime(time.CLOCK_BOOTTIME)
+            return self._booted_at + since_boot()
         return self._clock().timestamp()
 
     def populate(self, script: Script) -> None:
@@ -209,11 +209,11 @@ class World:
             raise HypervisorUnavailable("The sim does not answer: it was hidden; wait until it is back.")
 
     def _note_boot(self) -> None:
-        boot_id = BOOT_ID.read_text().strip()
+        present = boot_id()
         with self._transaction():
             own = self.hypervisor()
-            if own.boot_id != boot_id:
-                own = replace(own, boot_id=boot_id, booted_at=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+            if own.boot_id != present:
+                own = replace(own, boot_id=present, booted_at=time.time() - since_boot())
                 self._keep(own)
         self._booted_at = own.booted_at
 

@@ -1,4 +1,4 @@
-from common.text import clean, own_words
+from common.text import clean, encodable, own_words
 
 
 def test_output_loses_its_escapes_and_keeps_its_letters() -> None:
@@ -7,3 +7,7 @@ def test_output_loses_its_escapes_and_keeps_its_letters() -> None:
 
 def test_a_validator_is_quoted_in_its_own_words() -> None:
     assert own_words("Value error, must be red") == own_words("must be red") == "must be red"
+
+
+def test_half_a_surrogate_pair_becomes_its_escape() -> None:
+    assert encodable("naïve \ud83d") == "naïve \\ud83d"

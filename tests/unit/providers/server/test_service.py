@@ -290,7 +290,7 @@ async def test_pages_hold_each_operation_once_though_the_clock_was_set_while_the
     begun = [await provider.shutdown(f"m{number:02}", timeout=600) for number in range(25)]
     for operation in begun:  # as those are that were resumed under another clock: told by it, on disk still by the old
         run = provider.operations._runs[operation.id]
-        run.shown = run.shown.moved(timedelta(hours=1))
+        run.shown = run.shown.moved(timedelta(hours=1), provider.context.clock.boot)
     service, ids, token = served(provider), list[str](), ""
     for _ in range(3):
         page = await service.ListOperations(pb.ListOperationsRequest(page_size=9, page_token=token), CALL)

@@ -199,7 +199,7 @@ def test_after_a_boot_the_hosts_clock_counts(
     set_clock(1_000_000)
     World(path).close()
     (tmp_path / "boot_id").write_text("another\n")
-    monkeypatch.setattr("providers.sim.world.BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr("providers.core.clock.BOOT_ID", tmp_path / "boot_id")
     set_clock(1_003_600)
     with closing(World(path)) as world:
         assert world.now() == pytest.approx(1_003_600, abs=60)
