@@ -1,8 +1,7 @@
-"""Many at once: calls, connections and lag do not grow with the crowd or the wait; an outage loses none of them."""
+"""Many at once: calls and connections do not grow with the crowd or the wait; an outage loses none of them."""
 
 import asyncio
 import os
-import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -103,17 +102,12 @@ async def test_a_shutdown_costs_less_than_two_calls_however_long_it_takes(second
             crowd = Crowd(channel)
             ended = await crowd.ends(await crowd.begin(dict.fromkeys(names, 60)))
         calls, connections = vcenter.calls(), vcenter.connections()
-        off = {name: vcenter.show(name)["off_at"] for name in names}
     stream = calls.pop("WaitForUpdatesEx")
-    lags = [end.told - off[name] for name, end in ended.items()]
-    print(
-        f"{seconds} s: {calls}, stream {stream}, {connections}, told {statistics.quantiles(lags, n=20)[-1]:.3f} s late"
-    )
+    print(f"{seconds} s: {calls}, stream {stream}, {connections}")
     assert {end.ending for end in ended.values()} == {"GRACEFUL"}
     assert calls.keys() == {"ShutdownGuest", "RetrievePropertiesEx"}
     assert calls["ShutdownGuest"] == 100
     assert sum(calls.values()) < 200
-    assert statistics.quantiles(lags, n=20)[-1] < 0.15
 
 
 async def test_two_thousand_idle_vms_cost_one_call_that_waits() -> None:

@@ -31,10 +31,12 @@ from providers.libvirt.tracker import Tracker
 GRACE = Grace(datetime.max.replace(tzinfo=UTC), Escalation.NEVER)
 
 
-async def vm_when(changes: AsyncGenerator[Change, None], state: PowerState, marked: bool = False) -> VM:
-    """The next VM that is told in this state; `marked`: and with its run."""
+async def vm_when(changes: AsyncGenerator[Change, None], vm_id: str, state: PowerState, marked: bool = False) -> VM:
+    """The VM, when it is next told in this state; `marked`: and with its run. The driver has others, which run."""
     async for change in changes:
-        if isinstance(change, Changed) and change.vm.power_state is state and bool(change.vm.run_id) >= marked:
+        if not isinstance(change, Changed) or (change.vm.id, change.vm.power_state) != (vm_id, state):
+            continue
+        if change.vm.run_id or not marked:
             return change.vm
     raise AssertionError("the watch has ended")
 
@@ -125,9 +127,9 @@ async def test_a_watch_lists_and_then_tells_each_change(adapter: LibvirtAdapter,
         assert isinstance(listed, Listed)
         assert vm_id in {vm.id for vm in listed.vms}
         await adapter.power_on(vm_id)
-        assert (await vm_when(changes, PowerState.ON)).id == vm_id
+        await vm_when(changes, vm_id, PowerState.ON)
         await adapter.send_signal(vm_id, Signal.ACPI, GRACE)
-        assert (await vm_when(changes, PowerState.OFF)).off_cause is OffCause.GUEST
+        assert (await vm_when(changes, vm_id, PowerState.OFF)).off_cause is OffCause.GUEST
 
 
 async def test_a_run_is_told_also_by_get_and_list_and_the_next_one_is_another(
@@ -138,11 +140,11 @@ async def test_a_run_is_told_also_by_get_and_list_and_the_next_one_is_another(
         await anext(changes)
         for _ in range(2):
             await adapter.power_on(vm_id)
-            runs.append((await vm_when(changes, PowerState.ON, marked=True)).run_id)
+            runs.append((await vm_when(changes, vm_id, PowerState.ON, marked=True)).run_id)
             assert (await adapter.get(vm_id)).run_id == runs[-1]
             assert runs[-1] in [vm.run_id for vm in await adapter.list()]
             await adapter.power_off(vm_id)
-            assert (await vm_when(changes, PowerState.OFF)).run_id == ""
+            assert (await vm_when(changes, vm_id, PowerState.OFF)).run_id == ""
     assert len(set(runs)) == 2
 
 
@@ -151,7 +153,7 @@ async def test_a_run_outlives_the_provider(adapter: LibvirtAdapter, vm_id: str) 
     await adapter.power_on(vm_id)
     async with aclosing(adapter.watch()) as changes:
         await anext(changes)
-        runs.append((await vm_when(changes, PowerState.ON, marked=True)).run_id)
+        runs.append((await vm_when(changes, vm_id, PowerState.ON, marked=True)).run_id)
     async with aclosing(adapter.watch()) as changes:
         listed = await anext(changes)
         assert isinstance(listed, Listed)
@@ -182,7 +184,7 @@ async def test_what_was_found_off_is_told_with_what_its_event_says(adapter: Libv
         await anext(changes)
         await adapter.power_off(vm_id)
         reading = asyncio.create_task(adapter.get(vm_id))
-        await vm_when(changes, PowerState.OFF)
+        await vm_when(changes, vm_id, PowerState.OFF)
         assert (await reading).off_cause is OffCause.HOST
 
 
@@ -210,7 +212,7 @@ async def test_two_watches_hear_the_same(adapter: LibvirtAdapter, vm_id: str) ->
         await anext(second)
         await adapter.power_on(vm_id)
         for changes in (first, second):
-            assert (await vm_when(changes, PowerState.ON)).id == vm_id
+            await vm_when(changes, vm_id, PowerState.ON)
 
 
 async def test_a_libvirt_that_cannot_be_reached_is_unavailable_without_credentials_in_the_words() -> None:
