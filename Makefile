@@ -29,7 +29,7 @@ run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
 test: lint setup-libvirt setup-k8s setup-vsphere setup-soak ## Everything: lint, types, unit, end-to-end and conformance tests
-	@$(BIN)/pytest -n 5 tests/unit tests/simulation tests/e2e tests/soak tests/conformance
+	@$(BIN)/pytest -n 6 tests/e2e tests/conformance tests/soak tests/simulation tests/unit
 
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000
 	@$(if $(SEEDS),$(PY) -m tests.simulation --seeds $(SEEDS),GRPC_ENABLE_FORK_SUPPORT=0 \

@@ -1,11 +1,21 @@
-"""With `-n`, what mostly waits runs beside what computes: real guests and a real API server one after the other, for
-there may be no more than two cores; beside them unit tests and simulated hypervisors, file by file."""
+"""With `-n`, what mostly waits runs beside what computes: real guests one after the other, for there may be no more
+than two cores; beside them what uses a real API server, and unit tests and simulated hypervisors, file by file."""
 
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-WAITING = ("tests/unit/", "tests/e2e/vsphere/", "tests/e2e/proxmox/", "tests/soak/")
+CLUSTER = ("tests/e2e/kubernetes/", "tests/e2e/test_kubernetes_rig.py", "tests/e2e/test_run_k8s.py")
+"""The tests that use an API server."""
+GUESTS = (
+    "tests/e2e/libvirt_adapter/",
+    "tests/e2e/test_pages.py",
+    "tests/e2e/test_real_guests.py",
+    "tests/e2e/test_rig.py",
+    "tests/e2e/test_run.py",
+    "tests/conformance/",
+)
+"""The tests that boot guests."""
 SIMULATED = ("sim", "vsphere", "proxmox")
 """The conformance suite's rigs without real guests; each is started once."""
 
@@ -27,4 +37,6 @@ def group(nodeid: str) -> str:
     rig = test.partition("[")[2].rstrip("]").partition("-")[0]
     if file.startswith("tests/conformance/") and rig in SIMULATED:
         return rig
-    return file if file.startswith(WAITING) else "real"
+    if file.startswith(CLUSTER):
+        return "cluster"
+    return "guests" if file.startswith(GUESTS) else file
