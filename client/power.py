@@ -24,6 +24,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 """Seconds before a stream that broke is opened again; one that lasted longer than the longest begins with the first."""
 MAX_PAGE = 1000
 ENDED = frozenset({pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED})
+STREAM_AGED = "STREAM_AGED"
+"""The reason of a stream that a provider ends so that its connection, and with it the certificate, can be renewed."""
 SHUTDOWNS = frozenset({pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT})
 """The kinds that ask a guest, and give it time."""
 
@@ -200,7 +202,8 @@ async def _resumed(opened: Callable[[], AsyncGenerator[M, None]], on_break: OnBr
                     yield message
         except ProviderError as error:
             why = error
-        on_break(why)
+        if why.reason != STREAM_AGED:
+            on_break(why)
         if now() - began > LONGEST_PAUSE:
             backoff.reset()
         await asyncio.sleep(backoff.next())

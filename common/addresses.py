@@ -1,6 +1,8 @@
 """gRPC targets: which of them stay on this machine, and so need no TLS."""
 
 import re
+import socket
+from ipaddress import ip_address
 
 LOCAL = re.compile(
     r"^(unix(-abstract)?:|((dns|ipv4|ipv6):(///)?)?(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?$)", re.A
@@ -9,6 +11,36 @@ LOCAL = re.compile(
 resources' rule has the same pattern."""
 
 
+LONGEST_SOCKET_PATH = 107
+"""Bytes of a unix socket's path (unix(7), sun_path)."""
+
+
 def is_local(address: str) -> bool:
     """Whether only this machine can reach a gRPC target."""
     return LOCAL.match(address) is not None
+
+
+def strangers(address: str) -> list[str]:
+    """The addresses off this machine that `localhost`, in a gRPC target, has here: none, unless its names are set up
+    wrongly, or by an enemy."""
+    if not re.search(r"(^|[:/])localhost(:\d+)?$", address):
+        return []
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return []  # the connection fails, and says so
+    return sorted(each for each in found if not ip_address(each.partition("%")[0]).is_loopback)
+
+
+def socket_path(address: str) -> str:
+    """The path of a unix socket in the file system, or ""."""
+    scheme, _, path = address.partition(":")
+    return re.sub("^//(?=/)", "", path) if scheme == "unix" else ""
+
+
+def require_short(address: str) -> None:
+    """Raises ValueError: the kernel takes no path of a unix socket that is so long."""
+    if (length := len(socket_path(address).encode())) > LONGEST_SOCKET_PATH:
+        raise ValueError(
+            f"the socket's path has {length} bytes, {LONGEST_SOCKET_PATH} are possible: name a shorter one"
+        )

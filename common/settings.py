@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from common.addresses import require_short
 from common.text import own_words
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -33,7 +34,10 @@ def _none_or_with_port(address: str) -> str:
 
 
 def _unix_or_with_port(address: str) -> str:
-    return address if address.startswith("unix:") else _with_port(address)
+    if not address.startswith(("unix:", "unix-abstract:")):
+        return _with_port(address)
+    require_short(address)
+    return address
 
 
 HostPort = Annotated[str, AfterValidator(_none_or_with_port)]

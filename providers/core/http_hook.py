@@ -27,7 +27,7 @@ async def get(run: Run, hook: HttpGetHook) -> int:
         raise CommandFailed("Its headers are secret and did not survive the provider's restart; it was not called.")
     await run.look()  # the addresses as they are now
     addresses = run.vm.addresses if run.vm else ()
-    host = _host(hook.url)
+    host = as_address(_host(hook.url))
     resolver = AllowedResolver(run.settings.http_hook_hosts, addresses)
     if _is_network(host) and not resolver.allows("", host):
         raise CommandFailed(resolver.refusal(host))
@@ -84,6 +84,15 @@ def _host(url: str) -> str:
         return URL(url).host or ""
     except ValueError as error:
         raise CommandFailed("The hook's URL could not be read; the caller mends it.") from error
+
+
+def as_address(host: str) -> str:
+    """A host that the system's resolver reads as an IPv4 address (2130706433, 0x7f.1, 0177.0.0.1; inet_aton(3)), as
+    that address; any other as it is."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, ValueError):
+        return host
 
 
 def _is_network(host: str) -> bool:

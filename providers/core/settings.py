@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from common.durations import Duration, Timeout
@@ -16,7 +16,22 @@ def _names(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _typed(rules: tuple[str, ...]) -> tuple[str, ...]:
+    """A URI says by itself what it is; another name without a type is of an earlier configuration."""
+    return tuple(f"uri:{rule}" if "://" in rule and not rule.startswith("uri:") else _known(rule) for rule in rules)
+
+
+def _known(rule: str) -> str:
+    kind, colon, name = rule.partition(":")
+    if "\0" in rule or (colon and (kind not in NAME_TYPES or not name)):
+        raise ValueError(f"{rule!r} is no name of a certificate: write cn:NAME, dns:NAME or uri:NAME")
+    return rule
+
+
+NAME_TYPES = ("cn", "dns", "uri")
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+Operators = Annotated[Names, AfterValidator(_typed)]
+Uids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, BeforeValidator(_names)]
 
 
 class Settings(ProcessSettings):
@@ -52,10 +67,25 @@ class Settings(ProcessSettings):
     tls_cert: Path | None = Field(None, description="server certificate, PEM; re-read when it changes")
     tls_key: Path | None = Field(None, description="its key, PEM")
     tls_client_ca: Path | None = Field(None, description="the CA that signs client certificates, PEM")
-    operators: Names = Field(
-        (),
-        description="names (CN or SAN) of client certificates that may change power; all others only read",
+    tls_client_crl: Path | None = Field(
+        None, description="what that CA has revoked (CRL), PEM; looked at with each call, re-read when it changes"
     )
+    max_connection_age: Timeout = Field(
+        timedelta(hours=1),
+        description="after so long a connection with TLS is closed once its calls have ended, and a stream ends to be "
+        "opened anew",
+    )
+    operators: Operators = Field(
+        (),
+        description="names of client certificates that may change power, separated by commas: `cn:NAME`, `dns:NAME` or "
+        "`uri:NAME`, each exactly as the certificate has it; all others only read",
+    )
+    operator_uids: Uids = Field(
+        (),
+        description="numbers of the users that may change power through the unix socket; other users of it only read. "
+        "Empty: all that can open the socket may",
+    )
+    socket_group: str = Field("", description="the group that may open the unix socket; empty: the process's own")
 
     max_request_bytes: int = Field(1 << 20, gt=0, description="a longer request is refused: no real one comes near")
     keep_operations: Duration = Field(timedelta(days=30), description="how long ended operations stay in the journal")

@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from common.text import encodable
 from providers.core.model import Operation
+from providers.core.private_files import make_private
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (
@@ -52,10 +53,10 @@ class Store:
         """Open or create it, readable by this user alone.
 
         Raises:
-            OSError, sqlite3.Error: it cannot be opened, or another process owns it.
+            OSError, sqlite3.Error: it cannot be opened, or another process or user owns it.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        make_private(path)
         self._path = path
         self._unreadable: list[str] = []
         self.db = sqlite3.connect(path, timeout=0, check_same_thread=False)

@@ -7,7 +7,7 @@ that are here (`OPTIONS` in server.py).
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -26,8 +26,9 @@ from grpc_status import rpc_status
 
 from common.text import encodable
 from protos.power.v1 import power_pb2
-from providers.core.errors import Code, InvalidRequest, NotAllowed, Violation, VmpowerError
+from providers.core.errors import Code, InvalidRequest, Violation, VmpowerError
 from providers.core.settings import Settings
+from providers.server.clients import Client, Clients
 
 DOMAIN = "vmpower"
 READS = ("Get", "List", "Watch", "Forecast")
@@ -63,7 +64,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
     """Wraps the handlers of PowerService; others (health, reflection) pass untouched."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._clients = settings, Clients(settings)
         self._handlers: dict[str, Any] = {}
         self._under_way = Counter[str]()
         self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
@@ -94,7 +95,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
         async def handle(request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
                 with self._counted(kind):
-                    admitted = self._admit(name, request, context)
+                    _, admitted = self._admit(name, request, context)
                     async with turn:
                         return await inner(admitted, context)
             except Exception as error:
@@ -108,7 +109,8 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
         ) -> AsyncIterator[Any]:
             try:
                 with self._counted("streams"):
-                    async for response in inner(self._admit(name, request, context), context):
+                    client, admitted = self._admit(name, request, context)
+                    async for response in self._clients.while_valid(client, inner(admitted, context)):
                         yield response
             except Exception as error:
                 await _end(context, name, error)
@@ -129,17 +131,12 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
 
     def _admit(
         self, name: str, request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> Message:
-        """Raises NotAllowed, or what was wrong with the bytes."""
-        writes = not name.startswith(READS)
-        if writes and not _may_operate(context.auth_context(), self._settings):
-            raise NotAllowed(
-                f"{name} needs the operator role, which this client certificate does not have; "
-                "the provider's operator adds its name to --operators."
-            )
+    ) -> tuple[Client, Message]:
+        """Who calls, and the request. Raises CertificateRefused, NotAllowed, or what was wrong with the bytes."""
+        client = self._clients.admit(context, name, writes=not name.startswith(READS))
         if isinstance(request, VmpowerError):
             raise request
-        return request
+        return client, request
 
     def _reader(self, descriptor: Descriptor) -> Callable[[bytes], Message | VmpowerError]:
         """Parses a request; what cannot be parsed becomes the error that names the field."""
@@ -158,15 +155,6 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
                 )
 
         return read
-
-
-def _may_operate(auth: Mapping[str, Iterable[bytes]], settings: Settings) -> bool:
-    """Without TLS (a unix socket, loopback) the file system or the machine is the guard."""
-    if list(auth.get("transport_security_type", [])) != [b"ssl"]:
-        return True
-    keys = ("x509_common_name", "x509_subject_alternative_name")
-    names = {name.decode(errors="replace") for key in keys for name in auth.get(key, ())}
-    return bool(names & set(settings.operators))
 
 
 async def _end(context: grpc.aio.ServicerContext[Any, Any], name: str, error: Exception) -> NoReturn:

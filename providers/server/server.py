@@ -25,7 +25,8 @@ from providers.core.journal import Journal
 from providers.core.operations import Operations
 from providers.core.run import Context
 from providers.core.settings import Settings
-from providers.server import metrics, tls
+from providers.server import local_door, metrics, tls
+from providers.server.certificates import BadRevocations
 from providers.server.health import SERVICE, Health
 from providers.server.interceptor import Interceptor
 from providers.server.service import Service
@@ -61,7 +62,7 @@ def run(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     _spare_the_collector()
     try:
         asyncio.run(_serve(settings, make_adapter))
-    except (tls.InsecureAddress, AddressInUse, VmpowerError) as error:
+    except (tls.InsecureAddress, BadRevocations, local_door.Unusable, AddressInUse, VmpowerError) as error:
         sys.exit(f"cannot start: {error}")
 
 
@@ -74,6 +75,7 @@ def _spare_the_collector() -> None:
 
 async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     credentials = tls.credentials(settings)
+    door = local_door.LocalDoor(settings, secured=credentials is not None)
     adapter = make_adapter(settings)
     inventory = Inventory(adapter)
     journal = Journal(settings.state_dir / f"{adapter.type}.journal.db")
@@ -83,14 +85,16 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     await operations.resume()  # before the first call, which would not find them
     health = Health()
     await health.follow(inventory, journal)
-    server = _server(settings, credentials, Service(context, operations), health)
+    server = _server(settings, credentials, Service(context, operations), health, door)
     health_server = _health_server(settings, health)
     await server.start()
+    await door.open()
     await health_server.start()
     following = [asyncio.create_task(work) for work in (inventory.run(), context.clock.follow(), _prune_daily(context))]
     log.info("serving", address=settings.listen, hypervisor=adapter.endpoint, type=adapter.type)
     await _asked_to_stop()
     log.info("stopping; operations go on at the next start", active=len(operations.active()))
+    door.close()
     await server.stop(settings.drain_timeout.total_seconds())
     await health_server.stop(None)
     await operations.stop()
@@ -100,14 +104,19 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
 
 
 def _server(
-    settings: Settings, credentials: grpc.ServerCredentials | None, service: Service, health: Health
+    settings: Settings,
+    credentials: grpc.ServerCredentials | None,
+    service: Service,
+    health: Health,
+    door: local_door.LocalDoor,
 ) -> grpc.aio.Server:
-    server = grpc.aio.server(interceptors=[Interceptor(settings)], options=OPTIONS)
+    options = [*OPTIONS, *(tls.options(settings) if credentials else ())]
+    server = grpc.aio.server(interceptors=[Interceptor(settings)], options=options)
     power_pb2_grpc.add_PowerServiceServicer_to_server(service, server)
     health.add_to(server)
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
     _require_unserved(settings.listen)
-    _bind(server, settings.listen, credentials, "--listen")
+    _bind(server, door.grpc_address, credentials, "--listen")
     return server
 
 

@@ -223,8 +223,10 @@ def _http_get(check: Checker, message: pb.HttpGetHook, path: str) -> HttpGetHook
     try:
         url = urlsplit(message.url)
         valid = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+        bare = "@" not in url.netloc
     except ValueError:
-        valid = False
+        valid = bare = False
+    check.require(bare or not valid, f"{path}.url", "must have no user or password, which belong into headers")
     check.require(valid, f"{path}.url", "must be an http or https URL with a host")
     status = message.expect_status
     check.require(status == 0 or 100 <= status <= 599, f"{path}.expect_status", "must be 0 or an HTTP status")

@@ -216,6 +216,15 @@ async def test_a_caller_may_go_on_after_a_refusal_and_give_up_when_it_likes() ->
 
 
 @pytest.mark.looptime
+async def test_a_stream_that_a_provider_ends_for_its_age_goes_on_and_was_not_broken() -> None:
+    aged = ProviderError("UNAVAILABLE", "The stream has lasted as long as a connection may.", "STREAM_AGED")
+    told, on_break = until(1)
+    client = Scripted([WAITING, 3600.0, aged], [WAITING, ENDED])
+    states = [operation.state async for operation in client.watch_operation("op-1", on_break)]
+    assert (states[-1], len(client.opened), told) == (ENDED.state, 2, [])
+
+
+@pytest.mark.looptime
 async def test_a_stream_that_ends_without_a_verdict_was_broken() -> None:
     told, on_break = until(1)
     with pytest.raises(ProviderError):

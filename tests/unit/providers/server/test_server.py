@@ -1,12 +1,18 @@
 """A provider's process from outside: what it answers, refuses, prints, and how it ends."""
 
 import asyncio
+import grp
 import json
+import os
+import pwd
 import socket
 import stat
+import subprocess
+import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +21,19 @@ import pytest
 import trustme
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from grpc.experimental import session_cache
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
+from client.channel import Tls
+from client.errors import ProviderError
+from client.power import PowerClient
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
 from tests.rigs.calls import Calls, calls
-from tests.rigs.process import Program, Provider
+from tests.rigs.process import QUICK, ROOT, Program, Provider
+from tests.unit.providers.server.pki import Authority, Issued
 
 SCRIPT = """
 guests:
@@ -306,3 +317,166 @@ def test_an_operator_operates(secure: int, authority: trustme.CA) -> None:
     begun = stub.PowerOff(pb.PowerOffRequest(vm="deaf"), timeout=30)
     (*_, ended) = stub.WatchOperation(pb.WatchOperationRequest(id=begun.id), timeout=30)
     assert ended.verdict.outcome == pb.OUTCOME_FORCED
+
+
+class Secured:
+    """A provider with mutual TLS and an authority of its own, where op operates."""
+
+    def __init__(self, folder: Path, script: Path, *args: str) -> None:
+        self.authority, self.folder, self.port = Authority(), folder, free_port()
+        self.crl = folder / "crl.pem"
+        self.authority.revoke(self.crl)
+        server = self.authority.issue("localhost", dns=["localhost"])
+        given = {"tls-key": server.key, "tls-cert": server.cert, "tls-client-ca": self.authority.pem}
+        flags = ["--listen", f"localhost:{self.port}", "--state-dir", str(folder / "state"), "--script", str(script)]
+        for name, content in given.items():
+            (folder / name).write_bytes(content)
+            flags += [f"--{name}", str(folder / name)]
+        flags += ["--tls-client-crl", str(self.crl), "--operators", "cn:op", *args]
+        self.program = Program("providers.sim", *flags)
+
+    def channel(self, issued: Issued, *options: tuple[str, Any]) -> grpc.Channel:
+        credentials = grpc.ssl_channel_credentials(self.authority.pem, issued.key, issued.cert)
+        own = [("grpc.use_local_subchannel_pool", 1), *QUICK, *options]
+        return grpc.secure_channel(f"localhost:{self.port}", credentials, own)
+
+
+def power_off(channel: grpc.Channel) -> str:
+    """How that ends: by ErrorInfo's reason; "OK"."""
+    try:
+        PowerServiceStub(channel).PowerOff(pb.PowerOffRequest(vm="web"), wait_for_ready=True, timeout=30)
+    except grpc.RpcError as error:
+        status, info = rpc_status.from_call(error), ErrorInfo()  # type: ignore[arg-type]
+        return info.reason if status and status.details[0].Unpack(info) else str(error)
+    return "OK"
+
+
+@pytest.fixture
+def secured(script: Path, tmp_path: Path) -> Iterator[Secured]:
+    made = Secured(tmp_path, script)
+    with made.program:
+        yield made
+
+
+def test_an_operator_whose_certificate_ends_loses_power_on_the_open_connection(secured: Secured) -> None:
+    op = secured.authority.issue("op", ends=timedelta(seconds=8))
+    with secured.channel(op) as channel:
+        assert power_off(channel) == "OK"
+        events = PowerServiceStub(channel).WatchVMs(pb.WatchVMsRequest())
+        with pytest.raises(grpc.RpcError):
+            list(events)  # until the certificate ends
+        assert power_off(channel) == "CERTIFICATE_REFUSED"
+
+
+def test_an_operator_who_is_revoked_loses_power_on_the_open_connection(secured: Secured) -> None:
+    op = secured.authority.issue("op")
+    with secured.channel(op) as channel:
+        assert power_off(channel) == "OK"
+        secured.authority.revoke(secured.crl, op)
+        assert power_off(channel) == "CERTIFICATE_REFUSED"
+
+
+def test_a_session_that_is_resumed_does_not_outlive_its_certificate(secured: Secured) -> None:
+    """TLS resumes a session without a look at the certificate."""
+    op = secured.authority.issue("op", ends=timedelta(seconds=8))
+    cache = ("grpc.ssl_session_cache", session_cache.ssl_session_cache_lru(1))
+    with secured.channel(op, cache) as channel:
+        assert power_off(channel) == "OK"
+        with pytest.raises(grpc.RpcError):
+            list(PowerServiceStub(channel).WatchVMs(pb.WatchVMsRequest()))  # until the certificate ends
+    with secured.channel(op, cache) as channel:
+        assert power_off(channel) == "CERTIFICATE_REFUSED"
+
+
+def test_a_name_that_begins_like_an_operators_is_not_his(secured: Secured) -> None:
+    with secured.channel(secured.authority.issue("op\0.evil")) as channel:
+        assert power_off(channel) == "CERTIFICATE_REFUSED"
+
+
+async def test_a_watch_goes_on_over_connections_that_are_renewed(script: Path, tmp_path: Path) -> None:
+    made = Secured(tmp_path, script, "--max-connection-age", "1s")
+    op = made.authority.issue("op")
+    files = [tmp_path / name for name in ("ca", "op-cert", "op-key")]
+    for file, content in zip(files, (made.authority.pem, op.cert, op.key), strict=True):
+        file.write_bytes(content)
+    broken, snapshots = list[ProviderError](), 0
+    with made.program:
+        made.program.wait_output('"serving"')
+        async with PowerClient(f"localhost:{made.port}", Tls(*files)) as client, asyncio.timeout(60):
+            async for message in client.watch_vms(broken.append):
+                snapshots += isinstance(message, pb.WatchVMsResponse) and message.snapshot_complete
+                if snapshots == 4:
+                    break
+    assert broken == []
+
+
+def test_a_garbage_authority_is_refused_in_a_sentence(script: Path, tmp_path: Path) -> None:
+    made = Secured(tmp_path, script)
+    (tmp_path / "tls-client-ca").write_text("garbage")
+    with made.program:
+        assert made.program.wait() == 1
+        (said,) = made.program.output().splitlines()
+    assert said.endswith("tls-client-ca has no certificate in PEM, or a broken one; its operator mends that.")
+
+
+def test_a_garbage_revocation_list_is_refused_in_a_sentence(script: Path, tmp_path: Path) -> None:
+    made = Secured(tmp_path, script)
+    made.crl.write_text("garbage")
+    with made.program:
+        assert made.program.wait() == 1
+        said = made.program.output().splitlines()[-1]
+    assert said.startswith("cannot start: ")
+    assert said.endswith("has no revocation list in PEM; the provider's operator replaces it")
+
+
+def test_a_socket_path_that_is_too_long_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with Program(
+        "providers.sim", "--listen", f"unix://{tmp_path}/{'x' * 108}", "--state-dir", str(tmp_path)
+    ) as program:
+        assert program.wait() == 2
+        (said,) = program.output().splitlines()
+    assert "--listen (VMPOWER_LISTEN): the socket's path has " in said
+    assert said.endswith("107 are possible: name a shorter one")
+
+
+AS_NOBODY = """
+import os, sys
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534)
+import grpc
+from protos.power.v1 import power_pb2 as pb
+from protos.power.v1.power_pb2_grpc import PowerServiceStub
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    stub = PowerServiceStub(channel)
+    print(stub.GetVM(pb.GetVMRequest(vm="web"), timeout=30).name)
+    try:
+        stub.PowerOff(pb.PowerOffRequest(vm="web"), timeout=30)
+    except grpc.RpcError as error:
+        print(error.code().name, error.details())
+"""
+
+
+def test_a_user_of_this_machine_with_a_named_number_operates(script: Path) -> None:
+    with (
+        Provider("sim", "--script", str(script), f"--operator-uids={os.geteuid()}") as provider,
+        calls(provider.address) as client,
+    ):
+        assert client.stub.PowerOff(pb.PowerOffRequest(vm="web")).id
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_of_this_machine_reads_and_does_not_operate(script: Path) -> None:
+    group = grp.getgrgid(pwd.getpwuid(65534).pw_gid)
+    arguments = ("--script", str(script), "--operator-uids=0", f"--socket-group={group.gr_name}")
+    with Provider("sim", *arguments) as provider:
+        provider.folder.chmod(0o711)
+        command = [sys.executable, "-c", AS_NOBODY, provider.address, str(group.gr_gid)]
+        other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert other.stdout.splitlines()[0] == "web", other.stderr
+    assert other.stdout.splitlines()[1].startswith("PERMISSION_DENIED PowerOff needs the operator role")
+    assert "the user 65534" in other.stdout
+
+
+def test_loopback_without_tls_is_warned_of(script: Path, tmp_path: Path) -> None:
+    listen = ("--listen", f"127.0.0.1:{free_port()}", "--state-dir", str(tmp_path), "--script", str(script))
+    with Program("providers.sim", *listen) as program:
+        program.wait_output("every user and every program of this machine may change power")

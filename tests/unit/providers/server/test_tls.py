@@ -1,6 +1,7 @@
 """Where TLS may be left out, and a real server with it: certificates made here, roles, rotation."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -164,3 +165,50 @@ def test_files_that_are_away_for_a_moment_leave_the_old_ones_in_force(files: Fil
     assert logs[0]["event"] == "certificates not re-read, the old ones stay"
     files.issue()
     assert follower.reload() is not None
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize("file", ["cert", "ca"])
+def test_a_file_without_a_certificate_is_refused_by_name_and_with_who_acts(
+    files: Files, file: str, content: str
+) -> None:
+    getattr(files, file).write_text(content)
+    with pytest.raises(InsecureAddress, match=rf"{file}\.pem has no certificate in PEM.*; its operator mends that"):
+        credentials(files.settings())
+
+
+@pytest.mark.parametrize("content", ["", "garbage"])
+def test_a_file_without_a_key_is_refused_by_name(files: Files, content: str) -> None:
+    files.key.write_text(content)
+    with pytest.raises(InsecureAddress, match=r"key\.pem has no private key in PEM"):
+        credentials(files.settings())
+
+
+def test_a_key_of_another_certificate_is_refused(files: Files) -> None:
+    files.authority.issue_cert("localhost").private_key_pem.write_to_path(files.key)
+    with pytest.raises(InsecureAddress, match=r"the key in .*key\.pem is not that of the certificate in .*cert\.pem"):
+        credentials(files.settings())
+
+
+def test_a_renewal_whose_key_does_not_fit_leaves_the_old_pair_serving_and_that_is_said_once(
+    port: int, files: Files
+) -> None:
+    files.authority.issue_cert("localhost").private_key_pem.write_to_path(files.key)
+    with capture_logs() as logs:
+        assert ask(port, files.ca.read_bytes(), client_of(files.authority)) == b"alice"
+        assert ask(port, files.ca.read_bytes(), client_of(files.authority)) == b"alice"
+    assert [each["event"] for each in logs] == ["certificates not re-read, the old ones stay"]
+    assert "the key in" in logs[0]["error"]
+
+
+def test_an_authority_that_becomes_garbage_leaves_the_old_one_in_force(port: int, files: Files) -> None:
+    root = files.ca.read_bytes()
+    files.ca.write_text("garbage")
+    assert ask(port, root, client_of(files.authority)) == b"alice"
+
+
+def test_localhost_that_is_another_machine_needs_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
+    monkeypatch.setattr("common.addresses.socket.getaddrinfo", lambda *_args, **_more: answer)
+    with pytest.raises(InsecureAddress, match=r"localhost is 192\.0\.2\.1 here"):
+        credentials(Settings(listen="localhost:9443", state_dir=tmp_path))
