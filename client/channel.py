@@ -6,6 +6,8 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from client.errors import ProviderError
+from common.addresses import strangers
 from common.files import stamps
 
 OPTIONS = [
@@ -34,8 +36,12 @@ def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
 
     Raises:
         OSError: a TLS file cannot be read.
+        ProviderError: without TLS, `localhost` is not this machine alone.
     """
     if tls is None:
+        if elsewhere := strangers(address):
+            message = f"localhost is {', '.join(elsewhere)} here; the machine's administrator mends /etc/hosts."
+            raise ProviderError("FAILED_PRECONDITION", message, "LOCALHOST_ELSEWHERE")
         return grpc.aio.insecure_channel(address, OPTIONS)
     ca, key, cert = (file.read_bytes() for file in (tls.ca, tls.key, tls.cert))
     override = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []

@@ -23,7 +23,7 @@ def is_local(address: str) -> bool:
 def strangers(address: str) -> list[str]:
     """The addresses off this machine that `localhost`, in a gRPC target, has here: none, unless its names are set up
     wrongly, or by an enemy."""
-    if not re.search(r"(^|[:/])localhost(:\d+)?$", address):
+    if not re.search(r"^(dns:(///)?)?localhost(:\d+)?$", address):
         return []
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}

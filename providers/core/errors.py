@@ -163,6 +163,13 @@ class CommandFailed(HypervisorError):
     who_acts = "the operator of the hypervisor, or the guest's owner, looks into it"
 
 
+class ProgramMissing(CommandFailed):
+    """The guest has no such program, or may not start it."""
+
+    reason = "PROGRAM_MISSING"
+    who_acts = "the hook's owner mends the command, or installs the program in the guest"
+
+
 class Locked(CommandFailed):
     """Something else holds the VM for a while (a backup, a migration); nothing was done to it."""
 

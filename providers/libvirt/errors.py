@@ -3,6 +3,7 @@
 Numbers and their meaning: https://libvirt.org/html/libvirt-virterror.html.
 """
 
+import re
 from typing import Any
 
 import libvirt
@@ -15,6 +16,7 @@ _AGENT = "The guest agent does not answer ({why}); the guest's owner looks after
 _BUSY = "Another job holds the VM ({why}); wait for its end, or the hypervisor's operator aborts it."
 _CANNOT = "libvirt or this VM's configuration does not offer that ({why}); the VM's owner changes it."
 _STATE = "The VM's state does not allow it ({why}); look at its state and ask again."
+_LOOKS_AFTER = "the hypervisor's operator looks after it"
 _OTHER = "libvirt failed ({why}); the hypervisor's operator looks into it."
 
 NATIVE_ERRORS: dict[int, tuple[type[VmpowerError], str]] = {
@@ -48,3 +50,27 @@ def translate(error: Any, alive: bool) -> VmpowerError:
         return HypervisorUnavailable(_CONNECTION.format(why=why))
     kind, sentence = NATIVE_ERRORS.get(error.get_error_code(), (CommandFailed, _OTHER))
     return kind(sentence.format(why=why))
+
+
+SSH: dict[str, str] = {
+    r"Host key verification failed|authenticity of host": "the provider's operator adds the host's key to known_hosts",
+    r"Permission denied \(|Too many authentication failures": "the hypervisor's operator lets the provider's key in",
+    r"Could not resolve hostname": "the provider's operator mends the host's name in --uri",
+    r"Connection refused|Connection timed out|No route to host|Network is unreachable": (
+        "the hypervisor's operator looks after the host and its sshd"
+    ),
+    r"nc: .*not found|virt-ssh-helper.*not found|nc: .*Permission denied|libvirt-sock": (
+        "the hypervisor's operator looks after libvirt on the host, and lets the user of --uri into it"
+    ),
+    r"cannot (?:recv|write) data: .*(?:No such file|Cannot exec)|Cannot (?:find|exec) '?ssh": (
+        "the provider's operator installs ssh beside the provider"
+    ),
+}
+"""What ssh says, to libvirt only text, and who acts. ssh's words: OpenSSH's sshconnect.c and sshconnect2.c."""
+
+
+def unreachable(where: str, why: str) -> str:
+    """A connection that could not be opened, in one sentence; `where` is the URI without its secrets."""
+    words = " ".join(why.split())  # ssh's come on several lines
+    acts = next((who for text, who in SSH.items() if "+ssh:" in where and re.search(text, words)), "")
+    return f"libvirt cannot be reached at {where} ({words}); {acts or _LOOKS_AFTER}."

@@ -6,6 +6,7 @@ returns it in one answer, of which libvirt carries some 3 MB.
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import libvirt
 import libvirt_qemu
 
 from providers.core.adapter import GuestExit
-from providers.core.errors import CommandFailed, VMNotFound
+from providers.core.errors import CommandFailed, ProgramMissing, VMNotFound
 from providers.libvirt.domains import find, require_agent
 from providers.shared import guest_agent
 
@@ -54,8 +55,18 @@ def _answers(connection: Any, vm_id: str) -> bool:
 
 
 def start(connection: Any, vm_id: str, command: Sequence[str]) -> int:
+    """Begin a program; returns its process number.
+
+    Raises:
+        ProgramMissing
+    """
     path, *args = command
-    reply = _ask(connection, vm_id, "guest-exec", {"path": path, "arg": args, "capture-output": True})
+    try:
+        reply = _ask(connection, vm_id, "guest-exec", {"path": path, "arg": args, "capture-output": True})
+    except libvirt.libvirtError as error:
+        if re.search(guest_agent.NOT_STARTED, str(error)):  # to libvirt an internal error like any other
+            raise ProgramMissing(guest_agent.MISSING.format(said=error)) from error
+        raise
     return int(reply["pid"])
 
 

@@ -17,7 +17,7 @@ import libvirt
 
 from providers.core.errors import HypervisorUnavailable
 from providers.core.limiter import Limiter
-from providers.libvirt.errors import translate
+from providers.libvirt.errors import translate, unreachable
 from providers.libvirt.states import without_credentials
 from providers.shared.login import SharedLogin
 
@@ -91,8 +91,7 @@ class Session:
             connection = await self._limiter.run(_connect, self._uri, lost)
         except libvirt.libvirtError as error:
             where = without_credentials(self._uri)
-            message = f"libvirt cannot be reached at {where} ({error}); the hypervisor's operator looks after it."
-            raise HypervisorUnavailable(message) from error
+            raise HypervisorUnavailable(unreachable(where, str(error))) from error
         lost.add_done_callback(lambda _: _forget(connection))
         return Link(connection, lost)
 

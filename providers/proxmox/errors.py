@@ -13,8 +13,16 @@ from typing import Any
 
 from proxmoxer import ResourceException
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.errors import (
+    CommandFailed,
+    HypervisorUnavailable,
+    Locked,
+    ProgramMissing,
+    VMNotFound,
+    VmpowerError,
+)
 from providers.proxmox.tasks import LOST
+from providers.shared import guest_agent
 
 _AWAY = "The node does not answer ({said}); Proxmox VE's operator looks after it, and it is asked again."
 
@@ -65,6 +73,7 @@ TEXTS: dict[str, tuple[type[VmpowerError], str]] = {
         CommandFailed,
         "It has no QEMU guest agent ({said}); the guest's owner installs one and turns on its option.",
     ),
+    guest_agent.NOT_STARTED: (ProgramMissing, guest_agent.MISSING),
     r"QEMU guest agent is not running|qga command '.*' failed|guest-ping|\bqga socket\b": (CommandFailed, _AGENT),
     r"^Agent error": (
         CommandFailed,

@@ -8,6 +8,9 @@ from typing import Any
 
 from providers.core.adapter import GuestExit, exit_code
 
+NOT_STARTED = r"Failed to execute (?:child process|helper program)"
+"""How the agent's words begin where a program is missing in the guest, or may not be started (GLib's gspawn.c)."""
+MISSING = "The guest cannot start the program ({said}); the hook's owner mends the command or installs it in the guest."
 Decode = Callable[[str], bytes]
 """Decodes a program's output as the hypervisor encodes it."""
 

@@ -5,7 +5,7 @@ Names and their meaning are those of each method's faults in the vSphere Web Ser
 
 from pyVmomi import vim, vmodl
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, ProgramMissing, VMNotFound, VmpowerError
 
 _PERMISSION = (
     "The provider's vSphere account lacks a privilege ({why}); vCenter's operator grants it (docs/vsphere.md)."
@@ -30,7 +30,7 @@ FAULTS: dict[type[Exception], tuple[type[VmpowerError], str]] = {
     vmodl.fault.SecurityError: (CommandFailed, _PERMISSION),
     vim.fault.ConcurrentAccess: (Locked, _IN_USE),
     vim.fault.FileLocked: (Locked, _IN_USE),
-    vim.fault.FileNotFound: (CommandFailed, "The guest has no such file ({why}); the hook's owner mends the command."),
+    vim.fault.FileNotFound: (ProgramMissing, "The guest has no such file ({why}); the hook's owner mends the command."),
     vim.fault.GuestOperationsUnavailable: (CommandFailed, _TOOLS),
     vim.fault.GuestPermissionDenied: (CommandFailed, _LOGIN),
     vim.fault.InvalidGuestLogin: (CommandFailed, _LOGIN),

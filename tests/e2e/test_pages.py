@@ -15,7 +15,7 @@ from tests.rigs.grpcurl import grpcurl
 from tests.rigs.page import Example, Result, examples, require_shown, type_all
 from tests.rigs.process import ROOT, Provider
 
-PAGES = {"grpcurl": [], "cli": [f"--script={ROOT}/examples/sim/guests.yaml"], "sim": []}
+PAGES = {"grpcurl": [], "cli": [f"--script={ROOT}/examples/sim/guests.yaml"], "sim": [], "security": []}
 """By name: the flags of its sim, beside --allow-guest-exec."""
 
 pytestmark = pytest.mark.timeout(300)  # the first test of a page runs all of it

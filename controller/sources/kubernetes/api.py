@@ -192,7 +192,7 @@ def _sentence(error: client.ApiException) -> str:
         said = str(json.loads(body)["message"] or said)
     match error.status:
         case 403:
-            return f"{said}; whoever runs the controller grants it in its Role."
+            return f"{said}; the cluster's administrator grants it in the controller's Role."
         case 404 if body.strip() == "404 page not found":
             return f"The API server does not know {GROUP}/{VERSION}; apply controller/crds."
     return f"{said or 'refused'} (HTTP {error.status})"

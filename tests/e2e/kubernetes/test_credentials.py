@@ -86,7 +86,7 @@ def test_nothing_is_done_without_them_and_all_goes_on_when_they_are_there(lab: L
     ("vm", "secret", "sentence"),
     [
         ("web-0004", "half", "needs username and password, as text; whoever owns it mends it."),
-        ("web-0005", "ours-not", "whoever runs the controller grants it in its Role."),
+        ("web-0005", "ours-not", "the cluster's administrator grants it in the controller's Role."),
     ],
     ids=["half of it", "one that the chart does not name"],
 )

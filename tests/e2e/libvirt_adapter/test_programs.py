@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from providers.core.adapter import GuestExit, PowerState
-from providers.core.errors import CommandFailed
+from providers.core.errors import CommandFailed, ProgramMissing
 from providers.libvirt.adapter import LibvirtAdapter
 from tests.e2e.libvirt_adapter.waiting import Run, ended, execute
 from tests.rigs.guests.domain import Guest
@@ -36,7 +36,7 @@ async def test_a_program_that_runs_has_no_end_yet(adapter: LibvirtAdapter, execu
 
 
 async def test_a_missing_program_is_reported_in_the_guests_words(adapter: LibvirtAdapter, executor: str) -> None:
-    with pytest.raises(CommandFailed, match="No such file or directory"):
+    with pytest.raises(ProgramMissing, match="No such file or directory"):
         await adapter.guest_exec(executor, ["/no/such/program"], None)
 
 

@@ -196,3 +196,12 @@ def test_a_silent_stream_notices_a_lost_host_within_forty_seconds_and_pings_no_m
     assert options["grpc.keepalive_time_ms"] + options["grpc.keepalive_timeout_ms"] <= 40_000
     assert options["grpc.keepalive_time_ms"] > 20_000
     assert options["grpc.http2.max_pings_without_data"] == 0
+
+
+async def test_a_localhost_that_is_another_machine_is_not_spoken_to_without_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client.channel.strangers", lambda _address: ["192.0.2.1"])
+    async with PowerClient("localhost:1") as client:
+        with pytest.raises(ProviderError, match=r"localhost is 192\.0\.2\.1 here"):
+            await client.call(pb.GetVMRequest(vm="1"))

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from providers.core.adapter import VM, PowerState
 from providers.core.errors import CommandFailed
-from providers.core.http_hook import AllowedResolver, get
+from providers.core.http_hook import AllowedResolver, as_address, get
 from providers.core.inventory import Inventory
 from providers.core.model import HttpGetHook, Kind, Operation, Request
 from providers.core.run import Context, Run
@@ -145,3 +145,31 @@ async def test_proxies_of_the_environment_are_not_used(site: Site, monkeypatch: 
 async def test_only_the_allowed_addresses_of_a_name_are_used() -> None:
     found = await AllowedResolver(("127.0.0.0/8",), ()).resolve("localhost", 80)
     assert {result["host"] for result in found} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f000001", "017700000001", "0x7f.1", "127.1", "0177.0.0.1", "127.0.0.1"]
+)
+def test_each_form_of_an_ipv4_address_is_seen_as_that_address(host: str) -> None:
+    assert as_address(host) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("host", ["web", "web.example", "4294967296", "0x7g", "::1", "1.2.3.4.5", ""])
+def test_a_name_stays_a_name(host: str) -> None:
+    assert as_address(host) == host
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "0177.0.0.1"])
+async def test_an_address_in_another_form_is_refused_as_an_address_and_not_asked_of_the_resolver(
+    site: Site, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+
+    async def resolve(_self: Any, name: str, *_: Any) -> list[Any]:
+        asked.append(name)
+        return []
+
+    monkeypatch.setattr("aiohttp.ThreadedResolver.resolve", resolve)
+    with pytest.raises(CommandFailed, match=r"^127\.0\.0\.1 is not an address of this VM"):
+        await call(f"http://{host}:{site.port}/")
+    assert (asked, site.paths) == ([], [])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
-from providers.libvirt.errors import NATIVE_ERRORS, translate
+from providers.libvirt.errors import NATIVE_ERRORS, translate, unreachable
 
 
 class Error(Exception):
@@ -46,3 +46,23 @@ def test_libvirts_own_words_are_never_lost(code: int) -> None:
 @given(st.one_of(st.sampled_from(sorted(NATIVE_ERRORS)), st.integers()))
 def test_over_a_lost_connection_every_error_means_that(code: int) -> None:
     assert type(translate(Error(code), alive=False)) is HypervisorUnavailable
+
+
+@pytest.mark.parametrize(
+    ("said", "acts"),
+    [
+        ("Host key verification failed.", "the provider's operator adds the host's key to known_hosts"),
+        ("ops@kvm: Permission denied (publickey).", "the hypervisor's operator lets the provider's key in"),
+        ("ssh: Could not resolve hostname kvm", "the provider's operator mends the host's name in --uri"),
+        ("ssh: connect to host kvm port 22: Connection refused", "looks after the host and its sshd"),
+        ("sh: 1: nc: not found", "looks after libvirt on the host"),
+        ("No such file or directory", "looks after it"),
+    ],
+)
+def test_what_ssh_says_is_told_in_one_sentence_with_who_acts(said: str, acts: str) -> None:
+    why = f"Cannot recv data: {said}\r\n: Connection reset by peer"
+    told = unreachable("qemu+ssh://kvm/system", why)
+    assert told.startswith(f"libvirt cannot be reached at qemu+ssh://kvm/system (Cannot recv data: {said}")
+    assert acts in told
+    assert "\n" not in told
+    assert told.endswith(".")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, ProgramMissing, VMNotFound, VmpowerError
 from providers.proxmox.errors import Refused, task_error, translate
 from providers.proxmox.tasks import LOST
 
@@ -132,9 +132,15 @@ def test_an_agent_that_does_not_answer_is_the_guests_owners(reason: str) -> None
 
 
 def test_an_agent_that_answers_with_an_error_is_told_so() -> None:
-    error = failed(500, "Agent error: Guest agent command failed, error was 'Failed to execute child process'")
+    error = failed(500, "Agent error: Guest agent command failed, error was 'Invalid parameter'")
     assert type(error) is CommandFailed
     assert "agent refused or failed it (Agent error: " in error.message
+
+
+def test_a_program_that_the_guest_does_not_have_is_the_hook_owners_matter() -> None:
+    error = failed(500, "Agent error: Failed to execute child process “/none” (No such file or directory)")
+    assert type(error) is ProgramMissing
+    assert "the hook's owner mends the command or installs it in the guest" in error.message
 
 
 def test_a_guest_without_an_agent_is_told_what_is_missing() -> None:

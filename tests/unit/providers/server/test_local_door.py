@@ -53,7 +53,7 @@ def test_without_rules_for_users_grpc_listens_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [{"operator_uids": "0"}, {"socket_group": "root"}])
 @pytest.mark.parametrize("listen", ["127.0.0.1:9443", "unix-abstract:vmpower"])
-def test_rules_for_users_need_a_socket_in_the_file_system(listen: str, given: dict[str, str]) -> None:
+def test_rules_for_users_need_a_socket_in_the_file_system(listen: str, given: dict[str, Any]) -> None:
     with pytest.raises(Unusable, match="need --listen unix:///PATH; its operator writes that"):
         door(listen, **given)
 

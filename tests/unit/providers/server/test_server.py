@@ -379,7 +379,7 @@ def test_an_operator_who_is_revoked_loses_power_on_the_open_connection(secured: 
 def test_a_session_that_is_resumed_does_not_outlive_its_certificate(secured: Secured) -> None:
     """TLS resumes a session without a look at the certificate."""
     op = secured.authority.issue("op", ends=timedelta(seconds=8))
-    cache = ("grpc.ssl_session_cache", session_cache.ssl_session_cache_lru(1))
+    cache = ("grpc.ssl_session_cache", session_cache.ssl_session_cache_lru(1))  # type: ignore[no-untyped-call]
     with secured.channel(op, cache) as channel:
         assert power_off(channel) == "OK"
         with pytest.raises(grpc.RpcError):
@@ -402,7 +402,10 @@ async def test_a_watch_goes_on_over_connections_that_are_renewed(script: Path, t
     broken, snapshots = list[ProviderError](), 0
     with made.program:
         made.program.wait_output('"serving"')
-        async with PowerClient(f"localhost:{made.port}", Tls(*files)) as client, asyncio.timeout(60):
+        async with (
+            PowerClient(f"localhost:{made.port}", Tls(ca=files[0], cert=files[1], key=files[2])) as client,
+            asyncio.timeout(60),
+        ):
             async for message in client.watch_vms(broken.append):
                 snapshots += isinstance(message, pb.WatchVMsResponse) and message.snapshot_complete
                 if snapshots == 4:
@@ -441,10 +444,11 @@ def test_a_socket_path_that_is_too_long_is_refused_in_a_sentence(tmp_path: Path)
 
 AS_NOBODY = """
 import os, sys
-os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534)
 import grpc
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
+grpc.insecure_channel(sys.argv[1]).close()
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534)  # who may not read all that was imported
 with grpc.insecure_channel(sys.argv[1]) as channel:
     stub = PowerServiceStub(channel)
     print(stub.GetVM(pb.GetVMRequest(vm="web"), timeout=30).name)

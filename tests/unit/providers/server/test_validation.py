@@ -79,6 +79,14 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"pre_stop": [exec_hook(timeout=Duration())]}, "pre_stop[0].timeout", "must be more than 0"),
     ({"pre_stop": [exec_hook(failure_policy=9)]}, "pre_stop[0].failure_policy", "9 is not a value of FailurePolicy"),
     *[
+        (
+            {"pre_stop": [http_hook(url)]},
+            "pre_stop[0].http_get.url",
+            "must have no user or password, which belong into headers",
+        )
+        for url in ("http://user:secret@web/", "https://token@web/", "http://@web/")
+    ]
+    + [
         ({"pre_stop": [http_hook(url)]}, "pre_stop[0].http_get.url", "must be an http or https URL with a host")
         for url in ("", "web", "ftp://web/", "file:///etc/passwd", "http://", "http://web:99999/", "http://[/")
     ],

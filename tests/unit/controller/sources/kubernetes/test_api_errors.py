@@ -100,7 +100,7 @@ async def test_what_the_role_lacks_is_told_to_whoever_grants_it(http: Called) ->
     with pytest.raises(ApiError) as raised:
         await http.items()
     assert str(raised.value) == (
-        'cannot list resource "virtualmachines"; whoever runs the controller grants it in its Role.'
+        "cannot list resource \"virtualmachines\"; the cluster's administrator grants it in the controller's Role."
     )
 
 
