@@ -8,6 +8,7 @@ from docs import reference
 from providers.core import errors
 from providers.core.settings import Settings
 from providers.libvirt.config import LibvirtSettings
+from providers.server.clients import CertificateRefused, StreamAged
 from providers.server.interceptor import TooManyCalls
 
 
@@ -18,7 +19,8 @@ def cells(table: str) -> list[list[str]]:
 def test_every_reason_of_an_error_is_there_once() -> None:
     own = [vars(kind).get("reason") for _, kind in inspect.getmembers(errors, inspect.isclass)]
     listed = [reason.strip("`") for reason, *_ in reference.errors(errors.VmpowerError)]
-    assert sorted(listed) == sorted([*(str(reason) for reason in own if reason), TooManyCalls.reason])
+    edge = [TooManyCalls.reason, CertificateRefused.reason, StreamAged.reason]
+    assert sorted(listed) == sorted([*(str(reason) for reason in own if reason), *edge])
 
 
 def test_every_error_says_who_acts() -> None:
