@@ -6,15 +6,45 @@ A provider sits close to the hypervisor and its secrets, so a hook must not make
 
 import socket
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address, ip_network
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from providers.core.errors import CommandFailed
 from providers.core.model import HttpGetHook
 from providers.core.run import Run
+
+HEAD_BYTES = 64 << 10
+"""So much of an answer is read: its status is all that counts. An endless answer, of `100 Continue` too, would else
+take the loop's turns for as long as it comes."""
+HEAD_TIME = 300.0
+"""Seconds until the answer's status must have come; the hook's own timeout may be shorter."""
+
+
+class _HeadOnly(ResponseHandler):
+    """Reads HEAD_BYTES of a connection and closes it."""
+
+    _left = HEAD_BYTES
+
+    def data_received(self, data: bytes) -> None:
+        kept, self._left = data[: self._left], self._left - len(data)
+        if kept:
+            super().data_received(kept)
+        if self._left <= 0 and self.transport is not None:
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections of that kind."""
+
+    def __init__(self, resolver: AbstractResolver) -> None:
+        super().__init__(resolver=resolver, use_dns_cache=False, force_close=True)
+        # aiohttp has no public setting for this; the test of an endless answer fails if the attribute goes away
+        self._factory = partial(_HeadOnly, loop=self._loop)  # type: ignore[assignment]
 
 
 async def get(run: Run, hook: HttpGetHook) -> int:
@@ -35,10 +65,10 @@ async def get(run: Run, hook: HttpGetHook) -> int:
 
 
 async def _request(hook: HttpGetHook, resolver: AbstractResolver) -> int:
-    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
+    connector, timeout = _Connector(resolver), aiohttp.ClientTimeout(total=HEAD_TIME)
     try:
         async with (
-            aiohttp.ClientSession(connector=connector, trust_env=False) as session,
+            aiohttp.ClientSession(connector=connector, trust_env=False, timeout=timeout) as session,
             session.get(hook.url, headers=hook.headers, allow_redirects=False) as response,
         ):
             return response.status

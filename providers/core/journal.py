@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import structlog
+
 from common.backoff import Backoff
 from providers.core.errors import JournalFailed
 from providers.core.limiter import Limiter
@@ -28,6 +30,8 @@ FIRST_RETRY, LAST_RETRY = 0.2, 5.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,20 @@ class Journal:
         try:
             await self._written(operation, on_disk)
         except JournalFailed:
+            return False
+        return True
+
+    async def answers(self) -> bool:
+        """Whether a write that changes nothing reaches the disk, be it refused there (`failure` tells that).
+
+        False: this process cannot even try, for it gets no threads.
+        """
+        try:
+            await self._limiter.run(self._store.touch)
+        except (OSError, sqlite3.Error):
+            return True
+        except Exception:
+            log.exception("a write does not reach the journal")
             return False
         return True
 
@@ -182,12 +200,13 @@ class Journal:
             self._kept |= {each.operation.id: each for each in waiting if each.on_disk}
         else:
             self._kept = {}
-            for each in batch.values():
-                if each.on_disk:
-                    each.on_disk()
         for each in waiting:
             if not each.done.done():
                 each.done.set_exception(failure) if failure else each.done.set_result(None)
+        if failure is None:
+            for each in batch.values():
+                if each.on_disk:
+                    _tell(each.on_disk)
         self._note(str(failure or ""))
         return failure is None
 
@@ -195,11 +214,19 @@ class Journal:
         if failure != self.failure:
             self.failure = failure
             for listener in self.on_failure:
-                listener(failure)
+                _tell(listener, failure)
 
     async def _read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _told_as_failed("read"):
             return await self._limiter.run(partial(query, *args, **kwargs))
+
+
+def _tell(listener: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call it; a listener that breaks must not end the writer, which all operations wait for."""
+    try:
+        listener(*args, **kwargs)
+    except Exception:
+        log.exception("a bug in vmpower: a listener of the journal failed")
 
 
 @contextmanager

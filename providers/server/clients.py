@@ -43,6 +43,8 @@ class Call(Protocol):
 class Client:
     """One client, for as long as its call lasts."""
 
+    name: str
+    """What is counted together: one certificate's name, one user of the socket, one host."""
     certificate: Certificate | None
     operates: bool
     why_not: str = ""
@@ -115,7 +117,7 @@ class Clients:
         except BadCertificate as error:
             raise _refused(str(error)) from error
         why_not = "this client certificate does not have; the provider's operator adds its name to --operators."
-        return Client(certificate, self._operates(certificate), why_not)
+        return Client(" ".join(sorted(certificate.names)), certificate, self._operates(certificate), why_not)
 
     def _operates(self, certificate: Certificate) -> bool:
         """A rule without a type, of earlier configurations, means a common name or a DNS name."""
@@ -125,10 +127,10 @@ class Clients:
     def _local(self, call: Call) -> Client:
         """Without TLS and without --operator-uids the file system, or the machine, is the guard."""
         if not self._uids:
-            return Client(None, operates=True)
+            return Client(call.peer().rpartition(":")[0], None, operates=True)
         uid = uid_of(call.peer())
         why_not = f"the user {uid} does not have; the provider's operator adds the number to --operator-uids."
-        return Client(None, uid in self._uids, why_not)
+        return Client(f"user {uid}", None, uid in self._uids, why_not)
 
 
 def _typed(name: str) -> bool:

@@ -1,8 +1,9 @@
 """What grpc.health.v1 says of a provider.
 
 `""` and `power.v1.PowerService`: SERVING only while the hypervisor answers and the journal can be written.
-`liveness`: SERVING while the process serves; a liveness probe asks for this one, for a restart brings back neither a
-hypervisor nor a disk.
+`liveness`: SERVING while the loop turns (else there is no answer) and a write passes to the journal, be it refused by
+the disk. A liveness probe asks for this one: a restart brings back neither a hypervisor nor a disk, but it does bring
+back a process that gets no threads or whose write never returns.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from providers.core.inventory import Inventory
 
 SERVICE = power_pb2.DESCRIPTOR.services_by_name["PowerService"].full_name
 LIVENESS = "liveness"
+WRITE_EVERY, WRITE_WITHIN = 5.0, 10.0
+"""Seconds between writes that show that the process lives, and until one that does not return shows the opposite."""
 
 log = structlog.get_logger()
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -30,6 +33,9 @@ class Journaled(Protocol):
 
     failure: str
     on_failure: list[Callable[[str], None]]
+
+    async def answers(self) -> bool:
+        """Whether a write passes, be it refused by the disk."""
 
 
 class Health:
@@ -54,6 +60,15 @@ class Health:
         await self._checker.set(LIVENESS, _SERVING)
         await self._report()
 
+    async def watch_life(self, journal: Journaled) -> None:
+        """Tell of liveness for as long as this runs."""
+        alive = True
+        while True:
+            if alive != (alive := await _passes(journal)):
+                log.info("a write passes again") if alive else log.error("not alive: no write passes to the journal")
+                await self._checker.set(LIVENESS, _SERVING if alive else _NOT_SERVING)
+            await asyncio.sleep(WRITE_EVERY)
+
     async def _report(self) -> None:
         for service in ("", SERVICE):
             serving = self._connected and not self._journal_failure
@@ -76,3 +91,11 @@ class Health:
         task = asyncio.create_task(self._report())
         self._updates.add(task)
         task.add_done_callback(self._updates.discard)
+
+
+async def _passes(journal: Journaled) -> bool:
+    try:
+        async with asyncio.timeout(WRITE_WITHIN):
+            return await journal.answers()
+    except TimeoutError:
+        return False

@@ -41,6 +41,8 @@ other calls are served: the more there are at once, the later those come."""
 MOST = {"reads": 3_000, "work": 3_000, "streams": 10_000}
 """Calls of each kind that are under way at the same time, over all connections. Work is counted by itself, so that no
 rush of reads refuses a PowerOff; a stream lasts as long as what it watches."""
+MOST_STREAMS_OF_ONE = 4_000
+"""Of these, streams of one client: a controller that shuts down 2,000 VMs has 2,000 and a few."""
 RETRY_DELAY = timedelta(seconds=1)
 """How long a client waits that was refused for that: some 500 Shutdowns begin in that time on two cores."""
 
@@ -110,24 +112,28 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
             try:
                 with self._counted("streams"):
                     client, admitted = self._admit(name, request, context)
-                    async for response in self._clients.while_valid(client, inner(admitted, context)):
-                        yield response
+                    with self._counted(f"streams of {client.name}", MOST_STREAMS_OF_ONE):
+                        async for response in self._clients.while_valid(client, inner(admitted, context)):
+                            yield response
             except Exception as error:
                 await _end(context, name, error)
 
         return handle
 
     @contextmanager
-    def _counted(self, kind: str) -> Iterator[None]:
+    def _counted(self, kind: str, most: int = 0) -> Iterator[None]:
         """A call that is under way; raises TooManyCalls."""
-        if self._under_way[kind] >= MOST[kind]:
+        most = most or MOST[kind]
+        if self._under_way[kind] >= most:
             seconds = f"{RETRY_DELAY.total_seconds():g} s"
-            raise TooManyCalls(f"{MOST[kind]} {kind} are under way already; send this again in {seconds}.")
+            raise TooManyCalls(f"{most} {kind} are under way already; send this again in {seconds}.")
         self._under_way[kind] += 1
         try:
             yield
         finally:
             self._under_way[kind] -= 1
+            if not self._under_way[kind]:
+                del self._under_way[kind]  # clients come and go
 
     def _admit(
         self, name: str, request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,6 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from common import logs
 from protos.power.v1 import power_pb2_grpc
@@ -29,6 +27,8 @@ from providers.server import local_door, metrics, tls
 from providers.server.certificates import BadRevocations
 from providers.server.health import SERVICE, Health
 from providers.server.interceptor import Interceptor
+from providers.server.metrics_server import MetricsServer
+from providers.server.process import asked_to_stop, most_connections, raise_file_limit
 from providers.server.service import Service
 
 S = TypeVar("S", bound=Settings)
@@ -46,8 +46,15 @@ OPTIONS = [
     ("grpc.server.max_pending_requests_hard_limit", NEVER),
     ("grpc.server_max_unrequested_time_in_server", 24 * 3600),
     ("grpc.so_reuseport", 0),  # two providers at one address would each get half of the calls
+    ("grpc.server_handshake_timeout_ms", 10_000),  # one that connects and says nothing
+    ("grpc.max_connection_idle_ms", 300_000),  # one without a call; clients connect again by themselves
+    ("grpc.keepalive_time_ms", 60_000),  # one whose other end is gone without a word
+    ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),  # so that clients of silent streams may ask for life
 ]
+
+PROBE_CONNECTIONS = 64
+"""Connections at once at --health-listen."""
 
 log = structlog.get_logger()
 
@@ -81,7 +88,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     journal = Journal(settings.state_dir / f"{adapter.type}.journal.db")
     context = Context(adapter, inventory, journal, settings)
     operations = Operations(context)
-    _start_metrics(settings, context, operations)
+    scrapes = await _start_metrics(settings, context, operations)
     await operations.resume()  # before the first call, which would not find them
     health = Health()
     await health.follow(inventory, journal)
@@ -90,13 +97,15 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     await server.start()
     await door.open()
     await health_server.start()
-    following = [asyncio.create_task(work) for work in (inventory.run(), context.clock.follow(), _prune_daily(context))]
+    works = (inventory.run(), context.clock.follow(), _prune_daily(context), health.watch_life(journal))
+    following = [asyncio.create_task(work) for work in works]
     log.info("serving", address=settings.listen, hypervisor=adapter.endpoint, type=adapter.type)
-    await _asked_to_stop()
+    await asked_to_stop(settings.drain_timeout.total_seconds())
     log.info("stopping; operations go on at the next start", active=len(operations.active()))
     door.close()
     await server.stop(settings.drain_timeout.total_seconds())
     await health_server.stop(None)
+    await scrapes.stop()
     await operations.stop()
     await _cancel(following)
     await journal.close()
@@ -110,7 +119,7 @@ def _server(
     health: Health,
     door: local_door.LocalDoor,
 ) -> grpc.aio.Server:
-    options = [*OPTIONS, *(tls.options(settings) if credentials else ())]
+    options = _options(most_connections(raise_file_limit())) + (tls.options(settings) if credentials else [])
     server = grpc.aio.server(interceptors=[Interceptor(settings)], options=options)
     power_pb2_grpc.add_PowerServiceServicer_to_server(service, server)
     health.add_to(server)
@@ -122,11 +131,15 @@ def _server(
 
 def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
     """Nothing but health, without TLS, which kubelets do not speak; without an address it listens nowhere."""
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=_options(PROBE_CONNECTIONS))
     health.add_to(server)
     if settings.health_listen:
         _bind(server, settings.health_listen, None, "--health-listen")
     return server
+
+
+def _options(connections: int) -> list[tuple[str, int]]:
+    return [*OPTIONS, ("grpc.max_allowed_incoming_connections", connections)]
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, flag: str) -> None:
@@ -156,14 +169,15 @@ def _require_unserved(address: str) -> None:
         raise AddressInUse(f"{address}: another process serves there; stop it or choose another --listen.")
 
 
-def _start_metrics(settings: Settings, context: Context, operations: Operations) -> None:
+async def _start_metrics(settings: Settings, context: Context, operations: Operations) -> MetricsServer:
+    server = MetricsServer(metrics.registry(context.inventory, operations, context.journal))
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
-        registry = metrics.registry(context.inventory, operations, context.journal)
         try:
-            start_http_server(int(port), host.strip("[]"), registry)
+            await server.start(host.strip("[]"), int(port))
         except OSError as error:
             raise AddressInUse(f"{settings.metrics_listen}: {error}; choose another --metrics-listen.") from error
+    return server
 
 
 async def _prune_daily(context: Context) -> None:
@@ -173,13 +187,6 @@ async def _prune_daily(context: Context) -> None:
         except JournalFailed:
             log.exception("ended operations not pruned; tried again tomorrow")
         await asyncio.sleep(24 * 3600)
-
-
-async def _asked_to_stop() -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -92,7 +92,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
     async def ForecastShutdown(self, request: pb.ForecastShutdownRequest, _: Call) -> pb.ForecastShutdownResponse:
         """From the inventory: nothing is asked of a guest."""
         if request.vm:
-            found = [self._inventory.resolve(request.vm)]
+            found = [self._inventory.resolve(validation.bounded(request.vm, "vm"))]
         else:
             self._inventory.require_connected()
             found = sorted(self._inventory.vms.values(), key=_key)
@@ -115,7 +115,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
 
     async def ListOperations(self, request: pb.ListOperationsRequest, _: Call) -> pb.ListOperationsResponse:
         size = validation.page_size(request.page_size, 100)
-        vm_id = self._inventory.resolve(request.vm).id if request.vm else ""
+        vm_id = self._inventory.resolve(validation.bounded(request.vm, "vm")).id if request.vm else ""
         before = _token(request.page_token) if request.page_token else None
         told, length, more = list[pb.Operation](), 0, ""
         async for record in self._newest_first(before, vm_id, request.active_only):
@@ -178,6 +178,8 @@ class Service(power_pb2_grpc.PowerServiceServicer):
 
     async def _begin(self, message: M, kind: Kind, read: Callable[[M, Find, Settings], Request]) -> pb.Operation:
         """Join the operation of this request_id, even if its VM is gone by now, or begin one."""
+        validation.bounded(message.vm, "vm")
+        validation.bounded(message.request_id, "request_id", validation.MAX_REQUEST_ID)
         given = validation.credentials(message)
         known = await self._operations.join(message.request_id, kind, message.vm, given)
         if known is None:
@@ -214,7 +216,7 @@ def _make_token(*parts: str) -> str:
 
 def _token(token: str) -> tuple[str, str]:
     try:
-        first, second = base64.urlsafe_b64decode(token).decode().split("\0")
+        first, second = base64.urlsafe_b64decode(validation.bounded(token, "page_token")).decode().split("\0")
     except ValueError as error:
         raise InvalidRequest(Violation("page_token", "is not one that an earlier page returned")) from error
     return first, second

@@ -25,6 +25,20 @@ from providers.core.model import (
 from providers.core.settings import Settings
 
 MAX_REQUEST_ID = 256
+MAX_HOOKS = 32
+MAX_HOOK_NAME = 63
+"""Characters: as long as a DNS label, as the controller's names are."""
+MAX_ARGUMENTS, MAX_COMMAND = 256, 16 << 10
+"""A command's parts, and its characters in all."""
+MAX_URL = 2_048
+MAX_HEADERS, MAX_HEADER_BYTES = 32, 8 << 10
+"""An HTTP hook's headers, and the characters of all names and values."""
+MAX_SNAPSHOT_NAME, MAX_SNAPSHOT_DESCRIPTION = 80, 1_024
+MAX_ID = 1_024
+"""Characters of a VM's id, name or inventory path, of an operation's id and of a page token."""
+MAX_LOGIN = 1_024
+"""Characters of a guest's user name, and of its password."""
+MAX_SIGNALS = 16
 T = TypeVar("T")
 Find = Callable[[str], VM]
 """Finds a VM by id or unique name; its errors come after those of the request itself."""
@@ -40,6 +54,11 @@ class Checker:
         if not holds:
             self._violations.append(Violation(field, description))
 
+    def at_most(self, length: int, most: int, field: str, unit: str = "long") -> bool:
+        """Whether it is within its bound; the text itself is not repeated."""
+        self.require(length <= most, field, f"must be at most {most} {unit}")
+        return length <= most
+
     def finish(self) -> None:
         """Raises InvalidRequest if anything was found."""
         if self._violations:
@@ -52,6 +71,8 @@ class Checker:
     def enums(self, message: Message, field: str, kind: type[T], path: str) -> tuple[T, ...]:
         descriptor, path = message.DESCRIPTOR.fields_by_name[field], path + field
         numbers = getattr(message, field)
+        if not self.at_most(len(numbers), MAX_SIGNALS, path, "values"):
+            return ()
         values = [self._named(descriptor, number, kind, f"{path}[{i}]") for i, number in enumerate(numbers)]
         self.require(len(set(numbers)) == len(numbers), path, "names a value twice")
         self.require(0 not in numbers, path, "must not be unspecified")
@@ -139,9 +160,17 @@ def extension(message: pb.ExtendOperationRequest) -> Extension:
 
 
 def required(value: str, field: str) -> str:
-    """Raises InvalidRequest if it is empty."""
+    """Raises InvalidRequest if it is empty or too long."""
     if not value:
         raise InvalidRequest(Violation(field, "must not be empty"))
+    return bounded(value, field)
+
+
+def bounded(value: str, field: str, most: int = MAX_ID) -> str:
+    """Raises InvalidRequest if it is too long."""
+    check = Checker()
+    check.at_most(len(value), most, field)
+    check.finish()
     return value
 
 
@@ -175,10 +204,14 @@ def _going_down(check: Checker, message: Any, *, find: Find, settings: Settings,
 
 def _finish(check: Checker, message: Any, *, find: Find, **fields: Any) -> Request:
     check.require(bool(message.vm), "vm", "must not be empty")
-    check.require(len(message.request_id) <= MAX_REQUEST_ID, "request_id", f"must be at most {MAX_REQUEST_ID} long")
+    check.at_most(len(message.vm), MAX_ID, "vm")
+    check.at_most(len(message.request_id), MAX_REQUEST_ID, "request_id")
+    login = credentials(message)
+    if login:
+        check.at_most(len(login.username), MAX_LOGIN, "guest_credentials.username")
+        check.at_most(len(login.password), MAX_LOGIN, "guest_credentials.password")
     check.finish()
     vm = find(message.vm)
-    login = credentials(message)
     return Request(vm_id=vm.id, vm_name=vm.name, request_id=message.request_id, credentials=login, **fields)
 
 
@@ -189,9 +222,14 @@ def credentials(message: Message) -> GuestCredentials | None:
 
 
 def _hooks(check: Checker, messages: Any, path: str) -> tuple[Hook, ...]:
+    if not check.at_most(len(messages), MAX_HOOKS, path, "hooks"):
+        return ()
     names = [message.name or f"hook-{number}" for number, message in enumerate(messages, 1)]
+    seen = set[str]()
     for i, name in enumerate(names):
-        check.require(name not in names[:i], f"{path}[{i}].name", f"two hooks are named {name!r}")
+        if check.at_most(len(name), MAX_HOOK_NAME, f"{path}[{i}].name"):
+            check.require(name not in seen, f"{path}[{i}].name", f"two hooks are named {name!r}")
+            seen.add(name)
     hooks = [_hook(check, message, names[i], f"{path}[{i}]") for i, message in enumerate(messages)]
     return tuple(hook for hook in hooks if hook is not None)
 
@@ -207,12 +245,16 @@ def _handler(check: Checker, message: pb.Hook, path: str) -> ExecHook | HttpGetH
     match message.WhichOneof("handler"):
         case "exec":
             command = tuple(message.exec.command)
+            check.at_most(len(command), MAX_ARGUMENTS, f"{path}.exec.command", "parts")
+            check.at_most(sum(map(len, command)), MAX_COMMAND, f"{path}.exec.command", "characters in all")
             check.require(bool(command) and bool(command[0]), f"{path}.exec.command", "must not be empty")
             return ExecHook(command=command)
         case "http_get":
             return _http_get(check, message.http_get, f"{path}.http_get")
         case "snapshot":
             given = message.snapshot
+            check.at_most(len(given.name), MAX_SNAPSHOT_NAME, f"{path}.snapshot.name")
+            check.at_most(len(given.description), MAX_SNAPSHOT_DESCRIPTION, f"{path}.snapshot.description")
             return SnapshotHook(name=given.name, description=given.description, include_memory=given.include_memory)
         case _:
             check.require(False, path, "name one of exec, http_get or snapshot")
@@ -220,6 +262,10 @@ def _handler(check: Checker, message: pb.Hook, path: str) -> ExecHook | HttpGetH
 
 
 def _http_get(check: Checker, message: pb.HttpGetHook, path: str) -> HttpGetHook:
+    check.at_most(len(message.url), MAX_URL, f"{path}.url")
+    check.at_most(len(message.headers), MAX_HEADERS, f"{path}.headers", "headers")
+    size = sum(len(name) + len(value) for name, value in message.headers.items())
+    check.at_most(size, MAX_HEADER_BYTES, f"{path}.headers", "characters in all")
     try:
         url = urlsplit(message.url)
         valid = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0

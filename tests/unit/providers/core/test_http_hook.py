@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,34 @@ async def test_an_address_in_another_form_is_refused_as_an_address_and_not_asked
     with pytest.raises(CommandFailed, match=r"^127\.0\.0\.1 is not an address of this VM"):
         await call(f"http://{host}:{site.port}/")
     assert (asked, site.paths) == ([], [])
+
+
+async def test_an_endless_answer_of_continue_ends_when_its_bytes_are_used_up() -> None:
+    cut = asyncio.Event()
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+                await writer.drain()
+        except ConnectionError:
+            cut.set()
+            writer.close()
+
+    async with await asyncio.start_server(flood, "127.0.0.1", 0) as server, asyncio.timeout(10):
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CommandFailed, match="could not be called"):
+            await call(f"http://127.0.0.1:{port}/", allowed=("127.0.0.1",))
+        await cut.wait()
+
+
+async def test_a_long_body_does_not_take_the_status_away() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 9_000_000)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await call(f"http://127.0.0.1:{port}/", allowed=("127.0.0.1",)) == 200

@@ -410,3 +410,32 @@ async def test_of_another_vm_none_is_overtaken(journal: Journal) -> None:
     await journal.save(operation(1, vm="1"))
     await journal.save(operation(2, vm="2", state=State.SUCCEEDED))
     assert await journal.overtaken() == set()
+
+
+async def test_a_listener_that_breaks_neither_ends_the_writer_nor_keeps_an_answer_back(journal: Journal) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    journal.on_failure.append(broken)
+    async with asyncio.timeout(5):
+        both = await asyncio.gather(*(journal.keep(operation(number), broken) for number in (1, 2)))
+        journal._store.db.execute("PRAGMA query_only = ON")
+        assert not await journal.keep(operation(3), broken)
+        journal._store.db.execute("PRAGMA query_only = OFF")
+        await journal.save(operation(4))
+    assert both == [True, True]
+    assert len(await journal.page(10)) == 4
+
+
+async def test_a_journal_whose_disk_refuses_answers(journal: Journal) -> None:
+    assert await journal.answers()
+    journal._store.db.execute("PRAGMA query_only = ON")
+    assert await journal.answers()
+
+
+async def test_a_journal_without_threads_does_not_answer(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", exhausted)
+    assert not await journal.answers()

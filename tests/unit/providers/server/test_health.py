@@ -20,7 +20,14 @@ class Disk:
 
     def __init__(self, failure: str = "") -> None:
         self.failure = failure
+        self.hangs, self.reaches = False, True
         self.on_failure: list[Callable[[str], None]] = []
+
+    async def answers(self) -> bool:
+        """A disk that refuses has answered; one that hangs has not."""
+        if self.hangs:
+            await asyncio.Event().wait()
+        return self.reaches
 
     def tell(self, reason: str) -> None:
         self.failure = reason
@@ -146,3 +153,21 @@ async def test_nothing_lives_before_it_serves(probe: Probe) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await probe.check("liveness")
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(("hangs", "reaches"), [(True, True), (False, False)])
+async def test_a_process_in_which_no_write_passes_does_not_live(
+    health: Health, probe: Probe, monkeypatch: pytest.MonkeyPatch, hangs: bool, reaches: bool
+) -> None:
+    monkeypatch.setattr("providers.server.health.WRITE_WITHIN", 0.01)
+    monkeypatch.setattr("providers.server.health.WRITE_EVERY", 0.01)
+    disk = Disk()
+    await health.follow(connected(), disk)
+    watching = asyncio.create_task(health.watch_life(disk))
+    told = probe.watch("liveness")
+    assert await anext(told) == "SERVING"
+    disk.hangs, disk.reaches = hangs, reaches
+    assert await anext(told) == "NOT_SERVING"
+    disk.hangs, disk.reaches = False, True
+    assert await anext(told) == "SERVING"
+    watching.cancel()

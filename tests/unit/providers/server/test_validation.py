@@ -49,6 +49,36 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"timeout": Duration(seconds=1 << 62)}, "timeout", "must be at most 24h"),
     ({"escalation": 7}, "escalation", "7 is not a value of Escalation"),
     ({"request_id": "x" * 257}, "request_id", "must be at most 256 long"),
+    ({"vm": "x" * 1_025}, "vm", "must be at most 1024 long"),
+    ({"pre_stop": [exec_hook()] * 33}, "pre_stop", "must be at most 32 hooks"),
+    ({"pre_stop": [exec_hook(name="x" * 64)]}, "pre_stop[0].name", "must be at most 63 long"),
+    (
+        {"pre_stop": [pb.Hook(exec=pb.ExecHook(command=["x"] * 257))]},
+        "pre_stop[0].exec.command",
+        "must be at most 256 parts",
+    ),
+    (
+        {"pre_stop": [pb.Hook(exec=pb.ExecHook(command=["x" * 16_385]))]},
+        "pre_stop[0].exec.command",
+        "must be at most 16384 characters in all",
+    ),
+    ({"pre_stop": [http_hook("http://h/" + "x" * 2_048)]}, "pre_stop[0].http_get.url", "must be at most 2048 long"),
+    (
+        {"pre_stop": [http_hook("http://h/", headers={str(n): "" for n in range(33)})]},
+        "pre_stop[0].http_get.headers",
+        "must be at most 32 headers",
+    ),
+    (
+        {"pre_stop": [http_hook("http://h/", headers={"a": "x" * 8_192})]},
+        "pre_stop[0].http_get.headers",
+        "must be at most 8192 characters in all",
+    ),
+    (
+        {"guest_credentials": pb.GuestCredentials(password="x" * 1_025)},
+        "guest_credentials.password",
+        "must be at most 1024 long",
+    ),
+    ({"signal_policy": in_order(*[3] * 17)}, "signal_policy.order", "must be at most 16 values"),
     ({"force_after": Timestamp(seconds=1 << 40)}, "force_after", "is not a time"),
     (
         {"force_after": Timestamp(seconds=int(datetime.now(UTC).timestamp()) + 25 * HOUR)},
