@@ -351,3 +351,23 @@ async def test_a_bug_is_logged_and_its_words_are_kept_from_the_caller() -> None:
         "vmpower failed; its log says how. Its operator reports it.",
     )
     assert (logs[0]["event"], logs[0]["method"]) == ("a bug in vmpower", "GetVM")
+
+
+async def test_one_clients_streams_leave_room_for_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.server.interceptor.MOST_STREAMS_OF_ONE", 1)
+
+    async def handler(_: Message, __: Any) -> AsyncIterator[pb.WatchVMsResponse]:
+        while True:
+            yield pb.WatchVMsResponse()
+
+    async def continuation(_: Any) -> Any:
+        return grpc.unary_stream_rpc_method_handler(handler)
+
+    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    wrapped = await interceptor.intercept_service(continuation, Details(SERVICE + "WatchVMs"))  # type: ignore[arg-type]
+    alice, bob = Call(x509_common_name=[b"alice"]), Call(x509_common_name=[b"bob"])
+    first = wrapped.unary_stream(pb.WatchVMsRequest(), alice)
+    await anext(first)
+    with pytest.raises(Aborted):
+        await anext(wrapped.unary_stream(pb.WatchVMsRequest(), alice))
+    assert await anext(wrapped.unary_stream(pb.WatchVMsRequest(), bob)) == pb.WatchVMsResponse()
