@@ -137,7 +137,7 @@ async def read_all(found: Clients, client: Client, told: list[int]) -> None:
 @pytest.mark.looptime
 async def test_a_stream_by_tls_ends_when_a_connection_would() -> None:
     told, now = list[int](), asyncio.get_running_loop().time
-    client = Client(read(AUTHORITY.issue("op").cert), operates=True)
+    client = Client("op", read(AUTHORITY.issue("op").cert), operates=True)
     with pytest.raises(StreamAged):
         await read_all(clients(max_connection_age="10m"), client, told)
     assert told == [1, 2]
@@ -147,7 +147,7 @@ async def test_a_stream_by_tls_ends_when_a_connection_would() -> None:
 @pytest.mark.looptime
 async def test_a_stream_ends_with_its_certificate() -> None:
     now = asyncio.get_running_loop().time
-    client = Client(read(AUTHORITY.issue("op", ends=timedelta(minutes=5)).cert), operates=True)
+    client = Client("op", read(AUTHORITY.issue("op", ends=timedelta(minutes=5)).cert), operates=True)
     with pytest.raises((CertificateRefused, StreamAged)):
         await read_all(clients(max_connection_age="10m"), client, [])
     assert now() == pytest.approx(300, abs=2)
@@ -155,7 +155,7 @@ async def test_a_stream_ends_with_its_certificate() -> None:
 
 async def test_a_stream_whose_certificate_has_expired_says_nothing_more() -> None:
     told = list[int]()
-    client = Client(read(AUTHORITY.issue("op", begins=-2 * HOUR, ends=-HOUR).cert), operates=True)
+    client = Client("op", read(AUTHORITY.issue("op", begins=-2 * HOUR, ends=-HOUR).cert), operates=True)
     with pytest.raises(CertificateRefused):
         await read_all(clients(), client, told)
     assert told == []
@@ -165,4 +165,4 @@ async def test_a_stream_whose_certificate_has_expired_says_nothing_more() -> Non
 async def test_a_stream_of_this_machine_has_no_end() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(7 * 24 * 3600):
-            await read_all(clients(), Client(None, operates=True), [])
+            await read_all(clients(), Client("unix", None, operates=True), [])

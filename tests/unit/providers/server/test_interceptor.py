@@ -365,7 +365,7 @@ async def test_one_clients_streams_leave_room_for_those_of_others(monkeypatch: p
 
     interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
     wrapped = await interceptor.intercept_service(continuation, Details(SERVICE + "WatchVMs"))  # type: ignore[arg-type]
-    alice, bob = Call(x509_common_name=[b"alice"]), Call(x509_common_name=[b"bob"])
+    alice, bob = client("alice"), client("bob")
     first = wrapped.unary_stream(pb.WatchVMsRequest(), alice)
     await anext(first)
     with pytest.raises(Aborted):
