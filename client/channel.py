@@ -15,8 +15,9 @@ OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 2000),  # how long one attempt may take: a TLS handshake over a slow line does
     ("grpc.max_reconnect_backoff_ms", 5000),  # gRPC's own 2 min would keep a provider that is back waiting
-    ("grpc.keepalive_time_ms", 30_000),  # providers allow a ping each 20 s
-    ("grpc.keepalive_timeout_ms", 10_000),  # so a host that vanished without a word is noticed within 40 s
+    ("grpc.keepalive_time_ms", 2_000),  # providers allow one each second; of one that allows fewer, gRPC asks less
+    ("grpc.keepalive_timeout_ms", 2_500),  # so a process that froze, or a host that vanished, is noticed within 5 s
+    ("grpc.http2.ping_timeout_ms", 2_500),  # by default 60 s, and counts as well as the one before
     ("grpc.http2.max_pings_without_data", 0),  # also on streams that are silent for hours
 ]
 

@@ -111,6 +111,15 @@ class Inventory:
             if not observers:
                 self._observers.pop(vm_id, None)
 
+    @contextmanager
+    def followed(self, listener: Callable[[bool], None]) -> Iterator[None]:
+        """Tell `listener` of each loss of the hypervisor and of each return, while the context lasts."""
+        self.on_connection.append(listener)
+        try:
+            yield
+        finally:
+            self.on_connection.remove(listener)
+
     def active_vms(self) -> frozenset[str]:
         """The ids of the VMs that are observed one by one: those with an active operation."""
         return frozenset(self._observers) - {""}
@@ -127,7 +136,7 @@ class Inventory:
             self.connected.set()
         else:
             self.connected.clear()
-        for listener in self.on_connection:
+        for listener in tuple(self.on_connection):
             listener(connected)
 
     def _apply(self, change: Change) -> None:

@@ -142,6 +142,7 @@ _VM: Fields = {
     "forecast": _forecast,
     "node": lambda vm: encodable(vm.node),
     "labels": lambda vm: {encodable(key): encodable(value) for key, value in vm.labels.items()},
+    "off_cause": lambda vm: enum(pb.OffCause, vm.off_cause),
 }
 _OPERATION: Fields = {
     "id": lambda op: encodable(op.id),

@@ -69,21 +69,30 @@ class Service(power_pb2_grpc.PowerServiceServicer):
         return pb.ListVMsResponse(vms=await self._vms(found[:size]), next_page_token=more)
 
     async def WatchVMs(self, request: pb.WatchVMsRequest, _: Call) -> AsyncIterator[pb.WatchVMsResponse]:
-        """A slow reader gets the latest state of each VM, not each state."""
+        """A slow reader gets the latest state of each VM, and of the connection, not each state."""
         changed: dict[str, None] = dict.fromkeys(self._inventory.vms)
         more = asyncio.Event()
+        connected = told = True
 
         def note(vm_id: str, _vm: VM | None) -> None:
             changed[vm_id] = None
             more.set()
 
-        with self._inventory.observed(note):
+        def note_connection(now: bool) -> None:
+            nonlocal connected
+            connected = now
+            more.set()
+
+        with self._inventory.observed(note), self._inventory.followed(note_connection):
             self._inventory.require_connected()
             for vm_id in sorted(changed, key=lambda vm_id: _key(self._inventory.vms[vm_id])):
                 changed.pop(vm_id, None)
                 yield self._change(vm_id)
             yield pb.WatchVMsResponse(snapshot_complete=True)
             while True:
+                if connected != told:
+                    told = connected
+                    yield pb.WatchVMsResponse(hypervisor_connected=told)
                 while changed:
                     yield self._change(changed.popitem()[0])
                 more.clear()

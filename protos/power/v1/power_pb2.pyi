@@ -66,6 +66,30 @@ that this provider does not see. Nothing is started, forced or judged off for it
 """
 Global___PowerState: _TypeAlias = PowerState  # noqa: Y015
 
+class _OffCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OffCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OffCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFF_CAUSE_UNSPECIFIED: _OffCause.ValueType  # 0
+    """It runs, or its hypervisor does not tell."""
+    OFF_CAUSE_GUEST: _OffCause.ValueType  # 1
+    OFF_CAUSE_HOST: _OffCause.ValueType  # 2
+    """Someone cut its power, or stopped it, at the hypervisor."""
+    OFF_CAUSE_CRASHED: _OffCause.ValueType  # 3
+
+class OffCause(_OffCause, metaclass=_OffCauseEnumTypeWrapper):
+    """Who ended the last run of a VM that is off."""
+
+OFF_CAUSE_UNSPECIFIED: OffCause.ValueType  # 0
+"""It runs, or its hypervisor does not tell."""
+OFF_CAUSE_GUEST: OffCause.ValueType  # 1
+OFF_CAUSE_HOST: OffCause.ValueType  # 2
+"""Someone cut its power, or stopped it, at the hypervisor."""
+OFF_CAUSE_CRASHED: OffCause.ValueType  # 3
+Global___OffCause: _TypeAlias = OffCause  # noqa: Y015
+
 class _Signal:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -413,6 +437,7 @@ class VM(_message.Message):
     ACTIVE_OPERATION_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    OFF_CAUSE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The hypervisor's own identifier (libvirt: UUID; vSphere: instance UUID; Proxmox VE: vmid)."""
     name: _builtins.str
@@ -421,6 +446,8 @@ class VM(_message.Message):
     """The id of the operation that is active on it, or empty."""
     node: _builtins.str
     """The host it runs on, where the hypervisor knows several."""
+    off_cause: Global___OffCause.ValueType
+    """Who ended its last run, where it is off and its hypervisor tells."""
     @_builtins.property
     def forecast(self) -> Global___Forecast: ...
     @_builtins.property
@@ -435,10 +462,11 @@ class VM(_message.Message):
         active_operation: _builtins.str = ...,
         node: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        off_cause: Global___OffCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "power_state", b"power_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "power_state", b"power_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1019,10 +1047,13 @@ class WatchVMsResponse(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     SNAPSHOT_COMPLETE_FIELD_NUMBER: _builtins.int
+    HYPERVISOR_CONNECTED_FIELD_NUMBER: _builtins.int
     removed: _builtins.str
     """The id of a VM that is gone."""
     snapshot_complete: _builtins.bool
     """Everything there is has been sent."""
+    hypervisor_connected: _builtins.bool
+    """Whether the hypervisor answers, at each change of that. While it does not, what was told of VMs may be old."""
     @_builtins.property
     def changed(self) -> Global___VM: ...
     def __init__(
@@ -1031,12 +1062,13 @@ class WatchVMsResponse(_message.Message):
         changed: Global___VM | None = ...,
         removed: _builtins.str = ...,
         snapshot_complete: _builtins.bool = ...,
+        hypervisor_connected: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "event", b"event", "removed", b"removed", "snapshot_complete", b"snapshot_complete"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "event", b"event", "hypervisor_connected", b"hypervisor_connected", "removed", b"removed", "snapshot_complete", b"snapshot_complete"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "event", b"event", "removed", b"removed", "snapshot_complete", b"snapshot_complete"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "event", b"event", "hypervisor_connected", b"hypervisor_connected", "removed", b"removed", "snapshot_complete", b"snapshot_complete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["changed", "removed", "snapshot_complete"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["changed", "removed", "snapshot_complete", "hypervisor_connected"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -36,6 +36,7 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         self.listed: list[pb.Operation] = []
         self.page = 100
         self.silent = False
+        self.without_hypervisor = False
         self._trailers: dict[str, Any] = {}
 
     def refuse(self, code: grpc.StatusCode, reason: str, message: str, **metadata: str) -> None:
@@ -107,7 +108,11 @@ class FakeProvider(power_pb2_grpc.PowerServiceServicer):
         following = str(end) if end < len(self.listed) else ""
         return pb.ListOperationsResponse(operations=self.listed[place:end], next_page_token=following)
 
-    async def WatchVMs(self, request: pb.WatchVMsRequest, _: Call) -> AsyncIterator[pb.WatchVMsResponse]:
+    async def WatchVMs(self, request: pb.WatchVMsRequest, call: Call) -> AsyncIterator[pb.WatchVMsResponse]:
+        if self.without_hypervisor:
+            self.refuse(grpc.StatusCode.UNAVAILABLE, "HYPERVISOR_UNAVAILABLE", "no hypervisor answers")
+            assert self.refusal
+            await self._refuse(call, self.refusal)
         for vm in self.vms:
             yield pb.WatchVMsResponse(changed=vm)
         yield pb.WatchVMsResponse(snapshot_complete=True)

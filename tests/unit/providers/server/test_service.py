@@ -150,6 +150,28 @@ async def test_a_watch_of_vms_tells_of_an_operation_that_begins(make_provider: M
     assert (await watching)[2].changed.active_operation == begun.id
 
 
+async def test_a_watch_of_vms_tells_of_a_hypervisor_that_is_lost_and_of_its_return(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    connected = provider.context.inventory.connected
+    stream = served(provider).WatchVMs(pb.WatchVMsRequest(), CALL)
+    await collect(stream, 2)
+    told = list[bool]()
+    for state in (False, True):
+        waiting = asyncio.ensure_future(anext(stream))
+        await until(asyncio.get_running_loop().time() + 1)
+        provider.context.inventory._set_connected(state)
+        told.append((await waiting).hypervisor_connected)
+    assert (told, connected.is_set()) == ([False, True], True)
+
+
+async def test_a_vm_that_is_off_says_who_ended_its_run(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    provider.do(power_off)
+    await until(1)
+    off = await served(provider).GetVM(pb.GetVMRequest(vm="web"), CALL)
+    assert off.off_cause == pb.OFF_CAUSE_HOST
+
+
 async def test_a_forecast_of_one_or_of_all(make_provider: Make) -> None:
     service = served(await make_provider(web={}, deaf={"agent": "none", "acpi": "none"}))
     everything = await service.ForecastShutdown(pb.ForecastShutdownRequest(), CALL)
