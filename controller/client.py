@@ -13,7 +13,9 @@ from controller.vm_cache import VMCache
 from protos.power.v1 import power_pb2 as pb
 
 GIVE_UP_AFTER = 5.0
-"""Seconds without a connection after which a provider counts as unreachable: a restart is shorter."""
+"""Seconds without a connection after which a provider, or its hypervisor, is unreachable: a restart is shorter."""
+HYPERVISOR_AWAY = "HYPERVISOR_UNAVAILABLE"
+"""The reason by which a provider says that it is there, and its hypervisor is not."""
 SEARCHED = 100
 """How many of a VM's latest operations are searched for one of ours."""
 Changed = Callable[[set[str] | None], None]
@@ -24,8 +26,9 @@ class ProviderClient(PowerClient):
     """A client that tells `changed` what it hears.
 
     Attributes:
-        reachable: None until the provider first answered or was given up on.
+        reachable: whether the provider answers and knows its VMs; None until it first did or was given up on.
         problem: why it is not reachable, for people.
+        hypervisor_problem: why the provider, which answers, does not reach its hypervisor; empty while it does.
     """
 
     def __init__(self, runtime: Runtime, changed: Changed) -> None:
@@ -37,9 +40,11 @@ class ProviderClient(PowerClient):
         self.info = pb.GetProviderInfoResponse()
         self.reachable: bool | None = None
         self.problem = ""
+        self.hypervisor_problem = ""
         self._changed = changed
         self._incoming = self.cache  # another one while a snapshot arrives
         self._giving_up: asyncio.TimerHandle | None = None
+        self._doubting: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Keep `cache`, `info` and `reachable` true until cancelled."""
@@ -49,6 +54,7 @@ class ProviderClient(PowerClient):
 
     async def close(self) -> None:
         self._stop_giving_up()
+        self._stop_doubting()
         await super().close()
 
     async def refresh(self, vm: str) -> None:
@@ -77,6 +83,28 @@ class ProviderClient(PowerClient):
                 self._tell(message.changed.id, message.changed.name)
             case "removed" if gone := self._incoming.remove(message.removed):
                 self._tell(gone.id, gone.name)
+            case "hypervisor_connected":
+                self._hear_of_hypervisor(message.hypervisor_connected)
+
+    def _hear_of_hypervisor(self, connected: bool) -> None:
+        self._stop_doubting()
+        if not connected:
+            self._doubting = asyncio.get_running_loop().call_later(GIVE_UP_AFTER, self._doubt)
+        elif self.hypervisor_problem:
+            self.hypervisor_problem = ""
+            self._changed(None)
+
+    def _doubt(self) -> None:
+        self._doubting = None
+        self.hypervisor_problem = (
+            f"The hypervisor {self.info.endpoint} does not answer its provider, which keeps trying."
+        )
+        self._changed(None)
+
+    def _stop_doubting(self) -> None:
+        if self._doubting is not None:
+            self._doubting.cancel()
+            self._doubting = None
 
     def _tell(self, *names: str) -> None:
         if self._incoming is self.cache:
@@ -84,11 +112,17 @@ class ProviderClient(PowerClient):
 
     def _connected(self) -> None:
         self._stop_giving_up()
-        self.reachable, self.problem = True, ""
+        self._stop_doubting()
+        self.reachable, self.problem, self.hypervisor_problem = True, "", ""
         self._changed(None)
 
     def _missed(self, error: ProviderError) -> None:
+        self._stop_doubting()
+        before = self.hypervisor_problem
         self.problem = f"{self.address}: {error.message}"
+        self.hypervisor_problem = error.message if error.reason == HYPERVISOR_AWAY else ""
+        if self.reachable is False and bool(before) != bool(self.hypervisor_problem):
+            self._changed(None)
         if self.reachable is not False and self._giving_up is None:
             self._giving_up = asyncio.get_running_loop().call_later(GIVE_UP_AFTER, self._give_up)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from controller.fields import word
+from controller.models import VirtualMachine
 from controller.source import Event
 from controller.status import PHASES
 from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus
@@ -17,9 +18,14 @@ WENT_DOWN = {
     "UNKNOWN": ("Warning", "PowerOffUnknown"),
 }
 """The event for each way of going down; an outcome that is new to us is a warning of its own name."""
+BY = {
+    pb.OFF_CAUSE_GUEST: ", shut down by its guest,",
+    pb.OFF_CAUSE_HOST: ", stopped at its hypervisor,",
+}
+"""Who ended the run of a VM that is off."""
 FINE = {"SUCCEEDED", "SKIPPED"}
 """States of a hook that cause no event."""
-TOLD_ELSEWHERE = {*PHASES.values(), "Working", "Pending", "ProviderUnreachable"}
+TOLD_ELSEWHERE = {*PHASES.values(), "Working", "Pending", "ProviderUnreachable", "HypervisorUnreachable"}
 """Reasons of Ready that cause no event of their own: the operation or the provider has one."""
 
 
@@ -29,14 +35,30 @@ def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Eve
         yield from _power_off(new.last_power_off)
     yield from _problem(_condition(old, "Ready"), _condition(new, "Ready"))
     yield from _forecast(_condition(old, "GracefulShutdownReady"), _condition(new, "GracefulShutdownReady"))
+    yield from _mistake(_condition(old, "AnnotationsValid"), _condition(new, "AnnotationsValid"))
 
 
 def provider_events(old: ProviderStatus, new: ProviderStatus) -> Iterator[Event]:
     before, after = _condition(old, "Ready"), _condition(new, "Ready")
-    if after and (before is None or before.status != after.status):
+    if after and (before is None or (before.status, before.reason) != (after.status, after.reason)):
         yield Event(
             "Normal" if after.status == "True" else "Warning", after.reason, after.message or "The provider answers."
         )
+
+
+def drift(resource: VirtualMachine, vm: pb.VM) -> Event:
+    """A VM left the state that its spec names without an operation, and is brought back."""
+    power = word(pb.PowerState, vm.power_state, "Unknown").capitalize()
+    crashed = vm.power_state == pb.POWER_STATE_OFF and vm.off_cause == pb.OFF_CAUSE_CRASHED
+    what = "The VM crashed" if crashed else f"The VM is {power}{BY.get(vm.off_cause, '')}"
+    wanted = f"although the spec wants {resource.wanted}; it is brought back." if resource.wanted else ""
+    return Event("Warning", "Crashed" if crashed else "Drifted", f"{what} {wanted}")
+
+
+def ended_operation(written: VirtualMachineStatus, known: VirtualMachineStatus, successor: str) -> list[Event]:
+    """What is to be told of an operation that ended, if another one takes its place before that was written down."""
+    record = known.operation
+    return list(_operation(written, known)) if record and record.id and record.id != successor and record.ended else []
 
 
 def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
@@ -48,7 +70,7 @@ def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator
     if unknown and not after.ended:
         kind = _camel(word(pb.OperationKind, after.kind))
         yield Event("Normal", f"{kind}Started", f"Operation {after.id} began (attempt {after.attempt}).")
-    ended = after.state == pb.OPERATION_STATE_SUCCEEDED and (before is None or before.state != after.state)
+    ended = after.state == pb.OPERATION_STATE_SUCCEEDED and (unknown or before is None or before.state != after.state)
     if ended and after.kind == pb.OPERATION_KIND_POWER_ON:  # the others tell how the VM went down
         yield Event("Normal", "PowerOnSucceeded", f"Operation {after.id} has done it.")
 
@@ -74,6 +96,11 @@ def _problem(before: Condition | None, after: Condition | None) -> Iterator[Even
 def _forecast(before: Condition | None, after: Condition | None) -> Iterator[Event]:
     if after and after.status == "False" and (before is None or before.status != "False"):
         yield Event("Warning", "GracefulShutdownNotReady", f"{after.reason}: {after.message}")
+
+
+def _mistake(before: Condition | None, after: Condition | None) -> Iterator[Event]:
+    if after and after.status == "False" and (before is None or before.message != after.message):
+        yield Event("Warning", after.reason, after.message)
 
 
 def _condition(status: VirtualMachineStatus | ProviderStatus, name: str) -> Condition | None:

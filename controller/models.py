@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from common.addresses import is_local
 from common.durations import Interval, Timeout
+from controller.annotations import PAUSED, REBIND, ours
 from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
 from controller.status_models import ProviderStatus, VirtualMachineStatus
@@ -175,14 +176,26 @@ class ProviderSpec(Model):
 
 
 class Metadata(Model):
-    """A resource's identity. All but its names are the source's business; `leaving` says that it is deleted,
-    and that its owner wants the VM brought down first."""
+    """A resource's identity. All but its names and annotations are the source's business; `leaving` says that it is
+    deleted, and waits: a VirtualMachine for its VM to be brought down, a Provider for those that use it. Of its
+    annotations only ours are kept."""
 
     name: Name
     namespace: Annotated[Name, Field(max_length=63)] = "default"
     uid: str = ""
     generation: int = 0
     leaving: bool = False
+    annotations: Annotated[dict[str, str], AfterValidator(ours)] = Field(default_factory=dict)
+
+    @property
+    def paused(self) -> bool:
+        """Whether its owner wants the VM left alone for now."""
+        return self.annotations.get(PAUSED) == "true"
+
+    @property
+    def rebind(self) -> str:
+        """The id of the VM that takes the place of the one that it is bound to; empty: none."""
+        return self.annotations.get(REBIND, "")
 
 
 class VirtualMachine(Model):
@@ -198,6 +211,12 @@ class VirtualMachine(Model):
     def vm_name(self) -> str:
         """The VM's id or unique name at its provider."""
         return self.spec.vm_name or self.metadata.name
+
+    @property
+    def provider_name(self) -> str:
+        """The Provider that the spec names, as `namespace/name`."""
+        reference = self.spec.provider_ref
+        return f"{reference.namespace or self.metadata.namespace}/{reference.name}"
 
     @property
     def wanted(self) -> DesiredPower | None:

@@ -32,15 +32,14 @@ class Pool:
         self._connect, self._wake, self._wake_soon = connect, wake, wake_soon
         self._connections: dict[Key, Connection] = {}
         self._dependents: defaultdict[Key, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
-        self._bound: dict[Key, tuple[Key, str]] = {}
+        self._named: dict[Key, tuple[Key, str]] = {}
 
     def get(self, key: Key) -> Connection | None:
         return self._connections.get(key)
 
-    def client_of(self, vm: Key) -> ProviderClient | None:
-        """The client of a VM's provider, or None where no such provider is declared."""
-        connection = self._connections.get(self._bound[vm][0])
-        return connection.client if connection else None
+    def connection_of(self, vm: Key) -> Connection | None:
+        """That of a VM's provider, or None where no such provider is declared."""
+        return self._connections.get(self._named[vm][0]) if vm in self._named else None
 
     async def apply(self, provider: Provider) -> None:
         """Connect to a provider, anew if its address or TLS changed."""
@@ -69,20 +68,27 @@ class Pool:
         for key in tuple(self._connections):
             await self.remove(key)
 
-    def bind(self, key: Key, vm: VirtualMachine) -> None:
+    def declare(self, key: Key, vm: VirtualMachine) -> None:
         """Note which provider and VM this resource names."""
-        self.unbind(key)
+        self.withdraw(key)
         reference = vm.spec.provider_ref
         provider = Key("Provider", reference.namespace or vm.metadata.namespace, reference.name)
-        self._bound[key] = (provider, vm.vm_name)
+        self._named[key] = (provider, vm.vm_name)
         self._dependents[provider][vm.vm_name].add(key)
         self._wake_soon(provider)
 
-    def unbind(self, key: Key) -> None:
-        if key in self._bound:
-            provider, name = self._bound.pop(key)
+    def withdraw(self, key: Key) -> None:
+        """This resource is gone. A provider that only waited for it need not wait longer."""
+        if key in self._named:
+            provider, name = self._named.pop(key)
             self._dependents[provider][name].discard(key)
-            self._wake_soon(provider)
+            self.note_use(provider)
+
+    def note_use(self, provider: Key) -> None:
+        """How many resources use this provider may have changed."""
+        known = self._connections.get(provider)
+        leaving = known is not None and known.provider.metadata.leaving
+        (self._wake if leaving else self._wake_soon)(provider)
 
     def declared(self, provider: Key) -> int:
         return sum(map(len, self._dependents[provider].values()))

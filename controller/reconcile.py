@@ -12,8 +12,9 @@ the state its spec names is brought back, after a pause that grows with each att
 The pause is by this controller's clock alone; the provider's may be another.
 
 An operation that another client started is left to its end, unless the spec was changed since or wants the
-VM hard off. A paused VM counts as on: it was paused for a reason, and is not resumed. A VM that is not there, or whose
-power is not known, is neither started nor cut, whatever is under way: it may run on another host.
+VM hard off. A paused or suspended VM counts as on: it was paused, or saved when its host shut down, and is not
+resumed. A VM that is not there, or whose power is not known, is neither started nor cut, whatever is under way: it
+may run on another host. A resource that is annotated vmpower/paused is left alone: what is under way goes on.
 """
 
 import re
@@ -34,7 +35,7 @@ RETRY = {
 }
 KNOWN_POWER = {pb.POWER_STATE_ON, pb.POWER_STATE_OFF, pb.POWER_STATE_PAUSED, pb.POWER_STATE_SUSPENDED}
 SATISFIED_BY = {
-    DesiredPower.ON: {pb.POWER_STATE_ON, pb.POWER_STATE_PAUSED},
+    DesiredPower.ON: {pb.POWER_STATE_ON, pb.POWER_STATE_PAUSED, pb.POWER_STATE_SUSPENDED},
     DesiredPower.OFF: {pb.POWER_STATE_OFF},
     DesiredPower.OFF_GRACEFUL: {pb.POWER_STATE_OFF},
 }
@@ -139,19 +140,19 @@ def reconcile(resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operatio
 
     Args:
         resource: with its status as last written.
-        vm: what its provider reports, None where there is no such VM.
+        vm: the VM that it is bound to as its provider reports it, None where there is no such VM.
         operation: the last one on this VM that we have heard of, ended or not.
         now: for pauses between attempts; aware.
     """
     if operation is not None and not has_ended(operation):
-        action = _steer(resource, operation)
+        action = Watch(operation.id) if resource.metadata.paused else _steer(resource, operation)
         safe = (vm is not None and power_is_known(vm)) or isinstance(action, Watch | Extend | Cancel)
         return action if safe else Watch(operation.id)
     another = _unheard_of(resource.status.operation, vm, operation)
     if another:
         return Watch(another)
     wanted = resource.wanted
-    if vm is None or wanted is None or not power_is_known(vm):
+    if vm is None or wanted is None or resource.metadata.paused or not power_is_known(vm):
         return Nothing()
     if vm.power_state in SATISFIED_BY[wanted]:
         return _settled(resource, wanted)
@@ -163,12 +164,26 @@ def power_is_known(vm: pb.VM) -> bool:
     return vm.power_state in KNOWN_POWER
 
 
+def has_drifted(resource: VirtualMachine, vm: pb.VM | None, action: Action) -> bool:
+    """Whether the VM left the state that the present spec names, and that it was in, without an operation."""
+    ready = any(each.type == "Ready" and each.status == "True" for each in resource.status.conditions)
+    acted_upon = resource.status.observed_generation == resource.metadata.generation
+    leaves = vm is not None and isinstance(action, Wait | PowerOn | PowerOff | StartShutdown)
+    return ready and acted_upon and leaves and not resource.metadata.leaving
+
+
 def serves(resource: VirtualMachine, operation: pb.Operation) -> bool:
     """Whether `operation` brings about what the present spec wants, in the way it wants it."""
     wanted, escalation = resource.wanted, resource.spec.lifecycle.escalation
     if wanted is None or operation.kind not in SERVED_BY[wanted]:
         return False
     return wanted is not DesiredPower.OFF_GRACEFUL or escalation in {None, _escalation(operation)}
+
+
+def requester(operation: pb.Operation) -> str:
+    """The uid of the resource that an operation was asked for; empty where a person or another program asked."""
+    found = re.fullmatch(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d+-\d+", operation.request_id, re.ASCII)
+    return found[1] if found else ""
 
 
 def unheard(action: Action | None, operation: pb.Operation | None) -> bool:
@@ -232,7 +247,7 @@ def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Act
     if mine and mine.ended:
         if mine.state == pb.OPERATION_STATE_CANCELLED:
             return Hold()
-        due = (mine.observed_end_time or now) + _pause(mine)
+        due = (mine.observed_end_time or now) + _pause(mine, _first_attempt(resource) - 1)
         if now < due:
             return Wait(due)
     attempt = _next_attempt(resource)
@@ -243,14 +258,19 @@ def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Act
     return StartShutdown(attempt, mine.force_after if mine and not mine.ended else None)
 
 
-def _pause(record: OperationStatus) -> timedelta:
+def _pause(record: OperationStatus, before: int) -> timedelta:
     first, longest = RETRY[record.state]
-    return min(first * (1 << min(record.attempt - 1, 20)), longest)
+    return min(first * (1 << max(0, min(record.attempt - before - 1, 20))), longest)
+
+
+def _first_attempt(resource: VirtualMachine) -> int:
+    bound = resource.status.vm
+    return bound.first_attempt if bound else 1
 
 
 def _next_attempt(resource: VirtualMachine) -> Attempt:
     """The attempt after the last one that ended. One that has not ended keeps its number, and so its request_id."""
     meta, record = resource.metadata, resource.status.operation
     if record is None or record.generation != meta.generation:
-        return Attempt(meta.uid, meta.generation, 1)
+        return Attempt(meta.uid, meta.generation, _first_attempt(resource))
     return Attempt(meta.uid, meta.generation, record.attempt + record.ended)

@@ -13,11 +13,26 @@ import structlog
 
 from client.errors import ProviderError
 from controller.events import provider_events
-from controller.models import Provider, Resource
+from controller.models import Provider, Resource, VirtualMachine
+from controller.owners import Owners
 from controller.pool import Connect, Connection, Pool
 from controller.provider_status import provider_status
 from controller.queue import KeyQueue
-from controller.source import Applied, Change, Decided, Deleted, Key, ResourceGone, Source, SourceError, Synced, key_of
+from controller.source import (
+    Applied,
+    Change,
+    Decided,
+    Deleted,
+    Key,
+    Rejected,
+    ResourceGone,
+    Source,
+    SourceError,
+    Synced,
+    key_of,
+)
+from controller.status import rejected
+from controller.status_models import ProviderStatus, VirtualMachineStatus
 from controller.vm_reconciler import Clock, VMReconciler, wall_clock
 
 COUNT_AFTER = 5.0
@@ -37,7 +52,12 @@ class Runner:
         self._queue: KeyQueue[Key] = KeyQueue()
         self._writing: KeyQueue[Key] = KeyQueue()
         self._pool = Pool(connect, self._wake, lambda key: self._writing.add_within(key, COUNT_AFTER))
+        self._owners = Owners(self._queue.add)
         self._reconcilers: dict[Key, VMReconciler] = {}
+        self._departed: dict[Key, VMReconciler] = {}
+        """Resources that are gone, whose shutdown is to be given up."""
+        self._rejected: dict[Key, Rejected] = {}
+        """Resources that cannot be acted upon, with what is wrong."""
 
     async def run(self) -> None:
         """Serve until cancelled. Operations that are under way then go on at their providers.
@@ -58,7 +78,7 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for reconciler in self._reconcilers.values():
+        for reconciler in (*self._reconcilers.values(), *self._departed.values()):
             reconciler.close()
         await self._pool.close()
 
@@ -66,6 +86,8 @@ class Runner:
         match change:
             case Applied(resource):
                 await self._apply(key_of(resource), resource)
+            case Rejected():
+                self._reject(change)
             case Deleted(key):
                 await self._delete(key)
             case Decided(key) if key in self._reconcilers:
@@ -79,35 +101,60 @@ class Runner:
                 assert_never(change)
 
     async def _apply(self, key: Key, resource: Resource) -> None:
+        self._rejected.pop(key, None)
         if isinstance(resource, Provider):
             await self._pool.apply(resource)
         else:
-            reconciler = self._reconcilers.get(key)
-            if reconciler and reconciler.resource.metadata.uid == resource.metadata.uid:
-                reconciler.apply(resource)
-            else:
-                self._forget(key)
-                self._reconcilers[key] = VMReconciler(resource, self._source, self._queue, self._writing, self._clock)
-            self._pool.bind(key, resource)
+            self._apply_vm(key, resource)
         self._wake(key)
+
+    def _apply_vm(self, key: Key, resource: VirtualMachine) -> None:
+        reconciler = self._departed.pop(key, None) or self._reconcilers.get(key)
+        self._owners.declare(key, resource.metadata.uid, resource.status.vm)
+        self._pool.declare(key, resource)
+        if reconciler and reconciler.resource.metadata.uid == resource.metadata.uid:
+            self._reconcilers[key] = reconciler
+            reconciler.apply(resource)
+            return
+        if reconciler:
+            reconciler.close()
+        self._reconcilers[key] = VMReconciler(
+            resource, self._source, self._queue, self._writing, owners=self._owners, clock=self._clock
+        )
+
+    def _reject(self, change: Rejected) -> None:
+        """A spec cannot be acted upon; the one before it stays in effect."""
+        reconciler = self._reconcilers.get(change.key)
+        if reconciler is not None:
+            reconciler.reject(change.generation, change.message)
+        else:
+            self._rejected[change.key] = change
+            if isinstance(change.status, VirtualMachineStatus):  # what it is bound to stays its own
+                self._owners.declare(change.key, "", change.status.vm)
+            self._writing.add(change.key)
 
     def _wake(self, key: Key) -> None:
         """A VM is reconciled; of a provider only the status is written."""
         (self._writing if key.kind == "Provider" else self._queue).add(key)
 
     async def _delete(self, key: Key) -> None:
-        if key.kind == "Provider":
-            await self._pool.remove(key)
-        else:
-            self._pool.unbind(key)
-            self._forget(key)
+        self._rejected.pop(key, None)
         self._queue.drop(key)
         self._writing.drop(key)
-
-    def _forget(self, key: Key) -> None:
         reconciler = self._reconcilers.pop(key, None)
+        if key.kind == "Provider":
+            await self._pool.remove(key)
+        elif reconciler is not None and reconciler.own_shutdown:
+            self._departed[key] = reconciler
+            self._queue.add(key)
+        else:
+            self._part_with(key, reconciler)
+
+    def _part_with(self, key: Key, reconciler: VMReconciler | None) -> None:
         if reconciler is not None:
             reconciler.close()
+        self._owners.release(key)
+        self._pool.withdraw(key)
 
     def _work(self) -> Iterator[Coroutine[Any, Any, None]]:
         yield from (self._serve(self._queue, self._attend) for _ in range(self._workers))
@@ -136,9 +183,24 @@ class Runner:
             queue.forget(key)
 
     async def _attend(self, key: Key) -> None:
-        reconciler = self._reconcilers.get(key)
+        reconciler, connection = self._reconcilers.get(key), self._pool.connection_of(key)
         if reconciler is not None:
-            await reconciler.attend(self._pool.client_of(key))
+            before = reconciler.resource.status.vm
+            try:
+                await reconciler.attend(connection)
+            finally:
+                if reconciler.resource.status.vm != before and connection is not None:
+                    self._pool.note_use(key_of(connection.provider))
+        elif key in self._departed:
+            await self._give_up(key, connection)
+
+    async def _give_up(self, key: Key, connection: Connection | None) -> None:
+        departed = self._departed[key]
+        if connection is not None:
+            await departed.give_up(connection.client)
+        if self._departed.get(key) is departed:  # it has not come back meanwhile
+            del self._departed[key]
+            self._part_with(key, departed)
 
     async def _write_down(self, key: Key) -> None:
         reconciler, connection = self._reconcilers.get(key), self._pool.get(key)
@@ -146,12 +208,36 @@ class Runner:
             await reconciler.write_down()
         elif connection is not None:
             await self._report(key, connection)
+        elif key in self._rejected:
+            await self._report_rejected(self._rejected[key])
+
+    async def _report_rejected(self, change: Rejected) -> None:
+        """Of a resource that was never acted upon."""
+        said = rejected(change.status.conditions, change.message, self._clock(), change.generation)
+        if said != change.status.conditions:
+            await self._source.write_status(change.key, change.status.model_copy(update={"conditions": said}))
 
     async def _report(self, key: Key, connection: Connection) -> None:
+        in_use = self._owners.bound_to(connection.provider.metadata.uid) > 0
+        try:  # first: the status makes a newer version of the object
+            await self._source.hold_provider(key, in_use)
+        finally:
+            await self._write_provider(key, connection)
+
+    async def _write_provider(self, key: Key, connection: Connection) -> None:
         provider = connection.provider
-        status = provider_status(provider, connection.client, self._pool.declared(key), self._clock())
+        status = self._status_of(key, connection)
         if status != provider.status:
             await self._source.write_status(key, status)
             connection.provider = provider.model_copy(update={"status": status})
             for event in provider_events(provider.status, status):
                 await self._source.emit_event(key, event)
+
+    def _status_of(self, key: Key, connection: Connection) -> ProviderStatus:
+        provider, refused = connection.provider, self._rejected.get(key)
+        in_use = self._owners.bound_to(provider.metadata.uid)
+        status = provider_status(provider, connection.client, self._pool.declared(key), in_use, self._clock())
+        if refused is None:
+            return status
+        said = rejected(status.conditions, refused.message, self._clock(), refused.generation)
+        return status.model_copy(update={"conditions": said})

@@ -36,8 +36,20 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """A resource whose spec, of this generation, cannot be acted upon, and why; `status` is what was last written. The
+    spec before it stays in effect."""
+
+    key: Key
+    generation: int
+    message: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
 class Deleted:
-    """A resource that is no longer declared. Nothing is done to its VM."""
+    """A resource that is no longer declared. Its VM stays as it is, and a shutdown of it that is under way is given
+    up."""
 
     key: Key
 
@@ -57,7 +69,7 @@ class Synced:
     """All resources that existed at the start have been applied; work may begin."""
 
 
-Change = Applied | Deleted | Decided | Synced
+Change = Applied | Rejected | Deleted | Decided | Synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,14 @@ class Source(Protocol):
 
     async def remove_finalizer(self, key: Key) -> None:
         """Let the API delete a resource that is leaving: its VM is down.
+
+        Raises:
+            SourceError: that could not be written now; the caller tries again.
+        """
+
+    async def hold_provider(self, key: Key, held: bool) -> None:
+        """Keep a Provider from being deleted while resources are bound to its VMs; costs nothing where that is so
+        already.
 
         Raises:
             SourceError: that could not be written now; the caller tries again.

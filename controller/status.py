@@ -12,11 +12,20 @@ from typing import Literal
 from client.errors import ProviderError
 from client.power import SHUTDOWNS, has_ended
 from client.times import moment
+from controller.annotations import PAUSED, mistakes
+from controller.binding import Obstacle
 from controller.enums import DesiredPower
 from controller.fields import word
 from controller.models import VirtualMachine
 from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, power_is_known, serves, unheard
-from controller.status_models import Condition, HookStatus, LastPowerOff, OperationStatus, VirtualMachineStatus
+from controller.status_models import (
+    Binding,
+    Condition,
+    HookStatus,
+    LastPowerOff,
+    OperationStatus,
+    VirtualMachineStatus,
+)
 from protos.power.v1 import power_pb2 as pb
 
 PHASES = {
@@ -36,13 +45,15 @@ POWER_OFF_OUTCOMES = {
 """How an operation that was to bring a VM down can end, the attempt in vain too; not that it was off already."""
 MOMENT = timedelta(seconds=1)
 """How long a PENDING operation is not yet written: most leave that state within milliseconds."""
+LEFT_ALONE = f'{PAUSED}: "true" is set: nothing is begun, and what is under way goes on; remove it to go on.'
 DRIFT = timedelta(seconds=5)
 """By how much the wall clock may differ from one that does not step; by more, it has been set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a status is computed from. `trouble` is why the provider cannot be asked, `error` why it refused."""
+    """What a status is computed from. `trouble` is why the provider cannot be asked, `error` why it refused, `obstacle`
+    why the VM is not this resource's; `hypervisor_problem` is why what is known of the VM may be old."""
 
     now: datetime
     vm: pb.VM | None = None
@@ -50,6 +61,8 @@ class Observation:
     action: Action | None = None
     error: ProviderError | None = None
     trouble: ProviderError | None = None
+    obstacle: Obstacle | None = None
+    hypervisor_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,50 @@ def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) 
     return status
 
 
+def bound(status: VirtualMachineStatus, binding: Binding) -> VirtualMachineStatus:
+    """The status of a resource that is bound to a VM; of another VM than before nothing is known yet."""
+    before = status.vm
+    if before and before.first_attempt != binding.first_attempt:
+        status = _update(status, operation=None, last_power_off=None)
+    return _update(status, vm=binding, id=binding.id)
+
+
+def adopted(resource: VirtualMachine, operation: pb.Operation) -> VirtualMachineStatus:
+    """The status of a resource whose VM has an operation that a resource which is gone had asked for: it is this one's
+    now, and is no attempt of its own."""
+    bound_to = resource.status.vm
+    before = (bound_to.first_attempt if bound_to else 1) - 1
+    attempt = Attempt(resource.metadata.uid, resource.metadata.generation, before)
+    return started(resource, operation, attempt, _timeout(operation))
+
+
+def given_up(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) -> VirtualMachineStatus:
+    """The status of a resource that was deleted during its shutdown. No person cancelled that: where the resource comes
+    back, the guest is asked again."""
+    status = heard(status, operation, now)
+    record = status.record_of(operation.id)
+    if record is None or record.state != pb.OPERATION_STATE_CANCELLED:
+        return status
+    change = {"state": pb.OPERATION_STATE_FAILED, "message": "Given up: the resource was deleted."}
+    return _update(status, operation=record.model_copy(update=change))
+
+
+def unconfirmed(resource: VirtualMachine, error: ProviderError, now: datetime) -> VirtualMachineStatus:
+    """The status while nothing could be done yet about the present spec, since its provider does not answer: it is not
+    ready by what was true of an older one."""
+    old, generation = resource.status, resource.metadata.generation
+    ready = any(each.type == "Ready" and each.status == "True" for each in old.conditions)
+    if not ready or old.observed_generation == generation:
+        return old
+    said = Statement("Unknown", "ProviderUnreachable", f"{error.message} The present spec is not acted upon yet.")
+    return _update(old, conditions=conditions(old.conditions, {"Ready": said}, now, generation))
+
+
+def rejected(old: tuple[Condition, ...], message: str, now: datetime, generation: int) -> tuple[Condition, ...]:
+    """The conditions of a resource whose spec cannot be acted upon."""
+    return conditions(old, {"Ready": Statement("False", "InvalidSpec", message)}, now, generation)
+
+
 def _lost_at_start(operation: pb.Operation) -> bool:
     """A VM that is not there any more when it is to be started: nothing is told of how it went down."""
     return operation.kind == pb.OPERATION_KIND_POWER_ON and operation.verdict.outcome == pb.OUTCOME_UNKNOWN
@@ -144,23 +201,36 @@ def lost(status: VirtualMachineStatus, operation: str) -> VirtualMachineStatus:
 
 def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
     old, active = resource.status, _active(seen)
-    power = _power(seen.vm) if seen.vm else _power_without_vm(resource)
+    power = _power(seen.vm) if seen.vm else "Unknown" if seen.obstacle else _power_without_vm(resource)
     if (active or seen.trouble) and old.power_state != "Unknown":
         power = old.power_state
-    acted = seen.error is None and seen.trouble is None and not unheard(seen.action, seen.operation)
+    generation = resource.metadata.generation
+    acted = _acted_upon(resource, seen)
+    ready = _ready(resource, seen, active)
+    if not acted and old.observed_generation != generation and ready.status == "True":
+        ready = Statement("Unknown", "Pending", "The present spec is not acted upon yet.")
     statements = {
-        "Ready": _ready(resource, seen, active),
+        "Ready": ready,
         "GracefulShutdownReady": _graceful(seen, old),
         "ProviderReachable": _reachable(seen),
+        "HypervisorReachable": _hypervisor(seen),
+        "Bound": _bound(resource, seen),
+        "Paused": _paused(resource),
+        "AnnotationsValid": _annotations(resource),
     }
     return _update(
         old,
         id=seen.vm.id if seen.vm else old.id,
         phase=_phase(active, power),
         power_state=power,
-        observed_generation=resource.metadata.generation if acted else old.observed_generation,
-        conditions=conditions(old.conditions, statements, seen.now, resource.metadata.generation),
+        observed_generation=generation if acted else old.observed_generation,
+        conditions=conditions(old.conditions, statements, seen.now, generation),
     )
+
+
+def _acted_upon(resource: VirtualMachine, seen: Observation) -> bool:
+    hindered = seen.error or seen.trouble or seen.obstacle or resource.metadata.paused
+    return not hindered and not unheard(seen.action, seen.operation)
 
 
 def is_news(old: VirtualMachineStatus, new: VirtualMachineStatus) -> bool:
@@ -178,7 +248,7 @@ def just_begun(status: VirtualMachineStatus, age: timedelta) -> bool:
 def conditions(
     old: tuple[Condition, ...], statements: dict[str, Statement | None], now: datetime, generation: int
 ) -> tuple[Condition, ...]:
-    """The conditions with their transition times. A statement of None leaves a condition as it is."""
+    """The conditions with their transition times. A statement of None leaves a condition as it is, or away."""
     known = {condition.type: condition for condition in old}
     for name, said in statements.items():
         before = known.get(name)
@@ -228,19 +298,36 @@ def _power(vm: pb.VM) -> str:
 
 
 def _ready(resource: VirtualMachine, seen: Observation, active: pb.Operation | None) -> Statement:
-    problem = seen.error or seen.trouble
-    if problem:
-        return Statement("False" if seen.error else "Unknown", problem.reason, problem.message)
+    hindered = _hindered(seen)
+    if hindered:
+        return hindered
     if active:
         return _under_way(active)
+    if resource.metadata.paused:
+        return Statement("Unknown", "LeftAlone", LEFT_ALONE)
     if seen.vm is None:
         return _without_vm(resource, seen)
+    return _idle(resource, seen, seen.vm)
+
+
+def _hindered(seen: Observation) -> Statement | None:
+    """Why nothing can be done about the VM."""
+    problem = seen.error or seen.obstacle
+    if problem:
+        return Statement("False", problem.reason, problem.message)
+    return Statement("Unknown", seen.trouble.reason, seen.trouble.message) if seen.trouble else None
+
+
+def _idle(resource: VirtualMachine, seen: Observation, vm: pb.VM) -> Statement:
+    """Of a VM without an operation."""
+    if seen.hypervisor_problem:
+        return Statement("Unknown", "HypervisorUnreachable", seen.hypervisor_problem)
     match resource.wanted:
         case None:
             return Statement("True", "NotManaged", "spec.powerState is not set: power is left as it is")
-        case wanted if seen.vm.power_state in SATISFIED_BY[wanted]:
-            return _as_wanted(seen.vm)
-    return _not_as_wanted(resource, seen.vm, seen.action)
+        case wanted if vm.power_state in SATISFIED_BY[wanted]:
+            return _as_wanted(vm)
+    return _not_as_wanted(resource, vm, seen.action)
 
 
 def _under_way(active: pb.Operation) -> Statement:
@@ -252,7 +339,15 @@ def _under_way(active: pb.Operation) -> Statement:
 
 def _as_wanted(vm: pb.VM) -> Statement:
     if vm.power_state == pb.POWER_STATE_PAUSED:
-        return Statement("False", "Paused", "Somebody holds the VM; whoever paused it resumes it.")
+        return Statement(
+            "False", "Paused", "The VM is held by its hypervisor; the person or program that paused it resumes it."
+        )
+    if vm.power_state == pb.POWER_STATE_SUSPENDED:
+        return Statement(
+            "False",
+            "Suspended",
+            "The VM is saved by its hypervisor, as hosts do when they shut down; it is resumed there.",
+        )
     return Statement("True", _power(vm), "The VM is as the spec wants it.")
 
 
@@ -299,6 +394,8 @@ def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
         return None
     if seen.trouble:
         return Statement("Unknown", "NotYetKnown")
+    if seen.obstacle:
+        return Statement("Unknown", seen.obstacle.reason, "Its VM is not this resource's.")
     if seen.vm is None or seen.vm.power_state == pb.POWER_STATE_OFF:
         return Statement("Unknown", "NotRunning", "There is no guest to ask.")
     if not power_is_known(seen.vm):
@@ -316,9 +413,41 @@ def _forecast(forecast: pb.Forecast) -> Statement:
 
 
 def _reachable(seen: Observation) -> Statement:
-    if seen.trouble:
+    if seen.trouble and seen.trouble.reason != "HypervisorUnreachable":
         return Statement("False", seen.trouble.reason, seen.trouble.message)
     return Statement("True", "Connected")
+
+
+def _hypervisor(seen: Observation) -> Statement:
+    trouble = seen.trouble
+    if trouble and trouble.reason != "HypervisorUnreachable":
+        return Statement("Unknown", trouble.reason, "Its provider cannot be asked.")
+    problem = trouble.message if trouble else seen.hypervisor_problem
+    return Statement("False", "HypervisorUnreachable", problem) if problem else Statement("True", "Connected")
+
+
+def _bound(resource: VirtualMachine, seen: Observation) -> Statement:
+    problem, binding = seen.obstacle or seen.error, resource.status.vm
+    if problem and (seen.obstacle or binding is None):
+        return Statement("False", problem.reason, problem.message)
+    if binding is not None:
+        return Statement("True", "Bound", f"VM {binding.id} of {binding.hypervisor}")
+    return Statement("Unknown", "NotYetFound", "Its spec has led to no VM yet.")
+
+
+def _paused(resource: VirtualMachine) -> Statement | None:
+    if resource.metadata.paused:
+        return Statement("True", "Annotated", LEFT_ALONE)
+    was = any(condition.type == "Paused" for condition in resource.status.conditions)
+    return Statement("False", "NotAnnotated") if was else None
+
+
+def _annotations(resource: VirtualMachine) -> Statement | None:
+    found = " ".join(mistakes(resource.metadata.annotations))
+    if found:
+        return Statement("False", "InvalidAnnotation", found)
+    was = any(condition.type == "AnnotationsValid" for condition in resource.status.conditions)
+    return Statement("True", "Valid") if was else None
 
 
 def _timeout(operation: pb.Operation) -> timedelta | None:

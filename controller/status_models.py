@@ -70,10 +70,28 @@ class LastPowerOff(Model):
     message: str = ""
 
 
+class Binding(Model):
+    """The one VM that a resource is about, from when it was first found.
+
+    `provider` is the uid of the Provider that it was found by, `hypervisor` what its `id` is unique within
+    (controller/binding.py). `provider_ref` ("namespace/name") and `name` are what the spec named then. `first_attempt`
+    is the number of the first attempt for this VM: those before were for another one.
+    """
+
+    provider: str
+    hypervisor: str
+    id: str
+    provider_ref: str
+    name: str
+    since: datetime
+    first_attempt: int = 1
+
+
 class VirtualMachineStatus(Model):
     """What the controller knows of a VM. `observed_generation` is the last spec that was acted upon."""
 
     id: str = ""
+    vm: Binding | None = None
     phase: str = "Pending"
     power_state: str = "Unknown"
     observed_generation: int = 0

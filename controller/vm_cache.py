@@ -32,13 +32,18 @@ class VMCache:
                 del self._ids[vm.name]
         return vm
 
-    def find(self, name: str) -> pb.VM | None:
-        """The VM whose id is `name`, else the only VM of that name.
+    def get(self, vm_id: str) -> pb.VM | None:
+        return self._vms.get(vm_id)
+
+    def find(self, name: str, preferred: str = "") -> pb.VM | None:
+        """The VM whose id is `name`, else the only VM of that name; of several the one whose id is `preferred`.
 
         Raises:
             ProviderError: AMBIGUOUS_NAME: several VMs have it; the resource's owner writes an id.
         """
         ids = {name} if name in self._vms else self._ids.get(name, set())
+        if preferred in ids:
+            return self._vms[preferred]
         if len(ids) > 1:
             raise ProviderError(
                 "FAILED_PRECONDITION",

@@ -11,15 +11,20 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import inf
 
+import structlog
+
 from client.errors import ProviderError
-from client.power import has_ended
+from client.power import SHUTDOWNS, has_ended
 from client.times import duration
 from controller import status
+from controller.binding import Obstacle, Place, hypervisor_of, resolve
 from controller.client import ProviderClient
 from controller.convert import power_on_request, shutdown_request
 from controller.decisions import answer
-from controller.events import events
+from controller.events import drift, ended_operation, events
 from controller.models import Hook, VirtualMachine
+from controller.owners import Owners
+from controller.pool import Connection
 from controller.queue import KeyQueue
 from controller.reconcile import (
     Action,
@@ -34,14 +39,17 @@ from controller.reconcile import (
     StartShutdown,
     Wait,
     Watch,
+    has_drifted,
     reconcile,
+    requester,
     unheard,
 )
-from controller.source import Decided, GuestCredentials, Key, SecretUnavailable, Source, key_of
-from controller.status_models import VirtualMachineStatus
+from controller.source import Decided, Event, GuestCredentials, Key, ResourceGone, SecretUnavailable, Source, key_of
+from controller.status_models import Binding, VirtualMachineStatus
 from protos.power.v1 import power_pb2 as pb
 
 Clock = Callable[[], datetime]
+log = structlog.get_logger()
 
 
 def wall_clock() -> datetime:
@@ -59,15 +67,27 @@ class VMReconciler:
     operation changes `_operation` and queues the VM."""
 
     def __init__(
-        self, resource: VirtualMachine, source: Source, queue: KeyQueue[Key], writing: KeyQueue[Key], clock: Clock
+        self,
+        resource: VirtualMachine,
+        source: Source,
+        queue: KeyQueue[Key],
+        writing: KeyQueue[Key],
+        *,
+        owners: Owners,
+        clock: Clock,
     ) -> None:
         self.resource = resource
         self._key = key_of(resource)
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
+        self._owners = owners
         self._written = resource.status
         self._operation: pb.Operation | None = None
         self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
         self._acknowledgeable: deque[Decided] = deque()
+        self._untold: list[Event] = []
+        """Events that the difference of two written statuses does not show."""
+        self._rejection: tuple[int, str] | None = None
+        """The generation of a later spec that cannot be acted upon, and why."""
         self._removable = False
         self._attended = False
         self._begun_at: timedelta | None = None
@@ -81,7 +101,14 @@ class VMReconciler:
 
     def apply(self, resource: VirtualMachine) -> None:
         """Use another spec. Its status is ignored: ours is newer."""
+        self._rejection = None
         self.resource = resource.model_copy(update={"status": self.resource.status})
+
+    def reject(self, generation: int, message: str) -> None:
+        """A later spec cannot be acted upon; the one before it stays in effect."""
+        self._rejection = generation, message
+        self._report_rejection()
+        self._write_news()
 
     def decide(self, decided: Decided) -> None:
         """Queue a decision; it is carried out once it is known which operation is active. It is about the present spec,
@@ -95,18 +122,48 @@ class VMReconciler:
         if self._watch_task is not None:
             self._watch_task.cancel()
 
-    async def attend(self, client: ProviderClient | None) -> None:
+    @property
+    def own_shutdown(self) -> str:
+        """The id of the shutdown under way that this resource asked for; empty: there is none."""
+        record = self.resource.status.operation
+        return record.id if record and record.kind in SHUTDOWNS and not record.ended else ""
+
+    async def give_up(self, client: ProviderClient) -> None:
+        """The resource was deleted during its shutdown, and its owner does not want the VM brought down: cancel it.
+
+        Raises:
+            ProviderError: the provider cannot be asked now; to be tried again.
+        """
+        operation = self.own_shutdown
+        if not operation:
+            return
+        try:
+            told = await client.call(pb.CancelOperationRequest(id=operation))
+        except ProviderError as error:
+            if error.passing:
+                raise
+            log.warning("not given up", resource=str(self._key), operation=operation, error=error.message)
+            return
+        self.close()
+        self._operation = told
+        self._set_status(status.given_up(self.resource.status, told, self._clock()))
+        log.info("its resource was deleted: given up", resource=str(self._key), operation=told.id)
+        with suppress(ResourceGone):
+            await self._source.write_status(self._key, self.resource.status)
+
+    async def attend(self, connection: Connection | None) -> None:
         """Do what is to be done now.
 
         Raises:
             ProviderError: the provider would not; it is in the status, and to be tried again.
             SourceError: a secret cannot be read now; likewise.
         """
-        trouble = self._trouble(client)
-        if trouble or client is None:
+        trouble = self._trouble(connection.client if connection else None)
+        if trouble or connection is None:
+            self._removable = self.resource.metadata.leaving and self.resource.status.vm is None
             self._report(status.Observation(self._clock(), trouble=trouble))
-        elif client.reachable:
-            await self._serve(client)
+        elif connection.client.reachable:
+            await self._serve(connection)
 
     def _trouble(self, client: ProviderClient | None) -> ProviderError | None:
         if client is None:
@@ -114,17 +171,27 @@ class VMReconciler:
             message = f"No Provider {reference.name!r} is declared; declare it or mend spec.providerRef."
             return ProviderError("NOT_FOUND", message, "ProviderNotFound")
         if client.reachable is False:
-            return ProviderError("UNAVAILABLE", client.problem, "ProviderUnreachable")
+            reason = "HypervisorUnreachable" if client.hypervisor_problem else "ProviderUnreachable"
+            return ProviderError("UNAVAILABLE", client.problem, reason)
         return None
 
-    async def _serve(self, client: ProviderClient) -> None:
-        action, error, vm = None, None, None
+    async def _serve(self, connection: Connection) -> None:
         self._attended = True
-        await self._take_news(client)
+        await self._take_news(connection.client)
         self._keep_pause()
+        obstacle = self._bind(connection)
+        if obstacle is None:
+            await self._work(connection.client)
+        else:
+            await self._stay_away(connection.client, obstacle)
+
+    async def _work(self, client: ProviderClient) -> None:
+        action, error, vm = None, None, self._vm(client)
+        self._adopt()
         try:
-            vm = client.cache.find(self.resource.vm_name)
             action = reconcile(self.resource, vm, self._operation, self._clock())
+            if vm is not None and has_drifted(self.resource, vm, action):
+                self._untold.append(drift(self.resource, vm))
             if await self._apply_decisions(client, action, before=self.resource.metadata.generation):
                 action = reconcile(self.resource, vm, self._operation, self._clock())
             await self._act(client, vm, action)
@@ -136,11 +203,78 @@ class VMReconciler:
         self._watch_active(client, action)
         if error is None or not error.passing:
             self._removable = self.resource.metadata.leaving and self._is_down(vm, action)
-            self._report(status.Observation(self._clock(), vm, self._operation, action, error))
+            seen = status.Observation(
+                self._clock(), vm, self._operation, action, error, hypervisor_problem=client.hypervisor_problem
+            )
+            self._report(seen)
         if error is not None:
+            if error.passing:
+                self._doubt(error)
             raise error
         if isinstance(action, Wait):
             self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
+
+    def _doubt(self, error: ProviderError) -> None:
+        """The provider did not answer a call about the present spec."""
+        known = status.unconfirmed(self.resource, error, self._clock())
+        if known != self.resource.status:
+            self._set_status(known)
+            self._write_news()
+
+    def _bind(self, connection: Connection) -> Obstacle | None:
+        """Bind the resource to the VM that its spec leads to; None, or why that VM is not its to act upon."""
+        client, known = connection.client, self.resource.status.vm
+        place = Place(connection.provider.metadata.uid, hypervisor_of(client.info))
+        try:
+            named = client.cache.find(self.resource.vm_name, known.id if known else "")
+        except ProviderError as ambiguous:
+            return Obstacle(ambiguous.reason, ambiguous.message)
+        binding = resolve(self.resource, place, named, self._clock())
+        if not isinstance(binding, Binding):
+            if known is None:
+                self._owners.abandon(self._key)
+            return binding
+        owner = self._owners.claim(self._key, binding)
+        if owner is not None:
+            return Obstacle(
+                "Conflict",
+                f"VM {binding.id} belongs to {owner}, which was bound to it first. Nothing is done: name another VM, "
+                "or delete one of the two resources.",
+            )
+        if binding != known:
+            self._bound(binding, known)
+        return None
+
+    def _bound(self, binding: Binding, before: Binding | None) -> None:
+        if before and before.first_attempt != binding.first_attempt:  # another VM: nothing is carried over to it
+            self.close()
+            self._operation = self._watching = None
+        self._set_status(status.bound(self.resource.status, binding))
+
+    def _vm(self, client: ProviderClient) -> pb.VM | None:
+        bound = self.resource.status.vm
+        return client.cache.get(bound.id) if bound else None
+
+    def _adopt(self) -> None:
+        """Take over an operation on the VM whose resource is gone: else it would wait for a decision for ever."""
+        operation, bound = self._operation, self.resource.status.vm
+        if operation is None or has_ended(operation) or bound is None or operation.vm != bound.id:
+            return
+        by = requester(operation)
+        if by and not self._owners.is_declared(by) and self.resource.status.record_of(operation.id) is None:
+            self._set_status(status.adopted(self.resource, operation))
+            self._set_status(status.heard(self.resource.status, operation, self._clock()))
+
+    async def _stay_away(self, client: ProviderClient, obstacle: Obstacle) -> None:
+        """Do nothing about a VM that is not this resource's, and say why. A resource that leaves has no VM to bring
+        down, unless the one that it is bound to is still there."""
+        for decided in list(self._decisions):
+            del self._decisions[decided]
+            self._acknowledgeable.append(decided)
+            await self._source.emit_event(self._key, Event("Warning", "DecisionRefused", obstacle.message))
+        bound_is_here = obstacle.reason == "Replaced" and self._vm(client) is not None
+        self._removable = self.resource.metadata.leaving and not bound_is_here
+        self._report(status.Observation(self._clock(), None, self._operation, obstacle=obstacle))
 
     def _is_down(self, vm: pb.VM | None, action: Action | None) -> bool:
         off = vm is None or vm.power_state == pb.POWER_STATE_OFF
@@ -205,7 +339,9 @@ class VMReconciler:
             self._refreshed = operation.id
             with suppress(ProviderError):  # the watch of all VMs will tell
                 await client.refresh(operation.vm)
-        self._set_status(status.recognised(self.resource, operation))
+        bound = self.resource.status.vm
+        if bound is None or operation.vm == bound.id:
+            self._set_status(status.recognised(self.resource, operation))
         self._set_status(status.heard(self.resource.status, operation, self._clock()))
 
     def _keep_pause(self) -> None:
@@ -269,11 +405,14 @@ class VMReconciler:
         try:
             return await self._source.guest_credentials(self._key.namespace, reference.name)
         except SecretUnavailable as error:
+            if self.resource.metadata.leaving:  # secrets go with their namespace; a broken hook keeps no VM up
+                return None
             raise ProviderError("FAILED_PRECONDITION", str(error), "GuestCredentialsUnavailable") from error
 
     def _begun(self, operation: pb.Operation, attempt: Attempt) -> None:
         timeout = self.resource.spec.lifecycle.graceful_shutdown_timeout
         self._begun_at = _steady()
+        self._untold += ended_operation(self._written, self.resource.status, operation.id)
         self._set_status(status.started(self.resource, operation, attempt, timeout))
         self._take_result(operation)
 
@@ -289,6 +428,16 @@ class VMReconciler:
 
     def _report(self, seen: status.Observation) -> None:
         self._set_status(status.report(self.resource, seen))
+        self._report_rejection()
+        self._write_news()
+
+    def _report_rejection(self) -> None:
+        if self._rejection is not None:
+            generation, message = self._rejection
+            said = status.rejected(self.resource.status.conditions, message, self._clock(), generation)
+            self._set_status(self.resource.status.model_copy(update={"conditions": said}))
+
+    def _write_news(self) -> None:
         if self._acknowledgeable or self._removable or status.is_news(self._written, self.resource.status):
             self._writing.add(self._key)
 
@@ -317,6 +466,7 @@ class VMReconciler:
             return False
         await self._source.write_status(self._key, new)
         self._written = new
-        for event in events(old, new):
+        told, self._untold = [*self._untold, *events(old, new)], []
+        for event in told:
             await self._source.emit_event(self._key, event)
         return True

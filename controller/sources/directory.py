@@ -1,7 +1,8 @@
 """A directory of manifests: for one host without a cluster. Edits are picked up as they are made.
 
 A mistake is logged with file, line and field. What was last read from that file without mistakes stays in
-effect, and other files are not concerned. Removing a manifest leaves its VM as it is.
+effect, and other files are not concerned. An edit that would lead a resource to another VM than the one it is bound
+to is a mistake too. Removing a manifest leaves its VM as it is, and gives up its shutdown if one is under way.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from pathlib import Path
 import structlog
 from watchfiles import watch
 
-from controller.models import Status
+from controller.annotations import REBIND
+from controller.models import Status, VirtualMachine
 from controller.source import (
     Applied,
     Change,
@@ -31,6 +33,7 @@ from controller.source import (
 )
 from controller.sources.manifests import Manifest, Problem, Reading, read
 from controller.sources.state import StateDirectory
+from controller.status_models import Binding
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 QUIET_MS, BURST_MS = 50, 500
@@ -107,6 +110,9 @@ class DirectorySource:
     async def remove_finalizer(self, key: Key) -> None:
         """Manifests have no finalizers."""
 
+    async def hold_provider(self, key: Key, held: bool) -> None:
+        """Manifests have no finalizers; what is bound keeps its binding while its Provider is not declared."""
+
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
         if self._secrets is None:
             raise SecretUnavailable(
@@ -133,7 +139,8 @@ class DirectorySource:
         }
         manifests, doubles = _by_key(readings.values())
         manifests = _as_before_mistakes(known.manifests, readings) | manifests
-        told = _tell(readings.values(), doubles, known.told)
+        manifests, refused = self._refuse(known.manifests, manifests)
+        told = _tell(readings.values(), doubles + refused, known.told)
         changes, applied = self._changes(known.manifests, manifests)
         self._known = _Known(stamps, readings, applied, told)
         return changes
@@ -147,6 +154,22 @@ class DirectorySource:
                 if path.is_file():
                     stat = path.stat()
                     yield path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+    def _refuse(
+        self, before: dict[Key, Manifest], now: dict[Key, Manifest]
+    ) -> tuple[dict[Key, Manifest], list[Problem]]:
+        """The manifests without edits that would lead a resource away from its VM, for which what was declared before
+        stays in effect; and these edits as mistakes."""
+        good, refused = dict[Key, Manifest](), list[Problem]()
+        for key, manifest in now.items():
+            changed = key not in before or before[key].resource != manifest.resource
+            mistakes = list(_leading_away(manifest, self._state.binding(key))) if changed else []
+            refused += mistakes
+            if not mistakes:
+                good[key] = manifest
+            elif key in before:
+                good[key] = before[key]
+        return good, refused
 
     def _changes(
         self, before: dict[Key, Manifest], now: dict[Key, Manifest]
@@ -222,6 +245,21 @@ def _by_key(readings: Iterable[Reading]) -> tuple[dict[Key, Manifest], list[Prob
             message = f"{key} is declared already, in {first.file}:{first.line}; this one is ignored"
             doubles.append(Problem(manifest.file, manifest.line, "metadata.name", message))
     return manifests, doubles
+
+
+def _leading_away(manifest: Manifest, binding: Binding | None) -> Iterator[Problem]:
+    """The fields that name another VM than the one the resource is bound to, unless it is rebound in the same edit."""
+    resource = manifest.resource
+    if binding is None or not isinstance(resource, VirtualMachine) or resource.metadata.rebind not in {"", binding.id}:
+        return
+    leads = {"providerRef": (resource.provider_name, binding.provider_ref), "vmName": (resource.vm_name, binding.name)}
+    for field_name, (now, before) in leads.items():
+        if now != before:
+            message = (
+                f"cannot change from {before} to {now}: this resource is bound to VM {binding.id}; declare the other "
+                f"VM under another metadata.name, or annotate this one {REBIND} with the other VM's id"
+            )
+            yield Problem(manifest.file, manifest.fields[field_name], f"spec.{field_name}", message)
 
 
 def _as_before_mistakes(known: dict[Key, Manifest], readings: dict[Path, Reading]) -> dict[Key, Manifest]:

@@ -5,7 +5,7 @@ a key that is there twice is a mistake.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from controller.models import API_VERSION, GROUP, KINDS, Resource
 
 log = structlog.get_logger()
 FieldPath = tuple[str | int, ...]
+BOUND = ("providerRef", "vmName")
+"""Fields of a spec that lead to the VM."""
 SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
 """Plainer words for some of the validator's findings, by their type."""
 
@@ -39,12 +41,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One resource and where it is declared. `raw` is its spec as written, with all that is unknown to us."""
+    """One resource and where it is declared. `raw` is its spec as written, with all that is unknown to us; `fields` are
+    the lines of those that may not change once it is bound to a VM."""
 
     resource: Resource
     raw: Mapping[str, Any]
     file: Path
     line: int
+    fields: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ def _manifest(loader: Any, node: yaml.Node, file: Path) -> Manifest | None:
     if kind is None:
         return None
     declared = {name: part for name, part in document.items() if name != "status"}
-    return Manifest(kind.model_validate(declared), document["spec"], file, node.start_mark.line + 1)
+    lines = {name: _locate(node, ("spec", name)).start_mark.line + 1 for name in BOUND}
+    return Manifest(kind.model_validate(declared), document["spec"], file, node.start_mark.line + 1, lines)
 
 
 def _kind_of(document: Mapping[str, Any]) -> Any:

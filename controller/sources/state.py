@@ -20,12 +20,13 @@ from typing import IO, Any
 
 import structlog
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from controller.fields import Model
 from controller.models import API_VERSION, Resource, Status
 from controller.source import Key, SourceError, key_of
 from controller.sources.manifests import Loader, with_status
+from controller.status_models import Binding
 
 log = structlog.get_logger()
 
@@ -87,6 +88,15 @@ class StateDirectory:
         """
         with self._one_at_a_time:
             return _with_identity(resource, self._identify(key_of(resource), _digest(spec)))
+
+    def binding(self, key: Key) -> Binding | None:
+        """What a resource is bound to, as last written."""
+        with self._one_at_a_time:
+            known = self._known.get(key) or self._load(key)
+            written = known.status.get("vm") if known else None
+            with suppress(ValidationError):  # another version wrote it: it begins anew, as the rest of the status does
+                return Binding.model_validate(written) if written else None
+            return None
 
     def _identify(self, key: Key, digest: str) -> Remembered:
         known = self._known.get(key) or self._load(key)

@@ -186,11 +186,21 @@ def translated() -> Iterator[None]:
         raise ApiError(0, "What answers is no API server, or was cut off; it is tried again.") from None
 
 
+def _terminating(body: Any) -> bool:
+    """Whether a refusal is for the namespace that is being deleted, and for no right."""
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        causes = (json.loads(body).get("details") or {}).get("causes") or []
+        return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+    return False
+
+
 def _sentence(error: client.ApiException) -> str:
     said, body = str(error.reason or ""), error.body or ""
     with suppress(ValueError, TypeError, KeyError):  # whatever stands between may answer in HTML
         said = str(json.loads(body)["message"] or said)
     match error.status:
+        case 403 if _terminating(body):
+            return f"{said}; the namespace is being deleted, and takes nothing new: nobody has to do anything."
         case 403:
             return f"{said}; the cluster's administrator grants it in the controller's Role."
         case 404 if body.strip() == "404 page not found":

@@ -1,14 +1,16 @@
-"""Keeps our finalizer on resources whose owner wants the VM brought down first, and on no others."""
+"""Keeps our finalizers on VirtualMachines whose owner wants the VM brought down first and on Providers that are in use,
+and on no others."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 
 from common.backoff import Backoff
 from controller.source import Key
-from controller.sources.kubernetes.api import ApiError, Object, Operations
-from controller.sources.kubernetes.resources import FINALIZER, is_deleted, is_held, wants_hold
+from controller.sources.kubernetes.api import JSON_PATCH, MERGE, ApiError, Object, Operations
+from controller.sources.kubernetes.resources import FINALIZER, IN_USE, is_deleted, is_held, wants_hold
 
 log = structlog.get_logger()
 Patch = Callable[[Key, Object], Awaitable[None]]
@@ -25,10 +27,21 @@ def correction(raw: Object) -> Object | None:
     return {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
 
 
-def removal(raw: Object) -> Operations:
+def removal(raw: Object, finalizer: str = FINALIZER) -> Operations:
     """A JSON patch that removes our finalizer, also from a newer version of the object."""
-    path = f"/metadata/finalizers/{raw['metadata']['finalizers'].index(FINALIZER)}"
-    return [{"op": "test", "path": path, "value": FINALIZER}, {"op": "remove", "path": path}]
+    path = f"/metadata/finalizers/{raw['metadata']['finalizers'].index(finalizer)}"
+    return [{"op": "test", "path": path, "value": finalizer}, {"op": "remove", "path": path}]
+
+
+def hold(raw: Object, held: bool) -> tuple[Any, str] | None:
+    """A patch, and its content type, that makes a Provider held or not; None where nothing is to be changed."""
+    meta = raw["metadata"]
+    present = meta.get("finalizers", [])
+    if held == (IN_USE in present) or (held and is_deleted(raw)):  # none can be added to what is deleted
+        return None
+    if not held:
+        return removal(raw, IN_USE), JSON_PATCH
+    return {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": [*present, IN_USE]}}, MERGE
 
 
 class Finalizers:

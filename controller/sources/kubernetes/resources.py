@@ -9,18 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from controller.models import KINDS, Resource
+from controller.annotations import BRING_DOWN, DECISION, ON_DELETE, ours
+from controller.models import KINDS, Resource, Status
 from controller.source import Decided, Key
 from controller.sources.kubernetes.api import Object
 from controller.sources.manifests import said, with_status
+from controller.status_models import ProviderStatus, VirtualMachineStatus
 
-DECISION = "vmpower/decision"
-"""The annotation by which people decide about a running shutdown."""
-ON_DELETE = "vmpower/on-delete"
-"""The annotation by which owners say what becomes of the VM when the resource is deleted."""
 FINALIZER = "vmpower/on-delete"
-"""Holds a deleted resource until its VM is down."""
-BRING_DOWN = "OffGraceful"
+"""Holds a deleted VirtualMachine until its VM is down."""
+IN_USE = "vmpower/in-use"
+"""Holds a deleted Provider until no VirtualMachine is bound to its VMs."""
 IDENTITY = ("name", "namespace", "uid", "generation")
 ESSENCE = ("uid", "generation", "resourceVersion", "finalizers", "deletionTimestamp")
 
@@ -39,7 +38,8 @@ def resource_of(kind: str, raw: Object) -> Resource:
     declared = {
         "apiVersion": raw["apiVersion"],
         "kind": kind,
-        "metadata": {name: raw["metadata"][name] for name in IDENTITY} | {"leaving": is_leaving(raw)},
+        "metadata": {name: raw["metadata"][name] for name in IDENTITY}
+        | {"leaving": is_leaving(raw), "annotations": wishes(raw)},
         "spec": _known_part(model.model_fields["spec"].annotation, raw.get("spec", {})),
     }
     try:
@@ -47,6 +47,15 @@ def resource_of(kind: str, raw: Object) -> Resource:
     except ValidationError as error:
         raise Invalid(said(error)) from error
     return with_status(resource, raw.get("status", {}))
+
+
+def written_status(kind: str, raw: Object) -> Status:
+    """The status of an object whose spec is invalid, as last written; a new one where it is not readable."""
+    model = VirtualMachineStatus if kind == "VirtualMachine" else ProviderStatus
+    try:
+        return model.model_validate(raw.get("status", {}))
+    except ValidationError:
+        return model()
 
 
 def _known_part(spec: Any, written: Any) -> Any:
@@ -60,13 +69,21 @@ def _known_part(spec: Any, written: Any) -> Any:
 def essence(raw: Object) -> Object:
     """The parts of an object by which a change of it is told."""
     meta = raw["metadata"]
-    ours = {name: value for name, value in meta.get("annotations", {}).items() if name in {DECISION, ON_DELETE}}
-    return {"metadata": {name: meta[name] for name in ESSENCE if name in meta} | {"annotations": ours}}
+    kept = ours(meta.get("annotations", {}))
+    return {"metadata": {name: meta[name] for name in ESSENCE if name in meta} | {"annotations": kept}}
+
+
+def wishes(raw: Object) -> dict[str, str]:
+    """What its annotations say for as long as they are there; a decision is said once."""
+    found = ours(raw["metadata"].get("annotations", {}))
+    return {name: value for name, value in found.items() if name != DECISION}
 
 
 def is_leaving(raw: Object) -> bool:
-    """Whether it is deleted and waits, by our finalizer, for its VM to go down."""
-    return is_deleted(raw) and is_held(raw) and wants_hold(raw)
+    """Whether it is deleted and waits, by our finalizer: a VirtualMachine until its VM is down, a Provider until no
+    resource uses it."""
+    held = is_held(raw) and wants_hold(raw)
+    return is_deleted(raw) and (held or IN_USE in raw["metadata"].get("finalizers", ()))
 
 
 def is_deleted(raw: Object) -> bool:

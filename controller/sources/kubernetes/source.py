@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 from kubernetes.aio import client
 
+from controller.annotations import DECISION
 from controller.models import Status
 from controller.source import (
     Applied,
@@ -21,6 +22,7 @@ from controller.source import (
     GuestCredentials,
     Key,
     LeadLost,
+    Rejected,
     ResourceGone,
     SecretUnavailable,
     Synced,
@@ -28,7 +30,7 @@ from controller.source import (
 from controller.sources.kubernetes import resources
 from controller.sources.kubernetes.api import JSON_PATCH, PLURALS, Api, ApiError, Object, Operations, connect
 from controller.sources.kubernetes.event_recorder import EventRecorder
-from controller.sources.kubernetes.finalizers import Finalizers, removal
+from controller.sources.kubernetes.finalizers import Finalizers, hold, removal
 from controller.sources.kubernetes.lease import Lease, Terms
 from controller.sources.kubernetes.reflector import Gone, Item, Listed, Reflector, Seen
 
@@ -103,6 +105,8 @@ class KubernetesSource:
             except resources.Invalid as invalid:
                 log.warning("not acted upon", resource=str(key), error=str(invalid))
                 self._recorder.record(key, raw["metadata"]["uid"], Event("Warning", "InvalidSpec", str(invalid)))
+                generation, written = raw["metadata"]["generation"], resources.written_status(key.kind, raw)
+                yield Rejected(key, generation, str(invalid), written)
         if self._known.is_new_decision(key, raw) and (decided := resources.decided(key, raw)):
             yield decided
 
@@ -125,7 +129,7 @@ class KubernetesSource:
 
     async def acknowledge(self, decided: Decided) -> None:
         """Remove the annotation, unless its text has changed since."""
-        path = "/metadata/annotations/" + resources.DECISION.replace("/", "~1")  # RFC 6901
+        path = "/metadata/annotations/" + DECISION.replace("/", "~1")  # RFC 6901
         operations = [{"op": "test", "path": path, "value": decided.text}, {"op": "remove", "path": path}]
         await self._patch(decided.key, operations, gone={404, 422})
 
@@ -134,6 +138,16 @@ class KubernetesSource:
         raw = self._known.latest.get(key)
         if raw is not None and resources.is_held(raw):
             await self._patch(key, removal(raw), gone={404})
+
+    async def hold_provider(self, key: Key, held: bool) -> None:
+        raw = self._known.latest.get(key)
+        patch = hold(raw, held) if raw is not None else None
+        if patch is not None:
+            try:
+                await self._api.patch(key, *patch)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
 
     async def _patch(self, key: Key, operations: Operations, gone: set[int]) -> None:
         try:
@@ -190,13 +204,14 @@ class _KnownObjects:
         return self.latest.pop(key, None) is not None
 
     def is_new(self, key: Key, raw: Object) -> bool:
-        """Remember the object; whether its spec or deletion is new. Our own writes change neither."""
+        """Remember the object; whether its spec, its annotations or its deletion is new. Our own writes change none."""
         before, meta = self.latest.get(key), raw["metadata"]
         self.latest[key] = resources.essence(raw)
         return (
             before is None
             or before["metadata"]["uid"] != meta["uid"]
             or before["metadata"]["generation"] != meta["generation"]
+            or resources.wishes(before) != resources.wishes(raw)
             or resources.is_leaving(before) != resources.is_leaving(raw)
         )
 

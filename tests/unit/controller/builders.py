@@ -8,7 +8,7 @@ from typing import Any
 from client.power import ENDED
 from client.times import duration, timestamp
 from controller.models import Provider, VirtualMachine
-from controller.status_models import OperationStatus
+from controller.status_models import Binding, OperationStatus
 from protos.power.v1 import power_pb2 as pb
 
 PENDING, RUNNING_HOOKS = pb.OPERATION_STATE_PENDING, pb.OPERATION_STATE_RUNNING_HOOKS
@@ -41,16 +41,22 @@ def seconds(count: float) -> timedelta:
 
 
 def machine(
-    power: str | None = "OffGraceful", *, name: str = "web", generation: int = 1, spec: Any = None, **lifecycle: Any
+    power: str | None = "OffGraceful",
+    *,
+    name: str = "web",
+    generation: int = 1,
+    spec: Any = None,
+    meta: Any = None,
+    **lifecycle: Any,
 ) -> VirtualMachine:
     written = {"providerRef": {"name": "local"}, "lifecycle": lifecycle, **(spec or {})}
     if power:
         written["powerState"] = power
-    meta = {"name": name, "uid": f"uid-{name}", "generation": generation}
+    identity = {"name": name, "uid": f"uid-{name}", "generation": generation, **(meta or {})}
     document = {
         "apiVersion": "infra.virtrigaud.io/v1beta1",
         "kind": "VirtualMachine",
-        "metadata": meta,
+        "metadata": identity,
         "spec": written,
     }
     return VirtualMachine.model_validate(document)
@@ -69,6 +75,12 @@ def provider(name: str = "local", endpoint: str = "unix:///run/p.sock") -> Provi
             "spec": {"type": "sim", "runtime": {"endpoint": endpoint}},
         }
     )
+
+
+def binding(vm_id: str = "id-web", **fields: Any) -> Binding:
+    """To a VM of the sim."""
+    known = {"provider": "uid-local", "hypervisor": "sim", "provider_ref": "default/local", "name": "web", "since": NOW}
+    return Binding(**(known | {"id": vm_id} | fields))
 
 
 def vm(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from controller.models import Resource
+from controller.client import Changed
+from controller.models import Resource, Runtime
 from controller.runner import Runner
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import machine, provider
@@ -16,16 +17,21 @@ from tests.unit.controller.fakes import FakeClient, FakeSource, clock
 
 
 class Controller:
-    """A runner with its fakes. `settle` lets everything happen that needs no time."""
+    """A runner with its fakes. `settle` lets everything happen that needs no time. `elsewhere` has the clients of other
+    providers than `local`, by their endpoints."""
 
     def __init__(self, workers: int, *vms: pb.VM) -> None:
         self.source, self.client = FakeSource(), FakeClient(*vms)
         self.clock_set_by = timedelta(0)
-        self._runner = Runner(self.source, self.client.connect, workers, lambda: clock() + self.clock_set_by)
+        self.elsewhere: dict[str, FakeClient] = {}
+        self._runner = Runner(self.source, self._connect, workers, lambda: clock() + self.clock_set_by)
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, *resources: Resource) -> None:
-        self.source.apply(provider(), *(resources or [machine()]))
+    def _connect(self, runtime: Runtime, changed: Changed) -> FakeClient:
+        return self.elsewhere.get(runtime.endpoint, self.client).connect(runtime, changed)
+
+    async def start(self, *resources: Resource, declare_provider: bool = True) -> None:
+        self.source.apply(*([provider()] if declare_provider else []), *(resources or [machine()]))
         self.source.sync()
         self._task = asyncio.create_task(self._runner.run())
         await self.settle()

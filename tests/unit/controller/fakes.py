@@ -20,6 +20,7 @@ from controller.source import (
     Event,
     GuestCredentials,
     Key,
+    Rejected,
     SecretUnavailable,
     Synced,
     key_of,
@@ -61,6 +62,7 @@ class FakeClient(ProviderClient):
         self.requests: list[tuple[Any, ...]] = []
         self.logins: list[GuestCredentials | None] = []
         self.failure: ProviderError | None = None
+        self.lost = ProviderError("UNAVAILABLE", "connection reset")
         self.watchers = 0
         self.busy = 0
         self.busiest = 0
@@ -233,6 +235,7 @@ class FakeSource:
     failures: list[Exception] = field(default_factory=list)
     taken: list[Decided] = field(default_factory=list)
     released: list[Key] = field(default_factory=list)
+    held: dict[Key, bool] = field(default_factory=dict)
     secrets: dict[tuple[str, str], GuestCredentials] = field(default_factory=dict)
 
     def apply(self, *resources: Resource) -> None:
@@ -244,6 +247,9 @@ class FakeSource:
 
     def delete(self, resource: Resource) -> None:
         self.changes.put_nowait(Deleted(key_of(resource)))
+
+    def reject(self, resource: Resource, generation: int, message: str) -> None:
+        self.changes.put_nowait(Rejected(key_of(resource), generation, message, resource.status))
 
     async def watch(self) -> AsyncIterator[Change]:
         while True:
@@ -264,6 +270,9 @@ class FakeSource:
 
     async def remove_finalizer(self, key: Key) -> None:
         self.released.append(key)
+
+    async def hold_provider(self, key: Key, held: bool) -> None:
+        self.held[key] = held
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
         if (namespace, name) not in self.secrets:

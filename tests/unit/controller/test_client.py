@@ -82,6 +82,35 @@ async def anext_but(unwanted: object, news: asyncio.Queue[Any]) -> object:
     return said
 
 
+async def test_a_hypervisor_that_is_away_for_longer_than_a_restart_is_told_and_so_is_its_return(
+    fake: FakeProvider, live: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_AFTER", 0.1)
+    fake.changes.put_nowait(pb.WatchVMsResponse(hypervisor_connected=False))
+    await live.told(lambda client: client.hypervisor_problem)
+    assert live.client.reachable
+    fake.changes.put_nowait(pb.WatchVMsResponse(hypervisor_connected=True))
+    await live.told(lambda client: not client.hypervisor_problem)
+
+
+async def test_a_hypervisor_that_is_back_at_once_is_not_told(fake: FakeProvider, live: Following) -> None:
+    for connected in (False, True):
+        fake.changes.put_nowait(pb.WatchVMsResponse(hypervisor_connected=connected))
+    fake.changes.put_nowait(pb.WatchVMsResponse(removed="1"))
+    assert await asyncio.wait_for(anext_but(None, live.news), 10) == {"1", "web"}
+    assert not live.client.hypervisor_problem
+
+
+async def test_a_provider_that_answers_and_reaches_no_hypervisor_is_told_from_one_that_is_away(
+    fake: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_AFTER", 0.1)
+    fake.without_hypervisor = True
+    async with serving(fake, tmp_path / "p.sock") as address, following(address) as follower:
+        await follower.told(lambda client: client.reachable is False)
+        assert "no hypervisor" in follower.client.hypervisor_problem
+
+
 async def test_a_vm_that_is_removed_is_gone(fake: FakeProvider, live: Following) -> None:
     fake.changes.put_nowait(pb.WatchVMsResponse(removed="1"))
     await live.told(lambda client: power(client) is None)

@@ -1,10 +1,12 @@
 from client.errors import ProviderError
-from controller.events import events, provider_events
+from controller.events import drift, ended_operation, events, provider_events
 from controller.source import Event
 from controller.status import Observation, heard, report
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
+from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     NOW,
+    POWER_ON,
     SUCCEEDED,
     forecast,
     hook_result,
@@ -79,3 +81,23 @@ def test_a_provider_tells_that_it_went_and_that_it_came_back() -> None:
     assert [event.type for event in provider_events(there, away)] == ["Warning"]
     assert [event.type for event in provider_events(away, there)] == ["Normal"]
     assert list(provider_events(away, away)) == []
+
+
+def test_a_start_that_took_the_place_of_another_is_told_as_done() -> None:
+    first = VirtualMachineStatus(operation=record(POWER_ON, SUCCEEDED, id="op-1"))
+    second = VirtualMachineStatus(operation=record(POWER_ON, SUCCEEDED, id="op-2"))
+    assert [event.reason for event in events(first, second)] == ["PowerOnSucceeded"]
+
+
+def test_an_operation_that_ended_and_was_never_written_down_is_told() -> None:
+    ended = VirtualMachineStatus(operation=record(POWER_ON, SUCCEEDED))
+    assert [event.reason for event in ended_operation(NONE, ended, "op-2")] == ["PowerOnSucceeded"]
+    assert ended_operation(ended, ended, "op-2") == []
+
+
+def test_drift_names_what_is_and_what_is_wanted_and_who_did_it() -> None:
+    off = vm(pb.POWER_STATE_OFF)
+    off.off_cause = pb.OFF_CAUSE_GUEST
+    event = drift(machine("On"), off)
+    message = "The VM is Off, shut down by its guest, although the spec wants On; it is brought back."
+    assert event == Event("Warning", "Drifted", message)

@@ -32,7 +32,7 @@ async def test_news_of_a_vm_wake_whoever_names_it_by_id_or_name() -> None:
     await it.pool.apply(provider())
     by_name, by_id = machine(name="web"), machine(name="b", spec={"vmName": "id-web"})
     for resource in (by_name, by_id, machine(name="other")):
-        it.pool.bind(key_of(resource), resource)
+        it.pool.declare(key_of(resource), resource)
     it.clients[0].changed({"web", "id-web"})
     assert set(it.woken) == {key_of(by_name), key_of(by_id)}
     await it.pool.close()
@@ -41,7 +41,7 @@ async def test_news_of_a_vm_wake_whoever_names_it_by_id_or_name() -> None:
 async def test_news_of_the_connection_wake_all_its_vms_and_the_provider() -> None:
     it = Connected()
     await it.pool.apply(provider())
-    it.pool.bind(WEB, machine())
+    it.pool.declare(WEB, machine())
     it.clients[0].changed(None)
     assert set(it.woken) == {WEB, LOCAL}
     await it.pool.close()
@@ -50,8 +50,8 @@ async def test_news_of_the_connection_wake_all_its_vms_and_the_provider() -> Non
 async def test_a_vm_that_names_another_vm_now_is_woken_for_that_one() -> None:
     it = Connected()
     await it.pool.apply(provider())
-    it.pool.bind(WEB, machine())
-    it.pool.bind(WEB, machine(spec={"vmName": "www"}))
+    it.pool.declare(WEB, machine())
+    it.pool.declare(WEB, machine(spec={"vmName": "www"}))
     it.clients[0].changed({"web"})
     assert it.woken == []
     it.clients[0].changed({"www"})
@@ -72,8 +72,8 @@ async def test_another_address_is_another_connection_and_other_changes_are_not()
 async def test_a_provider_is_woken_soon_when_its_counts_may_differ() -> None:
     it = Connected()
     await it.pool.apply(provider())
-    it.pool.bind(WEB, machine())
-    it.pool.unbind(WEB)
+    it.pool.declare(WEB, machine())
+    it.pool.withdraw(WEB)
     assert (it.soon, it.pool.declared(LOCAL)) == ([LOCAL, LOCAL], 0)
     it.clients[0].changed({"web"})  # its status says that there is no VM yet
     assert it.soon == [LOCAL, LOCAL, LOCAL]
@@ -84,7 +84,7 @@ async def test_a_provider_of_another_namespace_can_be_named() -> None:
     it = Connected()
     shared = provider().model_copy(update={"metadata": provider().metadata.model_copy(update={"namespace": "infra"})})
     await it.pool.apply(shared)
-    it.pool.bind(WEB, machine(spec={"providerRef": {"name": "local", "namespace": "infra"}}))
-    assert it.pool.client_of(WEB) is it.clients[0]
+    it.pool.declare(WEB, machine(spec={"providerRef": {"name": "local", "namespace": "infra"}}))
+    assert (found := it.pool.connection_of(WEB)) and found.client is it.clients[0]
     await it.pool.remove(key_of(shared))
-    assert it.pool.client_of(WEB) is None
+    assert it.pool.connection_of(WEB) is None

@@ -7,7 +7,7 @@ from tests.unit.controller.fakes import FakeClient
 
 def status(client: FakeClient, before: ProviderStatus | None = None, later: float = 0) -> ProviderStatus:
     resource = provider().model_copy(update={"status": before or ProviderStatus()})
-    return provider_status(resource, client, 5, NOW + seconds(later))
+    return provider_status(resource, client, 5, 0, NOW + seconds(later))
 
 
 def test_a_provider_that_answers_is_ready_and_says_what_it_is() -> None:
@@ -32,3 +32,15 @@ def test_nothing_is_said_before_anything_is_known() -> None:
     client = FakeClient()
     client.reachable = None
     assert status(client) == ProviderStatus()
+
+
+def test_a_provider_whose_hypervisor_is_away_is_not_ready_and_reachable() -> None:
+    client = FakeClient()
+    client.hypervisor_problem = "sim does not answer"
+    said = status(client)
+    assert said.phase == "HypervisorUnreachable"
+    assert {each.type: each.status for each in said.conditions} == {
+        "Ready": "False",
+        "ProviderReachable": "True",
+        "HypervisorReachable": "False",
+    }

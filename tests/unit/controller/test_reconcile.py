@@ -90,7 +90,7 @@ AT_REST: list[tuple[str, VirtualMachine, pb.VM | None, Action]] = [
     ("runs, is to go down", machine("OffGraceful"), vm(ON), StartShutdown(FIRST)),
     ("runs, is to be cut off", machine("Off"), vm(ON), PowerOff(FIRST)),
     ("off, is to run", machine("On"), vm(OFF), PowerOn(FIRST)),
-    ("suspended, is to run", machine("On"), vm(SUSPENDED), PowerOn(FIRST)),
+    ("suspended, as hosts do when they shut down, is to run", machine("On"), vm(SUSPENDED), Nothing()),
     ("paused, is to go down", machine("OffGraceful"), vm(PAUSED), StartShutdown(FIRST)),
     ("suspended, is to be off", machine("Off"), vm(SUSPENDED), PowerOff(FIRST)),
     ("drifted, first time", acted_upon("OffGraceful"), vm(ON), StartShutdown(FIRST)),

@@ -6,7 +6,7 @@ from client.errors import ProviderError
 from controller.source import Key, ResourceGone, SourceError
 from controller.status_models import ProviderStatus
 from protos.power.v1 import power_pb2 as pb
-from tests.unit.controller.builders import machine, provider, vm
+from tests.unit.controller.builders import binding, machine, provider, vm, with_status
 from tests.unit.controller.conftest import Begin, Make
 
 pytestmark = pytest.mark.looptime
@@ -74,14 +74,47 @@ async def test_a_resource_that_is_gone_when_its_status_is_written_is_no_matter(m
     assert len(controller.source.failures) > 90
 
 
-async def test_taking_a_manifest_away_leaves_vm_and_operation_as_they_are(begin: Begin) -> None:
+async def test_taking_a_manifest_away_leaves_its_vm_as_it_is_and_gives_up_its_shutdown(begin: Begin) -> None:
     controller = await begin(machine())
     controller.source.delete(machine())
     await controller.settle()
     controller.client.turn(pb.POWER_STATE_ON)
     await controller.settle(1000)
-    assert [request[0] for request in controller.client.requests] == ["shutdown"]
+    assert [request[0] for request in controller.client.requests] == ["shutdown", "cancel"]
     assert controller.client.watchers == 0
+
+
+async def test_a_spec_that_cannot_be_acted_upon_is_a_condition(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    assert controller.source.ready() == ("True", "On")
+    controller.source.reject(machine("On"), 2, "spec.powerState: wrong")
+    await controller.settle(60)
+    assert controller.source.ready() == ("False", "InvalidSpec")
+    await controller.apply(machine("On", generation=3))
+    assert controller.source.ready() == ("True", "On")
+
+
+async def test_a_resource_that_was_never_acted_upon_says_why(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.source.reject(machine(name="bad"), 1, "spec.powerState: wrong")
+    await controller.settle()
+    assert controller.source.ready("bad") == ("False", "InvalidSpec")
+
+
+async def test_a_resource_that_cannot_be_acted_upon_keeps_its_vm_from_others(make_controller: Make) -> None:
+    controller = make_controller()
+    bad = with_status(machine(name="bad"), vm=binding(name="bad"))
+    controller.source.reject(bad, 2, "spec.powerState: wrong")
+    await controller.start(machine())
+    assert (controller.client.requests, controller.source.ready()) == ([], ("False", "Conflict"))
+
+
+async def test_a_provider_whose_spec_cannot_be_acted_upon_says_so(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.source.reject(provider(), 2, "spec.runtime: wrong")
+    await controller.settle(10)
+    status = controller.source.statuses[Key("Provider", "default", "local")][-1]
+    assert [each.reason for each in status.conditions if each.type == "Ready"] == ["InvalidSpec"]
 
 
 async def test_a_vm_whose_provider_is_not_declared_says_so(make_controller: Make) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from controller.models import VirtualMachine
+from controller.source import Key
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     AWAITING_DECISION,
@@ -13,6 +14,7 @@ from tests.unit.controller.builders import (
     WAITING,
     machine,
     operation,
+    provider,
     record,
     seconds,
     vm,
@@ -89,3 +91,17 @@ async def test_somebody_elses_is_waited_for_while_the_spec_is_the_same(make_cont
     controller.client.turn(pb.POWER_STATE_ON, active="op-7")
     await controller.settle(60)
     assert calls(controller) == []
+
+
+async def test_a_restart_writes_nothing_about_what_is_settled(make_controller: Make) -> None:
+    before, after = make_controller(vm(), vm(name="db")), make_controller(vm(), vm(name="db"))
+    resources = machine("On"), machine("On", name="db")
+    await before.start(*resources)
+    await before.settle(10)
+    kept = (with_status(each, **dict(before.source.last(each.metadata.name))) for each in resources)
+    status = before.source.statuses[Key("Provider", "default", "local")][-1]
+    after.source.apply(provider().model_copy(update={"status": status}))
+    await after.start(*kept, declare_provider=False)
+    await after.settle(24 * 3600)
+    assert (after.source.statuses, after.source.events, calls(after)) == ({}, [], [])
+    assert after.source.held == {Key("Provider", "default", "local"): True}

@@ -27,7 +27,8 @@ from controller.source import (
 )
 from controller.sources import directory as module
 from controller.sources.directory import DirectorySource
-from controller.status_models import VirtualMachineStatus
+from controller.status_models import Binding, VirtualMachineStatus
+from tests.unit.controller.builders import NOW
 
 WEB = Key("VirtualMachine", "default", "web")
 
@@ -328,3 +329,74 @@ async def test_a_secret_of_another_namespace_is_not_found(tmp_path: Path) -> Non
     source = login(tmp_path, username=b"root", password=b"hunter2")
     with pytest.raises(SecretUnavailable, match="other/login"):
         await source.guest_credentials("other", "login")
+
+
+# What is bound
+
+BOUND = Binding(
+    provider="uid-local", hypervisor="sim", id="id-web", provider_ref="default/local", name="web", since=NOW
+)
+
+
+def led_elsewhere(rebind: str = "", **spec: str) -> str:
+    """Another manifest for web, each field on a line of its own."""
+    annotation = f"  annotations: {{vmpower/rebind: {rebind}}}\n" if rebind else ""
+    lines = "".join(f"  {name}: {value}\n" for name, value in ({"providerRef": "{name: local}"} | spec).items())
+    head = "apiVersion: infra.virtrigaud.io/v1beta1\nkind: VirtualMachine\nmetadata:\n  name: web\n"
+    return f"{head}{annotation}spec:\n  powerState: OffGraceful\n{lines}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "line", "field"),
+    [({"providerRef": "{name: other}"}, 7, "spec.providerRef"), ({"vmName": "db"}, 8, "spec.vmName")],
+)
+async def test_an_edit_that_leads_a_bound_resource_elsewhere_is_refused_with_file_line_and_field(
+    directory: Directory, spec: dict[str, str], line: int, field: str
+) -> None:
+    file = directory.write("web.yaml", led_elsewhere())
+    await directory.first()
+    await directory.source.write_status(WEB, VirtualMachineStatus(vm=BOUND))
+    directory.write("other.yaml", manifest("other"))
+    await directory.applied()
+    with capture_logs() as logs:
+        directory.write("web.yaml", led_elsewhere(**spec))
+        directory.write("other.yaml", manifest("other", "On"))
+        assert (await directory.applied()).metadata.name == "other"
+    (told,) = (entry for entry in logs if entry["event"] == "bad manifest")
+    assert (told["file"], told["line"], told["field"]) == (str(file), line, field)
+
+
+async def test_such_an_edit_is_refused_also_if_no_controller_saw_it(directory: Directory, tmp_path: Path) -> None:
+    directory.write("web.yaml", led_elsewhere())
+    await directory.first()
+    await directory.source.write_status(WEB, VirtualMachineStatus(vm=BOUND))
+    await directory.changes.aclose()  # type: ignore[attr-defined]
+    directory.write("web.yaml", led_elsewhere(vmName="db"))
+    again = DirectorySource(directory.manifests, directory.state)
+    async with aclosing(again.watch()) as changes:  # type: ignore[type-var]
+        assert isinstance(await anext(changes), Synced)
+
+
+async def test_other_edits_of_a_bound_resource_count(directory: Directory) -> None:
+    directory.write("web.yaml", led_elsewhere())
+    await directory.first()
+    await directory.source.write_status(WEB, VirtualMachineStatus(vm=BOUND))
+    directory.write("web.yaml", led_elsewhere(vmName="web", lifecycle="{escalation: Never}"))
+    assert (await directory.applied()).metadata.generation == 2
+
+
+async def test_a_resource_that_is_not_bound_may_be_mended(directory: Directory) -> None:
+    directory.write("web.yaml", led_elsewhere(vmName="wbe"))
+    await directory.first()
+    await directory.source.write_status(WEB, VirtualMachineStatus())
+    directory.write("web.yaml", led_elsewhere(vmName="db"))
+    assert (await directory.applied()).vm_name == "db"
+
+
+async def test_a_rebind_may_lead_to_another_vm(directory: Directory) -> None:
+    directory.write("web.yaml", led_elsewhere())
+    await directory.first()
+    await directory.source.write_status(WEB, VirtualMachineStatus(vm=BOUND))
+    directory.write("web.yaml", led_elsewhere("id-db", vmName="db"))
+    applied = await directory.applied()
+    assert (applied.vm_name, applied.metadata.rebind) == ("db", "id-db")

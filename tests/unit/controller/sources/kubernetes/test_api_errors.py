@@ -14,6 +14,7 @@ from tests.unit.controller.sources.kubernetes.server import (
     Called,
     HttpServer,
     connect,
+    document,
     html,
     refusal,
     silence,
@@ -116,3 +117,12 @@ async def test_no_error_quotes_a_secret(http: Called) -> None:
     with pytest.raises(ApiError) as raised:
         await http.secret()
     assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_a_namespace_that_is_being_deleted_is_told_as_that_and_not_as_a_missing_right(http: Called) -> None:
+    causes = [{"reason": "NamespaceTerminating", "message": "namespace lab is being terminated"}]
+    body = {"kind": "Status", "code": 403, "message": "events is forbidden", "details": {"causes": causes}}
+    http.answer(document(body, 403))
+    with pytest.raises(ApiError, match="the namespace is being deleted") as raised:
+        await http.create_event()
+    assert "Role" not in str(raised.value)

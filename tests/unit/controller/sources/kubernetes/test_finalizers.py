@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from controller.sources.kubernetes.api import ApiError, Object
-from controller.sources.kubernetes.finalizers import Finalizers, correction, removal
+from controller.sources.kubernetes.api import MERGE, ApiError, Object
+from controller.sources.kubernetes.finalizers import Finalizers, correction, hold, removal
 from controller.sources.kubernetes.resources import is_held
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, WEB, FakeApi, key_of, merged, patched, raw
 
 OURS = "vmpower/on-delete"
+IN_USE = "vmpower/in-use"
 WANTED: Object = {"annotations": {OURS: "OffGraceful"}}
 NAMES = st.lists(st.sampled_from([OURS, "a/b", "c/d", "e/f"]), unique=True)
 
@@ -40,6 +41,30 @@ NAMES = st.lists(st.sampled_from([OURS, "a/b", "c/d", "e/f"]), unique=True)
 def test_the_finalizers_follow_the_annotation(before: dict[str, Any], after: list[str] | None) -> None:
     body = correction(raw(**before))
     assert (None if body is None else body["metadata"]["finalizers"]) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "held", "after"),
+    [
+        ({}, True, [IN_USE]),
+        ({"finalizers": ["a/b"]}, True, ["a/b", IN_USE]),
+        ({"finalizers": [IN_USE]}, True, None),
+        ({"deletionTimestamp": "now"}, True, None),
+        ({"finalizers": ["a/b", IN_USE]}, False, ["a/b"]),
+        ({"finalizers": ["a/b"]}, False, None),
+    ],
+)
+def test_a_provider_has_our_finalizer_while_it_is_in_use(
+    before: dict[str, Any], held: bool, after: list[str] | None
+) -> None:
+    found = raw("local", kind="Provider", **before)
+    patch = hold(found, held)
+    if patch is None:
+        assert after is None
+    else:
+        body, content_type = patch
+        changed = merged(found, body) if content_type == MERGE else patched(found, body)
+        assert changed["metadata"]["finalizers"] == after
 
 
 def test_a_correction_counts_for_this_version_of_the_object_only() -> None:

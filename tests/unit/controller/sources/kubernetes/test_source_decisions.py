@@ -89,12 +89,12 @@ async def test_a_bad_spec_is_told_as_an_event_and_logged_with_its_field(watched:
 
 async def test_a_bad_spec_keeps_no_other_resource_waiting(watched: Watched) -> None:
     await watched.start(raw("a"), raw(spec=BAD), raw("z"))
-    assert watched.told() == ["applied a 1", "applied z 1", "synced"]
+    assert watched.told() == ["applied a 1", "rejected web 1", "applied z 1", "synced"]
 
 
 async def test_what_was_applied_before_a_mistake_stays(watched: Watched) -> None:
     await watched.start(raw())
-    assert await watched.put(raw(generation=2, spec=BAD)) == []
+    assert await watched.put(raw(generation=2, spec=BAD)) == ["rejected web 2"]
     assert await watched.put(raw(generation=3)) == ["applied web 3"]
 
 
@@ -114,9 +114,12 @@ async def test_a_bad_resource_in_the_place_of_a_good_one_takes_it_away(watched: 
     watched.api.delete()
     watched.api.put(raw(uid="second", spec=BAD))
     await watched.settle()
-    assert watched.told() == ["deleted web"]
+    assert watched.told() == ["deleted web", "rejected web 1"]
 
 
 async def test_a_decision_about_a_resource_with_a_mistake_is_heard(watched: Watched) -> None:
     await watched.start(raw())
-    assert await watched.put(decision("force", generation=2, spec=BAD)) == ["decided force by kubectl-annotate"]
+    assert await watched.put(decision("force", generation=2, spec=BAD)) == [
+        "rejected web 2",
+        "decided force by kubectl-annotate",
+    ]

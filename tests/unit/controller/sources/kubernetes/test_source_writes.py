@@ -238,3 +238,44 @@ async def test_at_the_end_events_are_sent_the_lead_is_given_back_and_the_connect
 async def test_a_source_that_was_never_watched_has_nothing_to_give_back(watched: Watched) -> None:
     await watched.source.close()
     assert (watched.lease.released, watched.connections) == (0, [])
+
+
+# Providers in use
+
+LOCAL = Key("Provider", "default", "local")
+IN_USE = ["vmpower/in-use"]
+
+
+async def test_a_provider_in_use_is_held_with_one_write(watched: Watched) -> None:
+    await watched.start(raw("local", kind="Provider"))
+    await watched.source.hold_provider(LOCAL, True)
+    await watched.settle()
+    await watched.source.hold_provider(LOCAL, True)
+    assert watched.api.objects[LOCAL]["metadata"]["finalizers"] == IN_USE
+    assert len(watched.api.asked("patch")) == 1
+
+
+async def test_a_deleted_provider_serves_until_it_is_not_held_any_more(watched: Watched) -> None:
+    await watched.start(raw("local", kind="Provider", finalizers=IN_USE))
+    assert await watched.put(raw("local", kind="Provider", finalizers=IN_USE, deletionTimestamp=NOW)) == [
+        "applied local 1 leaving"
+    ]
+    await watched.source.hold_provider(LOCAL, False)
+    await watched.settle()
+    assert watched.told() == ["deleted local"]
+
+
+async def test_a_provider_that_is_gone_need_not_be_held(watched: Watched) -> None:
+    await watched.start(raw("local", kind="Provider"))
+    watched.api.fail("patch", ApiError(404, "gone"))
+    await watched.source.hold_provider(LOCAL, True)
+    await watched.source.hold_provider(Key("Provider", "default", "unheard-of"), True)
+
+
+# Annotations
+
+
+async def test_an_annotation_that_the_core_knows_is_applied(watched: Watched) -> None:
+    await watched.start(raw())
+    assert await watched.put(raw(annotations={"vmpower/paused": "true"})) == ["applied web 1"]
+    assert await watched.put(raw(annotations={"vmpower/paused": "true", "example.com/a": "b"})) == []

@@ -7,7 +7,7 @@ import pytest
 from structlog.typing import EventDict
 
 from controller.models import VirtualMachine
-from controller.source import Applied, Change, Decided, Deleted, Synced
+from controller.source import Applied, Change, Decided, Deleted, Rejected, Synced
 from controller.sources.kubernetes import source as module
 from controller.sources.kubernetes.lease import Terms
 from controller.sources.kubernetes.source import KubernetesSource
@@ -111,6 +111,8 @@ def _short(change: Change) -> str:
         case Applied(resource):
             leaving = " leaving" if resource.metadata.leaving else ""
             return f"applied {resource.metadata.name} {resource.metadata.generation}{leaving}"
+        case Rejected(key, generation):
+            return f"rejected {key.name} {generation}"
         case Deleted(key):
             return f"deleted {key.name}"
         case Decided(_, text, by):
