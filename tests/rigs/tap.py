@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import grpc
 
+OPTIONS = [("grpc.http2.min_ping_interval_without_data_ms", 1_000)]
+"""Clients ask for life as often as of a provider."""
 THREADS = 100
 """Each call has one for as long as it lasts, also one that streams."""
 
@@ -32,7 +34,7 @@ class Tap(grpc.GenericRpcHandler):
         self.address = f"{target}.tap"
         self.calls: list[Call] = []
         self._channel = grpc.insecure_channel(target)
-        self._server = grpc.server(ThreadPoolExecutor(THREADS), handlers=[self])
+        self._server = grpc.server(ThreadPoolExecutor(THREADS), handlers=[self], options=OPTIONS)
 
     def __enter__(self) -> Self:
         self._server.add_insecure_port(self.address)

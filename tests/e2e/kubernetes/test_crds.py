@@ -188,8 +188,8 @@ def test_kubectl_get_vm_shows_what_is_wanted_and_what_came_of_it(cluster: Cluste
     apply(cluster, namespace, EXAMPLE["VirtualMachine"])
     write_status(cluster, namespace, "VirtualMachine")
     heading, row = cluster.kubectl("get", name, "--namespace", namespace).splitlines()
-    assert heading.split() == ["NAME", "DESIRED", "STATE", "VERDICT", "REASON", "READY", "AGE"]
-    assert row.split()[:-1] == ["web", "OffGraceful", "Off", "FORCED", "TIMEOUT", "True"]
+    assert heading.split() == ["NAME", "DESIRED", "STATE", "PHASE", "VERDICT", "REASON", "READY", "PAUSED", "AGE"]
+    assert row.split()[:-1] == ["web", "OffGraceful", "Off", "Off", "FORCED", "TIMEOUT", "True"]
 
 
 @pytest.mark.parametrize("name", ["vmprov", "provider", "providers"])

@@ -7,13 +7,13 @@ import pytest
 from protos.power.v1 import power_pb2 as pb
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.lab import Lab, open_lab
-from tests.rigs.kubernetes.resources import Object
+from tests.rigs.kubernetes.resources import Object, condition
 
 ON_DELETE = "vmpower/on-delete"
 SCRIPT = """
 guests:
   web: {shutdown_time: 1s, count: 6}
-  deaf: {agent: none, acpi: ignores, count: 2}
+  deaf: {agent: none, acpi: ignores, count: 4}
 """
 
 
@@ -59,12 +59,37 @@ def test_deleting_a_resource_leaves_its_vm_running(lab: Lab) -> None:
     assert lab.operations("web-0001") == []
 
 
-def test_deleting_a_resource_leaves_a_shutdown_under_way_to_its_end(lab: Lab) -> None:
-    lab.vms.declare("web-0002", "OffGraceful")
-    lab.vms.wait_status("web-0002", lambda status: status.get("phase") == "ShuttingDown")
-    delete(lab, "web-0002")
-    wait_gone(lab, "web-0002")
-    assert lab.calls.end(lab.operations("web-0002")[0]).verdict.outcome == pb.OUTCOME_GRACEFUL
+def test_deleting_a_resource_in_mid_shutdown_gives_the_shutdown_up(lab: Lab) -> None:
+    lab.vms.declare("deaf-0003", "OffGraceful", {"gracefulShutdownTimeout": "5m", "escalation": "Force"})
+    lab.vms.wait_status("deaf-0003", lambda status: status.get("phase") == "ShuttingDown")
+    delete(lab, "deaf-0003")
+    wait_gone(lab, "deaf-0003")
+    ended = lab.calls.end(lab.operations("deaf-0003")[0])
+    assert (ended.state, ended.verdict.outcome) == (pb.OPERATION_STATE_CANCELLED, pb.OUTCOME_STILL_RUNNING)
+    assert lab.calls.vm("deaf-0003").power_state == pb.POWER_STATE_ON
+
+
+def test_an_operation_whose_resource_is_gone_is_adopted_by_the_one_that_binds_its_vm(lab: Lab) -> None:
+    ask = {"gracefulShutdownTimeout": "1s", "escalation": "Ask"}
+    lab.vms.declare("deaf-0004", "OffGraceful", ask)
+    before = lab.vms.wait_status("deaf-0004", lambda status: status.get("phase") == "AwaitingDecision")
+    lab.controller.kill()
+    delete(lab, "deaf-0004")
+    wait_gone(lab, "deaf-0004")
+    lab.vms.declare("deaf-0004", "OffGraceful", ask)
+    lab.controller.start()
+    after = lab.vms.wait_status("deaf-0004", lambda status: status.get("phase") == "AwaitingDecision")
+    assert after["operation"]["id"] == before["operation"]["id"]
+    lab.vms.annotate("deaf-0004", "vmpower/decision=force")
+    lab.vms.wait_status("deaf-0004", lambda status: status.get("phase") == "Off")
+
+
+def test_an_annotation_without_effect_is_told(lab: Lab) -> None:
+    running(lab, "web-0002")
+    lab.vms.annotate("web-0002", f"{ON_DELETE}=Delete")
+    lab.vms.wait_event("web-0002", "InvalidAnnotation")
+    said = condition(lab.vms.get("web-0002"), "AnnotationsValid")
+    assert (said["status"], "OffGraceful" in said["message"]) == ("False", True)
 
 
 def test_a_resource_is_held_only_if_its_owner_asks_for_it(lab: Lab) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.lab import Lab, open_lab
-from tests.rigs.kubernetes.resources import Object
+from tests.rigs.kubernetes.resources import Object, condition
 
 SCRIPT = """
 guests:
@@ -29,11 +29,6 @@ def told(lab: Lab, vm: str, last: str) -> list[tuple[str, str]]:
     """Types and reasons of the Events about a VM, once the last of them is there."""
     lab.vms.wait_event(vm, last)
     return [(event["type"], event["reason"]) for event in lab.vms.events(vm)]
-
-
-def condition(state: Object, name: str) -> Object:
-    found = (one for one in state.get("status", {}).get("conditions", []) if one["type"] == name)
-    return next(found, {})
 
 
 def ready_for(lab: Lab, vm: str, reason: str) -> Object:
@@ -107,7 +102,7 @@ def test_conditions_name_the_spec_that_they_are_about(lab: Lab) -> None:
     lab.vms.wait("changing", lambda state: condition(state, "Ready").get("status") == "True")
     lab.vms.change("changing", lifecycle={"gracefulShutdownTimeout": "5m"})
     state = lab.vms.wait("changing", lambda state: state["status"]["observedGeneration"] == 2)
-    assert [one["observedGeneration"] for one in state["status"]["conditions"]] == [2, 2, 2]
+    assert [one["observedGeneration"] for one in state["status"]["conditions"]] == [2, 2, 2, 2, 2]
 
 
 def test_the_time_of_a_condition_stays_when_only_its_reason_and_message_change(lab: Lab) -> None:

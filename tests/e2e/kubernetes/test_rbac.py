@@ -34,6 +34,7 @@ def requests(lab: Lab) -> list[AuditEvent]:
     """All that the controllers asked of the API while they did everything that they can do."""
     shut_down_with_a_login(lab)
     decide(lab)
+    lab.vms.wait("lab", lambda state: bool(state["metadata"].get("finalizers")), kind="vmprov")
     bring_down_what_is_deleted(lab)
     hand_over(lab)
     return lab.cluster.audit(lab.user)

@@ -139,6 +139,12 @@ class Resources:
                 process.kill()
 
 
+def condition(state: Object, name: str) -> Object:
+    """The condition of this type, or nothing yet."""
+    found = (one for one in state.get("status", {}).get("conditions", []) if one["type"] == name)
+    return next(found, {})
+
+
 def virtual_machine(name: str, power_state: str, lifecycle: Object | None = None) -> Object:
     """A VirtualMachine of the provider `lab`."""
     spec = {"providerRef": {"name": "lab"}, "powerState": power_state, "lifecycle": lifecycle or {}}
