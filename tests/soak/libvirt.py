@@ -245,10 +245,9 @@ class Watcher:
     def _tail(self, name: str, seen: Seen | None, at: float) -> None:
         with suppress(FileNotFoundError):
             text = (self._consoles / f"{name}.log").read_text(errors="replace")
-            new = text[len(self._read[name]) :]
-            self._read[name] = text
             if seen:
-                seen.heard += [(at, HEARD[line]) for line in _heard(new)]
+                seen.heard += [(at, signal) for signal in heard_since(self._read[name], text)]
+            self._read[name] = text
 
 
 def calls_in(log: str) -> list[tuple[float, str, str]]:
@@ -256,8 +255,12 @@ def calls_in(log: str) -> list[tuple[float, str, str]]:
     return [(_moment(when), call, vm) for when, call, vm in CALL.findall(log)]
 
 
-def _heard(text: str) -> list[str]:
-    return re.findall("|".join(HEARD), text)
+def heard_since(read: str, text: str) -> list[str]:
+    """The signals that a guest says it heard, by its console's `text` of which `read` was seen before. A console is
+    slow: what was seen may end within a line, and then the whole line counts as new."""
+    begins = read.rfind("\n") + 1
+    found = re.finditer("|".join(HEARD), text[begins:])
+    return [HEARD[match.group()] for match in found if begins + match.end() > len(read)]
 
 
 def _moment(text: str) -> float:
