@@ -117,7 +117,8 @@ class ProxmoxAdapter:
     async def power_off(self, vm_id: str) -> bool:
         """Cut its power, and end our shutdown of it if one is under way. A stop succeeds of QEMU that is gone already,
         so that it is asked before and, by the guest's tasks, after. A stop of ours whose answer was lost counts."""
-        await self._at(vm_id, lambda guest: self._poller.ask(guest, to_cut=True))
+        await self._at(vm_id, self._look_to_cut)
+        await self._end_shutdown(vm_id)
         if power_state(await self._find(vm_id)) is PowerState.OFF:
             return await self._has_stopped(vm_id)
         try:
@@ -218,6 +219,20 @@ class ProxmoxAdapter:
                 answers = await self._api.ping(guest)
                 self._poller.report(self._tracker.update_details(guest.id, answers=answers, ping_error=""))
 
+    async def _look_to_cut(self, guest: Guest) -> None:
+        await self._poller.ask(guest, to_cut=True)
+
+    async def _end_shutdown(self, vm_id: str) -> None:
+        """End the shutdown that is under way, if there is one and the account may, and look again. The stop would end it
+        too, but takes a second for it, and then says the same of a guest that has left by itself meanwhile."""
+        guest = await self._find(vm_id)
+        if guest.managed or power_state(guest) is PowerState.OFF:
+            return
+        if task := self._poller.awaited.shutdown_of(vm_id) or await self._running_shutdown(guest, to_cut=True):
+            with suppress(CommandFailed):
+                await self._api.abort(task, to_cut=True)
+                await self._at(vm_id, self._look_to_cut)
+
     async def _has_stopped(self, vm_id: str) -> bool:
         """Whether a guest that is off was stopped by us all the same, before an answer was lost or this provider was
         started anew."""
@@ -268,8 +283,8 @@ class ProxmoxAdapter:
         other = await self._running_shutdown(guest)
         return other is not None and _has_asked(await self._poller.follow(other))
 
-    async def _running_shutdown(self, guest: Guest) -> Task | None:
-        tasks = await self._api.tasks(guest.node, vmid=guest.id, limit=RECENT)
+    async def _running_shutdown(self, guest: Guest, *, to_cut: bool = False) -> Task | None:
+        tasks = await self._api.tasks(guest.node, to_cut=to_cut, vmid=guest.id, limit=RECENT)
         return next((task for task in tasks if task.runs and task.kind in SHUTDOWNS), None)
 
     async def _switch(

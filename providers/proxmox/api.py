@@ -141,9 +141,9 @@ class Api:
         """The state of a program (`exec-status`)."""
         return dict(await self._ask_agent(guest, "GET", "exec-status", {"pid": pid}))
 
-    async def tasks(self, node: str, **which: Any) -> list[Task]:
+    async def tasks(self, node: str, *, to_cut: bool = False, **which: Any) -> list[Task]:
         """Tasks that ran or run on a node, newest first; only those that the account may see."""
-        rows = await self._get(f"nodes/{node}/tasks", source="all", **which)
+        rows = await self._call("GET", f"nodes/{node}/tasks", {"source": "all", **which}, CUTS if to_cut else "")
         return [tasks.listed(row) for row in rows]
 
     async def task(self, task: Task) -> Mapping[str, Any]:
@@ -154,9 +154,9 @@ class Api:
         """The first lines of a task's log."""
         return [str(line["t"]) for line in await self._get(f"{task.path}/log", limit=LOG_LINES)]
 
-    async def abort(self, task: Task) -> None:
-        """End a task at once."""
-        await self._call("DELETE", task.path)
+    async def abort(self, task: Task, *, to_cut: bool = False) -> None:
+        """End a task; answered when it has ended, which takes a second or more."""
+        await self._call("DELETE", task.path, kind=CUTS if to_cut else "")
 
     async def _ask_agent(self, guest: Guest, method: Method, what: str, params: Mapping[str, Any] | None = None) -> Any:
         return await self._call(method, f"{guest.path}/agent/{what}", params, AGENTS, AGENT_SECONDS)

@@ -21,6 +21,9 @@ from providers.proxmox.tasks import SHUTDOWNS, STARTS, STOPS, Task
 WAITED = "VM still running - terminating now with SIGTERM"
 FAILED = "VM quit/powerdown failed - terminating now with SIGTERM"
 """Lines of a shutdown's log by which force was used, and why."""
+INTERRUPTED = "failed: received interrupt"
+"""How a container's shutdown says that it was ended before it would have killed: the signal ends lxc-stop, and the task
+waits on for a guest that goes down by itself."""
 PASSED_OVER = "QEMU Guest Agent is not running"
 """The line by which it asks by ACPI, because the agent does not answer a ping."""
 BY_HA = "task started by HA resource agent"
@@ -54,9 +57,12 @@ async def _of_container(api: Api, task: Task, ours: bool) -> Ended:
     """Of a container; HA never forces one (pve-ha-manager, `PVE::HA::Resources::PVECT`)."""
     if not task.succeeded or not task.ended:
         return Ended()
+    said = await api.log(task)
+    if any(INTERRUPTED in line for line in said):
+        return Ended(OffCause.GUEST)
     if ours:
         return Ended(after=timedelta(seconds=task.ended - task.started))
-    return Ended(OffCause.GUEST if BY_HA in await api.log(task) else None)
+    return Ended(OffCause.GUEST if BY_HA in said else None)
 
 
 def _forced(said: Sequence[str], config: Config | None) -> Reason | None:

@@ -49,6 +49,8 @@ class Cluster:
         """Guests that cluster/resources leaves out."""
         self.moving = set[str]()
         """Guests that no node has at this moment, although there are such."""
+        self.leaves_when_ended = ""
+        """The guest that goes off while a task is ended."""
         self.pids: dict[str, int] = {"100": 4711, "101": 815}
         self.user = "vmpower@pve"
         self.asked: list[Call] = []
@@ -114,6 +116,8 @@ class Cluster:
     def _of_tasks(self, method: str, node: str, path: list[str], params: Row) -> Any:
         if method == "DELETE":
             [task] = [one for one in self.tasks if one["upid"] == path[0]]
+            if task["id"] == self.leaves_when_ended:
+                self.rows[task["id"]]["status"] = "stopped"
             return self.end(task, "unexpected status")
         if path:
             assert path[1:] == ["log"]

@@ -54,6 +54,28 @@ async def test_a_stop_ends_our_shutdown_where_that_is_not_has(
     assert cluster.told == [("POST", f"{WEB}/status/stop", told)]
 
 
+@pytest.mark.parametrize("vm_id", ["100", "101"])
+async def test_a_guest_that_leaves_while_its_shutdown_is_ended_was_not_cut(
+    adapter: ProxmoxAdapter, cluster: Cluster, vm_id: str
+) -> None:
+    """The stop alone would take its second for that, and then succeed of a guest that is gone."""
+    cluster.begin(vm_id, "qmshutdown" if vm_id == "100" else "vzshutdown")
+    async with watched(adapter, cluster):
+        cluster.leaves_when_ended = vm_id
+        assert not await asyncio.wait_for(adapter.power_off(vm_id), 30)
+    assert [method for method, _, _ in cluster.told] == ["DELETE"]
+
+
+async def test_a_shutdown_that_is_not_ours_to_end_is_left_to_the_stop(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    task = cluster.begin("100", "qmshutdown")
+    cluster.answers[f"nodes/pve1/tasks/{task['upid']}"] = refusal("Permission check failed (/, Sys.Modify)", 403)
+    async with watched(adapter, cluster):
+        assert await asyncio.wait_for(adapter.power_off("100"), 30)
+    assert cluster.told[-1] == ("POST", f"{WEB}/status/stop", {"overrule-shutdown": 1})
+
+
 @pytest.mark.parametrize(("method", "verb"), POWER)
 async def test_a_switch_returns_when_its_task_has_ended(
     adapter: ProxmoxAdapter, cluster: Cluster, method: str, verb: str

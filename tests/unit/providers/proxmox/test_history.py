@@ -109,6 +109,11 @@ async def test_a_containers_shutdown_tells_only_how_long_it_took() -> None:
     assert await ending([], replace(OVER, kind="vzshutdown")) == Ended(after=timedelta(seconds=60))
 
 
+async def test_a_container_whose_shutdown_was_ended_before_it_killed_went_down_by_itself() -> None:
+    said = ["command 'lxc-stop -n 100 --timeout 1' failed: received interrupt", "TASK OK"]
+    assert await ending(said, replace(OVER, kind="vzshutdown")) == BY_ITSELF
+
+
 async def test_a_containers_shutdown_that_runs_tells_nothing() -> None:
     assert await ending([], replace(TASK, kind="vzshutdown")) == Ended()
 
