@@ -223,8 +223,8 @@ class ProxmoxAdapter:
         await self._poller.ask(guest, to_cut=True)
 
     async def _end_shutdown(self, vm_id: str) -> None:
-        """End the shutdown that is under way, if there is one and the account may, and look again. The stop would end it
-        too, but takes a second for it, and then says the same of a guest that has left by itself meanwhile."""
+        """End the shutdown that is under way, if there is one and the account may, and look again. The stop would end
+        it too, but takes a second for that, and then says the same of a guest that has left by itself meanwhile."""
         guest = await self._find(vm_id)
         if guest.managed or power_state(guest) is PowerState.OFF:
             return

@@ -145,6 +145,7 @@ class Guest:
 
     `refuses`: it has one signal only, which it refuses, and lacks while it boots. `blur`: so many
     seconds late its runs may have been seen to begin and end. `lag`: so many seconds later its hypervisor may tell.
+    `unseen`: so many seconds later its provider may find that it is off, while no operation is active on it.
     """
 
     vm: str
@@ -152,6 +153,7 @@ class Guest:
     refuses: bool = False
     blur: float = 0
     lag: float = 0
+    unseen: float = 0
 
 
 Record = Told | Call | Active | Harm | Cut | Run | Said | Settled | Guest

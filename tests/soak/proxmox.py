@@ -14,6 +14,7 @@ from typing import Any
 from tests.rigs.process import Provider
 from tests.rigs.proxmox.cluster import Cluster
 from tests.rigs.proxmox.provider import flags
+from tests.soak.audit import ALIKE
 from tests.soak.ground import EXTRA, Ground
 from tests.soak.history import Cause, Cut, Guest, Harm, History, Record, Run, Said, now
 
@@ -36,6 +37,8 @@ LONGEST_STOP = 5.0
 """Seconds from a stop to its effect."""
 AFTER = 0.5
 """Seconds that a colleague's task may take."""
+UNSEEN = 16.0
+"""Seconds after which a guest that goes off while no operation is active is found off: the provider's idle interval."""
 LOST = 596
 """The status that a node's silence becomes."""
 
@@ -49,7 +52,7 @@ class ProxmoxGround(Ground):
 
     def __init__(self, history: History) -> None:
         super().__init__(history)
-        self.guests = [Guest(name) for name in GUESTS]
+        self.guests = [Guest(name, unseen=UNSEEN) for name in GUESTS]
         self._cluster = Cluster(GUESTS)
         self.provider = Provider("proxmox", *EXTRA, "--active-interval", "1s")
         self._states: dict[str, list[dict[str, Any]]] = {name: [] for name in GUESTS}
@@ -130,7 +133,7 @@ class ProxmoxGround(Ground):
                 for at, signal in heard
                 if on_at <= at and (off_at is None or at <= off_at)
             ]
-            causes = _causes(end, asked) if end else ()
+            causes = _causes(end, asked, GUESTS[name].get("stop_secs", 0)) if end else ()
             ended = None if off_at is None else off_at - self._offset
             runs.append(Run(name, on_at - self._offset, ended, causes, tuple(hears)))
         return runs
@@ -159,9 +162,16 @@ def _ends(states: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [state for state in states if state["on_at"] and state["off_at"] and state["off_at"] >= state["on_at"]]
 
 
-def _causes(end: dict[str, Any], asked: Sequence[Any]) -> tuple[Cause, ...]:
+def _causes(end: dict[str, Any], asked: Sequence[Any], stop_seconds: float) -> tuple[Cause, ...]:
+    """Who may have ended a run. Of a guest that leaves while its QEMU, which takes so long, ends because of a stop,
+    either may be said to have been the first."""
     if cause := CAUSES.get(end["off_cause"]):
-        return (cause,)
-    off_at = end["off_at"]
-    ours = any(how == "stop" and max(end["on_at"], off_at - LONGEST_STOP) <= at <= off_at for at, how, _ in asked)
-    return ("PROVIDER",) if ours else ("OTHER",)
+        both = cause == "GUEST" and stop_seconds and _was_stopped(end, asked, stop_seconds + ALIKE)
+        return (cause, "PROVIDER") if both else (cause,)
+    return ("PROVIDER",) if _was_stopped(end, asked, LONGEST_STOP) else ("OTHER",)
+
+
+def _was_stopped(end: dict[str, Any], asked: Sequence[Any], seconds: float) -> bool:
+    """Whether the provider told Proxmox VE to stop it within so many seconds before its end."""
+    since = max(end["on_at"], end["off_at"] - seconds)
+    return any(how == "stop" and since <= at <= end["off_at"] for at, how, _ in asked)

@@ -215,6 +215,14 @@ def test_not_to_know_is_never_untrue(cause: Any) -> None:
     assert found(shutdown(), away, Run(VM, 0, 15.1, (cause,)), ended(15.2, "UNKNOWN")) == []
 
 
+def test_to_go_off_before_the_request_is_out_of_band_where_that_is_not_seen_at_once() -> None:
+    run = Run(VM, 0, 8, ("GUEST",), ((3, "ACPI"),))
+    before = (shutdown(), run, ended(10.2, "OUT_OF_BAND"))
+    assert found(*before) == [UNTRUE]
+    assert found(*before, guest=replace(GUEST, unseen=1)) == [UNTRUE]
+    assert found(*before, guest=replace(GUEST, unseen=3)) == []
+
+
 def test_not_to_know_what_could_be_seen_is_found() -> None:
     unknown = (shutdown(), Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)), ended(12.1, "UNKNOWN"))
     assert found(*unknown) == ["what can be known is told"]
