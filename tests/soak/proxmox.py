@@ -115,8 +115,9 @@ class ProxmoxGround(Ground):
         begun, needed = now(), {"pause": "running", "resume": "paused"}
         if vm == "box" and what == "pause":  # PVE pauses no containers
             return
-        if what in needed and self._cluster.show(vm)["power"] != needed[what]:
-            return
+        power = self._cluster.show(vm)["power"]
+        if (what in needed and power != needed[what]) or (what == "on" and power in needed.values()):
+            return  # to start one that runs would be another run in the rig's books alone
         with suppress(ValueError):  # it is so already
             self._cluster.power(vm, what)
             self.history.add(Harm(begun, now() + AFTER, "poweroff" if what == "off-by-guest" else what, vm))
