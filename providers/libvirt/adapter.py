@@ -1,16 +1,28 @@
 """The libvirt adapter: the nine methods, over connections that do not wait for each other."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 
 import libvirt
 
-from providers.core.adapter import VM, ActiveVMs, Change, Grace, GuestCredentials, GuestProcess, Signal, none_active
+from providers.core.adapter import (
+    VM,
+    ActiveVMs,
+    Change,
+    Changed,
+    Grace,
+    GuestCredentials,
+    GuestProcess,
+    Listed,
+    Signal,
+    none_active,
+)
 from providers.core.errors import CommandFailed, HypervisorError, Locked, Unsupported, VMNotFound
 from providers.libvirt import domains, guest_exec, snapshots
 from providers.libvirt.config import LibvirtSettings
+from providers.libvirt.moved import MovedVMs
 from providers.libvirt.session import Session
 from providers.libvirt.states import SHUTDOWN_FLAGS, Domain, Host, without_credentials
 from providers.libvirt.tracker import Tracker
@@ -45,7 +57,8 @@ class LibvirtAdapter:
         self._agent = Session(self._uri, "agent", 3)
         self._asking = Session(self._uri, "asking", 5)
         self._known_host: Host | None = None
-        self._tracker = Tracker()
+        self._moved = MovedVMs(settings.state_dir / "libvirt.moved")
+        self._tracker = Tracker(self._moved.ids)
 
     async def get(self, vm_id: str) -> VM:
         """Read one VM; five quick calls. Of one that has just gone off, wait a moment for the event that says how."""
@@ -110,12 +123,16 @@ class LibvirtAdapter:
         events, naming = Session(self._uri, "events", 1), None
         try:
             async with subscribed(events) as inbox:
-                self._known_host, self._tracker = None, Tracker(self._tracker)
+                self._known_host, self._tracker = None, Tracker(self._moved.ids)
                 tracker = self._tracker
-                yield tracker.listed(await self._read_all())
+                listed = tracker.listed(await self._read_all())
+                await self._note_moved(vm.id for vm in listed.vms)
+                yield listed
                 naming = asyncio.create_task(self._name_hypervisor(await self._host()))
                 async with aclosing(changes(inbox, tracker, self._read, self._read_all, self._mark)) as following:
                     async for change in following:
+                        if not isinstance(change, Listed):
+                            await self._note_moved([change.vm.id if isinstance(change, Changed) else change.vm_id])
                         yield change
         finally:
             if naming:
@@ -151,6 +168,10 @@ class LibvirtAdapter:
         with suppress(TimeoutError):
             async with asyncio.timeout(EVENT_SECONDS):
                 await self._tracker.ended(vm_id)
+
+    async def _note_moved(self, vm_ids: Iterable[str]) -> None:
+        """What was heard of these VMs is on disk before it is told."""
+        await self._moved.note({vm_id: bool(self._tracker.elsewhere(vm_id)) for vm_id in vm_ids})
 
     def _require_here(self, vm_id: str) -> None:
         if why := self._tracker.elsewhere(vm_id):

@@ -34,6 +34,13 @@ OFF_CAUSES = {
 """Why a domain is off, which `Heard` completes. The other reasons (unknown, failed to start, libvirtd's own trouble)
 name no cause."""
 
+ENDED_HERE = (
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF_SAVED,
+    libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT,
+)
+"""Why a domain is off that last ran here. One that is migrated to here may be destroyed or crash before it does."""
+
 STOP_REASONS = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
     libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED,
@@ -179,6 +186,11 @@ class Domain:
         return (self.state, self.reason) == CHANGING_HOSTS
 
     @property
+    def is_here(self) -> bool:
+        """Whether it runs here, or libvirt knows that its last run ended here."""
+        return not self.changing_hosts if self.runs else self.reason in ENDED_HERE
+
+    @property
     def panicked(self) -> bool:
         """Whether its guest has panicked in this run."""
         return (self.state, self.reason) in PANICS
@@ -198,7 +210,7 @@ class Heard:
     that shut down. `crash`: libvirtd was there when its QEMU crashed; one that starts says the same of every QEMU that
     it does not find again, whatever has become of it. `agent`: its agent was there. `agent_busy`: the agent has another
     command to answer first. `elsewhere`: it was migrated from here, or a migration to here began, and it was not seen
-    running here since.
+    here since.
     """
 
     shutdown: int | None = None

@@ -18,13 +18,13 @@ from providers.libvirt.states import COMING, CRASHES, MOVED, NOTHING, STOP_REASO
 
 
 class Tracker:
-    """All domains of one connection, after all events so far. `before`: the one of the connection before."""
+    """All domains of one connection, after all events so far. `elsewhere`: the ids of those that were migrated from
+    here, or whose migration to here had begun, as was heard before: libvirtd forgets that when it is restarted.
+    """
 
-    def __init__(self, before: "Tracker | None" = None) -> None:
+    def __init__(self, elsewhere: Iterable[str] = ()) -> None:
         self._domains: dict[str, Domain] = {}
-        self._heard = dict[str, Heard]()
-        if before:  # libvirtd forgets that a VM was moved when it is restarted
-            self._heard = {vm_id: Heard(elsewhere=True) for vm_id, heard in before._heard.items() if heard.elsewhere}
+        self._heard = {vm_id: Heard(elsewhere=True) for vm_id in elsewhere}
         self._held: dict[str, set[Signal]] = {}
         """The signals that a VM refused because something held it, or would refuse."""
         self._stale: dict[str, int] = {}
@@ -242,7 +242,7 @@ class Tracker:
             self._hear(domain.id, agent=True)
         if domain.moved:
             self._hear(domain.id, elsewhere=True)
-        elif domain.runs and not domain.changing_hosts:
+        elif domain.is_here:
             self._hear(domain.id, elsewhere=False)
         if domain.unmarked and domain.id not in self._marked:
             self._unmarked.add(domain.id)

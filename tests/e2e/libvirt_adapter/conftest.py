@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import libvirt
 import pytest
@@ -19,8 +20,8 @@ def rig() -> Iterator[Libvirtd]:
 
 
 @pytest.fixture
-async def adapter(rig: Libvirtd) -> AsyncIterator[LibvirtAdapter]:
-    adapter = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=rig.uri))
+async def adapter(rig: Libvirtd, tmp_path: Path) -> AsyncIterator[LibvirtAdapter]:
+    adapter = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=rig.uri, state_dir=tmp_path))
     yield adapter
     await adapter.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import libvirt
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from providers.core.adapter import VM, OffCause, PowerState, Reason, Signal
 from providers.core.errors import CommandFailed, Locked
 from providers.libvirt.adapter import LibvirtAdapter
+from providers.libvirt.config import LibvirtSettings
 from tests.e2e.libvirt_adapter.waiting import GRACE, Run, following, watching
 from tests.rigs.guests.domain import Guest
 from tests.rigs.libvirtd import Libvirtd
@@ -78,6 +80,25 @@ async def test_a_guest_that_was_moved_is_not_started_asked_or_cut_until_it_is_ba
         vm = await watch.until(lambda vm: vm.id == vm_id and vm.power_state is PowerState.ON)
         await adapter.send_signal(vm_id, Signal.ACPI, GRACE)
         assert (await watch.until_off(vm_id)).off_cause is OffCause.GUEST
+
+
+async def test_a_guest_that_was_moved_is_not_started_when_libvirtd_and_the_provider_were_both_restarted(
+    rig: Libvirtd, other: Libvirtd, adapter: LibvirtAdapter, run: Run, tmp_path: Path
+) -> None:
+    vm_id = run(Guest("forgotten", agent="off"))
+    async with watching(adapter) as watch:
+        await asyncio.to_thread(rig.migrate, "forgotten", other)
+        await watch.until(lambda vm: vm.id == vm_id and vm.power_state is PowerState.UNKNOWN)
+    rig.restart()
+    restarted = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=rig.uri, state_dir=tmp_path))
+    async with following(restarted) as watch:
+        vm = await watch.until(lambda vm: vm.id == vm_id)
+        assert vm.power_state is PowerState.UNKNOWN
+        with pytest.raises(CommandFailed, match="moved to another host"):
+            await restarted.power_on(vm_id)
+        await asyncio.to_thread(other.migrate, "forgotten", rig)
+        await watch.until(lambda vm: vm.id == vm_id and vm.power_state is PowerState.ON)
+    await restarted.close()
 
 
 async def test_a_moved_guest_is_refused_also_by_a_provider_that_did_not_see_it(

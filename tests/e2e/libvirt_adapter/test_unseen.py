@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from pathlib import Path
 
 import libvirt
 import pytest
@@ -19,9 +20,9 @@ from tests.rigs.process import wait_for_end
 
 
 @pytest.fixture
-async def restarted(rig: Libvirtd) -> AsyncIterator[LibvirtAdapter]:
+async def restarted(rig: Libvirtd, tmp_path: Path) -> AsyncIterator[LibvirtAdapter]:
     """Of a provider that knows nothing of what was."""
-    adapter = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=rig.uri))
+    adapter = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=rig.uri, state_dir=tmp_path / "another"))
     yield adapter
     await adapter.close()
 

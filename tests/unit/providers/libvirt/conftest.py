@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -41,7 +42,7 @@ def vm_id(handle: Any) -> str:
 
 
 @pytest.fixture
-async def adapter(connection: Any) -> AsyncIterator[LibvirtAdapter]:
-    adapter = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=URI))
+async def adapter(connection: Any, tmp_path: Path) -> AsyncIterator[LibvirtAdapter]:
+    adapter = LibvirtAdapter(LibvirtSettings(listen="unix:///unused", uri=URI, state_dir=tmp_path))
     yield adapter
     await adapter.close()

@@ -230,9 +230,19 @@ def test_a_vm_that_is_migrated_away_is_neither_on_nor_off() -> None:
 
 
 def test_a_vm_that_was_moved_stays_moved_when_libvirtd_has_forgotten_it() -> None:
-    again = Tracker(tracker(MOVED))
-    (vm,) = again.listed([FORGOTTEN]).vms
+    (vm,) = Tracker(["a"]).listed([FORGOTTEN]).vms
     assert vm.power_state is PowerState.UNKNOWN
+
+
+@pytest.mark.parametrize("crashed_or_cut", [libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED])
+def test_a_vm_that_was_moved_stays_moved_when_a_migration_back_may_have_failed(crashed_or_cut: int) -> None:
+    (vm,) = Tracker(["a"]).listed([replace(OFF, reason=crashed_or_cut)]).vms
+    assert vm.power_state is PowerState.UNKNOWN
+
+
+def test_a_vm_that_was_moved_and_shut_down_here_since_is_off() -> None:
+    (vm,) = Tracker(["a"]).listed([OFF]).vms
+    assert (vm.power_state, vm.off_cause) == (PowerState.OFF, OffCause.GUEST)
 
 
 def test_a_vm_that_was_moved_and_started_here_by_hand_is_here() -> None:
