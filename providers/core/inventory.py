@@ -13,6 +13,7 @@ import structlog
 from common.backoff import Backoff
 from providers.core.adapter import VM, Adapter, Change, Changed, Listed, PowerState, Removed
 from providers.core.errors import AmbiguousName, HypervisorError, HypervisorUnavailable, VMNotFound
+from providers.core.names import canonical
 
 FIRST_RETRY = 0.2
 """Seconds before the first reconnection; doubled each time."""
@@ -56,14 +57,16 @@ class Inventory:
             await asyncio.sleep(backoff.next())
 
     def resolve(self, name: str) -> VM:
-        """The VM of this id, or of this name or alias if only one bears it.
+        """The VM of this id, in whichever form it is written, or of this name or alias if only one bears it.
+
+        An id comes first: the owner of a VM, who names it, must not catch what is meant for another one.
 
         Raises:
             VMNotFound, AmbiguousName
             HypervisorUnavailable: what is known may be out of date.
         """
         self.require_connected()
-        if vm := self.vms.get(name):
+        if vm := self.vms.get(name) or self.vms.get(canonical(name)):
             return vm
         found = [self.vms[vm_id] for vm_id in self._by_name.get(name, ())]
         if not found:

@@ -25,6 +25,7 @@ from providers.core.errors import (
 from providers.core.extension import Extension, extended
 from providers.core.inventory import is_off
 from providers.core.model import Decision, Delivery, Kind, Operation, Outcome, Request, State
+from providers.core.names import calls
 from providers.core.procedures import carry_out, close_overtaken
 from providers.core.run import Context, Run
 
@@ -222,7 +223,7 @@ class Operations:
         known = run.shown if run else await self._journal.find(request_id)
         if known is None:
             return None
-        if known.request.kind is not kind or vm not in self._names(known.request):
+        if known.request.kind is not kind or not calls(vm, known.request.vm_id, self._names(known.request)):
             raise InvalidRequest(Violation("request_id", f"began operation {known.id}, which is another one"))
         if run := self._runs.get(known.id):
             run.credentials = credentials or run.credentials
@@ -231,9 +232,9 @@ class Operations:
         return known
 
     def _names(self, request: Request) -> tuple[str, ...]:
-        """What the VM of a request may be called, also after it is gone."""
+        """What the VM of a request may be called beside its id, also after it is gone."""
         vm = self._context.inventory.vms.get(request.vm_id)
-        return (request.vm_id, request.vm_name, *(vm.aliases if vm else ()))
+        return (request.vm_name, *(vm.aliases if vm else ()))
 
     async def _begun(self, run: Run) -> None:
         """Wait until the operation is on disk.

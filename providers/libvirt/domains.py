@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
 
 import libvirt
 
 from providers.core.errors import CommandFailed, Locked, VMNotFound
+from providers.core.names import is_uuid
 from providers.libvirt.states import (
     ANOTHER_JOB,
     JOBS,
@@ -55,10 +55,8 @@ def find(connection: Any, vm_id: str) -> Any:
     Raises:
         VMNotFound: it is not even a UUID.
     """
-    try:
-        UUID(vm_id)
-    except ValueError:
-        raise VMNotFound(f"{vm_id!r} is no UUID; name a VM by its id.", {"vm": vm_id}) from None
+    if not is_uuid(vm_id):
+        raise VMNotFound(f"{vm_id!r} is no UUID; name a VM by its id.", {"vm": vm_id})
     return connection.lookupByUUIDString(vm_id)
 
 

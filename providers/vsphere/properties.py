@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from providers.core.adapter import OffCause
+from providers.core.names import canonical
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ VM_PATHS: Mapping[str, Field] = {
     "name": ("name", str),
     "parent": ("parent", _moid),
     "parentVApp": ("vapp", _moid),
-    "config.instanceUuid": ("id", str),
+    "config.instanceUuid": ("id", canonical),
     "config.template": ("template", bool),
     "config.ftInfo": ("ft_role", lambda info: int(info.role)),
     "config.managedBy": ("managed_by", lambda info: Manager(str(info.extensionKey), str(info.type))),

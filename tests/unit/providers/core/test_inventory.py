@@ -238,3 +238,19 @@ async def test_an_error_of_a_refresh_is_the_callers(inventory: Followed) -> None
     inventory.hypervisor.get = refuses  # type: ignore[method-assign, assignment]
     with pytest.raises(CommandFailed):
         await inventory.refresh("1")
+
+
+UUID = "5012ab34-cd56-4789-9abc-def012345678"
+
+
+@pytest.mark.parametrize("form", [UUID.upper(), UUID.replace("-", ""), f"{{{UUID}}}", f"urn:uuid:{UUID}"])
+async def test_a_vm_is_found_by_its_uuid_in_every_form(inventory: Followed, form: str) -> None:
+    found = VM(UUID, "app", PowerState.ON)
+    await inventory.hear(Changed(found))
+    assert inventory.resolve(form) is found
+
+
+async def test_a_vm_that_is_named_as_anothers_id_is_not_taken_for_it(inventory: Followed) -> None:
+    found = VM(UUID, "app", PowerState.ON)
+    await inventory.hear(Changed(VM("3", UUID.upper(), PowerState.ON)), Changed(found))
+    assert inventory.resolve(UUID.upper()) is found

@@ -62,6 +62,15 @@ async def test_the_same_request_id_joins_by_whatever_its_vm_is_called(make_provi
     assert joined == [first] * 3
 
 
+@pytest.mark.parametrize("form", [str.upper, lambda vm_id: vm_id.replace("-", ""), "{{{}}}".format])
+async def test_the_same_request_id_joins_by_every_form_of_its_vms_uuid(
+    make_provider: Make, form: Callable[[str], str]
+) -> None:
+    provider = await make_provider(web=DEAF)
+    first = await provider.shutdown(request_id="r")
+    assert await provider.operations.join("r", Kind.SHUTDOWN, form(provider.vm().id)) == first
+
+
 async def test_callers_at_the_same_time_with_one_request_id_get_one_operation(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF)
     begun = await asyncio.gather(*(provider.shutdown(request_id="r") for _ in range(20)))
