@@ -129,9 +129,9 @@ def exit_codes() -> Iterator[Sequence[str]]:
 
 
 def settings(kind: type[ProcessSettings], base: type[ProcessSettings] | None = None) -> str:
-    """All settings of a process, without those of `base`."""
+    """All settings of a process, without those that are as in `base`."""
     known = base.model_fields if base else {}
-    own = {name: field for name, field in kind.model_fields.items() if name not in known}
+    own = {name: field for name, field in kind.model_fields.items() if not _is_same(field, known.get(name))}
     return table(
         ("flag", "variable", "default", "meaning"),
         (
@@ -139,6 +139,11 @@ def settings(kind: type[ProcessSettings], base: type[ProcessSettings] | None = N
             for name, field in own.items()
         ),
     )
+
+
+def _is_same(field: FieldInfo, known: FieldInfo | None) -> bool:
+    """Whether a setting is told of already, with this default and meaning."""
+    return known is not None and (field.default, field.description) == (known.default, known.description)
 
 
 def _escaped(text: str) -> str:

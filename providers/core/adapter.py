@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, NoReturn, Protocol
 
 from providers.core.errors import Unsupported
+from providers.core.lanes import Lanes
 
 
 class PowerState(StrEnum):
@@ -256,6 +257,8 @@ class Adapter(Protocol):
     """The hypervisor's address without credentials."""
     signals: tuple[Signal, ...]
     """Every signal it could ever offer, best first."""
+    lanes: Lanes
+    """What its calls to the hypervisor wait in."""
 
     async def get(self, vm_id: str) -> VM:
         """Read one VM from the hypervisor itself.

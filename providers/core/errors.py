@@ -4,6 +4,7 @@ acts next. docs/reference.md lists them; `providers/server/interceptor.py` alone
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import IntEnum
 
 
@@ -40,11 +41,13 @@ class VmpowerError(Exception):
         reason: UPPER_SNAKE_CASE, the `reason` of AIP-193's ErrorInfo.
         who_acts: who does what next, for docs/reference.md.
         metadata: what a program needs to act on it; no secrets.
+        retry_delay: after how long the same request is worth another attempt (RetryInfo); None: nothing is said.
     """
 
     code: Code = Code.INTERNAL
     reason: str = "INTERNAL"
     who_acts: str = "the operator of the provider reports what its log says"
+    retry_delay: timedelta | None = None
 
     def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -141,6 +144,15 @@ class JournalFailed(VmpowerError):
 
     reason = "JOURNAL_FAILED"
     who_acts = "the operator of the provider mends the disk"
+
+
+class HypervisorBusy(VmpowerError):
+    """As much waits for the hypervisor as may; `RetryInfo` says when to send this again. No PowerOff is refused so."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "HYPERVISOR_BUSY"
+    who_acts = "the caller sends it again after the time that RetryInfo names; the Python client does so by itself"
+    retry_delay: timedelta = timedelta(seconds=1)
 
 
 class HypervisorError(VmpowerError):

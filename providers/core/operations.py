@@ -11,6 +11,7 @@ import structlog
 
 from common.durations import MAX_TIMEOUT
 from providers.core.adapter import GuestCredentials
+from providers.core.admission import Admission
 from providers.core.clock import TOLERANCE, Boot
 from providers.core.deadline import timeout
 from providers.core.errors import (
@@ -55,6 +56,7 @@ class Operations:
         """The runs of VMs whose guests were asked and not forced: they may still go down."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
+        self._admission = Admission(context.adapter.lanes, context.settings.max_waiting)
         self.on_end: list[Callable[[Operation], None]] = []
 
     async def resume(self) -> None:
@@ -84,6 +86,7 @@ class Operations:
 
         Raises:
             OperationActive: another one is active and is not superseded by this kind.
+            HypervisorBusy: too much waits for the hypervisor.
             InvalidRequest: the request_id began an operation of another kind or VM.
             JournalFailed: it could not be written down, so it was not begun.
         """
@@ -91,6 +94,7 @@ class Operations:
             if known := await self.join(request.request_id, request.kind, request.vm_id):
                 return known
             self._require_free(request)
+            self._admission.require_room(request.kind)
             for ending in self._on_vm.get(request.vm_id, []):
                 self._note_left_alone(ending.operation)
             vm, default = self._context.inventory.vms.get(request.vm_id), self._context.settings.default_timeout
@@ -107,6 +111,7 @@ class Operations:
                 **timeout(request, vm, default),
             )
             run = self._register(operation)
+            self._admission.note(run)
         self._spawn(self._begin(run))  # whether or not the caller hangs up
         await self._begun(run)
         return run.shown

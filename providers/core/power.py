@@ -8,6 +8,7 @@ from providers.core import hooks
 from providers.core import verdict as verdicts
 from providers.core.adapter import PowerState, Reason
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.lanes import urgent
 from providers.core.model import Operation, Outcome, State, Verdict
 from providers.core.run import Run
 
@@ -64,7 +65,8 @@ async def force(run: Run, reason: Reason) -> Verdict:
     if not run.in_state(State.FORCING):
         await run.record(f"powering off hard, reason {reason}", state=State.FORCING, force_reason=reason)
     if not run.off:
-        await _persist(run, lambda: _cut(run), lambda: run.off)
+        with urgent():
+            await _persist(run, lambda: _cut(run), lambda: run.off)
     return verdicts.judge(run)
 
 

@@ -1,12 +1,14 @@
 """Which procedure serves which kind of operation, and what its end means for the operation."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import structlog
 
 from providers.core import verdict as verdicts
 from providers.core.adapter import Reason
 from providers.core.errors import Code, VmpowerError
+from providers.core.lanes import urgent
 from providers.core.model import Decision, Failure, Kind, Operation, Outcome, State, Verdict
 from providers.core.power import is_on, power_off, power_on, start
 from providers.core.run import Run
@@ -50,7 +52,8 @@ async def carry_out(run: Run, before: Sequence[Operation] = (), *, fresh: bool =
     `fresh`: it was begun by this process."""
     failure = None
     try:
-        await run.look_unless(lambda: run.decided and run.vm is not None)
+        with urgent() if run.operation.request.kind is Kind.POWER_OFF else nullcontext():
+            await run.look_unless(lambda: run.decided and run.vm is not None)
         if fresh:
             run.of_this_run()
         verdict = await _serve(run, before)

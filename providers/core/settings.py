@@ -1,5 +1,6 @@
 """Every setting of a provider: its default, its unit and the reason for it. Durations are those of Go."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic_settings import NoDecode
 from common.durations import Duration, Timeout
 from common.settings import HostPort, Listen, LogLevel, ProcessSettings, state_home
 from providers.core.adapter import Escalation
+from providers.core.lanes import AT_ONCE, PER_HOST, SLOW, Bound, Lane, bounds
 
 
 def _names(value: Any) -> Any:
@@ -59,6 +61,25 @@ class Settings(ProcessSettings):
         timedelta(seconds=60), description="how long the hypervisor may take to switch a VM on or hard off"
     )
 
+    max_reads: int = Field(
+        AT_ONCE[Lane.READ], ge=1, description="reads of the hypervisor that may be under way at once"
+    )
+    max_asks: int = Field(AT_ONCE[Lane.ASK], ge=1, description="guests that may be asked at once")
+    max_programs: int = Field(
+        AT_ONCE[Lane.PROGRAM], ge=1, description="calls to programs in guests, and snapshots, at once"
+    )
+    max_cuts: int = Field(AT_ONCE[Lane.CUT], ge=1, description="VMs whose power may be cut at once")
+    max_starts: int = Field(AT_ONCE[Lane.START], ge=1, description="VMs that may be started at once")
+    max_per_host: int = Field(PER_HOST, ge=1, description="of each of these, how many at one host of the hypervisor")
+    max_slow: int = Field(
+        SLOW, ge=0, description="of each, how many more whose call was not answered within 1 s, so that others go on"
+    )
+    max_waiting: int = Field(
+        2000,
+        ge=1,
+        description="shutdowns, starts and reboots that may wait for the hypervisor; more are refused and come again",
+    )
+
     allow_guest_exec: bool = Field(False, description="let hooks run programs inside guests")
     http_hook_hosts: Names = Field(
         (), description="hosts or networks (CIDR) that HTTP hooks may call, separated by commas"
@@ -93,3 +114,9 @@ class Settings(ProcessSettings):
         timedelta(seconds=5),
         description="how long open calls may go on after SIGTERM; operations resume at the next start",
     )
+
+    @property
+    def bounds(self) -> Mapping[Lane, Bound]:
+        """How many calls of each kind may be under way towards the hypervisor."""
+        at_once = {lane: getattr(self, f"max_{lane.value}") for lane in Lane}
+        return bounds(at_once, self.max_per_host, self.max_slow)

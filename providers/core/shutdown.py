@@ -14,6 +14,7 @@ from providers.core import verdict as verdicts
 from providers.core.adapter import VM, Escalation, PowerState, Reason, Signal
 from providers.core.deadline import Local as Deadline
 from providers.core.errors import HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.lanes import urgent
 from providers.core.model import Decision, Delivery, Sent, State, TimeoutOrigin, Verdict
 from providers.core.power import force
 from providers.core.run import Run
@@ -141,7 +142,8 @@ async def _may_be_done(run: Run) -> bool:
     which is looked for for as long as the hypervisor is unavailable, unless a decision comes meanwhile. A decision that
     is being written down comes first."""
     operation = run.operation
-    await run.look_unless(lambda: run.operation is not operation)
+    with urgent():
+        await run.look_unless(lambda: run.operation is not operation)
     await run.until(lambda: not run.deciding)
     if run.operation is not operation or run.off or run.gone:
         return False

@@ -140,6 +140,15 @@ def power_off(connection: Any, vm_id: str) -> bool:
     return bool(state != libvirt.VIR_DOMAIN_SHUTDOWN)
 
 
+def kill(connection: Any, vm_id: str) -> bool:
+    """End it without asking QEMU first. False: it was off by then.
+
+    Raises:
+        CommandFailed: it was moved to another host.
+    """
+    return _destroy(find(connection, vm_id))
+
+
 def ask(connection: Any, vm_id: str, flag: int) -> None:
     """Ask the guest to shut down. By the agent, this returns when the guest is gone or the agent has refused.
 

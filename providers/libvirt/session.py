@@ -8,14 +8,14 @@ that hang would wait a minute with them (measured: 31 s).
 import asyncio
 import functools
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import libvirt
 
-from providers.core.errors import HypervisorUnavailable
+from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.core.limiter import Limiter
 from providers.libvirt.errors import translate, unreachable
 from providers.libvirt.states import without_credentials
@@ -28,6 +28,21 @@ KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 """A libvirtd that hangs is given up after 20 s: what libvirt's own tools use."""
 CLOSE_SECONDS = 1.0
 """How long a connection may take to be closed; one that hangs is left to the process's end."""
+
+
+@asynccontextmanager
+async def in_time(seconds: float) -> AsyncIterator[None]:
+    """For a call that may take so long; one that takes longer holds its thread until libvirt returns.
+
+    Raises:
+        CommandFailed: it took longer. It is not sent again: another one would hang like it.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        message = f"libvirt has not answered within {seconds:g} s; the hypervisor's operator looks at this VM's QEMU."
+        raise CommandFailed(message) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from providers.core.errors import (
     VMNotFound,
     VmpowerError,
 )
+from providers.core.lanes import Lanes
 from providers.proxmox.absent import is_forbidden
 from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
@@ -53,6 +54,8 @@ Deadline = tuple[datetime, bool]
 RECENT = 5
 FRESH = 2.0
 """Seconds for which a guest is believed to be as it was."""
+ASKED_SECONDS = 0.5
+"""How long the agent of a guest that was asked to go down is waited for: it goes first, and a ping takes 3 s then."""
 NEVER = float("-inf")
 ALREADY = {PowerState.ON: "already", PowerState.OFF: "not"}
 """metadata["running"] of the error by which a container's call fails at once if it is on, or off, already; of QEMU's
@@ -74,7 +77,8 @@ class ProxmoxAdapter:
         self.endpoint = ",".join(settings.url)
         self.version = ""
         self._session = Session(settings)
-        self._api = Api(self._session)
+        self.lanes = Lanes(settings.bounds)
+        self._api = Api(self._session, self.lanes)
         self._tracker = Tracker()
         self._poller = Poller(self._api, self._tracker, settings)
         self._asking = defaultdict[str, asyncio.Lock](asyncio.Lock)
@@ -87,6 +91,8 @@ class ProxmoxAdapter:
         """By guest, the last shutdown that we began, and what it was told."""
         self._looked = defaultdict[str, float](lambda: NEVER)
         """When each guest was last asked for by itself."""
+        self._hearing = dict[str, asyncio.Task[None]]()
+        """The looks at agents that are under way, by guest."""
 
     async def get(self, vm_id: str) -> VM:
         """Ask the guest's own node, and its agent if it has one.
@@ -198,16 +204,29 @@ class ProxmoxAdapter:
 
     async def close(self) -> None:
         """Close the connections, and end the calls that are under way."""
+        for hearing in tuple(self._hearing.values()):
+            hearing.cancel()
         await self._session.close()
 
     # Inside
 
     async def _look(self, guest: Guest) -> None:
         require_known(guest)
-        current, _ = await asyncio.gather(self._api.status(guest), self._hear(guest))
+        current, _ = await asyncio.gather(self._api.status(guest), self._hear_in_time(guest))
         require_known(replace(guest, status=status_of(current)))
         await self._poller.learn(guest, current)
         self._looked[guest.id] = monotonic()
+
+    async def _hear_in_time(self, guest: Guest) -> None:
+        """An agent that hangs does not hold up what must be done to a guest that has been asked; what is heard of it
+        later is reported then."""
+        if guest.id not in self._hearing:
+            self._hearing[guest.id] = hearing = asyncio.create_task(self._hear(guest))
+            hearing.add_done_callback(lambda _: self._hearing.pop(guest.id))
+        patience = ASKED_SECONDS if guest.id in self._told else None
+        await asyncio.wait({hearing := self._hearing[guest.id]}, timeout=patience)
+        if hearing.done():
+            hearing.result()
 
     async def _hear(self, guest: Guest) -> None:
         """Ask what its node does not tell: whether its agent answers, and its configuration if that is old."""

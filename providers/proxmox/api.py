@@ -4,11 +4,11 @@ Paths, parameters and answers: the API viewer, https://pve.proxmox.com/pve-docs/
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from providers.core.errors import CommandFailed
+from providers.core.lanes import Lane, Lanes
 from providers.proxmox import guests, tasks
 from providers.proxmox.endpoint import ANSWER_SECONDS, Method
 from providers.proxmox.guests import LXC, QEMU, Config, Guest, Rights
@@ -17,11 +17,9 @@ from providers.proxmox.tasks import Task
 
 AGENT_SECONDS = 20.0
 """A call that asks an agent may take as long as Proxmox VE waits for it: 3 s for the ping before it, 10 s for most."""
-AT_ONCE = 8
-"""Calls of one kind to one node at the same time."""
-AGENTS, CUTS = "agents", "cuts"
-"""Kinds of calls: to guest agents, which may hang, and to cut power, which waits behind nothing else. "" are all
-others."""
+VERBS = {"stop": Lane.CUT, "shutdown": Lane.ASK, "start": Lane.START, "resume": Lane.START}
+"""What a guest can be told to do, each in its lane."""
+PRESS = {"command": "system_powerdown"}
 LOG_LINES = 200
 TAKEN = "already exists"
 """Of a number that is asked for and not free (pve-manager, `PVE::API2::Cluster`, nextid)."""
@@ -29,12 +27,11 @@ DISARMED = ("disarming", "disarmed")
 
 
 class Api:
-    """Typed calls. Their number is bounded for each kind at each node: neither guests whose agents hang hold up others,
-    nor a node that is away, for which the one that we ask waits up to 30 s each time."""
+    """Typed calls, each in its lane at its node: neither guests whose agents hang hold up others, nor a node that is
+    away, for which the one that we ask waits up to 30 s each time."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._bounds = defaultdict[tuple[str, str], asyncio.Semaphore](lambda: asyncio.Semaphore(AT_ONCE))
+    def __init__(self, session: Session, lanes: Lanes) -> None:
+        self._session, self._lanes = session, lanes
         self._reading: asyncio.Task[list[Guest]] | None = None
 
     @property
@@ -91,7 +88,8 @@ class Api:
     async def status(self, guest: Guest, *, to_cut: bool = False) -> Mapping[str, Any]:
         """Its state as its node has it; cluster/resources shows the same up to 10 s later. `to_cut`: before its power
         is cut."""
-        return dict(await self._call("GET", f"{guest.path}/status/current", kind=CUTS if to_cut else ""))
+        lane = Lane.CUT if to_cut else Lane.READ
+        return dict(await self._call("GET", f"{guest.path}/status/current", lane=lane))
 
     async def ping(self, guest: Guest) -> bool:
         """Whether its guest agent answers.
@@ -111,8 +109,7 @@ class Api:
 
     async def act(self, guest: Guest, verb: str, params: Mapping[str, Any] | None = None) -> Task:
         """Begin to start, stop, shut down or resume it."""
-        kind = CUTS if verb == "stop" else ""
-        return tasks.decode(await self._call("POST", f"{guest.path}/status/{verb}", params, kind))
+        return tasks.decode(await self._call("POST", f"{guest.path}/status/{verb}", params, VERBS[verb]))
 
     async def rights(self) -> Rights:
         """What the account may do."""
@@ -124,13 +121,13 @@ class Api:
         Raises:
             CommandFailed: the answer is not empty.
         """
-        answer = str(await self._call("POST", f"{guest.path}/monitor", {"command": "system_powerdown"}))
+        answer = str(await self._call("POST", f"{guest.path}/monitor", PRESS, Lane.ASK))
         if said := answer.strip():
             raise CommandFailed(f"QEMU did not press the power button ({said}); Proxmox VE's operator looks into it.")
 
     async def snapshot(self, guest: Guest, params: Mapping[str, Any]) -> Task:
         """Begin a snapshot."""
-        return tasks.decode(await self._call("POST", f"{guest.path}/snapshot", params))
+        return tasks.decode(await self._call("POST", f"{guest.path}/snapshot", params, Lane.PROGRAM))
 
     async def execute(self, guest: Guest, command: Sequence[str]) -> int:
         """Start a program in the guest; its process id there."""
@@ -143,7 +140,9 @@ class Api:
 
     async def tasks(self, node: str, *, to_cut: bool = False, **which: Any) -> list[Task]:
         """Tasks that ran or run on a node, newest first; only those that the account may see."""
-        rows = await self._call("GET", f"nodes/{node}/tasks", {"source": "all", **which}, CUTS if to_cut else "")
+        rows = await self._call(
+            "GET", f"nodes/{node}/tasks", {"source": "all", **which}, Lane.CUT if to_cut else Lane.READ
+        )
         return [tasks.listed(row) for row in rows]
 
     async def task(self, task: Task) -> Mapping[str, Any]:
@@ -156,10 +155,10 @@ class Api:
 
     async def abort(self, task: Task, *, to_cut: bool = False) -> None:
         """End a task; answered when it has ended, which takes a second or more."""
-        await self._call("DELETE", task.path, kind=CUTS if to_cut else "")
+        await self._call("DELETE", task.path, lane=Lane.CUT if to_cut else Lane.READ)
 
     async def _ask_agent(self, guest: Guest, method: Method, what: str, params: Mapping[str, Any] | None = None) -> Any:
-        return await self._call(method, f"{guest.path}/agent/{what}", params, AGENTS, AGENT_SECONDS)
+        return await self._call(method, f"{guest.path}/agent/{what}", params, Lane.PROGRAM, AGENT_SECONDS)
 
     async def _get(self, path: str, **params: Any) -> Any:
         return await self._call("GET", path, params)
@@ -169,10 +168,10 @@ class Api:
         method: Method,
         path: str,
         params: Mapping[str, Any] | None = None,
-        kind: str = "",
+        lane: Lane = Lane.READ,
         timeout: float = ANSWER_SECONDS,
     ) -> Any:
-        async with self._bounds[_node(path), kind]:
+        async with self._lanes.place(lane, _node(path)):
             return await self._session.call(method, path, params, timeout)
 
 

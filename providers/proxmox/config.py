@@ -43,6 +43,14 @@ class ProxmoxSettings(Settings):
         "they then need no CA",
     )
     insecure: bool = Field(False, description="do not verify the nodes' certificates: for a test, never for work")
+    max_reads: int = Field(
+        64, ge=1, description="calls that read the cluster, at all nodes, that may be under way at once"
+    )
+    max_asks: int = Field(64, ge=1, description="guests that may be asked at once, at all nodes")
+    max_programs: int = Field(64, ge=1, description="calls to guest agents, and snapshots, at once, at all nodes")
+    max_cuts: int = Field(64, ge=1, description="guests whose power may be cut at once, at all nodes")
+    max_starts: int = Field(64, ge=1, description="guests that may be started at once, at all nodes")
+
     active_interval: Timeout = Field(
         timedelta(seconds=2), description="how often the cluster is read while an operation is active"
     )

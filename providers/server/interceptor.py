@@ -27,6 +27,7 @@ from grpc_status import rpc_status
 from common.text import encodable
 from protos.power.v1 import power_pb2
 from providers.core.errors import Code, InvalidRequest, Violation, VmpowerError
+from providers.core.lanes import CALLER
 from providers.core.settings import Settings
 from providers.server.clients import Client, Clients
 
@@ -38,9 +39,10 @@ PAGES = {"ListVMs", "ListOperations", "ForecastShutdown"}
 PAGES_AT_ONCE = 2
 """Long answers that are put together at the same time; the others wait. Each is put together in slices, between which
 other calls are served: the more there are at once, the later those come."""
-MOST = {"reads": 3_000, "work": 3_000, "streams": 10_000}
-"""Calls of each kind that are under way at the same time, over all connections. Work is counted by itself, so that no
-rush of reads refuses a PowerOff; a stream lasts as long as what it watches."""
+URGENT = {"PowerOff", "ForceOperation", "ExtendOperation", "CancelOperation"}
+MOST = {"reads": 3_000, "work": 3_000, "urgent": 3_000, "streams": 10_000}
+"""Calls of each kind that are under way at the same time, over all connections. Each is counted by itself, so that no
+rush of reads or of shutdowns refuses a PowerOff or a decision (urgent); a stream lasts as long as what it watches."""
 MOST_STREAMS_OF_ONE = 4_000
 """Of these, streams of one client: a controller that shuts down 2,000 VMs has 2,000 and a few."""
 RETRY_DELAY = timedelta(seconds=1)
@@ -60,6 +62,7 @@ class TooManyCalls(VmpowerError):
     code = Code.RESOURCE_EXHAUSTED
     reason = "TOO_MANY_CALLS"
     who_acts = "the caller sends it again after the time that RetryInfo names; the Python client does so by itself"
+    retry_delay = RETRY_DELAY
 
 
 class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
@@ -91,13 +94,14 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
         return grpc.unary_unary_rpc_method_handler(self._unary(name, handler.unary_unary), read, write)
 
     def _unary(self, name: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        kind = "reads" if name.startswith(READS) else "work"
+        kind = "reads" if name.startswith(READS) else "urgent" if name in URGENT else "work"
         turn: AbstractAsyncContextManager[Any] = self._pages if name in PAGES else nullcontext()
 
         async def handle(request: Message | VmpowerError, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
                 with self._counted(kind):
-                    _, admitted = self._admit(name, request, context)
+                    client, admitted = self._admit(name, request, context)
+                    CALLER.set(client.name)
                     async with turn:
                         return await inner(admitted, context)
             except Exception as error:
@@ -177,8 +181,8 @@ def status(error: VmpowerError) -> Status:
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidRequest):
         details.append(_bad_request(error.violations))
-    if isinstance(error, TooManyCalls):
-        details.append(RetryInfo(retry_delay=RETRY_DELAY))
+    if error.retry_delay is not None:
+        details.append(RetryInfo(retry_delay=error.retry_delay))
     return Status(code=error.code, message=_cut(error.message), details=[pack(detail) for detail in details])
 
 

@@ -21,7 +21,7 @@ def make_adapter(settings: SimSettings) -> SimAdapter:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SimError(f"The world {path} cannot be made ({error}); choose another --world or --state-dir.") from error
-    return SimAdapter(World(path), script)
+    return SimAdapter(World(path), script, settings.bounds)
 
 
 def main() -> None:

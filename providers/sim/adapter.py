@@ -1,7 +1,7 @@
 """The sim's nine methods: calls become transitions of guests, a script says which calls fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from providers.core.adapter import (
@@ -19,6 +19,7 @@ from providers.core.adapter import (
     none_active,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable
+from providers.core.lanes import Bound, Lane, Lanes, bounds
 from providers.sim.events import Events
 from providers.sim.guest import Guest, power_state
 from providers.sim.script import Fault, GuestCall, Script, WorldCall
@@ -39,7 +40,27 @@ from providers.sim.world import World
 AGENT_TIMEOUT = 60.0
 """Seconds after which a call to a hanging agent fails, as libvirt gives up on one."""
 
+LANES: Mapping[GuestCall, Lane] = {
+    "get": Lane.READ,
+    "power_on": Lane.START,
+    "power_off": Lane.CUT,
+    "send_signal": Lane.ASK,
+    "guest_exec": Lane.PROGRAM,
+    "poll": Lane.PROGRAM,
+    "snapshot": Lane.PROGRAM,
+}
+
 ASK: dict[Signal, Transition] = {Signal.GUEST_AGENT: ask_agent, Signal.ACPI: press_button}
+
+
+async def _at_once(_guest: Guest) -> None:
+    """Nothing more is waited for."""
+
+
+async def _agent_answers(guest: Guest) -> None:
+    if guest.script.agent == "hanging":
+        await asyncio.sleep(AGENT_TIMEOUT)
+        raise CommandFailed(f"The agent of {guest.name} did not answer in {AGENT_TIMEOUT:.0f} s; restart it.")
 
 
 class SimAdapter:
@@ -53,7 +74,8 @@ class SimAdapter:
     version = "1"
     signals = tuple(ASK)
 
-    def __init__(self, world: World, script: Script | None = None) -> None:
+    def __init__(self, world: World, script: Script | None = None, bounded: Mapping[Lane, Bound] | None = None) -> None:
+        self.lanes = Lanes(bounded or bounds())
         self.endpoint = f"sim://{world.path.absolute() if world.path else ''}"
         self._world = world
         self._wakeup = Wakeup(world.path, self._on_wakeup) if world.path else None
@@ -73,31 +95,26 @@ class SimAdapter:
     async def power_off(self, vm_id: str) -> bool:
         """Cut a VM's power; takes the guest's `power_off_time`."""
         before = power_state(self._world.guest(vm_id), self._world.now())
-        guest = await self._call(vm_id, "power_off", power_off)
-        if power_state(guest, self._world.now()) is not PowerState.OFF:
-            await asyncio.sleep(guest.script.power_off_time)
+        guest = await self._call(vm_id, "power_off", power_off, self._power_gone)
         return before is not PowerState.OFF and guest.off_cause is OffCause.HOST
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         if signal not in ASK:
             raise CommandFailed(f"No guest of the sim knows {signal}; use one of {', '.join(ASK)}.")
-        guest = await self._call(vm_id, "send_signal", ASK[signal])
-        if signal is Signal.GUEST_AGENT:
-            await _agent_answers(guest)
+        answered = _agent_answers if signal is Signal.GUEST_AGENT else _at_once
+        await self._call(vm_id, "send_signal", ASK[signal], answered)
 
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
     ) -> GuestProcess:
         """Start a program, which the guest's hooks simulate; credentials are ignored."""
-        guest = await self._call(vm_id, "guest_exec", partial(start_process, command=command))
-        await _agent_answers(guest)
+        guest = await self._call(vm_id, "guest_exec", partial(start_process, command=command), _agent_answers)
         pid = guest.processes[-1].pid
         return GuestProcess(str(pid), partial(self.exit_of, vm_id, pid))
 
     async def exit_of(self, vm_id: str, pid: int) -> GuestExit | None:
         """How a process in a guest ended, None while it runs."""
-        guest = await self._call(vm_id, "poll")
-        await _agent_answers(guest)
+        guest = await self._call(vm_id, "poll", answered=_agent_answers)
         process = process_end(guest, self._world.now(), pid)
         return GuestExit(process.exit_code, process.output.encode()) if process else None
 
@@ -122,7 +139,24 @@ class SimAdapter:
             self._wakeup.close()
         self._world.close()
 
-    async def _call(self, vm_id: str, call: GuestCall, transition: Transition | None = None) -> Guest:
+    async def _call(
+        self,
+        vm_id: str,
+        call: GuestCall,
+        transition: Transition | None = None,
+        answered: Callable[[Guest], Awaitable[None]] = _at_once,
+    ) -> Guest:
+        """In the call's lane, for as long as the script says and until it is `answered`."""
+        self._world.must_answer()
+        async with self.lanes.place(LANES[call], self._world.guest(vm_id).script.node):
+            with self._world.under_way(call):
+                if latency := self._world.hypervisor().latency:
+                    await asyncio.sleep(latency)
+                guest = await self._take_effect(vm_id, call, transition)
+                await answered(guest)
+                return guest
+
+    async def _take_effect(self, vm_id: str, call: GuestCall, transition: Transition | None) -> Guest:
         self._world.must_answer()
         if transition:
             self._events.refresh(vm_id)  # publishes an end whose timer is late
@@ -131,6 +165,10 @@ class SimAdapter:
         if fault is Fault.LOST:
             raise HypervisorUnavailable(f"The answer to {call} was lost, as the script says; ask again.")
         return guest
+
+    async def _power_gone(self, guest: Guest) -> None:
+        if power_state(guest, self._world.now()) is not PowerState.OFF:
+            await asyncio.sleep(guest.script.power_off_time)
 
     async def _meet(self, fault: Fault, call: str) -> None:
         self._world.must_answer()
@@ -152,9 +190,3 @@ class SimAdapter:
             self._events.refresh(vm_id)
         else:
             self._events.publish(HypervisorUnavailable("The sim was cut off; ask again."))
-
-
-async def _agent_answers(guest: Guest) -> None:
-    if guest.script.agent == "hanging":
-        await asyncio.sleep(AGENT_TIMEOUT)
-        raise CommandFailed(f"The agent of {guest.name} did not answer in {AGENT_TIMEOUT:.0f} s; restart it.")

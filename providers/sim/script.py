@@ -136,10 +136,12 @@ class GuestScript(_Part):
 
 
 class Script(_Part):
-    """All guests by name, and the faults of the calls that concern no single guest."""
+    """All guests by name, the faults of the calls that concern no single guest, and how long a call about one takes
+    (`latency`, seconds)."""
 
     guests: dict[str, Annotated[GuestScript, BeforeValidator(_some)]]
     faults: dict[WorldCall, Faults] = Field(default_factory=dict)
+    latency: Seconds = 0.0
 
     def cast(self) -> Iterator[tuple[str, str, GuestScript]]:
         """Each single guest as (id, name, script); `count` makes `web-0001`, `web-0002`, ..."""

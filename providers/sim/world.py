@@ -8,6 +8,7 @@ The file survives a SIGKILL of the provider, which is its purpose; it is not mea
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,8 @@ CREATE TABLE IF NOT EXISTS hypervisor (only INTEGER PRIMARY KEY CHECK (only = 1)
 class Hypervisor:
     """The hypervisor's own state: faults, calls made, and until when (seconds since 1970) nothing answers.
 
-    `booted_at`: when the host was booted, by its clock when the world was first opened in this boot.
+    `booted_at`: when the host was booted, by its clock when the world was first opened in this boot. `latency`: how
+    many seconds each call about a guest takes. `most`: how many of each were ever under way at once.
     """
 
     faults: dict[WorldCall, Faults] = field(default_factory=dict)
@@ -41,6 +43,8 @@ class Hypervisor:
     unreachable_until: float = 0.0
     boot_id: str = ""
     booted_at: float = 0.0
+    latency: float = 0.0
+    most: dict[str, int] = field(default_factory=dict)
 
 
 _GUEST = TypeAdapter(Guest)
@@ -65,6 +69,7 @@ class World:
         self._clock = clock
         self._read: dict[str, Guest] = {}
         self._own: Hypervisor | None = None
+        self._under_way = Counter[GuestCall]()
         self._version = 0
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
@@ -92,7 +97,7 @@ class World:
         """
         known = dict(self._db.execute("SELECT id, script FROM guests"))
         with self._transaction():
-            self._keep(replace(self.hypervisor(), faults=script.faults))
+            self._keep(replace(self.hypervisor(), faults=script.faults, latency=script.latency))
             for vm_id, name, guest in script.cast():
                 text = guest.model_dump_json(exclude_unset=True)
                 if known.get(vm_id) == text:
@@ -189,6 +194,20 @@ class World:
             number = own.calls.get(call, 0)
             self._keep(replace(own, calls={**own.calls, call: number + 1}))
         return fault_at(own.faults.get(call, ()), number)
+
+    @contextmanager
+    def under_way(self, call: GuestCall) -> Iterator[None]:
+        """A call takes its time; how many of a kind do so at once is counted."""
+        self._under_way[call] += 1
+        own = self.hypervisor()
+        if self._under_way[call] > own.most.get(call, 0):
+            with self._transaction():
+                own = self.hypervisor()
+                self._keep(replace(own, most={**own.most, call: self._under_way[call]}))
+        try:
+            yield
+        finally:
+            self._under_way[call] -= 1
 
     def hypervisor(self) -> Hypervisor:
         """What concerns no guest alone."""

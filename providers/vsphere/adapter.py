@@ -22,6 +22,7 @@ from providers.core.adapter import (
     none_active,
 )
 from providers.core.errors import CommandFailed, HypervisorError, Locked
+from providers.core.lanes import Lane
 from providers.shared.errors import not_found
 from providers.shared.login import read_login
 from providers.vsphere import collector, guest_exec
@@ -32,7 +33,7 @@ from providers.vsphere.events import ended_by
 from providers.vsphere.guest_exec import Guest
 from providers.vsphere.properties import Update
 from providers.vsphere.refusals import passing
-from providers.vsphere.session import CallClass, Session, SessionLost
+from providers.vsphere.session import Session, SessionLost
 from providers.vsphere.task_waits import TaskWaits
 from providers.vsphere.tracker import Tracker
 from providers.vsphere.watch import Feed, open_feed
@@ -59,6 +60,7 @@ class VsphereAdapter:
         self.version = ""
         self._settings = settings
         self._session = Session(settings)
+        self.lanes = self._session.lanes
         self._reads = BatchReads(self._read)
         self._tracker = Tracker()
         self._task_waits = TaskWaits()
@@ -91,7 +93,7 @@ class VsphereAdapter:
 
     async def power_on(self, vm_id: str) -> None:
         """Start a VM that is off, or resume one that is suspended."""
-        await self._do(await self._moid(vm_id), lambda vm: vm.PowerOn(None), ON)
+        await self._do(Lane.START, await self._moid(vm_id), lambda vm: vm.PowerOn(None), ON)
 
     async def power_off(self, vm_id: str) -> bool:
         """Cut its power; of a suspended VM, discard the memory.
@@ -105,7 +107,7 @@ class VsphereAdapter:
         if not again:
             self._unanswered[moid] = run
         try:
-            ours = await self._do(moid, lambda vm: vm.PowerOff(), OFF)
+            ours = await self._do(Lane.CUT, moid, lambda vm: vm.PowerOff(), OFF)
         except CommandFailed as error:
             if not isinstance(error, Locked):  # which our own task may hold
                 self._unanswered.pop(moid, None)
@@ -119,7 +121,7 @@ class VsphereAdapter:
             raise CommandFailed(f"vSphere has no signal {signal}; the caller leaves it out.")
         moid = await self._moid(vm_id)
         try:
-            await self._session.call(CallClass.ASK, lambda link: link.vm(moid).ShutdownGuest())
+            await self._session.call(Lane.ASK, lambda link: link.vm(moid).ShutdownGuest(), host=self._host(moid))
         except CommandFailed as error:
             if _is_already(error, OFF):
                 return
@@ -137,13 +139,15 @@ class VsphereAdapter:
         if properties is None:
             raise not_found(vm_id)
         guest = Guest(properties, credentials or self._guest_login())
-        pid, output_file = await self._session.call(CallClass.PROGRAM, guest_exec.start, guest, command)
+        host = properties.host
+        pid, output_file = await self._session.call(Lane.PROGRAM, guest_exec.start, guest, command, host=host)
         return GuestProcess(str(pid), partial(guest_exec.poll, self._session, guest, pid, output_file))
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot; without memory, of file systems brought to rest if the guest has tools."""
         moid = await self._moid(vm_id)
-        await self._do(moid, lambda vm: vm.CreateSnapshot(name, description, include_memory, not include_memory))
+        quiesce = not include_memory
+        await self._do(Lane.PROGRAM, moid, lambda vm: vm.CreateSnapshot(name, description, include_memory, quiesce))
 
     async def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncGenerator[Change, None]:
         """Follow everything in scope. When the session has expired, log in and list anew."""
@@ -213,19 +217,19 @@ class VsphereAdapter:
         events: Mapping[str, Sequence[Any]] = {}
         with suppress(HypervisorError, TimeoutError):
             async with asyncio.timeout(EVENTS_SECONDS):
-                events = await self._session.call(CallClass.READ, collector.power_events, since)
+                events = await self._session.call(Lane.READ, collector.power_events, since)
         ends = {moid: by for moid in moids if (by := ended_by(events.get(moid, ())))}
         return [change for change in self._tracker.explain(moids, ends) if isinstance(change, Changed)]
 
     async def _read(self, moids: Sequence[str]) -> Mapping[str, Update]:
-        return await self._session.call(CallClass.READ, collector.read, moids)
+        return await self._session.call(Lane.READ, collector.read, moids)
 
     async def _find(self, vm_id: str) -> Update | None:
         """A VM, where it was or wherever vCenter has it; None: vCenter has none."""
         known = self._tracker.moid(vm_id)
         if known and (read := await self._reads.read(known)):
             return read
-        found = await self._session.call(CallClass.READ, collector.find, vm_id)
+        found = await self._session.call(Lane.READ, collector.find, vm_id)
         return await self._reads.read(found) if found else None
 
     async def _moid(self, vm_id: str) -> str:
@@ -236,17 +240,17 @@ class VsphereAdapter:
             VMNotFound
             CommandFailed: it is out of the provider's scope.
         """
-        moid = self._tracker.moid(vm_id) or await self._session.call(CallClass.READ, collector.find, vm_id)
+        moid = self._tracker.moid(vm_id) or await self._session.call(Lane.READ, collector.find, vm_id)
         if not moid:
             raise not_found(vm_id)
         if self._tracker.is_outside(moid):
             raise CommandFailed("The VM is out of the provider's scope; whoever looks after it there acts on it.")
         return moid
 
-    async def _do(self, moid: str, begin: Callable[[Any], Awaitable[Any]], wanted: str = "") -> bool:
+    async def _do(self, lane: Lane, moid: str, begin: Callable[[Any], Awaitable[Any]], wanted: str = "") -> bool:
         """Begin a task on a VM, and wait until it has ended. False: it was as `wanted` already, which is no error."""
         try:
-            task = await self._session.call(CallClass.POWER, lambda link: begin(link.vm(moid)))
+            task = await self._session.call(lane, lambda link: begin(link.vm(moid)), host=self._host(moid))
             ended = await self._task_waits.until_ended(str(task._moId), self._tracker.tasks)
             if ended.error:
                 raise translate(ended.error) from ended.error
@@ -260,6 +264,10 @@ class VsphereAdapter:
         await self._told_off(moid)
         properties, link = self._tracker.properties(moid), await self._session.link()
         return properties is not None and properties.cut_by == link.user
+
+    def _host(self, moid: str) -> str:
+        properties = self._tracker.properties(moid)
+        return properties.host if properties else ""
 
     def _guest_login(self) -> GuestCredentials:
         folder = self._settings.guest_credentials_dir

@@ -1,8 +1,10 @@
-"""Reads of VMs: those that are requested while a call is under way are made together by the next one."""
+"""Reads of VMs: those that are requested while a call is under way are made together by the next one, which comes when
+that is answered, or has not been for so long that it may never be."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from providers.core.lanes import PATIENCE
 from providers.vsphere.properties import Update
 
 Read = Callable[[Sequence[str]], Awaitable[Mapping[str, Update]]]
@@ -27,8 +29,10 @@ class BatchReads:
         return await asyncio.shield(wanted)
 
     async def _work(self) -> None:
-        while self._wanted:
+        me = asyncio.current_task()
+        while self._wanted and self._working is me:
             wanted, self._wanted = self._wanted, {}
+            timer = asyncio.get_running_loop().call_later(PATIENCE, self._go_on_without, me)
             try:
                 found = await self._read(list(wanted))
             except Exception as error:  # for the callers
@@ -38,4 +42,12 @@ class BatchReads:
             else:
                 for moid, future in wanted.items():
                     future.set_result(found.get(moid))
-        self._working = None
+            finally:
+                timer.cancel()
+        if self._working is me:
+            self._working = None
+
+    def _go_on_without(self, slow: "asyncio.Task[None] | None") -> None:
+        """The next call does not wait for this one."""
+        if self._working is slow:
+            self._working = asyncio.create_task(self._work()) if self._wanted else None

@@ -19,12 +19,13 @@ from yarl import URL
 
 from providers.core.adapter import GuestCredentials, GuestExit
 from providers.core.errors import CommandFailed, HypervisorError
+from providers.core.lanes import Lane
 from providers.shared.http import client
 from providers.shared.tls import Verifying, verifying
 from providers.vsphere.collector import certificate, guest_managers
 from providers.vsphere.properties import VMProperties
 from providers.vsphere.quoting import by_shell, for_guest
-from providers.vsphere.session import CallClass, Link, Session, reason
+from providers.vsphere.session import Link, Session, reason
 
 FETCH_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=10)
 """How many seconds a host may take to hand over a file, or to turn out not to be reachable."""
@@ -55,18 +56,18 @@ class Guest:
 
 async def poll(session: Session, guest: Guest, pid: int, output_file: str) -> GuestExit | None:
     """A program's end with its output, whose file is then removed; None while it runs."""
-    call = session.call
-    code = await call(CallClass.PROGRAM, exit_code, guest, pid)
+    host = guest.vm.host
+    code = await session.call(Lane.PROGRAM, exit_code, guest, pid, host=host)
     if code is None:
         return None
     if not output_file:
         return GuestExit(code, NOT_COLLECTED)
     try:
-        output = await call(CallClass.PROGRAM, fetch, guest, output_file)
+        output = await session.call(Lane.PROGRAM, fetch, guest, output_file, host=host)
     except CommandFailed as error:  # how the program ended is known all the same
         output = error.message.encode()
     with suppress(HypervisorError):  # the hook has done its work; the guest's owner finds a small file
-        await call(CallClass.PROGRAM, remove, guest, output_file)
+        await session.call(Lane.PROGRAM, remove, guest, output_file, host=host)
     return GuestExit(code, output)
 
 

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, TypeVar, TypeVarTuple
 
 import aiohttp
 from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
+from providers.core.lanes import Lane, Lanes
 from providers.shared.http import client
 from providers.shared.login import Credentials, SharedLogin, read_login
 from providers.shared.tls import Trust, verifying
@@ -26,25 +26,8 @@ REFUSED_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 
 
-class CallClass(Enum):
-    """What a call is for, with `limit`: how many of its class may be under way, each on a connection of its own.
-
-    Calls wait for others of their class only: those that hang, however many, hold up no other class.
-    """
-
-    STREAM = "waits for updates", 2
-    """Held by vCenter until there are any: the watch's, and that of a list beside it."""
-    READ = "reads", 4
-    """One for all VMs that are read at the same time; the others look up ids that the watch has not told of."""
-    ASK = "asks a guest", 8
-    """Of hundreds that begin at once. A guest's hanging tools can hold each as long as a call may take."""
-    POWER = "switches, or takes a snapshot", 4
-    """Answered at once with a task, whose end the stream tells."""
-    PROGRAM = "works in a guest", 4
-    """Starts, looks after and fetches from programs, by the guest's tools and its host; both can hang."""
-
-    def __init__(self, _purpose: str, limit: int) -> None:
-        self.limit = limit
+STREAMS = 2
+"""Calls that wait for updates, held by vCenter until there are any: the watch's, and that of a list beside it."""
 
 
 class SessionLost(HypervisorUnavailable):
@@ -76,24 +59,26 @@ class Session:
         self._settings = settings
         self._login = SharedLogin(self._open)
         self._credentials = Credentials("vCenter", settings.credentials_dir, read_login, self._refusal, REFUSED_SECONDS)
-        self._limiters = {kind: asyncio.Semaphore(kind.limit) for kind in CallClass}
+        self.lanes = Lanes(settings.bounds)
+        self._streams = asyncio.Semaphore(STREAMS)
         self._http: aiohttp.ClientSession | None = None
 
-    async def call(self, kind: CallClass, call: Callable[[Link, *Ts], Awaitable[T]], *args: *Ts) -> T:
-        """`call(link, ...)`; once more, if the session had expired. A fault is raised as the error that it means."""
-        async with self._limiters[kind]:
+    async def call(self, lane: Lane, call: Callable[[Link, *Ts], Awaitable[T]], *args: *Ts, host: str = "") -> T:
+        """`call(link, ...)` in its lane, on a connection of its own; once more, if the session had expired. A fault is
+        raised as the error that it means. `host`: the one that vCenter will ask; empty: none, or not known."""
+        async with self.lanes.place(lane, host):
             try:
                 return await self._run(await self.link(), call, *args)
             except SessionLost:
                 return await self._run(await self.link(), call, *args)
 
     async def stream(self, link: Link, call: Callable[[Link, *Ts], Awaitable[T]], *args: *Ts) -> T:
-        """`call(link, ...)` of the class STREAM, in this session and no other.
+        """`call(link, ...)` that waits for updates, in this session and no other.
 
         Raises:
             SessionLost: vCenter did nothing; another session may ask.
         """
-        async with self._limiters[CallClass.STREAM]:
+        async with self._streams:
             return await self._run(link, call, *args)
 
     async def link(self) -> Link:

@@ -29,6 +29,7 @@ from providers.core.adapter import (
     unsupported,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.lanes import Lanes, bounds
 from tests.simulation.universe import Universe
 
 T = TypeVar("T")
@@ -270,6 +271,7 @@ class Connection:
     version: str = "1"
     endpoint: str = "simulated://"
     signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI)
+    lanes: Lanes = field(default_factory=lambda: Lanes(bounds()))
     _last_event: float = field(default=0.0)
 
     async def get(self, vm_id: str) -> VM:

@@ -44,8 +44,10 @@ def test_a_setting_has_its_flag_variable_and_default() -> None:
     assert row in cells(reference.settings(Settings))
 
 
-def test_a_provider_shows_its_own_settings_only() -> None:
-    assert [flag for flag, *_ in cells(reference.settings(LibvirtSettings, Settings))] == ["`--uri`"]
+def test_a_provider_shows_its_own_settings_only_and_those_whose_defaults_are_its_own() -> None:
+    shown = {flag: default for flag, _, default, *_ in cells(reference.settings(LibvirtSettings, Settings))}
+    assert (shown["`--uri`"], shown["`--max-cuts`"]) == ("`qemu:///system`", "`3`")
+    assert not {"`--listen`", "`--max-waiting`"} & shown.keys()
 
 
 def test_a_default_does_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

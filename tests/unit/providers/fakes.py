@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 from providers.core.adapter import VM, ActiveVMs, Change, Grace, Listed, Signal, none_active, unsupported
 from providers.core.errors import VMNotFound
 from providers.core.journal import Journal
+from providers.core.lanes import Lanes, bounds
 from providers.core.limiter import Limiter
 from providers.core.model import Operation
 
@@ -49,6 +50,7 @@ class OneVM:
 
     def __init__(self, *vms: VM) -> None:
         self.vms = {vm.id: vm for vm in vms}
+        self.lanes = Lanes(bounds())
         self.news: asyncio.Queue[Change | Exception] = asyncio.Queue()
         self.watches = 0
 

@@ -139,7 +139,7 @@ class Provider(ProviderOf[SimAdapter]):
     """Of the sim. Its guests are named by the keys of `guests`."""
 
     def __init__(self, world: World, state_dir: Path, **settings: Any) -> None:
-        super().__init__(lambda: SimAdapter(world), state_dir, **settings)
+        super().__init__(lambda: SimAdapter(world, bounded=self.settings.bounds), state_dir, **settings)
         self.world = world
 
     def guest(self, name: str = "web") -> Guest:

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -168,3 +169,21 @@ async def test_a_power_off_that_comes_while_the_post_start_hooks_run_cuts_them_s
     cut = await provider.end(await provider.power_off())
     assert (ending(cut), elapsed(cut)) == ("SUCCEEDED: FORCED/REQUESTED", 0)
     assert ending(await provider.end(begun)) == "CANCELLED: STARTED"
+
+
+async def test_a_power_off_waits_behind_no_reads(make_provider: Make) -> None:
+    hung = {"faults": {"get": "hang always"}}
+    provider = await make_provider({"max_reads": 1, "max_slow": 0}, web={}, other=hung)
+    await provider.shutdown("other")
+    await asyncio.sleep(1)
+    assert elapsed(await provider.end(await provider.power_off())) < 1
+
+
+async def test_a_cut_at_its_deadline_waits_behind_no_reads(make_provider: Make) -> None:
+    hung = {"faults": {"get": "hang always"}}
+    deaf = {"agent": "none", "acpi": "ignores"}
+    provider = await make_provider({"max_reads": 1, "max_slow": 0}, web=deaf, other=hung)
+    operation = await provider.shutdown(timeout=10)
+    await asyncio.sleep(1)
+    await provider.shutdown("other")
+    assert elapsed(await provider.end(operation)) == 10

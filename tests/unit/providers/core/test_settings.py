@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from providers.core.adapter import Escalation
+from providers.core.lanes import Lane, bounds
 from providers.core.settings import Settings
 
 
@@ -93,3 +94,14 @@ def test_an_address_that_is_missing_is_told(capsys: pytest.CaptureFixture[str]) 
         Settings.load("providers.sim", [])
     assert ended.value.code == 2
     assert "--listen (VMPOWER_LISTEN): Field required" in capsys.readouterr().err
+
+
+def test_each_kind_of_call_has_a_bound_of_its_own() -> None:
+    numbers = ["--max-reads=1", "--max-asks=2", "--max-programs=3", "--max-cuts=4", "--max-starts=5"]
+    found = load(*numbers, "--max-per-host=6", "--max-slow=7").bounds
+    assert {lane: bound.at_once for lane, bound in found.items()} == dict(zip(Lane, range(1, 6), strict=True))
+    assert {(bound.per_host, bound.slow) for bound in found.values()} == {(6, 7)}
+
+
+def test_what_is_not_bounded_by_a_setting_is_as_the_lanes_have_it() -> None:
+    assert load().bounds == bounds()

@@ -1,7 +1,8 @@
 """The adapter over libvirt's test driver."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,8 @@ from providers.core.adapter import (
     supports,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Unsupported, VMNotFound
+from providers.libvirt import adapter as module
+from providers.libvirt import domains
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.config import LibvirtSettings
 from providers.libvirt.tracker import Tracker
@@ -223,3 +226,78 @@ async def test_a_libvirt_that_cannot_be_reached_is_unavailable_without_credentia
             await attempt
         assert "secret" not in caught.value.message + adapter.endpoint
     await adapter.close()
+
+
+# Lanes
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Lets one of the calls of `domains` hang, until the test has ended."""
+    free = threading.Event()
+
+    def hang(name: str) -> None:
+        monkeypatch.setattr(domains, name, lambda *_: free.wait(60))
+
+    yield hang
+    free.set()
+
+
+async def test_presses_that_hang_hold_up_neither_reads_nor_power(
+    adapter: LibvirtAdapter, vm_id: str, stuck: Callable[[str], None]
+) -> None:
+    stuck("ask")
+    asks = [asyncio.create_task(adapter.send_signal(vm_id, Signal.ACPI, GRACE)) for _ in range(50)]
+    async with asyncio.timeout(10):
+        await adapter.power_on(vm_id)
+        assert (await adapter.get(vm_id)).power_state is PowerState.ON
+        await adapter.power_off(vm_id)
+        assert (await adapter.get(vm_id)).power_state is PowerState.OFF
+    assert not any(ask.done() for ask in asks)
+    for ask in asks:
+        ask.cancel()
+
+
+async def test_starts_that_hang_hold_up_no_cut(
+    adapter: LibvirtAdapter, vm_id: str, stuck: Callable[[str], None]
+) -> None:
+    await adapter.power_on(vm_id)
+    stuck("power_on")
+    starts = [asyncio.create_task(adapter.power_on(vm_id)) for _ in range(50)]
+    async with asyncio.timeout(10):
+        assert await adapter.power_off(vm_id)
+    for start in starts:
+        start.cancel()
+
+
+async def test_a_cut_that_hangs_becomes_a_kill(
+    adapter: LibvirtAdapter, vm_id: str, stuck: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await adapter.power_on(vm_id)
+    stuck("power_off")
+    monkeypatch.setattr(module, "TERM_SECONDS", 0.1)
+    async with asyncio.timeout(10):
+        assert await adapter.power_off(vm_id)
+    assert (await adapter.get(vm_id)).power_state is PowerState.OFF
+
+
+async def test_a_vm_whose_job_does_not_end_is_read_at_once_and_is_said_to_have_one(
+    adapter: LibvirtAdapter, vm_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, read = threading.Event(), domains.read
+
+    def hangs_with_the_job(connection: Any, host: Any, vm_id: str, job: bool = False) -> Any:
+        if job:
+            free.wait(60)
+        return read(connection, host, vm_id)
+
+    await adapter.power_on(vm_id)
+    await adapter.list()
+    monkeypatch.setattr(domains, "read", hangs_with_the_job)
+    monkeypatch.setattr(module, "JOB_SECONDS", 0.1)
+    adapter._tracker.hold(vm_id, Signal.ACPI)
+    async with asyncio.timeout(10):
+        vm = await adapter.get(vm_id)
+    free.set()
+    assert vm.power_state is PowerState.ON
+    assert vm.problems

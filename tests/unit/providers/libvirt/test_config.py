@@ -15,3 +15,11 @@ def test_the_uri_is_a_flag_or_a_variable(monkeypatch: pytest.MonkeyPatch) -> Non
     assert LibvirtSettings.load("providers.libvirt", ["--listen", "unix:///x"]).uri == "test:///default"
     named = ["--listen", "unix:///x", "--uri", "qemu:///session"]
     assert LibvirtSettings.load("providers.libvirt", named).uri == "qemu:///session"
+
+
+def test_no_kind_of_call_may_have_more_than_libvirtd_carries_out_for_one_connection(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        LibvirtSettings.load("providers.libvirt", ["--listen", "unix:///x", "--max-cuts", "6"])
+    assert "--max-cuts" in capsys.readouterr().err

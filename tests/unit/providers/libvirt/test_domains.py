@@ -143,6 +143,16 @@ def test_a_qemu_that_does_not_end_is_killed() -> None:
     assert world.calls[-1] == ("destroyFlags", (libvirt.VIR_DOMAIN_DESTROY_DEFAULT,))
 
 
+def test_a_vm_that_is_killed_is_not_asked_first() -> None:
+    world = Hypervisor(RUNNING)
+    assert domains.kill(world, ID)
+    assert world.calls == [("destroyFlags", (libvirt.VIR_DOMAIN_DESTROY_DEFAULT,))]
+
+
+def test_a_vm_that_is_off_when_it_is_to_be_killed_was_not_cut_by_us() -> None:
+    assert not domains.kill(Hypervisor(OFF), ID)
+
+
 @pytest.mark.parametrize("after", [OFF, GONE])
 def test_a_vm_that_went_off_by_itself_meanwhile_is_not_killed(after: int) -> None:
     world = Hypervisor(RUNNING, destroyFlags=(libvirt.VIR_ERR_OPERATION_INVALID, after))

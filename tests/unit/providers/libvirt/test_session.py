@@ -6,8 +6,8 @@ from typing import Any
 import libvirt
 import pytest
 
-from providers.core.errors import HypervisorUnavailable
-from providers.libvirt.session import Session
+from providers.core.errors import CommandFailed, HypervisorUnavailable
+from providers.libvirt.session import Session, in_time
 
 URI = "test:///default"
 
@@ -76,3 +76,10 @@ async def test_a_refused_connection_is_tried_again_by_the_next_call() -> None:
 
 async def test_closing_what_was_never_opened_is_no_error() -> None:
     await Session(URI, "test", 1).close()
+
+
+@pytest.mark.looptime
+async def test_a_call_that_takes_too_long_is_given_up_with_a_sentence() -> None:
+    with pytest.raises(CommandFailed, match="libvirt has not answered within 30 s; the hypervisor's operator"):
+        async with in_time(30):
+            await asyncio.Event().wait()

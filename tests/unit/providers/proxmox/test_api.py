@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VmpowerError
-from providers.proxmox.api import AGENT_SECONDS, AT_ONCE, Api
+from providers.core.lanes import PATIENCE, PER_HOST, Lane, Lanes, bounds
+from providers.proxmox.api import AGENT_SECONDS, Api
 from providers.proxmox.errors import Refused, translate
 from providers.proxmox.guests import Guest
 from providers.proxmox.session import Session, Unanswered
@@ -41,7 +42,7 @@ class Told:
 
 
 def api(session: Told) -> Api:
-    return Api(cast(Session, session))
+    return Api(cast(Session, session), Lanes(bounds(dict.fromkeys(Lane, 64))))
 
 
 async def test_those_who_read_all_guests_at_the_same_time_share_a_call() -> None:
@@ -69,8 +70,8 @@ async def test_a_task_is_ended_at_its_own_node() -> None:
 async def crowded(session: Told, hangs: str, call: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
     """More such calls than may be made at once, none of which is answered."""
     session.hangs = hangs
-    crowd = [asyncio.ensure_future(call()) for _ in range(AT_ONCE + 1)]
-    await asyncio.sleep(1)
+    crowd = [asyncio.ensure_future(call()) for _ in range(PER_HOST + 1)]
+    await asyncio.sleep(PATIENCE / 2)
     yield
     for one in crowd:
         one.cancel()
@@ -82,14 +83,14 @@ async def test_no_more_calls_than_a_node_bears_are_made_at_once() -> None:
     session = Told({})
     one = api(session)
     async with crowded(session, "current", lambda: one.status(WEB)):
-        assert len(session.calls) == AT_ONCE
+        assert len(session.calls) == PER_HOST
 
 
 @pytest.mark.looptime
 async def test_guests_whose_agents_hang_hold_up_nothing_else_at_their_node() -> None:
     session = Told({})
     one = api(session)
-    async with crowded(session, "ping", lambda: one.ping(WEB)), asyncio.timeout(1):
+    async with crowded(session, "ping", lambda: one.ping(WEB)), asyncio.timeout(PATIENCE / 4):
         await one.status(WEB)
 
 
@@ -100,7 +101,7 @@ async def test_a_node_that_is_away_holds_up_no_other_ones_calls(hangs: str) -> N
     one = api(session)
     call = one.ping if hangs == "ping" else one.status
     async with crowded(session, "100/" + ("agent/" if hangs == "ping" else "status/") + hangs, lambda: call(WEB)):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE / 4):
             await call(FAR)
 
 
@@ -114,8 +115,22 @@ async def test_cutting_power_waits_behind_no_agent_read_or_shutdown(hangs: str) 
         "current": lambda: one.status(WEB),
         "shutdown": lambda: one.act(WEB, "shutdown"),
     }
-    async with crowded(session, hangs, calls[hangs]), asyncio.timeout(1):
+    async with crowded(session, hangs, calls[hangs]), asyncio.timeout(PATIENCE / 4):
         assert await one.act(WEB, "stop") == TASK
+
+
+@pytest.mark.looptime
+async def test_fifty_agents_that_hang_hold_up_a_program_for_a_few_seconds_only() -> None:
+    session = Told({"pid": 7})
+    one = api(session)
+    session.hangs = "ping"
+    crowd = [asyncio.ensure_future(one.ping(WEB)) for _ in range(50)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(8 * PATIENCE):
+        assert await one.execute(WEB, ["/bin/true"]) == 7
+    for ping in crowd:
+        ping.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
 
 
 async def test_an_agent_is_given_its_time() -> None:
@@ -149,35 +164,35 @@ async def test_a_log_is_its_lines() -> None:
 
 
 async def test_a_number_that_no_node_has_a_guest_of_is_free() -> None:
-    assert await Api(cast(Session, session := Told("100"))).is_free("100")
+    assert await api(session := Told("100")).is_free("100")
     assert session.calls == [("GET", "cluster/nextid", {"vmid": "100"})]
 
 
 async def test_a_number_that_is_taken_is_not_free() -> None:
     taken = translate(Refused(400, "Parameter verification failed.", {"vmid": "VM 100 already exists"}))
-    assert not await Api(cast(Session, Told(error=taken))).is_free("100")
+    assert not await api(Told(error=taken)).is_free("100")
 
 
 @pytest.mark.parametrize("error", [CommandFailed("refused"), HypervisorUnavailable("away")])
 async def test_a_number_that_cannot_be_asked_for_is_neither(error: VmpowerError) -> None:
     with pytest.raises(type(error)):
-        await Api(cast(Session, Told(error=error))).is_free("100")
+        await api(Told(error=error)).is_free("100")
 
 
 async def test_the_processes_of_a_nodes_guests_are_those_that_run() -> None:
     session = Told([{"vmid": 100, "pid": 4711}, {"vmid": 101}])
-    assert await Api(cast(Session, session)).pids("pve1", "qemu") == {"100": 4711}
+    assert await api(session).pids("pve1", "qemu") == {"100": 4711}
     assert session.calls[0][1] == "nodes/pve1/qemu"
 
 
 async def test_the_nodes_are_named() -> None:
     answer = [{"node": "pve1", "status": "online"}, {"node": "pve2", "status": "offline"}]
-    assert await Api(cast(Session, Told(answer))).nodes() == {"pve1", "pve2"}
+    assert await api(Told(answer)).nodes() == {"pve1", "pve2"}
 
 
 async def test_a_configuration_is_the_one_that_counts_now() -> None:
     session = Told({})
-    await Api(cast(Session, session)).config(WEB)
+    await api(session).config(WEB)
     assert session.calls == [("GET", "nodes/pve1/qemu/100/config", {"current": 1})]
 
 
@@ -198,4 +213,4 @@ async def test_a_configuration_is_the_one_that_counts_now() -> None:
 )
 async def test_ha_ignores_what_it_manages_when_it_is_disarmed_so(fencing: list[dict[str, str]], ignores: bool) -> None:
     entries = [{"type": "quorum"}, *({"type": "fencing"} | entry for entry in fencing)]
-    assert await Api(cast(Session, Told(entries))).ha_ignores() is ignores
+    assert await api(Told(entries)).ha_ignores() is ignores

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from protos.power.v1 import power_pb2 as pb
 from providers.core import errors
 from providers.core.errors import InvalidRequest, OperationActive, Violation, VmpowerError
+from providers.core.lanes import CALLER
 from providers.core.settings import Settings
 from providers.server.interceptor import MOST, PAGES_AT_ONCE, Interceptor, TooManyCalls, status
 from tests.unit.providers.server.pki import Authority
@@ -45,6 +46,17 @@ class Call:
     async def abort_with_status(self, ended: Any) -> None:
         self.ended = ended
         raise Aborted
+
+
+class From(Call):
+    """One from a peer without a certificate."""
+
+    def __init__(self, peer: str) -> None:
+        super().__init__()
+        self._peer = peer
+
+    def peer(self) -> str:
+        return self._peer
 
 
 class Details:
@@ -259,6 +271,40 @@ async def test_a_rush_of_reads_does_not_refuse_work(slow: Slow, rush: str) -> No
     assert await work is None
 
 
+@pytest.mark.parametrize("urgent", ["PowerOff", "ForceOperation", "ExtendOperation", "CancelOperation"])
+async def test_a_rush_of_shutdowns_refuses_nothing_urgent(slow: Slow, urgent: str) -> None:
+    await slow.begin("Shutdown", 4)
+    (work,) = await slow.begin(urgent)
+    slow.go_on.set()
+    assert await work is None
+
+
+async def caller_of(call: Call) -> str:
+    """Whose request a handler serves, as the lanes see it."""
+    seen = list[str]()
+
+    async def handler(_request: Message, _: Any) -> pb.VM:
+        seen.append(CALLER.get())
+        return pb.VM()
+
+    async def continuation(_: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(handler)
+
+    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+    details: Any = Details(SERVICE + "GetVM")
+    wrapped = await interceptor.intercept_service(continuation, details)
+    await asyncio.create_task(wrapped.unary_unary(wrapped.request_deserializer(b""), call))
+    return seen[0]
+
+
+async def test_a_caller_is_its_certificate() -> None:
+    assert "cn:op" in (await caller_of(client("op"))).split()
+
+
+async def test_without_a_certificate_a_caller_is_its_host() -> None:
+    assert await caller_of(From("ipv4:127.0.0.1:4711")) == "ipv4:127.0.0.1"
+
+
 async def test_a_call_that_was_hung_up_is_not_under_way_any_more(slow: Slow) -> None:
     for call in await slow.begin("PowerOff", 3):
         call.cancel()
@@ -284,6 +330,12 @@ def test_an_error_carries_its_code_reason_and_metadata() -> None:
     ended = status(OperationActive("busy", {"operation_id": "7"}))
     assert (ended.code, ended.message) == (10, "busy")
     assert info(ended) == ErrorInfo(domain="vmpower", reason="OPERATION_ACTIVE", metadata={"operation_id": "7"})
+
+
+def test_an_error_that_passes_says_when_to_come_again() -> None:
+    retry = RetryInfo()
+    assert status(errors.HypervisorBusy("busy")).details[1].Unpack(retry)
+    assert retry.retry_delay.ToTimedelta() == errors.HypervisorBusy.retry_delay
 
 
 def test_bad_input_carries_its_fields() -> None:

@@ -19,8 +19,9 @@ from providers.core.adapter import (
     supports,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.lanes import AT_ONCE, Lane, bounds
 from providers.sim.adapter import AGENT_TIMEOUT, SimAdapter
-from providers.sim.script import guest_id
+from providers.sim.script import Script, guest_id
 from providers.sim.transitions import crash
 from providers.sim.world import World
 
@@ -224,3 +225,29 @@ async def test_two_thousand_guests_need_one_timer(make_world: Make) -> None:
     assert len(asyncio.all_tasks()) == 1
     await asyncio.sleep(5.01)
     assert {vm.power_state for vm in await adapter.list()} == {PowerState.OFF}
+
+
+async def test_a_call_takes_as_long_as_the_script_says(make_world: Make) -> None:
+    world = make_world(web={})
+    world.populate(Script.model_validate({"guests": {}, "latency": "3s"}))
+    await SimAdapter(world).get(WEB)
+    assert elapsed() == 3
+
+
+async def test_no_more_calls_of_a_kind_are_under_way_than_may_be_and_they_are_counted(make_world: Make) -> None:
+    world = make_world(web={})
+    world.populate(Script.model_validate({"guests": {}, "latency": 0.5}))
+    adapter = SimAdapter(world, bounded=bounds({**AT_ONCE, Lane.ASK: 2}))
+    asks = [adapter.send_signal(WEB, Signal.ACPI, GRACE) for _ in range(6)]
+    await asyncio.gather(*asks, *(adapter.get(WEB) for _ in range(20)))
+    assert world.hypervisor().most == {"send_signal": 2, "get": AT_ONCE[Lane.READ]}
+
+
+async def test_agents_that_hang_hold_up_no_cut(make_world: Make) -> None:
+    adapter = SimAdapter(make_world(web={"agent": "hanging"}))
+    asks = [asyncio.create_task(adapter.send_signal(WEB, Signal.GUEST_AGENT, GRACE)) for _ in range(100)]
+    await asyncio.sleep(0.5)
+    await adapter.power_off(WEB)
+    assert elapsed() == 0.5
+    for ask in asks:
+        ask.cancel()

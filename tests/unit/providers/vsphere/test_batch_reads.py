@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from providers.core.errors import HypervisorUnavailable
+from providers.core.lanes import PATIENCE
 from providers.vsphere.batch_reads import BatchReads
 from providers.vsphere.properties import Update, VMProperties
 
@@ -77,3 +78,27 @@ async def test_one_who_gives_up_spoils_nothing_for_the_others() -> None:
     gives_up.cancel()
     vcenter.free.set()
     assert await stays
+
+
+@pytest.mark.looptime
+async def test_a_call_that_is_not_answered_holds_up_the_next_for_a_second_only() -> None:
+    hanging, calls = asyncio.Event(), list[list[str]]()
+
+    async def read(moids: Sequence[str]) -> Mapping[str, Update]:
+        calls.append(list(moids))
+        if calls == [["hangs"]]:
+            await hanging.wait()
+        return {moid: Update(VMProperties, moid, {}) for moid in moids}
+
+    reads = BatchReads(read)
+    first = await ask(reads, "hangs")
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(PATIENCE):
+        assert (await reads.read("a") or Update(VMProperties, "", {})).moid == "a"
+    await asyncio.sleep(PATIENCE)
+    assert (await reads.read("b") or Update(VMProperties, "", {})).moid == "b"
+    assert not first[0].done()
+    hanging.set()
+    await asyncio.gather(*first)
+    assert (await reads.read("c") or Update(VMProperties, "", {})).moid == "c"
+    assert calls == [["hangs"], ["a"], ["b"], ["c"]]

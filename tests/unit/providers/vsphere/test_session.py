@@ -13,12 +13,13 @@ import pytest
 from pyVmomi import vim, vmodl
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.lanes import AT_ONCE, Lane
 from providers.vsphere import session as module
 from providers.vsphere.config import VsphereSettings
-from providers.vsphere.session import CallClass, Link, Session, SessionLost
+from providers.vsphere.session import STREAMS, Link, Session, SessionLost
 from tests.unit.providers.vsphere.fake import FakeStub, link
 
-READ = CallClass.READ
+READ = Lane.READ
 
 
 class VCenter:
@@ -103,7 +104,7 @@ async def test_a_call_that_is_under_way_when_another_finds_the_session_expired_s
 ) -> None:
     await session.call(READ, fails(vim.fault.NotAuthenticated()))
     hanging.free.set()
-    assert await session.call(CallClass.ASK, fails()) == "done"
+    assert await session.call(Lane.ASK, fails()) == "done"
 
 
 async def test_a_call_that_is_bound_to_a_session_is_not_repeated_in_another(session: Session) -> None:
@@ -163,16 +164,6 @@ def untrusted(why: str) -> aiohttp.ClientConnectorCertificateError:
 # Limits
 
 
-def test_each_class_of_calls_has_a_limit_of_its_own() -> None:
-    assert {kind.name: kind.limit for kind in CallClass} == {
-        "STREAM": 2,
-        "READ": 4,
-        "ASK": 8,
-        "POWER": 4,
-        "PROGRAM": 4,
-    }
-
-
 class Hanging:
     """A call that hangs; counts those that have begun."""
 
@@ -188,7 +179,7 @@ class Hanging:
 async def hanging(session: Session) -> AsyncIterator[Hanging]:
     """A hundred guests are asked, and each call hangs."""
     hanging = Hanging()
-    calls = [asyncio.create_task(session.call(CallClass.ASK, hanging)) for _ in range(100)]
+    calls = [asyncio.create_task(session.call(Lane.ASK, hanging)) for _ in range(100)]
     for _ in range(10):
         await asyncio.sleep(0)
     yield hanging
@@ -196,20 +187,47 @@ async def hanging(session: Session) -> AsyncIterator[Hanging]:
     await asyncio.gather(*calls)
 
 
-async def test_no_more_calls_of_a_class_are_under_way_than_its_limit(hanging: Hanging) -> None:
-    assert hanging.begun == CallClass.ASK.limit
+async def test_no_more_calls_of_a_lane_are_under_way_than_its_bound(hanging: Hanging) -> None:
+    assert hanging.begun == AT_ONCE[Lane.ASK]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CallClass if kind is not CallClass.ASK], ids=lambda kind: kind.name)
-async def test_calls_that_hang_delay_no_other_class(session: Session, hanging: Hanging, kind: CallClass) -> None:
-    link = await session.link()
-    call = session.stream(link, fails()) if kind is CallClass.STREAM else session.call(kind, fails())
-    assert await asyncio.wait_for(call, 1) == "done"
+@pytest.mark.parametrize("lane", [lane for lane in Lane if lane is not Lane.ASK])
+async def test_calls_that_hang_delay_no_other_lane(session: Session, hanging: Hanging, lane: Lane) -> None:
+    assert await asyncio.wait_for(session.call(lane, fails()), 1) == "done"
+
+
+async def test_calls_that_hang_do_not_delay_the_stream(session: Session, hanging: Hanging) -> None:
+    assert await asyncio.wait_for(session.stream(await session.link(), fails()), 1) == "done"
+
+
+async def test_calls_to_one_host_that_hang_delay_no_other_host(vcenter: VCenter) -> None:
+    own = Session(
+        VsphereSettings(
+            listen="unix:///x", url="https://vcenter.example", credentials_dir=vcenter.folder, max_per_host=2
+        )
+    )
+    hanging = Hanging()
+    calls = [asyncio.create_task(own.call(Lane.ASK, hanging, host="host-1")) for _ in range(20)]
+    assert await asyncio.wait_for(own.call(Lane.ASK, fails(), host="host-2"), 1) == "done"
+    assert hanging.begun == 2
+    hanging.free.set()
+    await asyncio.gather(*calls)
+    await own.close()
+
+
+async def test_no_more_calls_wait_for_updates_than_a_watch_and_a_list_need(session: Session) -> None:
+    link, waiting = await session.link(), Hanging()
+    calls = [asyncio.create_task(session.stream(link, waiting)) for _ in range(5)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert waiting.begun == STREAMS
+    waiting.free.set()
+    await asyncio.gather(*calls)
 
 
 async def test_calls_that_wait_go_on_when_others_have_come_back(session: Session, hanging: Hanging) -> None:
     hanging.free.set()
-    assert await session.call(CallClass.ASK, fails()) == "done"
+    assert await session.call(Lane.ASK, fails()) == "done"
     assert hanging.begun == 100
 
 
