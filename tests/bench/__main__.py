@@ -17,6 +17,7 @@ NAMES = (
     "sim-rush",
     "concurrent-500",
     "waiting-500",
+    "overload-10000",
     "journal",
     "start-up",
     "kubernetes-quick",

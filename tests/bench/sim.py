@@ -10,12 +10,13 @@ Guests = Mapping[str, Mapping[str, object]]
 DEAF = {"agent": "none", "acpi": "ignores"}
 
 
-def sim(guests: Guests) -> Provider:
-    """A provider, not yet started, whose script has these guests; its world is in its own folder."""
+def sim(guests: Guests, **script: object) -> Provider:
+    """A provider, not yet started, whose script has these guests and what else is named; its world is in its own
+    folder."""
     provider = Provider("sim")
-    script = provider.folder / "script.yaml"
-    script.write_text(yaml.safe_dump({"guests": {name: dict(guest) for name, guest in guests.items()}}))
-    provider.command += ["--script", str(script), "--world", str(provider.folder / "world.db")]
+    path = provider.folder / "script.yaml"
+    path.write_text(yaml.safe_dump({"guests": {name: dict(guest) for name, guest in guests.items()}} | script))
+    provider.command += ["--script", str(path), "--world", str(provider.folder / "world.db")]
     return provider
 
 

@@ -30,6 +30,12 @@ class Ended:
         return pb.Outcome.Name(verdict.outcome).removeprefix("OUTCOME_") + reason
 
     @property
+    def late(self) -> float:
+        """Seconds from its time until it was off."""
+        verdict, force_after = self.operation.verdict, self.operation.force_after
+        return (verdict.end_time.ToNanoseconds() - force_after.ToNanoseconds()) / 1e9
+
+    @property
     def early(self) -> bool:
         """Whether it was forced before its time."""
         verdict, force_after = self.operation.verdict, self.operation.force_after

@@ -8,8 +8,9 @@ import pytest
 
 from providers.core.adapter import Listed, OffCause, PowerState, Signal
 from providers.core.errors import HypervisorUnavailable
+from providers.core.lanes import AT_ONCE, Lane
 from providers.vsphere.adapter import VsphereAdapter
-from providers.vsphere.session import CallClass
+from providers.vsphere.session import STREAMS
 from tests.e2e.following import GRACE, following, watching
 from tests.e2e.vsphere.conftest import Guest, Settings
 from tests.rigs.polling import poll
@@ -108,7 +109,7 @@ async def test_a_distant_vcenter_is_asked_by_many_at_once_over_few_connections(s
         await adapter.close()
         times = sorted(distant.show(f"web-{number:04}")["asked_at"][0]["time"] for number in range(1, 81))
         assert times[-1] - times[0] < 80 * 0.05 / 2
-        assert distant.connections().peak <= CallClass.STREAM.limit + CallClass.ASK.limit
+        assert distant.connections().peak <= STREAMS + AT_ONCE[Lane.ASK]
 
 
 async def test_guests_whose_asking_hangs_hold_up_nothing_else(
@@ -119,7 +120,7 @@ async def test_guests_whose_asking_hangs_hold_up_nothing_else(
     vcenter.reset_calls()
     async with watching(adapter) as watch:
         asking = [asyncio.create_task(adapter.send_signal(each, TOOLS, GRACE)) for each in hanging]
-        full = CallClass.ASK.limit
+        full = AT_ONCE[Lane.ASK]
         await asyncio.to_thread(poll, lambda: vcenter.calls().get("ShutdownGuest", 0) >= full)
         async with asyncio.timeout(10):  # a third of what a call that hangs may take
             await adapter.power_off(vm_id)
