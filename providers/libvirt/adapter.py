@@ -107,8 +107,8 @@ class LibvirtAdapter:
     async def power_off(self, vm_id: str) -> bool:
         """Cut the power; a managed save image is discarded.
 
-        A QEMU that is frozen with a call of ours heeds no SIGTERM, and libvirt then waits 30 s for that call, so that it
-        is killed beside that: measured, it is off after 27 s, and after 57 s otherwise.
+        A QEMU that is frozen with a call of ours heeds no SIGTERM, and libvirt then waits 30 s for that call, so that
+        it is killed beside that: measured, it is off after 27 s, and after 57 s otherwise.
         """
         self._require_here(vm_id)
         async with self.lanes.place(Lane.CUT):
