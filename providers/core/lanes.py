@@ -27,11 +27,12 @@ _URGENT: ContextVar[bool] = ContextVar("urgent", default=False)
 def urgent() -> Iterator[None]:
     """What is read meanwhile is read because power is to be cut: it waits with the cuts and not with other reads, of
     which there may be thousands."""
-    before = _URGENT.set(True)
+    before = _URGENT.get()
+    _URGENT.set(True)
     try:
         yield
     finally:
-        _URGENT.reset(before)
+        _URGENT.set(before)  # no reset: what was given up half-way is closed in another context than it began in
 
 
 class Lane(StrEnum):
