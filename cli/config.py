@@ -14,12 +14,12 @@ import re
 from dataclasses import astuple, replace
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.errors import usage
 from client.channel import Tls
 from common.addresses import is_local
+from common.yaml_reader import Fault, load_file
 
 
 class _Strict(BaseModel):
@@ -56,12 +56,12 @@ def load() -> Config:
     if not file.exists() and "VMPOWER_CONFIG" not in os.environ:
         return Config()
     try:
-        return Config.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        return Config.model_validate(load_file(file) or {})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise usage(f"{file} is not a vmpower configuration.", *lines) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise usage(f"{file} cannot be read: {error}") from None
+    except Fault as fault:
+        raise usage(f"{file} cannot be read: {fault}") from None
 
 
 def resolve(provider: str) -> Endpoint:

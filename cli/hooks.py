@@ -7,13 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
 from google.protobuf.json_format import ParseDict, ParseError
 
 from cli.errors import usage
 from cli.options import word
 from client.words import value
 from common import durations
+from common.yaml_reader import Fault, load_file
 from protos.power.v1 import power_pb2 as pb
 
 
@@ -52,7 +52,7 @@ def credentials(file: Path) -> pb.GuestCredentials:
     Raises:
         Failure: it is not such a file. The message holds nothing of its contents.
     """
-    data = _yaml(file, yaml.BaseLoader)  # it keeps `007` and `yes` as they are written
+    data = _yaml(file, as_written=True)
     login = data if isinstance(data, dict) else {}
     if set(login) != {"username", "password"} or not all(isinstance(text, str) for text in login.values()):
         raise usage(f"{file} must hold exactly `username` and `password`, both texts.")
@@ -72,14 +72,11 @@ def _from_file(file: Path) -> list[pb.Hook]:
     return [_hook(entry, f"{file}, hook {place}") for place, entry in enumerate(entries, 1)]
 
 
-def _yaml(file: Path, loader: type[yaml.BaseLoader | yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+def _yaml(file: Path, *, as_written: bool = False) -> Any:
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506 - both loaders make plain data only
-    except (OSError, UnicodeDecodeError) as error:
-        raise usage(f"{file} cannot be read: {error}") from None
-    except yaml.YAMLError as error:  # its text would quote the file, and that may hold a password
-        mark = getattr(error, "problem_mark", None)
-        raise usage(f"{file} is not YAML{f', line {mark.line + 1}' if mark else ''}.") from None
+        return load_file(file, as_written=as_written)
+    except Fault as fault:
+        raise usage(f"{file} cannot be read: {fault}") from None
 
 
 def _hook(entry: Any, where: str) -> pb.Hook:

@@ -6,6 +6,7 @@ to is a mistake too. Removing a manifest leaves its VM as it is, and gives up it
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import structlog
 from watchfiles import watch
+from watchfiles._rust_notify import WatchfilesRustInternalError  # its documentation names it so
 
+from common.yaml_reader import Fault, read_text
 from controller.annotations import REBIND
 from controller.models import Status, VirtualMachine
 from controller.source import (
@@ -120,11 +123,10 @@ class DirectorySource:
             )
         folder = self._secrets / namespace / name
         try:
-            username, password = ((folder / part).read_text().rstrip("\n") for part in ("username", "password"))
-        except OSError as error:
-            raise SecretUnavailable(f"{error}; whoever owns the secret mends it.") from error
-        except UnicodeDecodeError:  # it quotes what it could not decode
-            raise SecretUnavailable(f"{folder} is no text; whoever owns the secret mends it.") from None
+            parts = (read_text(folder / part, only_regular=True) for part in ("username", "password"))
+            username, password = (part.rstrip("\r\n") for part in parts)
+        except Fault as fault:
+            raise SecretUnavailable(f"{folder}: {fault}; whoever owns the secret mends it.") from None
         return GuestCredentials(username, password)
 
     async def close(self) -> None:
@@ -132,11 +134,13 @@ class DirectorySource:
 
     def _look(self) -> list[Change]:
         """Read the files that have changed; the changes of resources that follow."""
-        known, stamps = self._known, dict(self._files())
+        known, unlisted = self._known, list[Problem]()
+        stamps = dict(self._files(unlisted))
         readings = {
-            path: known.readings[path] if known.stamps.get(path) == stamp else read(path)
+            path: known.readings[path] if known.stamps.get(path) == stamp else _read(path)
             for path, stamp in stamps.items()
         }
+        readings |= {problem.file: Reading(problems=(problem,)) for problem in unlisted}
         manifests, doubles = _by_key(readings.values())
         manifests = _as_before_mistakes(known.manifests, readings) | manifests
         manifests, refused = self._refuse(known.manifests, manifests)
@@ -145,15 +149,24 @@ class DirectorySource:
         self._known = _Known(stamps, readings, applied, told)
         return changes
 
-    def _files(self) -> Iterator[tuple[Path, Stamp]]:
-        for path in sorted(self._root.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(self._root).parts)
-            if path.suffix not in SUFFIXES or hidden or path.is_relative_to(self._state_dir):
-                continue
+    def _files(self, unlisted: list[Problem]) -> Iterator[tuple[Path, Stamp]]:
+        """The files that may be manifests, in the order of their names. Directories that cannot be listed are added to
+        `unlisted`; one that has gone since its parent was listed is none."""
+
+        def on_error(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                problem = f"cannot be listed: {error.strerror}"
+                unlisted.append(Problem(Path(error.filename), 1, "", problem))
+
+        found = []
+        for folder, folders, names in os.walk(self._root, onerror=on_error):
+            inner = (name for name in folders if not name.startswith("."))
+            folders[:] = [name for name in inner if Path(folder, name) != self._state_dir]
+            found += [Path(folder, name) for name in names if Path(name).suffix in SUFFIXES and name[0] != "."]
+        for path in sorted(found):
             with suppress(OSError):  # gone between the listing and now
-                if path.is_file():
-                    stat = path.stat()
-                    yield path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                stat = path.stat()
+                yield path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     def _refuse(
         self, before: dict[Key, Manifest], now: dict[Key, Manifest]
@@ -190,6 +203,15 @@ class DirectorySource:
         return changes, applied
 
 
+def _read(path: Path) -> Reading:
+    """What a file holds. No file ends the process: where `read` itself fails, that is a problem of the file too."""
+    try:
+        return read(path)
+    except Exception:
+        log.exception("a bug in vmpower", file=str(path))
+        return Reading(problems=(Problem(path, 1, "", "cannot be read, by a bug in vmpower; its log says how"),))
+
+
 def _next(edits: Iterator[bool]) -> asyncio.Future[bool]:
     return asyncio.ensure_future(asyncio.to_thread(next, edits, False))
 
@@ -220,6 +242,8 @@ def _edits(root: Path, stop: threading.Event) -> Iterator[bool]:
                 if replaced:
                     break
                 began, first = True, False
+        except WatchfilesRustInternalError:  # a name that is not UTF-8: that something changed is all we need of it
+            yield True
         except OSError:
             if not began and root.is_dir():
                 raise
@@ -263,11 +287,13 @@ def _leading_away(manifest: Manifest, binding: Binding | None) -> Iterator[Probl
 
 
 def _as_before_mistakes(known: dict[Key, Manifest], readings: dict[Path, Reading]) -> dict[Key, Manifest]:
-    """The resources of files that have mistakes now, as they were before: a mistake is not a deletion."""
+    """The resources of files that have mistakes now, or lie where nothing can be listed, as they were before: neither
+    is a deletion."""
+    troubled = {path for path, reading in readings.items() if reading.problems}
     return {
         key: manifest
         for key, manifest in known.items()
-        if manifest.file in readings and readings[manifest.file].problems
+        if not troubled.isdisjoint((manifest.file, *manifest.file.parents))
     }
 
 

@@ -1,7 +1,6 @@
 """Manifests: multi-document YAML into resources, each mistake with its file, line and field.
 
-YAML as Kubernetes reads it: only `true` and `false` are booleans, so that `powerState: On` is a word, and
-a key that is there twice is a mistake.
+YAML is read by common/yaml_reader.py, within its bounds: whatever a file holds, it is told as a problem of that file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
 from common.text import own_words
+from common.yaml_reader import Document, Fault, FieldPath, documents, field_path, read_text
 from controller.models import API_VERSION, GROUP, KINDS, Resource
 
 log = structlog.get_logger()
-FieldPath = tuple[str | int, ...]
 BOUND = ("providerRef", "vmName")
 """Fields of a spec that lead to the VM."""
 SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
@@ -60,16 +59,6 @@ class Reading:
     warnings: tuple[Problem, ...] = ()
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's, where it is built in
-    """YAML with the booleans of version 1.2."""
-
-
-Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 class _NoResource(Exception):
     """YAML for another purpose."""
 
@@ -77,9 +66,9 @@ class _NoResource(Exception):
 class Mistake(Exception):
     """What is wrong with one field."""
 
-    def __init__(self, path: FieldPath, message: str, node: yaml.Node | None = None) -> None:
+    def __init__(self, path: FieldPath, message: str) -> None:
         super().__init__(message)
-        self.path, self.message, self.node = path, message, node
+        self.path, self.message = path, message
 
 
 def read(file: Path) -> Reading:
@@ -88,36 +77,37 @@ def read(file: Path) -> Reading:
     problems: list[Problem] = []
     warnings: list[Problem] = []
     try:
-        loader = Loader(file.read_text(encoding="utf-8"))
-        while loader.check_node():
-            node = loader.get_node()
+        text = read_text(file, only_regular=True)
+    except Fault as fault:
+        return Reading(problems=(Problem(file, max(fault.line, 1), "", f"cannot be read: {fault.message}"),))
+    try:
+        for document in documents(text):
             try:
-                manifest = _manifest(loader, node, file)
+                manifest = _manifest(document, file)
             except _NoResource:
-                warnings.append(Problem(file, node.start_mark.line + 1, "", "neither apiVersion nor kind: no manifest"))
+                warnings.append(Problem(file, document.line, "", "neither apiVersion nor kind: no manifest"))
+            except Fault as fault:
+                problems.append(_of_fault(file, fault))
             except Mistake as mistake:
-                problems.append(_problem(file, node, mistake))
+                problems.append(_problem(file, document.node, mistake))
             except ValidationError as error:
-                problems.extend(_problem(file, node, mistake) for mistake in mistakes(error))
+                problems.extend(_problem(file, document.node, mistake) for mistake in mistakes(error))
             else:
                 if manifest is not None:
                     manifests.append(manifest)
-                    warnings.extend(_problem(file, node, slip) for slip in _slips(manifest.resource))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problems.append(Problem(file, mark.line + 1 if mark else 1, "", f"not YAML: {error.problem}"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        problems.append(Problem(file, 1, "", f"cannot be read: {error}"))
+                    warnings.extend(_problem(file, document.node, slip) for slip in _slips(manifest.resource))
+    except Fault as fault:
+        problems.append(_of_fault(file, fault))
     return Reading(tuple(manifests), tuple(problems), tuple(warnings))
 
 
-def _manifest(loader: Any, node: yaml.Node, file: Path) -> Manifest | None:
+def _of_fault(file: Path, fault: Fault) -> Problem:
+    return Problem(file, fault.line, field_path(fault.path), fault.message)
+
+
+def _manifest(written: Document, file: Path) -> Manifest | None:
     """The resource in a document, or None for an empty document or another controller's resource."""
-    _require_single_keys(node)
-    try:
-        document = loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        raise Mistake((), f"not a value: {error.problem}") from error
+    document = written.value()
     if document is None:
         return None
     if not isinstance(document, dict):
@@ -126,8 +116,8 @@ def _manifest(loader: Any, node: yaml.Node, file: Path) -> Manifest | None:
     if kind is None:
         return None
     declared = {name: part for name, part in document.items() if name != "status"}
-    lines = {name: _locate(node, ("spec", name)).start_mark.line + 1 for name in BOUND}
-    return Manifest(kind.model_validate(declared), document["spec"], file, node.start_mark.line + 1, lines)
+    lines = {name: _locate(written.node, ("spec", name)).start_mark.line + 1 for name in BOUND}
+    return Manifest(kind.model_validate(declared), document["spec"], file, written.line, lines)
 
 
 def _kind_of(document: Mapping[str, Any]) -> Any:
@@ -142,19 +132,6 @@ def _kind_of(document: Mapping[str, Any]) -> Any:
     if version != API_VERSION:
         raise Mistake(("apiVersion",), f"{version!r} is not known; write {API_VERSION}")
     return KINDS.get(str(kind))
-
-
-def _require_single_keys(node: yaml.Node, path: FieldPath = ()) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen = set[str]()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                raise Mistake((*path, str(key.value)), "is there twice", key)
-            seen.add(str(key.value))
-            _require_single_keys(value, (*path, str(key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for place, item in enumerate(node.value):
-            _require_single_keys(item, (*path, place))
 
 
 def mistakes(error: ValidationError) -> Iterator[Mistake]:
@@ -202,7 +179,7 @@ def _models_in(value: Any) -> Iterator[tuple[tuple[int, ...], BaseModel]]:
 
 def _problem(file: Path, node: yaml.Node, mistake: Mistake) -> Problem:
     path = tuple(_as_written(node, mistake.path))
-    found = mistake.node or _locate(node, path)
+    found = _locate(node, path)
     return Problem(file, found.start_mark.line + 1, field_path(path), mistake.message)
 
 
@@ -236,9 +213,3 @@ def _locate(node: yaml.Node, path: FieldPath) -> yaml.Node:
         keys = value.value if isinstance(value, yaml.MappingNode) else ()
         found, value = next((key for key, _ in keys if key.value == step), inner), inner
     return found
-
-
-def field_path(path: FieldPath) -> str:
-    """`spec.lifecycle.preStop[0].exec.command`."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return text.removeprefix(".")

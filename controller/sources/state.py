@@ -22,10 +22,11 @@ import structlog
 import yaml
 from pydantic import Field, ValidationError
 
+from common.yaml_reader import Fault, load_file
 from controller.fields import Model
 from controller.models import API_VERSION, Resource, Status
 from controller.source import Key, SourceError, key_of
-from controller.sources.manifests import Loader, with_status
+from controller.sources.manifests import with_status
 from controller.status_models import Binding
 
 log = structlog.get_logger()
@@ -128,12 +129,11 @@ class StateDirectory:
 
     def _load(self, key: Key) -> Remembered | None:
         path = self._path(key)
-        try:
-            text = path.read_text(encoding="utf-8")
-            known = Remembered.model_validate(yaml.load(text, Loader))  # noqa: S506 - a safe loader
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        try:
+            known = Remembered.model_validate(load_file(path))
+        except (Fault, ValueError) as error:
             log.warning("state is not readable; it begins anew", file=str(path), error=str(error))
             return None
         self._known[key] = known

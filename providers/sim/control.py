@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from common.yaml_reader import Fault, load
 from providers.core.errors import AmbiguousName, VMNotFound, VmpowerError
 from providers.sim.guest import Guest, power_state, printed
 from providers.sim.script import GuestScript, SimError, explain, guest_id
@@ -103,7 +103,7 @@ def main(args: list[str] | None = None) -> None:
         _control(options.world, options.verb, options.name, options.words)
     except ValidationError as error:
         sys.exit("\n".join(explain("control: ", problem) for problem in error.errors()))
-    except (SimError, VmpowerError, ValueError) as error:
+    except (SimError, VmpowerError, Fault, ValueError) as error:
         sys.exit(f"control: {error}")
 
 
@@ -136,7 +136,7 @@ def _pick(world: World, name: str) -> Guest:
 
 def _fields(words: Sequence[str]) -> dict[str, Any]:
     pairs = [word.partition("=") for word in words]
-    return {key: yaml.safe_load(value) if value else "" for key, _, value in pairs}
+    return {key: load(value) if value else "" for key, _, value in pairs}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from uuid import NAMESPACE_URL, uuid5
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from common import durations
+from common.yaml_reader import Fault as Unreadable
+from common.yaml_reader import load_file
 
 
 class SimError(Exception):
@@ -177,8 +178,8 @@ def load_script(path: Path) -> Script:
         SimError: it cannot be read, is not YAML, or names something that does not exist.
     """
     try:
-        content = yaml.load(path.read_text(), _UniqueKeys)  # noqa: S506 a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_file(path)
+    except Unreadable as error:
         raise SimError(f"{path}: {error}") from error
     try:
         return Script.model_validate(content)
@@ -194,16 +195,3 @@ def explain(where: str, problem: ErrorDetails) -> str:
     field = f"{'.'.join(path)}: " if path else ""
     message = "there is no such field" if problem["type"] == "extra_forbidden" else problem["msg"]
     return f"{where}{field}{message.removeprefix('Value error, ')}"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that is written twice is a mistake, not a guest that is silently lost."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = []
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is written twice", problem_mark=key.start_mark)
-            seen.append(key.value)
-        return node

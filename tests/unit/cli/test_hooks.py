@@ -69,7 +69,7 @@ def test_the_file_knows_every_field_in_the_manifests_spelling(
         ("- exec: {command: [x]}\n- just text", "hook 2 is not a mapping"),
         ("- {exec: {command: [x]}, timeout: soon}", "hook 1: "),
         ("- {exec: {command: [x]}, failurePolicy: Explode}", "'Explode' is none of CONTINUE, ABORT"),
-        ("a: [\n", "is not YAML, line 2"),
+        ("a: [\n", "line 2: not YAML: "),
     ],
 )
 def test_a_mistake_in_the_file_is_a_usage_error_that_names_its_place(

@@ -1,6 +1,8 @@
 """On a real directory with real edits."""
 
 import asyncio
+import os
+import shutil
 import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +29,7 @@ from controller.source import (
 )
 from controller.sources import directory as module
 from controller.sources.directory import DirectorySource
+from controller.sources.manifests import Reading, read
 from controller.status_models import Binding, VirtualMachineStatus
 from tests.unit.controller.builders import NOW
 
@@ -170,6 +173,98 @@ async def test_a_resource_that_is_declared_twice_is_taken_from_the_first_file(di
     assert isinstance(change.resource, VirtualMachine)
     assert change.resource.spec.power_state == "Off"
     assert [entry["file"] for entry in logs if entry["log_level"] == "error"] == [str(second)]
+
+
+HOSTILE = {
+    "a date of YAML 1.1": b"apiVersion: v1\nkind: ConfigMap\nmetadata: {annotations: {asset-tag: 2024-19-07}}\n",
+    "brackets": b"[" * 100_000,
+    "aliases": b"a: &a [1, 1]\n" + b"".join(b"%c: &%c [%b]\n" % (n, n, b"*%c, " % (n - 1) * 9) for n in range(98, 110)),
+    "digits": b"a: " + b"9" * 1_000_000,
+    "more than may be": b"#" * 5_000_000,
+    "no UTF-8": b"\xff",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_whatever_is_in_one_file_the_others_count(directory: Directory, what: str) -> None:
+    (directory.manifests / "bad.yaml").write_bytes(HOSTILE[what])
+    directory.write("web.yaml", manifest())
+    assert names(await directory.first()) == {"web"}
+
+
+@pytest.mark.parametrize("what", sorted(HOSTILE.keys() - {"a date of YAML 1.1", "digits"}))
+async def test_a_file_that_cannot_be_read_is_a_line_about_that_file(directory: Directory, what: str) -> None:
+    (directory.manifests / "bad.yaml").write_bytes(HOSTILE[what])
+    with capture_logs() as logs:
+        await directory.first()
+    (entry,) = logs
+    assert (entry["event"], Path(entry["file"]).name) == ("bad manifest", "bad.yaml")
+    assert entry["line"] >= 1
+
+
+async def test_a_bug_in_reading_a_file_is_a_line_about_that_file(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> Reading:
+        if path.name == "bad.yaml":
+            raise RecursionError
+        return read(path)
+
+    monkeypatch.setattr(module, "read", broken)
+    directory.write("bad.yaml", "a: 1")
+    directory.write("web.yaml", manifest())
+    with capture_logs() as logs:
+        assert names(await directory.first()) == {"web"}
+    assert [entry["event"] for entry in logs] == ["a bug in vmpower", "bad manifest"]
+
+
+async def test_a_name_that_is_not_utf_8_is_read_like_any_other(directory: Directory) -> None:
+    directory.write(os.fsdecode(b"\xff/web.yaml"), manifest())
+    assert names(await directory.first()) == {"web"}
+    directory.write(os.fsdecode(b"\xfe.yaml"), manifest("db"))
+    assert (await directory.applied()).metadata.name == "db"
+
+
+async def test_a_fifo_is_not_waited_for(directory: Directory) -> None:
+    os.mkfifo(directory.manifests / "a.yaml")
+    directory.write("web.yaml", manifest())
+    assert names(await directory.first()) == {"web"}
+
+
+async def test_a_directory_that_goes_away_in_mid_walk_ends_nothing(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.write("a/web.yaml", manifest())
+    directory.write("b/db.yaml", manifest("db"))
+    scan = os.scandir
+
+    def meanwhile(path: str) -> Any:
+        if str(path).endswith("/b"):
+            shutil.rmtree(path, ignore_errors=True)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", meanwhile)
+    assert names(await directory.first()) == {"web"}
+
+
+async def test_what_is_below_a_directory_that_cannot_be_listed_stays_in_effect(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.write("a/web.yaml", manifest())
+    await directory.first()
+    scan = os.scandir
+
+    def refused(path: str) -> Any:
+        if str(path).endswith("/a"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    directory.write("z.yaml", manifest("z"))
+    with capture_logs() as logs:
+        assert names([await directory.next()]) == {"z"}
+    (entry,) = logs
+    assert (entry["file"], entry["error"]) == (str(directory.manifests / "a"), "cannot be listed: Permission denied")
 
 
 async def test_status_goes_to_the_state_directory_and_wakes_nobody(directory: Directory) -> None:

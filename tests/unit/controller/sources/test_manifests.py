@@ -1,14 +1,18 @@
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given as given_any
+from hypothesis import settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from controller.models import VirtualMachine, VirtualMachineSpec
-from controller.sources.manifests import Reading, field_path, read
+from controller.sources.manifests import Reading, read
 
 HEAD = """\
 apiVersion: infra.virtrigaud.io/v1beta1
@@ -118,11 +122,35 @@ def test_a_resource_without_a_spec_is_a_mistake(file: Path) -> None:
     assert told(given(file, HEAD)) == [(1, "spec")]
 
 
-@pytest.mark.parametrize(
-    ("text", "line"), [("a: [1,\nb: }", 2), ("a: b: c", 1), ("a:\n\t- b", 2), ("a: &x [*y]", 1), ("a: !!nothing 1", 1)]
-)
+@pytest.mark.parametrize(("text", "line"), [("a: [1,\nb: }", 2), ("a: b: c", 1), ("a:\n\t- b", 2), ("a: &x [*y]", 1)])
 def test_what_is_not_yaml_has_a_line(file: Path, text: str, line: int) -> None:
     assert told(given(file, text)) == [(line, "")]
+
+
+def test_a_tag_that_means_nothing_has_a_line_and_a_field(file: Path) -> None:
+    assert told(given(file, "a: !!nothing 1")) == [(1, "a")]
+
+
+@pytest.mark.parametrize("value", ["2024-19-07", "2024-01-07", "12:30:61", "9" * 5000, "!!timestamp x", "="])
+def test_what_another_apis_file_holds_leaves_the_resources_beside_it_alone(file: Path, value: str) -> None:
+    other = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, annotations: {{asset-tag: {value}}}}}\n---\n"
+    reading = given(file, other + HEAD + "spec: {providerRef: {name: a}}")
+    assert [manifest.resource.metadata.name for manifest in reading.manifests] == ["web"]
+
+
+def test_a_document_after_one_with_a_mistake_counts(file: Path) -> None:
+    reading = given(file, "a: 1\na: 2\n---\n" + HEAD + "spec: {providerRef: {name: a}}\n")
+    assert (told(reading), len(reading.manifests)) == ([(2, "a")], 1)
+
+
+@settings(deadline=None)
+@given_any(st.binary(max_size=400) | st.text(max_size=400).map(lambda text: text.encode(errors="surrogatepass")))
+def test_whatever_a_file_holds_it_is_read_or_told(data: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "any.yaml"
+        file.write_bytes(data)
+        reading = read(file)
+    assert all(problem.line >= 1 and problem.message for problem in reading.problems)
 
 
 def test_documents_before_the_broken_one_count(file: Path) -> None:
@@ -194,10 +222,6 @@ def test_a_slip_of_the_pen_is_a_warning_with_its_line(file: Path) -> None:
         (10, "spec.lifecycle.preStop.exec.shell"),
     ]
     assert len(reading.manifests) == 1
-
-
-def test_a_field_path_reads_like_code() -> None:
-    assert field_path(("spec", "lifecycle", "preStop", 0, "exec")) == "spec.lifecycle.preStop[0].exec"
 
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "graceful-shutdown-vm.yaml"
