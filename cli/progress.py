@@ -12,7 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from cli import verdict
+from cli import terminal, verdict
 from cli.proto_text import span
 from cli.provider_clock import ProviderClock, latest
 from client.power import SHUTDOWNS, has_ended
@@ -26,7 +26,7 @@ class Progress:
     """Shows operations as they change. On a terminal use it inside `live()`."""
 
     def __init__(self, console: Console | None = None, clock: ProviderClock | None = None) -> None:
-        self.console = console or Console(file=sys.stderr, soft_wrap=True, highlight=False)
+        self.console = console or terminal.console(sys.stderr, soft_wrap=True)
         self._clock = clock or ProviderClock()
         self._operations: dict[str, pb.Operation] = {}
         self._received: dict[str, float] = {}
@@ -96,7 +96,8 @@ class Progress:
                 state = short(pb.OperationState, operation.state)
                 age = self._clock.seconds() - self._received[operation.id]
                 now = self._clock.now
-                table.add_row(self._spinner, verdict.name(operation), state, countdown(operation, now, age))
+                cells = (verdict.name(operation), state, countdown(operation, now, age))
+                table.add_row(self._spinner, *map(Text, cells))
         return table
 
 

@@ -1,24 +1,22 @@
 """Results on stdout: tables for people, JSON and YAML for programs."""
 
 import io
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import yaml
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cli import verdict
 from cli.options import Output
 from cli.proto_text import as_dict, span
+from cli.terminal import console
 from client.times import moment
 from client.words import short
-from common.text import clean
+from common.text import clean, to_json, to_yaml
 from protos.power.v1 import power_pb2 as pb
 
 _COLOURS = {
@@ -34,26 +32,26 @@ _UNBOUNDED = 10_000
 def show_table(table: Table | Text) -> None:
     """Print on stdout: coloured and folded to a terminal's width, plain and never folded anywhere else."""
     if sys.stdout.isatty():
-        Console(highlight=False).print(table)
+        console(sys.stdout).print(table)
         return
     plain = io.StringIO()
-    Console(file=plain, width=_UNBOUNDED).print(table)
+    console(plain, width=_UNBOUNDED).print(table)
     for line in plain.getvalue().splitlines():
         print(line.rstrip())
 
 
 def emit(output: Output, data: Any) -> None:
     if output is Output.JSON:
-        print(json.dumps(data, indent=2, ensure_ascii=False))
+        print(to_json(data, indent=2))
     else:
-        print(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), end="")
+        print(to_yaml(data), end="")
 
 
 def emit_line(output: Output, message: Message) -> None:
     if output is Output.JSON:
-        print(json.dumps(as_dict(message), ensure_ascii=False), flush=True)
+        print(to_json(as_dict(message)), flush=True)
     else:
-        print("---", yaml.safe_dump(as_dict(message), sort_keys=False, allow_unicode=True), sep="\n", end="")
+        print("---", to_yaml(as_dict(message)), sep="\n", end="")
         sys.stdout.flush()
 
 
@@ -87,13 +85,14 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _card(rows: Iterable[tuple[str, str]]) -> Table:
+def _card(rows: Iterable[Sequence[str]]) -> Table:
+    """A label and its lines in each row; one that has nothing to say is left out."""
     card = Table(box=None, pad_edge=False, show_header=False)
     card.add_column(style="bold", no_wrap=True)
     card.add_column(overflow="fold")
-    for label, text in rows:
-        if text:
-            card.add_row(label, _cell(text))
+    for label, *lines in rows:
+        if any(lines):
+            card.add_row(label, Text("\n").join(map(_cell, lines)))
     return card
 
 
@@ -136,7 +135,7 @@ def vm_card(vm: pb.VM) -> Table:
         ("Id", vm.id),
         ("Power", short(pb.PowerState, vm.power_state)),
         ("A shutdown now", forecast(vm)),
-        ("In the way", "\n".join(problem.message for problem in vm.forecast.problems)),
+        ("In the way", *(problem.message for problem in vm.forecast.problems)),
         ("Operation", vm.active_operation),
         ("Node", vm.node),
         ("Labels", ", ".join(f"{key}={text}" for key, text in sorted(vm.labels.items()))),

@@ -42,6 +42,14 @@ def untagged(text: str) -> Any:
     return text if number is None else number
 
 
+def is_text(text: str) -> bool:
+    """Whether it needs no quotes to be read as itself."""
+    try:
+        return isinstance(untagged(text), str)
+    except NoValue:
+        return False
+
+
 def tagged(tag: str, text: str) -> Any:
     """The value of a scalar with a tag.
 

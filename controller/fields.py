@@ -2,14 +2,26 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Strict, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    Strict,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from client.words import Enum, V, short
+from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, min_length=1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Sentence = Annotated[str, AfterValidator(clean)]
+"""For people, on one line: guests and hypervisors may have a part in it."""
 
 
 def word(enum: "Enum[V]", number: V, unspecified: str = "UNSPECIFIED") -> str:

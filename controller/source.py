@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from common.text import clean
 from controller.models import Resource, Status
 
 
@@ -74,11 +75,15 @@ Change = Applied | Rejected | Deleted | Decided | Synced
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a resource, for people. `reason` is one CamelCase word."""
+    """Something that happened to a resource, for people. `reason` is one CamelCase word, `message` one line, whatever
+    guests and hypervisors say in it."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", clean(self.message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from client.power import ENDED
 from common.durations import GoDuration
-from controller.fields import Kind, Model, State
+from controller.fields import Kind, Model, Sentence, State
 
 
 class Condition(Model):
@@ -14,7 +14,7 @@ class Condition(Model):
     type: str
     status: Literal["True", "False", "Unknown"]
     reason: str
-    message: str = ""
+    message: Sentence = ""
     last_transition_time: datetime
     observed_generation: int = 0
 
@@ -38,7 +38,7 @@ class OperationStatus(Model):
     timeout: GoDuration | None = None
     generation: int
     attempt: int
-    message: str = ""
+    message: Sentence = ""
 
     @property
     def ended(self) -> bool:
@@ -67,7 +67,7 @@ class LastPowerOff(Model):
     duration_seconds: float
     timeout_seconds: float | None = None
     hooks: tuple[HookStatus, ...] = ()
-    message: str = ""
+    message: Sentence = ""
 
 
 class Binding(Model):

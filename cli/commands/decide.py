@@ -66,9 +66,9 @@ def _print_event(event: pb.WatchVMsResponse) -> None:
     if event.HasField("changed"):
         vm = event.changed
         words = (vm.name, short(pb.PowerState, vm.power_state), render.forecast(vm), vm.active_operation)
-        print(clean("\t".join(words).rstrip()), flush=True)
+        print("\t".join(map(clean, words)).rstrip(), flush=True)
     elif event.HasField("removed"):
-        print(clean(f"{event.removed}\tgone"), flush=True)
+        print(clean(event.removed), "gone", sep="\t", flush=True)
 
 
 @command("extend")

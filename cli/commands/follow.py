@@ -15,6 +15,7 @@ from cli.outage import Outage
 from cli.progress import Progress
 from client.errors import ProviderError
 from client.power import PowerClient, WorkRequest, has_ended
+from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 Judge = Callable[[pb.Operation], ExitCode]
@@ -95,7 +96,7 @@ async def finish(
         return worst([end.code if isinstance(end, Failure) else judge(end) for end in ends])
     if output is Output.TABLE:
         for operation in operations:
-            print(operation.id)
+            print(clean(operation.id))
     else:
         render.show_verdicts(output, operations, several)
     return ExitCode.WANTED

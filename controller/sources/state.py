@@ -22,7 +22,9 @@ import structlog
 import yaml
 from pydantic import Field, ValidationError
 
+from common.text import Dumper, is_visible, represent_text
 from common.yaml_reader import Fault, load_file
+from common.yaml_scalars import TAG
 from controller.fields import Model
 from controller.models import API_VERSION, Resource, Status
 from controller.source import Key, SourceError, key_of
@@ -150,12 +152,13 @@ class StateDirectory:
         return remembered
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(Dumper):
     """Quotes what older readers take for booleans (`Off`), and writes output of several lines as such."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    lines = "\n" in value and is_visible(value.replace("\n", ""))
+    return dumper.represent_scalar(f"{TAG}str", value, style="|") if lines else represent_text(dumper, value)
 
 
 _Dumper.add_representer(str, _text)

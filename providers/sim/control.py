@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from common.text import clean
 from common.yaml_reader import Fault, load
 from providers.core.errors import AmbiguousName, VMNotFound, VmpowerError
 from providers.sim.guest import Guest, power_state, printed
@@ -36,7 +37,7 @@ TRANSITIONS: dict[str, Transition] = {
 
 def console(world: World, name: str, _words: Sequence[str]) -> None:
     for line in printed(_pick(world, name), world.now()):
-        print(line)
+        print(clean(line))
 
 
 def show(world: World, name: str, _words: Sequence[str]) -> None:

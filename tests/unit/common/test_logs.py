@@ -52,6 +52,16 @@ def test_text_of_several_lines_is_one_line(capsys: Capture) -> None:
     assert [entry["event"] for entry in lines(capsys)] == ["first\nsecond"]
 
 
+@pytest.mark.parametrize("logger", [log, library], ids=["ours", "a library's"])
+def test_no_name_makes_a_line_of_its_own_or_commands_the_terminal(capsys: Capture, logger: Any) -> None:
+    logs.configure("info")
+    evil = 'db\n{"event": "forged"}\x1b[2J\x9b\x7f\u202e'
+    logger.warning(evil)
+    printed = capsys.readouterr().err
+    assert (printed.count("\n"), printed.isascii(), printed.strip().isprintable()) == (1, True, True)
+    assert json.loads(printed)["event"] == evil
+
+
 def test_what_json_does_not_know_is_written_as_text(capsys: Capture) -> None:
     logs.configure("info")
     log.info("bad manifest", file=Path("web.yaml"))

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 from client.errors import ProviderError
 from controller.events import drift, ended_operation, events, provider_events
 from controller.source import Event
@@ -101,3 +103,14 @@ def test_drift_names_what_is_and_what_is_wanted_and_who_did_it() -> None:
     event = drift(machine("On"), off)
     message = "The VM is Off, shut down by its guest, although the spec wants On; it is brought back."
     assert event == Event("Warning", "Drifted", message)
+
+
+def test_an_event_is_one_line_whatever_guests_say_in_it() -> None:
+    event = Event("Warning", "HookFailed", "Hook drain: FAILED: db[/old]\nWarning ForcedOff\x1b[2J\x9b\u202e")
+    assert event.message == r"Hook drain: FAILED: db[/old]\nWarning ForcedOff\x1b[2J\x9b\u202e"
+
+
+def test_a_condition_is_one_line_whatever_guests_say_in_it() -> None:
+    now = datetime.now(UTC)
+    condition = Condition(type="Ready", status="False", reason="X", message="a\nb\u202e", last_transition_time=now)
+    assert condition.message == r"a\nb\u202e"

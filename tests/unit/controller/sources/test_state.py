@@ -66,6 +66,17 @@ def test_the_file_reads_like_a_resource(tmp_path: Path) -> None:
     assert (document["status"]["phase"], document["status"]["powerState"]) == ("Off", "Off")
 
 
+@pytest.mark.parametrize("text", ["1e3", "08", "a\x9bb\u202e\nc", "\x1b[2J\n"])
+def test_whatever_guests_say_is_remembered_and_cannot_command_a_terminal(tmp_path: Path, text: str) -> None:
+    status = VirtualMachineStatus(phase="Off", id=text)
+    state = StateDirectory(tmp_path)
+    identified(state)
+    state.write_status(WEB, status)
+    assert StateDirectory(tmp_path).identify(machine(), SPEC).status == status
+    written = (tmp_path / "default/VirtualMachine/web.yaml").read_text()
+    assert written.replace("\n", "").isprintable()
+
+
 def test_a_file_that_was_damaged_begins_anew(tmp_path: Path) -> None:
     uid, _ = identified(StateDirectory(tmp_path))
     (tmp_path / "default/VirtualMachine/web.yaml").write_text("kind: [")
