@@ -3,7 +3,7 @@
 kubectl reads by sigs.k8s.io/yaml, and that by go.yaml.in/yaml/v2 (`resolve.go`; Kubernetes 1.35 has v1.6.0 and v2.4.3):
 a date is text, and so is 12:30:00; 010 is octal; 1e3 is a number; what 64 bits do not hold becomes a float. It takes
 the words for booleans, as YAML 1.1 does, and an API server then refuses `powerState: On`. The reasons are in
-docs/adr/0016-yaml-is-read-as-kubectl-reads-it-within-bounds.md.
+docs/adr/0020-yaml-is-read-as-kubectl-reads-it-within-bounds.md.
 """
 
 import math
