@@ -83,16 +83,15 @@ async def of_guest(
 ) -> Ended:
     """How a guest went off: by the task that can have ended its run; or by itself, if there is none and we have
     `witnessed` it, with a view of everybody's tasks. `user` is who we are to Proxmox VE."""
-    found = enders(await _recent(api, guest), trusts)
-    if not found and witnessed:
-        return Ended(OffCause.GUEST)
-    for task in found:
+    recent = await _recent(api, guest)
+    found = enders(recent, trusts)
+    for task in (*found, *_given_up(recent, trusts)):
         if task.kind in STOPS:
             return Ended(OffCause.HOST)
         ended = await of_shutdown(api, task, config, ours=task.user == user)
         if ended != Ended():
             return ended
-    return Ended()
+    return Ended(OffCause.GUEST if witnessed and not found else None)
 
 
 async def ended_by(api: Api, guest: Guest, task: Task) -> bool:
@@ -114,11 +113,23 @@ def enders(tasks: Iterable[Task], trusts: Trusts) -> Sequence[Task]:
     That is the first which ended well since the guest was started, for those that came later found it off; then those
     that are still at it, unless they are a container's shutdowns, which tell nothing before their end.
     """
-    newest_first = sorted(tasks, key=lambda task: task.started, reverse=True)
-    of_run = list(takewhile(lambda task: not _began(task), newest_first))[::-1]
-    able = [task for task in of_run if task.kind in STOPS | SHUTDOWNS and trusts(task)]
+    able = _of_last_run(tasks, trusts)
     done = [task for task in able if task.succeeded]
     return done[:1] or [task for task in able if task.runs and task.kind != "vzshutdown"]
+
+
+def _given_up(tasks: Iterable[Task], trusts: Trusts) -> Sequence[Task]:
+    """Those shutdowns of its last run that did not end well, newest first: one that had begun to force has told QEMU to
+    end, whatever became of the task then."""
+    able = _of_last_run(tasks, trusts)
+    return [task for task in able if task.kind == "qmshutdown" and not task.runs and not task.succeeded][::-1]
+
+
+def _of_last_run(tasks: Iterable[Task], trusts: Trusts) -> Sequence[Task]:
+    """The stops and shutdowns since the guest was started, oldest first."""
+    newest_first = sorted(tasks, key=lambda task: task.started, reverse=True)
+    of_run = list(takewhile(lambda task: not _began(task), newest_first))[::-1]
+    return [task for task in of_run if task.kind in STOPS | SHUTDOWNS and trusts(task)]
 
 
 def _began(task: Task) -> bool:

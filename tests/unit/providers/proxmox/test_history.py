@@ -50,6 +50,10 @@ async def last(*tasks: Task, guest: Guest = WEB, log: Sequence[str] = (), truste
     return await of_guest(api(*tasks, log=log), guest, BY_AGENT, lambda _task: trusted, US)
 
 
+async def witnessed(*tasks: Task, log: Sequence[str] = ()) -> Ended:
+    return await of_guest(api(*tasks, log=log), WEB, BY_AGENT, lambda _task: True, US, witnessed=True)
+
+
 # By its shutdown
 
 
@@ -146,6 +150,26 @@ async def test_a_shutdown_found_a_guest_off_that_was_stopped_before() -> None:
 
 async def test_a_shutdown_that_failed_ended_nothing() -> None:
     assert await last(replace(OVER, status="received interrupt")) == Ended()
+
+
+@pytest.mark.parametrize("status", ["received interrupt", "unexpected status"])
+async def test_a_shutdown_that_was_ended_while_it_forced_cut_it_off(status: str) -> None:
+    log = [WAITED, f"TASK ERROR: {status}"]
+    assert await witnessed(replace(OVER, status=status), log=log) == Ended(OffCause.HOST, Reason.TIMEOUT)
+
+
+async def test_of_somebody_elses_it_is_not_the_deadline_that_we_told() -> None:
+    assert await witnessed(replace(OVER, status="received interrupt", user="root@pam"), log=[WAITED]) == CUT
+
+
+async def test_a_guest_that_was_seen_to_leave_after_a_shutdown_that_never_forced_left_by_itself() -> None:
+    status = "VM quit/powerdown failed - got timeout"
+    assert await witnessed(replace(OVER, status=status), log=[f"TASK ERROR: {status}"]) == BY_ITSELF
+
+
+async def test_what_was_seen_to_leave_in_a_later_run_was_not_cut_by_an_earlier_shutdown() -> None:
+    start, failed = replace(OVER, kind="qmstart", started=1100), replace(OVER, status="received interrupt")
+    assert await witnessed(start, failed, log=[WAITED]) == BY_ITSELF
 
 
 @pytest.mark.parametrize("kind", ["qmstart", "qmresume", "vzstart"])
