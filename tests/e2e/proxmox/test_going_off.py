@@ -70,6 +70,21 @@ def test_a_colleagues_stop_is_out_of_band(it: Served, guest: NewGuest, behaviour
     assert it.ending(operation) == "OUT_OF_BAND"
 
 
+def test_a_shutdown_that_somebody_ends_while_it_forces_was_not_obeyed(it: Served, guest: NewGuest) -> None:
+    web = guest(stop_secs=2, **DEAF)
+    operation = it.ask(web, 1)
+    with Client(it.cluster) as client:
+        client.log_in("root@pam", it.cluster.root_password)
+        (task,) = (
+            task for task in Machine(it.cluster, client, web).tasks(source="all") if task["type"] == "qmshutdown"
+        )
+        log = f"/nodes/{task['node']}/tasks/{task['upid']}"
+        wait_until(lambda: any("SIGTERM" in line["t"] for line in client.get(f"{log}/log")))
+        client.delete(log)
+    assert it.cluster.wait_off(web)["off_cause"] == "pve-forced"
+    assert it.ending(operation) == "FORCED/TIMEOUT"
+
+
 @KINDS
 def test_a_guest_that_somebody_stops_before_it_is_asked_is_out_of_band(it: Served, guest: NewGuest, kind: str) -> None:
     web = guest(kind=kind, lock="backup", knows=is_locked)
