@@ -53,7 +53,7 @@ async def carry_out(run: Run, before: Sequence[Operation] = (), *, fresh: bool =
     failure = None
     try:
         with urgent() if run.operation.request.kind is Kind.POWER_OFF else nullcontext():
-            await run.look_unless(lambda: run.decided and run.vm is not None)
+            await run.look_first(fresh=fresh)
         if fresh:
             run.of_this_run()
         verdict = await _serve(run, before)

@@ -64,6 +64,10 @@ class Run(Waiting):
         """Whether an earlier process may have asked the guest without a record of it."""
         self.crashed = False
         """Whether its guest was seen to crash."""
+        self.found_off = False
+        """Whether the first look at the VM, made as soon as the operation was accepted, found it off."""
+        self.held_up = False
+        """Whether the hypervisor was unavailable to this operation."""
         self.closed = False
         """Whether nothing more will happen here."""
         self.deciding = 0
@@ -88,8 +92,9 @@ class Run(Waiting):
 
     @property
     def was_off_already(self) -> bool:
-        """Whether it is off, and was so when the operation was accepted."""
-        return self.off and self.in_state(State.PENDING) and not self.operation.ran
+        """Whether it is off, and was so when the operation was accepted: as it was known then, or as the first look at
+        it showed, for what was known of it may have been out of date."""
+        return self.off and self.in_state(State.PENDING) and (self.found_off or not self.operation.ran)
 
     @property
     def gone(self) -> bool:
@@ -262,16 +267,25 @@ class Run(Waiting):
         the VM, whose host may be all that was away."""
         backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         while True:
+            self.held_up = self.held_up or not self.inventory.connected.is_set()
             await self.inventory.connected.wait()
             vm = self.vm
             try:
                 return await call()
             except HypervisorUnavailable as error:
+                self.held_up = True
                 log.warning("hypervisor unavailable", operation=self.operation.id, error=error.message)
             await self.within(backoff.next(), lambda: self.vm is not vm)  # noqa: B023 - awaited before the next round
 
     async def look(self) -> None:
         await self.through_outages(lambda: self.inventory.refresh(self.vm_id))
+
+    async def look_first(self, *, fresh: bool) -> None:
+        """Look at the VM before anything is done to it, unless that is decided already. What this finds off just after
+        the operation was accepted (`fresh`) was off before, unless the look had to wait for the hypervisor."""
+        was_off = self.off
+        await self.look_unless(lambda: self.decided and self.vm is not None)
+        self.found_off = fresh and not was_off and is_off(self.vm) and not self.held_up
 
     async def look_unless(self, condition: Callable[[], bool]) -> None:
         """The same, given up when the condition holds: it takes as long as the hypervisor is unavailable."""

@@ -43,7 +43,8 @@ def _not_ours(run: Run, cause: OffCause | None) -> Verdict:
         return _unknown(run, "It was started again since" if run.runs_anew else "It is off")
     if run.cut is None:
         return _unknown(run, "Its power was cut, by vmpower or by somebody else")
-    return _verdict(run, Outcome.OUT_OF_BAND, "Somebody else cut its power while we waited.")
+    when = "before it was asked" if run.operation.asked is None else "while we waited"
+    return _verdict(run, Outcome.OUT_OF_BAND, f"Somebody else cut its power {when}.")
 
 
 def _left(run: Run) -> Verdict:
@@ -88,7 +89,8 @@ def overtaken(run: Run) -> Verdict:
 
 
 def already_off(run: Run) -> Verdict:
-    return _verdict(run, Outcome.ALREADY_OFF, "It was off already.")
+    when = " when it was first looked at" if run.found_off else ""
+    return _verdict(run, Outcome.ALREADY_OFF, f"It was off already{when}.")
 
 
 def off_by_superseded(run: Run, down: Verdict) -> Verdict:
