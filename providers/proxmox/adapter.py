@@ -289,7 +289,8 @@ class ProxmoxAdapter:
             await self._api.abort(running)
             await self._poller.follow(running)
         try:
-            task = await self._api.act(guest, "shutdown", _shutdown(grace))
+            params = _shutdown(grace)
+            task = replace(await self._api.act(guest, "shutdown", params), told=params.get("timeout"))
         except Unanswered:
             self._unsure.add(guest.id)
             raise

@@ -54,9 +54,12 @@ async def of_shutdown(api: Api, task: Task, config: Config | None, *, ours: bool
 
 
 async def _of_container(api: Api, task: Task, ours: bool) -> Ended:
-    """Of a container; HA never forces one (pve-ha-manager, `PVE::HA::Resources::PVECT`)."""
+    """Of a container; HA never forces one (pve-ha-manager, `PVE::HA::Resources::PVECT`). The log of one that was over
+    before its time would tell nothing more."""
     if not task.succeeded or not task.ended:
         return Ended()
+    if ours and task.told is not None and task.ended - task.started < task.told:
+        return Ended(after=timedelta(seconds=task.ended - task.started))
     said = await api.log(task)
     if any(INTERRUPTED in line for line in said):
         return Ended(OffCause.GUEST)

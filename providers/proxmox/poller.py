@@ -215,8 +215,8 @@ class Poller:
     async def _poll_node(self, node: str, since: int) -> None:
         known = {task.upid: task for task in await self._api.tasks(node, since=since, limit=OWN)}
         running = [task for task in self.awaited.running() if task.node == node]
-        found = [known.get(task.upid) or await self._single(task) for task in running]
-        over = [task for task in found if not task.runs]
+        found = [(task, known.get(task.upid) or await self._single(task)) for task in running]
+        over = [replace(now, told=task.told) for task, now in found if not now.runs]
         await asyncio.gather(*(self._ended(task) for task in over if task.kind in SHUTDOWNS))
         await asyncio.gather(*(self._ended(task) for task in over if task.kind not in SHUTDOWNS))
 

@@ -29,7 +29,10 @@ it shuts its guest down: of a guest that is too slow the request itself fails, w
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task. `started` and `ended` are seconds since 1970 by its node's clock; `status` is empty while it runs."""
+    """One task. `started` and `ended` are seconds since 1970 by its node's clock; `status` is empty while it runs.
+
+    `told`: so many seconds we let a shutdown wait for its guest; None: we did not begin it, or named none.
+    """
 
     upid: str
     node: str
@@ -39,6 +42,7 @@ class Task:
     started: int
     ended: int | None = None
     status: str = ""
+    told: int | None = None
 
     @property
     def runs(self) -> bool:

@@ -118,6 +118,15 @@ async def test_a_container_whose_shutdown_was_ended_before_it_killed_went_down_b
     assert await ending(said, replace(OVER, kind="vzshutdown")) == BY_ITSELF
 
 
+@pytest.mark.parametrize(("told", "read"), [(61, False), (60, True), (None, True)])
+async def test_a_containers_log_is_read_only_of_a_shutdown_that_may_have_used_up_its_time(
+    told: int | None, read: bool
+) -> None:
+    said = ["command 'lxc-stop -n 100 --timeout 60' failed: received interrupt"]
+    ended = await ending(said, replace(OVER, kind="vzshutdown", told=told))
+    assert ended == (BY_ITSELF if read else Ended(after=timedelta(seconds=60)))
+
+
 async def test_a_containers_shutdown_that_runs_tells_nothing() -> None:
     assert await ending([], replace(TASK, kind="vzshutdown")) == Ended()
 
