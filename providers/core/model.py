@@ -245,8 +245,9 @@ class Operation(Record):
     then, for people. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
     `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was known
     not to be off when the operation was accepted; `asked_before`: an earlier operation had asked this run to go down,
-    which it may still do. `supersedes` are the ids of the operations that were active when it came. `boot` is the boot
-    of this machine whose clock its times are of.
+    which it may still do; `asked_run` is the last run that one had asked and left alone, where the hypervisor tells
+    runs apart. `supersedes` are the ids of the operations that were active when it came. `boot` is the boot of this
+    machine whose clock its times are of.
     """
 
     id: str
@@ -268,6 +269,7 @@ class Operation(Record):
     run_id: str = ""
     ran: bool = False
     asked_before: bool = False
+    asked_run: str = ""
     supersedes: tuple[str, ...] = ()
     boot: Boot | None = None
     went_down: Verdict | None = None

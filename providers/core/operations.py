@@ -106,6 +106,7 @@ class Operations:
                 run_id=vm.run_id if vm else "",
                 ran=vm is not None and not is_off(vm),
                 asked_before=vm is not None and self._left_alone.get(request.vm_id) == vm.run_id,
+                asked_run=self._left_alone.get(request.vm_id, ""),
                 supersedes=tuple(run.operation.id for run in self._active_runs(request.vm_id)),
                 boot=self._context.clock.boot,
                 **timeout(request, vm, default),

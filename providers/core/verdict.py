@@ -14,7 +14,8 @@ def judge(run: Run) -> Verdict:
     little it is not guessed.
 
         who ended it, by the hypervisor    and we                       outcome
-        the guest                          asked it (perhaps)           GRACEFUL
+        the guest                          asked it (perhaps), now      GRACEFUL
+                                           or by an earlier operation
                                            had not asked                OUT_OF_BAND
         a crash                                                         CRASHED
         the host                           were not forcing             OUT_OF_BAND
@@ -48,6 +49,8 @@ def _not_ours(run: Run, cause: OffCause | None) -> Verdict:
 
 
 def _left(run: Run) -> Verdict:
+    if run.operation.asked is None and _asked_before(run):
+        return _verdict(run, Outcome.GRACEFUL, "The guest shut itself down, asked by an earlier operation.")
     if run.operation.asked is None and run.in_doubt:
         message = "The guest shut itself down; whether it had been asked cannot be known."
         return _verdict(run, Outcome.UNKNOWN, message)
@@ -55,6 +58,13 @@ def _left(run: Run) -> Verdict:
         return _verdict(run, Outcome.OUT_OF_BAND, "It went off before it was asked.")
     perhaps = "" if any(sent.delivery in HEARD for sent in run.operation.sent) else "perhaps "
     return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, {perhaps}asked by {_signals(run)}.")
+
+
+def _asked_before(run: Run) -> bool:
+    """Whether an earlier operation had asked this very run of the VM, which may obey late. Where runs are not told
+    apart it may have been another run."""
+    asked = run.operation.asked_run
+    return bool(asked) and asked == run.operation.run_id
 
 
 def _signals(run: Run) -> str:
@@ -66,7 +76,7 @@ def _unknown(run: Run, known: str) -> Verdict:
     """The outcome cannot be known; what is known is said."""
     sent = run.operation.asked
     if sent is None:
-        asked = "it had not been asked"
+        asked = "it was asked by an earlier operation" if _asked_before(run) else "it had not been asked"
     else:
         perhaps = "" if sent.accepted else "perhaps "
         seconds = (run.now() - sent.time).total_seconds()

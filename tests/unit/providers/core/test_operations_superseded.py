@@ -162,5 +162,8 @@ async def test_a_guest_that_an_earlier_shutdown_asked_is_not_cut_because_its_age
     provider = await make_provider(web={"acpi": "none", "shutdown_time": "30s"})
     await provider.end(await provider.shutdown(timeout=10, escalation=Escalation.NEVER))
     provider.rewrite(agent="none")
-    assert await provider.ending(provider.shutdown(timeout=60)) == "SUCCEEDED: OUT_OF_BAND"
+    operation = await provider.end(await provider.shutdown(timeout=60))
+    assert ending(operation) == "SUCCEEDED: GRACEFUL"
+    assert operation.verdict
+    assert operation.verdict.message == "The guest shut itself down, asked by an earlier operation."
     assert provider.calls("power_off") == 0

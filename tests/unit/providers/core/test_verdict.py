@@ -56,6 +56,13 @@ FORCING = {"state": State.FORCING, "force_reason": Reason.TIMEOUT}
         (None, {}, Outcome.UNKNOWN, None, None),
         (GUEST, {}, Outcome.OUT_OF_BAND, None, None),
         (GUEST, {"sent": REFUSED}, Outcome.OUT_OF_BAND, None, None),
+        (GUEST, {"asked_run": "7", "run_id": "7"}, Outcome.GRACEFUL, None, None),
+        (GUEST, {"asked_run": "7", "run_id": "7", "sent": ASKED}, Outcome.GRACEFUL, None, Signal.ACPI),
+        (GUEST, {"asked_run": "7", "run_id": "7", "sent": REFUSED}, Outcome.GRACEFUL, None, None),
+        (GUEST, {"asked_run": "6", "run_id": "7"}, Outcome.OUT_OF_BAND, None, None),
+        (GUEST, {"asked_before": True}, Outcome.OUT_OF_BAND, None, None),
+        (HOST, {"asked_run": "7", "run_id": "7"}, Outcome.OUT_OF_BAND, None, None),
+        (None, {"asked_run": "7", "run_id": "7"}, Outcome.UNKNOWN, None, None),
         (HOST, {"sent": ASKED}, Outcome.OUT_OF_BAND, None, None),
         (CRASHED, {"sent": ASKED}, Outcome.CRASHED, None, None),
         (CRASHED, FORCING, Outcome.CRASHED, None, None),
@@ -81,6 +88,12 @@ async def test_how_it_went_down_follows_from_the_record_then_from_what_we_did(
     run.cut = fields.get("cut", False)
     found = verdict.judge(run)
     assert (found.outcome, found.reason, found.signal) == (outcome, reason, signal)
+
+
+async def test_where_it_is_not_known_an_earlier_ask_is_told(journal: InlineJournal) -> None:
+    run = run_of(journal, off(None), asked_run="7", run_id="7")
+    told = "It is off; how it went off cannot be known: it was asked by an earlier operation."
+    assert verdict.judge(run).message == told
 
 
 async def test_a_forced_one_says_what_stood_in_the_way(journal: InlineJournal) -> None:
