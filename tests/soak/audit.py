@@ -143,9 +143,13 @@ class Books:
             for harm in self.harms
         )
 
-    def disturbed(self, since: float, until: float) -> bool:
-        """Whether anything was done to the provider or the hypervisor as a whole."""
-        return any(not harm.vm and harm.begun <= until and harm.ended >= since for harm in self.harms)
+    def disturbed(self, since: float, until: float, by: Sequence[str] = ()) -> bool:
+        """Whether anything was done to the provider or the hypervisor as a whole; or one of these harms, by their first
+        word."""
+        return any(
+            not harm.vm and harm.begun <= until and harm.ended >= since and (not by or harm.what.split()[0] in by)
+            for harm in self.harms
+        )
 
 
 def audit(history: History) -> list[Finding]:
@@ -397,7 +401,7 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
     since = wish.sent - ALIKE - books.guests[wish.vm].lag
     ended = [run for run in books.runs_of(wish.vm) if run.ended is not None and since <= run.ended <= final.at + blur]
     if final.outcome in ENDINGS and not any(ENDINGS[final.outcome](books, run) for run in ended):
-        if final.outcome == "OUT_OF_BAND" and _had_ended(books, wish):
+        if final.outcome == "OUT_OF_BAND" and _had_ended(books, wish, final):
             return ""
         seen = [f"a run that began {run.began:.3f} ended {run.ended:.3f} by {_or(run)}" for run in ended]
         return f"by the hypervisor and the console: {'; '.join(seen) or 'no run of it ended'}"
@@ -412,11 +416,17 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
     return _not_so(books, wish, final)
 
 
-def _had_ended(books: Books, wish: Wish) -> bool:
-    """Whether it had gone off just before the request, which its provider may not have seen by then: to say that it
-    went off before it was asked is true, whoever ended it."""
+def _had_ended(books: Books, wish: Wish, final: Told) -> bool:
+    """Whether it had gone off just before the request, which its provider had not seen by then and could not look at
+    at once: to say no more than that it went off before it was asked is true, whoever ended it."""
     unseen = books.guests[wish.vm].unseen
-    return any(run.ended and wish.sent - unseen <= run.ended <= wish.sent for run in books.runs_of(wish.vm))
+    blind = books.disturbed(wish.sent, final.at, by=("provider", "no"))
+    said = "before it was asked" in final.message
+    return (
+        blind
+        and said
+        and any(run.ended and wish.sent - unseen <= run.ended <= wish.sent for run in books.runs_of(wish.vm))
+    )
 
 
 def _not_so(books: Books, wish: Wish, final: Told) -> str:

@@ -215,12 +215,31 @@ def test_not_to_know_is_never_untrue(cause: Any) -> None:
     assert found(shutdown(), away, Run(VM, 0, 15.1, (cause,)), ended(15.2, "UNKNOWN")) == []
 
 
-def test_to_go_off_before_the_request_is_out_of_band_where_that_is_not_seen_at_once() -> None:
-    run = Run(VM, 0, 8, ("GUEST",), ((3, "ACPI"),))
-    before = (shutdown(), run, ended(10.2, "OUT_OF_BAND"))
-    assert found(*before) == [UNTRUE]
-    assert found(*before, guest=replace(GUEST, unseen=1)) == [UNTRUE]
-    assert found(*before, guest=replace(GUEST, unseen=3)) == []
+UNSEEN = Run(VM, 0, 8, ("OTHER",))
+BEFORE = "Somebody else cut its power before it was asked."
+
+
+def test_what_goes_off_before_the_request_is_off_already_even_if_that_is_not_seen_at_once() -> None:
+    late = replace(GUEST, unseen=3)
+    assert found(shutdown(), UNSEEN, ended(10.2, "OUT_OF_BAND", message=BEFORE), guest=late) == [UNTRUE]
+    assert found(shutdown(), UNSEEN, ended(10.2, "ALREADY_OFF"), guest=late) == []
+
+
+@pytest.mark.parametrize(
+    ("unseen", "message", "harm", "wrong"),
+    [
+        (3, BEFORE, "no API server answers", []),
+        (3, BEFORE, "provider killed", []),
+        (3, BEFORE, "the next answer to /status/shutdown is lost", [UNTRUE]),
+        (3, "Somebody else cut its power while we waited.", "no API server answers", [UNTRUE]),
+        (1, BEFORE, "no API server answers", [UNTRUE]),
+    ],
+)
+def test_it_is_out_of_band_only_where_the_provider_could_not_look_at_once_and_says_no_more(
+    unseen: float, message: str, harm: str, wrong: list[str]
+) -> None:
+    records = (shutdown(), UNSEEN, Harm(10, 11, harm), ended(11.2, "OUT_OF_BAND", message=message))
+    assert found(*records, guest=replace(GUEST, unseen=unseen)) == wrong
 
 
 def test_not_to_know_what_could_be_seen_is_found() -> None:
