@@ -16,6 +16,7 @@ from providers.libvirt.config import LibvirtSettings
 from tests.e2e.libvirt_adapter.waiting import GRACE, Run, following, watching
 from tests.rigs.guests.domain import Guest
 from tests.rigs.libvirtd import Libvirtd
+from tests.rigs.polling import poll
 from tests.rigs.process import wait_for_end
 
 
@@ -83,7 +84,7 @@ async def test_a_guest_that_is_cut_while_libvirtd_is_killed_has_no_known_cause(
     os.kill(pid, signal.SIGSTOP)  # or it would be off before libvirtd is killed
     cutting = threading.Thread(target=_cut, args=(rig, "cut-by-other"))
     cutting.start()
-    cutting.join(1)
+    poll(lambda: _is_told_to_end(pid))
     rig.kill()
     os.kill(pid, signal.SIGCONT)
     wait_for_end(pid)
@@ -190,6 +191,13 @@ async def test_two_providers_tell_the_same_run(adapter: LibvirtAdapter, run: Run
         for watch in (one, other):
             await watch.until(lambda vm: vm.id == vm_id and vm.power_state is PowerState.ON and vm.run_id != "")
         assert (await adapter.get(vm_id)).run_id == (await restarted.get(vm_id)).run_id != ""
+
+
+def _is_told_to_end(pid: int) -> bool:
+    """Whether SIGTERM waits for a process that was stopped: libvirtd has sent it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (pending,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(pending >> (signal.SIGTERM - 1) & 1)
 
 
 def _cut(rig: Libvirtd, name: str) -> None:
