@@ -4,17 +4,13 @@ import asyncio
 import functools
 import io
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from cli import config
-from cli.errors import ExitCode, Failure, complain, translate, usage
+from cli.errors import ExitCode, Failure, complain, usage
 from cli.options import Output
-from client.errors import ProviderError
-from client.power import PowerClient
 
 P = ParamSpec("P")
 Body = Callable[P, Coroutine[Any, Any, ExitCode | None]]
@@ -36,13 +32,14 @@ _NAMES = ("--provider", "-p")
 _ADDRESS = "gRPC address of a provider (unix:///path, host:port), or its name in the configuration"
 Provider = Annotated[
     str,
-    typer.Option(*_NAMES, metavar="ADDRESS|NAME", help=f"{_ADDRESS}; else $VMPOWER_PROVIDER, else its default."),
+    typer.Option(*_NAMES, metavar="ADDRESS|NAME", help=f"{_ADDRESS}; else $VMPOWER_PROVIDER, else all that it names."),
 ]
 Format = Annotated[Output, typer.Option("--output", "-o", help="How to print the result.")]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the verdict, or print the operation's id and return.")
 ]
-OneVM = Annotated[str, typer.Argument(metavar="VM", help="Id or unique name.")]
+VM_HELP = "Id or unique name; with several providers also PROVIDER/NAME."
+OneVM = Annotated[str, typer.Argument(metavar="VM", help=VM_HELP)]
 
 
 @app.callback()
@@ -84,21 +81,6 @@ def _run(work: Coroutine[Any, Any, ExitCode | None]) -> ExitCode:
         return ExitCode.USAGE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-
-
-@asynccontextmanager
-async def connect(provider: str) -> AsyncIterator[PowerClient]:
-    """A client of the provider that is meant; its errors come out as `Failure`.
-
-    Raises:
-        Failure: see `config.resolve`.
-    """
-    endpoint = config.resolve(provider)
-    async with PowerClient(endpoint.address, config.tls_files(endpoint)) as client:
-        try:
-            yield client
-        except ProviderError as error:
-            raise translate(error, client.address) from None
 
 
 def main() -> None:

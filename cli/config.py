@@ -1,7 +1,7 @@
-"""Which provider is meant, from `--provider`, VMPOWER_PROVIDER or the configuration file.
+"""Which providers are meant, from `--provider`, VMPOWER_PROVIDER or the configuration file.
 
 # ~/.config/vmpower/config.yaml, or the file that VMPOWER_CONFIG names
-default: lab
+default: lab # where a VM named without its provider is looked for first
 providers:
   lab: {address: "unix:///run/vmpower/libvirt.sock"}
   prod:
@@ -64,31 +64,31 @@ def load() -> Config:
         raise usage(f"{file} cannot be read: {fault}") from None
 
 
-def resolve(provider: str) -> Endpoint:
-    """The endpoint that a name, an address or (if empty) the configuration's default means.
+def meant(provider: str) -> dict[str, Endpoint]:
+    """By name, the endpoint that a name or an address means; if empty, all that are configured.
 
     Raises:
-        Failure: none is meant, the name is unknown, or the address needs TLS and no files are configured.
+        Failure: none is meant, a name is unknown, or an address needs TLS and no files are configured.
     """
     config = load()
-    wanted = provider or config.default or _only(config)
-    endpoint = config.providers.get(wanted) or _by_address(config, wanted)
-    if endpoint.tls is None and not is_local(endpoint.address):
+    if config.default and config.default not in config.providers:
+        raise usage(f"{path()}: default: no provider is called {config.default!r}.")
+    found = (
+        {provider: config.providers.get(provider) or _by_address(config, provider)} if provider else config.providers
+    )
+    if not found:
         raise usage(
-            f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
-            f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",
+            "Which provider? None is given and none is configured.",
+            "Give --provider ADDRESS (unix:///path or host:port), set VMPOWER_PROVIDER,",
+            f"or name your providers in {path()}.",
         )
-    return endpoint
-
-
-def _only(config: Config) -> str:
-    if len(config.providers) != 1:
-        raise usage(
-            "Which provider? None is given and none is the default.",
-            "Give --provider ADDRESS (unix:///path or host:port) or NAME, set VMPOWER_PROVIDER,",
-            f"or name a default in {path()}.",
-        )
-    return next(iter(config.providers))
+    for endpoint in found.values():
+        if endpoint.tls is None and not is_local(endpoint.address):
+            raise usage(
+                f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
+                f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",
+            )
+    return found
 
 
 def _by_address(config: Config, wanted: str) -> Endpoint:

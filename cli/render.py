@@ -2,8 +2,9 @@
 
 import io
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,6 +20,7 @@ from client.words import short
 from common.text import clean, to_json, to_yaml
 from protos.power.v1 import power_pb2 as pb
 
+M = TypeVar("M", bound=Message)
 _COLOURS = {
     **dict.fromkeys(("ON", "GRACEFUL", "STARTED", "SUCCEEDED", "ALREADY_ON", "ALREADY_OFF"), "green"),
     **dict.fromkeys(("FORCED", "OUT_OF_BAND", "PAUSED", "SUSPENDED", "CANCELLED"), "yellow"),
@@ -47,30 +49,54 @@ def emit(output: Output, data: Any) -> None:
         print(to_yaml(data), end="")
 
 
-def emit_line(output: Output, message: Message) -> None:
+def emit_line(output: Output, provider: str, message: Message) -> None:
+    data = _of(provider, message)
     if output is Output.JSON:
-        print(to_json(as_dict(message)), flush=True)
+        print(to_json(data), flush=True)
     else:
-        print("---", to_yaml(as_dict(message)), sep="\n", end="")
+        print("---", to_yaml(data), sep="\n", end="")
         sys.stdout.flush()
 
 
-def show(output: Output, found: Message | Sequence[Message], table: Table) -> None:
-    """Print the table, or what was found: an object, or a list of them."""
+def show(output: Output, provider: str, found: Message, card: Table) -> None:
+    """Print the card, or what was found."""
     if output is Output.TABLE:
-        show_table(table)
+        show_table(card)
     else:
-        emit(output, as_dict(found) if isinstance(found, Message) else [as_dict(message) for message in found])
+        emit(output, _of(provider, found))
 
 
-def show_verdicts(output: Output, operations: Sequence[pb.Operation], several: bool) -> None:
-    """Print how operations ended: a sentence each, or the operations themselves."""
+def show_all(output: Output, found: Sequence[tuple[str, M]], listing: "Listing[M]") -> None:
+    """Print a table, or the list of what was found. A provider's name, where there is one, comes first."""
+    if output is Output.TABLE:
+        show_table(listing.table(found))
+    else:
+        emit_all(output, found)
+
+
+def show_cards(cards: Sequence[Table]) -> None:
+    for number, card in enumerate(cards):
+        if number:
+            print()
+        show_table(card)
+
+
+def emit_all(output: Output, found: Iterable[tuple[str, Message]]) -> None:
+    emit(output, [_of(provider, message) for provider, message in found])
+
+
+def _of(provider: str, message: Message) -> dict[str, Any]:
+    return ({"provider": provider} if provider else {}) | as_dict(message)
+
+
+def show_verdicts(output: Output, operations: Sequence[tuple[str, pb.Operation]], several: bool) -> None:
+    """Print how operations of these providers ended: a sentence each, or the operations themselves."""
     if output is not Output.TABLE:
-        found = [as_dict(operation) for operation in operations]
+        found = [_of(provider, operation) for provider, operation in operations]
         return emit(output, found if several else found[0]) if found else None
-    for operation in operations:
+    for provider, operation in operations:
         word = short(pb.Outcome, operation.verdict.outcome) or short(pb.OperationState, operation.state)
-        text = Text(verdict.sentence(operation))
+        text = Text(verdict.sentence(verdict.at(provider, operation)))
         text.highlight_words([word], _COLOURS.get(word, ""))
         show_table(text)
         for line in verdict.hook_lines(operation):
@@ -100,12 +126,24 @@ def _cell(text: str) -> Text:
     return Text(clean(text), style=_COLOURS.get(text, ""))
 
 
-def vm_table(vms: Iterable[pb.VM]) -> Table:
-    table = _table("NAME", "ID", "POWER", "A SHUTDOWN NOW", "OPERATION", "NODE")
-    for vm in vms:
-        power = short(pb.PowerState, vm.power_state)
-        table.add_row(*map(_cell, (vm.name, vm.id, power, forecast(vm), vm.active_operation, vm.node)))
-    return table
+@dataclass(frozen=True)
+class Listing(Generic[M]):
+    """A table of messages: its columns, and the row of one."""
+
+    columns: tuple[str, ...]
+    row: Callable[[M], Iterable[str]]
+
+    def table(self, found: Sequence[tuple[str, M]]) -> Table:
+        """With the names of providers, if the messages came with any."""
+        several = any(provider for provider, _ in found)
+        table = _table(*(["PROVIDER"] if several else []), *self.columns)
+        for provider, message in found:
+            table.add_row(*map(_cell, [provider] if several else []), *map(_cell, self.row(message)))
+        return table
+
+
+def _vm_row(vm: pb.VM) -> Iterable[str]:
+    return vm.name, vm.id, short(pb.PowerState, vm.power_state), forecast(vm), vm.active_operation, vm.node
 
 
 def forecast(vm: pb.VM) -> str:
@@ -121,12 +159,9 @@ def forecast(vm: pb.VM) -> str:
     return f"forced: {', '.join(reasons)}" if reasons else "forced"
 
 
-def forecast_table(vms: Iterable[pb.VM]) -> Table:
-    table = _table("NAME", "POWER", "A SHUTDOWN NOW", "WHAT STANDS IN THE WAY")
-    for vm in vms:
-        problems = " ".join(problem.message for problem in vm.forecast.problems)
-        table.add_row(*map(_cell, (vm.name, short(pb.PowerState, vm.power_state), forecast(vm), problems)))
-    return table
+def _forecast_row(vm: pb.VM) -> Iterable[str]:
+    problems = " ".join(problem.message for problem in vm.forecast.problems)
+    return vm.name, short(pb.PowerState, vm.power_state), forecast(vm), problems
 
 
 def vm_card(vm: pb.VM) -> Table:
@@ -143,9 +178,10 @@ def vm_card(vm: pb.VM) -> Table:
     return _card(rows)
 
 
-def info_card(address: str, info: pb.GetProviderInfoResponse) -> Table:
+def info_card(provider: str, address: str, info: pb.GetProviderInfoResponse) -> Table:
     default = span(info.default_timeout.ToTimedelta())
     rows = [
+        ("Provider", provider),
         ("Address", address),
         ("Type", info.type),
         ("Version", info.version),
@@ -157,13 +193,6 @@ def info_card(address: str, info: pb.GetProviderInfoResponse) -> Table:
         ("Default", f"{default}, then {short(pb.Escalation, info.default_escalation)}"),
     ]
     return _card(rows)
-
-
-def operation_table(operations: Iterable[pb.Operation]) -> Table:
-    table = _table("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK")
-    for operation in operations:
-        table.add_row(*map(_cell, _operation_row(operation)))
-    return table
 
 
 def _operation_row(operation: pb.Operation) -> Iterable[str]:
@@ -179,6 +208,11 @@ def _operation_row(operation: pb.Operation) -> Iterable[str]:
         local(operation.create_time),
         span(verdict.took(operation)) if ended.HasField("end_time") else "",
     )
+
+
+VMS = Listing(("NAME", "ID", "POWER", "A SHUTDOWN NOW", "OPERATION", "NODE"), _vm_row)
+FORECASTS = Listing(("NAME", "POWER", "A SHUTDOWN NOW", "WHAT STANDS IN THE WAY"), _forecast_row)
+OPERATIONS = Listing(("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK"), _operation_row)
 
 
 def local(stamp: Timestamp) -> str:

@@ -39,6 +39,16 @@ def name(operation: pb.Operation) -> str:
     return clean(operation.vm_name or operation.vm)
 
 
+def at(provider: str, operation: pb.Operation) -> pb.Operation:
+    """The operation as people are told of it where there are several providers: its VM's name with the provider's."""
+    if not provider:
+        return operation
+    named = pb.Operation()
+    named.CopyFrom(operation)
+    named.vm_name = f"{provider}/{operation.vm_name or operation.vm}"
+    return named
+
+
 def took(operation: pb.Operation) -> timedelta:
     """From the request to the verdict."""
     return moment(operation.verdict.end_time) - moment(operation.verdict.start_time)

@@ -9,14 +9,13 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import options, render, verdict
-from cli.app import Format, Provider, Wait, command, connect
-from cli.commands.follow import finish, wait_for_verdict
-from cli.errors import ExitCode, usage
+from cli.app import Format, Provider, Wait, command
+from cli.commands.follow import Running, finish, wait_for_verdict
+from cli.errors import ExitCode, Failure, usage
+from cli.fleet import Fleet, Member, connect
 from cli.options import Output
 from cli.outage import Outage
 from cli.progress import Progress
-from client.errors import ProviderError
-from client.power import PowerClient
 from client.times import duration
 from client.words import short
 from common.durations import to_text
@@ -37,38 +36,45 @@ async def watch(
     output: Format = Output.TABLE,
 ) -> ExitCode:
     """Follow an operation to its verdict, or every VM as it changes. With -o json: a line for each change."""
-    async with connect(provider) as client:
+    async with connect(provider) as fleet:
         if not target:
-            return await _watch_vms(client, output)
-        operation = await find_operation(client, target)
+            return await _watch_vms(fleet, output)
+        running = await find_operation(fleet, target)
         if output is Output.TABLE:
-            return await finish(client, [operation], output)
-        end = await wait_for_verdict(client, operation, Progress(), lambda changed: render.emit_line(output, changed))
-        return verdict.exit_code(end)
+            return await finish([running], output)
+        name = running.member.name
+        end = await wait_for_verdict(running, Progress(), lambda changed: render.emit_line(output, name, changed))
+        return verdict.exit_code(end.operation)
 
 
-async def _watch_vms(client: PowerClient, output: Output) -> ExitCode:
-    await client.call(pb.GetProviderInfoRequest())
-    outage = Outage(client.address, Progress().note)
-    async with aclosing(client.watch_vms(outage.on_break)) as events:
+async def _watch_vms(fleet: Fleet, output: Output) -> ExitCode:
+    """All at once, until Ctrl-C, or until none can be followed any more."""
+    _, code = await fleet.collect(lambda member: _watch_member(member, output))
+    return code
+
+
+async def _watch_member(member: Member, output: Output) -> None:
+    await member.client.call(pb.GetProviderInfoRequest())
+    outage = Outage(member.client.address, Progress().note)
+    async with aclosing(member.client.watch_vms(outage.on_break)) as events:
         async for event in events:
             if isinstance(event, pb.GetProviderInfoResponse):
                 continue
             outage.over()
             if output is Output.TABLE:
-                _print_event(event)
+                _print_event(member.name, event)
             else:
-                render.emit_line(output, event)
-    return ExitCode.WANTED
+                render.emit_line(output, member.name, event)
 
 
-def _print_event(event: pb.WatchVMsResponse) -> None:
+def _print_event(provider: str, event: pb.WatchVMsResponse) -> None:
+    place = f"{clean(provider)}\t" if provider else ""
     if event.HasField("changed"):
         vm = event.changed
         words = (vm.name, short(pb.PowerState, vm.power_state), render.forecast(vm), vm.active_operation)
-        print("\t".join(map(clean, words)).rstrip(), flush=True)
+        print(place + "\t".join(map(clean, words)).rstrip(), flush=True)
     elif event.HasField("removed"):
-        print(clean(event.removed), "gone", sep="\t", flush=True)
+        print(f"{place}{clean(event.removed)}\tgone", flush=True)
 
 
 @command("extend")
@@ -93,16 +99,17 @@ async def extend(
     """Give the guest more time (or less, with --timeout or --until)."""
     if sum(each is not None for each in (by, timeout, until)) != 1:
         raise usage("Say how long, in one way: a DURATION to add, --timeout or --until.")
-    async with connect(provider) as client:
-        operation = await find_operation(client, target)
+    async with connect(provider) as fleet:
+        member, operation = await find_operation(fleet, target)
         request = pb.ExtendOperationRequest(
             id=operation.id, extension=duration(by), timeout=duration(timeout), force_after=until
         )
-        extended = await client.call(request)
+        with member.failing():
+            extended = await member.client.call(request)
     if output is Output.TABLE:
-        print(f"{verdict.name(extended)} has {_grace(extended)}.")
+        print(f"{verdict.name(verdict.at(member.name, extended))} has {_grace(extended)}.")
     else:
-        render.show_verdicts(output, [extended], several=False)
+        render.show_verdicts(output, [(member.name, extended)], several=False)
 
 
 def _grace(operation: pb.Operation) -> str:
@@ -115,42 +122,55 @@ def _grace(operation: pb.Operation) -> str:
 @command("force")
 async def force(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
     """End the waiting: power the VM off hard now, whatever its escalation says."""
-    async with connect(provider) as client:
-        found = await find_operation(client, target)
-        operation = await client.call(pb.ForceOperationRequest(id=found.id))
-        return await finish(client, [operation], output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_SUCCEEDED))
+    async with connect(provider) as fleet:
+        member, found = await find_operation(fleet, target)
+        with member.failing():
+            operation = await member.client.call(pb.ForceOperationRequest(id=found.id))
+        running = [Running(member, operation)]
+        return await finish(running, output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_SUCCEEDED))
 
 
 @command("cancel")
 async def cancel(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
     """Give the operation up. A guest that has been asked may still go down; nothing will force it."""
-    async with connect(provider) as client:
-        found = await find_operation(client, target)
-        operation = await client.call(pb.CancelOperationRequest(id=found.id))
-        return await finish(client, [operation], output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_CANCELLED))
+    async with connect(provider) as fleet:
+        member, found = await find_operation(fleet, target)
+        with member.failing():
+            operation = await member.client.call(pb.CancelOperationRequest(id=found.id))
+        running = [Running(member, operation)]
+        return await finish(running, output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_CANCELLED))
 
 
 def _ended_as(state: "pb.OperationState.ValueType") -> Callable[[pb.Operation], ExitCode]:
     return lambda operation: ExitCode.WANTED if operation.state == state else verdict.failure(operation)
 
 
-async def find_operation(client: PowerClient, name: str) -> pb.Operation:
-    """The operation with this id, or the active one of the VM with this id or name.
+async def find_operation(fleet: Fleet, name: str) -> Running:
+    """The operation with this id, wherever it is, or the active one of the VM with this id or name.
 
     Raises:
         Failure: there is neither, or nothing is active on the VM.
     """
-    try:
-        return await client.call(pb.GetOperationRequest(id=name))
-    except ProviderError as error:
-        if error.reason != "OPERATION_NOT_FOUND":
-            raise
-    try:
-        vm = await client.call(pb.GetVMRequest(vm=name))
-    except ProviderError as error:
-        if error.reason == "VM_NOT_FOUND":
-            raise usage(f"Neither an operation nor a VM is called {name!r}.") from None
-        raise
+    answers = await fleet.ask(lambda member: member.client.call(pb.GetOperationRequest(id=name)))
+    for member, answer in answers:
+        if isinstance(answer, pb.Operation):
+            return Running(member, answer)
+    for _, answer in answers:
+        if isinstance(answer, Failure) and answer.reason != "OPERATION_NOT_FOUND" and not fleet.several:
+            raise answer
+    member, vm = await _find_vm(fleet, name)
     if not vm.active_operation:
         raise usage(f"Nothing is under way on {name}; `vmpower operations {name}` tells what was.")
-    return await client.call(pb.GetOperationRequest(id=vm.active_operation))
+    with member.failing():
+        return Running(member, await member.client.call(pb.GetOperationRequest(id=vm.active_operation)))
+
+
+async def _find_vm(fleet: Fleet, name: str) -> tuple[Member, pb.VM]:
+    try:
+        member, vm = await fleet.find(name)
+        with member.failing():
+            return member, await member.client.call(pb.GetVMRequest(vm=vm))
+    except Failure as failure:
+        if failure.reason == "VM_NOT_FOUND":
+            raise usage(f"Neither an operation nor a VM is called {name!r}.") from None
+        raise

@@ -4,27 +4,37 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from copy import deepcopy
-from typing import TypeVar
-
-from google.protobuf.message import Message
+from typing import NamedTuple, TypeVar
 
 from cli import render, verdict
-from cli.errors import ExitCode, Failure, complain, translate, usage, worst
+from cli.errors import ExitCode, Failure, complain, usage, worst
+from cli.fleet import Fleet, Member, Target
 from cli.options import Output
 from cli.outage import Outage
 from cli.progress import Progress
-from client.errors import ProviderError
-from client.power import PowerClient, WorkRequest, has_ended
+from client.power import WorkRequest, has_ended
 from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 Judge = Callable[[pb.Operation], ExitCode]
 OnChange = Callable[[pb.Operation], None]
-M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+
+class Running(NamedTuple):
+    """An operation, and the provider that carries it out."""
+
+    member: Member
+    operation: pb.Operation
+
+    @property
+    def told(self) -> tuple[str, pb.Operation]:
+        """With the provider's name, as results are printed."""
+        return self.member.name, self.operation
 
 
 async def carry_out(
-    client: PowerClient, vms: Sequence[str], request: WorkRequest, *, output: Output, wait: bool, request_id: str
+    fleet: Fleet, vms: Sequence[str], request: WorkRequest, *, output: Output, wait: bool, request_id: str
 ) -> ExitCode:
     """Ask the same of each VM, wait for all verdicts (or only print the operations' ids), and judge.
 
@@ -33,55 +43,31 @@ async def carry_out(
     """
     if request_id and len(vms) > 1:
         raise usage("--request-id means one operation, so it goes with one VM.")
-    targets = [vm.id for vm in await _resolve(client, vms)] if len(vms) > 1 else vms
-    calls = [client.call(_copy(request, target, request_id)) for target in targets]
-    return await _begin(client, calls, output, wait, several=len(vms) > 1)
-
-
-async def _begin(
-    client: PowerClient, calls: Sequence[Awaitable[pb.Operation]], output: Output, wait: bool, several: bool
-) -> ExitCode:
-    begun = await asyncio.gather(*(_attempt(client, call) for call in calls))
-    operations = [each for each in begun if isinstance(each, pb.Operation)]
+    targets = await fleet.resolve(vms)
+    begun = await asyncio.gather(*(_attempt(_begin(target, request, request_id)) for target in targets))
+    running = [each for each in begun if not isinstance(each, Failure)]
     refused = [each.code for each in begun if isinstance(each, Failure)]
-    return worst([*refused, await finish(client, operations, output, wait=wait, several=several)])
+    return worst([*refused, await finish(running, output, wait=wait, several=len(vms) > 1)])
 
 
-def _copy(request: WorkRequest, vm: str, request_id: str) -> WorkRequest:
+async def _begin(target: Target, request: WorkRequest, request_id: str) -> Running:
     copy = deepcopy(request)
-    copy.vm, copy.request_id = vm, request_id
-    return copy
+    copy.vm, copy.request_id = target.vm, request_id
+    with target.member.failing():
+        return Running(target.member, await target.member.client.call(copy))
 
 
-async def _resolve(client: PowerClient, names: Sequence[str]) -> list[pb.VM]:
-    """The VMs with these ids or names, each once, in the order given.
-
-    Raises:
-        Failure: one is unknown or ambiguous; the message tells of all that are.
-    """
-    calls = (_attempt(client, client.call(pb.GetVMRequest(vm=name)), tell=lambda _: None) for name in names)
-    found = await asyncio.gather(*calls)
-    failures = [each for each in found if isinstance(each, Failure)]
-    if failures and failures[0].code is ExitCode.USAGE:
-        raise usage("Nothing was done:", *(failure.message for failure in failures))
-    if failures:
-        raise failures[0]
-    return list({vm.id: vm for vm in found if isinstance(vm, pb.VM)}.values())
-
-
-async def _attempt(client: PowerClient, work: Awaitable[M], tell: Callable[[Failure], None] = complain) -> M | Failure:
+async def _attempt(work: Awaitable[T]) -> T | Failure:
     """What `work` returns, or its failure, which is told at once."""
     try:
         return await work
-    except (ProviderError, Failure) as error:
-        failure = error if isinstance(error, Failure) else translate(error, client.address)
-        tell(failure)
+    except Failure as failure:
+        complain(failure)
         return failure
 
 
 async def finish(
-    client: PowerClient,
-    operations: Sequence[pb.Operation],
+    running: Sequence[Running],
     output: Output,
     *,
     wait: bool = True,
@@ -90,45 +76,41 @@ async def finish(
 ) -> ExitCode:
     """Follow the operations to their ends, print those, and judge; without `wait` only say what was begun."""
     if wait:
-        ends = await _to_the_end(client, operations)
-        operations = [end for end in ends if isinstance(end, pb.Operation)]
-        render.show_verdicts(output, operations, several)
-        return worst([end.code if isinstance(end, Failure) else judge(end) for end in ends])
+        ends = await _to_the_end(running)
+        render.show_verdicts(output, [each.told for each in ends if isinstance(each, Running)], several)
+        return worst([end.code if isinstance(end, Failure) else judge(end.operation) for end in ends])
     if output is Output.TABLE:
-        for operation in operations:
-            print(clean(operation.id))
+        for each in running:
+            print(clean(each.operation.id))
     else:
-        render.show_verdicts(output, operations, several)
+        render.show_verdicts(output, [each.told for each in running], several)
     return ExitCode.WANTED
 
 
-async def _to_the_end(client: PowerClient, operations: Sequence[pb.Operation]) -> list[pb.Operation | Failure]:
+async def _to_the_end(running: Sequence[Running]) -> list[Running | Failure]:
     progress = Progress()
     try:
         with progress.live():
-            return await asyncio.gather(
-                *(_attempt(client, wait_for_verdict(client, each, progress)) for each in operations)
-            )
+            return await asyncio.gather(*(_attempt(wait_for_verdict(each, progress)) for each in running))
     finally:
         progress.tell_what_goes_on()
 
 
-async def wait_for_verdict(
-    client: PowerClient, operation: pb.Operation, progress: Progress, on_change: OnChange = lambda _: None
-) -> pb.Operation:
+async def wait_for_verdict(running: Running, progress: Progress, on_change: OnChange = lambda _: None) -> Running:
     """Show the operation until it has ended, through lost connections; returns it with its verdict.
 
     Raises:
-        ProviderError: the provider no longer knows the operation.
-        Failure: the provider stays away.
+        Failure: the provider no longer knows the operation, or stays away.
     """
-    progress.show(operation)
-    if has_ended(operation):
-        return operation
+    name, client, changed = running.member.name, running.member.client, running.operation
+    progress.show(verdict.at(name, changed))
+    if has_ended(changed):
+        return running
     outage = Outage(client.address, progress.note)
-    async with aclosing(client.watch_operation(operation.id, outage.on_break)) as changes:
-        async for changed in changes:
-            late = outage.over()
-            progress.show(changed, late=late)
-            on_change(changed)
-    return changed
+    with running.member.failing():
+        async with aclosing(client.watch_operation(changed.id, outage.on_break)) as changes:
+            async for changed in changes:
+                late = outage.over()
+                progress.show(verdict.at(name, changed), late=late)
+                on_change(changed)
+    return Running(running.member, changed)

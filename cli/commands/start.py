@@ -8,15 +8,16 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import hooks, options
-from cli.app import Format, Provider, Wait, command, connect
+from cli.app import VM_HELP, Format, Provider, Wait, command
 from cli.commands.follow import carry_out
 from cli.errors import ExitCode
+from cli.fleet import connect
 from cli.hooks import HookOptions
 from cli.options import Output
 from client.times import duration
 from protos.power.v1 import power_pb2 as pb
 
-VMs = Annotated[list[str], typer.Argument(metavar="VM", help="Ids or unique names.")]
+VMs = Annotated[list[str], typer.Argument(metavar="VM", help=VM_HELP)]
 Texts = list[str] | None
 RequestId = Annotated[
     str,
@@ -95,8 +96,8 @@ async def on(
         post_start=hooks.gather(given),
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
     )
-    async with connect(provider) as client:
-        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
+    async with connect(provider) as fleet:
+        return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)
 
 
 @command("off")
@@ -109,9 +110,9 @@ async def off(
     output: Format = Output.TABLE,
 ) -> ExitCode:
     """Cut the power of VMs at once, without asking their guests."""
-    async with connect(provider) as client:
+    async with connect(provider) as fleet:
         request = pb.PowerOffRequest()
-        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
+        return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)
 
 
 @command("shutdown")
@@ -158,8 +159,8 @@ async def shutdown(
         force_after=force_after,
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
     )
-    async with connect(provider) as client:
-        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
+    async with connect(provider) as fleet:
+        return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)
 
 
 @command("reboot")
@@ -175,5 +176,5 @@ async def reboot(
 ) -> ExitCode:
     """Shut VMs down and start them again; the verdict tells how each went down."""
     request = pb.RebootRequest(timeout=duration(timeout), escalation=options.escalation(escalation))
-    async with connect(provider) as client:
-        return await carry_out(client, vms, request, output=output, wait=wait, request_id=request_id)
+    async with connect(provider) as fleet:
+        return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)

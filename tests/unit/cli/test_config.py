@@ -23,35 +23,43 @@ def written(own_configuration: Path) -> Path:
     return own_configuration
 
 
+def only(provider: str) -> config.Endpoint:
+    (endpoint,) = config.meant(provider).values()
+    return endpoint
+
+
 def refused(provider: str) -> Failure:
     with pytest.raises(Failure) as caught:
-        config.resolve(provider)
+        config.meant(provider)
     assert caught.value.code is ExitCode.USAGE
     return caught.value
 
 
 @pytest.mark.usefixtures("written")
 def test_a_name_is_looked_up() -> None:
-    assert config.resolve("prod").address == "vmpower.example.com:9443"
+    assert only("prod").address == "vmpower.example.com:9443"
 
 
-@pytest.mark.usefixtures("written")
-def test_the_default_is_used_when_nothing_is_given() -> None:
-    assert config.resolve("").address == "unix:///run/lab.sock"
+def test_all_are_meant_when_nothing_is_given(written: Path) -> None:
+    written.write_text('providers: {lab: {address: "localhost:9443"}, pve: {address: "unix:///run/pve.sock"}}')
+    assert {name: endpoint.address for name, endpoint in config.meant("").items()} == {
+        "lab": "localhost:9443",
+        "pve": "unix:///run/pve.sock",
+    }
 
 
-def test_the_only_provider_needs_no_default(written: Path) -> None:
-    written.write_text('providers: {lab: {address: "localhost:9443"}}')
-    assert config.resolve("").address == "localhost:9443"
+def test_a_default_that_is_none_of_the_providers_is_a_mistake_in_the_file(written: Path) -> None:
+    written.write_text('default: lba\nproviders: {lab: {address: "localhost:9443"}}')
+    assert "default: no provider is called 'lba'" in refused("").message
 
 
 def test_an_address_needs_no_file() -> None:
-    assert config.resolve("unix:///run/x.sock").address == "unix:///run/x.sock"
+    assert only("unix:///run/x.sock").address == "unix:///run/x.sock"
 
 
 @pytest.mark.usefixtures("written")
 def test_an_address_that_the_file_knows_brings_its_tls() -> None:
-    assert config.resolve("vmpower.example.com:9443").tls is not None
+    assert only("vmpower.example.com:9443").tls is not None
 
 
 @pytest.mark.usefixtures("written")
@@ -104,4 +112,4 @@ def test_tls_files_are_beside_the_configuration_and_keep_their_servers_name(writ
     written.write_text(f'providers: {{prod: {{address: "10.0.0.7:9443", {named}}}}}')
     folder = written.parent
     expected = Tls(folder / "ca.pem", folder / "me.pem", folder / "me.key", "lab")
-    assert config.tls_files(config.resolve("prod")) == expected
+    assert config.tls_files(only("prod")) == expected
