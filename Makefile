@@ -18,7 +18,7 @@ LIBVIRT := $(call stamp,libvirt)
 DEV := $(call stamp,dev)
 RELEASED := protos/power/v1/released.binpb
 
-.PHONY: help run run-k8s test soak lint types unit e2e conformance bench proto release-contract docs format venv packages guests clean lock
+.PHONY: help run run-k8s test soak lint types unit e2e conformance bench dist proto release-contract docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -46,6 +46,10 @@ conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:
 
 bench: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc ## Tables of speed and cost; also written to .run/bench/
 	@$(PY) -m tests.bench
+
+dist: $(DEV) ## One wheel and one source distribution, in dist/; needs no network
+	@rm -rf build dist
+	@$(PY) -W ignore -c 'from setuptools import build_meta as b; b.build_sdist("dist"); b.build_wheel("dist")'
 
 lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
 	@$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import typer
 
 from cli.errors import ExitCode, Failure, complain, usage
 from cli.options import Output
+from common.version import version
 
 P = ParamSpec("P")
 Body = Callable[P, Coroutine[Any, Any, ExitCode | None]]
@@ -42,6 +43,12 @@ VM_HELP = "Id or unique name; with several providers also PROVIDER/NAME."
 OneVM = Annotated[str, typer.Argument(metavar="VM", help=VM_HELP)]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vmpower {version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     context: typer.Context,
@@ -49,6 +56,9 @@ def root(
         str, typer.Option(*_NAMES, metavar="ADDRESS|NAME", envvar="VMPOWER_PROVIDER", help=f"{_ADDRESS}.")
     ] = "",
     output: Format = Output.TABLE,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Both options may stand before or after the command's name."""
     shared = {"provider": provider, "output": output.value}

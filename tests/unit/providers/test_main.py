@@ -1,0 +1,24 @@
+import sys
+
+import pytest
+
+from providers import __main__ as command
+
+
+def test_a_missing_extra_is_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "proxmoxer", None)
+    for name in [name for name in sys.modules if name.startswith("providers.proxmox")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["vmpower-provider", "proxmox", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == "vmpower-provider: proxmox needs the extra of that name: install vmpower[proxmox]."
+
+
+def test_a_type_that_is_not_known_is_a_mistake_of_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vmpower-provider", "xen"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "libvirt,vsphere,proxmox,sim" in capsys.readouterr().err
