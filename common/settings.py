@@ -7,14 +7,17 @@ the directory that `VMPOWER_CREDENTIALS_DIR` names; the first one found counts. 
 import os
 import re
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, ValidationError
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from common.addresses import require_short
+from common.durations import to_text
 from common.text import own_words
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -51,6 +54,34 @@ def state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vmpower"
 
 
+_KINDS: dict[Any, str] = {timedelta: "DURATION", Path: "PATH", str: "TEXT", int: "NUMBER", float: "NUMBER"}
+
+
+def _as_seconds(length: timedelta) -> str:
+    """Short ones in seconds, as they are compared with each other: `60s`."""
+    return f"{length.total_seconds():g}s" if length < timedelta(minutes=2) else to_text(length)
+
+
+class _Flags(CliSettingsSource[Any]):
+    """The flags, explained in the words of those who set them instead of Python's."""
+
+    def _metavar_format(self, obj: Any) -> str:
+        kinds = [part for part in get_args(obj) if part is not type(None)] or [obj]
+        if kinds[-1] is Ellipsis:
+            return "TEXT,..."
+        return _KINDS.get(kinds[0]) or super()._metavar_format(obj)
+
+    def _help_format(self, field_name: str, field_info: FieldInfo, model_default: Any, *args: Any) -> str:
+        words = (field_info.description or "").replace("%", "%%")
+        if field_info.is_required():
+            return f"{words} (required)"
+        default = field_info.get_default(call_default_factory=True, validated_data={})
+        if default in (None, "", (), PydanticUndefined):
+            return words
+        shown = _as_seconds(default) if isinstance(default, timedelta) else str(getattr(default, "value", default))
+        return f"{words} (default {shown.replace('%', '%%')})"
+
+
 class ProcessSettings(BaseSettings):
     """The base of every process's settings."""
 
@@ -67,8 +98,9 @@ class ProcessSettings(BaseSettings):
         """Read flags, environment and credential files; on a mistake print which one and exit with 2."""
         try:
             return cls(
-                _cli_parse_args=sys.argv[1:] if args is None else args,
-                _cli_prog_name=prog,
+                _cli_settings_source=_Flags(
+                    cls, cli_prog_name=prog, cli_parse_args=sys.argv[1:] if args is None else args
+                ),
                 _secrets_dir=os.environ.get("VMPOWER_CREDENTIALS_DIR"),
             )
         except ValidationError as error:

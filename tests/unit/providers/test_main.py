@@ -22,3 +22,14 @@ def test_a_type_that_is_not_known_is_a_mistake_of_usage(
     with pytest.raises(SystemExit):
         command.main()
     assert "libvirt,vsphere,proxmox,sim" in capsys.readouterr().err
+
+
+def test_the_help_tells_a_duration_and_its_default_as_they_are_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vmpower-provider", "sim", "--help"])
+    with pytest.raises(SystemExit):
+        command.main()
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--default-timeout DURATION grace period where the request names none (default 60s)" in told
+    assert "null" not in told
