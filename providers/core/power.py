@@ -56,7 +56,8 @@ async def _goes_down(run: Run, asked: Operation) -> bool:
     if run.in_state(State.PENDING):
         message = "it runs, but was asked to go down; if it does so by"
         await run.record(f"{message} {end.isoformat(timespec='seconds')}, it is started", state=State.WAITING_FOR_GUEST)
-    await run.within((end - run.now()).total_seconds(), lambda: not is_on(run) or run.decided)
+    if not await run.within((end - run.now()).total_seconds(), lambda: not is_on(run) or run.decided):
+        await run.look_unless(lambda: run.decided)  # that it went down may be told late, and nobody looks after this
     return not run.decided and not is_on(run)
 
 
@@ -71,6 +72,10 @@ async def force(run: Run, reason: Reason) -> Verdict:
 
 
 async def _cut(run: Run) -> None:
+    if run.cut is None:  # an earlier call may have been lost or done, and somebody may have started it anew since
+        await run.inventory.refresh(run.vm_id)
+        if run.off:
+            return
     try:
         run.cut = await run.adapter.power_off(run.vm_id) or run.cut
     except (HypervisorUnavailable, asyncio.CancelledError):

@@ -52,10 +52,11 @@ async def carry_out(run: Run, before: Sequence[Operation] = (), *, fresh: bool =
     `fresh`: it was begun by this process."""
     failure = None
     try:
+        seen_off = run.went_off is not None
         with urgent() if run.operation.request.kind is Kind.POWER_OFF else nullcontext():
             await run.look_first(fresh=fresh)
         if fresh:
-            run.of_this_run()
+            run.of_this_run(seen_off)
         verdict = await _serve(run, before)
     except VmpowerError as error:
         failure = Failure(code=error.code, reason=error.reason, message=error.message)

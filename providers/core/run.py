@@ -143,11 +143,14 @@ class Run(Waiting):
         """Whether the VM has been started again since it went off, or is another one's run."""
         return self.went_off is not None and not is_off(self.vm)
 
-    def of_this_run(self) -> None:
-        """Note which run of the VM this is about, if nothing has been done to it yet."""
+    def of_this_run(self, seen_off: bool) -> None:
+        """Note which run of the VM this is about, if nothing has been done to it yet. `seen_off`: the run that was
+        remembered was seen to end since this began; else it had ended before, though that was not told."""
         vm = self.vm
         if vm and vm.run_id and vm.run_id != self.operation.run_id:
             self.change("", run_id=vm.run_id)
+            if not seen_off:
+                self.went_off, self.crashed = None, False
 
     def of_next_run(self) -> None:
         """From now on it is about the run that it starts."""

@@ -30,7 +30,7 @@ from providers.core.adapter import (
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.core.lanes import Lanes, bounds
-from tests.simulation.universe import Universe
+from tests.simulation.universe import FOREVER, Universe
 
 T = TypeVar("T")
 What = Literal[
@@ -104,6 +104,9 @@ class Harm:
     late: float = 0.0
     """The longest that a call or an event may take."""
     repeat_events: float = 0.0
+    events_late: float = 0.0
+    """The longest that an event may take, if it is longer. One that comes after its VM has been read again is left out,
+    as an adapter would: it is older."""
 
 
 class Hypervisor:
@@ -158,7 +161,7 @@ class Hypervisor:
             return
         machine.on, machine.run, machine.presses, machine.going_down = True, machine.run + 1, 0, False
         machine.ended, machine.agent_up = None, True
-        self.note(vm, what)
+        self.note(vm, what, f"run {machine.run}")
         self._tell(machine)
 
     def crash(self, vm: str) -> None:
@@ -246,7 +249,7 @@ class Hypervisor:
     def _end(self, machine: Machine, what: What) -> None:
         machine.on = False
         machine.ended = Ended(OFF[what]) if self.up else Ended()
-        self.note(machine.id, what)
+        self.note(machine.id, what, f"run {machine.run}")
         self._tell(machine)
 
     def _come_back(self) -> None:
@@ -273,9 +276,15 @@ class Connection:
     signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI)
     lanes: Lanes = field(default_factory=lambda: Lanes(bounds()))
     _last_event: float = field(default=0.0)
+    _read: dict[str, int] = field(default_factory=dict)
+    """How much had happened when each VM was read."""
 
     async def get(self, vm_id: str) -> VM:
-        return await self._call(lambda: self.hypervisor.read(vm_id))
+        def read() -> VM:
+            self._read[vm_id] = len(self.hypervisor.facts)
+            return self.hypervisor.read(vm_id)
+
+        return await self._call(read)
 
     async def list(self) -> Sequence[VM]:
         return await self._call(self.hypervisor.all)
@@ -317,18 +326,21 @@ class Connection:
 
     def _subscribe(self, queue: "asyncio.Queue[Change | Exception]") -> tuple[VM, ...]:
         """Events come in their order, though late, and some twice."""
-        universe, harm = self.hypervisor.universe, self.hypervisor.harm
+        universe = self.hypervisor.universe
         self._last_event = universe.now
 
-        def deliver(event: Change | Exception) -> None:
-            if self.alive:
+        def deliver(event: Change | Exception, happened: float) -> None:
+            outdated = isinstance(event, Changed) and self._read.get(event.vm.id, 0) >= happened
+            if self.alive and not outdated:
                 queue.put_nowait(event)
 
         def publish(event: Change | Exception) -> None:
+            harm = self.hypervisor.harm
             for _ in range(1 + (universe.random.random() < harm.repeat_events)):
-                at = max(self._last_event, universe.now + universe.random.uniform(0, harm.late))
+                at = max(self._last_event, universe.now + universe.random.uniform(0, max(harm.late, harm.events_late)))
                 self._last_event = at
-                universe.after(at - universe.now, lambda: deliver(event))
+                happened = len(self.hypervisor.facts) if harm.events_late else FOREVER
+                universe.after(at - universe.now, partial(deliver, event, happened))
 
         self.hypervisor.subscribers.append(publish)
         return self.hypervisor.all()

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from providers.core.adapter import Escalation, Reason, Signal
-from providers.core.model import Kind, Operation, Outcome, State
+from providers.core.model import MOST_STEPS, Kind, Operation, Outcome, State
+from providers.core.signals import LONGEST_PAUSE
 from tests.simulation.hypervisor import OFF, Fact
 from tests.simulation.play import KINDS, Answer, History
 from tests.simulation.provider import EPOCH
 
 MOST_SENT = 8
+REQUESTS_AND_KILLS = (*KINDS, "Extend", "Force", "Cancel", "kill", "kill at step")
 TICK = 1.5
 """Seconds: a clock that was set is noticed within one, and a call takes its time."""
 
@@ -71,7 +73,7 @@ def one_active_operation(history: History) -> Iterator[str]:
 def nothing_is_cut_early(history: History) -> Iterator[str]:
     """A cut by us is what somebody asked for, or comes when the guest's time is over, or it could not hear."""
     for cut in (fact for fact in history.facts if fact.what == "cut"):
-        if not any(_allows(history, operation, cut) for operation in _of(history, cut.vm)):
+        if not _allowing(history, cut):
             yield f"{cut.vm} was cut at {cut.time:.1f} s, and nothing allows that"
 
 
@@ -125,7 +127,7 @@ def the_last_wish_comes_true(history: History) -> Iterator[str]:
             continue
         if last.verdict.outcome is Outcome.UNKNOWN:
             continue
-        end = _ended(history, last) or 0
+        end = _judged(history, last)
         touched = {"started by somebody", "cut by somebody", "crashed", "left"}
         later = [fact for fact in history.facts if fact.vm == vm and fact.what in touched and fact.time >= end - TICK]
         wanted = last.request.kind in (Kind.POWER_ON, Kind.REBOOT)
@@ -157,9 +159,14 @@ def a_started_guest_stays_up(history: History) -> Iterator[str]:
 
 
 def nobody_is_cut_unasked(history: History) -> Iterator[str]:
-    """Where only providers were killed, each guest that can hear was asked before its time was over."""
-    if any(act.what not in (*KINDS, "Extend", "Cancel", "kill", "kill at step") for act in history.scenario.acts):
+    """Where only providers were killed and calls were lost, each guest that can hear was asked before its time was
+    over, if there was time for that after the last loss."""
+    harmless = (*KINDS, "Extend", "Cancel", "kill", "kill at step", "lose answers", "lose requests")
+    if any(act.what not in harmless for act in history.scenario.acts):
         return
+    losses = [act for act in history.scenario.acts if act.what in ("lose answers", "lose requests")]
+    lost = max((act.at + act["lasts"] for act in losses), default=0.0)
+    pause = min(LONGEST_PAUSE, 2 * sum(act["lasts"] for act in losses) + 4.0)
     for operation in history.known.values():
         verdict = operation.verdict
         if not verdict or verdict.outcome is not Outcome.FORCED or verdict.reason is not Reason.TIMEOUT:
@@ -167,7 +174,10 @@ def nobody_is_cut_unasked(history: History) -> Iterator[str]:
         vm, began, end = operation.request.vm_id, _act(history, operation), _judged(history, operation)
         asked = [fact for fact in history.facts if fact.vm == vm and fact.what == "asked" and began <= fact.time <= end]
         short = operation.request.timeout and operation.request.timeout.total_seconds() < end - began - 30
-        if not asked and operation.request.resend_interval and not short:
+        only_agent = not history.scenario.behaviours[int(vm.removeprefix("vm-"))].acpi
+        again = only_agent or operation.request.resend_interval
+        repeats = again and end > lost + (LONGEST_PAUSE if history.killed else pause) + TICK
+        if not asked and repeats and not short:
             yield f"{_name(operation)} was forced without ever asking"
 
 
@@ -188,6 +198,71 @@ def nobody_is_pressed_who_goes_down(history: History) -> Iterator[str]:
             yield f"{fact.vm} was pressed at {fact.time:.1f} s, though its agent had left to go down"
 
 
+def what_was_told_stays_told(history: History) -> Iterator[str]:
+    """Each step that a client has seen is in the record for good: what a kill could undo is not told."""
+    answered = [answer.operation for answer in history.answers if answer.operation]
+    for operation in (*(told for _, told in history.told), *answered):
+        known = history.known.get(operation.id)
+        if known is None:
+            yield f"{_name(operation)} was told of, and is forgotten"
+        elif len(known.steps) < MOST_STEPS:
+            lost = {step.message for step in operation.steps} - {step.message for step in known.steps}
+            yield from (f"{_name(operation)} had told {message!r}, which is not on disk" for message in lost)
+
+
+def only_its_own_run_is_cut(history: History) -> Iterator[str]:
+    """A run that somebody else began is cut only for an operation that came after that, or had not looked before."""
+    for cut in (fact for fact in history.facts if fact.what == "cut"):
+        theirs = [
+            fact.time
+            for fact in history.facts
+            if (fact.vm, fact.what, fact.detail) == (cut.vm, "started by somebody", cut.detail)
+        ]
+        for began in theirs:
+            known = cut.time - began < _on_its_way(history)
+            if not known and not any(_looked(history, each) >= began - TICK for each in _allowing(history, cut)):
+                yield f"{cut.vm} was cut at {cut.time:.1f} s, though somebody had started it anew at {began:.1f} s"
+
+
+def off_was_seen(history: History) -> Iterator[str]:
+    """A Shutdown or PowerOff that SUCCEEDED has seen the VM off."""
+    for operation in history.known.values():
+        down = operation.request.kind in (Kind.SHUTDOWN, Kind.POWER_OFF) and operation.state is State.SUCCEEDED
+        if down and not _was_off(history, operation):
+            yield f"{_name(operation)} SUCCEEDED, and {operation.request.vm_id} was never off meanwhile"
+
+
+def a_forced_end_has_its_reason(history: History) -> Iterator[str]:
+    """Why the power was cut is told, whatever restarted."""
+    for operation in history.known.values():
+        if operation.verdict and operation.verdict.outcome is Outcome.FORCED and operation.verdict.reason is None:
+            yield f"{_name(operation)} cut the power, and does not know why"
+
+
+def a_reboot_goes_down_once(history: History) -> Iterator[str]:
+    """The run that it has started itself is neither asked to go down nor cut."""
+    if len(history.known) != 1 or any(act.what not in REQUESTS_AND_KILLS for act in history.scenario.acts):
+        return
+    for operation in history.known.values():
+        starts = [fact.time for fact in history.facts if fact.what == "started"]
+        if operation.request.kind is Kind.REBOOT and starts:
+            later = [fact.what for fact in history.facts if fact.what in ("asked", "cut") and fact.time > starts[0]]
+            yield from (f"{_name(operation)} has started it, and then: {what}" for what in later)
+
+
+def an_asked_guest_left_because_of_it(history: History) -> Iterator[str]:
+    """Of the only operation there is: a guest that had accepted its ask did not leave unasked."""
+    if len(history.known) != 1:
+        return
+    for operation in history.known.values():
+        asked = [fact.time for fact in history.facts if fact.what == "asked" and "refused" not in fact.detail]
+        left = [fact.time for fact in history.facts if fact.what == "left"]
+        whats = {fact.what for fact in history.facts if fact.what in OFF}
+        verdict = operation.verdict
+        if verdict and verdict.outcome is Outcome.OUT_OF_BAND and whats == {"left"} and min(asked) < max(left):
+            yield f"{_name(operation)} says OUT_OF_BAND ({verdict.message}), but it had been asked"
+
+
 def waiting_does_not_grow(history: History) -> Iterator[str]:
     """Repeated presses are counted, not listed."""
     for operation in history.known.values():
@@ -204,6 +279,12 @@ INVARIANTS = (
     a_started_guest_stays_up,
     nobody_is_cut_unasked,
     nobody_is_pressed_who_goes_down,
+    what_was_told_stays_told,
+    only_its_own_run_is_cut,
+    off_was_seen,
+    a_forced_end_has_its_reason,
+    a_reboot_goes_down_once,
+    an_asked_guest_left_because_of_it,
     waiting_does_not_grow,
     no_bugs,
     every_accepted_operation_ends,
@@ -274,6 +355,39 @@ def _judged(history: History, operation: Operation) -> float:
     if operation.verdict is None or _clock_was_set(history):
         return _ended(history, operation) or 0.0
     return (operation.verdict.end_time - EPOCH).total_seconds()
+
+
+def _allowing(history: History, cut: Fact) -> list[Operation]:
+    """The operations that a cut may be for."""
+    return [operation for operation in _of(history, cut.vm) if _allows(history, operation, cut)]
+
+
+def _looked(history: History, operation: Operation) -> float:
+    """When it had read its VM at the latest: when it was first told that something was done."""
+    told = [time for time, seen in history.told if seen.id == operation.id and seen.state is not State.PENDING]
+    return min(told, default=0.0)
+
+
+def _on_its_way(history: History) -> float:
+    """The longest that a power-off may take from the look before it, in seconds: what begins meanwhile is cut, too."""
+    slow = any(act.what in ("be late", "slow disk", "fill the disk") for act in history.scenario.acts)
+    return 10.0 if slow else TICK
+
+
+def _was_off(history: History, operation: Operation) -> bool:
+    """Whether it was off at any moment between the request, or the one that it supersedes, and the verdict."""
+    before = [history.known[key] for key in operation.supersedes if key in history.known]
+    began = min(_began(history, each) for each in (operation, *before)) - TICK
+    ended, on = _judged(history, operation) + TICK, True
+    for fact in history.facts:
+        if fact.vm != operation.request.vm_id or fact.what not in (*OFF, "started", "started by somebody"):
+            continue
+        if fact.time > began and not on:
+            return True
+        if fact.time > ended:
+            return False
+        on = fact.what not in OFF
+    return not on
 
 
 def _allows(history: History, operation: Operation, cut: Fact) -> bool:

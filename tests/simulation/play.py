@@ -16,9 +16,10 @@ from providers.core.adapter import Escalation
 from providers.core.errors import VmpowerError
 from providers.core.extension import Extension
 from providers.core.model import ExecHook, Hook, Kind, Operation, Request, State
+from tests.simulation.act import Act
 from tests.simulation.hypervisor import Fact, Hypervisor, What
 from tests.simulation.provider import Process, ProviderMachine
-from tests.simulation.scenario import LENGTH, Act, Scenario
+from tests.simulation.scenario import LENGTH, Scenario
 from tests.simulation.universe import Universe
 
 KINDS = {
@@ -188,11 +189,21 @@ class Play:
 
     async def _follow(self, process: Process, operation: str) -> None:
         await process.serving.wait()
+        seen: Operation | None = None
         try:
             async for seen in process.operations.watch(operation):
                 self.history.told.append((self.universe.now, seen))
         except VmpowerError as error:
             self.universe.complain(f"{operation} cannot be watched: {error.message}")
+            return
+        if seen is None or not seen.state.final:
+            self.universe.complain(f"{operation} was watched, and that ended before it did")
+
+    def _watch_again(self) -> None:
+        """Clients hang up, and come again."""
+        if (process := self.machine.process) and process.serving.is_set():
+            for operation in dict.fromkeys(self._newest.values()):
+                process.spawn(self._follow(process, operation))
 
     # Harm
 
@@ -210,7 +221,10 @@ class Play:
             "slow disk": lambda: self._for_a_while(act, machine, disk_takes=3.0),
             "restart the daemon": lambda: hypervisor.go_away(act["lasts"], forgets=act["forgets"]),
             "lose answers": lambda: self._for_a_while(act, hypervisor.harm, lose_answer=0.4, lose_request=0.2),
+            "lose requests": lambda: self._for_a_while(act, hypervisor.harm, lose_request=0.9),
             "lie": lambda: self._for_a_while(act, hypervisor.harm, lie=0.7),
+            "events are late": lambda: self._for_a_while(act, hypervisor.harm, events_late=10.0),
+            "watch again": lambda: self._every_second(act["lasts"], self._watch_again),
             "be late": lambda: self._for_a_while(act, hypervisor.harm, late=2.0, repeat_events=0.3),
             "cut by somebody": lambda: self._if_here(act, hypervisor.cut, "cut by somebody"),
             "started by somebody": lambda: self._if_here(act, hypervisor.start, "started by somebody"),
@@ -228,6 +242,10 @@ class Play:
     def _both(self, first: Callable[[], None], second: Callable[[], None]) -> None:
         first()
         second()
+
+    def _every_second(self, seconds: float, what: Callable[[], None]) -> None:
+        for second in range(int(seconds) + 1):
+            self.universe.after(second, what)
 
     def _for_a_while(self, act: Act, thing: object, **values: object) -> None:
         before = {name: getattr(thing, name) for name in values}

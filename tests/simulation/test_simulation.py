@@ -3,10 +3,11 @@
 import pytest
 
 from tests.simulation.__main__ import failing, report
+from tests.simulation.act import Act
 from tests.simulation.hypervisor import Behaviour
 from tests.simulation.invariants import violations
 from tests.simulation.play import play
-from tests.simulation.scenario import Act, Scenario, make
+from tests.simulation.scenario import Scenario, make
 from tests.simulation.shrink import shrink
 
 SEEDS, CHUNK = 2000, 100

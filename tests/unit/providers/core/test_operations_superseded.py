@@ -4,6 +4,7 @@ import pytest
 
 from providers.core.adapter import Escalation, PowerState
 from providers.core.model import State
+from providers.sim.events import Events
 from tests.unit.providers.world import Make, elapsed, ending, exec_hook, until
 
 pytestmark = pytest.mark.looptime
@@ -133,6 +134,18 @@ async def test_a_guest_that_outlasts_the_shutdown_is_started_when_it_is_off(make
     assert ending(await provider.end(shutdown)).startswith("CANCELLED: STILL_RUNNING")
     assert ending(await provider.end(started)) == "SUCCEEDED: STARTED"
     assert provider.vm().power_state is PowerState.ON
+
+
+async def test_that_it_went_down_at_last_is_seen_though_nobody_told(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_provider(web=SLOW)
+    await provider.shutdown(timeout=60)
+    await until(5)
+    started = await provider.power_on()
+    await until(62)
+    monkeypatch.setattr(Events, "publish", lambda *_: None)
+    assert ending(await provider.end(started)) == "SUCCEEDED: STARTED"
 
 
 async def test_it_is_watched_also_after_a_restart(make_provider: Make) -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from providers.core.adapter import PowerState
 from providers.core.model import State
+from providers.sim.events import Events
 from providers.sim.script import guest_id
-from providers.sim.transitions import crash, power_off
+from providers.sim.transitions import crash, power_off, power_on
 from tests.unit.providers.world import Make, elapsed, ending, exec_hook, until
 
 pytestmark = pytest.mark.looptime
@@ -31,6 +32,31 @@ async def test_a_power_off_of_what_is_off_is_already_done(make_provider: Make) -
 async def test_a_held_guest_can_be_powered_off(make_provider: Make, state: str) -> None:
     provider = await make_provider(web={"power": state})
     assert await provider.ending(provider.power_off()) == "SUCCEEDED: FORCED/REQUESTED"
+
+
+async def test_a_power_off_is_about_the_run_that_is_there_though_nobody_told_of_its_start(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_provider(web={})
+    monkeypatch.setattr(Events, "publish", lambda *_: None)
+    await until(5)
+    provider.do(power_off)
+    provider.do(power_on)
+    assert await provider.ending(provider.power_off()) == "SUCCEEDED: FORCED/REQUESTED"
+    assert provider.vm().power_state is PowerState.OFF
+
+
+async def test_a_power_off_whose_call_was_lost_does_not_cut_a_run_that_began_since(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_provider(web={"faults": {"power_off": "unavailable"}})
+    monkeypatch.setattr(Events, "publish", lambda *_: None)
+    begun = await provider.power_off()
+    await until(0.1)
+    provider.do(power_off)
+    provider.do(power_on)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: UNKNOWN"
+    assert provider.calls("power_off") == 1
 
 
 async def test_a_power_off_that_is_refused_twice_is_tried_a_third_time(make_provider: Make) -> None:

@@ -1,0 +1,76 @@
+"""Scenarios in which harm comes just when it matters: at a request, at what follows it, or when a guest's time is over.
+
+Harm at a random moment of a long time seldom meets the few steps in which a promise is written down, or a VM is cut.
+"""
+
+import random
+from typing import Any
+
+from tests.simulation.act import Act
+
+FIRST = ("Shutdown",) * 6 + ("Reboot",) * 3 + ("PowerOff", "PowerOn")
+SECOND = ("Extend", "Cancel", "Force", "PowerOff", "PowerOn", "Shutdown")
+TOGETHER = (
+    ("fill the disk", "kill"),
+    ("fill the disk", "kill at step"),
+    ("fill the disk", "watch again"),
+    ("events are late", "restarted by somebody"),
+    ("events are late", "lose answers"),
+    ("lose answers", "kill at step"),
+    ("lose answers",),
+    ("lose requests",),
+    ("lose answers", "restarted by somebody"),
+    ("lose requests", "restarted by somebody"),
+    ("restarted while no provider runs",),
+    ("restart the daemon", "restarted by somebody"),
+    ("remove",),
+    ("remove", "kill"),
+    ("kill at step",),
+    ("kill at step", "kill at step"),
+)
+"""Harm that comes one after the other, within seconds."""
+EARLY, LATE = 1.0, 3.0
+"""Seconds before and after the moment that it is aimed at."""
+
+
+def aligned(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """One request, mostly another soon after it, and harm at the moment of one of them or of what they bring about."""
+    at, timeout = chance.uniform(1, 20), chance.choice((5.0, 10.0, 30.0, 60.0))
+    requests = [_request(chance, chance.choice(FIRST), vm, at, 0, timeout)]
+    moments = [at, at, at + timeout]
+    if chance.random() < 0.6:
+        at += chance.uniform(0, timeout)
+        requests.append(_request(chance, chance.choice(SECOND), vm, at, 1, timeout))
+        moments += [at, at]
+    harms = []
+    moment = chance.choice(moments) + chance.uniform(-EARLY, LATE)
+    for what in chance.choice(TOGETHER):
+        harms.append(_harm(chance, what, vm, max(moment, 0.0)))
+        moment += chance.uniform(0, LATE)
+    return (*requests, *harms)
+
+
+def _request(chance: random.Random, what: str, vm: str, at: float, number: int, timeout: float) -> Act:
+    how: dict[str, Any] = {"request_id": f"request-{number}"}
+    if what in ("Shutdown", "Reboot"):
+        how |= {
+            "timeout": timeout,
+            "escalation": chance.choice(("FORCE", "FORCE", "FORCE", "NEVER", "ASK")),
+            "hooks": chance.choice((0, 0, 1, 2)) if what == "Shutdown" else 0,
+            "resend": chance.choice((10.0, 1.0, 0.0)),
+        }
+    if what == "Extend":
+        how["timeout"] = chance.choice((20.0, 40.0, 90.0))
+    return Act(round(at, 3), what, vm, tuple(how.items()))
+
+
+def _harm(chance: random.Random, what: str, vm: str, at: float) -> Act:
+    longest = {"fill the disk": 60.0, "events are late": 20.0, "lose answers": 3.0, "lose requests": 3.0}.get(
+        what, 20.0
+    )
+    how: dict[str, Any] = {"lasts": round(longest * chance.choice((0.05, 0.5, 1.0)) * chance.uniform(0.5, 1), 3)}
+    if what == "kill at step":
+        how["step"] = chance.randint(1, 40)
+    if what == "restart the daemon":
+        how["forgets"] = chance.random() < 0.5
+    return Act(round(at, 3), what, vm, tuple(how.items()))
