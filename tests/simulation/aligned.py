@@ -18,7 +18,7 @@ TOGETHER = (
     ("events are late", "lose answers"),
     ("lose answers", "kill at step"),
     ("lose answers",),
-    ("lose requests",),
+    ("lose signals",),
     ("lose answers", "restarted by somebody"),
     ("lose requests", "restarted by somebody"),
     ("restarted while no provider runs",),
@@ -29,6 +29,8 @@ TOGETHER = (
     ("kill at step", "kill at step"),
 )
 """Harm that comes one after the other, within seconds."""
+LONGEST = {"fill the disk": 60.0, "lose answers": 3.0, "lose requests": 3.0, "lose signals": 3.0}
+"""Seconds that harm lasts, where not 20."""
 EARLY, LATE = 1.0, 3.0
 """Seconds before and after the moment that it is aimed at."""
 
@@ -65,9 +67,7 @@ def _request(chance: random.Random, what: str, vm: str, at: float, number: int, 
 
 
 def _harm(chance: random.Random, what: str, vm: str, at: float) -> Act:
-    longest = {"fill the disk": 60.0, "events are late": 20.0, "lose answers": 3.0, "lose requests": 3.0}.get(
-        what, 20.0
-    )
+    longest = LONGEST.get(what, 20.0)
     how: dict[str, Any] = {"lasts": round(longest * chance.choice((0.05, 0.5, 1.0)) * chance.uniform(0.5, 1), 3)}
     if what == "kill at step":
         how["step"] = chance.randint(1, 40)

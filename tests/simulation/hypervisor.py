@@ -99,6 +99,8 @@ class Harm:
 
     lose_request: float = 0.0
     lose_answer: float = 0.0
+    lose_signal: float = 0.0
+    """Of a request to ask a guest, while all others come through."""
     lie: float = 0.0
     """Says that a power command was done, and does nothing."""
     late: float = 0.0
@@ -296,7 +298,13 @@ class Connection:
         return await self._call(lambda: self.hypervisor.cut(vm_id, "cut"), lie=lambda: True)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
-        await self._call(lambda: self.hypervisor.ask(vm_id, signal))
+        def ask() -> None:
+            lost = self.hypervisor.harm.lose_signal
+            if lost and self.hypervisor.universe.random.random() < lost:
+                raise HypervisorUnavailable("It does not answer.")
+            self.hypervisor.ask(vm_id, signal)
+
+        await self._call(ask)
 
     async def guest_exec(
         self, vm_id: str, command: Sequence[str], credentials: GuestCredentials | None
@@ -366,7 +374,7 @@ class Connection:
             else:
                 try:
                     result = lie() if lie and chance() < harm.lie else effect()
-                except (CommandFailed, VMNotFound) as error:
+                except (CommandFailed, HypervisorUnavailable, VMNotFound) as error:
                     result = error
                 if chance() < harm.lose_answer:
                     result = HypervisorUnavailable("The answer was lost.")

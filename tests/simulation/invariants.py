@@ -13,6 +13,7 @@ from tests.simulation.provider import EPOCH
 
 MOST_SENT = 8
 REQUESTS_AND_KILLS = (*KINDS, "Extend", "Force", "Cancel", "kill", "kill at step")
+LOSSES = ("lose answers", "lose requests", "lose signals")
 TICK = 1.5
 """Seconds: a clock that was set is noticed within one, and a call takes its time."""
 
@@ -161,10 +162,10 @@ def a_started_guest_stays_up(history: History) -> Iterator[str]:
 def nobody_is_cut_unasked(history: History) -> Iterator[str]:
     """Where only providers were killed and calls were lost, each guest that can hear was asked before its time was
     over, if there was time for that after the last loss."""
-    harmless = (*KINDS, "Extend", "Cancel", "kill", "kill at step", "lose answers", "lose requests")
+    harmless = (*KINDS, "Extend", "Cancel", "kill", "kill at step", *LOSSES)
     if any(act.what not in harmless for act in history.scenario.acts):
         return
-    losses = [act for act in history.scenario.acts if act.what in ("lose answers", "lose requests")]
+    losses = [act for act in history.scenario.acts if act.what in LOSSES]
     lost = max((act.at + act["lasts"] for act in losses), default=0.0)
     pause = min(LONGEST_PAUSE, 2 * sum(act["lasts"] for act in losses) + 4.0)
     for operation in history.known.values():
@@ -442,7 +443,9 @@ def _lost_count(history: History) -> float:
 def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  # noqa: PLR0911 - one case after the other
     """Why the outcome is not what happened; empty: it is."""
     facts = [fact for fact in history.facts if fact.vm == operation.request.vm_id]
-    began, ended = _act(history, operation), (_ended(history, operation) or 0.0)
+    before = [history.known[key] for key in operation.supersedes if key in history.known]
+    began = min(_act(history, each) for each in (operation, *before))
+    ended = _ended(history, operation) or 0.0
     offs = [fact for fact in facts if fact.what in OFF and began <= fact.time <= ended]
     whats = {fact.what for fact in offs}
     match outcome:

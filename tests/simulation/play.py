@@ -221,6 +221,7 @@ class Play:
             "slow disk": lambda: self._for_a_while(act, machine, disk_takes=3.0),
             "restart the daemon": lambda: hypervisor.go_away(act["lasts"], forgets=act["forgets"]),
             "lose answers": lambda: self._for_a_while(act, hypervisor.harm, lose_answer=0.4, lose_request=0.2),
+            "lose signals": lambda: self._for_a_while(act, hypervisor.harm, lose_signal=0.9),
             "lose requests": lambda: self._for_a_while(act, hypervisor.harm, lose_request=0.9),
             "lie": lambda: self._for_a_while(act, hypervisor.harm, lie=0.7),
             "events are late": lambda: self._for_a_while(act, hypervisor.harm, events_late=10.0),
