@@ -74,8 +74,8 @@ async def force(run: Run, reason: Reason) -> Verdict:
 async def _cut(run: Run) -> None:
     if run.cut is None:  # an earlier call may have been lost or done, and somebody may have started it anew since
         await run.inventory.refresh(run.vm_id)
-        if run.off:
-            return
+        if run.runs_anew:
+            return  # of one that is off the adapter can still tell whether we have cut it
     try:
         run.cut = await run.adapter.power_off(run.vm_id) or run.cut
     except (HypervisorUnavailable, asyncio.CancelledError):

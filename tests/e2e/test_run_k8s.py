@@ -16,8 +16,8 @@ def shown() -> str:
 
 
 def test_kubectl_get_shows_each_verdict(shown: str) -> None:
-    assert re.search(r"/web +OffGraceful +Off +GRACEFUL +True", shown)
-    assert re.search(r"/deaf +OffGraceful +Off +FORCED +TIMEOUT +True", shown)
+    assert re.search(r"/web +OffGraceful +Off +\S+ +GRACEFUL +True", shown)
+    assert re.search(r"/deaf +OffGraceful +Off +\S+ +FORCED +TIMEOUT +True", shown)
 
 
 def test_the_events_tell_what_went_wrong(shown: str) -> None:
@@ -26,4 +26,4 @@ def test_the_events_tell_what_went_wrong(shown: str) -> None:
 
 
 def test_a_vm_is_started_again(shown: str) -> None:
-    assert re.search(r"^legacy +On +On +GRACEFUL +True", shown, re.MULTILINE)
+    assert re.search(r"^legacy +On +On +\S+ +GRACEFUL +True", shown, re.MULTILINE)

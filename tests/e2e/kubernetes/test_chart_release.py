@@ -18,13 +18,13 @@ WORK = (
     ("patch", "virtualmachines", "status"),
     ("list", "providers"),
     ("watch", "providers"),
+    ("patch", "providers"),
     ("patch", "providers", "status"),
     ("create", "events"),
 )
 NOT_ITS_WORK = (
     ("create", "virtualmachines"),
     ("delete", "virtualmachines"),
-    ("patch", "providers"),
     ("list", "secrets"),
     ("get", "secrets/web"),
     ("create", "pods"),

@@ -67,9 +67,9 @@ def test_kubectl_get_vm_shows_them(lab: Lab) -> None:
         lab.vms.wait_status(name, went_down)
     table = [line.split()[:-1] for line in lab.vms.kubectl("get", "vm", "my-vm", "my-vm-hooks").splitlines()]
     assert table == [
-        ["NAME", "DESIRED", "STATE", "VERDICT", "REASON", "READY"],
-        ["my-vm", "OffGraceful", "Off", "GRACEFUL", "True"],
-        ["my-vm-hooks", "OffGraceful", "Off", "GRACEFUL", "True"],
+        ["NAME", "DESIRED", "STATE", "PHASE", "VERDICT", "REASON", "READY", "PAUSED"],
+        ["my-vm", "OffGraceful", "Off", "Off", "GRACEFUL", "True"],
+        ["my-vm-hooks", "OffGraceful", "Off", "Off", "GRACEFUL", "True"],
     ]
 
 
