@@ -39,6 +39,38 @@ class Config(_Strict):
     providers: dict[str, Endpoint] = {}
     default: str = ""
 
+    def meant(self, provider: str) -> dict[str, Endpoint]:
+        """By name, the endpoint that a name or an address means; if empty, all that are configured.
+
+        Raises:
+            Failure: none is meant, a name is unknown, or an address needs TLS and no files are configured.
+        """
+        if self.default and self.default not in self.providers:
+            raise usage(f"{path()}: default: no provider is called {self.default!r}.")
+        found = {provider: self._endpoint(provider)} if provider else self.providers
+        if not found:
+            raise usage(
+                "Which provider? None is given and none is configured.",
+                "Give --provider ADDRESS (unix:///path or host:port), set VMPOWER_PROVIDER,",
+                f"or name your providers in {path()}.",
+            )
+        for endpoint in found.values():
+            if endpoint.tls is None and not is_local(endpoint.address):
+                raise usage(
+                    f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
+                    f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",
+                )
+        return found
+
+    def _endpoint(self, wanted: str) -> Endpoint:
+        if wanted in self.providers:
+            return self.providers[wanted]
+        if not re.search("[:/]", wanted):
+            known = ", ".join(self.providers) or "none"
+            raise usage(f"No provider is called {wanted!r}; {path()} knows: {known}.")
+        same = (endpoint for endpoint in self.providers.values() if endpoint.address == wanted)
+        return next(same, Endpoint(address=wanted))
+
 
 def path() -> Path:
     """Where the configuration file is, or would be."""
@@ -62,41 +94,6 @@ def load() -> Config:
         raise usage(f"{file} is not a vmpower configuration.", *lines) from None
     except Fault as fault:
         raise usage(f"{file} cannot be read: {fault}") from None
-
-
-def meant(provider: str) -> dict[str, Endpoint]:
-    """By name, the endpoint that a name or an address means; if empty, all that are configured.
-
-    Raises:
-        Failure: none is meant, a name is unknown, or an address needs TLS and no files are configured.
-    """
-    config = load()
-    if config.default and config.default not in config.providers:
-        raise usage(f"{path()}: default: no provider is called {config.default!r}.")
-    found = (
-        {provider: config.providers.get(provider) or _by_address(config, provider)} if provider else config.providers
-    )
-    if not found:
-        raise usage(
-            "Which provider? None is given and none is configured.",
-            "Give --provider ADDRESS (unix:///path or host:port), set VMPOWER_PROVIDER,",
-            f"or name your providers in {path()}.",
-        )
-    for endpoint in found.values():
-        if endpoint.tls is None and not is_local(endpoint.address):
-            raise usage(
-                f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
-                f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",
-            )
-    return found
-
-
-def _by_address(config: Config, wanted: str) -> Endpoint:
-    if not re.search("[:/]", wanted):
-        known = ", ".join(config.providers) or "none"
-        raise usage(f"No provider is called {wanted!r}; {path()} knows: {known}.")
-    same = (endpoint for endpoint in config.providers.values() if endpoint.address == wanted)
-    return next(same, Endpoint(address=wanted))
 
 
 def tls_files(endpoint: Endpoint) -> Tls | None:

@@ -89,8 +89,9 @@ class Fleet:
         for member in self.members:
             if rest and member.name == prefix:
                 return Target(member, rest)
-        for stage in (self._defaults(), self.members):
-            if target := _the_one(name, await Fleet(stage).ask(_having(name)) if stage else []):
+        defaults = [member for member in self.members if member.name == self._default]
+        for stage in (defaults, [member for member in self.members if member not in defaults]):
+            if target := _the_one(name, await Fleet(stage).ask(_having(name))):
                 return target
         places = ", ".join(member.name for member in self.members)
         raise Failure(f"No VM has the id or name {name!r} at {places}.", ExitCode.USAGE, reason="VM_NOT_FOUND")
@@ -118,9 +119,6 @@ class Fleet:
                 return Target(member, (await member.client.call(pb.GetVMRequest(vm=vm))).id)
         except Failure as failure:
             return failure
-
-    def _defaults(self) -> list[Member]:
-        return [member for member in self.members if member.name == self._default]
 
 
 def _having(name: str) -> Callable[[Member], Awaitable[pb.VM | None]]:
@@ -157,12 +155,13 @@ async def connect(provider: str) -> AsyncIterator[Fleet]:
     """The provider that is meant, or all that are configured.
 
     Raises:
-        Failure: see `config.meant`.
+        Failure: see `Config.meant`.
     """
-    meant = config.meant(provider)
+    known = config.load()
+    meant = known.meant(provider)
     async with AsyncExitStack() as stack:
         members = []
         for name, endpoint in meant.items():
             client = await stack.enter_async_context(PowerClient(endpoint.address, config.tls_files(endpoint)))
             members.append(Member(name if len(meant) > 1 else "", client))
-        yield Fleet(members, config.load().default)
+        yield Fleet(members, known.default)

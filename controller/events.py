@@ -6,7 +6,7 @@ from controller.fields import word
 from controller.models import VirtualMachine
 from controller.source import Event
 from controller.status import PHASES
-from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus
+from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus, condition
 from protos.power.v1 import power_pb2 as pb
 
 WENT_DOWN = {
@@ -33,13 +33,15 @@ def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Eve
     yield from _operation(old, new)
     if new.last_power_off and new.last_power_off != old.last_power_off:
         yield from _power_off(new.last_power_off)
-    yield from _problem(_condition(old, "Ready"), _condition(new, "Ready"))
-    yield from _forecast(_condition(old, "GracefulShutdownReady"), _condition(new, "GracefulShutdownReady"))
-    yield from _mistake(_condition(old, "AnnotationsValid"), _condition(new, "AnnotationsValid"))
+    yield from _problem(condition(old.conditions, "Ready"), condition(new.conditions, "Ready"))
+    yield from _forecast(
+        condition(old.conditions, "GracefulShutdownReady"), condition(new.conditions, "GracefulShutdownReady")
+    )
+    yield from _mistake(condition(old.conditions, "AnnotationsValid"), condition(new.conditions, "AnnotationsValid"))
 
 
 def provider_events(old: ProviderStatus, new: ProviderStatus) -> Iterator[Event]:
-    before, after = _condition(old, "Ready"), _condition(new, "Ready")
+    before, after = condition(old.conditions, "Ready"), condition(new.conditions, "Ready")
     if after and (before is None or (before.status, before.reason) != (after.status, after.reason)):
         yield Event(
             "Normal" if after.status == "True" else "Warning", after.reason, after.message or "The provider answers."
@@ -101,10 +103,6 @@ def _forecast(before: Condition | None, after: Condition | None) -> Iterator[Eve
 def _mistake(before: Condition | None, after: Condition | None) -> Iterator[Event]:
     if after and after.status == "False" and (before is None or before.message != after.message):
         yield Event("Warning", after.reason, after.message)
-
-
-def _condition(status: VirtualMachineStatus | ProviderStatus, name: str) -> Condition | None:
-    return next((condition for condition in status.conditions if condition.type == name), None)
 
 
 def _camel(words: str) -> str:

@@ -26,7 +26,7 @@ from client.power import has_ended
 from controller.enums import DesiredPower, Escalation
 from controller.fields import word
 from controller.models import VirtualMachine
-from controller.status_models import OperationStatus
+from controller.status_models import OperationStatus, is_true
 from protos.power.v1 import power_pb2 as pb
 
 RETRY = {
@@ -166,7 +166,7 @@ def power_is_known(vm: pb.VM) -> bool:
 
 def has_drifted(resource: VirtualMachine, vm: pb.VM | None, action: Action) -> bool:
     """Whether the VM left the state that the present spec names, and that it was in, without an operation."""
-    ready = any(each.type == "Ready" and each.status == "True" for each in resource.status.conditions)
+    ready = is_true(resource.status.conditions, "Ready")
     acted_upon = resource.status.observed_generation == resource.metadata.generation
     leaves = vm is not None and isinstance(action, Wait | PowerOn | PowerOff | StartShutdown)
     return ready and acted_upon and leaves and not resource.metadata.leaving

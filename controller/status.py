@@ -25,6 +25,8 @@ from controller.status_models import (
     LastPowerOff,
     OperationStatus,
     VirtualMachineStatus,
+    condition,
+    is_true,
 )
 from protos.power.v1 import power_pb2 as pb
 
@@ -150,8 +152,7 @@ def unconfirmed(resource: VirtualMachine, error: ProviderError, now: datetime) -
     """The status while nothing could be done yet about the present spec, since its provider does not answer: it is not
     ready by what was true of an older one."""
     old, generation = resource.status, resource.metadata.generation
-    ready = any(each.type == "Ready" and each.status == "True" for each in old.conditions)
-    if not ready or old.observed_generation == generation:
+    if not is_true(old.conditions, "Ready") or old.observed_generation == generation:
         return old
     said = Statement("Unknown", "ProviderUnreachable", f"{error.message} The present spec is not acted upon yet.")
     return _update(old, conditions=conditions(old.conditions, {"Ready": said}, now, generation))
@@ -389,7 +390,7 @@ def _power_without_vm(resource: VirtualMachine) -> str:
 
 
 def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
-    known = any(condition.type == "GracefulShutdownReady" for condition in old.conditions)
+    known = condition(old.conditions, "GracefulShutdownReady") is not None
     if known and (_active(seen) or seen.trouble):
         return None
     if seen.trouble:
@@ -438,16 +439,14 @@ def _bound(resource: VirtualMachine, seen: Observation) -> Statement:
 def _paused(resource: VirtualMachine) -> Statement | None:
     if resource.metadata.paused:
         return Statement("True", "Annotated", LEFT_ALONE)
-    was = any(condition.type == "Paused" for condition in resource.status.conditions)
-    return Statement("False", "NotAnnotated") if was else None
+    return Statement("False", "NotAnnotated") if condition(resource.status.conditions, "Paused") else None
 
 
 def _annotations(resource: VirtualMachine) -> Statement | None:
     found = " ".join(mistakes(resource.metadata.annotations))
     if found:
         return Statement("False", "InvalidAnnotation", found)
-    was = any(condition.type == "AnnotationsValid" for condition in resource.status.conditions)
-    return Statement("True", "Valid") if was else None
+    return Statement("True", "Valid") if condition(resource.status.conditions, "AnnotationsValid") else None
 
 
 def _timeout(operation: pb.Operation) -> timedelta | None:

@@ -19,6 +19,17 @@ class Condition(Model):
     observed_generation: int = 0
 
 
+def condition(conditions: tuple[Condition, ...], name: str) -> Condition | None:
+    """That of this type, if there is one."""
+    return next((each for each in conditions if each.type == name), None)
+
+
+def is_true(conditions: tuple[Condition, ...], name: str) -> bool:
+    """Whether that of this type is there, and True."""
+    found = condition(conditions, name)
+    return found is not None and found.status == "True"
+
+
 class OperationStatus(Model):
     """The operation that was last started for this resource.
 

@@ -123,22 +123,33 @@ def _grace(operation: pb.Operation) -> str:
 async def force(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
     """End the waiting: power the VM off hard now, whatever its escalation says."""
     async with connect(provider) as fleet:
-        member, found = await find_operation(fleet, target)
-        with member.failing():
-            operation = await member.client.call(pb.ForceOperationRequest(id=found.id))
-        running = [Running(member, operation)]
-        return await finish(running, output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_SUCCEEDED))
+        ended_as = pb.OPERATION_STATE_SUCCEEDED
+        return await _end(fleet, target, pb.ForceOperationRequest(), ended_as, output=output, wait=wait)
 
 
 @command("cancel")
 async def cancel(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
     """Give the operation up. A guest that has been asked may still go down; nothing will force it."""
     async with connect(provider) as fleet:
-        member, found = await find_operation(fleet, target)
-        with member.failing():
-            operation = await member.client.call(pb.CancelOperationRequest(id=found.id))
-        running = [Running(member, operation)]
-        return await finish(running, output, wait=wait, judge=_ended_as(pb.OPERATION_STATE_CANCELLED))
+        ended_as = pb.OPERATION_STATE_CANCELLED
+        return await _end(fleet, target, pb.CancelOperationRequest(), ended_as, output=output, wait=wait)
+
+
+async def _end(
+    fleet: Fleet,
+    target: str,
+    request: pb.ForceOperationRequest | pb.CancelOperationRequest,
+    wanted: "pb.OperationState.ValueType",
+    *,
+    output: Output,
+    wait: bool,
+) -> ExitCode:
+    """Have an operation ended by this request, and judge whether it ended as wanted."""
+    member, found = await find_operation(fleet, target)
+    request.id = found.id
+    with member.failing():
+        operation = await member.client.call(request)
+    return await finish([Running(member, operation)], output, wait=wait, judge=_ended_as(wanted))
 
 
 def _ended_as(state: "pb.OperationState.ValueType") -> Callable[[pb.Operation], ExitCode]:

@@ -9,8 +9,6 @@ manifest that comes back (an editor's rename, a file moved) is the same resource
 import fcntl
 import hashlib
 import json
-import os
-import tempfile
 import threading
 import uuid
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ import structlog
 import yaml
 from pydantic import Field, ValidationError
 
+from common.files import replace
 from common.text import Dumper, is_visible, represent_text
 from common.yaml_reader import Fault, load_file
 from common.yaml_scalars import TAG
@@ -145,7 +144,9 @@ class StateDirectory:
         document = remembered.model_dump(mode="json", by_alias=True)
         text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         try:
-            _replace(self._path(key), text)
+            path = self._path(key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, text, on_disk=False)
         except OSError as error:
             raise SourceError(f"{error}; free or mend --state-dir, it is tried again.") from error
         self._known[key] = remembered
@@ -172,17 +173,3 @@ def _with_identity(resource: Resource, known: Remembered) -> Resource:
     identity = {"uid": known.metadata.uid, "generation": known.metadata.generation}
     identified = resource.model_copy(update={"metadata": resource.metadata.model_copy(update=identity)})
     return with_status(identified, known.status)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside, then rename over."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise

@@ -5,11 +5,12 @@ like one that is off, and a PowerOn would start a second copy of it on its disk.
 """
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
+
+from common.files import replace
 
 log = structlog.get_logger()
 
@@ -30,7 +31,7 @@ class MovedVMs:
             return
         wanted = self.ids
         try:
-            await asyncio.to_thread(_replace, self._file, sorted(wanted))
+            await asyncio.to_thread(_write, self._file, sorted(wanted))
             self._written = wanted
         except OSError as error:
             log.warning("which VMs were moved is not written down", file=str(self._file), error=str(error))
@@ -47,17 +48,6 @@ def _read(file: Path) -> list[str]:
         return []
 
 
-def _replace(file: Path, ids: list[str]) -> None:
-    """It is on disk as a whole, or as it was."""
+def _write(file: Path, ids: list[str]) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = file.with_suffix(".new")
-    with new.open("w") as text:
-        text.writelines(f"{vm_id}\n" for vm_id in ids)
-        text.flush()
-        os.fsync(text.fileno())
-    new.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace(file, "".join(f"{vm_id}\n" for vm_id in ids), on_disk=True)

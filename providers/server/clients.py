@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, cast
 
 from providers.core.errors import Code, NotAllowed, VmpowerError
-from providers.core.settings import Settings
+from providers.core.settings import NAME_TYPES, Settings
 from providers.server import certificates
 from providers.server.certificates import BadCertificate, Certificate, Revocations
 from providers.server.unix_front import uid_of
@@ -134,7 +134,7 @@ class Clients:
 
 
 def _typed(name: str) -> bool:
-    return name.startswith(("cn:", "dns:", "uri:"))
+    return name.startswith(tuple(f"{kind}:" for kind in NAME_TYPES))
 
 
 def _refused(why: str) -> Any:

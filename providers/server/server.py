@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from common import logs
+from common.addresses import socket_path
 from protos.power.v1 import power_pb2_grpc
 from providers.core.adapter import Adapter
 from providers.core.errors import JournalFailed, VmpowerError
@@ -30,6 +30,7 @@ from providers.server.interceptor import Interceptor
 from providers.server.metrics_server import MetricsServer
 from providers.server.process import asked_to_stop, most_connections, raise_file_limit
 from providers.server.service import Service
+from providers.server.unix_front import for_owner_and_group
 
 S = TypeVar("S", bound=Settings)
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -143,16 +144,14 @@ def _options(connections: int) -> list[tuple[str, int]]:
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, flag: str) -> None:
-    umask = os.umask(0o117)  # a unix socket is for its owner and group: 0660
     try:
-        if credentials is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, credentials)
+        with for_owner_and_group():
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise AddressInUse(f"{address}: {error}; free it or choose another {flag}.") from error
-    finally:
-        os.umask(umask)
 
 
 def _require_unserved(address: str) -> None:
@@ -161,11 +160,11 @@ def _require_unserved(address: str) -> None:
     Raises:
         AddressInUse: a process serves there.
     """
-    scheme, _, path = address.partition(":")
-    if scheme != "unix":
+    path = socket_path(address)
+    if not path:
         return
     with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
-        probe.connect(path.removeprefix("//"))
+        probe.connect(path)
         raise AddressInUse(f"{address}: another process serves there; stop it or choose another --listen.")
 
 

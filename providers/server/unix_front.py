@@ -11,6 +11,8 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,16 @@ LONGEST_NAME = f"uid-{2**32}-{10**9}"
 BACKLOG = 1024
 
 log = structlog.get_logger()
+
+
+@contextmanager
+def for_owner_and_group() -> Iterator[None]:
+    """A unix socket that is made meanwhile is for its owner and group: 0660."""
+    umask = os.umask(0o117)
+    try:
+        yield
+    finally:
+        os.umask(umask)
 
 
 def uid_of(peer: str) -> int | None:
@@ -61,11 +73,8 @@ class UnixFront:
         """
         loop = asyncio.get_running_loop()
         self._path.unlink(missing_ok=True)  # of an earlier process: one that serves has been looked for
-        umask = os.umask(0o117)
-        try:
+        with for_owner_and_group():
             self._server = await loop.create_unix_server(lambda: _Outside(self), str(self._path), backlog=BACKLOG)
-        finally:
-            os.umask(umask)
 
     def close(self) -> None:
         """Accept no more; connections end when gRPC's end them."""

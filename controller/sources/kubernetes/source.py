@@ -7,6 +7,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import structlog
 from kubernetes.aio import client
@@ -143,15 +144,11 @@ class KubernetesSource:
         raw = self._known.latest.get(key)
         patch = hold(raw, held) if raw is not None else None
         if patch is not None:
-            try:
-                await self._api.patch(key, *patch)
-            except ApiError as error:
-                if error.status != 404:
-                    raise
+            await self._patch(key, *patch, gone={404})
 
-    async def _patch(self, key: Key, operations: Operations, gone: set[int]) -> None:
+    async def _patch(self, key: Key, patch: Any, kind: str = JSON_PATCH, *, gone: set[int]) -> None:
         try:
-            await self._api.patch(key, operations, JSON_PATCH)
+            await self._api.patch(key, patch, kind)
         except ApiError as error:
             if error.status not in gone:
                 raise

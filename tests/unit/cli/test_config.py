@@ -24,13 +24,13 @@ def written(own_configuration: Path) -> Path:
 
 
 def only(provider: str) -> config.Endpoint:
-    (endpoint,) = config.meant(provider).values()
+    (endpoint,) = config.load().meant(provider).values()
     return endpoint
 
 
 def refused(provider: str) -> Failure:
     with pytest.raises(Failure) as caught:
-        config.meant(provider)
+        config.load().meant(provider)
     assert caught.value.code is ExitCode.USAGE
     return caught.value
 
@@ -42,7 +42,7 @@ def test_a_name_is_looked_up() -> None:
 
 def test_all_are_meant_when_nothing_is_given(written: Path) -> None:
     written.write_text('providers: {lab: {address: "localhost:9443"}, pve: {address: "unix:///run/pve.sock"}}')
-    assert {name: endpoint.address for name, endpoint in config.meant("").items()} == {
+    assert {name: endpoint.address for name, endpoint in config.load().meant("").items()} == {
         "lab": "localhost:9443",
         "pve": "unix:///run/pve.sock",
     }
