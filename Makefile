@@ -16,9 +16,10 @@ stamp = $(VENV)/.$(1)-$(shell cat $(foreach part,$(1),requirements/$(part).txt) 
 APP := $(call stamp,app)
 LIBVIRT := $(call stamp,libvirt)
 DEV := $(call stamp,dev)
+FUZZ := $(call stamp,fuzz)
 RELEASED := protos/power/v1/released.binpb
 
-.PHONY: help run run-k8s test soak lint types unit e2e conformance bench dist proto release-contract docs format venv packages guests clean lock
+.PHONY: help run run-k8s test soak fuzz lint types unit e2e conformance bench dist proto release-contract docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -34,6 +35,12 @@ test: lint setup-libvirt setup-k8s setup-vsphere setup-soak ## Everything: lint,
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000
 	@$(if $(SEEDS),$(PY) -m tests.simulation --seeds $(SEEDS),GRPC_ENABLE_FORK_SUPPORT=0 \
 	  $(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)))
+	@$(if $(SEEDS),,$(MAKE) --no-print-directory fuzz)
+
+fuzz: $(DEV) $(FUZZ) ## 100,000 random requests to a provider, then a minute of random files: SEED=1
+	@$(PY) -m tests.fuzz $(if $(SEED),--seed $(SEED))
+	@if $(PY) -c 'import atheris' 2> /dev/null; then $(PY) -m tests.fuzz.reader --seconds 60; \
+	  else echo "atheris is not made for this platform; the readers of files are fuzzed by make unit alone"; fi
 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit
@@ -56,6 +63,9 @@ lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml cli client common controller providers examples docs
+	@$(PY) -m tests.pinned
+	@$(PY) -m pip --quiet --disable-pip-version-check check
 	@$(BIN)/buf lint
 	@$(BIN)/buf breaking --against $(RELEASED)
 	@tests/generated.sh $(PY)
@@ -100,7 +110,7 @@ guests: packages ## The guests' kernel and initramfs
 
 lock: $(DEV) ## Pin the newest versions of what requirements/*.in name
 	@$(PY) -m pip install --quiet uv
-	@for part in app libvirt dev; do $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	@for part in app libvirt dev fuzz; do $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$part.in -o requirements/$$part.txt; done
 
 clean: ## Forget what runs left here
@@ -119,6 +129,11 @@ $(APP): | $(PY)
 $(LIBVIRT): $(APP) | $(PY) packages
 	@echo "compiling the libvirt binding"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/libvirt.txt
+	@touch $@
+
+$(FUZZ): $(DEV) | $(PY)
+	@echo "installing what finds inputs by coverage"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 $(DEV): $(APP) | $(PY)
