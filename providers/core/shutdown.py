@@ -198,6 +198,8 @@ async def _note_delivery(run: Run, sent: Sent, delivery: Delivery, message: str 
     if run.off or run.operation.state.final:
         return
     same = [each for each in run.operation.sent if (each.signal, each.delivery) == (sent.signal, delivery)]
+    if delivery is Delivery.ACCEPTED and not same:
+        message = f"{sent.signal} was accepted"
     changed = run.operation.sent_but(sent.number, delivery=delivery, times=1 + sum(each.times for each in same))
     await run.record(message, sent=tuple(each for each in changed if each not in same))
 

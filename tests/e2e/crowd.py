@@ -71,6 +71,16 @@ class Crowd:
             if seen.state == pb.OPERATION_STATE_WAITING_FOR_GUEST:
                 return
 
+    async def accepted(self, operations: Mapping[str, pb.Operation]) -> None:
+        """Return when the hypervisor has accepted to ask the guests of all of them, and that is written down."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(self._accepted(operation) for operation in operations.values()))
+
+    async def _accepted(self, operation: pb.Operation) -> None:
+        async for seen in self._stub.WatchOperation(pb.WatchOperationRequest(id=operation.id)):
+            if any(step.message.endswith(" was accepted") for step in seen.steps):
+                return
+
     async def force(self, operations: Mapping[str, pb.Operation]) -> None:
         """Decide so, when each of these awaits a decision."""
         async with asyncio.timeout(PATIENCE):

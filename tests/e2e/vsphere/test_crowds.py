@@ -54,7 +54,7 @@ async def test_a_provider_that_is_killed_while_fifty_go_down_forgets_none_and_fo
     async with connect(provider.address) as channel:
         crowd = Crowd(channel)
         operations = await crowd.begin(timeouts())
-        await asyncio.to_thread(poll, lambda: vcenter.calls().get("ShutdownGuest") == 50)
+        await crowd.accepted(operations)
         ending = asyncio.create_task(crowd.ends(operations))
         await asyncio.to_thread(provider.kill)
         await asyncio.to_thread(poll, lambda: vcenter.show("quick-0010")["power"] == "poweredOff")

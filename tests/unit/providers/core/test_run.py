@@ -98,6 +98,7 @@ async def test_each_step_has_its_time_and_its_state(make_provider: Make) -> None
     assert [(step.time, step.state, step.message) for step in operation.steps] == [
         (at(0), "WAITING_FOR_GUEST", "the guest has until 2030-01-01T00:00:08+00:00"),
         (at(0), "WAITING_FOR_GUEST", "asking the guest by ACPI"),
+        (at(0), "WAITING_FOR_GUEST", "ACPI was accepted"),
         (at(8), "FORCING", "powering off hard, reason TIMEOUT"),
         (at(8), "SUCCEEDED", "Powered off hard, reason TIMEOUT."),
     ]
