@@ -19,6 +19,13 @@ from providers.core.errors import CommandFailed, ProgramMissing, VMNotFound
 from providers.libvirt.domains import find, require_agent
 from providers.shared import guest_agent
 
+UNKNOWN_PROGRAM = r"Invalid parameter 'pid'|PID \S+ does not exist"
+"""What older and newer agents say of a program that they do not know (qga/commands.c)."""
+LOST = "The program ended, but its exit code is lost: {why}; the hook's owner lets it print less."
+FORGOTTEN = (
+    "its guest agent has forgotten it, for the agent was started again, or took more than 5 s to tell of the end, "
+    "as with more than libvirt carries (3 MB)"
+)
 NO_REPLY_SECONDS = 1
 """guest-shutdown has no reply when it succeeds; a refusal comes at once."""
 
@@ -71,17 +78,22 @@ def start(connection: Any, vm_id: str, command: Sequence[str]) -> int:
 
 
 def status(connection: Any, vm_id: str, pid: int) -> GuestExit | None:
-    """How a program ended, or None while it runs.
+    """How a program ended; None while it runs, or while that cannot be told, for its agent does not answer in time.
 
     Raises:
-        CommandFailed: it printed more than libvirt carries; how it ended is lost.
+        CommandFailed: how it ended is lost.
     """
     try:
         return exit_of(_ask(connection, vm_id, "guest-exec-status", {"pid": pid}))
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_RPC and connection.isAlive():
-            message = "The program ended, but printed more than libvirt carries (3 MB), so its exit code is lost; "
-            raise CommandFailed(f"{message}the hook's owner lets it print less.") from error
+        if not connection.isAlive():
+            raise
+        if error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
+            return None
+        if error.get_error_code() == libvirt.VIR_ERR_RPC:
+            raise CommandFailed(LOST.format(why="it printed more than libvirt carries (3 MB)")) from error
+        if re.search(UNKNOWN_PROGRAM, str(error)):
+            raise CommandFailed(LOST.format(why=FORGOTTEN)) from error
         raise
 
 

@@ -34,10 +34,10 @@ class Rig:
         self.provider.start()
 
     def asked(self, operation: pb.Operation) -> pb.Operation:
-        """The operation when its guest has been asked: said first, then done, then our next call is answered."""
-        seen = self.calls.until(operation, lambda seen: len(seen.steps) > 1)
-        self.calls.vm(operation.vm)
-        return seen
+        """The operation when its guest has been asked, and that is written down."""
+        return self.calls.until(
+            operation, lambda seen: any(step.message.endswith(" was accepted") for step in seen.steps)
+        )
 
     def shutdown(self, vm: str, seconds: float, **fields: object) -> pb.Operation:
         timeout = Duration()
