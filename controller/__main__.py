@@ -8,9 +8,11 @@ from contextlib import suppress
 import structlog
 
 from common import logs
+from common.metrics_server import MetricsServer
 from controller.client import ProviderClient
 from controller.config import Settings
 from controller.health import AddressInUse, Health
+from controller.metrics import Metrics
 from controller.runner import Runner
 from controller.source import LeadLost, Source, SourceError
 from controller.sources.directory import DirectorySource
@@ -39,19 +41,33 @@ async def _run(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     health = Health(settings.health_listen) if settings.health_listen else None
+    metrics = Metrics()
+    scrapes = MetricsServer(metrics.registry)
     source = _source(settings)
     if health is not None:
         await health.start()
+    if settings.metrics_listen:
+        await _listen(scrapes, settings.metrics_listen)
     log.info("started", **settings.model_dump(mode="json", include={"kubernetes", "manifests", "identity"}))
     try:
         while True:
             with suppress(LeadLost):
-                await Runner(source, ProviderClient, settings.workers).run()
+                runner = Runner(source, ProviderClient, settings.workers)
+                metrics.follow(runner)
+                await runner.run()
             log.warning("lead lost; standing by again")
     finally:
         await source.close()
+        await scrapes.stop()
         if health is not None:
             await health.stop()
+
+
+async def _listen(scrapes: MetricsServer, address: str) -> None:
+    try:
+        await scrapes.start(address)
+    except OSError as error:
+        raise AddressInUse(f"{address}: {error}; choose another --metrics-listen.") from error
 
 
 def _source(settings: Settings) -> Source:

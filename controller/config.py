@@ -54,6 +54,7 @@ class Settings(ProcessSettings):
     identity: str = Field(default_factory=_identity, min_length=1, description="who we are in the Lease")
 
     health_listen: HostPort = Field("", description="host:port for gRPC health checks, without TLS; empty: none")
+    metrics_listen: HostPort = Field("", description="host:port for Prometheus; empty: no metrics are served")
     log_level: LogLevel = Field("info", description="how much is logged")
     workers: int = Field(
         16, ge=1, le=1000, description="how many VMs are attended to at the same moment; waiting takes no worker"

@@ -34,6 +34,14 @@ class Pool:
         self._dependents: defaultdict[Key, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
         self._named: dict[Key, tuple[Key, str]] = {}
 
+    def __len__(self) -> int:
+        """How many providers are declared."""
+        return len(self._connections)
+
+    def unreachable(self) -> int:
+        """How many of them do not answer, or their hypervisors do not."""
+        return sum(connection.client.reachable is False for connection in self._connections.values())
+
     def get(self, key: Key) -> Connection | None:
         return self._connections.get(key)
 

@@ -24,6 +24,10 @@ class KeyQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._backoffs: dict[K, Backoff] = {}
 
+    def __len__(self) -> int:
+        """How many keys wait for their turn now."""
+        return len(self._queued)
+
     def add(self, key: K) -> None:
         """Give `key` attention as soon as its turn comes."""
         self._stop_timer(key)

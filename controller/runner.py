@@ -6,7 +6,10 @@ Writes of status have a queue and workers of their own.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, assert_never
 
 import structlog
@@ -32,7 +35,7 @@ from controller.source import (
     key_of,
 )
 from controller.status import rejected
-from controller.status_models import ProviderStatus, VirtualMachineStatus
+from controller.status_models import ProviderStatus, VirtualMachineStatus, condition
 from controller.vm_reconciler import Clock, VMReconciler, wall_clock
 
 COUNT_AFTER = 5.0
@@ -42,6 +45,46 @@ WRITERS = 4
 """Statuses that are written at the same moment: few, so that in a rush the guests are asked first."""
 
 log = structlog.get_logger()
+
+
+class Work(StrEnum):
+    """What a resource has a turn for."""
+
+    RECONCILE = "reconcile"
+    STATUS = "status"
+
+
+class Result(StrEnum):
+    """How a turn ended."""
+
+    DONE = "done"
+    GONE = "gone"
+    """The resource was deleted meanwhile."""
+    REFUSED = "refused"
+    """By a provider, or by where resources come from; it is tried again."""
+    BUG = "bug"
+    """In vmpower; it is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One resource's turn, which has ended after so many seconds."""
+
+    work: Work
+    result: Result
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a runner has before it now. `queued`: resources that wait for a turn; `ready`: VirtualMachines by the status
+    of their condition Ready; `unreachable`: providers that do not answer, or whose hypervisor does not."""
+
+    leads: bool = False
+    queued: Counter[Work] = field(default_factory=Counter)
+    ready: Counter[str] = field(default_factory=Counter)
+    providers: int = 0
+    unreachable: int = 0
 
 
 class Runner:
@@ -58,6 +101,21 @@ class Runner:
         """Resources that are gone, whose shutdown is to be given up."""
         self._rejected: dict[Key, Rejected] = {}
         """Resources that cannot be acted upon, with what is wrong."""
+        self._leads = False
+        self.on_turn: list[Callable[[Turn], None]] = []
+        """Told of each turn that has ended."""
+
+    def load(self) -> Load:
+        """What is before it now."""
+        machines = [reconciler.resource.status.conditions for reconciler in self._reconcilers.values()]
+        ready = (said.status if (said := condition(each, "Ready")) else "Unknown" for each in machines)
+        return Load(
+            leads=self._leads,
+            queued=Counter({Work.RECONCILE: len(self._queue), Work.STATUS: len(self._writing)}),
+            ready=Counter(ready),
+            providers=len(self._pool),
+            unreachable=self._pool.unreachable(),
+        )
 
     async def run(self) -> None:
         """Serve until cancelled. Operations that are under way then go on at their providers.
@@ -68,6 +126,7 @@ class Runner:
         tasks: list[asyncio.Task[None]] = []
         try:
             async for change in self._source.watch():
+                self._leads = True
                 await self._take_in(change)
                 if isinstance(change, Synced) and not tasks:
                     tasks = [asyncio.create_task(work) for work in self._work()]
@@ -75,6 +134,7 @@ class Runner:
             await self._stop(tasks)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._leads = False
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -157,30 +217,37 @@ class Runner:
         self._pool.withdraw(key)
 
     def _work(self) -> Iterator[Coroutine[Any, Any, None]]:
-        yield from (self._serve(self._queue, self._attend) for _ in range(self._workers))
-        yield from (self._serve(self._writing, self._write_down) for _ in range(WRITERS))
+        yield from (self._serve(Work.RECONCILE, self._queue, self._attend) for _ in range(self._workers))
+        yield from (self._serve(Work.STATUS, self._writing, self._write_down) for _ in range(WRITERS))
 
-    async def _serve(self, queue: KeyQueue[Key], deed: Callable[[Key], Awaitable[None]]) -> None:
+    async def _serve(self, work: Work, queue: KeyQueue[Key], deed: Callable[[Key], Awaitable[None]]) -> None:
+        now = asyncio.get_running_loop().time
         while True:
             key = await queue.get()
+            begun = now()
             try:
-                await self._do(queue, deed, key)
+                result = await self._do(queue, deed, key)
             finally:
                 queue.done(key)
+            for told in self.on_turn:
+                told(Turn(work, result, now() - begun))
 
-    async def _do(self, queue: KeyQueue[Key], deed: Callable[[Key], Awaitable[None]], key: Key) -> None:
+    async def _do(self, queue: KeyQueue[Key], deed: Callable[[Key], Awaitable[None]], key: Key) -> Result:
         try:
             await deed(key)
         except ResourceGone:
             log.info("deleted meanwhile", resource=str(key))
+            return Result.GONE
         except (ProviderError, SourceError) as error:
             log.warning("to be tried again", resource=str(key), error=str(error))
             queue.retry(key)
+            return Result.REFUSED
         except Exception:
             log.exception("a bug in vmpower; to be tried again", resource=str(key))
             queue.retry(key)
-        else:
-            queue.forget(key)
+            return Result.BUG
+        queue.forget(key)
+        return Result.DONE
 
     async def _attend(self, key: Key) -> None:
         reconciler, connection = self._reconcilers.get(key), self._pool.connection_of(key)

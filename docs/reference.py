@@ -20,7 +20,10 @@ from cli.errors import ExitCode
 from common.durations import to_text
 from common.settings import ProcessSettings
 from controller.config import Settings as ControllerSettings
+from controller.metrics import Metrics as ControllerMetrics
+from providers.core.adapter import VM, PowerState
 from providers.core.errors import VmpowerError
+from providers.core.lanes import Lanes, bounds
 from providers.core.model import Kind, State
 from providers.core.settings import Settings
 from providers.libvirt.config import LibvirtSettings
@@ -73,8 +76,10 @@ def page() -> str:
         table(("reason", "gRPC code", "meaning", "who acts next"), errors(VmpowerError)),
         LIMITS,
         table(("calls", "at once, of all clients of a provider"), ((kind, f"{most:,}") for kind, most in MOST.items())),
-        "## Metrics\n\nServed at `--metrics-listen`, in Prometheus' text format.",
+        "## Metrics of every provider\n\nServed at `--metrics-listen`, in Prometheus' text format.",
         table(("metric", "type", "labels", "meaning"), map(metric, metrics())),
+        "## Metrics of `controller`\n\nServed at its `--metrics-listen`.",
+        table(("metric", "type", "labels", "meaning"), map(metric, ControllerMetrics().registry.collect())),
         "## Exit codes of `vmpower`",
         table(("code", "name", "meaning"), exit_codes()),
         "## Settings of every provider",
@@ -103,11 +108,13 @@ def errors(kind: type[VmpowerError]) -> Iterator[Sequence[str]]:
 def metrics() -> Iterable[Metric]:
     """All metrics, each with a sample for its labels: as if there were a VM, and an operation had ended."""
     operations = SimpleNamespace(active=list, on_end=[])
-    inventory = SimpleNamespace(connected=asyncio.Event(), vms={"": SimpleNamespace(power_state="")})
-    journal = SimpleNamespace(failure="")
-    collected = registry(cast(Any, inventory), cast(Any, operations), cast(Any, journal))
+    deaf = VM("", "", PowerState.ON)
+    inventory = SimpleNamespace(connected=asyncio.Event(), vms={"": deaf})
+    journal = SimpleNamespace(failure="", on_write=[])
+    adapter = SimpleNamespace(type="", lanes=Lanes(bounds()))
+    collected = registry(cast(Any, adapter), cast(Any, inventory), cast(Any, operations), cast(Any, journal))
     now = datetime.now(UTC)
-    verdict = SimpleNamespace(outcome="", reason=None, signal=None, start_time=now, end_time=now)
+    verdict = SimpleNamespace(outcome="", reason=None, signal=None, start_time=now, end_time=now, hooks=())
     for told in operations.on_end:
         told(SimpleNamespace(request=SimpleNamespace(kind=Kind.SHUTDOWN), state=State.SUCCEEDED, verdict=verdict))
     return collected.collect()

@@ -148,6 +148,12 @@ class VM:
     crashed: bool = False
 
     @property
+    def graceful(self) -> bool:
+        """Whether a shutdown now would go by the guest's own will, as far as is known. What is off, or refuses
+        operations, has no such shutdown before it."""
+        return bool(self.signals) and not self.refused and not any(problem.reason for problem in self.problems)
+
+    @property
     def off_cause(self) -> OffCause | None:
         """Who ended its last run; None while it runs and where the hypervisor does not tell."""
         return self.ended.by if self.ended else None

@@ -64,6 +64,8 @@ class Journal:
         """Why nothing can be written now; empty: it can, as far as is known."""
         self.on_failure: list[Callable[[str], None]] = []
         """Told of each change of `failure`."""
+        self.on_write: list[Callable[[float], None]] = []
+        """Told of each write, be it refused, and how many seconds it took."""
         try:
             self._store = Store(path)
             self._known, self._added = self._store.request_ids(MOST_KNOWN + 1), set[int]()
@@ -192,6 +194,8 @@ class Journal:
         """Commit all that waits, and answer: each must have an answer, whatever failed. Whether it is on disk."""
         waiting, self._waiting = self._waiting, []
         batch, failure = self._kept | {each.operation.id: each for each in waiting}, None
+        now = asyncio.get_running_loop().time
+        began = now()
         try:
             with _told_as_failed("written"):
                 await self._limiter.run(self._store.commit, [each.operation for each in batch.values()])
@@ -208,6 +212,8 @@ class Journal:
                 if each.on_disk:
                     _tell(each.on_disk)
         self._note(str(failure or ""))
+        for listener in self.on_write:
+            _tell(listener, now() - began)
         return failure is None
 
     def _note(self, failure: str) -> None:

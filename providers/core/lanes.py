@@ -7,7 +7,7 @@ one caller's ten thousand requests delay another caller's single one by a single
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -57,6 +57,16 @@ class Bound:
     at_once: int
     per_host: int
     slow: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that has ended, in seconds: what it `waited` for its turn, and what it `took` then."""
+
+    lane: Lane
+    waited: float
+    took: float
+    failed: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -179,17 +189,28 @@ class Lanes:
 
     def __init__(self, bounds: Mapping[Lane, Bound]) -> None:
         self._queues = {lane: _Queue(bound) for lane, bound in bounds.items()}
+        self.on_call: list[Callable[[Call], None]] = []
+        """Told of each call that has ended; what was given up by us has not failed."""
 
     @asynccontextmanager
     async def place(self, lane: Lane, host: str = "") -> AsyncIterator[None]:
         """A place for one call, waited for. `host`: where in the hypervisor's inventory the call ends; empty: nowhere
         in particular."""
-        queue = self._queues[Lane.CUT if lane is Lane.READ and _URGENT.get() else lane]
+        lane = Lane.CUT if lane is Lane.READ and _URGENT.get() else lane
+        queue, now, failed = self._queues[lane], asyncio.get_running_loop().time, False
+        asked = now()
         place = await queue.enter(CALLER.get(), host)
+        begun = now()
         try:
             yield
+        except Exception:
+            failed = True
+            raise
         finally:
             queue.leave(place)
+            call = Call(lane, begun - asked, now() - begun, failed)
+            for told in self.on_call:
+                told(call)
 
     def full(self, lane: Lane) -> bool:
         """Whether a call that no host bounds would have to wait."""

@@ -69,12 +69,10 @@ def vm(value: VM, active_operation: str) -> pb.VM:
 
 
 def _forecast(value: VM) -> pb.Forecast:
-    """What is off, or refuses operations, has no graceful shutdown before it."""
     problems = [pb.Problem(reason=enum(pb.Reason, p.reason), message=encodable(p.message)) for p in value.problems]
     if value.refused:
         problems.append(pb.Problem(message=encodable(value.refused)))
-    graceful = bool(value.signals) and not value.refused and not any(p.reason for p in value.problems)
-    return pb.Forecast(graceful=graceful, signals=signals(value.signals), problems=problems)
+    return pb.Forecast(graceful=value.graceful, signals=signals(value.signals), problems=problems)
 
 
 def operation(value: Operation) -> pb.Operation:

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from common import logs
 from common.addresses import socket_path
+from common.metrics_server import MetricsServer
 from protos.power.v1 import power_pb2_grpc
 from providers.core.adapter import Adapter
 from providers.core.errors import JournalFailed, VmpowerError
@@ -27,7 +28,6 @@ from providers.server import local_door, metrics, tls
 from providers.server.certificates import BadRevocations
 from providers.server.health import SERVICE, Health
 from providers.server.interceptor import Interceptor
-from providers.server.metrics_server import MetricsServer
 from providers.server.process import asked_to_stop, most_connections, raise_file_limit
 from providers.server.service import Service
 from providers.server.unix_front import for_owner_and_group
@@ -169,11 +169,10 @@ def _require_unserved(address: str) -> None:
 
 
 async def _start_metrics(settings: Settings, context: Context, operations: Operations) -> MetricsServer:
-    server = MetricsServer(metrics.registry(context.inventory, operations, context.journal))
+    server = MetricsServer(metrics.registry(context.adapter, context.inventory, operations, context.journal))
     if settings.metrics_listen:
-        host, _, port = settings.metrics_listen.rpartition(":")
         try:
-            await server.start(host.strip("[]"), int(port))
+            await server.start(settings.metrics_listen)
         except OSError as error:
             raise AddressInUse(f"{settings.metrics_listen}: {error}; choose another --metrics-listen.") from error
     return server

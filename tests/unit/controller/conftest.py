@@ -24,7 +24,7 @@ class Controller:
         self.source, self.client = FakeSource(), FakeClient(*vms)
         self.clock_set_by = timedelta(0)
         self.elsewhere: dict[str, FakeClient] = {}
-        self._runner = Runner(self.source, self._connect, workers, lambda: clock() + self.clock_set_by)
+        self.runner = Runner(self.source, self._connect, workers, lambda: clock() + self.clock_set_by)
         self._task: asyncio.Task[None] | None = None
 
     def _connect(self, runtime: Runtime, changed: Changed) -> FakeClient:
@@ -33,7 +33,7 @@ class Controller:
     async def start(self, *resources: Resource, declare_provider: bool = True) -> None:
         self.source.apply(*([provider()] if declare_provider else []), *(resources or [machine()]))
         self.source.sync()
-        self._task = asyncio.create_task(self._runner.run())
+        self._task = asyncio.create_task(self.runner.run())
         await self.settle()
 
     async def apply(self, *resources: Resource) -> None:

@@ -29,8 +29,8 @@ def test_every_error_says_who_acts() -> None:
 
 def test_a_counter_has_the_name_that_is_scraped_and_its_labels() -> None:
     rows = {name: (kind, labels) for name, kind, labels, _ in map(reference.metric, reference.metrics())}
-    ended = "`kind`, `state`, `outcome`, `reason`, `signal`"
-    assert rows["`vmpower_operations_ended_total`"] == ("counter", ended)
+    labels = "`provider`, `outcome`, `reason`, `signal`"
+    assert rows["`vmpower_shutdowns_total`"] == ("counter", labels)
     assert rows["`vmpower_operation_seconds`"] == ("histogram", "`kind`, `outcome`")
     assert rows["`vmpower_vms`"] == ("gauge", "`power_state`")
 

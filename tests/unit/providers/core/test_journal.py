@@ -121,6 +121,14 @@ async def test_the_latest_save_counts(journal: Journal) -> None:
     assert found.state is State.FORCING
 
 
+async def test_saves_at_the_same_time_are_one_write(journal: Journal) -> None:
+    took = list[float]()
+    journal.on_write.append(took.append)
+    await asyncio.gather(*(journal.save(operation(number)) for number in range(1, 20)))
+    assert len(took) <= 2
+    assert all(seconds > 0 for seconds in took)
+
+
 async def test_saves_at_the_same_time_are_all_kept_in_their_order(journal: Journal) -> None:
     states = [State.PENDING, State.WAITING_FOR_GUEST, State.FORCING]
     await asyncio.gather(*(journal.save(operation(n, state=state)) for state in states for n in range(200)))

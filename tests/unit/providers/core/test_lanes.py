@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from providers.core.lanes import CALLER, PATIENCE, Bound, Lane, Lanes, urgent
+from providers.core.lanes import CALLER, PATIENCE, Bound, Call, Lane, Lanes, urgent
 
 pytestmark = pytest.mark.looptime
 
@@ -222,3 +222,46 @@ async def test_what_is_read_before_a_cut_does_not_wait_behind_other_reads() -> N
         await settle()
         assert it.came == ["0", "1", "before a cut"]
         assert it.lanes.under_way(Lane.CUT) == 1
+
+
+# What is told of calls
+
+
+async def test_a_call_that_has_ended_is_told_with_what_it_waited_and_what_it_took() -> None:
+    lanes, told = Lanes({Lane.ASK: Bound(1, 1)}), list[Call]()
+    lanes.on_call.append(told.append)
+
+    async def call(seconds: float) -> None:
+        async with lanes.place(Lane.ASK):
+            await asyncio.sleep(seconds)
+
+    await asyncio.gather(call(2), call(3))
+    assert [(each.waited, each.took, each.failed) for each in told] == [(0, 2, False), (2, 3, False)]
+
+
+async def test_what_is_read_to_cut_counts_among_the_cuts() -> None:
+    lanes, told = Lanes({lane: Bound(1, 1) for lane in Lane}), list[Call]()
+    lanes.on_call.append(told.append)
+    with urgent():
+        async with lanes.place(Lane.READ):
+            pass
+    assert told[0].lane is Lane.CUT
+
+
+async def test_a_call_that_raises_has_failed() -> None:
+    lanes, told = Lanes({Lane.ASK: Bound(1, 1)}), list[Call]()
+    lanes.on_call.append(told.append)
+    with pytest.raises(OSError, match="gone"):
+        async with lanes.place(Lane.ASK):
+            raise OSError("gone")
+    assert told[0].failed
+
+
+async def test_a_call_that_is_given_up_has_not_failed() -> None:
+    hypervisor, told = Hypervisor(), list[Call]()
+    hypervisor.lanes.on_call.append(told.append)
+    call = hypervisor.call("a")
+    await asyncio.sleep(1)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert [each.failed for each in told] == [False]

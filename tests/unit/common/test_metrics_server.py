@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from providers.server.metrics_server import MOST_CONNECTIONS, MetricsServer
+from common.metrics_server import MOST_CONNECTIONS, MetricsServer
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ async def port() -> AsyncIterator[int]:
     registry = CollectorRegistry()
     Gauge("answer", "of all", registry=registry).set(42)
     server = MetricsServer(registry)
-    yield await server.start("127.0.0.1", 0)
+    yield await server.start("127.0.0.1:0")
     await server.stop()
 
 
@@ -42,7 +42,7 @@ async def test_a_connection_too_many_is_closed_at_once(port: int) -> None:
 
 
 async def test_a_silent_connection_is_closed_after_its_time(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("providers.server.metrics_server.LONGEST_CONNECTION", 0.05)
+    monkeypatch.setattr("common.metrics_server.LONGEST_CONNECTION", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with asyncio.timeout(5):
         assert await reader.read() == b""

@@ -9,11 +9,22 @@ from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from common.version import version
 
 MOST_CONNECTIONS = 32
 """At the same time; further ones are closed at once."""
 LONGEST_CONNECTION = 15.0
 """Seconds; then a connection is closed, whatever it does. Prometheus gives up after 10 s by default."""
+
+
+def build_info(**labels: str) -> Metric:
+    """What runs here: always 1, with the version as a label, and these."""
+    labels = {"version": version(), **labels}
+    family = GaugeMetricFamily("vmpower_build_info", "What runs here; always 1", labels=list(labels))
+    family.add_metric(list(labels.values()), 1)
+    return family
 
 
 class MetricsServer:
@@ -25,13 +36,14 @@ class MetricsServer:
         self._open = set[asyncio.BaseTransport]()
         self._http = web.Server(self._answer, access_log=None, keepalive_timeout=LONGEST_CONNECTION)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; return the port.
+    async def start(self, address: str) -> int:
+        """Listen at `host:port`; return the port.
 
         Raises:
-            OSError: the address cannot be listened at.
+            OSError: it cannot be listened at.
         """
-        self._server = await asyncio.get_running_loop().create_server(self._protocol, host, port)
+        host, _, port = address.rpartition(":")
+        self._server = await asyncio.get_running_loop().create_server(self._protocol, host.strip("[]"), int(port))
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
