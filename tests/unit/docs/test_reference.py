@@ -31,7 +31,7 @@ def test_a_counter_has_the_name_that_is_scraped_and_its_labels() -> None:
     rows = {name: (kind, labels) for name, kind, labels, _ in map(reference.metric, reference.metrics())}
     labels = "`provider`, `outcome`, `reason`, `signal`"
     assert rows["`vmpower_shutdowns_total`"] == ("counter", labels)
-    assert rows["`vmpower_operation_seconds`"] == ("histogram", "`kind`, `outcome`")
+    assert rows["`vmpower_shutdown_duration_seconds`"] == ("histogram", "`provider`, `outcome`")
     assert rows["`vmpower_vms`"] == ("gauge", "`power_state`")
 
 
