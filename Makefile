@@ -29,7 +29,7 @@ run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ sa
 run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of our own, with kubectl
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
-test: lint setup-libvirt setup-k8s setup-vsphere setup-soak ## Everything: lint, types, unit, end-to-end and conformance tests
+test: lint setup-libvirt setup-k8s setup-vsphere setup-soak setup-monitoring ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest -n 6 tests/e2e tests/conformance tests/soak tests/simulation tests/unit
 
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000
@@ -45,7 +45,7 @@ fuzz: $(DEV) $(FUZZ) ## 100,000 random requests to a provider, then a minute of 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit
 
-e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere ## Real guests, real processes
+e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-monitoring ## Real guests, real processes
 	@$(BIN)/pytest tests/e2e
 
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
@@ -98,6 +98,10 @@ setup-vsphere: $(DEV)
 
 setup-soak:
 	@tests/rigs/packages.sh $(CACHE) libfaketime
+
+setup-monitoring: $(DEV)
+	@tests/rigs/packages.sh $(CACHE) curl
+	@$(PY) -m tests.rigs.prometheus > /dev/null
 
 setup-govc: $(DEV)
 	@$(PY) -m tests.rigs.vsphere.govc > /dev/null

@@ -8,11 +8,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from common.metrics_server import build_info
-from providers.core.adapter import VM, Adapter, PowerState
+from providers.core.adapter import VM, Adapter, PowerState, Reason, Signal
 from providers.core.inventory import Inventory
 from providers.core.journal import Journal
 from providers.core.lanes import Call, Lane
-from providers.core.model import HookState, Kind, Operation, State
+from providers.core.model import HookState, Kind, Operation, Outcome, State
 from providers.core.operations import Operations
 
 SHUTDOWN_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
@@ -123,6 +123,17 @@ class Ends:
         self._hooks = Counter("vmpower_hooks", "Hooks by how they ended", ["state"], registry=metrics)
         for state in HookState:
             self._hooks.labels(state)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """The usual endings are there from the start: Prometheus sees no increase from nothing to 1."""
+        graceful = [(Outcome.GRACEFUL, "", signal) for signal in Signal]
+        forced = [(Outcome.FORCED, reason, "") for reason in Reason]
+        others = [(outcome, "", "") for outcome in Outcome if outcome not in (Outcome.GRACEFUL, Outcome.FORCED)]
+        for outcome, reason, signal in (*graceful, *forced, *others):
+            self._shutdowns.labels(self._provider, outcome, reason, signal)
+        for outcome in Outcome:
+            self._seconds.labels(self._provider, outcome)
 
     def count(self, operation: Operation) -> None:
         kind, verdict = operation.request.kind, operation.verdict

@@ -13,9 +13,18 @@ import pytest
 from tests.rigs.cache import cache as cached
 from tests.rigs.grpcurl import grpcurl
 from tests.rigs.page import Example, Result, examples, require_shown, type_all
+from tests.rigs.ports import free_port
 from tests.rigs.process import ROOT, Provider
 
-PAGES = {"grpcurl": [], "cli": [f"--script={ROOT}/examples/sim/guests.yaml"], "sim": [], "security": []}
+FOUR = f"--script={ROOT}/examples/sim/guests.yaml"
+METRICS = free_port()
+PAGES = {
+    "grpcurl": [],
+    "cli": [FOUR],
+    "sim": [],
+    "security": [],
+    "monitoring": [FOUR, f"--metrics-listen=127.0.0.1:{METRICS}"],
+}
 """By name: the flags of its sim, beside --allow-guest-exec."""
 
 pytestmark = pytest.mark.timeout(300)  # the first test of a page runs all of it
@@ -36,6 +45,7 @@ def results(name: str) -> list[Result]:
             "ADDR": provider.address,
             "VMPOWER_PROVIDER": provider.address,
             "VMPOWER_CACHE": str(cached()),
+            "METRICS": str(METRICS),
             "WORLD": f"{provider.folder}/state/world.db",
             "PYTHONPATH": str(ROOT),
             "PATH": ":".join([*map(str, places), os.environ["PATH"]]),

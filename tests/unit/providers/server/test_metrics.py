@@ -68,12 +68,19 @@ async def test_a_shutdown_is_counted_by_how_the_vm_went_down_and_how_long_that_t
     assert seconds == pytest.approx(60, abs=0.1)
 
 
+async def test_the_first_of_its_kind_is_an_increase(make_provider: Make) -> None:
+    lines = scrape(await make_provider(web=DEAF))
+    assert value(lines, 'vmpower_shutdowns_total{outcome="FORCED",provider="sim",reason="TIMEOUT",signal=""}') == 0
+    assert value(lines, 'vmpower_shutdowns_total{outcome="GRACEFUL",provider="sim",reason="",signal="ACPI"}') == 0
+
+
 async def test_every_kind_of_operation_is_counted_by_how_it_ended(make_provider: Make) -> None:
     provider = await make_provider(web={"power": "off"})
     registry = counted(provider)
     await provider.end(await provider.power_on())
     assert value(told(registry), 'vmpower_operations_ended_total{kind="POWER_ON",state="SUCCEEDED"}') == 1
-    assert not any(line.startswith("vmpower_shutdowns_total{") for line in told(registry))
+    shutdowns = [line for line in told(registry) if line.startswith("vmpower_shutdowns_total{")]
+    assert all(line.endswith(" 0.0") for line in shutdowns)
 
 
 async def test_hooks_are_counted_by_how_they_ended(make_provider: Make) -> None:

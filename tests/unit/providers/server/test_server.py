@@ -32,6 +32,7 @@ from client.power import PowerClient
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
 from tests.rigs.calls import Calls, calls
+from tests.rigs.ports import free_port
 from tests.rigs.process import QUICK, ROOT, Program, Provider
 from tests.unit.providers.server.pki import Authority, Issued
 
@@ -40,13 +41,6 @@ guests:
   web: {shutdown_time: 300ms}
   deaf: {agent: none, acpi: ignores}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
