@@ -92,9 +92,9 @@ class Run(Waiting):
 
     @property
     def was_off_already(self) -> bool:
-        """Whether it is off, and was so when the operation was accepted: as it was known then, or as the first look at
-        it showed, for what was known of it may have been out of date."""
-        return self.off and self.in_state(State.PENDING) and (self.found_off or not self.operation.ran)
+        """Whether it is off, and was so when the operation was accepted: as it was known then and was never seen to run
+        since, or as the first look at it showed, for what was known of it may have been out of date."""
+        return self.off and (not self.operation.ran or (self.found_off and self.in_state(State.PENDING)))
 
     @property
     def gone(self) -> bool:
@@ -128,6 +128,8 @@ class Run(Waiting):
         """Take in a change of the VM."""
         if vm and vm.run_id and not self.operation.run_id and not self.off and not self.operation.state.final:
             self.change("", run_id=vm.run_id)  # some hypervisors tell it only a moment after a start
+        if vm and vm.power_state not in (PowerState.OFF, PowerState.UNKNOWN) and not self.operation.ran:
+            self.change("", ran=True)
         self.crashed = self.crashed or bool(vm and vm.crashed and not self._is_over(vm))
         if self.went_off is None and vm and self._is_over(vm):
             self.went_off = vm if is_off(vm) else VM(vm.id, vm.name, PowerState.OFF)

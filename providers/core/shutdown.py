@@ -40,6 +40,8 @@ async def shut_down(run: Run) -> Verdict:
     """Bring the VM down the way its owner wants."""
     if run.was_off_already:
         return verdicts.already_off(run)
+    if run.gone and not run.decided:
+        return verdicts.gone(run)
     if not await hooks.run_all(run):
         return verdicts.hook_failed(run)
     if not _gives_up(run):
@@ -114,7 +116,8 @@ def _due(run: Run, vm: VM, deadline: Deadline) -> Reason | None:
         return reason_at_deadline(vm, operation)
     if run.crashed and vm.power_state is not PowerState.ON:
         return Reason.COMMAND_FAILED
-    return deaf_reason(vm, operation) if operation.force_reason is None else None
+    may_have_heard = run.in_doubt or operation.force_reason is not None
+    return None if may_have_heard else deaf_reason(vm, operation)
 
 
 async def _ask(run: Run, vm: VM, deadline: Deadline) -> Guest:

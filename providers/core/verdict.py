@@ -14,6 +14,7 @@ def judge(run: Run) -> Verdict:
     little it is not guessed.
 
         who ended it, by the hypervisor    and we                       outcome
+        it did not run                                                  ALREADY_OFF
         the guest                          asked it (perhaps), now      GRACEFUL
                                            or by an earlier operation
                                            had not asked                OUT_OF_BAND
@@ -25,6 +26,8 @@ def judge(run: Run) -> Verdict:
         it does not say                    cut its power                FORCED
                                            did not, or cannot tell      UNKNOWN
     """
+    if run.was_off_already:
+        return already_off(run)
     off, reason, deadline = run.last_seen_off, run.operation.force_reason, deadlines.of(run)
     cause, forcing = off.off_cause if off else None, run.in_state(State.FORCING)
     if cause is OffCause.CRASHED or run.crashed:
@@ -107,7 +110,8 @@ def off_by_superseded(run: Run, down: Verdict) -> Verdict:
     """It went off under the operation that this PowerOff superseded, which may have cut the power for it."""
     if down.reason is Reason.PREEMPTED:
         return _verdict(run, Outcome.FORCED, "Powered off hard, as asked.", Reason.REQUESTED)
-    return _verdict(run, down.outcome, f"It went off before that: {down.message}")
+    verdict = _verdict(run, down.outcome, f"It went off before that: {down.message}", down.reason)
+    return verdict.model_copy(update={"signal": down.signal})
 
 
 def hook_failed(run: Run) -> Verdict:

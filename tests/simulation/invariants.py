@@ -447,6 +447,9 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
     began = min(_act(history, each) for each in (operation, *before))
     ended = _ended(history, operation) or 0.0
     offs = [fact for fact in facts if fact.what in OFF and began <= fact.time <= ended]
+    if outcome is not Outcome.FORCED:  # how the run ended that was believed to go on when this was accepted
+        untold = [fact for fact in facts if fact.what in OFF and began - _untold(history) <= fact.time < began]
+        offs = untold[-1:] + offs
     whats = {fact.what for fact in offs}
     match outcome:
         case Outcome.GRACEFUL:
@@ -467,6 +470,12 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
         case Outcome.STILL_RUNNING if not (_clock_was_set(history) and _told_late(history)):
             return "" if _was_on(history, operation, _judged(history, operation)) else "it was off"
     return ""
+
+
+def _untold(history: History) -> float:
+    """The longest that an event is on its way, in seconds: what happened before a request is not known until then."""
+    acts = {act.what for act in history.scenario.acts}
+    return 10.0 if "events are late" in acts else 2.0 if "be late" in acts else 0.0
 
 
 def _was_on(history: History, operation: Operation, time: float) -> bool:

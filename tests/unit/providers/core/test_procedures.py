@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import Ended, OffCause, PowerState
 from tests.unit.providers.finisher import WEB, FinisherProvider, MakeFinisher
 from tests.unit.providers.world import ending, until
@@ -50,3 +51,26 @@ async def test_one_that_the_first_look_finds_off_after_an_outage_may_have_run_un
     assert ending(operation) == "SUCCEEDED: OUT_OF_BAND"
     assert operation.verdict
     assert operation.verdict.message == "Somebody else cut its power before it was asked."
+
+
+async def test_a_vm_that_was_off_and_is_not_here_for_a_moment_is_left_alone(make_finisher: MakeFinisher) -> None:
+    """No hook is begun for it, and what ended its last run is not told as what ended this one."""
+    provider = await make_finisher(replace(WEB, power_state=PowerState.OFF, signals=(), ended=Ended(OffCause.HOST)))
+    vm = provider.adapter.vms.pop(WEB.id)
+    begun = await provider.ask(timeout=60, pre_stop=[pb.Hook(name="drain", exec=pb.ExecHook(command=["drain"]))])
+    await until(1)
+    provider.adapter.vms[WEB.id] = vm
+    provider.adapter.change()
+    operation = await provider.end(begun)
+    assert (ending(operation), operation.hooks) == ("FAILED: UNKNOWN", ())
+
+
+async def test_a_vm_that_was_off_when_it_was_asked_for_and_never_ran_since_was_off_already(
+    make_finisher: MakeFinisher,
+) -> None:
+    provider = await make_finisher(replace(WEB, power_state=PowerState.OFF, signals=(), ended=Ended(OffCause.HOST)))
+    provider.adapter.change(power_state=PowerState.UNKNOWN)
+    begun = await provider.ask(timeout=60)
+    await until(1)
+    provider.adapter.change(power_state=PowerState.OFF)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: ALREADY_OFF"
