@@ -135,9 +135,11 @@ class Journal:
         return await self._read(self._store.overtaken)
 
     async def still_running(self, since: datetime) -> list[Operation]:
-        """Those that began since then and left their VMs running, oldest first."""
-        given = {"final = 1": (), "create_time > ?": (moment(since),), "record LIKE ?": ('%"STILL_RUNNING"%',)}
-        return await self._read(self._store.many, given, "create_time, id")
+        """Those that began since then and left their VMs running, or perhaps so, oldest first."""
+        outcomes = {"(record LIKE ? OR record LIKE ?)": ('%"STILL_RUNNING"%', '%"UNKNOWN"%')}
+        given = {"final = 1": (), "create_time > ?": (moment(since),)} | outcomes
+        found = await self._read(self._store.many, given, "create_time, id")
+        return [operation for operation in found if operation.may_run]
 
     async def page(
         self, size: int, before: tuple[str, str] | None = None, vm_id: str = "", active_only: bool = False

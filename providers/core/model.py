@@ -302,6 +302,13 @@ class Operation(Record):
         return next((sent for sent in reversed(self.sent) if not sent.refused), None)
 
     @property
+    def may_run(self) -> bool:
+        """Whether it ended and left its VM running, or perhaps so."""
+        outcome = self.verdict.outcome if self.verdict else None
+        given_up = outcome is Outcome.UNKNOWN and self.state is State.CANCELLED
+        return outcome is Outcome.STILL_RUNNING or given_up
+
+    @property
     def next_number(self) -> int:
         return max((sent.number for sent in self.sent), default=0) + 1
 

@@ -25,7 +25,7 @@ from providers.core.errors import (
 )
 from providers.core.extension import Extension, extended
 from providers.core.inventory import is_off
-from providers.core.model import Decision, Delivery, Kind, Operation, Outcome, Request, State
+from providers.core.model import Decision, Delivery, Kind, Operation, Request, State
 from providers.core.names import calls
 from providers.core.procedures import carry_out, close_overtaken
 from providers.core.run import Context, Run
@@ -309,8 +309,7 @@ class Operations:
             listener(run.operation)
 
     def _note_left_alone(self, operation: Operation) -> None:
-        runs = operation.verdict and operation.verdict.outcome is Outcome.STILL_RUNNING
-        if runs and (operation.asked_before or operation.asked):
+        if operation.may_run and (operation.asked_before or operation.asked):
             self._left_alone[operation.request.vm_id] = operation.run_id
 
     async def _close_overtaken(self, run: Run) -> None:

@@ -3,7 +3,9 @@
 The procedures (`shutdown.py`, `power.py`, `hooks.py`) read and wait through this; `operations.py` owns it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,13 +15,19 @@ import structlog
 
 from common.backoff import Backoff
 from providers.core.adapter import VM, Adapter, Escalation, GuestCredentials, PowerState
-from providers.core.clock import Clock, system_clock
+from providers.core.clock import Clock, monotonic, system_clock
 from providers.core.errors import HypervisorUnavailable, JournalFailed
 from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
 from providers.core.journal import Journal
+from providers.core.lanes import urgent
 from providers.core.model import Decision, Operation, State, Step
 from providers.core.settings import Settings
 from providers.core.waiting import Waiting
+
+LAST_LOOK = 5.0
+"""Seconds in which the hypervisor is to tell of a VM that is to be left as it is; an outage must not hold up an answer."""
+FRESH = 1.0
+"""Seconds for which what was just read needs no second look."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -66,6 +74,10 @@ class Run(Waiting):
         """Whether its guest was seen to crash."""
         self.found_off = False
         """Whether the first look at the VM, made as soon as the operation was accepted, found it off."""
+        self.unseen = False
+        """Whether the last look at the VM had no answer, so that what is known of it may be out of date."""
+        self.seen_on: float | None = None
+        """When a look last showed it running, in seconds of `monotonic`; None: this process has not seen that."""
         self.held_up = False
         """Whether the hypervisor was unavailable to this operation."""
         self.closed = False
@@ -73,6 +85,7 @@ class Run(Waiting):
         self.deciding = 0
         """How many decisions are being written down: nothing final is done meanwhile."""
         self._handed: Operation | None = operation
+        self._looked: float | None = None
         self._clock = context.clock
         self._journal = context.journal
 
@@ -118,6 +131,12 @@ class Run(Waiting):
     def decided(self) -> bool:
         """Whether a caller ended the waiting: forced, cancelled, pre-empted or called off."""
         return self.operation.decision is not None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked."""
+        decision = self.operation.decision
+        return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and self.operation.asked is None)
 
     @property
     def told_to_force(self) -> bool:
@@ -283,13 +302,41 @@ class Run(Waiting):
             await self.within(backoff.next(), lambda: self.vm is not vm)  # noqa: B023 - awaited before the next round
 
     async def look(self) -> None:
-        await self.through_outages(lambda: self.inventory.refresh(self.vm_id))
+        """Read the VM from the hypervisor, for as long as that is unavailable."""
+        await self.through_outages(self._read)
+
+    async def _read(self) -> None:
+        vm = await self.inventory.refresh(self.vm_id)
+        self.unseen, self._looked = False, monotonic()
+        if vm and vm.power_state is PowerState.ON:
+            self.seen_on = self._looked
+
+    async def look_last(self) -> bool:
+        """Look at a VM that is to be left as it is, so that nothing is said of it from memory; False: that was done
+        just now. Where no answer comes in time it is `unseen`."""
+        if self._looked is not None and monotonic() - self._looked < FRESH:
+            return False
+        with urgent():
+            look = self.spawn(self._read_soon())
+        await self.within(LAST_LOOK, look.done)
+        self.unseen, self._looked = not look.done() or look.exception() is not None, monotonic()
+        look.cancel()
+        return True
+
+    async def _read_soon(self) -> None:
+        """Tried whether or not the hypervisor is followed again by now."""
+        backoff = Backoff(FIRST_RETRY, LAST_RETRY)
+        while True:
+            with suppress(HypervisorUnavailable):
+                return await self._read()
+            await asyncio.sleep(backoff.next())
 
     async def look_first(self, *, fresh: bool) -> None:
-        """Look at the VM before anything is done to it, unless that is decided already. What this finds off just after
-        the operation was accepted (`fresh`) was off before, unless the look had to wait for the hypervisor."""
+        """Look at the VM before anything is done to it, unless that is decided already, or nothing is to be done. What
+        this finds off just after the operation was accepted (`fresh`) was off before, unless the look had to wait for
+        the hypervisor."""
         was_off = self.off
-        await self.look_unless(lambda: self.decided and self.vm is not None)
+        await self.look_unless(lambda: self.given_up or (self.decided and self.vm is not None))
         self.found_off = fresh and not was_off and is_off(self.vm) and not self.held_up
 
     async def look_unless(self, condition: Callable[[], bool]) -> None:

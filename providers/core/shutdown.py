@@ -44,7 +44,7 @@ async def shut_down(run: Run) -> Verdict:
         return verdicts.gone(run)
     if not await hooks.run_all(run):
         return verdicts.hook_failed(run)
-    if not _gives_up(run):
+    if not run.given_up:
         _begin_grace(run)
     deadline = deadlines.of(run)
     while isinstance(due := await _wait_for_guest(run, deadline), Reason):
@@ -98,7 +98,7 @@ async def _round(run: Run, deadline: Deadline) -> Guest | Reason:
     if deadline.outdated and not run.told_to_force:
         await deadline.take_back()
         return Guest.STILL_RUNNING
-    if _gives_up(run):
+    if run.given_up:
         return Guest.LEFT_ALONE
     if run.vm is None or run.gone:
         return await _look_for(run)
@@ -244,9 +244,3 @@ async def _hold(run: Run, reason: Reason) -> None:
         message = verdicts.because(run, f"somebody must extend, force or cancel; reason {reason}")
         await run.record(message, state=State.AWAITING_DECISION, force_reason=reason)
     await run.until(lambda: run.off or run.decided or run.gone or not run.in_state(State.AWAITING_DECISION))
-
-
-def _gives_up(run: Run) -> bool:
-    """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked."""
-    decision = run.operation.decision
-    return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and run.operation.asked is None)

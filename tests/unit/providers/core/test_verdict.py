@@ -1,5 +1,6 @@
 """Every verdict, from what is known at the end."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,10 @@ async def test_a_power_off_tells_why_and_by_what_the_one_before_it_brought_the_v
     left = verdict.off_by_superseded(run_of(journal, off(GUEST)), graceful)
     assert (forced.outcome, forced.reason) == (Outcome.FORCED, Reason.TIMEOUT)
     assert (left.outcome, left.signal) == (Outcome.GRACEFUL, Signal.ACPI)
+
+
+@pytest.mark.parametrize("vm", [replace(ON, power_state=PowerState.UNKNOWN), None])
+async def test_that_a_vm_runs_is_said_only_where_that_is_known(journal: InlineJournal, vm: VM | None) -> None:
+    run = run_of(journal, ON)
+    run.inventory.vms = {vm.id: vm} if vm else {}
+    assert verdict.given_up(run).outcome is Outcome.UNKNOWN
