@@ -243,11 +243,11 @@ class Operation(Record):
     the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
     is set once the operation came to the point where force is due, and `obstacle` is what stood in the way
     then, for people. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
-    `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was not
-    known to be off when the operation was accepted, or was seen to run since; `asked_before`: an earlier operation had asked this run to go down,
-    which it may still do; `asked_run` is the last run that one had asked and left alone, where the hypervisor tells
-    runs apart. `supersedes` are the ids of the operations that were active when it came. `boot` is the boot of this
-    machine whose clock its times are of.
+    `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was not known to be
+    off when the operation was accepted, or was seen to run since; `asked_before`: an earlier operation had asked this
+    run to go down, which it may still do; `asked_run` is the last run that one had asked and left alone, where the
+    hypervisor tells runs apart. `supersedes` are the ids of the operations that were active when it came. `boot` is the
+    boot of this machine whose clock its times are of.
     """
 
     id: str

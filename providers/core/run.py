@@ -25,9 +25,12 @@ from providers.core.settings import Settings
 from providers.core.waiting import Waiting
 
 LAST_LOOK = 5.0
-"""Seconds in which the hypervisor is to tell of a VM that is to be left as it is; an outage must not hold up an answer."""
+"""Seconds in which the hypervisor is to tell of a VM before its end is told; an outage must not hold up an answer."""
 FRESH = 1.0
 """Seconds for which what was just read needs no second look."""
+PROMPT = 5.0
+"""Seconds after a request in which the first look shows the run of the VM that the request is about: its start, and the
+end of the run before, may be told late."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -85,7 +88,12 @@ class Run(Waiting):
         self.deciding = 0
         """How many decisions are being written down: nothing final is done meanwhile."""
         self._handed: Operation | None = operation
+        self._created = monotonic()
+        self._read_as: VM | None = None
+        """The VM as the last look showed it; what was told since may be older."""
         self._looked: float | None = None
+        self._end_read = False
+        """Whether a look has shown that its run is over, or had no answer that would deny it."""
         self._clock = context.clock
         self._journal = context.journal
 
@@ -166,16 +174,17 @@ class Run(Waiting):
 
     def of_this_run(self, seen_off: bool) -> None:
         """Note which run of the VM this is about, if nothing has been done to it yet. `seen_off`: the run that was
-        remembered was seen to end since this began; else it had ended before, though that was not told."""
-        vm = self.vm
+        remembered was heard to end since this was asked for, which counts if the look was long in coming; else it had
+        ended before, though that was not told."""
+        vm = self._read_as or self.vm
         if vm and vm.run_id and vm.run_id != self.operation.run_id:
             self.change("", run_id=vm.run_id)
-            if not seen_off:
-                self.went_off, self.crashed = None, False
+            if not seen_off or monotonic() - self._created < PROMPT:
+                self._forget_end()
 
     def of_next_run(self) -> None:
         """From now on it is about the run that it starts."""
-        self.went_off = None
+        self.went_off, self._end_read = None, False
         self.change("", run_id="")
 
     @property
@@ -306,25 +315,44 @@ class Run(Waiting):
         await self.through_outages(self._read)
 
     async def _read(self) -> None:
-        vm = await self.inventory.refresh(self.vm_id)
+        vm = self._read_as = await self.inventory.refresh(self.vm_id)
         self.unseen, self._looked = False, monotonic()
         if vm and vm.power_state is PowerState.ON:
             self.seen_on = self._looked
+        if vm and not is_off(vm) and vm.run_id and vm.run_id == self.operation.run_id:
+            self._forget_end()
+        self._end_read = self.off
+
+    def _forget_end(self) -> None:
+        """What was told of an end was about an earlier run."""
+        self.went_off, self.crashed, self._end_read = None, False, False
+
+    async def surely_off(self) -> bool:
+        """Whether its run is over, and not only told to be: an event may come later than a look that shows what came
+        after it. Where no look succeeds in time, what was told is believed."""
+        if self.off and not self._end_read:
+            await self._look_soon()
+            self._end_read = self.off
+        return self.off
 
     async def look_last(self) -> bool:
         """Look at a VM that is to be left as it is, so that nothing is said of it from memory; False: that was done
         just now. Where no answer comes in time it is `unseen`."""
         if self._looked is not None and monotonic() - self._looked < FRESH:
             return False
-        with urgent():
-            look = self.spawn(self._read_soon())
-        await self.within(LAST_LOOK, look.done)
-        self.unseen, self._looked = not look.done() or look.exception() is not None, monotonic()
-        look.cancel()
+        self.unseen, self._looked = not await self._look_soon(), monotonic()
         return True
 
-    async def _read_soon(self) -> None:
-        """Tried whether or not the hypervisor is followed again by now."""
+    async def _look_soon(self) -> bool:
+        """Look within `LAST_LOOK`, whether or not the hypervisor is followed again by now; False: no answer came."""
+        with urgent():
+            look = self.spawn(self._read_persistently())
+        await self.within(LAST_LOOK, look.done)
+        answered = look.done() and look.exception() is None
+        look.cancel()
+        return answered
+
+    async def _read_persistently(self) -> None:
         backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         while True:
             with suppress(HypervisorUnavailable):
@@ -337,7 +365,7 @@ class Run(Waiting):
         the hypervisor."""
         was_off = self.off
         await self.look_unless(lambda: self.given_up or (self.decided and self.vm is not None))
-        self.found_off = fresh and not was_off and is_off(self.vm) and not self.held_up
+        self.found_off = fresh and not was_off and is_off(self._read_as) and not self.held_up
 
     async def look_unless(self, condition: Callable[[], bool]) -> None:
         """The same, given up when the condition holds: it takes as long as the hypervisor is unavailable."""

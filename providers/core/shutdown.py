@@ -38,10 +38,8 @@ class Guest(Enum):
 
 async def shut_down(run: Run) -> Verdict:
     """Bring the VM down the way its owner wants."""
-    if run.was_off_already:
-        return verdicts.already_off(run)
-    if run.gone and not run.decided:
-        return verdicts.gone(run)
+    if run.was_off_already or (run.gone and not run.decided):
+        return verdicts.already_off(run) if run.off else verdicts.gone(run)
     if not await hooks.run_all(run):
         return verdicts.hook_failed(run)
     if not run.given_up:
@@ -93,7 +91,7 @@ async def _wait_for_guest(run: Run, deadline: Deadline) -> Guest | Reason:
 
 async def _round(run: Run, deadline: Deadline) -> Guest | Reason:
     """What is due now, if anything; else send or sleep once."""
-    if run.off:
+    if await run.surely_off():
         return Guest.OFF
     if deadline.outdated and not run.told_to_force:
         await deadline.take_back()

@@ -1,26 +1,25 @@
 """What must hold after every simulation, whatever went wrong in it: functions from a history to its breaches."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import pairwise
 
 from providers.core.adapter import Escalation, Reason, Signal
 from providers.core.model import MOST_STEPS, Kind, Operation, Outcome, State
+from providers.core.run import LAST_LOOK
 from providers.core.signals import LONGEST_PAUSE
 from tests.simulation.hypervisor import OFF, Fact
-from tests.simulation.play import KINDS, Answer, History
+from tests.simulation.play import KINDS, SETTLED, Answer, History
 from tests.simulation.provider import EPOCH
 
 MOST_SENT = 8
 REQUESTS_AND_KILLS = (*KINDS, "Extend", "Force", "Cancel", "kill", "kill at step")
 LOSSES = ("lose answers", "lose requests", "lose signals")
+NOT_KNOWN = re.compile(r"Whether it runs is not known: it was (not seen|last seen running at (?P<time>[\dT:+-]+))")
 TICK = 1.5
 """Seconds: a clock that was set is noticed within one, and a call takes its time."""
-
-
-def violations(history: History) -> list[str]:
-    """All breaches, as sentences."""
-    return [line for invariant in INVARIANTS for line in invariant(history)]
 
 
 def no_bugs(history: History) -> Iterator[str]:
@@ -58,6 +57,8 @@ def the_same_request_is_the_same_operation(history: History) -> Iterator[str]:
 
 
 def hooks_run_at_most_once(history: History) -> Iterator[str]:
+    if history.declared:
+        return  # whose hooks bear the same name in each attempt
     runs = Counter(fact.detail for fact in history.facts if fact.what == "hook")
     yield from (f"the hook {hook} ran {count} times" for hook, count in runs.items() if count > 1)
 
@@ -86,6 +87,29 @@ def verdicts_are_true(history: History) -> Iterator[str]:
             yield f"{_name(operation)} says {verdict.outcome} ({verdict.message}), but {false}"
 
 
+def last_seen_is_true(history: History) -> Iterator[str]:
+    """Where it is not known whether a VM runs, the hypervisor had not answered; and it ran when it was last seen."""
+    for operation in history.known.values() if not _clock_was_set(history) else ():
+        said = NOT_KNOWN.search(operation.verdict.message) if operation.verdict else None
+        if said is None:
+            continue
+        if not any(act.what in (*LOSSES, "restart the daemon", "be late") for act in history.scenario.acts):
+            yield f"{_name(operation)} does not know whether it runs, though the hypervisor answered"
+        seen = _seconds(history, datetime.fromisoformat(said["time"])) if said["time"] else None
+        if seen is not None and not _was_on(history, operation, seen):
+            yield f"{_name(operation)} says that it was seen running at {seen} s, but it was off"
+
+
+def a_cancel_is_answered_soon(history: History) -> Iterator[str]:
+    """Whatever the hypervisor does; a disk that writes nothing holds it up."""
+    if _told_late(history):
+        return
+    for answer in history.answers:
+        took = answer.time - answer.sent
+        if answer.act.what == "Cancel" and took > LAST_LOOK + TICK:
+            yield f"a cancel was answered after {took:.1f} s"
+
+
 def success_is_what_was_asked_for(history: History) -> Iterator[str]:
     """An operation that SUCCEEDED has left the VM as it was to leave it, or known so at least."""
     for operation in history.known.values():
@@ -99,7 +123,7 @@ def success_is_what_was_asked_for(history: History) -> Iterator[str]:
 
 def unknown_has_a_cause(history: History) -> Iterator[str]:
     """Where nothing went wrong, everything is known."""
-    harmless = all(act.what in (*KINDS, "Extend", "Force", "Cancel") for act in history.scenario.acts)
+    harmless = all(act.what in (*KINDS, "Extend", "Force", "Cancel", "declare") for act in history.scenario.acts)
     if harmless and not history.killed:
         for operation in history.known.values():
             if operation.verdict and operation.verdict.outcome is Outcome.UNKNOWN:
@@ -152,10 +176,10 @@ def a_started_guest_stays_up(history: History) -> Iterator[str]:
         ):
             continue
         end = _judged(history, operation)
-        watched = max((each.force_after or EPOCH) + each.timeout for each in asked) - EPOCH
+        watched = max(_seconds(history, (each.force_after or EPOCH) + each.timeout) for each in asked)
         for fact in history.facts:
             theirs = fact.vm == operation.request.vm_id and fact.what == "left"
-            if theirs and end < fact.time < watched.total_seconds() - TICK and not history.final_power[fact.vm]:
+            if theirs and end < fact.time < watched - TICK and not history.final_power[fact.vm]:
                 yield f"{fact.vm} went down after {_name(operation)}, and stayed off"
 
 
@@ -272,7 +296,8 @@ def waiting_does_not_grow(history: History) -> Iterator[str]:
 
 
 def a_settled_system_makes_no_calls(history: History) -> Iterator[str]:
-    if history.calls_when_settled:
+    tried_again = any(_judged(history, operation) >= SETTLED for operation in history.known.values())
+    if history.calls_when_settled and not tried_again:
         yield f"{history.calls_when_settled} calls while nothing was to be done"
 
 
@@ -295,6 +320,8 @@ INVARIANTS = (
     one_active_operation,
     nothing_is_cut_early,
     verdicts_are_true,
+    last_seen_is_true,
+    a_cancel_is_answered_soon,
     success_is_what_was_asked_for,
     unknown_has_a_cause,
     what_was_answered_holds,
@@ -319,14 +346,15 @@ def _name(operation: Operation) -> str:
 
 def _act(history: History, operation: Operation) -> float:
     """When a client first asked for it."""
-    asked = [act.at for act in history.scenario.acts if dict(act.how).get("request_id") == operation.request.request_id]
+    acts = (*history.scenario.acts, *(act for _, act in history.sent))
+    asked = [act.at for act in acts if dict(act.how).get("request_id") == operation.request.request_id]
     return min(asked, default=0.0)
 
 
 def _began(history: History, operation: Operation) -> float:
     """When it was accepted; where the wall clock was set, and its own times with it, when it was first told of."""
     if not _clock_was_set(history):
-        return (operation.create_time - EPOCH).total_seconds()
+        return _seconds(history, operation.create_time)
     heard = [answer.time for answer in history.answers if answer.operation and answer.operation.id == operation.id]
     told = [time for time, seen in history.told if seen.id == operation.id]
     return max(_act(history, operation), min((*heard, *told), default=0.0))
@@ -355,7 +383,12 @@ def _judged(history: History, operation: Operation) -> float:
     """When its verdict was made, which may be long before it could be told."""
     if operation.verdict is None or _clock_was_set(history):
         return _ended(history, operation) or 0.0
-    return (operation.verdict.end_time - EPOCH).total_seconds()
+    return _seconds(history, operation.verdict.end_time)
+
+
+def _seconds(history: History, time: datetime) -> float:
+    """A time by the provider's clock, in true seconds."""
+    return (time - EPOCH).total_seconds() - history.scenario.clocks[0]
 
 
 def _allowing(history: History, cut: Fact) -> list[Operation]:
@@ -502,7 +535,7 @@ def _cut_after(history: History, operation: Operation, answer: Answer, promise: 
 def _is_early(history: History, operation: Operation, answer: Answer) -> bool:
     if answer.operation is None or answer.operation.state is not State.WAITING_FOR_GUEST:
         return False
-    if any(act.what == "Force" for act in history.scenario.acts):
+    if any(act.what == "Force" for _, act in history.sent):
         return False
     extensions = [each for each in history.answers if each.act.what == "Extend" and each.act.vm == answer.act.vm]
     if len(extensions) > 1:

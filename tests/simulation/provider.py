@@ -14,6 +14,7 @@ from providers.core.limiter import Limiter
 from providers.core.operations import Operations
 from providers.core.run import Context
 from providers.core.settings import Settings
+from providers.server.service import Service
 from tests.simulation.hypervisor import Connection, Hypervisor
 from tests.simulation.universe import Loop, Universe
 
@@ -85,7 +86,7 @@ class ProviderMachine:
 
 
 class Process:
-    """A provider without its gRPC edge."""
+    """A provider; of its gRPC edge, what serves the calls."""
 
     def __init__(self, machine: ProviderMachine) -> None:
         universe = machine.universe
@@ -99,6 +100,7 @@ class Process:
             self.inventory = Inventory(self.connection)
             self.context = Context(self.connection, self.inventory, self.journal, machine.settings, clock)
             self.operations = Operations(self.context)
+            self.service = Service(self.context, self.operations)
             self.serving = asyncio.Event()
             self.spawn(self._serve())
         finally:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.simulation.act import Act
 from tests.simulation.aligned import aligned
+from tests.simulation.declared import CLOCKS, declared
 from tests.simulation.hypervisor import Behaviour
 
 LENGTH = 240.0
@@ -41,14 +42,21 @@ class Scenario:
     seed: int
     behaviours: tuple[Behaviour, ...]
     acts: tuple[Act, ...]
+    clocks: tuple[float, float] = (0.0, 0.0)
+    """By how many seconds the provider's clock is off, and the controller's."""
 
     def without(self, acts: set[int]) -> "Scenario":
         return replace(self, acts=tuple(act for n, act in enumerate(self.acts) if n not in acts))
 
 
 def make(seed: int) -> Scenario:
-    """The scenario of a seed: of every third one, with harm that is aimed."""
+    """The scenario of a seed: of every third one, with harm that is aimed; of every sixth, with a controller."""
     chance = random.Random(seed)
+    if seed % 6 == 5:
+        behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+        acts = [act for n in range(len(behaviours)) for act in declared(chance, f"vm-{n}")]
+        clocks = (chance.choice(CLOCKS), chance.choice(CLOCKS))
+        return Scenario(seed, behaviours, tuple(sorted(acts, key=lambda act: act.at)), clocks)
     if seed % 3 == 0:
         behaviour = _behaviour(chance)
         return Scenario(seed, (behaviour,), tuple(sorted(aligned(chance, "vm-0"), key=lambda act: act.at)))

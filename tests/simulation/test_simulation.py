@@ -4,8 +4,8 @@ import pytest
 
 from tests.simulation.__main__ import failing, report
 from tests.simulation.act import Act
+from tests.simulation.checks import violations
 from tests.simulation.hypervisor import Behaviour
-from tests.simulation.invariants import violations
 from tests.simulation.play import play
 from tests.simulation.scenario import Scenario, make
 from tests.simulation.shrink import shrink
