@@ -325,6 +325,9 @@ class Adapter(Protocol):
     def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         """One subscription for all VMs: `Listed` first, then every change of power, agent, name or existence.
 
+        Changes come in the order in which they happened, and some of them late: one may be told after `get` has shown
+        what followed it. Where that may be an end, the core reads the VM again (`Run.surely_off`).
+
         A hypervisor that sends no events is polled: more often while there are `active_vms`, whose tasks are read, too.
 
         Ends only by raising `HypervisorUnavailable`; the caller starts a new one.

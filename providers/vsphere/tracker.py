@@ -100,8 +100,9 @@ class Tracker:
     def vm(self, read: Update) -> VM | None:
         """A VM that was just read, with what only updates tell; None: it has no id.
 
-        The caller knows this state from now on. If the updates' state differs, the next `apply` reports that again:
-        otherwise a change between two updates would never be corrected.
+        The caller knows this state from now on. If the updates' state differs, the next `apply` reports that again,
+        though it may be older, for neither bears a time: otherwise a change between two updates would never be
+        corrected.
         """
         properties = replace(self._with(read), out_of_scope=self.is_outside(read.moid))
         if self.is_behind(read):

@@ -11,11 +11,13 @@ from providers.core.model import MOST_STEPS, Kind, Operation, Outcome, State
 from providers.core.run import LAST_LOOK
 from providers.core.signals import LONGEST_PAUSE
 from tests.simulation.hypervisor import OFF, Fact
-from tests.simulation.play import KINDS, SETTLED, Answer, History
+from tests.simulation.play import KINDS, QUIET, SETTLED, Answer, History
 from tests.simulation.provider import EPOCH
 
 MOST_SENT = 8
 REQUESTS_AND_KILLS = (*KINDS, "Extend", "Force", "Cancel", "kill", "kill at step")
+LONGEST = 200.0
+"""Seconds that an attempt of a controller may take, which begins one after the other for as long as it plays."""
 LOSSES = ("lose answers", "lose requests", "lose signals")
 NOT_KNOWN = re.compile(r"Whether it runs is not known: it was (not seen|last seen running at (?P<time>[\dT:+-]+))")
 TICK = 1.5
@@ -32,7 +34,7 @@ def every_accepted_operation_ends(history: History) -> Iterator[str]:
         known = history.known.get(answer.operation.id) if answer.operation else None
         if known is None:
             yield f"the accepted {answer.act.what} {answer.act['request_id']} is forgotten"
-        elif known.state is State.AWAITING_DECISION:
+        elif known.state is State.AWAITING_DECISION or _began(history, known) > SETTLED + QUIET - LONGEST:
             continue
         elif not known.state.final or known.verdict is None:
             yield f"{_name(known)} never ended: {known.state}"

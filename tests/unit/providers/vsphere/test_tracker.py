@@ -535,5 +535,14 @@ def test_what_was_read_and_had_passed_before_the_news_is_put_right_by_them(track
     assert only(tracker.apply([])).name == "web"
 
 
+def test_news_that_are_older_than_a_read_are_told_all_the_same_and_then_what_followed_them(tracker: Tracker) -> None:
+    again = {"boot_time": "2030-01-02T00:00:00+00:00"}
+    read = tracker.vm(new(**again))
+    assert read
+    assert only(tracker.apply([modified(**OFF)])).power_state is PowerState.OFF
+    told = only(tracker.apply([modified(power="poweredOn", **again)]))
+    assert (told.power_state, told.run_id) == (PowerState.ON, read.run_id)
+
+
 def test_a_vm_without_id_cannot_be_told_of(tracker: Tracker) -> None:
     assert tracker.vm(Update(VMProperties, "vm-9", {"power": "poweredOff"}, enters=True)) is None
