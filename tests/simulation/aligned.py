@@ -31,6 +31,8 @@ TOGETHER = (
 """Harm that comes one after the other, within seconds."""
 LONGEST = {"fill the disk": 60.0, "lose answers": 3.0, "lose requests": 3.0, "lose signals": 3.0}
 """Seconds that harm lasts, where not 20."""
+JUST_BEFORE = 0.05
+"""Seconds from the beginning of harm to the request that it is to meet."""
 EARLY, LATE = 1.0, 3.0
 """Seconds before and after the moment that it is aimed at."""
 
@@ -50,6 +52,15 @@ def aligned(chance: random.Random, vm: str) -> tuple[Act, ...]:
         harms.append(_harm(chance, what, vm, max(moment, 0.0)))
         moment += chance.uniform(0, LATE)
     return (*requests, *harms)
+
+
+def unheard(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """A guest is asked in the only way that it has, and that is lost, or its provider is killed just then."""
+    at, timeout = chance.uniform(1, 20), chance.choice((30.0, 60.0))
+    request = _request(chance, chance.choice(("Shutdown", "Reboot")), vm, at, 0, timeout)
+    what = chance.choice(("lose signals", "lose signals", "kill at step"))
+    harm = _harm(chance, what, vm, at - JUST_BEFORE)
+    return harm, request
 
 
 def _request(chance: random.Random, what: str, vm: str, at: float, number: int, timeout: float) -> Act:

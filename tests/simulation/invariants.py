@@ -185,9 +185,9 @@ def a_started_guest_stays_up(history: History) -> Iterator[str]:
                 yield f"{fact.vm} went down after {_name(operation)}, and stayed off"
 
 
-def nobody_is_cut_unasked(history: History) -> Iterator[str]:
+def nobody_waits_unasked(history: History) -> Iterator[str]:
     """Where only providers were killed and calls were lost, each guest that can hear was asked before its time was
-    over, if there was time for that after the last loss."""
+    over, whatever came then, if there was time for that after the last loss."""
     harmless = (*KINDS, "Extend", "Cancel", "kill", "kill at step", *LOSSES)
     if any(act.what not in harmless for act in history.scenario.acts):
         return
@@ -196,7 +196,7 @@ def nobody_is_cut_unasked(history: History) -> Iterator[str]:
     pause = min(LONGEST_PAUSE, 2 * sum(act["lasts"] for act in losses) + 4.0)
     for operation in history.known.values():
         verdict = operation.verdict
-        if not verdict or verdict.outcome is not Outcome.FORCED or verdict.reason is not Reason.TIMEOUT:
+        if not verdict or verdict.reason is not Reason.TIMEOUT or operation.decision:
             continue
         vm, began, end = operation.request.vm_id, _act(history, operation), _judged(history, operation)
         asked = [fact for fact in history.facts if fact.vm == vm and fact.what == "asked" and began <= fact.time <= end]
@@ -205,7 +205,7 @@ def nobody_is_cut_unasked(history: History) -> Iterator[str]:
         again = only_agent or operation.request.resend_interval
         repeats = again and end > lost + (LONGEST_PAUSE if history.killed else pause) + TICK
         if not asked and repeats and not short:
-            yield f"{_name(operation)} was forced without ever asking"
+            yield f"{_name(operation)} waited for its guest without ever asking"
 
 
 def nobody_is_pressed_who_goes_down(history: History) -> Iterator[str]:
@@ -305,7 +305,7 @@ def a_settled_system_makes_no_calls(history: History) -> Iterator[str]:
 
 INVARIANTS = (
     a_started_guest_stays_up,
-    nobody_is_cut_unasked,
+    nobody_waits_unasked,
     nobody_is_pressed_who_goes_down,
     what_was_told_stays_told,
     only_its_own_run_is_cut,
