@@ -63,6 +63,15 @@ def unheard(chance: random.Random, vm: str) -> tuple[Act, ...]:
     return harm, request
 
 
+def told_late(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """Somebody restarts a VM, of which events tell only after a request has looked at its new run."""
+    at = chance.uniform(1, 20)
+    late = Act(round(at, 3), "events are late", vm, (("lasts", 20.0),))
+    restarted = _harm(chance, "restarted by somebody", vm, at + chance.uniform(0, 1))
+    what = chance.choice(("Shutdown", "PowerOff", "Reboot"))
+    return late, restarted, _request(chance, what, vm, at + chance.uniform(1, 9), 0, 30.0)
+
+
 def _request(chance: random.Random, what: str, vm: str, at: float, number: int, timeout: float) -> Act:
     how: dict[str, Any] = {"request_id": f"request-{number}"}
     if what in ("Shutdown", "Reboot"):

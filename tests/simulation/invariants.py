@@ -18,6 +18,16 @@ MOST_SENT = 8
 REQUESTS_AND_KILLS = (*KINDS, "Extend", "Force", "Cancel", "kill", "kill at step")
 LONGEST = 200.0
 """Seconds that an attempt of a controller may take, which begins one after the other for as long as it plays."""
+SLOW = (
+    "be late",
+    "slow disk",
+    "fill the disk",
+    "restart the daemon",
+    "lose answers",
+    "lose requests",
+    "calls are late",
+)
+"""Harm under which the first look of an operation may come long after it was accepted."""
 LOSSES = ("lose answers", "lose requests", "lose signals")
 NOT_KNOWN = re.compile(r"Whether it runs is not known: it was (not seen|last seen running at (?P<time>[\dT:+-]+))")
 TICK = 1.5
@@ -413,7 +423,8 @@ def _on_its_way(history: History) -> float:
 def _was_off(history: History, operation: Operation) -> bool:
     """Whether it was off at any moment between the request, or the one that it supersedes, and the verdict."""
     before = [history.known[key] for key in operation.supersedes if key in history.known]
-    began = min(_began(history, each) for each in (operation, *before)) - TICK
+    slow = history.killed or _clock_was_set(history) or any(act.what in SLOW for act in history.scenario.acts)
+    began = min(_began(history, each) for each in (operation, *before)) - (TICK if slow else 0.0)
     ended, on = _judged(history, operation) + TICK, True
     for fact in history.facts:
         if fact.vm != operation.request.vm_id or fact.what not in (*OFF, "started", "started by somebody"):

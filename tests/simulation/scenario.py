@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.act import Act
-from tests.simulation.aligned import aligned, unheard
+from tests.simulation.aligned import aligned, told_late, unheard
 from tests.simulation.declared import CLOCKS, declared
 from tests.simulation.hypervisor import Behaviour
 
@@ -51,11 +51,13 @@ class Scenario:
 
 def make(seed: int) -> Scenario:
     """The scenario of a seed: of every third one, with harm that is aimed; of every sixth, with a controller; of every
-    twelfth, with a guest that is hard to ask."""
+    twelfth, with a guest that is hard to ask, and of every twelfth with one of which events tell late."""
     chance = random.Random(seed)
     if seed % 12 == 1:
         guest = Behaviour(takes=chance.choice((0.5, 3.0, 8.0)), acpi=False)
         return Scenario(seed, (guest,), unheard(chance, "vm-0"))
+    if seed % 12 == 7:
+        return Scenario(seed, (_behaviour(chance),), told_late(chance, "vm-0"))
     if seed % 6 == 5:
         behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
         acts = [act for n in range(len(behaviours)) for act in declared(chance, f"vm-{n}")]
