@@ -63,6 +63,14 @@ def unheard(chance: random.Random, vm: str) -> tuple[Act, ...]:
     return harm, request
 
 
+def cut_short(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """The provider is killed just when it cuts the power of a guest whose time is over."""
+    at, timeout = chance.uniform(1, 20), 5.0
+    how = {"request_id": "request-0", "timeout": timeout, "escalation": "FORCE", "hooks": 0, "resend": 10.0}
+    request = Act(round(at, 3), chance.choice(("Shutdown", "Reboot")), vm, tuple(how.items()))
+    return request, _harm(chance, "kill at step", vm, at + timeout)
+
+
 def told_late(chance: random.Random, vm: str) -> tuple[Act, ...]:
     """Somebody restarts a VM, of which events tell only after a request has looked at its new run."""
     at = chance.uniform(1, 20)

@@ -28,7 +28,6 @@ FIRST = {
     "what-is-not-on-disk-is-told": 68,
     "what-may-have-been-asked-is-deaf": 19640,
     "what-the-controller-could-not-do-is-forgotten": 540,
-    "why-it-is-cut-is-not-written-down": 1631,
 }
 """Where rarer ones are found soon."""
 
