@@ -123,10 +123,15 @@ class LibvirtGround(Ground):
         return records + [Said(token, len(re.findall(rf"{re.escape(token)}\b", printed))) for token in tokens]
 
     def _meddle(self, vm: str, what: str) -> None:
+        """A call that fails may have had its effect: a start fails, too, whose QEMU somebody else ends meanwhile."""
         begun = now()
-        with suppress(libvirt.libvirtError), self._libvirtd.connect() as connection:  # libvirtd is away, or it is off
+        with suppress(libvirt.libvirtError), self._libvirtd.connect() as connection:  # else libvirtd is away
             domain = connection.lookupByName(vm)
-            {"off": domain.destroy, "on": domain.create, "pause": domain.suspend, "resume": domain.resume}[what]()
+            try:
+                {"off": domain.destroy, "on": domain.create, "pause": domain.suspend, "resume": domain.resume}[what]()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:  # it is so already, or off
+                    return
             self.history.add(Harm(begun, now(), what, vm))
 
     def _end_libvirtd(self, hard: bool, seconds: float) -> None:
