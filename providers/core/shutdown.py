@@ -112,8 +112,8 @@ def _due(run: Run, vm: VM, deadline: Deadline) -> Reason | None:
         return operation.force_reason
     if run.now() >= deadline.moment:
         return reason_at_deadline(vm, operation)
-    if run.crashed and vm.power_state is not PowerState.ON:
-        return Reason.COMMAND_FAILED
+    if run.crashed and not vm.signals and not any(problem.passing for problem in vm.problems):
+        return Reason.COMMAND_FAILED  # it stands still; one that was reset is heard again, or will be
     may_have_heard = run.in_doubt or operation.force_reason is not None
     return None if may_have_heard else deaf_reason(vm, operation)
 

@@ -97,6 +97,22 @@ def test_what_ended_it_instead_of_its_guest_is_told(served: Served, web: Guest, 
     assert served.ending(operation) == outcome
 
 
+def test_a_guest_that_panics_and_keeps_its_power_has_crashed_at_once(served: Served, web: Guest) -> None:
+    operation = served.ask(web(ignores=True), 600)
+    served.vcenter.power("web", "panic")
+    assert served.ending(operation) == "CRASHED"
+
+
+def test_a_guest_that_panics_while_it_goes_down_has_crashed_at_once(served: Served, web: Guest) -> None:
+    assert served.ending(served.ask(web(on_shutdown="panic"), 600)) == "CRASHED"
+
+
+def test_a_guest_that_panicked_is_not_cut_against_its_owners_wish(served: Served, web: Guest) -> None:
+    operation = served.ask(web(ignores=True), 600, escalation=pb.ESCALATION_NEVER)
+    served.vcenter.power("web", "panic")
+    assert served.ending(operation) == "STILL_RUNNING/COMMAND_FAILED"
+
+
 @pytest.mark.parametrize(
     ("behaviour", "ending"),
     [
