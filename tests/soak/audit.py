@@ -398,7 +398,7 @@ def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
 def _untrue(books: Books, wish: Wish, final: Told) -> str:
     """What is wrong with this verdict; empty: nothing."""
     blur = books.blur(wish.vm)
-    since = wish.sent - ALIKE - books.guests[wish.vm].lag
+    since = _began(books, wish, final) - ALIKE - books.guests[wish.vm].lag
     ended = [run for run in books.runs_of(wish.vm) if run.ended is not None and since <= run.ended <= final.at + blur]
     if final.outcome in ENDINGS and not any(ENDINGS[final.outcome](books, run) for run in ended):
         if final.outcome == "OUT_OF_BAND" and _had_ended(books, wish, final):
@@ -414,6 +414,18 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
         if not books.on_sometime(wish.vm, down + 2 * blur, final.at):
             return "it was not started again"
     return _not_so(books, wish, final)
+
+
+def _began(books: Books, wish: Wish, final: Told) -> float:
+    """From when on the end of a run may be meant. A PowerOff may tell how its VM went off under the operation that it
+    has superseded, which had not ended when it was sent: its provider may have been kept from seeing the run's end."""
+    begins = [wish.sent]
+    if wish.kind == "POWER_OFF" and "went off before that" in final.message:
+        for other in books.wishes_on(wish.vm):
+            active = other.sent < wish.sent and other.final is not None and wish.sent <= other.final.at <= final.at
+            if active and _supersede(wish.kind, other.kind) and other.final and other.final.outcome == final.outcome:
+                begins.append(other.sent)
+    return min(begins)
 
 
 def _had_ended(books: Books, wish: Wish, final: Told) -> bool:

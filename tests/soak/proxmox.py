@@ -134,7 +134,7 @@ class ProxmoxGround(Ground):
                 for at, signal in heard
                 if on_at <= at and (off_at is None or at <= off_at)
             ]
-            causes = _causes(end, asked, GUESTS[name].get("stop_secs", 0)) if end else ()
+            causes = causes_of(end, asked, GUESTS[name]) if end else ()
             ended = None if off_at is None else off_at - self._offset
             runs.append(Run(name, on_at - self._offset, ended, causes, tuple(hears)))
         return runs
@@ -163,13 +163,31 @@ def _ends(states: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [state for state in states if state["on_at"] and state["off_at"] and state["off_at"] >= state["on_at"]]
 
 
-def _causes(end: dict[str, Any], asked: Sequence[Any], stop_seconds: float) -> tuple[Cause, ...]:
+def causes_of(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) -> tuple[Cause, ...]:
     """Who may have ended a run. Of a guest that leaves while its QEMU, which takes so long, ends because of a stop,
-    either may be said to have been the first."""
+    either may be said to have been the first; and of one that leaves in the last second of its time, in which Proxmox
+    VE looks no more, its own record says that it was forced."""
     if cause := CAUSES.get(end["off_cause"]):
-        both = cause == "GUEST" and stop_seconds and _was_stopped(end, asked, stop_seconds + ALIKE)
+        stop_seconds = guest.get("stop_secs", 0)
+        both = cause == "GUEST" and (
+            (stop_seconds and _was_stopped(end, asked, stop_seconds + ALIKE))
+            or _was_in_its_last_second(end, asked, guest)
+        )
         return (cause, "PROVIDER") if both else (cause,)
     return ("PROVIDER",) if _was_stopped(end, asked, LONGEST_STOP) else ("OTHER",)
+
+
+def _was_in_its_last_second(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) -> bool:
+    """Whether it went off in the last second of a time after which Proxmox VE forces; containers are killed by the
+    clock itself."""
+    if guest.get("kind") == "lxc":
+        return False
+    ends = [
+        at + int(told["timeout"])
+        for at, how, told in asked
+        if how == "shutdown" and at >= end["on_at"] and str(told.get("forceStop")) == "1" and told.get("timeout")
+    ]
+    return any(due - 1 - ALIKE <= end["off_at"] <= due + ALIKE for due in ends)
 
 
 def _was_stopped(end: dict[str, Any], asked: Sequence[Any], seconds: float) -> bool:

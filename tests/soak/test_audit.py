@@ -262,6 +262,28 @@ def test_a_credit_that_signals_share_is_true_if_one_was_heard() -> None:
     assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI", message=message)) == []
 
 
+SUPERSEDED = (
+    shutdown(),
+    Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)),
+    begun("PowerOff", 15, "p"),
+    replace(other_end("p", "POWER_OFF", 15.3, "GRACEFUL"), message="It went off before that: asked by ACPI."),
+    SETTLED,
+)
+
+
+def test_a_power_off_may_tell_how_its_vm_went_off_under_what_it_superseded() -> None:
+    assert found(*SUPERSEDED, ended(15.2, "GRACEFUL", signal="ACPI")) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [ended(14, "GRACEFUL", signal="ACPI"), ended(15.2, "FORCED", reason="TIMEOUT")],
+    ids=["it had ended", "it ended otherwise"],
+)
+def test_it_tells_so_of_nothing_else(other: Told) -> None:
+    assert UNTRUE in found(*SUPERSEDED, other)
+
+
 def test_an_end_just_before_the_request_counts_if_the_hypervisor_tells_late() -> None:
     run = Run(VM, 0, 9, ("GUEST",), ((8, "ACPI"),))
     late = (shutdown(), run, ended(10.5, "GRACEFUL", signal="ACPI"))
