@@ -279,12 +279,21 @@ def vms_end_as_they_were_last_wished(books: Books) -> Findings:
         last = max(begun, key=lambda wish: wish.sent)
         concurrent = any(wish is not last and wish.last_answer > last.sent for wish in begun)
         meddled = any(harm.vm == vm and harm.ended > last.sent - ALIKE for harm in books.harms)
-        if concurrent or meddled or last.final is None or last.final.state != "SUCCEEDED":
+        if concurrent or meddled or _was_held_on_its_way(books, last) or last.final is None:
+            continue
+        if last.final.state != "SUCCEEDED":
             continue
         wanted, end = last.kind in ("POWER_ON", "REBOOT"), books.settled.at
         runs = any(run.began <= end and (run.ended is None or run.ended > end) for run in books.runs_of(vm))
         if runs is not wanted:
             yield vm, end, f"{_name(last)} ended {_end(last.final)}, and in the end it {'runs' if runs else 'is off'}"
+
+
+def _was_held_on_its_way(books: Books, wish: Wish) -> bool:
+    """Whether this request let a guest go on that had been asked to go down, and that somebody had held on its way: no
+    time that it was given says when it gets there."""
+    runs = [run for run in books.runs_of(wish.vm) if run.began < wish.sent < (run.ended or wish.sent)]
+    return any(run.heard and books.harmed(wish.vm, ("pause", "suspend"), run.heard[0][0], wish.sent) for run in runs)
 
 
 def settled_systems_are_quiet(books: Books) -> Findings:
@@ -369,8 +378,10 @@ def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
 
 
 def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
-    """Whether a PowerOn was accepted before force was due."""
-    before = min(wish.due(cut.at), cut.at - ALIKE)
+    """Whether a PowerOn was accepted before force was due, or was told to have begun: a guest that hears nothing is
+    forced at once."""
+    forcing = min((told.at for told in wish.told if told.state == "FORCING"), default=cut.at)
+    before = min(wish.due(cut.at), cut.at - ALIKE, forcing)
     return any(
         other.kind == "POWER_ON" and other.answered is not None and wish.sent < other.sent and other.answered < before
         for other in books.wishes_on(wish.vm)

@@ -177,6 +177,7 @@ class LibvirtGround(Ground):
         text = self._watcher.text(seen)
         since = max(seen.began, ended - LONGEST_CUT)
         by = {call for at, call, vm in calls if vm == seen.vm and since <= at <= ended}
+        ever = {call for at, call, vm in calls if vm == seen.vm and seen.began <= at <= ended}
         killed = any(
             isinstance(harm, Harm) and harm.vm == seen.vm and harm.what == "qemu killed" and abs(harm.begun - ended) < 1
             for harm in self.history.records
@@ -187,7 +188,8 @@ class LibvirtGround(Ground):
             "PROVIDER": CUT in by,
             "OTHER": killed or CUT_BY_US in by,
         }
-        return {cause for cause, so in found.items() if so} or {"CRASH", "OTHER"}  # libvirtd, as it started, or QEMU
+        unknown: set[Cause] = {"CRASH", "OTHER"}  # libvirtd, as it started, or QEMU; or a cut that took long
+        return {cause for cause, so in found.items() if so} or unknown | ({"PROVIDER"} if CUT in ever else set())
 
 
 class Watcher:

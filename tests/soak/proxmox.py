@@ -165,29 +165,26 @@ def _ends(states: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def causes_of(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) -> tuple[Cause, ...]:
     """Who may have ended a run. Of a guest that leaves while its QEMU, which takes so long, ends because of a stop,
-    either may be said to have been the first; and of one that leaves in the last second of its time, in which Proxmox
-    VE looks no more, its own record says that it was forced."""
+    either may be said to have been the first; and of one that leaves in the last second of its time, Proxmox VE's own
+    record says that it was forced: it looks no more then at a QEMU, and tells a container's time in whole seconds."""
     if cause := CAUSES.get(end["off_cause"]):
         stop_seconds = guest.get("stop_secs", 0)
         both = cause == "GUEST" and (
             (stop_seconds and _was_stopped(end, asked, stop_seconds + ALIKE))
-            or _was_in_its_last_second(end, asked, guest)
+            or _was_in_its_last_second(end, asked, stop_seconds)
         )
         return (cause, "PROVIDER") if both else (cause,)
     return ("PROVIDER",) if _was_stopped(end, asked, LONGEST_STOP) else ("OTHER",)
 
 
-def _was_in_its_last_second(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) -> bool:
-    """Whether it went off in the last second of a time after which Proxmox VE forces; containers are killed by the
-    clock itself."""
-    if guest.get("kind") == "lxc":
-        return False
+def _was_in_its_last_second(end: dict[str, Any], asked: Sequence[Any], stop_seconds: float) -> bool:
+    """Whether it went off in the last second of a time after which Proxmox VE forces, or while it did so."""
     ends = [
         at + int(told["timeout"])
         for at, how, told in asked
         if how == "shutdown" and at >= end["on_at"] and str(told.get("forceStop")) == "1" and told.get("timeout")
     ]
-    return any(due - 1 - ALIKE <= end["off_at"] <= due + ALIKE for due in ends)
+    return any(due - 1 - ALIKE <= end["off_at"] <= due + stop_seconds + ALIKE for due in ends)
 
 
 def _was_stopped(end: dict[str, Any], asked: Sequence[Any], seconds: float) -> bool:

@@ -117,6 +117,15 @@ def test_a_cut_after_a_power_on_called_it_off_is_found() -> None:
     assert CUT_EARLY in found(*FORCED, power_on, other_end("on", "POWER_ON", 15.2, "ALREADY_ON"))
 
 
+def test_a_power_on_that_comes_when_force_has_begun_calls_nothing_off() -> None:
+    deaf = Guest(VM, hears=False)
+    forcing = replace(waiting(10.2), state="FORCING")
+    history = [shutdown(), forcing, Run(VM, 0, 12, ("PROVIDER",)), Cut(11.9, VM)]
+    end = ended(12.1, "FORCED", reason="TOOLS_UNAVAILABLE")
+    assert CUT_EARLY not in found(*history, begun("PowerOn", 10.3, "o"), end, guest=deaf)
+    assert CUT_EARLY in found(*history, begun("PowerOn", 10.1, "o"), end, guest=deaf)
+
+
 def test_a_cut_of_another_run_is_found() -> None:
     runs = (Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)), Run(VM, 13, 15.1, ("PROVIDER",)))
     assert CUT_EARLY in found(shutdown(), *runs, Cut(15.1, VM), ended(15.2, "FORCED"))
@@ -393,6 +402,13 @@ def test_a_vm_that_is_on_after_its_shutdown_is_found() -> None:
 def test_a_vm_that_is_off_after_its_start_is_found() -> None:
     power_on = (begun("PowerOn", 10, "on"), other_end("on", "POWER_ON", 11, "ALREADY_ON"))
     assert found(*power_on, Run(VM, 0, 12, ("GUEST",)), SETTLED) == [LAST_WISH]
+
+
+@pytest.mark.parametrize(("held_at", "faults"), [(12.0, []), (9.0, [LAST_WISH])], ids=["after it was asked", "before"])
+def test_a_guest_that_was_held_on_its_way_down_may_get_there_after_its_start(held_at: float, faults: list[str]) -> None:
+    on = begun("PowerOn", 20, "o"), other_end("o", "POWER_ON", 20.2, "STARTED")
+    run = Run(VM, 0, 23, ("GUEST",), ((11, "ACPI"),))
+    assert found(run, Harm(held_at, held_at + 0.1, "suspend", VM), *on, SETTLED) == faults
 
 
 def test_a_vm_that_somebody_else_started_since_is_no_fault() -> None:

@@ -28,12 +28,17 @@ def test_proxmox_ve_looks_no_more_in_the_last_second_and_says_that_it_forced(aft
 
 
 @pytest.mark.parametrize(
-    ("asked", "guest"),
-    [([], {}), (shutdown(force=""), {}), (shutdown(), {"kind": "lxc"}), ([[BEGAN - 1, *shutdown()[0][1:]]], {})],
-    ids=["not asked", "without force", "a container", "in an earlier run"],
+    "asked",
+    [[], shutdown(force=""), [[BEGAN - 1, *shutdown()[0][1:]]]],
+    ids=["not asked", "without force", "in an earlier run"],
 )
-def test_otherwise_the_guest_alone_has_ended_it(asked: list[Any], guest: dict[str, Any]) -> None:
-    assert causes_of(end(2.4), asked, guest) == ("GUEST",)
+def test_otherwise_the_guest_alone_has_ended_it(asked: list[Any]) -> None:
+    assert causes_of(end(2.4), asked, {}) == ("GUEST",)
+
+
+def test_a_guest_that_left_while_proxmox_ve_forced_it_was_perhaps_not_the_first() -> None:
+    assert causes_of(end(3.5), shutdown(), {"stop_secs": 1}) == ("GUEST", "PROVIDER")
+    assert causes_of(end(4.5), shutdown(), {"stop_secs": 1}) == ("GUEST",)
 
 
 def test_a_guest_that_left_while_its_qemu_was_told_to_end_was_perhaps_not_the_first() -> None:
