@@ -120,7 +120,7 @@ def test_a_cut_after_a_power_on_called_it_off_is_found() -> None:
 def test_a_power_on_that_comes_when_force_has_begun_calls_nothing_off() -> None:
     deaf = Guest(VM, hears=False)
     forcing = replace(waiting(10.2), state="FORCING")
-    history = [shutdown(), forcing, Run(VM, 0, 12, ("PROVIDER",)), Cut(11.9, VM)]
+    history: list[Record] = [shutdown(), forcing, Run(VM, 0, 12, ("PROVIDER",)), Cut(11.9, VM)]
     end = ended(12.1, "FORCED", reason="TOOLS_UNAVAILABLE")
     assert CUT_EARLY not in found(*history, begun("PowerOn", 10.3, "o"), end, guest=deaf)
     assert CUT_EARLY in found(*history, begun("PowerOn", 10.1, "o"), end, guest=deaf)
