@@ -92,7 +92,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     scrapes = await _start_metrics(settings, context, operations)
     await operations.resume()  # before the first call, which would not find them
     health = Health()
-    await health.follow(inventory, journal)
+    health.follow(inventory, journal)
     server = _server(settings, credentials, Service(context, operations), health, door)
     health_server = _health_server(settings, health)
     await server.start()
