@@ -51,6 +51,7 @@ OPTIONS: dict[str, int] = {
     "grpc.max_connection_idle_ms": 300_000,  # one without a call; clients connect again by themselves
     "grpc.keepalive_time_ms": 60_000,  # one whose other end is gone without a word
     "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.http2.ping_timeout_ms": 20_000,  # of which the longer one counts; a minute by default
     "grpc.http2.min_ping_interval_without_data_ms": 1_000,  # so that clients of silent streams may ask for life
 }
 
