@@ -53,7 +53,7 @@ class Journal:
         Raises:
             JournalFailed: it cannot be opened, or another process owns it.
         """
-        self._limiter = limiter or Limiter("journal", 1)
+        self._limiter = limiter or Limiter("journal", 1, stays=True)
         self._waiting: list[_Waiting] = []
         self._kept: dict[str, _Waiting] = {}
         """What is to be written again, by id."""
@@ -167,6 +167,7 @@ class Journal:
         if self._writer is not None:
             await self._writer
         await self._limiter.run(self._store.close)
+        self._limiter.close()
 
     async def _written(self, operation: Operation, on_disk: Callable[[], None] | None = None) -> None:
         if len(self._known) <= MOST_KNOWN:

@@ -42,17 +42,17 @@ PAGES_AT_ONCE = 2
 other calls are served: the more there are at once, the later those come."""
 URGENT = {"PowerOff", "ForceOperation", "ExtendOperation", "CancelOperation"}
 WRITES = {"work", "urgent"}
-MOST = {"reads": 3_000, "work": 3_000, "urgent": 3_000, "streams": 10_000, "probes": 1_000, "streams of probes": 1_000}
+MOST = {
+    **{"reads": 3_000, "work": 3_000, "urgent": 3_000},
+    **{"streams": 10_000, "streams of all VMs": 500, "probes": 1_000, "streams of probes": 1_000},
+}
 """Calls of each kind that are under way at the same time, over all connections. Each is counted by itself, so that no
-rush of reads or of shutdowns refuses a PowerOff or a decision (urgent); a stream lasts as long as what it watches.
-Probes are the calls of all other services: health and reflection."""
+rush of reads or of shutdowns refuses a PowerOff or a decision (urgent); a stream lasts as long as what it watches. One
+of all VMs begins with each of them, so that thousands would hold up everything else. Probes are the calls of all other
+services: health and reflection."""
 MOST_OF_ONE = {
-    "reads": 2_000,
-    "work": 2_000,
-    "urgent": 2_000,
-    "streams": 4_000,
-    "probes": 500,
-    "streams of probes": 100,
+    **{"reads": 2_000, "work": 2_000, "urgent": 2_000},
+    **{"streams": 4_000, "streams of all VMs": 50, "probes": 500, "streams of probes": 100},
 }
 """Of these, one client's, so that there is room for others: a controller that shuts down 2,000 VMs has 2,000 streams
 and a few."""
@@ -190,7 +190,7 @@ def _kind(service: str, name: str, *, streams: bool) -> str:
     if service != _SERVICE.full_name:
         return "streams of probes" if streams else "probes"
     if streams:
-        return "streams"
+        return "streams of all VMs" if name == "WatchVMs" else "streams"
     return "reads" if name.startswith(READS) else "urgent" if name in URGENT else "work"
 
 

@@ -411,7 +411,7 @@ async def test_a_bug_is_logged_and_its_words_are_kept_from_the_caller() -> None:
 
 
 async def test_one_clients_streams_leave_room_for_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MOST_OF_ONE, "streams", 1)
+    monkeypatch.setitem(MOST_OF_ONE, "streams of all VMs", 1)
 
     async def handler(_: Message, __: Any) -> AsyncIterator[pb.WatchVMsResponse]:
         while True:
