@@ -8,7 +8,7 @@ that are here (`OPTIONS` in server.py).
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -43,15 +43,15 @@ other calls are served: the more there are at once, the later those come."""
 URGENT = {"PowerOff", "ForceOperation", "ExtendOperation", "CancelOperation"}
 WRITES = {"work", "urgent"}
 MOST = {
-    **{"reads": 3_000, "work": 3_000, "urgent": 3_000},
+    **{"reads": 3_000, "pages": 200, "work": 3_000, "urgent": 3_000},
     **{"streams": 10_000, "streams of all VMs": 500, "probes": 1_000, "streams of probes": 1_000},
 }
-"""Calls of each kind that are under way at the same time, over all connections. Each is counted by itself, so that no
-rush of reads or of shutdowns refuses a PowerOff or a decision (urgent); a stream lasts as long as what it watches. One
-of all VMs begins with each of them, so that thousands would hold up everything else. Probes are the calls of all other
-services: health and reflection."""
+"""Calls of each kind that are under way at the same time, over all connections; a call lasts until its answer has been
+sent. Each kind is counted by itself, so that no rush of reads or of shutdowns refuses a PowerOff or a decision
+(urgent). A page may be of 3 MiB. A stream lasts as long as what it watches; one of all VMs begins with each of them, so
+that thousands would hold up everything else. Probes are the calls of all other services: health and reflection."""
 MOST_OF_ONE = {
-    **{"reads": 2_000, "work": 2_000, "urgent": 2_000},
+    **{"reads": 2_000, "pages": 50, "work": 2_000, "urgent": 2_000},
     **{"streams": 4_000, "streams of all VMs": 50, "probes": 500, "streams of probes": 100},
 }
 """Of these, one client's, so that there is room for others: a controller that shuts down 2,000 VMs has 2,000 streams
@@ -118,10 +118,10 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
 
         async def handle(request: Request, context: Context) -> Any:
             try:
-                with self._entered(name, kind, context):
-                    admitted = _readable(request)
-                    async with turn:
-                        return await inner(admitted, context)
+                _until_sent(self._entered(name, kind, context))
+                admitted = _readable(request)
+                async with turn:
+                    return await inner(admitted, context)
             except Exception as error:
                 await _end(context, name, error)
 
@@ -191,7 +191,18 @@ def _kind(service: str, name: str, *, streams: bool) -> str:
         return "streams of probes" if streams else "probes"
     if streams:
         return "streams of all VMs" if name == "WatchVMs" else "streams"
+    if name in PAGES:
+        return "pages"
     return "reads" if name.startswith(READS) else "urgent" if name in URGENT else "work"
+
+
+def _until_sent(place: AbstractContextManager[Any]) -> None:
+    """Enter, and leave when gRPC's task of this call ends: when the client, which may read nothing for long, has been sent
+    the answer, and not when there is one."""
+    stack, task = ExitStack(), asyncio.current_task()
+    stack.enter_context(place)
+    if task:
+        task.add_done_callback(lambda _: stack.close())
 
 
 def _readable(request: Request) -> Message:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import grpc
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from tests.rigs.calls import calls
+from providers.server.interceptor import MOST_OF_ONE
+from tests.rigs.calls import Calls, calls
 from tests.rigs.http2 import Connection
 from tests.rigs.polling import poll
 from tests.rigs.process import Provider
@@ -97,3 +99,23 @@ def test_more_connections_than_files_leave_the_provider_as_it_was(cramped: Provi
         assert client.end(client.stub.PowerOff(pb.PowerOffRequest(vm="web"))).verdict.outcome == pb.OUTCOME_FORCED
     assert "a client was turned away" in cramped.output()
     assert cramped.stop() == 0
+
+
+def forecasts(client: Calls) -> str:
+    """How a page is answered, by its code."""
+    try:
+        client.stub.ForecastShutdown(pb.ForecastShutdownRequest(), timeout=PATIENCE)
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return "OK"
+
+
+def test_an_answer_that_is_not_read_keeps_its_place_until_its_connection_ends(tmp_path: Path) -> None:
+    (script := tmp_path / "script.yaml").write_text("guests: {many: {count: 1000}}")
+    with Provider("sim", "--script", str(script)) as running, calls(running.address) as client:
+        with Connection(path(running), window=0) as deaf:
+            deaf.acknowledge()
+            for _ in range(2 * MOST_OF_ONE["pages"]):
+                deaf.call("/power.v1.PowerService/ForecastShutdown")
+            poll(lambda: forecasts(client) == "RESOURCE_EXHAUSTED")
+        poll(lambda: forecasts(client) == "OK")

@@ -312,8 +312,10 @@ async def test_without_a_certificate_a_caller_is_its_host() -> None:
 
 
 async def test_a_call_that_was_hung_up_is_not_under_way_any_more(slow: Slow) -> None:
-    for call in await slow.begin("PowerOff", 3):
+    calls = await slow.begin("PowerOff", 3)
+    for call in calls:
         call.cancel()
+    await asyncio.wait(calls)
     await asyncio.sleep(0)
     slow.go_on.set()
     assert await slow.call("PowerOff") is None
