@@ -197,8 +197,8 @@ def _kind(service: str, name: str, *, streams: bool) -> str:
 
 
 def _until_sent(place: AbstractContextManager[Any]) -> None:
-    """Enter, and leave when gRPC's task of this call ends: when the client, which may read nothing for long, has been sent
-    the answer, and not when there is one."""
+    """Enter, and leave when gRPC's task of this call ends: when the answer has been sent to the client, which may read
+    nothing for long, and not when there is one."""
     stack, task = ExitStack(), asyncio.current_task()
     stack.enter_context(place)
     if task:

@@ -55,8 +55,13 @@ OPTIONS: dict[str, int] = {
     "grpc.http2.min_ping_interval_without_data_ms": 1_000,  # so that clients of silent streams may ask for life
 }
 
-PROBE_CONNECTIONS, PROBE_STREAMS = 64, 8
-"""Connections at once at --health-listen, and calls of each."""
+PROBES = {
+    "grpc.max_allowed_incoming_connections": 64,
+    "grpc.max_concurrent_streams": 8,
+    "grpc.max_connection_age_ms": 5_000,  # a probe has a connection of its own, for milliseconds
+    "grpc.max_connection_age_grace_ms": 1_000,
+}
+"""The bounds of --health-listen, which may be open to many and whose probes must not be kept out by some."""
 
 log = structlog.get_logger()
 
@@ -120,8 +125,10 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
 def _server(
     settings: Settings, credentials: grpc.ServerCredentials | None, door: local_door.LocalDoor, connections: int
 ) -> grpc.aio.Server:
-    options = _options(connections) + (tls.options(settings) if credentials else [])
-    server = grpc.aio.server(interceptors=[Interceptor(settings)], options=options)
+    options = OPTIONS | {"grpc.max_allowed_incoming_connections": connections}
+    if credentials:
+        options |= tls.options(settings)
+    server = grpc.aio.server(interceptors=[Interceptor(settings)], options=list(options.items()))
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
     _require_unserved(settings.listen)
     _bind(server, door.grpc_address, credentials, "--listen")
@@ -130,15 +137,11 @@ def _server(
 
 def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
     """Nothing but health, without TLS, which kubelets do not speak; without an address it listens nowhere."""
-    server = grpc.aio.server(options=[*_options(PROBE_CONNECTIONS), ("grpc.max_concurrent_streams", PROBE_STREAMS)])
+    server = grpc.aio.server(options=list((OPTIONS | PROBES).items()))
     health.add_to(server)
     if settings.health_listen:
         _bind(server, settings.health_listen, None, "--health-listen")
     return server
-
-
-def _options(connections: int) -> list[tuple[str, int]]:
-    return [*(OPTIONS | {"grpc.max_allowed_incoming_connections": connections}).items()]
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, flag: str) -> None:

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.power.v1 import power_pb2 as pb
 from providers.server.interceptor import MOST_OF_ONE
+from providers.server.server import PROBES
 from tests.rigs.calls import Calls, calls
 from tests.rigs.http2 import Connection
 from tests.rigs.polling import poll
@@ -99,6 +102,29 @@ def test_more_connections_than_files_leave_the_provider_as_it_was(cramped: Provi
         assert client.end(client.stub.PowerOff(pb.PowerOffRequest(vm="web"))).verdict.outcome == pb.OUTCOME_FORCED
     assert "a client was turned away" in cramped.output()
     assert cramped.stop() == 0
+
+
+def probe(address: str) -> str:
+    """How a probe by a connection of its own is answered, by its code."""
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            stub.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=PATIENCE)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+def test_watches_of_health_do_not_keep_probes_out_for_long() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    with Provider("sim", "--health-listen", f"{host}:{port}"), ExitStack() as stack:
+        for _ in range(PROBES["grpc.max_allowed_incoming_connections"] + 1):
+            held = stack.enter_context(Connection((host, port)))
+            held.acknowledge()
+            held.call("/grpc.health.v1.Health/Watch")
+        poll(lambda: probe(f"{host}:{port}") == "OK", timeout=10)
 
 
 def forecasts(client: Calls) -> str:
