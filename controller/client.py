@@ -18,6 +18,14 @@ HYPERVISOR_AWAY = "HYPERVISOR_UNAVAILABLE"
 """The reason by which a provider says that it is there, and its hypervisor is not."""
 SEARCHED = 100
 """How many of a VM's latest operations are searched for one of ours."""
+UNREACHABLE = "ProviderUnreachable"
+NO_ENDPOINT = "NoEndpoint"
+NOWHERE = "unix:"
+"""The address of a provider without one; it is never opened."""
+WITHOUT_ENDPOINT = (
+    "spec.runtime.endpoint is not written, so it is not known where its vmpower provider is: start one for this "
+    "hypervisor, and write its gRPC target there, as in runtime: {endpoint: kvm1.example:9443, tls: {...}}."
+)
 Changed = Callable[[set[str] | None], None]
 """Told the ids and names of VMs that changed, or None: all of them, and whether the provider answers."""
 
@@ -27,19 +35,20 @@ class ProviderClient(PowerClient):
 
     Attributes:
         reachable: whether the provider answers and knows its VMs; None until it first did or was given up on.
-        problem: why it is not reachable, for people.
+        problem: why it is not reachable, for people; `reason` is the word for programs.
         hypervisor_problem: why the provider, which answers, does not reach its hypervisor; empty while it does.
     """
 
     def __init__(self, runtime: Runtime, changed: Changed) -> None:
-        tls = runtime.tls
-        super().__init__(
-            runtime.endpoint, Tls(Path(tls.ca_file), Path(tls.cert_file), Path(tls.key_file)) if tls else None
-        )
+        files = runtime.tls.files if runtime.tls and runtime.endpoint else None
+        tls = Tls(Path(files[0]), Path(files[1]), Path(files[2])) if files else None
+        super().__init__(runtime.endpoint or NOWHERE, tls)
+        self._has_endpoint = runtime.endpoint is not None
         self.cache = VMCache()
         self.info = pb.GetProviderInfoResponse()
         self.reachable: bool | None = None
         self.problem = ""
+        self.reason = UNREACHABLE
         self.hypervisor_problem = ""
         self._changed = changed
         self._incoming = self.cache  # another one while a snapshot arrives
@@ -47,7 +56,11 @@ class ProviderClient(PowerClient):
         self._doubting: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Keep `cache`, `info` and `reachable` true until cancelled."""
+        """Keep `cache`, `info` and `reachable` true until cancelled, or for ever where there is nothing to follow."""
+        if not self._has_endpoint:
+            self.reachable, self.problem, self.reason = False, WITHOUT_ENDPOINT, NO_ENDPOINT
+            self._changed(None)
+            return
         async with aclosing(self.watch_vms(self._missed)) as messages:
             async for message in messages:
                 self._take_in(message)

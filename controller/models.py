@@ -20,6 +20,10 @@ GROUP = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
 
 
+HANDLERS = ("exec", "httpGet", "snapshot")
+"""What a hook can do, in the order in which one that names several does them."""
+
+
 def _in_order(value: Any) -> Any:
     """One hook is written by itself, several as `{hooks: [...]}`: a schema can describe one form only."""
     if isinstance(value, list):
@@ -27,20 +31,38 @@ def _in_order(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if "hooks" not in value:
-        return [value]
+        return _one_for_each_handler(value)
     if len(value) > 1:
         raise ValueError("give either one hook, or hooks alone")
     return value["hooks"]
 
 
+def _one_for_each_handler(written: Mapping[str, Any]) -> list[Any]:
+    """`{}` is no hook; one with several handlers is as many hooks, each with the timeout and the failurePolicy."""
+    named = [handler for handler in HANDLERS if handler in written]
+    if len(named) < 2:
+        return [written] if written else []
+    if "name" in written:
+        raise ValueError("a name is for one of exec, httpGet and snapshot; write several hooks as {hooks: [...]}")
+    shared = {name: part for name, part in written.items() if name not in HANDLERS}
+    return [shared | {handler: written[handler]} for handler in named]
+
+
 class ExecAction(Model):
     """Runs a program in the guest; no shell in between."""
 
-    command: Annotated[tuple[Text, ...], Field(min_length=1)]
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_a_program(self) -> Self:
+        if not self.command[0]:
+            raise ValueError("the program, the first item of command, must not be empty")
+        return self
 
 
 class HttpGetAction(Model):
-    """Calls a URL, written whole or, as Kubernetes does, as scheme, host, port and path."""
+    """Calls a URL, written whole or, as Kubernetes does, as scheme, host, port and path. Without a host it is the VM's
+    own address, as its provider knows it when the hook runs."""
 
     url: str = ""
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -52,16 +74,17 @@ class HttpGetAction(Model):
 
     @model_validator(mode="after")
     def _has_a_target(self) -> Self:
-        if bool(self.url) == bool(self.host):
-            raise ValueError("give either url, or host with port and path")
+        if bool(self.url) == bool(self.host) and (self.url or self.port is None):
+            raise ValueError("give either url, or port with path; host is the VM's own address unless it is written")
         return self
 
     @property
     def target(self) -> str:
         if self.url:
             return self.url
+        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
         port = f":{self.port}" if self.port else ""
-        return f"{self.scheme.lower()}://{self.host}{port}/{self.path.lstrip('/')}"
+        return f"{self.scheme.lower()}://{host}{port}/{self.path.lstrip('/')}"
 
 
 class SnapshotAction(Model):
@@ -149,21 +172,33 @@ class VirtualMachineSpec(Model):
 class Tls(Model):
     """PEM files for mTLS; read again when they change."""
 
-    ca_file: Text
-    cert_file: Text
-    key_file: Text
+    ca_file: Text | None = None
+    cert_file: Text | None = None
+    key_file: Text | None = None
+
+    @property
+    def files(self) -> tuple[str, str, str] | None:
+        """The CA, the certificate and its key; None where one of them is not written."""
+        if self.ca_file and self.cert_file and self.key_file:
+            return self.ca_file, self.cert_file, self.key_file
+        return None
 
 
 class Runtime(Model):
-    """Where the provider's gRPC server listens."""
+    """Where the provider's gRPC server listens. Without an endpoint it is another controller's: that is not known, and
+    what else is written here means nothing to this one."""
 
-    endpoint: Text
+    endpoint: Text | None = None
     tls: Tls | None = None
 
     @model_validator(mode="after")
     def _tls_off_this_machine(self) -> Self:
+        if self.endpoint is None:
+            return self
         if self.tls is None and not is_local(self.endpoint):
             raise ValueError("tls is needed for any address but a unix socket or loopback")
+        if self.tls is not None and self.tls.files is None:
+            raise ValueError("tls needs caFile, certFile and keyFile")
         return self
 
 
@@ -172,7 +207,7 @@ class ProviderSpec(Model):
 
     type: Text
     endpoint: str = ""
-    runtime: Runtime
+    runtime: Runtime = Runtime()
 
 
 class Metadata(Model):

@@ -15,11 +15,14 @@ from pydantic.alias_generators import to_camel
 
 from common.text import own_words
 from common.yaml_reader import Document, Fault, FieldPath, documents, field_path, read_text
-from controller.models import API_VERSION, GROUP, KINDS, Resource
+from controller.models import API_VERSION, GROUP, KINDS, Provider, Resource
 
 log = structlog.get_logger()
 BOUND = ("providerRef", "vmName")
 """Fields of a spec that lead to the VM."""
+RUNTIME = ("spec", "runtime")
+OPEN: tuple[FieldPath, ...] = (("spec",), RUNTIME)
+"""Where fields of other controllers stand."""
 SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
 """Plainer words for some of the validator's findings, by their type."""
 
@@ -156,10 +159,16 @@ def with_status(resource: Resource, written: Any) -> Resource:
 
 
 def _slips(resource: Resource) -> Iterator[Mistake]:
-    """Fields below a part of the spec that we do know: those of the spec itself may be another controller's."""
+    """Fields below a part of the spec that we do know: those of the spec itself, and of how a provider is run, may be
+    another controller's."""
     for path in unknown_fields(resource.spec, ("spec",)):
-        if len(path) > 2:
+        if path[:-1] not in OPEN and not (path[:2] == RUNTIME and is_foreign(resource)):
             yield Mistake(path, "has no meaning here; it is kept, and ignored")
+
+
+def is_foreign(resource: Resource) -> bool:
+    """Whether it is a Provider as another controller runs them."""
+    return isinstance(resource, Provider) and resource.spec.runtime.endpoint is None
 
 
 def unknown_fields(model: BaseModel, path: FieldPath = ()) -> Iterator[FieldPath]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from providers.core.errors import Unsupported
 from providers.core.lanes import Lanes
@@ -138,7 +138,9 @@ class VM:
     node: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
-    """The guest's IP addresses, as far as `get` learns them without asking the guest."""
+    """Its IP addresses, as far as its hypervisor has assigned them itself."""
+    guest_addresses: tuple[str, ...] = ()
+    """Those that its guest says it has, as far as `get` learns them without asking the guest."""
     aliases: tuple[str, ...] = ()
     """What else it may be called by, beside id and name: its path in the hypervisor's inventory."""
     runs_programs: bool = True
@@ -335,6 +337,18 @@ class Adapter(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+
+
+@runtime_checkable
+class AsksAddresses(Protocol):
+    """An adapter that asks a guest for its addresses when they are needed, since its hypervisor does not tell them."""
+
+    async def guest_addresses(self, vm_id: str) -> Sequence[str]:
+        """The IP addresses that the guest says it has.
+
+        Raises:
+            VMNotFound, CommandFailed
+        """
 
 
 class DelegatingAdapter(Adapter, Protocol):

@@ -117,6 +117,21 @@ def guest(row: Mapping[str, Any]) -> Guest:
     )
 
 
+def addresses(interfaces: Any) -> tuple[str, ...]:
+    """Those of a guest's network interfaces, as its agent names them (`guest-network-get-interfaces`), or with their
+    prefix lengths, as a container's node does; none where a guest answers something else."""
+    rows = [row for row in interfaces if isinstance(row, Mapping)] if isinstance(interfaces, list) else []
+    told = [str(row.get(name) or "").partition("/")[0] for row in rows for name in ("inet", "inet6")]
+    for row in rows:
+        entries = row.get("ip-addresses")
+        told += (
+            [str(entry.get("ip-address") or "") for entry in entries if isinstance(entry, Mapping)]
+            if isinstance(entries, list)
+            else []
+        )
+    return tuple(filter(None, told))
+
+
 def config(answer: Mapping[str, Any]) -> Config:
     """The used part of a configuration. A property string's first value may stand without its name (`agent: 1`)."""
     startup = str(answer.get("startup") or "")

@@ -63,6 +63,7 @@ class VMProperties:
     guest_state: str = ""
     state_change: bool | None = None
     runs_programs: bool = False
+    addresses: tuple[str, ...] = ()
     family: str = ""
     guest_id: str = ""
     disabled: frozenset[str] = frozenset()
@@ -162,6 +163,13 @@ def _time(time: datetime) -> str:
     return time.astimezone(UTC).isoformat()
 
 
+def _addresses(adapters: Any) -> tuple[str, ...]:
+    """Those of all its adapters (GuestNicInfo), as VMware Tools report them."""
+    return tuple(str(address) for adapter in adapters for address in adapter.ipAddress or ())[:MAX_ADDRESSES]
+
+
+MAX_ADDRESSES = 64
+"""So many addresses of a guest are kept."""
 WATCHED_METHODS = frozenset({"ShutdownGuest"})
 """vCenter lists a hundred methods that are disabled on a VM; this one tells something."""
 
@@ -180,6 +188,7 @@ VM_PATHS: Mapping[str, Field] = {
     "guest.toolsVersionStatus2": ("tools_version", str),
     "guest.guestStateChangeSupported": ("state_change", bool),
     "guest.guestOperationsReady": ("runs_programs", bool),
+    "guest.net": ("addresses", _addresses),
     "runtime.powerState": ("power", str),
     "runtime.connectionState": ("connection", str),
     "runtime.bootTime": ("boot_time", _time),

@@ -163,6 +163,7 @@ def to_vm(
         labels={name: text for name, text in labels.items() if text},
         aliases=(path, path.removeprefix("/")) if path else (),
         runs_programs=properties.runs_programs,
+        guest_addresses=properties.addresses if state is PowerState.ON else (),
         run_id=properties.boot_time if state in (PowerState.ON, PowerState.SUSPENDED) else "",
         crashed=properties.crashed,
     )

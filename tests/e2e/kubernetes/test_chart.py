@@ -88,7 +88,7 @@ def mount(container: Object, volume: str) -> Object:
 
 
 def target(provider: Object) -> str:
-    return Provider.model_validate(provider).spec.runtime.endpoint
+    return Provider.model_validate(provider).spec.runtime.endpoint or ""
 
 
 @pytest.mark.usefixtures("restricted")
@@ -167,8 +167,8 @@ def test_apart_from_it_a_provider_is_reached_with_certificates_that_are_mounted(
     (controller,) = (one for one in containers(objects) if one["name"] == "controller")
     for one in of_kind(objects, "Provider"):
         tls = Provider.model_validate(one).spec.runtime.tls
-        assert tls is not None
-        folders = {str(Path(file).parent) for file in (tls.ca_file, tls.cert_file, tls.key_file)}
+        assert tls is not None and tls.files is not None
+        folders = {str(Path(file).parent) for file in tls.files}
         assert folders == {mount(controller, "tls")["mountPath"]}
 
 

@@ -221,3 +221,12 @@ async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path, monkeyp
     async with following("localhost:1", missing) as follower:
         await follower.told(lambda client: client.reachable is False)
         assert "ca.pem" in follower.client.problem
+
+
+async def test_a_provider_without_an_endpoint_is_not_called_and_says_what_to_write() -> None:
+    async with AsyncExitStack() as stack:
+        news = list[set[str] | None]()
+        client = await stack.enter_async_context(ProviderClient(Runtime(), news.append))
+        await client.run()
+    assert (client.reachable, client.reason, news) == (False, "NoEndpoint", [None])
+    assert "write its gRPC target there" in client.problem

@@ -81,6 +81,25 @@ def test_the_seeds_own_example_with_a_script_of_several_lines_is_read(file: Path
     assert hook.exec.command[2].endswith("sync\n")
 
 
+def test_how_another_controller_runs_a_provider_is_kept_without_a_word(file: Path) -> None:
+    text = """\
+        apiVersion: infra.virtrigaud.io/v1beta1
+        kind: Provider
+        metadata: {name: kvm}
+        spec:
+          type: libvirt
+          endpoint: qemu+tls://kvm1.example/system
+          credentialSecretRef: {name: login}
+          runtime:
+            mode: Remote
+            image: registry.example/provider:v1
+            tls: {enabled: true, secretRef: {name: kvm-tls}}
+        """
+    reading = given(file, text)
+    assert (reading.problems, reading.warnings) == ((), ())
+    assert reading.manifests[0].raw["runtime"]["tls"] == {"enabled": True, "secretRef": {"name": "kvm-tls"}}
+
+
 def test_each_mistake_has_its_line_and_field_and_the_others_go_on(file: Path) -> None:
     text = HEAD + dedent(
         """\

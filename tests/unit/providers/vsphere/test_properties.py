@@ -24,6 +24,11 @@ def question() -> Any:
     )
 
 
+def adapters(*addresses: list[str] | None) -> Any:
+    """The network adapters of a guest, each with these addresses."""
+    return [vim.vm.GuestInfo.NicInfo(ipAddress=each, connected=True, deviceConfigId=4000) for each in addresses]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [
@@ -36,6 +41,12 @@ def question() -> Any:
         ("guest.guestStateChangeSupported", True, True),
         ("runtime.cleanPowerOff", False, False),
         ("runtime.bootTime", datetime(2030, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "2030-01-01T00:00:00+00:00"),
+        (
+            "guest.net",
+            adapters(["192.0.2.1", "fe80::1"], None, ["198.51.100.1"]),
+            ("192.0.2.1", "fe80::1", "198.51.100.1"),
+        ),
+        ("guest.net", adapters(["192.0.2.1"] * 1000), ("192.0.2.1",) * 64),
         ("config.managedBy", vim.ext.ManagedByInfo(extensionKey="key", type="kind"), Manager("key", "kind")),
         ("disabledMethod", ["PowerOnVM_Task", "ShutdownGuest"], frozenset({"ShutdownGuest"})),
     ],
@@ -48,6 +59,7 @@ def test_a_property_becomes_a_field(path: str, value: Any, field: object) -> Non
     ("path", "field"),
     [
         ("runtime.question", None),
+        ("guest.net", ()),
         ("runtime.bootTime", ""),
         ("config.managedBy", Manager()),
         ("guest.toolsRunningStatus", "guestToolsNotRunning"),
