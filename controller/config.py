@@ -35,6 +35,11 @@ class Settings(ProcessSettings):
     manifests: Path | None = Field(
         None, description="directory of VirtualMachine and Provider manifests (YAML); edits are followed"
     )
+    check: Path | None = Field(
+        None,
+        description="say what is wrong with the manifests in this directory, and end: with 0 nothing is, with 1 there "
+        "are errors, with 3 warnings alone, with 2 it cannot be read",
+    )
     state_dir: Path = Field(
         default_factory=lambda: state_home() / "controller",
         description="keeps each resource's status beside --manifests; one controller process a directory",
@@ -62,6 +67,6 @@ class Settings(ProcessSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.kubernetes == (self.manifests is not None):
-            raise ValueError("give either --kubernetes or --manifests DIR")
+        if [self.kubernetes, self.manifests is not None, self.check is not None].count(True) != 1:
+            raise ValueError("give either --kubernetes, --manifests DIR or --check DIR")
         return self

@@ -18,6 +18,10 @@ from controller.status_models import ProviderStatus, VirtualMachineStatus
 
 GROUP = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
+BESIDE = "infra.vmpower"
+"""The same resources in a group of their own: for a cluster where GROUP is another controller's (ADR 23)."""
+GROUPS = (GROUP, BESIDE)
+ApiVersion = Literal["infra.virtrigaud.io/v1beta1", "infra.vmpower/v1beta1"]
 
 
 HANDLERS = ("exec", "httpGet", "snapshot")
@@ -236,7 +240,7 @@ class Metadata(Model):
 class VirtualMachine(Model):
     """One VM as its owner declared it."""
 
-    api_version: Literal["infra.virtrigaud.io/v1beta1"]
+    api_version: ApiVersion
     kind: Literal["VirtualMachine"]
     metadata: Metadata
     spec: VirtualMachineSpec
@@ -261,7 +265,7 @@ class VirtualMachine(Model):
 class Provider(Model):
     """One provider as its operator declared it."""
 
-    api_version: Literal["infra.virtrigaud.io/v1beta1"]
+    api_version: ApiVersion
     kind: Literal["Provider"]
     metadata: Metadata
     spec: ProviderSpec
