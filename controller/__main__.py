@@ -84,7 +84,7 @@ def _source(settings: Settings) -> Source:
     from controller.sources.kubernetes.source import KubernetesSource  # noqa: PLC0415
 
     terms = Terms(settings.lease_namespace, settings.lease_name, settings.identity, settings.lease_duration)
-    return KubernetesSource(settings.kubeconfig, settings.namespace, terms)
+    return KubernetesSource(settings.kubeconfig, settings.namespace, terms, settings.api_group)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ import socket
 import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from common.durations import GoDuration
 from common.settings import HostPort, LogLevel, ProcessSettings, state_home
+from controller.models import GROUP
 
 LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
 
@@ -51,6 +52,9 @@ class Settings(ProcessSettings):
     kubernetes: bool = Field(False, description="resources come from a Kubernetes API instead of a directory")
     kubeconfig: Path | None = Field(None, description="how to reach it; without it, as the pod's ServiceAccount")
     namespace: str = Field("", description="only resources of this namespace; empty: of all")
+    api_group: Literal["infra.virtrigaud.io", "infra.vmpower"] = Field(
+        GROUP, description="the API group of the resources: the other one where the default's is another controller's"
+    )
     lease_namespace: str = Field(default_factory=_own_namespace, description="where the leader's Lease is")
     lease_name: str = Field("vmpower", min_length=1, description="controllers that share it take turns")
     lease_duration: LeaseDuration = Field(

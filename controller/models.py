@@ -5,7 +5,7 @@ manifest may serve another controller too. Everything is immutable.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -16,9 +16,9 @@ from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
 from controller.status_models import ProviderStatus, VirtualMachineStatus
 
-GROUP = "infra.virtrigaud.io"
+GROUP: Final = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
-BESIDE = "infra.vmpower"
+BESIDE: Final = "infra.vmpower"
 """The same resources in a group of their own: for a cluster where GROUP is another controller's (ADR 23)."""
 GROUPS = (GROUP, BESIDE)
 ApiVersion = Literal["infra.virtrigaud.io/v1beta1", "infra.vmpower/v1beta1"]

@@ -7,6 +7,14 @@
 {{- if and (not $sidecar) .Values.providers (not .Values.controller.tls.secret) }}
 {{- fail "controller.tls.secret: in the form separate providers ask for a client certificate; name its Secret" }}
 {{- end }}
+{{- if and .Release.IsInstall .Values.checkCRDs }}
+{{- range list "virtualmachines" "providers" }}
+{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (printf "%s.%s" . $.Values.apiGroup) }}
+{{- if and $crd (not (has "vmpower" ($crd.spec.names.categories | default list))) }}
+{{- fail (printf "the CRD %s.%s of this cluster is another controller's, and is left as it is: to run vmpower beside it, set apiGroup: infra.vmpower (docs/kubernetes.md, Beside another controller)" . $.Values.apiGroup) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $names := list }}
 {{- range $index, $entry := .Values.providers }}
 {{- $provider := mergeOverwrite (deepCopy $.Values.providerDefaults) $entry }}
