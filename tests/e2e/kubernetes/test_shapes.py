@@ -55,8 +55,8 @@ def test_a_provider_without_an_endpoint_says_what_to_write_and_keeps_its_fields(
 
 def test_a_vm_of_a_provider_without_an_endpoint_says_so_too(lab: Lab) -> None:
     lab.vms.apply(ELSEWHERE)
-    lab.vms.declare("db", "OffGraceful")
-    lab.vms.change("db", providerRef={"name": "kvm"})
+    spec = {"providerRef": {"name": "kvm"}, "powerState": "OffGraceful", "classRef": {"name": "small"}}
+    lab.vms.apply(ELSEWHERE | {"kind": "VirtualMachine", "metadata": {"name": "db"}, "spec": spec})
     lab.vms.wait_status("db", lambda status: ready(status).get("reason") == "NoEndpoint")
 
 
