@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import structlog
 
-from common import logs
+from common import logs, service_manager
 from common.metrics_server import MetricsServer
 from controller.check import check
 from controller.client import ProviderClient
@@ -55,6 +55,7 @@ async def _serve(settings: Settings) -> None:
     if settings.metrics_listen:
         await _listen(scrapes, settings.metrics_listen)
     log.info("started", **settings.model_dump(mode="json", include={"kubernetes", "manifests", "identity"}))
+    service_manager.ready()
     try:
         while True:
             with suppress(LeadLost):

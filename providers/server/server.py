@@ -13,7 +13,7 @@ import structlog
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from common import logs
+from common import logs, service_manager
 from common.addresses import socket_path
 from common.metrics_server import MetricsServer
 from protos.power.v1 import power_pb2_grpc
@@ -110,6 +110,7 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     works = (inventory.run(), context.clock.follow(), _prune_daily(context), health.watch_life(journal))
     following = [asyncio.create_task(work) for work in works]
     log.info("serving", address=settings.listen, hypervisor=adapter.endpoint, type=adapter.type)
+    service_manager.ready()
     await asked_to_stop(settings.drain_timeout.total_seconds())
     log.info("stopping; operations go on at the next start", active=len(operations.active()))
     door.close()
