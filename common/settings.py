@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
 from common.addresses import require_short
 from common.durations import to_text
@@ -106,7 +106,9 @@ class ProcessSettings(BaseSettings):
         except ValidationError as error:
             for problem in error.errors():
                 print(f"{prog}: {_sentence(problem)}", file=sys.stderr)
-            sys.exit(2)
+        except SettingsError as error:  # the directory of credentials cannot be read, or is none
+            print(f"{prog}: {error.__cause__ or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _sentence(problem: ErrorDetails) -> str:

@@ -54,6 +54,18 @@ def test_the_command_tells_the_version_of_the_project(commands: Path, tmp_path: 
     assert call(commands / "vmpower", "--version", cwd=tmp_path).stdout == f"vmpower {wanted}\n"
 
 
+def test_the_wheel_needs_what_the_requirements_pin() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    listed = [
+        line for part in ("app", "libvirt") for line in (ROOT / f"requirements/{part}.in").read_text().splitlines()
+    ]
+    assert sorted(needed) == sorted(line for line in listed if not line.startswith(("#", "-c")))
+
+
 def test_the_installed_commands_list_the_vms_of_an_installed_sim(commands: Path, sim: str, tmp_path: Path) -> None:
     listed = call(commands / "vmpower", "--provider", sim, "list", cwd=tmp_path)
     assert (listed.returncode, "web" in listed.stdout) == (0, True), listed

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -46,6 +47,14 @@ def test_a_mistake_of_several_settings_blames_no_flag_that_does_not_exist(capsys
 
 def test_all_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(told(capsys, "--open-hours", "many", "--colour", "mauve").splitlines()) == 2
+
+
+def test_credentials_that_are_no_directory_are_told_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").touch()
+    monkeypatch.setenv("VMPOWER_CREDENTIALS_DIR", str(tmp_path / "password"))
+    assert told(capsys) == "shop: secrets_dir must reference a directory, not a file\n"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:65535", "[::]:9443", "unix:///run/vmpower.sock"])
