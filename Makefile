@@ -19,7 +19,7 @@ DEV := $(call stamp,dev)
 FUZZ := $(call stamp,fuzz)
 RELEASED := protos/power/v1/released.binpb
 
-.PHONY: help run run-k8s test soak fuzz lint types unit e2e conformance bench dist proto release-contract docs format venv packages guests clean lock
+.PHONY: help run run-k8s test soak fuzz lint types unit e2e conformance bench dist deb proto release-contract docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -29,7 +29,7 @@ run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ sa
 run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of our own, with kubectl
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
-test: lint setup-libvirt setup-k8s setup-vsphere setup-soak setup-monitoring ## Everything: lint, types, unit, end-to-end and conformance tests
+test: lint setup-libvirt setup-k8s setup-vsphere setup-soak setup-monitoring setup-installed ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest -n 6 tests/e2e tests/conformance tests/soak tests/simulation tests/unit
 
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000
@@ -45,7 +45,7 @@ fuzz: $(DEV) $(FUZZ) ## 100,000 random requests to a provider, then a minute of 
 unit: $(DEV) ## The quick tests
 	@$(BIN)/pytest tests/unit
 
-e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-monitoring ## Real guests, real processes
+e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-monitoring setup-installed ## Real guests, real processes
 	@$(BIN)/pytest tests/e2e
 
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
@@ -57,6 +57,9 @@ bench: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc ## Tables of spee
 dist: $(DEV) ## One wheel and one source distribution, in dist/; needs no network
 	@rm -rf build dist
 	@$(PY) -W ignore -c 'from setuptools import build_meta as b; b.build_sdist("dist"); b.build_wheel("dist")'
+
+deb: dist setup-deb ## A Debian package of it, in dist/, for the release of Debian or Ubuntu that this machine runs
+	@packaging/deb/build.sh $(CACHE) $(PY) dist
 
 lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
 	@$(BIN)/ruff check .
@@ -102,6 +105,15 @@ setup-soak:
 setup-monitoring: $(DEV)
 	@tests/rigs/packages.sh $(CACHE) curl
 	@$(PY) -m tests.rigs.prometheus > /dev/null
+
+setup-deb: $(DEV) packages
+	@tests/rigs/packages.sh $(CACHE) dpkg-dev
+	@packaging/deb/build.sh $(CACHE) $(PY) > /dev/null
+
+setup-installed: setup-deb
+	@tests/rigs/packages.sh $(CACHE) mmdebstrap pipx python3-venv python3-wheel-whl
+	@tests/rigs/debian/root.sh $(CACHE) > /dev/null
+	@tests/rigs/wheels.sh $(CACHE) $(PY) > /dev/null
 
 setup-govc: $(DEV)
 	@$(PY) -m tests.rigs.vsphere.govc > /dev/null
