@@ -42,23 +42,36 @@ class Result:
     status: int
 
 
-def examples(page: Path) -> list[Example]:
-    """All of them, in the page's order."""
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+def examples(page: Path, section: str = "") -> list[Example]:
+    """All of them, or those below one heading (`## SECTION`), in the page's order."""
+    text = page.read_text(encoding="utf-8")
+    if section:
+        text = re.split(r"^## ", text.partition(f"\n## {section}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    blocks = BLOCK.findall(text)
     typed = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part]
     return [_example(text) for text in typed]
 
 
 def type_all(page: Sequence[Example], folder: Path, environment: Mapping[str, str]) -> list[Result]:
     """Type all commands into one shell, from top to bottom, as a reader would."""
-    script = "".join(
-        f"{{ {example.command}\n}} 2>&1; status=$?; printf '\\0%s\\0' $status; (exit $status)\n" for example in page
-    )
     shell = subprocess.run(
-        ["bash", "-c", script + "true"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        ["bash", "-c", script(page)], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    parts = shell.stdout.split("\0")
-    return [Result(printed, int(status)) for printed, status in zip(parts[::2], parts[1::2], strict=False)]
+    return results(shell.stdout)
+
+
+def script(page: Sequence[Example]) -> str:
+    """What is typed, for a shell that is elsewhere; what it prints tells `results`."""
+    typed = [
+        f"{{ {example.command}\n}} 2>&1; status=$?; printf '\\0%s\\0' $status; (exit $status)\n" for example in page
+    ]
+    return "".join([*typed, "true"])
+
+
+def results(printed: str) -> list[Result]:
+    """What each command printed, of all that the shell did."""
+    parts = printed.split("\0")
+    return [Result(text, int(status)) for text, status in zip(parts[::2], parts[1::2], strict=False)]
 
 
 def require_shown(page: Sequence[Example], number: int, result: Result) -> None:
