@@ -19,7 +19,7 @@ DEV := $(call stamp,dev)
 FUZZ := $(call stamp,fuzz)
 RELEASED := protos/power/v1/released.binpb
 
-.PHONY: help run run-k8s test soak fuzz lint types unit e2e conformance bench dist deb proto release-contract docs format venv packages guests clean lock
+.PHONY: help run run-k8s test soak fuzz lint types unit e2e conformance images bench dist deb proto release-contract docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -50,6 +50,9 @@ e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-monitoring setup-install
 
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
 	@$(BIN)/pytest tests/conformance --addr '$(ADDR)' $(if $(VMS),--vms '$(VMS)')
+
+images: $(DEV) setup-images ## The image and docker-compose.yml by a real container engine of its own: some minutes; needs root
+	@$(BIN)/pytest tests/images
 
 bench: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc ## Tables of speed and cost; also written to .run/bench/
 	@$(PY) -m tests.bench
@@ -115,6 +118,10 @@ setup-installed: setup-deb
 	@tests/rigs/debian/root.sh $(CACHE) > /dev/null
 	@tests/rigs/wheels.sh $(CACHE) $(PY) > /dev/null
 
+setup-images: $(DEV) setup-k8s setup-monitoring
+	@tests/rigs/packages.sh $(CACHE) iptables libdevmapper1.02.1 mmdebstrap
+	@$(PY) -m tests.rigs.docker.engine > /dev/null
+
 setup-govc: $(DEV)
 	@$(PY) -m tests.rigs.vsphere.govc > /dev/null
 
@@ -126,7 +133,7 @@ guests: packages ## The guests' kernel and initramfs
 
 lock: $(DEV) ## Pin the newest versions of what requirements/*.in name
 	@$(PY) -m pip install --quiet uv
-	@for part in app libvirt dev fuzz; do $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	@for part in app libvirt build dev fuzz; do $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$part.in -o requirements/$$part.txt; done
 
 clean: ## Forget what runs left here

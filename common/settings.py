@@ -87,6 +87,7 @@ class ProcessSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="VMPOWER_",
+        env_ignore_empty=True,  # `${SETTING:-}` of a compose file, or `VMPOWER_SETTING=` of a unit's, sets nothing
         cli_kebab_case=True,
         cli_implicit_flags=True,
         frozen=True,

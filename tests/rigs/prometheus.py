@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.rigs.cache import locked
+from tests.rigs import debs
 from tests.rigs.polling import poll
 from tests.rigs.ports import free_port
 from tests.rigs.process import Process
@@ -21,21 +19,7 @@ PACKAGE = "prometheus"
 
 def programs() -> Path:
     """The folder of `prometheus` and `promtool`; the first call fetches them."""
-    with locked(PACKAGE) as cache:
-        folder = cache / "bin" / PACKAGE
-        if not folder.exists():
-            _fetch(folder)
-    return folder
-
-
-def _fetch(folder: Path) -> None:
-    print("fetching prometheus: once", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory() as half:
-        subprocess.run(["apt-get", "-qq", "download", PACKAGE], cwd=half, check=True, stderr=subprocess.DEVNULL)
-        [package] = Path(half).glob("*.deb")
-        subprocess.run(["dpkg-deb", "--extract", str(package), f"{half}/tree"], check=True)
-        shutil.copytree(f"{half}/tree/usr/bin", folder.with_suffix(".half"), dirs_exist_ok=True)
-    folder.with_suffix(".half").rename(folder)
+    return debs.programs(PACKAGE, PACKAGE)
 
 
 class Prometheus(Process, Rig):

@@ -57,6 +57,11 @@ def test_credentials_that_are_no_directory_are_told_in_a_sentence(
     assert told(capsys) == "shop: secrets_dir must reference a directory, not a file\n"
 
 
+def test_a_variable_that_is_empty_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMPOWER_OPEN_HOURS", "")
+    assert Shop.load("shop", []).open_hours == 8
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:65535", "[::]:9443", "unix:///run/vmpower.sock"])
 def test_a_server_listens_on_a_host_and_port_or_a_unix_socket(address: str) -> None:
     assert TypeAdapter(Listen).validate_python(address) == address
