@@ -41,7 +41,7 @@ ENV PATH=/opt/vmpower/bin:/usr/local/bin:/usr/bin:/bin \
     VMPOWER_STATE_DIR=/var/lib/vmpower
 USER 65532:65532
 WORKDIR /var/lib/vmpower
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "client.health"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "client.health"]
 ENTRYPOINT ["tini", "--"]
 CMD ["vmpower", "--help"]
 ARG VERSION

@@ -12,6 +12,7 @@ from tests.rigs.polling import poll
 
 SIM = ("vmpower-provider", "sim", "--listen=unix:///run/vmpower/sim/provider.sock")
 LIBVIRT = ("vmpower-provider", "libvirt", "--listen=unix:///run/vmpower/libvirt/provider.sock")
+QUICK = ("--network=none", "--health-interval=1s", "--health-start-period=0s")
 FORK_TWICE = """
 import os
 if os.fork() == 0:
@@ -92,15 +93,15 @@ def test_ssh_looks_for_known_hosts_among_the_credentials_and_can_keep_more_with_
 
 
 def test_a_provider_that_serves_is_healthy(run: Run) -> None:
-    run(*SIM).wait_health("healthy")
+    run(*SIM, flags=QUICK).wait_health("healthy")
 
 
 def test_a_provider_without_its_hypervisor_is_not_healthy(run: Run) -> None:
-    run(*LIBVIRT).wait_health("unhealthy")
+    run(*LIBVIRT, flags=QUICK).wait_health("unhealthy")
 
 
 def test_a_controller_is_healthy(run: Run) -> None:
-    run("vmpower-controller", "--manifests=/tmp").wait_health("healthy")
+    run("vmpower-controller", "--manifests=/tmp", flags=QUICK).wait_health("healthy")
 
 
 def test_a_program_that_is_told_to_end_ends(run: Run) -> None:

@@ -25,7 +25,8 @@ def _fetch(folder: Path, packages: tuple[str, ...]) -> None:
         subprocess.run(["apt-get", "-qq", "download", *packages], cwd=half, check=True, stderr=subprocess.DEVNULL)
         for package in Path(half).glob("*.deb"):
             subprocess.run(["dpkg-deb", "--extract", str(package), f"{half}/tree"], check=True)
-        for part in ("usr/bin", "usr/sbin"):
-            if (found := Path(half, "tree", part)).is_dir():
-                shutil.copytree(found, new, dirs_exist_ok=True)
+        new.mkdir(parents=True, exist_ok=True)
+        for file in Path(half, "tree", "usr").glob("*bin/*"):
+            if not file.is_symlink():
+                shutil.copy(file, new)
     new.rename(folder)

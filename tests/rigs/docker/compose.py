@@ -18,8 +18,10 @@ from tests.rigs.polling import poll
 from tests.rigs.process import ROOT
 from tests.rigs.rig import Rig
 
-PARTS = ("docker-compose.yml", ".env.example", "examples", "deploy")
-OVERRIDE = ROOT / "tests" / "rigs" / "docker" / "network.yml"
+NOT_CLONED = shutil.ignore_patterns(
+    ".git", ".*_cache", ".run", ".hypothesis", "__pycache__", "build", "dist", "*.egg-info"
+)
+FILES = f"docker-compose.yml:{ROOT}/tests/rigs/docker/network.yml"
 MANIFEST = """
 apiVersion: infra.virtrigaud.io/v1beta1
 kind: VirtualMachine
@@ -34,19 +36,17 @@ class Project(Rig):
     def __init__(self, engine: Engine, **settings: str) -> None:
         self.engine = engine
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        shutil.copytree(ROOT, self.folder, ignore=NOT_CLONED, dirs_exist_ok=True)
         self.folder.chmod(0o755)  # the container's user reads there
-        for part in PARTS:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, self.folder / part)
         lines = "".join(f"{name}={value}\n" for name, value in settings.items())
-        (self.folder / ".env").write_text(f"BASE={BASE}\n{lines}")
+        (self.folder / ".env").write_text(f"BASE={BASE}\nCOMPOSE_FILE={FILES}\n{lines}")
 
     def start(self) -> None:
         """Nothing runs yet."""
 
     def close(self) -> None:
         """End all of it, and remove its volumes."""
-        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        self.compose("--profile=*", "down", "--volumes", "--remove-orphans")
         shutil.rmtree(self.folder)
 
     def compose(self, *words: str) -> str:
