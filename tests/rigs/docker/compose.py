@@ -30,6 +30,10 @@ spec: {{providerRef: {{name: lab}}, powerState: {state}, lifecycle: {lifecycle}}
 """
 
 
+UNREACHABLE = 5
+"""`vmpower`'s exit code: no provider answers."""
+
+
 class Project(Rig):
     """`folder` is the clone. `settings` go into its .env. What was begun there ends with it, volumes too."""
 
@@ -55,12 +59,16 @@ class Project(Rig):
         Raises:
             AssertionError: it failed; the message has what it printed.
         """
-        return self.engine.docker("compose", "--project-directory", str(self.folder), "--ansi", "never", *words)
+        return self.engine.docker("compose", "--ansi=never", *words, folder=self.folder)
 
-    def vmpower(self, *words: str) -> Any:
-        """What `vmpower WORDS -o json` printed, as it is in JSON."""
-        printed = self.compose("run", "--rm", "--no-TTY", "vmpower", *words, "-o", "json")
-        return json.loads(printed[min(at for at in (printed.find("["), printed.find("{")) if at >= 0) :])
+    def operations(self, *vm: str) -> list[dict[str, Any]] | None:
+        """What `vmpower operations` prints of a VM, or of all; None while the provider does not answer."""
+        run = ("compose", "run", "--rm", "--no-TTY", "vmpower", "operations", *vm, "--output", "json")
+        done = self.engine.try_docker(*run, folder=self.folder)
+        if done.returncode == UNREACHABLE:
+            return None
+        assert done.returncode == 0, done.stdout
+        return list(json.loads(done.stdout))
 
     def declare(self, name: str, state: str, lifecycle: str = "{}") -> None:
         """Drop a manifest into ./examples, or replace it."""
@@ -69,9 +77,12 @@ class Project(Rig):
 
     def operation(self, vm: str, state: str) -> dict[str, Any]:
         """Wait until the VM's newest operation stands in `state`; the operation."""
-        return poll(
-            lambda: next((one for one in self.vmpower("operations", vm)[:1] if one["state"] == state), None), 120
-        )
+
+        def found() -> dict[str, Any] | None:
+            newest = (self.operations(vm) or [{}])[0]
+            return newest if newest.get("state") == state else None
+
+        return poll(found, 120) or {}
 
     def process(self, service: str) -> int:
         """The number of a running service's first process, as this machine has it."""

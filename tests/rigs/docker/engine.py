@@ -108,21 +108,21 @@ class Engine(Process, Rig):
         """For a shell whose `docker` is to be this engine's."""
         return os.environ | self._environment()
 
-    def docker(self, *words: str, timeout: float = 1800) -> str:
-        """What `docker WORDS` printed, on stdout and stderr.
+    def docker(self, *words: str, folder: Path = ROOT, timeout: float = 1800) -> str:
+        """What `docker WORDS`, typed in this folder, printed on stdout and stderr.
 
         Raises:
             AssertionError: it failed; the message has what it printed.
         """
-        done = self.try_docker(*words, timeout=timeout)
+        done = self.try_docker(*words, folder=folder, timeout=timeout)
         assert done.returncode == 0, f"docker {' '.join(words)}\n{done.stdout}"
         return done.stdout.strip()
 
-    def try_docker(self, *words: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def try_docker(self, *words: str, folder: Path = ROOT, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """The same, whatever comes of it."""
         return subprocess.run(
             ["docker", *words],
-            cwd=ROOT,
+            cwd=folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
