@@ -35,7 +35,7 @@ def project(engine: Engine) -> Iterator[Project]:
 
 STATUS = """
 import pathlib
-for file in pathlib.Path('/var/lib/vmpower').rglob('*.json'):
+for file in pathlib.Path('/var/lib/vmpower').rglob('*.yaml'):
     print(file.read_text())
 """
 
