@@ -11,7 +11,7 @@ from weakref import WeakSet
 import grpc.aio
 from google.protobuf.message import Message
 
-from client.channel import Tls, open_channel, versions
+from client.channel import Pem, Tls, open_channel, versions
 from client.errors import ProviderError, translated
 from common.addresses import is_local
 from common.backoff import Backoff
@@ -57,10 +57,10 @@ class PowerClient:
     """Calls, streams and pages of one provider. Use it as `async with`, or call `close`.
 
     Everything raises `ProviderError`. Without `tls` the address must be a unix socket or loopback. TLS files that have
-    changed are read at the next call, or when a stream is opened again.
+    changed are read at the next call, or when a stream is opened again; so is other PEM that `use` was given.
     """
 
-    def __init__(self, address: str, tls: Tls | None = None) -> None:
+    def __init__(self, address: str, tls: Tls | Pem | None = None) -> None:
         if tls is None and not is_local(address):
             raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
         self.address, self._tls, self._files = address, tls, versions(None)
@@ -72,6 +72,13 @@ class PowerClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def use(self, tls: Pem) -> None:
+        """Prove who we are by this from the next call on; calls and streams that are under way go on."""
+        self._tls = tls
+
+    async def prepare(self) -> None:
+        """Whatever is to be done before `watch_vms` connects, and connects again."""
 
     async def close(self) -> None:
         """Give back the connection; calls that still wait for an answer end with UNAVAILABLE."""
@@ -140,6 +147,7 @@ class PowerClient:
         """
 
         async def connection() -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:
+            await self.prepare()
             yield await self.call(pb.GetProviderInfoRequest())
             async with aclosing(self.stream(pb.WatchVMsRequest())) as events:
                 async for event in events:

@@ -7,10 +7,12 @@ manifest may serve another controller too. Everything is immutable.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from common.addresses import is_local
 from common.durations import Interval, Timeout
+from common.grants import Right, Scope
 from controller.annotations import PAUSED, REBIND, ours
 from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
@@ -147,11 +149,24 @@ class VirtualMachineSpec(Model):
 
 
 class Tls(Model):
-    """PEM files for mTLS; read again when they change."""
+    """What both sides prove by who they are (mutual TLS), in one of three ways: a Secret in the Provider's namespace,
+    with `ca.crt`, `tls.crt` and `tls.key`; the controller's own certificate; or, in a directory of manifests, PEM
+    files. All are read again when they change."""
 
-    ca_file: Text
-    cert_file: Text
-    key_file: Text
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    secret_ref: SecretRef | None = None
+    controller_certificate: bool = False
+
+    @model_validator(mode="after")
+    def _in_one_way(self) -> Self:
+        files = (self.ca_file, self.cert_file, self.key_file)
+        if any(files) and not all(files):
+            raise ValueError("caFile, certFile and keyFile belong together: give all three")
+        if sum((any(files), self.secret_ref is not None, self.controller_certificate)) != 1:
+            raise ValueError("give one of secretRef, controllerCertificate: true, or caFile, certFile and keyFile")
+        return self
 
 
 class Runtime(Model):
@@ -167,12 +182,47 @@ class Runtime(Model):
         return self
 
 
+class Grant(BaseModel):
+    """The base of what grants access: a field that is not known is refused, for it may have been meant to narrow it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid")
+
+
+class NamespaceSelector(Grant):
+    """Namespaces by their labels, all of these; none: every namespace."""
+
+    match_labels: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
+
+
+class Namespaces(Grant):
+    """Some namespaces, by their names or by their labels."""
+
+    names: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+    selector: NamespaceSelector | None = None
+
+    @model_validator(mode="after")
+    def _in_one_way(self) -> Self:
+        if bool(self.names) == (self.selector is not None):
+            raise ValueError("give either names or selector")
+        return self
+
+
+class AccessRule(Grant):
+    """What resources of other namespaces may have done to VMs of a provider; without `vms`, to all of them."""
+
+    namespaces: Namespaces
+    vms: Scope | None = None
+    allow: Annotated[tuple[Right, ...], Field(min_length=1, max_length=4)]
+
+
 class ProviderSpec(Model):
-    """One provider. `type` and `endpoint` (the hypervisor's address) inform people only."""
+    """One provider. `type` and `endpoint` (the hypervisor's address) inform people only. `access` says which resources
+    of other namespaces it serves; those of its own it serves always."""
 
     type: Text
     endpoint: str = ""
     runtime: Runtime
+    access: Annotated[tuple[AccessRule, ...], Field(max_length=100)] = ()
 
 
 class Metadata(Model):

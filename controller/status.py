@@ -18,6 +18,7 @@ from controller.enums import DesiredPower
 from controller.fields import word
 from controller.models import VirtualMachine
 from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, power_is_known, serves, unheard
+from controller.source import Rejected
 from controller.status_models import (
     Binding,
     Condition,
@@ -158,9 +159,9 @@ def unconfirmed(resource: VirtualMachine, error: ProviderError, now: datetime) -
     return _update(old, conditions=conditions(old.conditions, {"Ready": said}, now, generation))
 
 
-def rejected(old: tuple[Condition, ...], message: str, now: datetime, generation: int) -> tuple[Condition, ...]:
+def rejected(change: Rejected, old: tuple[Condition, ...], now: datetime) -> tuple[Condition, ...]:
     """The conditions of a resource whose spec cannot be acted upon."""
-    return conditions(old, {"Ready": Statement("False", "InvalidSpec", message)}, now, generation)
+    return conditions(old, {"Ready": Statement("False", change.reason, change.message)}, now, change.generation)
 
 
 def _lost_at_start(operation: pb.Operation) -> bool:

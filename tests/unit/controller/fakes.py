@@ -23,6 +23,7 @@ from controller.source import (
     Rejected,
     SecretUnavailable,
     Synced,
+    TlsSecret,
     key_of,
 )
 from controller.status_models import VirtualMachineStatus
@@ -237,6 +238,7 @@ class FakeSource:
     released: list[Key] = field(default_factory=list)
     held: dict[Key, bool] = field(default_factory=dict)
     secrets: dict[tuple[str, str], GuestCredentials] = field(default_factory=dict)
+    tls_secrets: dict[tuple[str, str], TlsSecret] = field(default_factory=dict)
 
     def apply(self, *resources: Resource) -> None:
         for resource in resources:
@@ -279,11 +281,16 @@ class FakeSource:
             raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
         return self.secrets[namespace, name]
 
+    async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
+        if (namespace, name) not in self.tls_secrets:
+            raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
+        return self.tls_secrets[namespace, name]
+
     async def close(self) -> None:
         pass
 
-    def decide(self, text: str, name: str = "web", by: str = "kubectl-annotate") -> None:
-        self.changes.put_nowait(Decided(Key("VirtualMachine", "default", name), text, by))
+    def decide(self, text: str, name: str = "web", by: str = "kubectl-annotate", namespace: str = "default") -> None:
+        self.changes.put_nowait(Decided(Key("VirtualMachine", namespace, name), text, by))
 
     def reasons(self, name: str = "web") -> list[str]:
         """The reasons of what people were told of a VM."""
