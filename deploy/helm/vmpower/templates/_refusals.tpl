@@ -27,9 +27,11 @@
 {{- fail (printf "%s.pod: in the form sidecar all share one pod; set pod itself" $where) }}
 {{- end }}
 {{- end }}
-{{- range .Values.guestCredentials }}
+{{- range $key := list "guestCredentials" "tlsSecrets" }}
+{{- range index $.Values $key }}
 {{- if and $.Values.watchNamespace (ne .namespace $.Values.watchNamespace) }}
-{{- fail (printf "guestCredentials: only resources in %s are watched (watchNamespace), none in %s" $.Values.watchNamespace .namespace) }}
+{{- fail (printf "%s: only resources in %s are watched (watchNamespace), none in %s" $key $.Values.watchNamespace .namespace) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
