@@ -29,7 +29,8 @@ from protos.power.v1 import power_pb2
 from providers.core.errors import Code, InvalidRequest, Violation, VmpowerError
 from providers.core.lanes import CALLER
 from providers.core.settings import Settings
-from providers.server.clients import Client, Clients
+from providers.server.audit import Audit
+from providers.server.clients import CLIENT, Call, Client, Clients
 
 DOMAIN = "vmpower"
 READS = ("Get", "List", "Watch", "Forecast")
@@ -70,6 +71,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._clients = settings, Clients(settings)
+        self._audit = Audit(settings.audit_log)
         self._handlers: dict[str, Any] = {}
         self._under_way = Counter[str]()
         self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
@@ -103,11 +105,19 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
                     client, admitted = self._admit(name, request, context)
                     CALLER.set(client.name)
                     async with turn:
-                        return await inner(admitted, context)
+                        result = await inner(admitted, context)
             except Exception as error:
+                self._note(kind, context, name, request, error)
                 await _end(context, name, error)
+            self._note(kind, context, name, request, result)
+            return result
 
         return handle
+
+    def _note(self, kind: str, call: Call, name: str, request: Message | VmpowerError, result: Any) -> None:
+        """Keep a record of who decided what; reads are none."""
+        if kind != "reads":
+            self._audit.note(CLIENT.get().shown or f"not known, at {call.peer()}", name, request, result)
 
     def _stream(self, name: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def handle(

@@ -149,7 +149,7 @@ FAKE = provider("mine", "fake.example:443", namespace="team-a", tls={"secretRef"
 
 
 def with_login(namespace: str, name: str) -> VirtualMachine:
-    lifecycle = {"preStop": EXEC, "guestCredentialsSecretRef": {"name": "guest"}}
+    lifecycle: dict[str, Any] = {"preStop": EXEC, "guestCredentialsSecretRef": {"name": "guest"}}
     return machine(
         spec={"providerRef": {"name": name}}, meta={"namespace": namespace, "uid": f"uid-{namespace}"}, **lifecycle
     )
