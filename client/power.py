@@ -30,13 +30,9 @@ SHUTDOWNS = frozenset({pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT})
 """The kinds that ask a guest, and give it time."""
 
 WorkRequest = pb.PowerOnRequest | pb.PowerOffRequest | pb.ShutdownRequest | pb.RebootRequest
-OperationRequest = (
-    WorkRequest
-    | pb.GetOperationRequest
-    | pb.ExtendOperationRequest
-    | pb.ForceOperationRequest
-    | pb.CancelOperationRequest
-)
+AskingRequest = WorkRequest | pb.ExtendOperationRequest | pb.ForceOperationRequest | pb.CancelOperationRequest
+"""Requests that change something, and may say why and for whom."""
+OperationRequest = AskingRequest | pb.GetOperationRequest
 OnBreak = Callable[[ProviderError], None]
 """Told why a stream broke, before it is opened again; to give it up it raises."""
 M = TypeVar("M", bound=Message)
@@ -127,9 +123,12 @@ class PowerClient:
             if not request.page_token:
                 return vms
 
-    async def list_operations(self, vm: str = "", *, active_only: bool = False, limit: int) -> list[pb.Operation]:
-        """The newest `limit` operations of one VM or of all, newest first."""
-        request, found = pb.ListOperationsRequest(vm=vm, active_only=active_only), list[pb.Operation]()
+    async def list_operations(
+        self, vm: str = "", *, active_only: bool = False, requested_by: str = "", limit: int
+    ) -> list[pb.Operation]:
+        """The newest `limit` operations of one VM or of all, newest first; those that this name asked for, or all."""
+        request = pb.ListOperationsRequest(vm=vm, active_only=active_only, requested_by=requested_by)
+        found = list[pb.Operation]()
         while True:
             request.page_size = min(limit - len(found), MAX_PAGE)
             page = await self.call(request)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from client.channel import Pem, Tls
 from client.errors import ProviderError
-from client.power import PowerClient
+from client.power import AskingRequest, PowerClient
 from controller import models
 from controller.config import Settings
 from controller.models import Runtime
@@ -82,6 +82,12 @@ class ProviderClient(PowerClient):
         self._stop_giving_up()
         self._stop_doubting()
         await super().close()
+
+    async def ask(self, request: AskingRequest, on_behalf_of: str, reason: str = "") -> pb.Operation:
+        """Send a request for a resource, and say so where the provider lets this controller say it."""
+        request.reason = reason
+        request.on_behalf_of = on_behalf_of if self.info.on_behalf_of else ""
+        return await self.call(request)
 
     async def refresh(self, vm: str) -> None:
         """Read the VM of this id anew; one that is gone is no error."""

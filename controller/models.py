@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from common.addresses import is_local
 from common.durations import Interval, Timeout
 from common.grants import Right, Scope
-from controller.annotations import PAUSED, REBIND, ours
+from controller.annotations import MAX_REASON, PAUSED, REASON, REBIND, ours
 from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
 from controller.status_models import ProviderStatus, VirtualMachineStatus
@@ -227,20 +227,26 @@ class ProviderSpec(Model):
 
 class Metadata(Model):
     """A resource's identity. All but its names and annotations are the source's business; `leaving` says that it is
-    deleted, and waits: a VirtualMachine for its VM to be brought down, a Provider for those that use it. Of its
-    annotations only ours are kept."""
+    deleted, and waits: a VirtualMachine for its VM to be brought down, a Provider for those that use it. `manager` is
+    the program that last wrote what is wanted, where the source knows. Of its annotations only ours are kept."""
 
     name: Name
     namespace: Annotated[Name, Field(max_length=63)] = "default"
     uid: str = ""
     generation: int = 0
     leaving: bool = False
+    manager: str = ""
     annotations: Annotated[dict[str, str], AfterValidator(ours)] = Field(default_factory=dict)
 
     @property
     def paused(self) -> bool:
         """Whether its owner wants the VM left alone for now."""
         return self.annotations.get(PAUSED) == "true"
+
+    @property
+    def reason(self) -> str:
+        """Why, in the words of whoever annotated it."""
+        return self.annotations.get(REASON, "")[:MAX_REASON]
 
     @property
     def rebind(self) -> str:

@@ -28,6 +28,11 @@ def key_of(resource: Resource) -> Key:
     return Key(resource.kind, resource.metadata.namespace, resource.metadata.name)
 
 
+def resource_name(key: Key, manager: str) -> str:
+    """A resource, with the program that wrote what is asked for where that is known: what providers are told."""
+    return f"{key} ({clean(manager)})" if manager else str(key)
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """A resource, new or with another spec. Its status counts only the first time a uid is seen: from then

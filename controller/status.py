@@ -89,6 +89,7 @@ def started(
         timeout=timeout,
         generation=attempt.generation,
         attempt=attempt.number,
+        reason=operation.reason,
     )
     return _update(resource.status, operation=record)
 
@@ -479,4 +480,7 @@ def _last_power_off(operation: pb.Operation) -> LastPowerOff:
         timeout_seconds=timeout.total_seconds() if timeout else None,
         hooks=tuple(hooks),
         message=verdict.message,
+        requested_by=operation.requested_by,
+        on_behalf_of=operation.on_behalf_of,
+        request_reason=operation.reason,
     )

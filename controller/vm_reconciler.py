@@ -14,7 +14,7 @@ from math import inf
 import structlog
 
 from client.errors import ProviderError
-from client.power import SHUTDOWNS, has_ended
+from client.power import SHUTDOWNS, AskingRequest, has_ended
 from client.times import duration
 from controller import status
 from controller.access import refusal, serves
@@ -55,6 +55,7 @@ from controller.source import (
     SecretUnavailable,
     Source,
     key_of,
+    resource_name,
 )
 from controller.status_models import Binding, VirtualMachineStatus
 from protos.power.v1 import power_pb2 as pb
@@ -151,7 +152,8 @@ class VMReconciler:
         if not operation:
             return
         try:
-            told = await client.call(pb.CancelOperationRequest(id=operation))
+            request = pb.CancelOperationRequest(id=operation)
+            told = await client.ask(request, resource_name(self._key, "deleted"))
         except ProviderError as error:
             if error.passing:
                 raise
@@ -393,24 +395,31 @@ class VMReconciler:
             case PowerOn(attempt):
                 login = await self._login(client, lifecycle.post_start)
                 request = power_on_request(vm_id, lifecycle, attempt.request_id, login)
-                self._begun(await client.call(request), attempt)
+                self._begun(await self._ask(client, request), attempt)
             case PowerOff(attempt):
-                self._begun(await client.call(pb.PowerOffRequest(vm=vm_id, request_id=attempt.request_id)), attempt)
+                off = pb.PowerOffRequest(vm=vm_id, request_id=attempt.request_id)
+                self._begun(await self._ask(client, off), attempt)
             case StartShutdown(attempt, force_after):
                 login = await self._login(client, lifecycle.pre_stop)
                 shutdown = shutdown_request(vm_id, lifecycle, attempt.request_id, force_after, login)
-                self._begun(await client.call(shutdown), attempt)
+                self._begun(await self._ask(client, shutdown), attempt)
             case Extend(operation, timeout):
-                extended = await client.call(pb.ExtendOperationRequest(id=operation, timeout=duration(timeout)))
+                extend = pb.ExtendOperationRequest(id=operation, timeout=duration(timeout))
+                extended = await self._ask(client, extend)
                 self._set_status(status.carried_over(self.resource, extended, timeout))
                 self._take_result(extended)
             case Force(operation):
-                self._take_result(await client.call(pb.ForceOperationRequest(id=operation)))
+                self._take_result(await self._ask(client, pb.ForceOperationRequest(id=operation)))
             case Cancel(operation):
-                self._take_result(await client.call(pb.CancelOperationRequest(id=operation)))
+                self._take_result(await self._ask(client, pb.CancelOperationRequest(id=operation)))
             case Watch() if self._operation is not None:
                 await self._resend_credentials(client, self._operation)
                 self._set_status(status.carried_over(self.resource, self._operation))
+
+    async def _ask(self, client: ProviderClient, request: AskingRequest) -> pb.Operation:
+        meta = self.resource.metadata
+        manager = "being deleted" if meta.leaving else meta.manager
+        return await client.ask(request, resource_name(self._key, manager), meta.reason)
 
     async def _resend_credentials(self, client: ProviderClient, operation: pb.Operation) -> None:
         """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
@@ -420,9 +429,9 @@ class VMReconciler:
             return
         if operation.kind == pb.OPERATION_KIND_SHUTDOWN and (login := await self._login(client, lifecycle.pre_stop)):
             force_after = status.force_after(operation)
-            await client.call(shutdown_request(operation.vm, lifecycle, operation.request_id, force_after, login))
+            await self._ask(client, shutdown_request(operation.vm, lifecycle, operation.request_id, force_after, login))
         if operation.kind == pb.OPERATION_KIND_POWER_ON and (login := await self._login(client, lifecycle.post_start)):
-            await client.call(power_on_request(operation.vm, lifecycle, operation.request_id, login))
+            await self._ask(client, power_on_request(operation.vm, lifecycle, operation.request_id, login))
         self._watch_broke = False
 
     async def _login(self, client: ProviderClient, hooks: Sequence[Hook]) -> GuestCredentials | None:

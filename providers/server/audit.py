@@ -53,6 +53,11 @@ class Audit:
         except OSError as error:
             raise AuditUnusable(f"--audit-log {file}: {error}; the provider's operator names another file.") from error
 
+    def close(self) -> None:
+        """Write no more."""
+        if self._file:
+            self._file.close()
+
     def note(self, client: str, method: str, request: Message | VmpowerError, result: Message | Exception) -> None:
         """One call: what was asked, by whom, and the operation or the refusal that came of it."""
         fields = {"client": client, "method": method} | _asked(request) | _became(result)

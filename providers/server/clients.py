@@ -172,7 +172,7 @@ class Clients:
         """Without TLS and without --operator-uids the file system, or the machine, is the guard."""
         if not self._uids:
             place = call.peer().rpartition(":")[0]
-            shown = "the unix socket's owner or group" if place == "unix" else f"this machine ({place})"
+            shown = "unix socket" if place == "unix" else f"this machine ({place})"
             return Client(place, None, operates=True, shown=shown, rules=access.of_client(self._rules, ()))
         uid = uid_of(call.peer())
         why_not = f"the user {uid} does not have; the provider's operator adds the number to --operator-uids."

@@ -41,6 +41,7 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
             generation=3,
             attempt=2,
             message="said",
+            reason="kernel update",
         ),
         last_power_off=LastPowerOff(
             operation="op-1",
@@ -53,6 +54,9 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
             timeout_seconds=120.5,
             hooks=(HookStatus(name="drain", state="FAILED", exit_code=3, output="no\n", duration_seconds=0.5),),
             message="It was forced.",
+            requested_by="cn:vmpower-controller",
+            on_behalf_of="VirtualMachine default/web (kubectl)",
+            request_reason="kernel update",
         ),
     ),
     "Provider": ProviderStatus(
