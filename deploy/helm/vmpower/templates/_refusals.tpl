@@ -16,7 +16,7 @@
 {{- end }}
 {{- $names = append $names $entry.name }}
 {{- range $provider.args }}
-{{- if regexMatch "^--(listen|health-listen|metrics-listen|state-dir|log-level|tls-[a-z-]+|operators)(=|$)" . }}
+{{- if regexMatch "^--(listen|health-listen|metrics-listen|state-dir|log-level|tls-[a-z-]+|operators|delegates)(=|$)" . }}
 {{- fail (printf "%s.args: %s is set by the chart; see bindAddress, metrics, logLevel, state, tls and operators" $where .) }}
 {{- end }}
 {{- end }}
