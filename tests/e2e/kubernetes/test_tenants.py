@@ -119,6 +119,22 @@ def test_a_tenant_has_the_power_that_she_is_granted(ops: Ops, tenant: Person) ->
     assert [one.verdict.outcome for one in ops.operations("web-0003")] == [pb.OUTCOME_GRACEFUL]
 
 
+def test_the_operators_provider_knows_for_whom_and_why(ops: Ops, tenant: Person) -> None:
+    wanted = machine("web-0008", "OffGraceful", of(ops))
+    wanted["metadata"]["annotations"] = {"vmpower/reason": "kernel update"}
+    tenant.apply(wanted)
+    ready(tenant, "web-0008", "Off")
+    (done,) = ops.operations("web-0008")
+    resource = f"VirtualMachine {tenant.vms.namespace}/web-0008 (kubectl-client-side-apply)"
+    assert (done.requested_by, done.on_behalf_of, done.reason) == ("unix socket", resource, "kernel update")
+    verdict = tenant.vms.status("web-0008")["lastPowerOff"]
+    assert (verdict["requestedBy"], verdict["onBehalfOf"]) == (done.requested_by, done.on_behalf_of)
+    assert verdict["requestReason"] == "kernel update"
+    assert tenant.vms.wait_event("web-0008", "GracefulShutdown")["message"].endswith("Reason: kernel update")
+    listed = ops.calls.stub.ListOperations(pb.ListOperationsRequest(requested_by=resource))
+    assert [one.id for one in listed.operations] == [done.id]
+
+
 def test_a_tenant_who_is_granted_power_runs_no_program_in_a_guest(ops: Ops, tenant: Person) -> None:
     tenant.apply(machine("web-0004", "OffGraceful", of(ops), {"preStop": EXEC}))
     assert "not exec" in ready(tenant, "web-0004", "NotAllowed")["message"]

@@ -62,6 +62,8 @@ class FakeClient(ProviderClient):
         self.operations: dict[str, pb.Operation] = {}
         self.requests: list[tuple[Any, ...]] = []
         self.logins: list[GuestCredentials | None] = []
+        self.asked: list[tuple[str, str]] = []
+        """For whom, and why, each working call was."""
         self.failure: ProviderError | None = None
         self.lost = ProviderError("UNAVAILABLE", "connection reset")
         self.watchers = 0
@@ -94,6 +96,10 @@ class FakeClient(ProviderClient):
     def set_reachable(self, reachable: bool, problem: str = "") -> None:
         self.reachable, self.problem = reachable, problem
         self.changed(None)
+
+    async def ask(self, request: Any, on_behalf_of: str, reason: str = "") -> Any:
+        self.asked.append((on_behalf_of, reason))
+        return await self.call(request)
 
     async def call(self, request: Any, timeout: float = 0) -> Any:
         match request:
