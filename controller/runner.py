@@ -318,6 +318,10 @@ class Runner:
 
     async def _report_rejected(self, change: Rejected) -> None:
         """Of a resource that was never acted upon."""
+        if (
+            change.key.kind == "Provider"
+        ):  # none of its VMs can be reached: there is nothing to wait for if it is deleted
+            await self._source.hold_provider(change.key, held=False)
         said = rejected(change, change.status.conditions, self._clock())
         if said != change.status.conditions:
             known = change.status.model_copy(update={"conditions": said})

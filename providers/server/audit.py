@@ -3,6 +3,7 @@
 Lines go to a file of their own (--audit-log), which may be moved away (logrotate) at any time, or among the logs.
 """
 
+import asyncio
 import json
 import os
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ class Audit:
         if self._file:
             self._file.close()
 
-    def note(self, client: str, method: str, request: Message | VmpowerError, result: Message | Exception) -> None:
+    def note(self, client: str, method: str, request: Message | VmpowerError, result: Message | BaseException) -> None:
         """One call: what was asked, by whom, and the operation or the refusal that came of it."""
         fields = {"client": client, "method": method} | _asked(request) | _became(result)
         if self._file is None:
@@ -75,10 +76,12 @@ def _asked(request: Message | VmpowerError) -> dict[str, Any]:
     return {field: value[:LONGEST] for field, value in given.items() if value}
 
 
-def _became(result: Message | Exception) -> dict[str, Any]:
+def _became(result: Message | BaseException) -> dict[str, Any]:
     if isinstance(result, pb.Operation):
         kind = pb.OperationKind.Name(result.kind).removeprefix("OPERATION_KIND_")
         return {"result": "OK", "operation": result.id, "kind": kind, "vm_id": result.vm, "vm_name": result.vm_name}
     if isinstance(result, VmpowerError):
         return {"result": result.code.name, "error": result.reason, "message": result.message[:LONGEST]}
+    if isinstance(result, asyncio.CancelledError):
+        return {"result": "CANCELLED", "message": "The client hung up before it had an answer; the work may go on."}
     return {"result": Code.INTERNAL.name if isinstance(result, Exception) else "OK"}

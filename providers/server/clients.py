@@ -2,6 +2,7 @@
 
 import asyncio
 import pwd
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -158,7 +159,7 @@ class Clients:
             certificate,
             self._operates(certificate),
             why_not,
-            shown=clean(names)[:SHOWN],
+            shown=" ".join(map(_as_one, sorted(certificate.names)))[:SHOWN],
             delegates=bool(self._delegates & certificate.names),
             rules=access.of_client(self._rules, certificate.names),
         )
@@ -185,6 +186,12 @@ class Clients:
             delegates=f"uid:{uid}" in self._delegates,
             rules=access.of_client(self._rules, (f"uid:{uid}",)),
         )
+
+
+def _as_one(name: str) -> str:
+    """A name as it is shown beside others: none looks like two, such as the common name `alice dns:boss.example`."""
+    several = re.search(rf"\s({'|'.join((*NAME_TYPES, 'uid'))}):", name)
+    return clean(name).replace(" ", "\\x20") if several else clean(name)
 
 
 @lru_cache(1024)

@@ -109,6 +109,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
             except Exception as error:
                 self._note(kind, context, name, request, error)
                 await _end(context, name, error)
+            except asyncio.CancelledError as gone:  # the client hung up; what it asked for may go on
+                self._note(kind, context, name, request, gone)
+                raise
             self._note(kind, context, name, request, result)
             return result
 

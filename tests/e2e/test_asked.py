@@ -93,3 +93,13 @@ def test_each_decision_and_each_refusal_is_a_line_of_the_audit_log(provider: Pro
     assert told[-1] == ("ForceOperation", "OK", "it hangs")
     assert {one["client"].split()[0] for one in lines} == {by_me()}
     assert (lines[-1]["operation"], lines[-1]["vm_name"]) == (active.id, "db")
+
+
+def test_a_client_that_hangs_up_at_once_is_in_the_audit_log_all_the_same(provider: Provider, client: Calls) -> None:
+    before = len(audit(provider))
+    call = client.stub.PowerOff.future(pb.PowerOffRequest(vm="web", reason="hit and run"))
+    call.cancel()
+    client.stub.PowerOn(pb.PowerOnRequest(vm="web", reason="after it"))
+    told = [one.get("reason") for one in audit(provider)[before:]]
+    seen = client.stub.ListOperations(pb.ListOperationsRequest(vm="web")).operations
+    assert ("hit and run" in told) >= any(one.reason == "hit and run" for one in seen)

@@ -189,3 +189,10 @@ async def test_an_edit_that_leads_a_provider_into_the_pod_leaves_it_as_it_was(ma
     await controller.apply(provider("mine", namespace="team-a"))
     await controller.apply(machine("Off", generation=2, spec=spec, meta=meta))
     assert (in_the_pod.requests, calls(controller)) == ([], ["power_off"])
+
+
+async def test_a_provider_that_is_not_connected_to_is_not_kept_from_being_deleted(make_controller: Make) -> None:
+    controller = make_controller(trust=OPS)
+    await controller.start(provider("mine", namespace="team-a"), tenant(), declare_provider=False)
+    await controller.settle(10)
+    assert controller.source.held == {Key("Provider", "team-a", "mine"): False}

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -84,3 +85,9 @@ def test_without_a_file_the_lines_are_among_the_logs() -> None:
 def test_a_file_that_cannot_be_written_is_named_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(AuditUnusable, match="operator names another file"):
         Audit(tmp_path / "none" / "audit")
+
+
+def test_a_client_that_hangs_up_leaves_a_line_too(audit: Audit, tmp_path: Path) -> None:
+    audit.note("cn:eve", "PowerOff", pb.PowerOffRequest(vm="web"), asyncio.CancelledError())
+    (line,) = lines(tmp_path / "audit")
+    assert (line["vm"], line["result"]) == ("web", "CANCELLED")

@@ -222,3 +222,10 @@ def test_rules_about_users_need_users_that_are_told_apart(tmp_path: Path) -> Non
     file.write_text('- {clients: ["uid:1000"], allow: [power]}')
     with pytest.raises(BadAccess, match="only with --operator-uids"):
         clients(client_access=file)
+
+
+def test_a_name_that_looks_like_two_is_shown_as_one() -> None:
+    found = clients(operators="cn:x").admit(Call(AUTHORITY.issue("alice dns:boss.example")), "GetVM", writes=False)
+    assert found.shown == "cn:alice\\x20dns:boss.example"
+    spaced = clients(operators="cn:x").admit(Call(AUTHORITY.issue("Alice Smith")), "GetVM", writes=False)
+    assert spaced.shown == "cn:Alice Smith"
