@@ -215,7 +215,7 @@ def _operation_row(operation: pb.Operation) -> Iterable[str]:
 VMS = Listing(("NAME", "ID", "POWER", "A SHUTDOWN NOW", "OPERATION", "NODE"), _vm_row)
 FORECASTS = Listing(("NAME", "POWER", "A SHUTDOWN NOW", "WHAT STANDS IN THE WAY"), _forecast_row)
 OPERATIONS = Listing(
-    ("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK", "FOR", "WHY"), _operation_row
+    ("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK", "BY", "WHY"), _operation_row
 )
 
 
