@@ -5,6 +5,7 @@ process may have, and the journal's writes with them.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from aiohttp import web
@@ -43,7 +44,12 @@ class MetricsServer:
             OSError: it cannot be listened at.
         """
         host, _, port = address.rpartition(":")
-        self._server = await asyncio.get_running_loop().create_server(self._protocol, host.strip("[]"), int(port))
+        loop, host = asyncio.get_running_loop(), host.strip("[]")
+        if host == "::" and socket.has_dualstack_ipv6():  # all addresses of IPv4 too, which asyncio would leave out
+            everywhere = socket.create_server((host, int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
+            self._server = await loop.create_server(self._protocol, sock=everywhere)
+        else:
+            self._server = await loop.create_server(self._protocol, host, int(port))
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

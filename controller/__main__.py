@@ -1,4 +1,5 @@
-"""`python -m controller --manifests DIR` or `--kubernetes`: keep VMs as their resources want them."""
+"""`python -m controller --manifests DIR` or `--kubernetes`: keep VMs as their resources want them; `--check DIR`: say
+what is wrong with manifests."""
 
 import asyncio
 import signal
@@ -10,6 +11,7 @@ import structlog
 
 from common import logs
 from common.metrics_server import MetricsServer
+from controller.check import check
 from controller.client import ProviderClient, own_certificate
 from controller.config import Settings
 from controller.health import AddressInUse, Health
@@ -24,6 +26,10 @@ log = structlog.get_logger()
 def main() -> None:
     """Run until SIGTERM or SIGINT; operations that are under way go on at their providers."""
     settings = Settings.load("controller")
+    if settings.check is not None:
+        verdict, lines = check(settings.check)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.exit(verdict)
     logs.configure(settings.log_level)
     try:
         asyncio.run(_run(settings))
@@ -79,7 +85,7 @@ def _source(settings: Settings) -> Source:
     from controller.sources.kubernetes.source import KubernetesSource  # noqa: PLC0415
 
     terms = Terms(settings.lease_namespace, settings.lease_name, settings.identity, settings.lease_duration)
-    return KubernetesSource(settings.kubeconfig, settings.namespace, terms)
+    return KubernetesSource(settings.kubeconfig, settings.namespace, terms, settings.api_group)
 
 
 if __name__ == "__main__":

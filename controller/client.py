@@ -24,6 +24,14 @@ TLS_AGE, TLS_RETRY = 60.0, 10.0
 again."""
 SEARCHED = 100
 """How many of a VM's latest operations are searched for one of ours."""
+UNREACHABLE = "ProviderUnreachable"
+NO_ENDPOINT = "NoEndpoint"
+NOWHERE = "unix:"
+"""The address of a provider without one; it is never opened."""
+WITHOUT_ENDPOINT = (
+    "spec.runtime.endpoint is not written, so it is not known where its vmpower provider is: start one for this "
+    "hypervisor, and write its gRPC target there, as in runtime: {endpoint: kvm1.example:9443, tls: {...}}."
+)
 Changed = Callable[[set[str] | None], None]
 """Told the ids and names of VMs that changed, or None: all of them, and whether the provider answers."""
 
@@ -33,7 +41,7 @@ class ProviderClient(PowerClient):
 
     Attributes:
         reachable: whether the provider answers and knows its VMs; None until it first did or was given up on.
-        problem: why it is not reachable, for people.
+        problem: why it is not reachable, for people; `reason` is the word for programs.
         hypervisor_problem: why the provider, which answers, does not reach its hypervisor; empty while it does.
         trusted: whether it is the operator's: guests' passwords are for such alone.
         read_tls: reads the Secret by which both sides prove who they are, where the Provider names one.
@@ -41,7 +49,8 @@ class ProviderClient(PowerClient):
 
     def __init__(self, runtime: Runtime, changed: Changed, own: Tls | None = None) -> None:
         """`own` are the controller's own certificate and authorities."""
-        super().__init__(runtime.endpoint, _tls(runtime.tls, own))
+        super().__init__(runtime.endpoint or NOWHERE, _tls(runtime.tls, own) if runtime.endpoint else None)
+        self._has_endpoint = runtime.endpoint is not None
         self.trusted = False
         self.read_tls: Callable[[], Awaitable[TlsSecret]] | None = None
         self._tls_read: tuple[float, ProviderError | None] | None = None
@@ -49,6 +58,7 @@ class ProviderClient(PowerClient):
         self.info = pb.GetProviderInfoResponse()
         self.reachable: bool | None = None
         self.problem = ""
+        self.reason = UNREACHABLE
         self.hypervisor_problem = ""
         self._changed = changed
         self._incoming = self.cache  # another one while a snapshot arrives
@@ -56,7 +66,11 @@ class ProviderClient(PowerClient):
         self._doubting: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Keep `cache`, `info` and `reachable` true until cancelled."""
+        """Keep `cache`, `info` and `reachable` true until cancelled, or for ever where there is nothing to follow."""
+        if not self._has_endpoint:
+            self.reachable, self.problem, self.reason = False, WITHOUT_ENDPOINT, NO_ENDPOINT
+            self._changed(None)
+            return
         async with aclosing(self.watch_vms(self._missed)) as messages:
             async for message in messages:
                 self._take_in(message)
@@ -173,8 +187,8 @@ def _tls(declared: models.Tls | None, own: Tls | None) -> Tls | Pem | None:
     """That of a Secret is empty until it is read."""
     if declared is None:
         return None
-    if declared.ca_file:
-        return Tls(Path(declared.ca_file), Path(declared.cert_file), Path(declared.key_file))
+    if files := declared.files:
+        return Tls(Path(files[0]), Path(files[1]), Path(files[2]))
     return own if declared.controller_certificate and own else Pem()
 
 

@@ -4,13 +4,14 @@ import socket
 import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_settings import NoDecode
 
 from common.durations import GoDuration
 from common.settings import HostPort, LogLevel, ProcessSettings, state_home
+from controller.models import GROUP
 from controller.trust import Trust
 
 LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
@@ -43,6 +44,11 @@ class Settings(ProcessSettings):
     manifests: Path | None = Field(
         None, description="directory of VirtualMachine and Provider manifests (YAML); edits are followed"
     )
+    check: Path | None = Field(
+        None,
+        description="say what is wrong with the manifests in this directory, and end: with 0 nothing is, with 1 there "
+        "are errors, with 3 warnings alone, with 2 it cannot be read",
+    )
     state_dir: Path = Field(
         default_factory=lambda: state_home() / "controller",
         description="keeps each resource's status beside --manifests; one controller process a directory",
@@ -54,6 +60,9 @@ class Settings(ProcessSettings):
     kubernetes: bool = Field(False, description="resources come from a Kubernetes API instead of a directory")
     kubeconfig: Path | None = Field(None, description="how to reach it; without it, as the pod's ServiceAccount")
     namespace: str = Field("", description="only resources of this namespace; empty: of all")
+    api_group: Literal["infra.virtrigaud.io", "infra.vmpower"] = Field(
+        GROUP, description="the API group of the resources: the other one where the default's is another controller's"
+    )
     lease_namespace: str = Field(default_factory=_own_namespace, description="where the leader's Lease is")
     lease_name: str = Field("vmpower", min_length=1, description="controllers that share it take turns")
     lease_duration: LeaseDuration = Field(
@@ -82,8 +91,8 @@ class Settings(ProcessSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.kubernetes == (self.manifests is not None):
-            raise ValueError("give either --kubernetes or --manifests DIR")
+        if [self.kubernetes, self.manifests is not None, self.check is not None].count(True) != 1:
+            raise ValueError("give either --kubernetes, --manifests DIR or --check DIR")
         files = (self.tls_ca, self.tls_cert, self.tls_key)
         if any(files) and not all(files):
             raise ValueError("--tls-ca, --tls-cert and --tls-key belong together: give all three")

@@ -5,7 +5,7 @@ manifest may serve another controller too. Everything is immutable.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -18,8 +18,16 @@ from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
 from controller.status_models import ProviderStatus, VirtualMachineStatus
 
-GROUP = "infra.virtrigaud.io"
+GROUP: Final = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
+BESIDE: Final = "infra.vmpower"
+"""The same resources in a group of their own: for a cluster where GROUP is another controller's (ADR 23)."""
+GROUPS = (GROUP, BESIDE)
+ApiVersion = Literal["infra.virtrigaud.io/v1beta1", "infra.vmpower/v1beta1"]
+
+
+HANDLERS = ("exec", "httpGet", "snapshot")
+"""What a hook can do, in the order in which one that names several does them."""
 
 
 def _in_order(value: Any) -> Any:
@@ -29,20 +37,38 @@ def _in_order(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if "hooks" not in value:
-        return [value]
+        return _one_for_each_handler(value)
     if len(value) > 1:
         raise ValueError("give either one hook, or hooks alone")
     return value["hooks"]
 
 
+def _one_for_each_handler(written: Mapping[str, Any]) -> list[Any]:
+    """`{}` is no hook; one with several handlers is as many hooks, each with the timeout and the failurePolicy."""
+    named = [handler for handler in HANDLERS if handler in written]
+    if len(named) < 2:
+        return [written] if written else []
+    if "name" in written:
+        raise ValueError("a name is for one of exec, httpGet and snapshot; write several hooks as {hooks: [...]}")
+    shared = {name: part for name, part in written.items() if name not in HANDLERS}
+    return [shared | {handler: written[handler]} for handler in named]
+
+
 class ExecAction(Model):
     """Runs a program in the guest; no shell in between."""
 
-    command: Annotated[tuple[Text, ...], Field(min_length=1)]
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_a_program(self) -> Self:
+        if not self.command[0]:
+            raise ValueError("the program, the first item of command, must not be empty")
+        return self
 
 
 class HttpGetAction(Model):
-    """Calls a URL, written whole or, as Kubernetes does, as scheme, host, port and path."""
+    """Calls a URL, written whole or, as Kubernetes does, as scheme, host, port and path. Without a host it is the VM's
+    own address, as its provider knows it when the hook runs."""
 
     url: str = ""
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -54,16 +80,17 @@ class HttpGetAction(Model):
 
     @model_validator(mode="after")
     def _has_a_target(self) -> Self:
-        if bool(self.url) == bool(self.host):
-            raise ValueError("give either url, or host with port and path")
+        if bool(self.url) == bool(self.host) and (self.url or self.port is None):
+            raise ValueError("give either url, or port with path; host is the VM's own address unless it is written")
         return self
 
     @property
     def target(self) -> str:
         if self.url:
             return self.url
+        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
         port = f":{self.port}" if self.port else ""
-        return f"{self.scheme.lower()}://{self.host}{port}/{self.path.lstrip('/')}"
+        return f"{self.scheme.lower()}://{host}{port}/{self.path.lstrip('/')}"
 
 
 class SnapshotAction(Model):
@@ -153,32 +180,40 @@ class Tls(Model):
     with `ca.crt`, `tls.crt` and `tls.key`; the controller's own certificate; or, in a directory of manifests, PEM
     files. All are read again when they change."""
 
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
+    ca_file: Text | None = None
+    cert_file: Text | None = None
+    key_file: Text | None = None
     secret_ref: SecretRef | None = None
     controller_certificate: bool = False
 
-    @model_validator(mode="after")
-    def _in_one_way(self) -> Self:
-        files = (self.ca_file, self.cert_file, self.key_file)
-        if any(files) and not all(files):
-            raise ValueError("caFile, certFile and keyFile belong together: give all three")
-        if sum((any(files), self.secret_ref is not None, self.controller_certificate)) != 1:
-            raise ValueError("give one of secretRef, controllerCertificate: true, or caFile, certFile and keyFile")
-        return self
+    @property
+    def files(self) -> tuple[str, str, str] | None:
+        """The CA, the certificate and its key; None where one of them is not written."""
+        if self.ca_file and self.cert_file and self.key_file:
+            return self.ca_file, self.cert_file, self.key_file
+        return None
+
+    @property
+    def is_in_one_way(self) -> bool:
+        """Whether exactly one of the three ways is written."""
+        return (self.files is not None) + (self.secret_ref is not None) + self.controller_certificate == 1
 
 
 class Runtime(Model):
-    """Where the provider's gRPC server listens."""
+    """Where the provider's gRPC server listens. Without an endpoint it is another controller's: that is not known, and
+    what else is written here means nothing to this one."""
 
-    endpoint: Text
+    endpoint: Text | None = None
     tls: Tls | None = None
 
     @model_validator(mode="after")
     def _tls_off_this_machine(self) -> Self:
+        if self.endpoint is None:
+            return self
         if self.tls is None and not is_local(self.endpoint):
             raise ValueError("tls is needed for any address but a unix socket or loopback")
+        if self.tls is not None and not self.tls.is_in_one_way:
+            raise ValueError("tls needs caFile, certFile and keyFile, or secretRef, or controllerCertificate: true")
         return self
 
 
@@ -221,7 +256,7 @@ class ProviderSpec(Model):
 
     type: Text
     endpoint: str = ""
-    runtime: Runtime
+    runtime: Runtime = Runtime()
     access: Annotated[tuple[AccessRule, ...], Field(max_length=100)] = ()
 
 
@@ -257,7 +292,7 @@ class Metadata(Model):
 class VirtualMachine(Model):
     """One VM as its owner declared it."""
 
-    api_version: Literal["infra.virtrigaud.io/v1beta1"]
+    api_version: ApiVersion
     kind: Literal["VirtualMachine"]
     metadata: Metadata
     spec: VirtualMachineSpec
@@ -282,7 +317,7 @@ class VirtualMachine(Model):
 class Provider(Model):
     """One provider as its operator declared it."""
 
-    api_version: Literal["infra.virtrigaud.io/v1beta1"]
+    api_version: ApiVersion
     kind: Literal["Provider"]
     metadata: Metadata
     spec: ProviderSpec

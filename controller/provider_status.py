@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from controller.client import ProviderClient
+from controller.client import NO_ENDPOINT, ProviderClient
 from controller.fields import word
 from controller.models import Provider
 from controller.status import Statement, conditions
@@ -39,6 +39,8 @@ def provider_status(
 def _phase(client: ProviderClient) -> str:
     if client.hypervisor_problem:
         return "HypervisorUnreachable"
+    if client.reason == NO_ENDPOINT:
+        return NO_ENDPOINT
     return "Ready" if client.reachable else "Unreachable"
 
 
@@ -51,7 +53,7 @@ def _ready(client: ProviderClient) -> Statement:
 def _provider(client: ProviderClient) -> Statement:
     if client.reachable or client.hypervisor_problem:
         return Statement("True", "Connected")
-    return Statement("False", "ProviderUnreachable", client.problem)
+    return Statement("False", client.reason, client.problem)
 
 
 def _hypervisor(client: ProviderClient) -> Statement:
@@ -59,7 +61,7 @@ def _hypervisor(client: ProviderClient) -> Statement:
         return Statement("False", "HypervisorUnreachable", client.hypervisor_problem)
     if client.reachable:
         return Statement("True", "Connected")
-    return Statement("Unknown", "ProviderUnreachable", "Its provider cannot be asked.")
+    return Statement("Unknown", client.reason, "Its provider cannot be asked.")
 
 
 def _in_use(provider: Provider, bound: int) -> Statement | None:

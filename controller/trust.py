@@ -39,14 +39,14 @@ class Trust:
         """Why the controller does not connect to a Provider, with who acts next; empty: it does."""
         runtime, trusted = provider.spec.runtime, self.covers(provider)
         remedy = "the controller's operator names it in --trusted-providers, or it names a secretRef of its own"
-        if is_local(runtime.endpoint) and not trusted:
+        if runtime.endpoint is not None and is_local(runtime.endpoint) and not trusted:
             return (
                 f"spec.runtime.endpoint {runtime.endpoint} is in the controller's own pod or host, which is for "
                 "Providers of the controller's namespace; the controller's operator names it in --trusted-providers."
             )
-        if runtime.tls is None:
+        if runtime.tls is None or runtime.endpoint is None:
             return ""
-        if runtime.tls.ca_file and not self.files:
+        if runtime.tls.files and not self.files:
             return "spec.runtime.tls: files are for manifests in a directory; its owner names a Secret in secretRef."
         if runtime.tls.controller_certificate and not trusted:
             return f"spec.runtime.tls: the controller's certificate is for Providers that it trusts; {remedy}."

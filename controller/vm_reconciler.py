@@ -191,7 +191,7 @@ class VMReconciler:
             message = f"No Provider {reference.name!r} is declared; declare it or mend spec.providerRef."
             return ProviderError("NOT_FOUND", message, "ProviderNotFound")
         if client.reachable is False:
-            reason = "HypervisorUnreachable" if client.hypervisor_problem else "ProviderUnreachable"
+            reason = "HypervisorUnreachable" if client.hypervisor_problem else client.reason
             return ProviderError("UNAVAILABLE", client.problem, reason)
         return None
 

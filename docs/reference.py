@@ -28,7 +28,7 @@ from providers.core.model import Kind, State
 from providers.core.settings import Settings
 from providers.libvirt.config import LibvirtSettings
 from providers.proxmox.config import ProxmoxSettings
-from providers.server.interceptor import MOST, RETRY_DELAY, TooManyCalls
+from providers.server.interceptor import MOST, MOST_OF_ONE, RETRY_DELAY, TooManyCalls
 from providers.server.metrics import registry
 from providers.server.service import PAGE_BYTES
 from providers.sim.config import SimSettings
@@ -75,7 +75,10 @@ def page() -> str:
         "## Errors\n\n`reason` is that of the `ErrorInfo` in a status's details. Nothing was done to the VM then.",
         table(("reason", "gRPC code", "meaning", "who acts next"), errors(VmpowerError)),
         LIMITS,
-        table(("calls", "at once, of all clients of a provider"), ((kind, f"{most:,}") for kind, most in MOST.items())),
+        table(
+            ("calls", "at once, of all clients of a provider", "of one client"),
+            ((kind, f"{most:,}", f"{MOST_OF_ONE[kind]:,}") for kind, most in MOST.items()),
+        ),
         "## Metrics of every provider\n\nServed at `--metrics-listen`, in Prometheus' text format.",
         table(("metric", "type", "labels", "meaning"), map(metric, metrics())),
         "## Metrics of `controller`\n\nServed at its `--metrics-listen`.",

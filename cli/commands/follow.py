@@ -97,7 +97,8 @@ async def _to_the_end(running: Sequence[Running]) -> list[Running | Failure]:
 
 
 async def wait_for_verdict(running: Running, progress: Progress, on_change: OnChange = lambda _: None) -> Running:
-    """Show the operation until it has ended, through lost connections; returns it with its verdict.
+    """Show the operation until it has ended, through lost connections; returns it with its verdict. `on_change` is told
+    each state, of an operation that has ended already its last one.
 
     Raises:
         Failure: the provider no longer knows the operation, or stays away.
@@ -105,6 +106,7 @@ async def wait_for_verdict(running: Running, progress: Progress, on_change: OnCh
     name, client, changed = running.member.name, running.member.client, running.operation
     progress.show(verdict.at(name, changed))
     if has_ended(changed):
+        on_change(changed)
         return running
     outage = Outage(client.address, progress.note)
     with running.member.failing():

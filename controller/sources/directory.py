@@ -1,15 +1,14 @@
 """A directory of manifests: for one host without a cluster. Edits are picked up as they are made.
 
 A mistake is logged with file, line and field. What was last read from that file without mistakes stays in
-effect, and other files are not concerned. An edit that would lead a resource to another VM than the one it is bound
+effect, and other files are not concerned. So does what was declared first, where a second file declares the same
+resource. An edit that would lead a resource to another VM than the one it is bound
 to is a mistake too. Removing a manifest leaves its VM as it is, and gives up its shutdown if one is under way.
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,20 +32,19 @@ from controller.source import (
     SourceError,
     Synced,
     TlsSecret,
-    key_of,
 )
+from controller.sources.declared import Origin, settle
+from controller.sources.files import Stamp, listed
 from controller.sources.manifests import Manifest, Problem, Reading, read
-from controller.sources.state import StateDirectory
+from controller.sources.state import StateDirectory, digest
 from controller.status_models import Binding
 
-SUFFIXES = {".yaml", ".yml", ".json"}
 QUIET_MS, BURST_MS = 50, 500
 """Changes are looked at once nothing has changed for QUIET_MS, or at the latest after BURST_MS."""
 LOOK_UP_MS = 1000
 """How often to check whether the directory itself was replaced."""
 
 log = structlog.get_logger()
-Stamp = tuple[int, int, int]
 
 
 @dataclass(slots=True)
@@ -145,39 +143,30 @@ class DirectorySource:
 
     def _look(self) -> list[Change]:
         """Read the files that have changed; the changes of resources that follow."""
-        known, unlisted = self._known, list[Problem]()
-        stamps = dict(self._files(unlisted))
+        known, listing = self._known, listed(self._root, self._state_dir)
         readings = {
             path: known.readings[path] if known.stamps.get(path) == stamp else _read(path)
-            for path, stamp in stamps.items()
+            for path, stamp in listing.stamps.items()
         }
-        readings |= {problem.file: Reading(problems=(problem,)) for problem in unlisted}
-        manifests, doubles = _by_key(readings.values())
-        manifests = _as_before_mistakes(known.manifests, readings) | manifests
+        readings |= {problem.file: Reading(problems=(problem,)) for problem in listing.problems}
+        manifests, doubles = settle(readings, known.manifests, self._origin, lambda manifest: digest(manifest.raw))
         manifests, refused = self._refuse(known.manifests, manifests)
         told = _tell(readings.values(), doubles + refused, known.told)
         changes, applied = self._changes(known.manifests, manifests)
-        self._known = _Known(stamps, readings, applied, told)
+        self._known = _Known(listing.stamps, readings, applied, told)
         return changes
 
-    def _files(self, unlisted: list[Problem]) -> Iterator[tuple[Path, Stamp]]:
-        """The files that may be manifests, in the order of their names. Directories that cannot be listed are added to
-        `unlisted`; one that has gone since its parent was listed is none."""
+    def _origin(self, key: Key) -> Origin | None:
+        """Where what is in effect of a resource was read, in this process or an earlier one."""
+        if key in self._known.manifests:
+            known = self._known.manifests[key]
+            return Origin(known.file, digest(known.raw))
+        remembered = self._state.origin(key)
+        return Origin(self._root / remembered[0], remembered[1]) if remembered else None
 
-        def on_error(error: OSError) -> None:
-            if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                problem = f"cannot be listed: {error.strerror}"
-                unlisted.append(Problem(Path(error.filename), 1, "", problem))
-
-        found = []
-        for folder, folders, names in os.walk(self._root, onerror=on_error):
-            inner = (name for name in folders if not name.startswith("."))
-            folders[:] = [name for name in inner if Path(folder, name) != self._state_dir]
-            found += [Path(folder, name) for name in names if Path(name).suffix in SUFFIXES and name[0] != "."]
-        for path in sorted(found):
-            with suppress(OSError):  # gone between the listing and now
-                stat = path.stat()
-                yield path, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    def _called(self, manifest: Manifest) -> str:
+        """Its file, as it is remembered: the directory itself may be moved."""
+        return str(manifest.file.relative_to(self._root))
 
     def _refuse(
         self, before: dict[Key, Manifest], now: dict[Key, Manifest]
@@ -203,10 +192,12 @@ class DirectorySource:
         applied = dict(now)
         self._unwritten = False
         for key, manifest in now.items():
-            if key in before and before[key].resource == manifest.resource:
+            same = key in before and before[key].resource == manifest.resource
+            if same and before[key].file == manifest.file:
                 continue
             try:
-                changes.append(Applied(self._state.identify(manifest.resource, manifest.raw)))
+                identified = self._state.identify(manifest.resource, manifest.raw, self._called(manifest))
+                changes += [] if same else [Applied(identified)]
             except SourceError as error:
                 log.warning("not applied yet", resource=str(key), error=str(error))
                 applied.pop(key)
@@ -269,19 +260,6 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _by_key(readings: Iterable[Reading]) -> tuple[dict[Key, Manifest], list[Problem]]:
-    """The first declaration of each resource; every further one is a mistake."""
-    manifests: dict[Key, Manifest] = {}
-    doubles: list[Problem] = []
-    for manifest in (manifest for reading in readings for manifest in reading.manifests):
-        key = key_of(manifest.resource)
-        first = manifests.setdefault(key, manifest)
-        if first is not manifest:
-            message = f"{key} is declared already, in {first.file}:{first.line}; this one is ignored"
-            doubles.append(Problem(manifest.file, manifest.line, "metadata.name", message))
-    return manifests, doubles
-
-
 def _leading_away(manifest: Manifest, binding: Binding | None) -> Iterator[Problem]:
     """The fields that name another VM than the one the resource is bound to, unless it is rebound in the same edit."""
     resource = manifest.resource
@@ -295,17 +273,6 @@ def _leading_away(manifest: Manifest, binding: Binding | None) -> Iterator[Probl
                 f"VM under another metadata.name, or annotate this one {REBIND} with the other VM's id"
             )
             yield Problem(manifest.file, manifest.fields[field_name], f"spec.{field_name}", message)
-
-
-def _as_before_mistakes(known: dict[Key, Manifest], readings: dict[Path, Reading]) -> dict[Key, Manifest]:
-    """The resources of files that have mistakes now, or lie where nothing can be listed, as they were before: neither
-    is a deletion."""
-    troubled = {path for path, reading in readings.items() if reading.problems}
-    return {
-        key: manifest
-        for key, manifest in known.items()
-        if not troubled.isdisjoint((manifest.file, *manifest.file.parents))
-    }
 
 
 def _tell(readings: Iterable[Reading], doubles: list[Problem], told: set[Problem]) -> set[Problem]:

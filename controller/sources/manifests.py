@@ -15,11 +15,19 @@ from pydantic.alias_generators import to_camel
 
 from common.text import own_words
 from common.yaml_reader import Document, Fault, FieldPath, documents, field_path, read_text
-from controller.models import API_VERSION, GROUP, KINDS, Resource
+from controller.annotations import PREFIX
+from controller.annotations import mistakes as annotation_mistakes
+from controller.models import API_VERSION, GROUPS, KINDS, Lifecycle, Provider, Resource, Runtime
 
 log = structlog.get_logger()
 BOUND = ("providerRef", "vmName")
 """Fields of a spec that lead to the VM."""
+LIST = "List"
+_, _, VERSION = API_VERSION.partition("/")
+RUNTIME = ("spec", "runtime")
+IGNORED = "has no meaning here; it is kept, and ignored"
+OPEN: tuple[FieldPath, ...] = (("spec",), RUNTIME)
+"""Where fields of other controllers stand."""
 SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
 """Plainer words for some of the validator's findings, by their type."""
 
@@ -52,15 +60,21 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one file holds. `warnings` are fields that have no meaning here: most often typing mistakes."""
+    """What one file holds. `warnings` are fields that have no meaning here: most often typing mistakes. `others` is how
+    many of its documents are other kinds of resources, of other controllers."""
 
     manifests: tuple[Manifest, ...] = ()
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    others: int = 0
 
 
 class _NoResource(Exception):
     """YAML for another purpose."""
+
+
+class _OtherKind(Exception):
+    """A resource of another controller."""
 
 
 class Mistake(Exception):
@@ -76,16 +90,19 @@ def read(file: Path) -> Reading:
     manifests: list[Manifest] = []
     problems: list[Problem] = []
     warnings: list[Problem] = []
+    others = 0
     try:
         text = read_text(file, only_regular=True)
     except Fault as fault:
         return Reading(problems=(Problem(file, max(fault.line, 1), "", f"cannot be read: {fault.message}"),))
     try:
-        for document in documents(text):
+        for document in (part for whole in documents(text) for part in _resources(whole)):
             try:
                 manifest = _manifest(document, file)
             except _NoResource:
                 warnings.append(Problem(file, document.line, "", "neither apiVersion nor kind: no manifest"))
+            except _OtherKind:
+                others += 1
             except Fault as fault:
                 problems.append(_of_fault(file, fault))
             except Mistake as mistake:
@@ -98,7 +115,24 @@ def read(file: Path) -> Reading:
                     warnings.extend(_problem(file, document.node, slip) for slip in _slips(manifest.resource))
     except Fault as fault:
         problems.append(_of_fault(file, fault))
-    return Reading(tuple(manifests), tuple(problems), tuple(warnings))
+    return Reading(tuple(manifests), tuple(problems), tuple(warnings), others)
+
+
+def _resources(written: Document) -> Iterator[Document]:
+    """The document itself, or the items of a list, as `kubectl get --output yaml` writes it."""
+    version, kind = (getattr(_inner(written.node, name), "value", "") for name in ("apiVersion", "kind"))
+    lists = (version == "v1" and kind == LIST) or (_group(version) in GROUPS and str(kind).endswith(LIST))
+    pairs = written.node.value if lists and isinstance(written.node, yaml.MappingNode) else []
+    items = [value for key, value in pairs if key.value == "items"]
+    if not items or not all(isinstance(value, yaml.SequenceNode) for value in items):
+        yield written
+        return
+    for node in (node for value in items for node in value.value):
+        yield from _resources(Document(node))
+
+
+def _group(version: Any) -> str:
+    return str(version).partition("/")[0]
 
 
 def _of_fault(file: Path, fault: Fault) -> Problem:
@@ -106,32 +140,44 @@ def _of_fault(file: Path, fault: Fault) -> Problem:
 
 
 def _manifest(written: Document, file: Path) -> Manifest | None:
-    """The resource in a document, or None for an empty document or another controller's resource."""
+    """The resource in a document, or None for an empty document.
+
+    Raises:
+        _OtherKind, _NoResource: it is not for this controller, or for none.
+    """
     document = written.value()
     if document is None:
         return None
     if not isinstance(document, dict):
         raise Mistake((), "a manifest is a mapping with apiVersion, kind, metadata and spec")
     kind = _kind_of(document)
-    if kind is None:
-        return None
     declared = {name: part for name, part in document.items() if name != "status"}
     lines = {name: _locate(written.node, ("spec", name)).start_mark.line + 1 for name in BOUND}
     return Manifest(kind.model_validate(declared), document["spec"], file, written.line, lines)
 
 
 def _kind_of(document: Mapping[str, Any]) -> Any:
-    version, kind = document.get("apiVersion"), document.get("kind")
+    version: Any = document.get("apiVersion")
+    kind: Any = document.get("kind")
     if version is None and kind is None:
         raise _NoResource
     for name, value in (("apiVersion", version), ("kind", kind)):
         if not isinstance(value, str):
             raise Mistake((name,), "is missing, or no text")
-    if str(version).partition("/")[0] != GROUP:
-        return None
-    if version != API_VERSION:
+    known = next((known for known in KINDS if str(kind).lower() in {known.lower(), f"{known}s".lower()}), "")
+    if _group(version) not in GROUPS:
+        if known == kind and (_group(version).lower() in GROUPS or "/" not in version):
+            raise Mistake(("apiVersion",), f"{version!r} has no {kind}; write {API_VERSION}")
+        if kind != LIST and kind.lower() == LIST.lower():
+            raise Mistake(("kind",), f"{kind!r} is not known; write {LIST}")
+        raise _OtherKind
+    if version.partition("/")[2] != VERSION:
         raise Mistake(("apiVersion",), f"{version!r} is not known; write {API_VERSION}")
-    return KINDS.get(str(kind))
+    if kind not in KINDS and known:
+        raise Mistake(("kind",), f"{kind!r} is not known; write {known}")
+    if kind not in KINDS:
+        raise _OtherKind
+    return KINDS[kind]
 
 
 def mistakes(error: ValidationError) -> Iterator[Mistake]:
@@ -156,10 +202,38 @@ def with_status(resource: Resource, written: Any) -> Resource:
 
 
 def _slips(resource: Resource) -> Iterator[Mistake]:
-    """Fields below a part of the spec that we do know: those of the spec itself may be another controller's."""
+    """What is written and has no effect: fields in the wrong place, fields below a part of the spec that we do know
+    (those of the spec itself, and of how a provider is run, may be another controller's), and annotations."""
     for path in unknown_fields(resource.spec, ("spec",)):
-        if len(path) > 2:
-            yield Mistake(path, "has no meaning here; it is kept, and ignored")
+        place = _place_of(resource, str(path[-1])) if path[:-1] in OPEN else ""
+        if place and place != ".".join(map(str, path[:-1])):
+            yield Mistake(path, f"has no effect here; it belongs into {place}")
+        elif path[:-1] not in OPEN and not (path[:2] == RUNTIME and is_foreign(resource)):
+            yield Mistake(path, IGNORED)
+    for name in resource.model_extra or {}:
+        place = _place_of(resource, name)
+        yield Mistake((name,), f"has no effect here; it belongs into {place}" if place else IGNORED)
+    for name in resource.metadata.model_extra or {}:
+        if name.startswith(PREFIX):
+            yield Mistake(("metadata", name), "has no effect here; it belongs into metadata.annotations")
+    for sentence in annotation_mistakes(resource.metadata.annotations):
+        yield Mistake(("metadata", "annotations"), sentence)
+
+
+def _place_of(resource: Resource, name: str) -> str:
+    """Where a field of this name belongs; empty: it is not known, or another controller's."""
+    inner: type[BaseModel] = Runtime if isinstance(resource, Provider) else Lifecycle
+    places = {"spec": type(resource.spec), ".".join(RUNTIME) if inner is Runtime else "spec.lifecycle": inner}
+    return next((place for place, model in places.items() if name in _fields_of(model)), "")
+
+
+def _fields_of(model: type[BaseModel]) -> set[str]:
+    return {str(field.alias) for field in model.model_fields.values()}
+
+
+def is_foreign(resource: Resource) -> bool:
+    """Whether it is a Provider as another controller runs them."""
+    return isinstance(resource, Provider) and resource.spec.runtime.endpoint is None
 
 
 def unknown_fields(model: BaseModel, path: FieldPath = ()) -> Iterator[FieldPath]:

@@ -34,13 +34,15 @@ log = structlog.get_logger()
 
 
 class Identity(Model):
-    """A resource's metadata and the digest of the spec that its generation belongs to."""
+    """A resource's metadata, the digest of the spec that its generation belongs to, and the file that it was read from,
+    as it is called below the directory of manifests; empty: an earlier version wrote this."""
 
     name: str
     namespace: str
     uid: str
     generation: int
     spec_digest: str
+    file: str = ""
 
 
 class Remembered(Model):
@@ -82,14 +84,20 @@ class StateDirectory:
             self._lock.close()
             self._lock = None
 
-    def identify(self, resource: Resource, spec: Mapping[str, Any]) -> Resource:
-        """The resource with its uid, generation and status. A new identity is on disk when this returns.
+    def identify(self, resource: Resource, spec: Mapping[str, Any], file: str = "") -> Resource:
+        """The resource with its uid, generation and status. What is new of its identity is on disk when this returns.
 
         Raises:
             SourceError: it could not be written.
         """
         with self._one_at_a_time:
-            return _with_identity(resource, self._identify(key_of(resource), _digest(spec)))
+            return _with_identity(resource, self._identify(key_of(resource), digest(spec), file))
+
+    def origin(self, key: Key) -> tuple[str, str] | None:
+        """The file that a resource was last read from, and the digest of its spec."""
+        with self._one_at_a_time:
+            known = self._known.get(key) or self._load(key)
+            return (known.metadata.file, known.metadata.spec_digest) if known else None
 
     def binding(self, key: Key) -> Binding | None:
         """What a resource is bound to, as last written."""
@@ -100,15 +108,18 @@ class StateDirectory:
                 return Binding.model_validate(written) if written else None
             return None
 
-    def _identify(self, key: Key, digest: str) -> Remembered:
+    def _identify(self, key: Key, digest: str, file: str) -> Remembered:
         known = self._known.get(key) or self._load(key)
         if known is None:
             uid = str(uuid.uuid4())
-            identity = Identity(name=key.name, namespace=key.namespace, uid=uid, generation=1, spec_digest=digest)
+            identity = Identity(
+                name=key.name, namespace=key.namespace, uid=uid, generation=1, spec_digest=digest, file=file
+            )
             return self._save(key, Remembered(kind=key.kind, metadata=identity))
-        if known.metadata.spec_digest == digest:
+        edited = known.metadata.spec_digest != digest
+        if not edited and known.metadata.file == file:
             return known
-        change = {"generation": known.metadata.generation + 1, "spec_digest": digest}
+        change = {"generation": known.metadata.generation + edited, "spec_digest": digest, "file": file}
         return self._save(key, known.model_copy(update={"metadata": known.metadata.model_copy(update=change)}))
 
     def write_status(self, key: Key, status: Status) -> bool:
@@ -165,7 +176,8 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def _digest(spec: Mapping[str, Any]) -> str:
+def digest(spec: Mapping[str, Any]) -> str:
+    """Of two specs that mean the same the same."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from providers.core.errors import Unsupported
 from providers.core.lanes import Lanes
@@ -138,7 +138,9 @@ class VM:
     node: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
-    """The guest's IP addresses, as far as `get` learns them without asking the guest."""
+    """Its IP addresses, as far as its hypervisor has assigned them itself."""
+    guest_addresses: tuple[str, ...] = ()
+    """Those that its guest says it has, as far as `get` learns them without asking the guest."""
     aliases: tuple[str, ...] = ()
     """What else it may be called by, beside id and name: its path in the hypervisor's inventory."""
     runs_programs: bool = True
@@ -325,6 +327,9 @@ class Adapter(Protocol):
     def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         """One subscription for all VMs: `Listed` first, then every change of power, agent, name or existence.
 
+        Changes come in the order in which they happened, and some of them late: one may be told after `get` has shown
+        what followed it. Where that may be an end, the core reads the VM again (`Run.surely_off`).
+
         A hypervisor that sends no events is polled: more often while there are `active_vms`, whose tasks are read, too.
 
         Ends only by raising `HypervisorUnavailable`; the caller starts a new one.
@@ -332,6 +337,18 @@ class Adapter(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+
+
+@runtime_checkable
+class AsksAddresses(Protocol):
+    """An adapter that asks a guest for its addresses when they are needed, since its hypervisor does not tell them."""
+
+    async def guest_addresses(self, vm_id: str) -> Sequence[str]:
+        """The IP addresses that the guest says it has.
+
+        Raises:
+            VMNotFound, CommandFailed
+        """
 
 
 class DelegatingAdapter(Adapter, Protocol):

@@ -1,19 +1,23 @@
 """HTTP hooks: a GET to the VM's own addresses, or to hosts that the operator allows, and to nothing else.
 
 A provider sits close to the hypervisor and its secrets, so a hook must not make it fetch just anything
-(server-side request forgery). Redirects are not followed, and a name is resolved and checked in one go.
+(server-side request forgery). Redirects are not followed, and a name is resolved and checked in one go. A URL without a
+host, as in http://:8080/drain, is that of the VM: its addresses are tried in turn until one takes the connection.
 """
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from providers.core.addresses import own_addresses
 from providers.core.errors import CommandFailed
 from providers.core.model import HttpGetHook
 from providers.core.run import Run
@@ -23,6 +27,18 @@ HEAD_BYTES = 64 << 10
 take the loop's turns for as long as it comes."""
 HEAD_TIME = 300.0
 """Seconds until the answer's status must have come; the hook's own timeout may be shorter."""
+
+
+CONNECT_TIME = 3.0
+"""Seconds until an address of several counts as one that nothing answers at."""
+NO_ADDRESS = (
+    "The VM has no address that a hook may call: its hypervisor has assigned none, and what its guest says counts only "
+    "in networks that the provider's operator names (VMPOWER_GUEST_NETWORKS)."
+)
+
+
+class _NotReached(CommandFailed):
+    """No connection was made, so that nothing was sent."""
 
 
 class _HeadOnly(ResponseHandler):
@@ -56,24 +72,38 @@ async def get(run: Run, hook: HttpGetHook) -> int:
     if set(hook.header_names) - set(hook.headers):
         raise CommandFailed("Its headers are secret and did not survive the provider's restart; it was not called.")
     await run.look()  # the addresses as they are now
-    addresses = run.vm.addresses if run.vm else ()
-    host = as_address(_host(hook.url))
+    addresses = await own_addresses(run)
     resolver = AllowedResolver(run.settings.http_hook_hosts, addresses)
+    if is_without_host(hook.url):
+        return await _first_of(hook, addresses, resolver)
+    host = as_address(_host(hook.url))
     if _is_network(host) and not resolver.allows("", host):
         raise CommandFailed(resolver.refusal(host))
-    return await _request(hook, resolver)
+    return await _request(hook, hook.url, resolver)
 
 
-async def _request(hook: HttpGetHook, resolver: AbstractResolver) -> int:
-    connector, timeout = _Connector(resolver), aiohttp.ClientTimeout(total=HEAD_TIME)
+async def _first_of(hook: HttpGetHook, addresses: Sequence[str], resolver: AbstractResolver) -> int:
+    """What the first of the VM's addresses that takes a connection answers."""
+    if not addresses:
+        raise CommandFailed(NO_ADDRESS)
+    for address in addresses[:-1]:
+        with suppress(_NotReached):
+            return await _request(hook, _with_host(hook.url, address), resolver, CONNECT_TIME)
+    return await _request(hook, _with_host(hook.url, addresses[-1]), resolver)
+
+
+async def _request(hook: HttpGetHook, url: str, resolver: AbstractResolver, connect_time: float | None = None) -> int:
+    timeout = aiohttp.ClientTimeout(total=HEAD_TIME, sock_connect=connect_time)
     try:
-        async with (
-            aiohttp.ClientSession(connector=connector, trust_env=False, timeout=timeout) as session,
-            session.get(hook.url, headers=hook.headers, allow_redirects=False) as response,
-        ):
-            return response.status
+        async with aiohttp.ClientSession(connector=_Connector(resolver), trust_env=False, timeout=timeout) as session:
+            # aiohttp makes a GET again if the server hangs up, without a public setting; a hook runs at most once
+            session._retry_connection = False
+            async with session.get(url, headers=hook.headers, allow_redirects=False) as response:
+                return response.status
     except (aiohttp.ClientError, OSError) as error:
-        raise CommandFailed(f"The hook's URL could not be called ({type(error).__name__}).") from error
+        reached = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        kind = CommandFailed if reached else _NotReached
+        raise kind(f"The hook's URL could not be called ({type(error).__name__}).") from error
 
 
 class AllowedResolver(AbstractResolver):
@@ -106,6 +136,17 @@ class AllowedResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._system.close()
+
+
+def is_without_host(url: str) -> bool:
+    """Whether it is a URL of the VM, whatever its address is: http://:8080/drain."""
+    return urlsplit(url).netloc.startswith(":")
+
+
+def _with_host(url: str, address: str) -> str:
+    parts = urlsplit(url)
+    host = f"[{address}]" if ":" in address else address
+    return parts._replace(netloc=host + parts.netloc).geturl()
 
 
 def _host(url: str) -> str:

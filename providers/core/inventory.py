@@ -19,6 +19,8 @@ FIRST_RETRY = 0.2
 """Seconds before the first reconnection; doubled each time."""
 LAST_RETRY = 30.0
 """Seconds between reconnections at the most: a hypervisor that is coming up is not hammered."""
+MOST_READS = 3
+"""How often a VM is read in one look, where events of it keep coming meanwhile."""
 
 log = structlog.get_logger()
 
@@ -90,17 +92,20 @@ class Inventory:
         Raises:
             HypervisorUnavailable
         """
-        known = self.vms.get(vm_id)
-        try:
-            vm = await self._adapter.get(vm_id)
-        except VMNotFound:
-            self._apply(Removed(vm_id))
-            return None
-        if self.vms.get(vm_id) is not known:
-            return self.vms.get(vm_id)  # an event came while we read: it is newer than the answer
-        if vm != known:
-            self._apply(Changed(vm))
-        return vm
+        for _ in range(MOST_READS):
+            known = self.vms.get(vm_id)
+            try:
+                vm = await self._adapter.get(vm_id)
+            except VMNotFound:
+                self._apply(Removed(vm_id))
+                return None
+            if (
+                self.vms.get(vm_id) is known
+            ):  # else an event came meanwhile, which may be newer than the answer or older
+                if vm != known:
+                    self._apply(Changed(vm))
+                return vm
+        return self.vms.get(vm_id)
 
     @contextmanager
     def observed(self, observer: Observer, vm_id: str = "") -> Iterator[None]:

@@ -53,7 +53,7 @@ class Journal:
         Raises:
             JournalFailed: it cannot be opened, or another process owns it.
         """
-        self._limiter = limiter or Limiter("journal", 1)
+        self._limiter = limiter or Limiter("journal", 1, stays=True)
         self._waiting: list[_Waiting] = []
         self._kept: dict[str, _Waiting] = {}
         """What is to be written again, by id."""
@@ -135,9 +135,11 @@ class Journal:
         return await self._read(self._store.overtaken)
 
     async def still_running(self, since: datetime) -> list[Operation]:
-        """Those that began since then and left their VMs running, oldest first."""
-        given = {"final = 1": (), "create_time > ?": (moment(since),), "record LIKE ?": ('%"STILL_RUNNING"%',)}
-        return await self._read(self._store.many, given, "create_time, id")
+        """Those that began since then and left their VMs running, or perhaps so, oldest first."""
+        outcomes = {"(record LIKE ? OR record LIKE ?)": ('%"STILL_RUNNING"%', '%"UNKNOWN"%')}
+        given = {"final = 1": (), "create_time > ?": (moment(since),)} | outcomes
+        found = await self._read(self._store.many, given, "create_time, id")
+        return [operation for operation in found if operation.may_run]
 
     async def page(
         self, size: int, before: tuple[str, str] | None = None, vm_id: str = "", active_only: bool = False
@@ -165,6 +167,7 @@ class Journal:
         if self._writer is not None:
             await self._writer
         await self._limiter.run(self._store.close)
+        self._limiter.close()
 
     async def _written(self, operation: Operation, on_disk: Callable[[], None] | None = None) -> None:
         if len(self._known) <= MOST_KNOWN:

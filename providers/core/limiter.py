@@ -23,10 +23,12 @@ class Limiter:
     that was told to stop.
     """
 
-    def __init__(self, name: str, threads: int) -> None:
-        self._name = name
+    def __init__(self, name: str, threads: int, *, stays: bool = False) -> None:
+        """`stays`: a thread that was once begun waits for its next call until `close`, so that calls go on where the
+        machine has no more threads to give."""
+        self._name, self._idle_seconds = name, None if stays else IDLE_SECONDS
         self._places = asyncio.Semaphore(threads)
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
 
@@ -52,6 +54,11 @@ class Limiter:
         self._calls.put(partial(self._carry_out, loop, outcome, partial(call, *args, **kwargs)))
         return await outcome
 
+    def close(self) -> None:
+        """Let a thread that stays end when it has nothing to do; one that is begun after that ends by itself."""
+        self._idle_seconds = IDLE_SECONDS
+        self._calls.put(None)
+
     def _reserve_thread(self) -> None:
         with self._lock:
             if self._idle:
@@ -62,14 +69,15 @@ class Limiter:
     def _work(self) -> None:
         while True:
             try:
-                call = self._calls.get(timeout=IDLE_SECONDS)
+                call = self._calls.get(timeout=self._idle_seconds)
             except queue.Empty:
                 with self._lock:
                     if self._idle:  # else a caller has just reserved this thread
                         self._idle -= 1
                         return
             else:
-                call()
+                if call is not None:
+                    call()
 
     def _carry_out(
         self, loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[Any], call: Callable[[], Any]

@@ -261,11 +261,11 @@ class Operation(Record):
     the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
     is set once the operation came to the point where force is due, and `obstacle` is what stood in the way
     then, for people. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
-    `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was known
-    not to be off when the operation was accepted; `asked_before`: an earlier operation had asked this run to go down,
-    which it may still do; `asked_run` is the last run that one had asked and left alone, where the hypervisor tells
-    runs apart. `supersedes` are the ids of the operations that were active when it came. `boot` is the boot of this
-    machine whose clock its times are of.
+    `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was not known to be
+    off when the operation was accepted, or was seen to run since; `asked_before`: an earlier operation had asked this
+    run to go down, which it may still do; `asked_run` is the last run that one had asked and left alone, where the
+    hypervisor tells runs apart. `supersedes` are the ids of the operations that were active when it came. `boot` is the
+    boot of this machine whose clock its times are of.
     """
 
     id: str
@@ -318,6 +318,13 @@ class Operation(Record):
     def asked(self) -> Sent | None:
         """The last signal that was not refused: the guest was asked by it, or perhaps was."""
         return next((sent for sent in reversed(self.sent) if not sent.refused), None)
+
+    @property
+    def may_run(self) -> bool:
+        """Whether it ended and left its VM running, or perhaps so."""
+        outcome = self.verdict.outcome if self.verdict else None
+        given_up = outcome is Outcome.UNKNOWN and self.state is State.CANCELLED
+        return outcome is Outcome.STILL_RUNNING or given_up
 
     @property
     def next_number(self) -> int:

@@ -25,7 +25,7 @@ from providers.core.errors import (
 )
 from providers.core.extension import Extension, extended
 from providers.core.inventory import is_off
-from providers.core.model import Asked, Decision, Delivery, Kind, Operation, Outcome, Request, State
+from providers.core.model import Asked, Decision, Delivery, Kind, Operation, Request, State
 from providers.core.names import calls
 from providers.core.procedures import carry_out, close_overtaken
 from providers.core.run import Context, Run
@@ -310,8 +310,7 @@ class Operations:
             listener(run.operation)
 
     def _note_left_alone(self, operation: Operation) -> None:
-        runs = operation.verdict and operation.verdict.outcome is Outcome.STILL_RUNNING
-        if runs and (operation.asked_before or operation.asked):
+        if operation.may_run and (operation.asked_before or operation.asked):
             self._left_alone[operation.request.vm_id] = operation.run_id
 
     async def _close_overtaken(self, run: Run) -> None:
@@ -336,24 +335,26 @@ class Operations:
         for key in set(run.operation.supersedes) - known.keys():
             with suppress(JournalFailed):
                 if operation := await self._journal.get(key):
-                    known[key] = operation
+                    known[key] = by_clock(operation, self._context.clock.boot)
         return list(known.values())
 
 
 def resumed(operation: Operation, boot: Boot) -> Operation:
-    """As it goes on in this process: its times by this boot's clock, and with no call under way.
-
-    Within a boot its times move with the wall clock; across boots nothing else counts than the wall clock.
-    """
-    if operation.boot is None or operation.boot.id != boot.id:
-        operation = operation.model_copy(update={"boot": boot})
-    elif abs(step := boot.began - operation.boot.began) >= TOLERANCE:
-        operation = operation.moved(step, boot)
+    """As it goes on in this process: its times by this boot's clock, and with no call under way."""
     sent = (
         each.model_copy(update={"delivery": Delivery.UNKNOWN}) if each.delivery is Delivery.SENDING else each
         for each in operation.sent
     )
-    return operation.model_copy(update={"sent": tuple(sent)})
+    return by_clock(operation.model_copy(update={"sent": tuple(sent)}), boot)
+
+
+def by_clock(operation: Operation, boot: Boot) -> Operation:
+    """One from the journal, with its times as this boot's clock counts them: within a boot they move with the wall
+    clock, across boots nothing else counts than the wall clock."""
+    if operation.boot is None or operation.boot.id != boot.id:
+        return operation.model_copy(update={"boot": boot})
+    step = boot.began - operation.boot.began
+    return operation.moved(step, boot) if abs(step) >= TOLERANCE else operation
 
 
 def superseding(kind: Kind, active: Operation) -> Decision | None:

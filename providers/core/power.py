@@ -65,7 +65,7 @@ async def force(run: Run, reason: Reason) -> Verdict:
     """Cut the power, verify that it is off, and tell how it went."""
     if not run.in_state(State.FORCING):
         await run.record(f"powering off hard, reason {reason}", state=State.FORCING, force_reason=reason)
-    if not run.off:
+    if not await run.surely_off():
         with urgent():
             await _persist(run, lambda: _cut(run), lambda: run.off)
     return verdicts.judge(run)

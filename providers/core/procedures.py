@@ -44,6 +44,9 @@ async def _serve(run: Run, before: Sequence[Operation]) -> Verdict:
             return await reboot(run)
 
 
+LEAVES_IT = (Outcome.STILL_RUNNING, Outcome.UNKNOWN)
+"""With these a VM that is not off is left as it is. It may have gone off untold, so it is looked at before that is
+said, and the procedure, entered again, goes by what was found."""
 WENT_DOWN = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.ALREADY_OFF)
 
 
@@ -58,17 +61,24 @@ async def carry_out(run: Run, before: Sequence[Operation] = (), *, fresh: bool =
         if fresh:
             run.of_this_run(seen_off)
         verdict = await _serve(run, before)
+        while verdict.outcome in LEAVES_IT and not run.off and await run.look_last():
+            verdict = await _serve(run, before)
     except VmpowerError as error:
         failure = Failure(code=error.code, reason=error.reason, message=error.message)
-        verdict = verdicts.unchanged(run, error.message)
+        verdict = await _unchanged(run, error.message)
     except Exception as error:
         log.exception("a bug in vmpower", operation=run.operation.id)
         failure = Failure(code=Code.INTERNAL, reason="INTERNAL", message=f"{type(error).__name__}: {error}")
-        verdict = verdicts.unchanged(run, "vmpower failed; see its log.")
+        verdict = await _unchanged(run, "vmpower failed; see its log.")
     state = _final_state(run, verdict, failure)
     if state is State.FAILED:
         failure = failure or Failure(code=Code.FAILED_PRECONDITION, reason=verdict.outcome, message=verdict.message)
     await run.record(verdict.message, state=state, verdict=verdict, failure=failure)
+
+
+async def _unchanged(run: Run, message: str) -> Verdict:
+    await run.look_last()
+    return verdicts.unchanged(run, message)
 
 
 async def close_overtaken(run: Run) -> None:

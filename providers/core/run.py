@@ -3,7 +3,9 @@
 The procedures (`shutdown.py`, `power.py`, `hooks.py`) read and wait through this; `operations.py` owns it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,13 +15,22 @@ import structlog
 
 from common.backoff import Backoff
 from providers.core.adapter import VM, Adapter, Escalation, GuestCredentials, PowerState
-from providers.core.clock import Clock, system_clock
+from providers.core.clock import Clock, monotonic, system_clock
 from providers.core.errors import HypervisorUnavailable, JournalFailed
 from providers.core.inventory import FIRST_RETRY, LAST_RETRY, Inventory, is_off
 from providers.core.journal import Journal
+from providers.core.lanes import urgent
 from providers.core.model import Decision, Operation, State, Step
 from providers.core.settings import Settings
 from providers.core.waiting import Waiting
+
+LAST_LOOK = 5.0
+"""Seconds in which the hypervisor is to tell of a VM before its end is told; an outage must not hold up an answer."""
+FRESH = 1.0
+"""Seconds for which what was just read needs no second look."""
+PROMPT = 5.0
+"""Seconds after a request in which the first look shows the run of the VM that the request is about: its start, and the
+end of the run before, may be told late."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -66,6 +77,10 @@ class Run(Waiting):
         """Whether its guest was seen to crash."""
         self.found_off = False
         """Whether the first look at the VM, made as soon as the operation was accepted, found it off."""
+        self.unseen = False
+        """Whether the last look at the VM had no answer, so that what is known of it may be out of date."""
+        self.seen_on: float | None = None
+        """When a look last showed it running, in seconds of `monotonic`; None: this process has not seen that."""
         self.held_up = False
         """Whether the hypervisor was unavailable to this operation."""
         self.closed = False
@@ -73,6 +88,12 @@ class Run(Waiting):
         self.deciding = 0
         """How many decisions are being written down: nothing final is done meanwhile."""
         self._handed: Operation | None = operation
+        self._created = monotonic()
+        self._read_as: VM | None = None
+        """The VM as the last look showed it; what was told since may be older."""
+        self._looked: float | None = None
+        self._end_read = False
+        """Whether a look has shown that its run is over, or had no answer that would deny it."""
         self._clock = context.clock
         self._journal = context.journal
 
@@ -92,9 +113,9 @@ class Run(Waiting):
 
     @property
     def was_off_already(self) -> bool:
-        """Whether it is off, and was so when the operation was accepted: as it was known then, or as the first look at
-        it showed, for what was known of it may have been out of date."""
-        return self.off and self.in_state(State.PENDING) and (self.found_off or not self.operation.ran)
+        """Whether it is off, and was so when the operation was accepted: as it was known then and was never seen to run
+        since, or as the first look at it showed, for what was known of it may have been out of date."""
+        return self.off and (not self.operation.ran or (self.found_off and self.in_state(State.PENDING)))
 
     @property
     def gone(self) -> bool:
@@ -120,6 +141,12 @@ class Run(Waiting):
         return self.operation.decision is not None
 
     @property
+    def given_up(self) -> bool:
+        """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked."""
+        decision = self.operation.decision
+        return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and self.operation.asked is None)
+
+    @property
     def told_to_force(self) -> bool:
         """Whether the power is to be cut now: by a ForceOperation, or by a PowerOff of the same VM."""
         return self.operation.decision in (Decision.FORCE, Decision.PREEMPT)
@@ -128,6 +155,8 @@ class Run(Waiting):
         """Take in a change of the VM."""
         if vm and vm.run_id and not self.operation.run_id and not self.off and not self.operation.state.final:
             self.change("", run_id=vm.run_id)  # some hypervisors tell it only a moment after a start
+        if vm and vm.power_state not in (PowerState.OFF, PowerState.UNKNOWN) and not self.operation.ran:
+            self.change("", ran=True)
         self.crashed = self.crashed or bool(vm and vm.crashed and not self._is_over(vm))
         if self.went_off is None and vm and self._is_over(vm):
             self.went_off = vm if is_off(vm) else VM(vm.id, vm.name, PowerState.OFF)
@@ -145,16 +174,17 @@ class Run(Waiting):
 
     def of_this_run(self, seen_off: bool) -> None:
         """Note which run of the VM this is about, if nothing has been done to it yet. `seen_off`: the run that was
-        remembered was seen to end since this began; else it had ended before, though that was not told."""
-        vm = self.vm
+        remembered was heard to end since this was asked for, which counts if the look was long in coming; else it had
+        ended before, though that was not told."""
+        vm = self._read_as or self.vm
         if vm and vm.run_id and vm.run_id != self.operation.run_id:
             self.change("", run_id=vm.run_id)
-            if not seen_off:
-                self.went_off, self.crashed = None, False
+            if not seen_off or monotonic() - self._created < PROMPT:
+                self._forget_end()
 
     def of_next_run(self) -> None:
         """From now on it is about the run that it starts."""
-        self.went_off = None
+        self.went_off, self._end_read = None, False
         self.change("", run_id="")
 
     @property
@@ -281,14 +311,61 @@ class Run(Waiting):
             await self.within(backoff.next(), lambda: self.vm is not vm)  # noqa: B023 - awaited before the next round
 
     async def look(self) -> None:
-        await self.through_outages(lambda: self.inventory.refresh(self.vm_id))
+        """Read the VM from the hypervisor, for as long as that is unavailable."""
+        await self.through_outages(self._read)
+
+    async def _read(self) -> None:
+        vm = self._read_as = await self.inventory.refresh(self.vm_id)
+        self.unseen, self._looked = False, monotonic()
+        if vm and vm.power_state is PowerState.ON:
+            self.seen_on = self._looked
+        if vm and not is_off(vm) and vm.run_id and vm.run_id == self.operation.run_id:
+            self._forget_end()
+        self._end_read = self.off
+
+    def _forget_end(self) -> None:
+        """What was told of an end was about an earlier run."""
+        self.went_off, self.crashed, self._end_read = None, False, False
+
+    async def surely_off(self) -> bool:
+        """Whether its run is over, and not only told to be: an event may come later than a look that shows what came
+        after it. Where no look succeeds in time, what was told is believed."""
+        if self.off and not self._end_read:
+            await self._look_soon()
+            self._end_read = self.off
+        return self.off
+
+    async def look_last(self) -> bool:
+        """Look at a VM that is to be left as it is, so that nothing is said of it from memory; False: that was done
+        just now. Where no answer comes in time it is `unseen`."""
+        if self._looked is not None and monotonic() - self._looked < FRESH:
+            return False
+        self.unseen, self._looked = not await self._look_soon(), monotonic()
+        return True
+
+    async def _look_soon(self) -> bool:
+        """Look within `LAST_LOOK`, whether or not the hypervisor is followed again by now; False: no answer came."""
+        with urgent():
+            look = self.spawn(self._read_persistently())
+        await self.within(LAST_LOOK, look.done)
+        answered = look.done() and look.exception() is None
+        look.cancel()
+        return answered
+
+    async def _read_persistently(self) -> None:
+        backoff = Backoff(FIRST_RETRY, LAST_RETRY)
+        while True:
+            with suppress(HypervisorUnavailable):
+                return await self._read()
+            await asyncio.sleep(backoff.next())
 
     async def look_first(self, *, fresh: bool) -> None:
-        """Look at the VM before anything is done to it, unless that is decided already. What this finds off just after
-        the operation was accepted (`fresh`) was off before, unless the look had to wait for the hypervisor."""
+        """Look at the VM before anything is done to it, unless that is decided already, or nothing is to be done. What
+        this finds off just after the operation was accepted (`fresh`) was off before, unless the look had to wait for
+        the hypervisor."""
         was_off = self.off
-        await self.look_unless(lambda: self.decided and self.vm is not None)
-        self.found_off = fresh and not was_off and is_off(self.vm) and not self.held_up
+        await self.look_unless(lambda: self.given_up or (self.decided and self.vm is not None))
+        self.found_off = fresh and not was_off and is_off(self._read_as) and not self.held_up
 
     async def look_unless(self, condition: Callable[[], bool]) -> None:
         """The same, given up when the condition holds: it takes as long as the hypervisor is unavailable."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,15 @@ def _known_client(rule: str) -> str:
 
 
 NAME_TYPES = ("cn", "dns", "uri")
+
+
+def _network(text: Any) -> Any:
+    """The network that an address lies in, too: 192.0.2.7/24."""
+    return ip_network(text, strict=False) if isinstance(text, str) else text
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_names)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Operators = Annotated[Names, AfterValidator(_typed)]
 Delegates = Annotated[tuple[Annotated[str, AfterValidator(_known_client)], ...], NoDecode, BeforeValidator(_names)]
@@ -89,6 +99,13 @@ class Settings(ProcessSettings):
     allow_guest_exec: bool = Field(False, description="let hooks run programs inside guests")
     http_hook_hosts: Names = Field(
         (), description="hosts or networks (CIDR) that HTTP hooks may call, separated by commas"
+    )
+
+    guest_networks: Networks = Field(
+        (),
+        description="networks (CIDR), separated by commas, in which the addresses that guests say they have count as "
+        "theirs, so that HTTP hooks may call them; empty: none. Loopback, link-local and multicast addresses and this "
+        "machine's own never count",
     )
 
     tls_cert: Path | None = Field(None, description="server certificate, PEM; re-read when it changes")

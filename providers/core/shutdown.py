@@ -38,11 +38,11 @@ class Guest(Enum):
 
 async def shut_down(run: Run) -> Verdict:
     """Bring the VM down the way its owner wants."""
-    if run.was_off_already:
-        return verdicts.already_off(run)
+    if run.was_off_already or (run.gone and not run.decided):
+        return verdicts.already_off(run) if run.off else verdicts.gone(run)
     if not await hooks.run_all(run):
         return verdicts.hook_failed(run)
-    if not _gives_up(run):
+    if not run.given_up:
         _begin_grace(run)
     deadline = deadlines.of(run)
     while isinstance(due := await _wait_for_guest(run, deadline), Reason):
@@ -91,12 +91,12 @@ async def _wait_for_guest(run: Run, deadline: Deadline) -> Guest | Reason:
 
 async def _round(run: Run, deadline: Deadline) -> Guest | Reason:
     """What is due now, if anything; else send or sleep once."""
-    if run.off:
+    if await run.surely_off():
         return Guest.OFF
     if deadline.outdated and not run.told_to_force:
         await deadline.take_back()
         return Guest.STILL_RUNNING
-    if _gives_up(run):
+    if run.given_up:
         return Guest.LEFT_ALONE
     if run.vm is None or run.gone:
         return await _look_for(run)
@@ -112,9 +112,10 @@ def _due(run: Run, vm: VM, deadline: Deadline) -> Reason | None:
         return operation.force_reason
     if run.now() >= deadline.moment:
         return reason_at_deadline(vm, operation)
-    if run.crashed and vm.power_state is not PowerState.ON:
-        return Reason.COMMAND_FAILED
-    return deaf_reason(vm, operation) if operation.force_reason is None else None
+    if run.crashed and not vm.signals and not any(problem.passing for problem in vm.problems):
+        return Reason.COMMAND_FAILED  # it stands still; one that was reset is heard again, or will be
+    may_have_heard = run.in_doubt or operation.force_reason is not None
+    return None if may_have_heard else deaf_reason(vm, operation)
 
 
 async def _ask(run: Run, vm: VM, deadline: Deadline) -> Guest:
@@ -241,9 +242,3 @@ async def _hold(run: Run, reason: Reason) -> None:
         message = verdicts.because(run, f"somebody must extend, force or cancel; reason {reason}")
         await run.record(message, state=State.AWAITING_DECISION, force_reason=reason)
     await run.until(lambda: run.off or run.decided or run.gone or not run.in_state(State.AWAITING_DECISION))
-
-
-def _gives_up(run: Run) -> bool:
-    """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked."""
-    decision = run.operation.decision
-    return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and run.operation.asked is None)

@@ -1,7 +1,10 @@
 """What every operation's end is called, and the sentence that people read: the only place that makes verdicts."""
 
+from datetime import timedelta
+
 from providers.core import deadline as deadlines
-from providers.core.adapter import OffCause, Reason
+from providers.core.adapter import OffCause, PowerState, Reason
+from providers.core.clock import monotonic
 from providers.core.model import Delivery, Outcome, State, Verdict
 from providers.core.run import Run
 
@@ -14,6 +17,7 @@ def judge(run: Run) -> Verdict:
     little it is not guessed.
 
         who ended it, by the hypervisor    and we                       outcome
+        it did not run                                                  ALREADY_OFF
         the guest                          asked it (perhaps), now      GRACEFUL
                                            or by an earlier operation
                                            had not asked                OUT_OF_BAND
@@ -25,6 +29,8 @@ def judge(run: Run) -> Verdict:
         it does not say                    cut its power                FORCED
                                            did not, or cannot tell      UNKNOWN
     """
+    if run.was_off_already:
+        return already_off(run)
     off, reason, deadline = run.last_seen_off, run.operation.force_reason, deadlines.of(run)
     cause, forcing = off.off_cause if off else None, run.in_state(State.FORCING)
     if cause is OffCause.CRASHED or run.crashed:
@@ -107,22 +113,36 @@ def off_by_superseded(run: Run, down: Verdict) -> Verdict:
     """It went off under the operation that this PowerOff superseded, which may have cut the power for it."""
     if down.reason is Reason.PREEMPTED:
         return _verdict(run, Outcome.FORCED, "Powered off hard, as asked.", Reason.REQUESTED)
-    return _verdict(run, down.outcome, f"It went off before that: {down.message}")
+    verdict = _verdict(run, down.outcome, f"It went off before that: {down.message}", down.reason)
+    return verdict.model_copy(update={"signal": down.signal})
 
 
 def hook_failed(run: Run) -> Verdict:
     """The VM runs on, as the hook's failure policy says."""
-    return _verdict(run, Outcome.STILL_RUNNING, "A hook failed and says to abort.", Reason.HOOK_FAILED)
+    return _left_as_it_is(run, "A hook failed and says to abort.", Reason.HOOK_FAILED)
 
 
 def not_forced(run: Run, due: Reason) -> Verdict:
     """Force was due for this reason, and the escalation is NEVER."""
-    return _verdict(run, Outcome.STILL_RUNNING, because(run, "Not powered off hard, as asked."), due)
+    return _left_as_it_is(run, because(run, "Not powered off hard, as asked."), due)
 
 
 def given_up(run: Run) -> Verdict:
-    """The shutdown was cancelled or called off, and the guest runs."""
-    return _verdict(run, Outcome.STILL_RUNNING, deadlines.of(run).given_up())
+    """The shutdown was cancelled or called off, and the guest runs, as far as is known."""
+    return _left_as_it_is(run, deadlines.of(run).given_up())
+
+
+def _left_as_it_is(run: Run, message: str, reason: Reason | None = None) -> Verdict:
+    """Nothing more is done to the VM. That it runs is said only where it is known; otherwise, what was last known."""
+    if not run.unseen and run.gone:
+        return gone(run)
+    if not run.unseen and run.vm and run.vm.power_state is not PowerState.UNKNOWN:
+        return _verdict(run, Outcome.STILL_RUNNING, message, reason)
+    seen = "it was not seen since the provider was started"
+    if run.seen_on is not None:
+        seen_on = run.now() - timedelta(seconds=monotonic() - run.seen_on)
+        seen = f"it was last seen running at {seen_on.isoformat(timespec='seconds')}"
+    return _verdict(run, Outcome.UNKNOWN, f"{message} Whether it runs is not known: {seen}.", reason)
 
 
 def already_on(run: Run) -> Verdict:
@@ -144,12 +164,10 @@ def unchanged(run: Run, message: str) -> Verdict:
         return down.model_copy(
             update={"end_time": run.now(), "message": f"{down.message} Not started again: {message}"}
         )
-    if run.gone:
-        return gone(run)
     if run.off:
         return _verdict(run, Outcome.ALREADY_OFF, message)
     due = run.operation.force_reason
-    return _verdict(run, Outcome.STILL_RUNNING, because(run, message), None if due is Reason.REQUESTED else due)
+    return _left_as_it_is(run, because(run, message), None if due is Reason.REQUESTED else due)
 
 
 def because(run: Run, message: str) -> str:

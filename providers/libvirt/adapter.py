@@ -39,6 +39,8 @@ EVENT_SECONDS = 1.0
 JOB_SECONDS = 1.0
 """How long the answer to what job a VM has may take, before it is told that it has one: the question waits for the
 job's end itself, up to 30 s."""
+MARK_SECONDS = 5.0
+"""How long a VM that was just started may take until it can be marked: libvirt holds it until its QEMU runs."""
 READ_SECONDS, PRESS_SECONDS, AGENT_SECONDS = 30.0, 45.0, 105.0
 """How long calls may take. A press waits 30 s for a job to end, and then for QEMU, which may be frozen; an agent's call
 waits as long for another one, then 5 s for the agent, and 60 s for its guest (src/qemu/qemu_agent.c)."""
@@ -84,7 +86,8 @@ class LibvirtAdapter:
         self._tracker = Tracker(self._moved.ids)
 
     async def get(self, vm_id: str) -> VM:
-        """Read one VM; five quick calls. Of one that has just gone off, wait a moment for the event that says how."""
+        """Read one VM; five quick calls. Of one that has just gone off, wait a moment for the event that says how; one
+        that was just started is given its mark, for what is about to be done to it may be meant for its last run."""
         try:
             async with in_time(READ_SECONDS):
                 domain = await self._read_soon(vm_id)
@@ -93,7 +96,7 @@ class LibvirtAdapter:
             raise
         if not domain.runs:
             await self._ended(vm_id)
-        return self._tracker.vm(domain)
+        return self._tracker.vm(await self._with_run(domain) if domain.unmarked else domain)
 
     async def list(self) -> Sequence[VM]:
         return [self._tracker.vm(domain) for domain in await self._read_all()]
@@ -151,6 +154,12 @@ class LibvirtAdapter:
             raise Unsupported("Only QEMU's guests have an agent that runs programs; the caller leaves it out.")
         pid = await self._in_guest(guest_exec.start, vm_id, command)
         return GuestProcess(str(pid), partial(self._in_guest, guest_exec.status, vm_id, pid))
+
+    async def guest_addresses(self, vm_id: str) -> Sequence[str]:
+        """By the guest agent: in a bridged network nobody but the guest knows them."""
+        if not (await self._host()).qemu:
+            return ()
+        return await self._in_guest(domains.agent_addresses, vm_id)
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         async with self.lanes.place(Lane.PROGRAM):
@@ -226,6 +235,13 @@ class LibvirtAdapter:
 
     async def _mark(self, vm_id: str) -> str:
         return await self._jobs.call(domains.mark_run, vm_id)  # which waits for jobs that go on
+
+    async def _with_run(self, domain: Domain) -> Domain:
+        """With its run, unless libvirt refuses the mark, or has not answered in time: it waits for the start's end."""
+        with suppress(TimeoutError, HypervisorError):
+            async with asyncio.timeout(MARK_SECONDS):
+                return replace(domain, run=await self._mark(domain.id))
+        return domain
 
     async def _ended(self, vm_id: str) -> None:
         with suppress(TimeoutError):

@@ -210,12 +210,20 @@ def _job(handle: Any) -> str:
     return JOBS.get(stats.get("operation"), ANOTHER_JOB)
 
 
+def agent_addresses(connection: Any, vm_id: str) -> tuple[str, ...]:
+    """What its guest agent says; the guest may make it up."""
+    return _told(find(connection, vm_id).interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT))
+
+
 def _addresses(handle: Any) -> tuple[str, ...]:
     """What libvirt's own DHCP servers leased to it; what is seen in ARP a guest could make up."""
     with suppress(libvirt.libvirtError):  # it is off, or the driver keeps no leases: then none is known
-        leases = handle.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
-        return tuple(address["addr"] for lease in leases.values() for address in lease["addrs"] or ())
+        return _told(handle.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE))
     return ()
+
+
+def _told(interfaces: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(address["addr"] for interface in interfaces.values() for address in interface["addrs"] or ())
 
 
 def _destroy(handle: Any) -> bool:

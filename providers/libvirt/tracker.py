@@ -20,6 +20,9 @@ from providers.libvirt.states import COMING, CRASHES, MOVED, NOTHING, STOP_REASO
 class Tracker:
     """All domains of one connection, after all events so far. `elsewhere`: the ids of those that were migrated from
     here, or whose migration to here had begun, as was heard before: libvirtd forgets that when it is restarted.
+
+    Events and reads have connections of their own, and events bear no time: one may come after a read that shows what
+    followed it. It is told all the same, in its order, and what followed it is told next.
     """
 
     def __init__(self, elsewhere: Iterable[str] = ()) -> None:

@@ -39,7 +39,7 @@ from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.errors import task_error
 from providers.proxmox.guest_exec import exit_of
-from providers.proxmox.guests import LXC, QEMU, Guest
+from providers.proxmox.guests import LXC, QEMU, Guest, addresses
 from providers.proxmox.history import ended_by, stopped_by
 from providers.proxmox.poller import Poller, status_of
 from providers.proxmox.session import Session, Unanswered
@@ -183,6 +183,10 @@ class ProxmoxAdapter:
             return exit_of(await self._at(vm_id, lambda guest: self._api.execution(guest, pid)))
 
         return GuestProcess(str(pid), poll)
+
+    async def guest_addresses(self, vm_id: str) -> Sequence[str]:
+        """By one call, to the guest agent; of a container, to its node, in which the container has the say too."""
+        return addresses(await self._at(vm_id, self._api.interfaces))
 
     async def snapshot(self, vm_id: str, name: str, description: str, include_memory: bool) -> None:
         """Take a snapshot; a container has no memory to be kept."""

@@ -138,6 +138,12 @@ class Api:
         """The state of a program (`exec-status`)."""
         return dict(await self._ask_agent(guest, "GET", "exec-status", {"pid": pid}))
 
+    async def interfaces(self, guest: Guest) -> Any:
+        """Its network interfaces, as its guest agent tells them (`result`), or its node of a container."""
+        if guest.kind == QEMU:
+            return (await self._ask_agent(guest, "GET", "network-get-interfaces"))["result"]
+        return await self._get(f"{guest.path}/interfaces")
+
     async def tasks(self, node: str, *, to_cut: bool = False, **which: Any) -> list[Task]:
         """Tasks that ran or run on a node, newest first; only those that the account may see."""
         rows = await self._call(

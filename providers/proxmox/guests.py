@@ -117,6 +117,20 @@ def guest(row: Mapping[str, Any]) -> Guest:
     )
 
 
+def addresses(interfaces: Any) -> tuple[str, ...]:
+    """Those of a guest's network interfaces, as its agent names them (`guest-network-get-interfaces`), or with their
+    prefix lengths, as a container's node does; none where a guest answers something else."""
+    told = list[str]()
+    for row in _mappings(interfaces):
+        told += [str(row.get(name) or "").partition("/")[0] for name in ("inet", "inet6")]
+        told += [str(entry.get("ip-address") or "") for entry in _mappings(row.get("ip-addresses"))]
+    return tuple(filter(None, told))
+
+
+def _mappings(answer: Any) -> list[Mapping[str, Any]]:
+    return [part for part in answer if isinstance(part, Mapping)] if isinstance(answer, list) else []
+
+
 def config(answer: Mapping[str, Any]) -> Config:
     """The used part of a configuration. A property string's first value may stand without its name (`agent: 1`)."""
     startup = str(answer.get("startup") or "")

@@ -35,7 +35,10 @@ class Move:
 
 
 class Tracker:
-    """Applies updates; each returns what it changes. Times are of a monotonic clock, in seconds."""
+    """Applies updates; each returns what it changes. Times are of a monotonic clock, in seconds.
+
+    A row that may be older than what a node or a task has told since is corrected, and so not told, for `STALE`.
+    """
 
     def __init__(self) -> None:
         self.guests: dict[str, Guest] = {}

@@ -7,13 +7,12 @@ back a process that gets no threads or whose write never returns.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 
 from protos.power.v1 import power_pb2
 from providers.core.inventory import Inventory
@@ -26,6 +25,7 @@ WRITE_EVERY, WRITE_WITHIN = 5.0, 10.0
 log = structlog.get_logger()
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Journaled(Protocol):
@@ -44,21 +44,20 @@ class Health:
     def __init__(self) -> None:
         self._connected = False
         self._journal_failure = ""
-        self._checker = health.HealthServicer()
-        self._updates = set[asyncio.Task[None]]()
+        self._checker = _Servicer()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Let this server answer."""
         health_pb2_grpc.add_HealthServicer_to_server(self._checker, server)
 
-    async def follow(self, inventory: Inventory, journal: Journaled) -> None:
+    def follow(self, inventory: Inventory, journal: Journaled) -> None:
         """The process serves from now on. The inventory tells whether the hypervisor answers, the journal whether it
         can be written."""
         inventory.on_connection.append(self._on_connection)
         journal.on_failure.append(self._on_journal_failure)
         self._connected, self._journal_failure = inventory.connected.is_set(), journal.failure
-        await self._checker.set(LIVENESS, _SERVING)
-        await self._report()
+        self._checker.set(LIVENESS, _SERVING)
+        self._report()
 
     async def watch_life(self, journal: Journaled) -> None:
         """Tell of liveness for as long as this runs."""
@@ -66,18 +65,18 @@ class Health:
         while True:
             if alive != (alive := await _passes(journal)):
                 log.info("a write passes again") if alive else log.error("not alive: no write passes to the journal")
-                await self._checker.set(LIVENESS, _SERVING if alive else _NOT_SERVING)
+                self._checker.set(LIVENESS, _SERVING if alive else _NOT_SERVING)
             await asyncio.sleep(WRITE_EVERY)
 
-    async def _report(self) -> None:
+    def _report(self) -> None:
         for service in ("", SERVICE):
             serving = self._connected and not self._journal_failure
-            await self._checker.set(service, _SERVING if serving else _NOT_SERVING)
+            self._checker.set(service, _SERVING if serving else _NOT_SERVING)
 
     def _on_connection(self, connected: bool) -> None:
         log.info("hypervisor connected" if connected else "hypervisor lost")
         self._connected = connected
-        self._update()
+        self._report()
 
     def _on_journal_failure(self, reason: str) -> None:
         if reason:
@@ -85,12 +84,42 @@ class Health:
         else:
             log.info("the journal can be written again")
         self._journal_failure = reason
-        self._update()
+        self._report()
 
-    def _update(self) -> None:
-        task = asyncio.create_task(self._report())
-        self._updates.add(task)
-        task.add_done_callback(self._updates.discard)
+
+class _Servicer(health_pb2_grpc.HealthServicer):
+    """As https://github.com/grpc/grpc/blob/master/doc/health-checking.md has it. gRPC's own servicer holds a lock while
+    it writes to a client, which may read nothing, and its watch is no generator, which could be ended with the client's
+    certificate."""
+
+    def __init__(self) -> None:
+        self._told = dict[str, int]()
+        self._changed = asyncio.Event()
+
+    def set(self, service: str, status: int) -> None:
+        self._told[service] = status
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
+        if request.service not in self._told:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
+        return health_pb2.HealthCheckResponse(status=self._told[request.service])
+
+    async def List(self, _request: Any, _context: Any) -> Any:
+        told = {service: health_pb2.HealthCheckResponse(status=status) for service, status in self._told.items()}
+        return health_pb2.HealthListResponse(statuses=told)  # type: ignore[attr-defined]  # its stubs lack it
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, _context: Any
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        last = None
+        while True:
+            changed, now = self._changed, self._told.get(request.service, _SERVICE_UNKNOWN)
+            if now != last:
+                last = now
+                yield health_pb2.HealthCheckResponse(status=now)
+            await changed.wait()
 
 
 async def _passes(journal: Journaled) -> bool:

@@ -7,7 +7,7 @@ import structlog
 
 from common.addresses import is_local, socket_path
 from providers.core.settings import Settings
-from providers.server.unix_front import UnixFront
+from providers.server.unix_front import FILES_EACH, UnixFront
 
 log = structlog.get_logger()
 
@@ -19,8 +19,9 @@ class Unusable(Exception):
 class LocalDoor:
     """A unix socket's group and, with --operator-uids, the front that knows its users."""
 
-    def __init__(self, settings: Settings, *, secured: bool) -> None:
-        """`secured`: the listener has TLS, so that a certificate counts, and not the user.
+    def __init__(self, settings: Settings, *, secured: bool, files: int) -> None:
+        """`secured`: the listener has TLS, so that a certificate counts, and not the user. `files`: so many file
+        descriptors are for clients' connections.
 
         Raises:
             Unusable
@@ -30,7 +31,7 @@ class LocalDoor:
         if not self._path and (settings.operator_uids or settings.socket_group):
             raise Unusable("--operator-uids and --socket-group need --listen unix:///PATH; its operator writes that.")
         self._group = _group(settings.socket_group)
-        self._front = self._make_front() if settings.operator_uids and not secured else None
+        self._front = self._make_front(files) if settings.operator_uids and not secured else None
 
     @property
     def grpc_address(self) -> str:
@@ -57,10 +58,10 @@ class LocalDoor:
         if self._front:
             self._front.close()
 
-    def _make_front(self) -> UnixFront:
+    def _make_front(self, files: int) -> UnixFront:
         folder = self._settings.state_dir / "door"
         try:
-            return UnixFront(self._path, folder)
+            return UnixFront(self._path, folder, files // FILES_EACH)
         except (OSError, ValueError) as error:
             raise Unusable(f"{folder}: {error}; its operator names another --state-dir.") from error
 

@@ -38,24 +38,30 @@ TRANSPORT_LIMIT = 4 << 20
 """Bytes that gRPC reads of one request; what is longer than the settings allow but shorter than this gets an
 answer that names the field."""
 NEVER = (1 << 31) - 1
-OPTIONS = [
-    ("grpc.max_receive_message_length", TRANSPORT_LIMIT),
-    ("grpc.max_concurrent_streams", 1 << 14),  # of one connection: gRPC's clients keep the next until one has ended
+OPTIONS: dict[str, int] = {
+    "grpc.max_receive_message_length": TRANSPORT_LIMIT,
+    "grpc.max_concurrent_streams": 1 << 14,  # of one connection: gRPC's clients keep the next until one has ended
     # What waits for its turn gRPC would end as CANCELLED, without a reason: at random from 1,000 on, all from 3,000 on
     # (src/core/server/server.h), and what has waited for 30 s. See docs/adr/0014.
-    ("grpc.server.max_pending_requests", NEVER),
-    ("grpc.server.max_pending_requests_hard_limit", NEVER),
-    ("grpc.server_max_unrequested_time_in_server", 24 * 3600),
-    ("grpc.so_reuseport", 0),  # two providers at one address would each get half of the calls
-    ("grpc.server_handshake_timeout_ms", 10_000),  # one that connects and says nothing
-    ("grpc.max_connection_idle_ms", 300_000),  # one without a call; clients connect again by themselves
-    ("grpc.keepalive_time_ms", 60_000),  # one whose other end is gone without a word
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # so that clients of silent streams may ask for life
-]
+    "grpc.server.max_pending_requests": NEVER,
+    "grpc.server.max_pending_requests_hard_limit": NEVER,
+    "grpc.server_max_unrequested_time_in_server": 24 * 3600,
+    "grpc.so_reuseport": 0,  # two providers at one address would each get half of the calls
+    "grpc.server_handshake_timeout_ms": 10_000,  # one that connects and says nothing
+    "grpc.max_connection_idle_ms": 300_000,  # one without a call; clients connect again by themselves
+    "grpc.keepalive_time_ms": 60_000,  # one whose other end is gone without a word
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.http2.ping_timeout_ms": 20_000,  # of which the longer one counts; a minute by default
+    "grpc.http2.min_ping_interval_without_data_ms": 1_000,  # so that clients of silent streams may ask for life
+}
 
-PROBE_CONNECTIONS = 64
-"""Connections at once at --health-listen."""
+PROBES = {
+    "grpc.max_allowed_incoming_connections": 64,
+    "grpc.max_concurrent_streams": 8,
+    "grpc.max_connection_age_ms": 5_000,  # a probe has a connection of its own, for milliseconds
+    "grpc.max_connection_age_grace_ms": 1_000,
+}
+"""The bounds of --health-listen, which may be open to many and whose probes must not be kept out by some."""
 
 log = structlog.get_logger()
 
@@ -83,7 +89,8 @@ def _spare_the_collector() -> None:
 
 async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     credentials = tls.credentials(settings)
-    door = local_door.LocalDoor(settings, secured=credentials is not None)
+    connections = most_connections(raise_file_limit())
+    door = local_door.LocalDoor(settings, secured=credentials is not None, files=connections)
     adapter = make_adapter(settings)
     inventory = Inventory(adapter)
     journal = Journal(settings.state_dir / f"{adapter.type}.journal.db")
@@ -92,8 +99,10 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     scrapes = await _start_metrics(settings, context, operations)
     await operations.resume()  # before the first call, which would not find them
     health = Health()
-    await health.follow(inventory, journal)
-    server = _server(settings, credentials, Service(context, operations), health, door)
+    health.follow(inventory, journal)
+    server = _server(settings, credentials, door, connections)
+    power_pb2_grpc.add_PowerServiceServicer_to_server(Service(context, operations), server)
+    health.add_to(server)
     health_server = _health_server(settings, health)
     await server.start()
     await door.open()
@@ -114,16 +123,12 @@ async def _serve(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
 
 
 def _server(
-    settings: Settings,
-    credentials: grpc.ServerCredentials | None,
-    service: Service,
-    health: Health,
-    door: local_door.LocalDoor,
+    settings: Settings, credentials: grpc.ServerCredentials | None, door: local_door.LocalDoor, connections: int
 ) -> grpc.aio.Server:
-    options = _options(most_connections(raise_file_limit())) + (tls.options(settings) if credentials else [])
-    server = grpc.aio.server(interceptors=[Interceptor(settings)], options=options)
-    power_pb2_grpc.add_PowerServiceServicer_to_server(service, server)
-    health.add_to(server)
+    options = OPTIONS | {"grpc.max_allowed_incoming_connections": connections}
+    if credentials:
+        options |= tls.options(settings)
+    server = grpc.aio.server(interceptors=[Interceptor(settings)], options=list(options.items()))
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
     _require_unserved(settings.listen)
     _bind(server, door.grpc_address, credentials, "--listen")
@@ -132,15 +137,11 @@ def _server(
 
 def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
     """Nothing but health, without TLS, which kubelets do not speak; without an address it listens nowhere."""
-    server = grpc.aio.server(options=_options(PROBE_CONNECTIONS))
+    server = grpc.aio.server(options=list((OPTIONS | PROBES).items()))
     health.add_to(server)
     if settings.health_listen:
         _bind(server, settings.health_listen, None, "--health-listen")
     return server
-
-
-def _options(connections: int) -> list[tuple[str, int]]:
-    return [*OPTIONS, ("grpc.max_allowed_incoming_connections", connections)]
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, flag: str) -> None:

@@ -47,16 +47,16 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     )
 
 
-def options(settings: Settings) -> list[tuple[str, int]]:
+def options(settings: Settings) -> dict[str, int]:
     """gRPC's, for connections with TLS: none lasts for ever, so that certificates are shown anew. Streams are ended
     by then, each at the same age (clients.py); the grace is for the youngest."""
     age = settings.max_connection_age
     grace = age + timedelta(seconds=10)
     milliseconds = timedelta(milliseconds=1)
-    return [
-        ("grpc.max_connection_age_ms", age // milliseconds),
-        ("grpc.max_connection_age_grace_ms", grace // milliseconds),
-    ]
+    return {
+        "grpc.max_connection_age_ms": age // milliseconds,
+        "grpc.max_connection_age_grace_ms": grace // milliseconds,
+    }
 
 
 def _require_loopback(address: str) -> None:

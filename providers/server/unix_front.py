@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -26,6 +27,13 @@ _CREDENTIALS = struct.Struct("3i")
 _NAME = re.compile(r"uid-(\d+)-\d+", re.A)
 LONGEST_NAME = f"uid-{2**32}-{10**9}"
 BACKLOG = 1024
+FILES_EACH = 3
+"""File descriptors that a connection takes: the client's, and both ends of that to gRPC."""
+STALLED = 60.0
+"""Seconds in which an end may read nothing of what is there for it. While it does so the other end is not read from, so
+that it is not seen when that one closes."""
+TOLD_EVERY = 60.0
+"""Seconds between lines of the log about clients that were turned away."""
 
 log = structlog.get_logger()
 
@@ -48,10 +56,12 @@ def uid_of(peer: str) -> int | None:
 
 
 class UnixFront:
-    """Serves `path`; what comes there reaches gRPC at `inner`."""
+    """Serves `path`; what comes there reaches gRPC at `inner`, whose bounds on what a connection may do count here too:
+    one that gRPC ends is ended."""
 
-    def __init__(self, path: str, folder: Path) -> None:
-        """`folder` is for this front alone; it is made, and no other user may enter it.
+    def __init__(self, path: str, folder: Path, most: int) -> None:
+        """`folder` is for this front alone; it is made, and no other user may enter it. `most` connections are open at
+        once, of one user half of them.
 
         Raises:
             OSError: it cannot be made.
@@ -63,6 +73,8 @@ class UnixFront:
         folder.chmod(0o700)
         self.inner = f"unix:{folder}/grpc"
         self._numbers = count(1)
+        self._most, self._open = most, Counter[int]()
+        self._told = -TOLD_EVERY
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -82,9 +94,27 @@ class UnixFront:
             self._server.close()
             self._path.unlink(missing_ok=True)
 
-    async def connect(self, outside: "_Outside", peer: socket.socket) -> "_Inside":
-        """A connection to gRPC in the name of the user at the other end of `peer`."""
-        _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    def enter(self, uid: int) -> bool:
+        """Whether there is room for one more of this user's connections; `leave` gives its place back."""
+        if self._open.total() >= self._most or self._open[uid] >= max(1, self._most // 2):
+            self._tell(uid)
+            return False
+        self._open[uid] += 1
+        return True
+
+    def leave(self, uid: int) -> None:
+        self._open[uid] -= 1
+        if not self._open[uid]:
+            del self._open[uid]
+
+    def _tell(self, uid: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told >= TOLD_EVERY:
+            self._told = now
+            log.warning("a client was turned away", uid=uid, open=self._open.total(), of_this_user=self._open[uid])
+
+    async def connect(self, outside: "_Outside", uid: int) -> "_Inside":
+        """A connection to gRPC in the name of this user."""
         inner, loop = self._named(f"uid-{uid}-{next(self._numbers)}"), asyncio.get_running_loop()
         try:
             await loop.sock_connect(inner, self.inner.removeprefix("unix:"))
@@ -111,6 +141,7 @@ class _End(asyncio.Protocol):
     other: "_End | None" = None
     transport: Any = None
     ended = False
+    _limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -131,16 +162,23 @@ class _End(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
+        self._limit = asyncio.get_running_loop().call_later(STALLED, self.transport.abort)
         if self.other:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        if self._limit:
+            self._limit.cancel()
         if self.other:
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._limit:
+            self._limit.cancel()
         if self.other:
-            self.other.transport.close()
+            transport = self.other.transport
+            transport.close()  # once it has what is left for it
+            asyncio.get_running_loop().call_later(STALLED, transport.abort)
 
 
 class _Inside(_End):
@@ -155,23 +193,41 @@ class _Outside(_End):
 
     def __init__(self, front: UnixFront) -> None:
         self._front = front
+        self._uid = -1
         self._opening: asyncio.Task[None] | None = None
+        self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.pause_reading()
-        self._opening = asyncio.create_task(self._open())
+        self._uid = _user_at(self.transport.get_extra_info("socket"))
+        if self._front.enter(self._uid):
+            self.transport.pause_reading()
+            self._opening = asyncio.create_task(self._open())
+        else:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
         if self._opening:
-            self._opening.cancel()
+            self._front.leave(self._uid)
         super().connection_lost(exc)
 
     async def _open(self) -> None:
+        """To its end, also when the client has gone meanwhile: were this given up half-way, it would not be known who
+        closes the second connection."""
         try:
-            self.other = await self._front.connect(self, self.transport.get_extra_info("socket"))
+            self.other = await self._front.connect(self, self._uid)
         except OSError as error:
             log.warning("a client was not let in", error=str(error))
             self.transport.abort()
+            return
+        if self._lost:
+            self.other.transport.abort()
         else:
             self.transport.resume_reading()
+
+
+def _user_at(end: socket.socket) -> int:
+    """The user at the other end."""
+    _, uid, _ = _CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)

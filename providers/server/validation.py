@@ -283,12 +283,13 @@ def _http_get(check: Checker, message: pb.HttpGetHook, path: str) -> HttpGetHook
     check.at_most(size, MAX_HEADER_BYTES, f"{path}.headers", "characters in all")
     try:
         url = urlsplit(message.url)
-        valid = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+        named = bool(url.hostname) or (url.netloc.startswith(":") and url.port is not None)
+        valid = url.scheme in ("http", "https") and named and (url.port is None or url.port > 0)
         bare = "@" not in url.netloc
     except ValueError:
         valid = bare = False
     check.require(bare or not valid, f"{path}.url", "must have no user or password, which belong into headers")
-    check.require(valid, f"{path}.url", "must be an http or https URL with a host")
+    check.require(valid, f"{path}.url", "must be an http or https URL with a host, or with a port alone")
     status = message.expect_status
     check.require(status == 0 or 100 <= status <= 599, f"{path}.expect_status", "must be 0 or an HTTP status")
     headers = dict(message.headers)

@@ -1,9 +1,10 @@
 """The property collector: one call that waits for updates of all objects that matter, and reads of single VMs.
 
-Two filters. The first follows the VMs in scope and, for their paths and nodes, folders, datacenters and hosts, by
+Three filters. The first follows the VMs in scope and, for their paths and nodes, folders, datacenters and hosts, by
 container views. The second follows the tasks that vCenter lists as recent: ours, and any other that holds a VM or
 ends its run. The order matters: a task begins before what it does, so a collector that reads VMs first and tasks
-after them finds the task. Nothing is polled.
+after them finds the task. The third follows the latest events of guests that crashed: of such a guest the VM itself
+shows no more than that its tools do not run. Nothing is polled.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,18 +17,21 @@ from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere.errors import why
-from providers.vsphere.events import EVENTS
+from providers.vsphere.events import CRASHED, EVENTS
 from providers.vsphere.properties import KINDS, VM_PATHS, Update, update
 from providers.vsphere.session import Link, SessionLost
 
 PC: Any = vmodl.query.PropertyCollector
 
 LOST = (vmodl.fault.ManagedObjectNotFound, vmodl.fault.RequestCanceled, vmodl.query.InvalidCollectorVersion)
+UNABLE = (vmodl.fault.NotSupported, vmodl.fault.NotImplemented)
 POLL_SECONDS = 15
 """How long vCenter holds the call that waits for updates before it answers that there are none; well below
 CALL_SECONDS, after which silence is an outage."""
 MOST_EVENTS = 1000
 """As many as vCenter returns at once."""
+LATEST_CRASHES = 100
+"""As many guests that crash at once are told of; vCenter sends all of them again with each one more."""
 PLACES = [vim.Folder, vim.Datacenter, vim.HostSystem]
 
 
@@ -52,6 +56,8 @@ async def subscribe(link: Link, scope: str) -> str:
     places = await views.CreateContainerView(link.content.rootFolder, PLACES, True)
     await collector.CreateFilter(_inventory(link.content.rootFolder, vms, places), False)
     await collector.CreateFilter(_recent_tasks(link.content.taskManager), False)
+    if crashes := await _crashes(link):
+        await collector.CreateFilter(_latest_events(crashes), False)
     return str(collector._moId)
 
 
@@ -120,7 +126,7 @@ async def power_events(link: Link, since: timedelta) -> Mapping[str, list[Any]]:
     )
     try:
         told = await link.content.eventManager.QueryEvents(spec)
-    except (vim.fault.NoPermission, vmodl.fault.NotSupported, vmodl.fault.NotImplemented):
+    except (vim.fault.NoPermission, *UNABLE):
         return {}
     found = dict[str, list[Any]]()
     if told and len(told) < MOST_EVENTS:
@@ -145,6 +151,16 @@ async def _retrieve(link: Link, references: list[Any], paths: list[str]) -> list
     return [(content.obj, {prop.name: prop.val for prop in content.propSet}) for content in found]
 
 
+async def _crashes(link: Link) -> Any:
+    """vCenter's collector of events of guests that crashed, one a session; None: it gives this account none."""
+    if "crashes" not in link.kept:
+        spec = vim.event.EventFilterSpec(eventTypeId=[CRASHED], maxCount=LATEST_CRASHES)
+        link.kept["crashes"] = None
+        with suppress(vim.fault.InvalidState, vim.fault.NoPermission, *UNABLE):  # InvalidState: it has too many
+            link.kept["crashes"] = await link.content.eventManager.CreateCollectorForEvents(spec)
+    return link.kept["crashes"]
+
+
 async def _container(link: Link, scope: str) -> Any:
     if not scope.strip("/"):
         return link.content.rootFolder
@@ -163,14 +179,19 @@ def _updates(answer: Any) -> Iterable[Update]:
 
 
 def _recent_tasks(manager: Any) -> Any:
-    return PC.FilterSpec(propSet=[_properties("Task")], objectSet=[_through(manager, vim.TaskManager, "recentTask")])
+    tasks = _through(manager, vim.TaskManager, "recentTask")
+    return PC.FilterSpec(propSet=[_properties(vim.Task)], objectSet=[tasks])
+
+
+def _latest_events(events: Any) -> Any:
+    kind = vim.event.EventHistoryCollector
+    return PC.FilterSpec(propSet=[_properties(kind)], objectSet=[PC.ObjectSpec(obj=events, skip=False)])
 
 
 def _inventory(root: Any, vms: Any, places: Any) -> Any:
-    kinds = [name for name in KINDS if name != "Task"]
     views = [_through(view, vim.view.ContainerView, "view") for view in (vms, places)]
     objects = [PC.ObjectSpec(obj=root, skip=False), *views]
-    return PC.FilterSpec(propSet=[_properties(kind) for kind in kinds], objectSet=objects)
+    return PC.FilterSpec(propSet=[_properties(kind) for kind in (vim.VirtualMachine, *PLACES)], objectSet=objects)
 
 
 def _through(owner: Any, kind: Any, path: str) -> Any:
@@ -178,5 +199,5 @@ def _through(owner: Any, kind: Any, path: str) -> Any:
     return PC.ObjectSpec(obj=owner, skip=True, selectSet=[step])
 
 
-def _properties(kind: str) -> Any:
-    return PC.PropertySpec(type=getattr(vim, kind), pathSet=list(KINDS[kind][1]))
+def _properties(kind: Any) -> Any:
+    return PC.PropertySpec(type=kind, pathSet=list(KINDS[kind._wsdlName][1]))

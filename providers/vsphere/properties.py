@@ -1,7 +1,8 @@
 """What the provider reads of vSphere's objects, each property by its path.
 
 Paths and types are those of the vSphere Web Services API reference: VirtualMachine, VirtualMachineRuntimeInfo,
-GuestInfo, Folder, HostSystem, TaskInfo. A property that is not set stands for what its field has by default.
+GuestInfo, Folder, HostSystem, TaskInfo, EventHistoryCollector. A property that is not set stands for what its field has
+by default.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +40,9 @@ class VMProperties:
     followed to where it is now, so that an end without a task is the guest's own. `cut_by`: the user whose task ended
     its last run; None: no task did. `recorded`: who ended it, as vCenter's events have it. `going_down`: the state of
     a guest that began to go down or to restart. `tools_stopped`: when its tools stopped in this run, by the tracker's
-    clock. `out_of_scope`: it was moved to where we are not to look.
+    clock. `crash_told`: when vCenter told that the guest of this run has crashed, by the same clock; None: it did not,
+    or the guest was alive afterwards. `crashed`: its tools do not run since. `out_of_scope`: it was moved to where we
+    are not to look.
     """
 
     moid: str
@@ -60,6 +63,7 @@ class VMProperties:
     guest_state: str = ""
     state_change: bool | None = None
     runs_programs: bool = False
+    addresses: tuple[str, ...] = ()
     family: str = ""
     guest_id: str = ""
     disabled: frozenset[str] = frozenset()
@@ -69,6 +73,8 @@ class VMProperties:
     recorded: OffCause | None = None
     going_down: str = ""
     tools_stopped: float | None = None
+    crash_told: float | None = None
+    crashed: bool = False
     out_of_scope: bool = False
 
     @property
@@ -104,7 +110,24 @@ class Task:
     user: str = ""
 
 
-Item = VMProperties | Place | Task
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """An event: the guest of a VM has crashed. Events are numbered in the order in which vCenter recorded them."""
+
+    number: int
+    vm: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """The collector of such events, with the latest ones in any order."""
+
+    moid: str
+    latest: tuple[Crash, ...] = ()
+
+
+Item = VMProperties | Place | Task | Crashes
 Field = tuple[str, Callable[[Any], Any]]
 
 
@@ -129,11 +152,24 @@ def _question(info: Any) -> Question:
     return Question(info.text, tuple(choice.label for choice in info.choice.choiceInfo))
 
 
+def _crashes(events: Any) -> tuple[Crash, ...]:
+    """Of a page of events, or of one that was added to it."""
+    told = events if isinstance(events, list) else [events]
+    return tuple(Crash(int(event.key), _moid(event.vm.vm), event.createdTime) for event in told if event.vm)
+
+
 def _time(time: datetime) -> str:
     """In ISO 8601, of one time always the same text."""
     return time.astimezone(UTC).isoformat()
 
 
+def _addresses(adapters: Any) -> tuple[str, ...]:
+    """Those of all its adapters (GuestNicInfo), as VMware Tools report them."""
+    return tuple(str(address) for adapter in adapters for address in adapter.ipAddress or ())[:MAX_ADDRESSES]
+
+
+MAX_ADDRESSES = 64
+"""So many addresses of a guest are kept."""
 WATCHED_METHODS = frozenset({"ShutdownGuest"})
 """vCenter lists a hundred methods that are disabled on a VM; this one tells something."""
 
@@ -152,6 +188,7 @@ VM_PATHS: Mapping[str, Field] = {
     "guest.toolsVersionStatus2": ("tools_version", str),
     "guest.guestStateChangeSupported": ("state_change", bool),
     "guest.guestOperationsReady": ("runs_programs", bool),
+    "guest.net": ("addresses", _addresses),
     "runtime.powerState": ("power", str),
     "runtime.connectionState": ("connection", str),
     "runtime.bootTime": ("boot_time", _time),
@@ -176,6 +213,7 @@ KINDS: Mapping[str, tuple[type[Item], Mapping[str, Field]]] = {
     "Datacenter": (Place, PLACE_PATHS),
     "HostSystem": (Place, {"name": PLACE_PATHS["name"]}),
     "Task": (Task, TASK_PATHS),
+    "EventHistoryCollector": (Crashes, {"latestPage": ("latest", _crashes)}),
 }
 """The types that are followed, what they become, and their properties."""
 
@@ -187,6 +225,6 @@ def update(reference: Any, values: Iterable[tuple[str, Any]] | None, *, enters: 
         return Update(kind, _moid(reference), None)
     fields = dict[str, Any]()
     for path, value in values:
-        name, convert = paths[path]
+        name, convert = paths[path.partition("[")[0]]  # of an array, one element may be told by its key
         fields[name] = kind.__dataclass_fields__[name].default if value is None else convert(value)
     return Update(kind, _moid(reference), fields, enters)

@@ -31,6 +31,10 @@ TOOLS = {
 """guest.toolsRunningStatus, and what it keeps the guest from."""
 
 NO_TOOLS = "guestToolsNotRunning"
+CRASHED = Problem(
+    "Its guest has crashed, as vCenter has told, and its VMware Tools do not run since; its owner looks into it.",
+    Reason.TOOLS_UNAVAILABLE,
+)
 TOOLS_STOPPED = Problem(
     "Its VMware Tools stopped a moment ago: they restart or are updated, or its guest goes down or restarts; "
     "it is asked when they run again.",
@@ -159,7 +163,9 @@ def to_vm(
         labels={name: text for name, text in labels.items() if text},
         aliases=(path, path.removeprefix("/")) if path else (),
         runs_programs=properties.runs_programs,
+        guest_addresses=properties.addresses if state is PowerState.ON else (),
         run_id=properties.boot_time if state in (PowerState.ON, PowerState.SUSPENDED) else "",
+        crashed=properties.crashed,
     )
 
 
@@ -239,6 +245,7 @@ def _obstacle(properties: VMProperties, held: Problem | None, tools_return: bool
     the next ones moot."""
     return (
         _question(properties.question)
+        or (CRASHED if properties.crashed else None)
         or held
         or _not_up(properties)
         or _tools_not_running(properties, tools_return)

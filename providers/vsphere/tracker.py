@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from providers.core.adapter import VM, Change, Changed, Listed, OffCause, PowerState, Problem, Reason, Removed
 from providers.core.errors import UnknownNativeState
-from providers.vsphere.properties import Place, Task, Update, VMProperties
+from providers.vsphere.properties import Crashes, Place, Task, Update, VMProperties
 from providers.vsphere.states import (
     GOING_DOWN,
     NO_TOOLS,
@@ -21,13 +21,17 @@ from providers.vsphere.states import (
     to_vm,
 )
 
-_FIRST = (Task, Place, VMProperties)
-"""Tasks before the VMs that they end: the two may come in one answer, in any order."""
+_FIRST = (Task, Place, VMProperties, Crashes)
+"""Tasks before the VMs that they end, and those before the crashes of their guests: all may come in one answer, in any
+order."""
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 TOOLS_RETURN_SECONDS = 300.0
 """How long VMware Tools that stopped are expected to come back: about as long as an update of them, or a restart of the
 guest, takes."""
+CRASH_SECONDS = 120.0
+"""How long a guest's tools may be told as running after it crashed. Longer, and it lives again: one that restarts by
+itself must not count as crashed when it shuts down later."""
 HOLD_SECONDS = 5.0
 """How long a VM counts as held by what we cannot follow, before its guest may be asked again."""
 
@@ -66,6 +70,8 @@ class Tracker:
         self._touched: set[str] = set()
         self._looked_up: set[str] = set()
         """VMs that are off, and whose ends were looked for among vCenter's events."""
+        self._last_crash = 0
+        """The number of the last crash that was told."""
 
     def apply(self, updates: Iterable[Update]) -> list[Change]:
         """Apply updates; returns what they change."""
@@ -74,6 +80,8 @@ class Tracker:
                 self._task(update)
             elif update.kind is Place:
                 self._place(update)
+            elif update.kind is Crashes:
+                self._note_crashes(update)
             else:
                 self._vm_update(update)
         self._touched |= self._passed()
@@ -100,8 +108,9 @@ class Tracker:
     def vm(self, read: Update) -> VM | None:
         """A VM that was just read, with what only updates tell; None: it has no id.
 
-        The caller knows this state from now on. If the updates' state differs, the next `apply` reports that again:
-        otherwise a change between two updates would never be corrected.
+        The caller knows this state from now on. If the updates' state differs, the next `apply` reports that again,
+        though it may be older, for neither bears a time: otherwise a change between two updates would never be
+        corrected.
         """
         properties = replace(self._with(read), out_of_scope=self.is_outside(read.moid))
         if self.is_behind(read):
@@ -229,6 +238,21 @@ class Tracker:
             self._properties.pop(update.moid, None)
         self._touched.add(update.moid)
 
+    def _note_crashes(self, update: Update) -> None:
+        """Note those that were not told before. At first vCenter tells old ones, too: of guests that live again, as
+        their tools show, and of runs that are over."""
+        latest = (update.fields or {}).get("latest", ())
+        new = [crash for crash in latest if crash.number > self._last_crash]
+        self._last_crash = max((crash.number for crash in new), default=self._last_crash)
+        for crash in new:
+            properties = self._properties.get(crash.vm)
+            if properties is None or not _is_in_run(crash.at, properties):
+                continue
+            silent = properties.tools == NO_TOOLS
+            told = None if update.enters else self._clock()
+            self._properties[crash.vm] = replace(properties, crash_told=told, crashed=silent)
+            self._touched.add(crash.vm)
+
     def _with(self, update: Update) -> VMProperties:
         """A VM's properties after an update, and what is to be noticed in them."""
         blank = VMProperties(update.moid)
@@ -241,6 +265,9 @@ class Tracker:
         silent = on and now.tools == NO_TOOLS
         stopped = self._clock() if before.power == "poweredOn" and before.tools != NO_TOOLS else before.tools_stopped
         down = now.guest_state if now.guest_state in GOING_DOWN else before.going_down if silent else ""
+        lives = _lives(before, now)
+        told = None if lives else before.crash_told
+        recently = told is not None and self._clock() < told + CRASH_SECONDS
         return replace(
             now,
             seen_running=reached and (on or (off and before.seen_running)),
@@ -248,6 +275,8 @@ class Tracker:
             recorded=before.recorded if off else None,
             going_down=down if on else "",
             tools_stopped=stopped if silent else None,
+            crash_told=told,
+            crashed=silent and not lives and (before.crashed or recently),
         )
 
     # What it means
@@ -366,3 +395,16 @@ class Tracker:
 def _is_another_run(before: VMProperties, now: VMProperties) -> bool:
     """Whether a VM that is on was off in between, which may have been too short for an update of its own."""
     return before.power != "poweredOn" or bool(before.boot_time and now.boot_time != before.boot_time)
+
+
+def _is_in_run(at: datetime, properties: VMProperties) -> bool:
+    """Whether that was in a VM's present run."""
+    began = properties.boot_time if properties.power == "poweredOn" else ""
+    return bool(began) and at >= datetime.fromisoformat(began)
+
+
+def _lives(before: VMProperties, now: VMProperties) -> bool:
+    """Whether a change shows a guest alive, or in another run, so that an earlier crash of it does not matter."""
+    started = before.tools == NO_TOOLS and now.tools != NO_TOOLS
+    goes_down = now.guest_state in GOING_DOWN and before.guest_state not in GOING_DOWN
+    return now.power != "poweredOn" or _is_another_run(before, now) or started or goes_down

@@ -24,6 +24,7 @@ PAGES = {
     "sim": [],
     "security": [],
     "monitoring": [FOUR, f"--metrics-listen=127.0.0.1:{METRICS}"],
+    "controller": [],
 }
 """By name: the flags of its sim, beside --allow-guest-exec."""
 

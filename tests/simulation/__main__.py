@@ -6,7 +6,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.invariants import violations
+from tests.simulation.checks import violations
 from tests.simulation.play import play
 from tests.simulation.scenario import make
 from tests.simulation.shrink import shrink

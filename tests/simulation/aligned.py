@@ -31,6 +31,8 @@ TOGETHER = (
 """Harm that comes one after the other, within seconds."""
 LONGEST = {"fill the disk": 60.0, "lose answers": 3.0, "lose requests": 3.0, "lose signals": 3.0}
 """Seconds that harm lasts, where not 20."""
+JUST_BEFORE = 0.05
+"""Seconds from the beginning of harm to the request that it is to meet."""
 EARLY, LATE = 1.0, 3.0
 """Seconds before and after the moment that it is aimed at."""
 
@@ -50,6 +52,32 @@ def aligned(chance: random.Random, vm: str) -> tuple[Act, ...]:
         harms.append(_harm(chance, what, vm, max(moment, 0.0)))
         moment += chance.uniform(0, LATE)
     return (*requests, *harms)
+
+
+def unheard(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """A guest is asked in the only way that it has, and that is lost, or its provider is killed just then."""
+    at, timeout = chance.uniform(1, 20), chance.choice((30.0, 60.0))
+    request = _request(chance, chance.choice(("Shutdown", "Reboot")), vm, at, 0, timeout)
+    what = chance.choice(("lose signals", "lose signals", "kill at step"))
+    harm = _harm(chance, what, vm, at - JUST_BEFORE)
+    return harm, request
+
+
+def cut_short(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """The provider is killed just when it cuts the power of a guest whose time is over."""
+    at, timeout = chance.uniform(1, 20), 5.0
+    how = {"request_id": "request-0", "timeout": timeout, "escalation": "FORCE", "hooks": 0, "resend": 10.0}
+    request = Act(round(at, 3), chance.choice(("Shutdown", "Reboot")), vm, tuple(how.items()))
+    return request, _harm(chance, "kill at step", vm, at + timeout)
+
+
+def told_late(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """Somebody restarts a VM, of which events tell only after a request has looked at its new run."""
+    at = chance.uniform(1, 20)
+    late = Act(round(at, 3), "events are late", vm, (("lasts", 20.0),))
+    restarted = _harm(chance, "restarted by somebody", vm, at + chance.uniform(0, 1))
+    what = chance.choice(("Shutdown", "PowerOff", "Reboot"))
+    return late, restarted, _request(chance, what, vm, at + chance.uniform(1, 9), 0, 30.0)
 
 
 def _request(chance: random.Random, what: str, vm: str, at: float, number: int, timeout: float) -> Act:

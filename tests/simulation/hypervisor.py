@@ -30,7 +30,7 @@ from providers.core.adapter import (
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.core.lanes import Lanes, bounds
-from tests.simulation.universe import FOREVER, Universe
+from tests.simulation.universe import Universe
 
 T = TypeVar("T")
 What = Literal[
@@ -107,8 +107,7 @@ class Harm:
     """The longest that a call or an event may take."""
     repeat_events: float = 0.0
     events_late: float = 0.0
-    """The longest that an event may take, if it is longer. One that comes after its VM has been read again is left out,
-    as an adapter would: it is older."""
+    """The longest that an event may take, if it is longer."""
 
 
 class Hypervisor:
@@ -278,15 +277,9 @@ class Connection:
     signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI)
     lanes: Lanes = field(default_factory=lambda: Lanes(bounds()))
     _last_event: float = field(default=0.0)
-    _read: dict[str, int] = field(default_factory=dict)
-    """How much had happened when each VM was read."""
 
     async def get(self, vm_id: str) -> VM:
-        def read() -> VM:
-            self._read[vm_id] = len(self.hypervisor.facts)
-            return self.hypervisor.read(vm_id)
-
-        return await self._call(read)
+        return await self._call(lambda: self.hypervisor.read(vm_id))
 
     async def list(self) -> Sequence[VM]:
         return await self._call(self.hypervisor.all)
@@ -333,13 +326,12 @@ class Connection:
         pass
 
     def _subscribe(self, queue: "asyncio.Queue[Change | Exception]") -> tuple[VM, ...]:
-        """Events come in their order, though late, and some twice."""
+        """Events come in their order, though late, also after its VM was read again, and some twice."""
         universe = self.hypervisor.universe
         self._last_event = universe.now
 
-        def deliver(event: Change | Exception, happened: float) -> None:
-            outdated = isinstance(event, Changed) and self._read.get(event.vm.id, 0) >= happened
-            if self.alive and not outdated:
+        def deliver(event: Change | Exception) -> None:
+            if self.alive:
                 queue.put_nowait(event)
 
         def publish(event: Change | Exception) -> None:
@@ -347,8 +339,7 @@ class Connection:
             for _ in range(1 + (universe.random.random() < harm.repeat_events)):
                 at = max(self._last_event, universe.now + universe.random.uniform(0, max(harm.late, harm.events_late)))
                 self._last_event = at
-                happened = len(self.hypervisor.facts) if harm.events_late else FOREVER
-                universe.after(at - universe.now, partial(deliver, event, happened))
+                universe.after(at - universe.now, partial(deliver, event))
 
         self.hypervisor.subscribers.append(publish)
         return self.hypervisor.all()

@@ -1,26 +1,37 @@
 """What must hold after every simulation, whatever went wrong in it: functions from a history to its breaches."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import pairwise
 
 from providers.core.adapter import Escalation, Reason, Signal
 from providers.core.model import MOST_STEPS, Kind, Operation, Outcome, State
+from providers.core.run import LAST_LOOK
 from providers.core.signals import LONGEST_PAUSE
 from tests.simulation.hypervisor import OFF, Fact
-from tests.simulation.play import KINDS, Answer, History
+from tests.simulation.play import KINDS, QUIET, SETTLED, Answer, History
 from tests.simulation.provider import EPOCH
 
 MOST_SENT = 8
 REQUESTS_AND_KILLS = (*KINDS, "Extend", "Force", "Cancel", "kill", "kill at step")
+LONGEST = 200.0
+"""Seconds that an attempt of a controller may take, which begins one after the other for as long as it plays."""
+SLOW = (
+    "be late",
+    "slow disk",
+    "fill the disk",
+    "restart the daemon",
+    "lose answers",
+    "lose requests",
+    "calls are late",
+)
+"""Harm under which the first look of an operation may come long after it was accepted."""
 LOSSES = ("lose answers", "lose requests", "lose signals")
+NOT_KNOWN = re.compile(r"Whether it runs is not known: it was (not seen|last seen running at (?P<time>[\dT:+-]+))")
 TICK = 1.5
 """Seconds: a clock that was set is noticed within one, and a call takes its time."""
-
-
-def violations(history: History) -> list[str]:
-    """All breaches, as sentences."""
-    return [line for invariant in INVARIANTS for line in invariant(history)]
 
 
 def no_bugs(history: History) -> Iterator[str]:
@@ -33,7 +44,7 @@ def every_accepted_operation_ends(history: History) -> Iterator[str]:
         known = history.known.get(answer.operation.id) if answer.operation else None
         if known is None:
             yield f"the accepted {answer.act.what} {answer.act['request_id']} is forgotten"
-        elif known.state is State.AWAITING_DECISION:
+        elif known.state is State.AWAITING_DECISION or _began(history, known) > SETTLED + QUIET - LONGEST:
             continue
         elif not known.state.final or known.verdict is None:
             yield f"{_name(known)} never ended: {known.state}"
@@ -58,6 +69,8 @@ def the_same_request_is_the_same_operation(history: History) -> Iterator[str]:
 
 
 def hooks_run_at_most_once(history: History) -> Iterator[str]:
+    if history.declared:
+        return  # whose hooks bear the same name in each attempt
     runs = Counter(fact.detail for fact in history.facts if fact.what == "hook")
     yield from (f"the hook {hook} ran {count} times" for hook, count in runs.items() if count > 1)
 
@@ -86,6 +99,29 @@ def verdicts_are_true(history: History) -> Iterator[str]:
             yield f"{_name(operation)} says {verdict.outcome} ({verdict.message}), but {false}"
 
 
+def last_seen_is_true(history: History) -> Iterator[str]:
+    """Where it is not known whether a VM runs, the hypervisor had not answered; and it ran when it was last seen."""
+    for operation in history.known.values() if not _clock_was_set(history) else ():
+        said = NOT_KNOWN.search(operation.verdict.message) if operation.verdict else None
+        if said is None:
+            continue
+        if not any(act.what in (*LOSSES, "restart the daemon", "be late") for act in history.scenario.acts):
+            yield f"{_name(operation)} does not know whether it runs, though the hypervisor answered"
+        seen = _seconds(history, datetime.fromisoformat(said["time"])) if said["time"] else None
+        if seen is not None and not _was_on(history, operation, seen):
+            yield f"{_name(operation)} says that it was seen running at {seen} s, but it was off"
+
+
+def a_cancel_is_answered_soon(history: History) -> Iterator[str]:
+    """Whatever the hypervisor does; a disk that writes nothing holds it up."""
+    if _told_late(history):
+        return
+    for answer in history.answers:
+        took = answer.time - answer.sent
+        if answer.act.what == "Cancel" and took > LAST_LOOK + TICK:
+            yield f"a cancel was answered after {took:.1f} s"
+
+
 def success_is_what_was_asked_for(history: History) -> Iterator[str]:
     """An operation that SUCCEEDED has left the VM as it was to leave it, or known so at least."""
     for operation in history.known.values():
@@ -99,7 +135,7 @@ def success_is_what_was_asked_for(history: History) -> Iterator[str]:
 
 def unknown_has_a_cause(history: History) -> Iterator[str]:
     """Where nothing went wrong, everything is known."""
-    harmless = all(act.what in (*KINDS, "Extend", "Force", "Cancel") for act in history.scenario.acts)
+    harmless = all(act.what in (*KINDS, "Extend", "Force", "Cancel", "declare") for act in history.scenario.acts)
     if harmless and not history.killed:
         for operation in history.known.values():
             if operation.verdict and operation.verdict.outcome is Outcome.UNKNOWN:
@@ -152,16 +188,16 @@ def a_started_guest_stays_up(history: History) -> Iterator[str]:
         ):
             continue
         end = _judged(history, operation)
-        watched = max((each.force_after or EPOCH) + each.timeout for each in asked) - EPOCH
+        watched = max(_seconds(history, (each.force_after or EPOCH) + each.timeout) for each in asked)
         for fact in history.facts:
             theirs = fact.vm == operation.request.vm_id and fact.what == "left"
-            if theirs and end < fact.time < watched.total_seconds() - TICK and not history.final_power[fact.vm]:
+            if theirs and end < fact.time < watched - TICK and not history.final_power[fact.vm]:
                 yield f"{fact.vm} went down after {_name(operation)}, and stayed off"
 
 
-def nobody_is_cut_unasked(history: History) -> Iterator[str]:
+def nobody_waits_unasked(history: History) -> Iterator[str]:
     """Where only providers were killed and calls were lost, each guest that can hear was asked before its time was
-    over, if there was time for that after the last loss."""
+    over, whatever came then, if there was time for that after the last loss."""
     harmless = (*KINDS, "Extend", "Cancel", "kill", "kill at step", *LOSSES)
     if any(act.what not in harmless for act in history.scenario.acts):
         return
@@ -170,7 +206,7 @@ def nobody_is_cut_unasked(history: History) -> Iterator[str]:
     pause = min(LONGEST_PAUSE, 2 * sum(act["lasts"] for act in losses) + 4.0)
     for operation in history.known.values():
         verdict = operation.verdict
-        if not verdict or verdict.outcome is not Outcome.FORCED or verdict.reason is not Reason.TIMEOUT:
+        if not verdict or verdict.reason is not Reason.TIMEOUT or operation.decision:
             continue
         vm, began, end = operation.request.vm_id, _act(history, operation), _judged(history, operation)
         asked = [fact for fact in history.facts if fact.vm == vm and fact.what == "asked" and began <= fact.time <= end]
@@ -179,7 +215,7 @@ def nobody_is_cut_unasked(history: History) -> Iterator[str]:
         again = only_agent or operation.request.resend_interval
         repeats = again and end > lost + (LONGEST_PAUSE if history.killed else pause) + TICK
         if not asked and repeats and not short:
-            yield f"{_name(operation)} was forced without ever asking"
+            yield f"{_name(operation)} waited for its guest without ever asking"
 
 
 def nobody_is_pressed_who_goes_down(history: History) -> Iterator[str]:
@@ -272,13 +308,14 @@ def waiting_does_not_grow(history: History) -> Iterator[str]:
 
 
 def a_settled_system_makes_no_calls(history: History) -> Iterator[str]:
-    if history.calls_when_settled:
+    tried_again = any(_judged(history, operation) >= SETTLED for operation in history.known.values())
+    if history.calls_when_settled and not tried_again:
         yield f"{history.calls_when_settled} calls while nothing was to be done"
 
 
 INVARIANTS = (
     a_started_guest_stays_up,
-    nobody_is_cut_unasked,
+    nobody_waits_unasked,
     nobody_is_pressed_who_goes_down,
     what_was_told_stays_told,
     only_its_own_run_is_cut,
@@ -295,6 +332,8 @@ INVARIANTS = (
     one_active_operation,
     nothing_is_cut_early,
     verdicts_are_true,
+    last_seen_is_true,
+    a_cancel_is_answered_soon,
     success_is_what_was_asked_for,
     unknown_has_a_cause,
     what_was_answered_holds,
@@ -319,14 +358,15 @@ def _name(operation: Operation) -> str:
 
 def _act(history: History, operation: Operation) -> float:
     """When a client first asked for it."""
-    asked = [act.at for act in history.scenario.acts if dict(act.how).get("request_id") == operation.request.request_id]
+    acts = (*history.scenario.acts, *(act for _, act in history.sent))
+    asked = [act.at for act in acts if dict(act.how).get("request_id") == operation.request.request_id]
     return min(asked, default=0.0)
 
 
 def _began(history: History, operation: Operation) -> float:
     """When it was accepted; where the wall clock was set, and its own times with it, when it was first told of."""
     if not _clock_was_set(history):
-        return (operation.create_time - EPOCH).total_seconds()
+        return _seconds(history, operation.create_time)
     heard = [answer.time for answer in history.answers if answer.operation and answer.operation.id == operation.id]
     told = [time for time, seen in history.told if seen.id == operation.id]
     return max(_act(history, operation), min((*heard, *told), default=0.0))
@@ -355,7 +395,12 @@ def _judged(history: History, operation: Operation) -> float:
     """When its verdict was made, which may be long before it could be told."""
     if operation.verdict is None or _clock_was_set(history):
         return _ended(history, operation) or 0.0
-    return (operation.verdict.end_time - EPOCH).total_seconds()
+    return _seconds(history, operation.verdict.end_time)
+
+
+def _seconds(history: History, time: datetime) -> float:
+    """A time by the provider's clock, in true seconds."""
+    return (time - EPOCH).total_seconds() - history.scenario.clocks[0]
 
 
 def _allowing(history: History, cut: Fact) -> list[Operation]:
@@ -378,7 +423,8 @@ def _on_its_way(history: History) -> float:
 def _was_off(history: History, operation: Operation) -> bool:
     """Whether it was off at any moment between the request, or the one that it supersedes, and the verdict."""
     before = [history.known[key] for key in operation.supersedes if key in history.known]
-    began = min(_began(history, each) for each in (operation, *before)) - TICK
+    slow = history.killed or _clock_was_set(history) or any(act.what in SLOW for act in history.scenario.acts)
+    began = min(_began(history, each) for each in (operation, *before)) - (TICK if slow else 0.0)
     ended, on = _judged(history, operation) + TICK, True
     for fact in history.facts:
         if fact.vm != operation.request.vm_id or fact.what not in (*OFF, "started", "started by somebody"):
@@ -447,6 +493,9 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
     began = min(_act(history, each) for each in (operation, *before))
     ended = _ended(history, operation) or 0.0
     offs = [fact for fact in facts if fact.what in OFF and began <= fact.time <= ended]
+    if outcome is not Outcome.FORCED:  # how the run ended that was believed to go on when this was accepted
+        untold = [fact for fact in facts if fact.what in OFF and began - _untold(history) <= fact.time < began]
+        offs = untold[-1:] + offs
     whats = {fact.what for fact in offs}
     match outcome:
         case Outcome.GRACEFUL:
@@ -467,6 +516,12 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
         case Outcome.STILL_RUNNING if not (_clock_was_set(history) and _told_late(history)):
             return "" if _was_on(history, operation, _judged(history, operation)) else "it was off"
     return ""
+
+
+def _untold(history: History) -> float:
+    """The longest that an event is on its way, in seconds: what happened before a request is not known until then."""
+    acts = {act.what for act in history.scenario.acts}
+    return 10.0 if "events are late" in acts else 2.0 if "be late" in acts else 0.0
 
 
 def _was_on(history: History, operation: Operation, time: float) -> bool:
@@ -493,7 +548,7 @@ def _cut_after(history: History, operation: Operation, answer: Answer, promise: 
 def _is_early(history: History, operation: Operation, answer: Answer) -> bool:
     if answer.operation is None or answer.operation.state is not State.WAITING_FOR_GUEST:
         return False
-    if any(act.what == "Force" for act in history.scenario.acts):
+    if any(act.what == "Force" for _, act in history.sent):
         return False
     extensions = [each for each in history.answers if each.act.what == "Extend" and each.act.vm == answer.act.vm]
     if len(extensions) > 1:

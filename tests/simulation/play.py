@@ -11,13 +11,18 @@ from typing import Any
 from unittest import mock
 
 import structlog
+from google.protobuf.message import Message
 
+from controller.models import VirtualMachine
+from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import Escalation
 from providers.core.errors import VmpowerError
 from providers.core.extension import Extension
 from providers.core.model import ExecHook, Hook, Kind, Operation, Request, State
 from tests.simulation.act import Act
+from tests.simulation.controller import Cluster, ControllerMachine
 from tests.simulation.hypervisor import Fact, Hypervisor, What
+from tests.simulation.network import Network
 from tests.simulation.provider import Process, ProviderMachine
 from tests.simulation.scenario import LENGTH, Scenario
 from tests.simulation.universe import Universe
@@ -63,6 +68,9 @@ class History:
     final_power: dict[str, bool] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     calls_when_settled: int = 0
+    declared: dict[str, VirtualMachine] = field(default_factory=dict)
+    """The resources at the end, with their statuses as last written."""
+    writes_when_settled: int = 0
     killed: bool = False
     steps: int = 0
 
@@ -84,39 +92,60 @@ class Play:
         self.hypervisor = Hypervisor(self.universe, scenario.behaviours)
         self.machine = ProviderMachine(self.universe, self.hypervisor, folder)
         self.history = History(scenario, facts=self.hypervisor.facts, complaints=self.universe.complaints)
+        self.machine.clock_is_off = timedelta(seconds=scenario.clocks[0])
+        self.network = Network(self.universe, self.machine, self._heard, self._answered)
+        self.cluster = Cluster(self.universe)
+        self.controller = ControllerMachine(self.universe, self.cluster, self.network)
+        self.controller.clock_is_off = timedelta(seconds=scenario.clocks[1])
+        self._has_controller = any(act.what == "declare" for act in scenario.acts)
         self._kill_at = kill_at
         self._newest: dict[str, str] = {}
         self._watched: set[str] = set()
         self.universe.on_step = self._step
         self._dead_at: set[int] = set()
+        self._controller_dead_at: set[int] = set()
 
     def run(self) -> History:
         self.machine.start()
+        if self._has_controller:
+            self.controller.start()
         for act in self.scenario.acts:
             self.universe.after(act.at, partial(self._do, act))
         self.universe.run(LENGTH)
         self._mend()
         self.universe.run(SETTLED)
-        calls = self.hypervisor.calls
+        calls, writes = self.hypervisor.calls, len(self.cluster.writes)
         self.universe.run(SETTLED + QUIET)
         self.history.calls_when_settled = self.hypervisor.calls - calls
+        self.history.writes_when_settled = len(self.cluster.writes) - writes
+        found = {vm: self.cluster.of(vm) for vm in self.hypervisor.machines}
+        self.history.declared = {vm: resource for vm, resource in found.items() if resource}
         self.history.steps = self.universe.steps
         self.history.final_power = {vm: machine.on for vm, machine in self.hypervisor.machines.items()}
         if process := self.machine.process:
             for operation in process.journal._store.many({}, "create_time, id"):
                 self.history.known[operation.id] = operation
         self.machine.kill()
+        self.history.complaints = list(self.universe.complaints)
+        self.controller.bury()
         return self.history
 
     def _step(self, number: int) -> None:
         if number == self._kill_at or number in self._dead_at:
             self._kill(RESTART_AFTER)
+        if number in self._controller_dead_at:
+            self._kill_controller(RESTART_AFTER)
 
     def _kill(self, seconds: float) -> None:
         self.history.killed = True
         self.machine.kill()
+        self.network.cut()
         self._watched.clear()
         self.universe.after(seconds, self._start)
+
+    def _kill_controller(self, seconds: float) -> None:
+        self.controller.kill()
+        self.universe.after(seconds, self.controller.start)
 
     def _start(self) -> None:
         self.machine.start()
@@ -129,12 +158,17 @@ class Play:
         """All harm ends: what was promised must now come true."""
         self.machine.disk_full, self.machine.disk_takes = False, 0.001
         self.hypervisor.harm = type(self.hypervisor.harm)()
+        self.network.weather, self.cluster.away = type(self.network.weather)(), False
+        if self._has_controller:
+            self.controller.start()
         for vm in self.hypervisor.machines:
             self.hypervisor.put_back(vm)
         self._start()
 
     def _do(self, act: Act) -> None:
-        if act.what in KINDS or act.what in ("Extend", "Force", "Cancel"):
+        if act.what == "declare":
+            self.cluster.declare(act.vm, _spec(act))
+        elif act.what in KINDS or act.what in ("Extend", "Force", "Cancel"):
             self._send(act)
         else:
             self._harm(act)
@@ -181,6 +215,26 @@ class Play:
             "Cancel": lambda: operations.cancel(target),
         }
         return calls[act.what]()
+
+    def _heard(self, process: Process, request: Message) -> Act | None:
+        """A request of the controller has arrived."""
+        act = _as_act(self.universe.now, process, request)
+        if act is not None:
+            self.history.sent.append((self.universe.now, act))
+        return act
+
+    def _answered(self, process: Process, act: Act | None, told: Message | VmpowerError) -> None:
+        if act is None:
+            return
+        if isinstance(told, VmpowerError):
+            self.history.answers.append(Answer(act.at, self.universe.now, act, error=f"{told.reason}: {told.message}"))
+        elif isinstance(told, pb.Operation):
+            run = process.operations._runs.get(told.id)
+            operation = run.shown if run else process.journal._store.one("id", told.id)
+            assert operation
+            self.history.answers.append(Answer(act.at, self.universe.now, act, operation))
+            self._newest[operation.id] = operation.id
+            self._watch(process, operation.id)
 
     def _watch(self, process: Process, operation: str) -> None:
         if operation not in self._watched:
@@ -237,8 +291,22 @@ class Play:
             "crash": lambda: hypervisor.crash(act.vm),
             "remove": lambda: self._remove(act),
             "forget causes": lambda: hypervisor.forget(act.vm),
+            "kill the controller": lambda: self._kill_controller(act["lasts"]),
+            "kill the controller at step": lambda: self._controller_dead_at.add(self.universe.steps + act["step"]),
+            "set the controller's clock": lambda: self._set_controllers_clock(act["by"]),
+            "no API server": lambda: self._for_a_while(act, self.cluster, away=True),
+            "break connections": self.network.cut,
+            "cut the network": lambda: self._both(
+                self.network.cut, lambda: self._for_a_while(act, self.network.weather, away=True)
+            ),
+            "lose calls": lambda: self._for_a_while(act, self.network.weather, lose_call=0.3, lose_answer=0.3),
+            "calls are late": lambda: self._for_a_while(act, self.network.weather, late=2.0),
+            "calls come twice": lambda: self._for_a_while(act, self.network.weather, repeat=0.7),
         }
         harms[act.what]()
+
+    def _set_controllers_clock(self, by: float) -> None:
+        self.controller.clock_is_off += timedelta(seconds=by)
 
     def _both(self, first: Callable[[], None], second: Callable[[], None]) -> None:
         first()
@@ -278,7 +346,8 @@ def play(scenario: Scenario, kill_at: int = 0) -> History:
     with tempfile.TemporaryDirectory(prefix="vmp-", dir=_memory()) as folder:
         playing = Play(scenario, Path(folder), kill_at)
         made = mock.Mock(side_effect=lambda: uuid.UUID(int=playing.universe.random.getrandbits(128)))
-        jitter = mock.patch("common.backoff.random.random", playing.universe.random.random)
+        chance = playing.universe.random
+        jitter = mock.patch.multiple("common.backoff.random", random=chance.random, uniform=chance.uniform)
         structlog.configure(processors=[listen])  # type: ignore[list-item]  # it never returns
         try:
             with mock.patch("providers.core.operations.uuid.uuid4", made), jitter:
@@ -311,6 +380,37 @@ def _request(act: Act) -> Request:
             for n in range(fields["hooks"])
         ),
     )
+
+
+def _spec(act: Act) -> dict[str, Any]:
+    """What the owner of a VM's resource writes."""
+    asks = act["escalation"] == "Ask" and act["powerState"] == "Off"  # which the API refuses
+    return {
+        "providerRef": {"name": "local"},
+        "powerState": act["powerState"],
+        "lifecycle": {
+            "gracefulShutdownTimeout": f"{act['timeout']}s",
+            "escalation": "Force" if asks else act["escalation"],
+            "preStop": {"hooks": [{"exec": {"command": [f"drain-{n}"]}} for n in range(act["hooks"])]},
+        },
+    }
+
+
+def _as_act(now: float, process: Process, request: Any) -> Act | None:
+    """A request of the controller that does something, as invariants look at it."""
+    name = type(request).__name__.removesuffix("Request")
+    steers, what = name.endswith("Operation") and not name.startswith("Get"), name.removesuffix("Operation")
+    if name not in KINDS and not steers:
+        return None
+    how: dict[str, Any] = {"request_id": "" if steers else request.request_id}
+    if what in ("Shutdown", "Extend"):
+        how["timeout"] = request.timeout.ToTimedelta().total_seconds()
+    return Act(now, what, _vm_of(process, request.id) if steers else request.vm, tuple(how.items()))
+
+
+def _vm_of(process: Process, operation: str) -> str:
+    run = process.operations._runs.get(operation)
+    return run.vm_id if run else ""
 
 
 def _set(thing: object, values: dict[str, object]) -> None:

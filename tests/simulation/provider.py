@@ -1,9 +1,11 @@
 """One provider on a simulated machine: processes that are killed and started again, their disk and their clock."""
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,6 +16,8 @@ from providers.core.limiter import Limiter
 from providers.core.operations import Operations
 from providers.core.run import Context
 from providers.core.settings import Settings
+from providers.core.store import Store
+from providers.server.service import Service
 from tests.simulation.hypervisor import Connection, Hypervisor
 from tests.simulation.universe import Loop, Universe
 
@@ -24,23 +28,43 @@ WRITES = {"commit", "prune"}
 
 
 class Disk(Limiter):
-    """The journal's thread and its disk: each call takes time, and a kill may come before or after its effect."""
+    """The journal's thread and its disk: each call takes time, and a kill may come before or after its effect, or in
+    the middle of it."""
 
     def __init__(self, machine: "ProviderMachine") -> None:
         super().__init__("journal", 1)
+        self._writing: Callable[[], object] | None = None
         self._machine = machine
         self._turn = asyncio.Lock()
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        machine, random = self._machine, self._machine.universe.random
+        machine, chance = self._machine, self._machine.universe.random
         name = getattr(call, "__name__", "") or getattr(getattr(call, "func", None), "__name__", "")
         async with self._turn:
-            await asyncio.sleep(random.uniform(0, machine.disk_takes))
+            self._writing = partial(call, *args, **kwargs) if name in WRITES and not machine.disk_full else None
+            await asyncio.sleep(chance.uniform(0, machine.disk_takes))
+            self._writing = None
             if name in WRITES and machine.disk_full:
                 raise sqlite3.OperationalError("database or disk is full")
             result = call(*args, **kwargs)
-            await asyncio.sleep(random.uniform(0, machine.disk_takes))
+            await asyncio.sleep(chance.uniform(0, machine.disk_takes))
             return result
+
+    def tear(self, store: Store) -> None:
+        """Its process is killed, as by a power cut: of a write that was under way any part is on disk, but not all."""
+        path, write = self._machine.journal_path, self._writing
+        log = path.with_name(f"{path.name}-wal")
+        if write is None or not log.exists():
+            store.close()
+            return
+        before, began = path.read_bytes(), log.stat().st_size
+        write()
+        written = log.read_bytes()
+        store.close()
+        if len(written) > began:
+            part = random.Random(self._machine.universe.steps).randrange(began, len(written))
+            path.write_bytes(before)
+            log.write_bytes(written[:part])
 
 
 class ProviderMachine:
@@ -85,7 +109,7 @@ class ProviderMachine:
 
 
 class Process:
-    """A provider without its gRPC edge."""
+    """A provider; of its gRPC edge, what serves the calls."""
 
     def __init__(self, machine: ProviderMachine) -> None:
         universe = machine.universe
@@ -95,10 +119,12 @@ class Process:
         clock = Clock(machine.wall, lambda: universe.now, f"boot-{machine.boot}")
         asyncio._set_running_loop(self.loop)
         try:
-            self.journal = Journal(machine.journal_path, Disk(machine))
+            self.disk = Disk(machine)
+            self.journal = Journal(machine.journal_path, self.disk)
             self.inventory = Inventory(self.connection)
             self.context = Context(self.connection, self.inventory, self.journal, machine.settings, clock)
             self.operations = Operations(self.context)
+            self.service = Service(self.context, self.operations)
             self.serving = asyncio.Event()
             self.spawn(self._serve())
         finally:
@@ -119,4 +145,4 @@ class Process:
     def die(self) -> None:
         self.loop.kill()
         self.connection.alive = False
-        self.journal._store.close()  # as a dead process's file is: what was committed is there
+        self.disk.tear(self.journal._store)  # what was committed is there

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.act import Act
-from tests.simulation.aligned import aligned
+from tests.simulation.aligned import aligned, cut_short, told_late, unheard
+from tests.simulation.declared import CLOCKS, declared
 from tests.simulation.hypervisor import Behaviour
 
 LENGTH = 240.0
@@ -41,14 +42,30 @@ class Scenario:
     seed: int
     behaviours: tuple[Behaviour, ...]
     acts: tuple[Act, ...]
+    clocks: tuple[float, float] = (0.0, 0.0)
+    """By how many seconds the provider's clock is off, and the controller's."""
 
     def without(self, acts: set[int]) -> "Scenario":
         return replace(self, acts=tuple(act for n, act in enumerate(self.acts) if n not in acts))
 
 
 def make(seed: int) -> Scenario:
-    """The scenario of a seed: of every third one, with harm that is aimed."""
+    """The scenario of a seed: of every third one, with harm that is aimed; of every sixth, with a controller; of every
+    twelfth, with a guest that is hard to ask or a kill at its cut, and of every twelfth with a guest of which events
+    tell late."""
     chance = random.Random(seed)
+    if seed % 24 == 13:
+        return Scenario(seed, (Behaviour(takes=None, agent=False),), cut_short(chance, "vm-0"))
+    if seed % 12 == 1:
+        guest = Behaviour(takes=chance.choice((0.5, 3.0, 8.0)), acpi=False)
+        return Scenario(seed, (guest,), unheard(chance, "vm-0"))
+    if seed % 12 == 7:
+        return Scenario(seed, (_behaviour(chance),), told_late(chance, "vm-0"))
+    if seed % 6 == 5:
+        behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+        acts = [act for n in range(len(behaviours)) for act in declared(chance, f"vm-{n}")]
+        clocks = (chance.choice(CLOCKS), chance.choice(CLOCKS))
+        return Scenario(seed, behaviours, tuple(sorted(acts, key=lambda act: act.at)), clocks)
     if seed % 3 == 0:
         behaviour = _behaviour(chance)
         return Scenario(seed, (behaviour,), tuple(sorted(aligned(chance, "vm-0"), key=lambda act: act.at)))

@@ -1,14 +1,21 @@
 """2,000 random histories, and a kill after every single step of the plain ones. A failing seed prints its replay."""
 
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
 import pytest
 
+from providers.core.model import Kind, Operation, Request
 from tests.simulation.__main__ import failing, report
 from tests.simulation.act import Act
-from tests.simulation.hypervisor import Behaviour
-from tests.simulation.invariants import violations
+from tests.simulation.checks import violations
+from tests.simulation.hypervisor import Behaviour, Hypervisor
 from tests.simulation.play import play
+from tests.simulation.provider import EPOCH, ProviderMachine
 from tests.simulation.scenario import Scenario, make
 from tests.simulation.shrink import shrink
+from tests.simulation.universe import Universe
 
 SEEDS, CHUNK = 2000, 100
 PLAIN = Behaviour(takes=1.0)
@@ -77,3 +84,19 @@ def test_a_failing_scenario_is_shrunk_to_what_fails() -> None:
     acts = tuple(Act(float(n), "kill", "vm-0", (("lasts", float(n)),)) for n in range(9))
     smallest = shrink(Scenario(1, (PLAIN,), acts), lambda each: {3.0, 7.0} <= {act.at for act in each.acts})
     assert [act.at for act in smallest.acts] == [3.0, 7.0]
+
+
+def test_of_a_write_that_is_under_way_at_a_kill_a_part_is_on_disk_which_is_not_read(tmp_path: Path) -> None:
+    universe = Universe(1)
+    machine = ProviderMachine(universe, Hypervisor(universe, [PLAIN]), tmp_path)
+    machine.start()
+    assert machine.process
+    request = Request(kind=Kind.SHUTDOWN, vm_id="vm-0", vm_name="vm-0")
+    operation = Operation(id="op", request=request, create_time=EPOCH, timeout=timedelta(seconds=60))
+    machine.process.disk._writing = partial(machine.process.journal._store.commit, [operation])
+    machine.kill()
+    assert (tmp_path / "journal.db-wal").stat().st_size > 0
+    machine.start()
+    found = machine.process.journal._store.many({}, "id")
+    machine.kill()
+    assert found == []

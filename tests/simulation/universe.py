@@ -36,6 +36,15 @@ class Loop(asyncio.AbstractEventLoop):
             if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
                 work.close()  # otherwise Python warns that it was never awaited
 
+    def end(self) -> None:
+        """Cancel all that it has, whether or not it was killed."""
+        self.alive = True
+        for task in self.tasks:
+            task.cancel()
+        while self._ready:
+            self.step()
+        self.alive = False
+
     def time(self) -> float:
         return self._universe.now
 

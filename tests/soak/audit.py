@@ -279,12 +279,21 @@ def vms_end_as_they_were_last_wished(books: Books) -> Findings:
         last = max(begun, key=lambda wish: wish.sent)
         concurrent = any(wish is not last and wish.last_answer > last.sent for wish in begun)
         meddled = any(harm.vm == vm and harm.ended > last.sent - ALIKE for harm in books.harms)
-        if concurrent or meddled or last.final is None or last.final.state != "SUCCEEDED":
+        if concurrent or meddled or _was_held_on_its_way(books, last) or last.final is None:
+            continue
+        if last.final.state != "SUCCEEDED":
             continue
         wanted, end = last.kind in ("POWER_ON", "REBOOT"), books.settled.at
         runs = any(run.began <= end and (run.ended is None or run.ended > end) for run in books.runs_of(vm))
         if runs is not wanted:
             yield vm, end, f"{_name(last)} ended {_end(last.final)}, and in the end it {'runs' if runs else 'is off'}"
+
+
+def _was_held_on_its_way(books: Books, wish: Wish) -> bool:
+    """Whether this request let a guest go on that had been asked to go down, and that somebody had held on its way: no
+    time that it was given says when it gets there."""
+    runs = [run for run in books.runs_of(wish.vm) if run.began < wish.sent < (run.ended or wish.sent)]
+    return any(run.heard and books.harmed(wish.vm, ("pause", "suspend"), run.heard[0][0], wish.sent) for run in runs)
 
 
 def settled_systems_are_quiet(books: Books) -> Findings:
@@ -369,8 +378,10 @@ def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
 
 
 def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
-    """Whether a PowerOn was accepted before force was due."""
-    before = min(wish.due(cut.at), cut.at - ALIKE)
+    """Whether a PowerOn was accepted before force was due, or was told to have begun: a guest that hears nothing is
+    forced at once."""
+    forcing = min((told.at for told in wish.told if told.state == "FORCING"), default=cut.at)
+    before = min(wish.due(cut.at), cut.at - ALIKE, forcing)
     return any(
         other.kind == "POWER_ON" and other.answered is not None and wish.sent < other.sent and other.answered < before
         for other in books.wishes_on(wish.vm)
@@ -398,7 +409,7 @@ def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
 def _untrue(books: Books, wish: Wish, final: Told) -> str:
     """What is wrong with this verdict; empty: nothing."""
     blur = books.blur(wish.vm)
-    since = wish.sent - ALIKE - books.guests[wish.vm].lag
+    since = _began(books, wish, final) - ALIKE - books.guests[wish.vm].lag
     ended = [run for run in books.runs_of(wish.vm) if run.ended is not None and since <= run.ended <= final.at + blur]
     if final.outcome in ENDINGS and not any(ENDINGS[final.outcome](books, run) for run in ended):
         if final.outcome == "OUT_OF_BAND" and _had_ended(books, wish, final):
@@ -414,6 +425,18 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
         if not books.on_sometime(wish.vm, down + 2 * blur, final.at):
             return "it was not started again"
     return _not_so(books, wish, final)
+
+
+def _began(books: Books, wish: Wish, final: Told) -> float:
+    """From when on the end of a run may be meant. A PowerOff may tell how its VM went off under the operation that it
+    has superseded, which had not ended when it was sent: its provider may have been kept from seeing the run's end."""
+    begins = [wish.sent]
+    if wish.kind == "POWER_OFF" and "went off before that" in final.message:
+        for other in books.wishes_on(wish.vm):
+            active = other.sent < wish.sent and other.final is not None and wish.sent <= other.final.at <= final.at
+            if active and _supersede(wish.kind, other.kind) and other.final and other.final.outcome == final.outcome:
+                begins.append(other.sent)
+    return min(begins)
 
 
 def _had_ended(books: Books, wish: Wish, final: Told) -> bool:

@@ -123,10 +123,15 @@ class LibvirtGround(Ground):
         return records + [Said(token, len(re.findall(rf"{re.escape(token)}\b", printed))) for token in tokens]
 
     def _meddle(self, vm: str, what: str) -> None:
+        """A call that fails may have had its effect: a start fails, too, whose QEMU somebody else ends meanwhile."""
         begun = now()
-        with suppress(libvirt.libvirtError), self._libvirtd.connect() as connection:  # libvirtd is away, or it is off
+        with suppress(libvirt.libvirtError), self._libvirtd.connect() as connection:  # else libvirtd is away
             domain = connection.lookupByName(vm)
-            {"off": domain.destroy, "on": domain.create, "pause": domain.suspend, "resume": domain.resume}[what]()
+            try:
+                {"off": domain.destroy, "on": domain.create, "pause": domain.suspend, "resume": domain.resume}[what]()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:  # it is so already, or off
+                    return
             self.history.add(Harm(begun, now(), what, vm))
 
     def _end_libvirtd(self, hard: bool, seconds: float) -> None:
@@ -172,6 +177,7 @@ class LibvirtGround(Ground):
         text = self._watcher.text(seen)
         since = max(seen.began, ended - LONGEST_CUT)
         by = {call for at, call, vm in calls if vm == seen.vm and since <= at <= ended}
+        ever = {call for at, call, vm in calls if vm == seen.vm and seen.began <= at <= ended}
         killed = any(
             isinstance(harm, Harm) and harm.vm == seen.vm and harm.what == "qemu killed" and abs(harm.begun - ended) < 1
             for harm in self.history.records
@@ -182,7 +188,8 @@ class LibvirtGround(Ground):
             "PROVIDER": CUT in by,
             "OTHER": killed or CUT_BY_US in by,
         }
-        return {cause for cause, so in found.items() if so} or {"CRASH", "OTHER"}  # libvirtd, as it started, or QEMU
+        unknown: set[Cause] = {"CRASH", "OTHER"}  # libvirtd, as it started, or QEMU; or a cut that took long
+        return {cause for cause, so in found.items() if so} or unknown | ({"PROVIDER"} if CUT in ever else set())
 
 
 class Watcher:

@@ -1,10 +1,9 @@
 """The rig of Proxmox VE as the ground of a history: PVE's tasks, deadlines that PVE keeps, guests and a container.
 
-The books: what the rig tells of each guest, which a thread asks for all the time, so that no run is overlooked.
+The books: what the rig itself has noted of each guest and of all its runs.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,8 +30,6 @@ GUESTS: dict[str, dict[str, Any]] = {
 CAUSES: dict[str, Cause] = {"guest": "GUEST", "pve-forced": "PROVIDER", "crash": "CRASH", "ha": "OTHER"}
 """What PVE forces at a deadline it was told by the provider; a `stop` is the provider's or a colleague's."""
 SIGNALS = {"agent": "GUEST_AGENT", "acpi": "ACPI", "init": "INIT"}
-LOOK = 0.05
-"""Seconds between two looks at all guests."""
 LONGEST_STOP = 5.0
 """Seconds from a stop to its effect."""
 AFTER = 0.5
@@ -55,19 +52,14 @@ class ProxmoxGround(Ground):
         self.guests = [Guest(name, unseen=UNSEEN) for name in GUESTS]
         self._cluster = Cluster(GUESTS)
         self.provider = Provider("proxmox", *EXTRA, "--active-interval", "1s")
-        self._states: dict[str, list[dict[str, Any]]] = {name: [] for name in GUESTS}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
 
     def start(self) -> None:
         """Its guests are on."""
         self._offset = time.time() - now()
         self._cluster.start()
         self.provider.command += flags(self._cluster)
-        self._thread.start()
 
     def close(self) -> None:
-        self._stop_looking()
         super().close()
         self._cluster.close()
 
@@ -96,19 +88,15 @@ class ProxmoxGround(Ground):
         return sum(count for call, count in work if not call.endswith("/ping"))
 
     def books(self, tokens: Sequence[str]) -> list[Record]:
-        self._stop_looking()
         records: list[Record] = [*self.guests]
         argv: list[str] = []
-        for name, states in self._states.items():
-            last = states[-1]
-            records += self._runs(name, states)
-            records += [Cut(at - self._offset, name) for at, how, _ in last["asked"] if how == "stop"]
-            records += [
-                Cut(state["off_at"] - self._offset, name)
-                for state in _ends(states)
-                if state["off_cause"] == "pve-forced"
-            ]
-            argv += [" ".join(program["argv"]) for program in last["execs"]]
+        for name in GUESTS:
+            guest = self._cluster.show(name)
+            records += self._runs(name, guest)
+            records += [Cut(at - self._offset, name) for at, how, _ in guest["asked"] if how == "stop"]
+            forced = (end for end in guest["ends"] if end["off_cause"] == "pve-forced")
+            records += [Cut(end["off_at"] - self._offset, name) for end in forced]
+            argv += [" ".join(program["argv"]) for program in guest["execs"]]
         return records + [Said(token, sum(f"{token} " in line for line in argv)) for token in tokens]
 
     def _meddle(self, vm: str, what: str) -> None:
@@ -122,54 +110,45 @@ class ProxmoxGround(Ground):
             self._cluster.power(vm, what)
             self.history.add(Harm(begun, now() + AFTER, "poweroff" if what == "off-by-guest" else what, vm))
 
-    def _runs(self, name: str, states: Sequence[dict[str, Any]]) -> list[Run]:
-        asked, heard = states[-1]["asked"], states[-1]["heard"]
-        ends = {state["on_at"]: state for state in _ends(states)}
+    def _runs(self, name: str, guest: dict[str, Any]) -> list[Run]:
         runs = []
-        for on_at in dict.fromkeys(state["on_at"] for state in states if state["on_at"]):
-            end = ends.get(on_at)
-            off_at = end["off_at"] if end else None
+        ends = guest["ends"]
+        going_on = guest["on_at"] if not ends or guest["on_at"] != ends[-1]["on_at"] else None
+        for end in [*ends, *([{"on_at": going_on, "off_at": None}] if going_on else [])]:
+            on_at, off_at = end["on_at"], end["off_at"]
             hears = [
                 (at - self._offset, SIGNALS[signal])
-                for at, signal in heard
+                for at, signal in guest["heard"]
                 if on_at <= at and (off_at is None or at <= off_at)
             ]
-            causes = _causes(end, asked, GUESTS[name].get("stop_secs", 0)) if end else ()
+            causes = causes_of(end, guest["asked"], GUESTS[name]) if off_at else ()
             ended = None if off_at is None else off_at - self._offset
             runs.append(Run(name, on_at - self._offset, ended, causes, tuple(hears)))
         return runs
 
-    def _look(self) -> None:
-        while not self._over.wait(LOOK):
-            for name, states in self._states.items():
-                state = self._cluster.show(name)
-                if not states or _moments(state) != _moments(states[-1]):
-                    states.append(state)
-                else:
-                    states[-1] = state
 
-    def _stop_looking(self) -> None:
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-
-def _moments(state: dict[str, Any]) -> tuple[Any, Any]:
-    return state["on_at"], state["off_at"]
-
-
-def _ends(states: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The states in which a run has ended; `on_at` is when that one began."""
-    return [state for state in states if state["on_at"] and state["off_at"] and state["off_at"] >= state["on_at"]]
-
-
-def _causes(end: dict[str, Any], asked: Sequence[Any], stop_seconds: float) -> tuple[Cause, ...]:
+def causes_of(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) -> tuple[Cause, ...]:
     """Who may have ended a run. Of a guest that leaves while its QEMU, which takes so long, ends because of a stop,
-    either may be said to have been the first."""
+    either may be said to have been the first; and of one that leaves in the last second of its time, Proxmox VE's own
+    record says that it was forced: it looks no more then at a QEMU, and tells a container's time in whole seconds."""
     if cause := CAUSES.get(end["off_cause"]):
-        both = cause == "GUEST" and stop_seconds and _was_stopped(end, asked, stop_seconds + ALIKE)
+        stop_seconds = guest.get("stop_secs", 0)
+        both = cause == "GUEST" and (
+            (stop_seconds and _was_stopped(end, asked, stop_seconds + ALIKE))
+            or _was_in_its_last_second(end, asked, stop_seconds)
+        )
         return (cause, "PROVIDER") if both else (cause,)
     return ("PROVIDER",) if _was_stopped(end, asked, LONGEST_STOP) else ("OTHER",)
+
+
+def _was_in_its_last_second(end: dict[str, Any], asked: Sequence[Any], stop_seconds: float) -> bool:
+    """Whether it went off in the last second of a time after which Proxmox VE forces, or while it did so."""
+    ends = [
+        at + int(told["timeout"])
+        for at, how, told in asked
+        if how == "shutdown" and at >= end["on_at"] and str(told.get("forceStop")) == "1" and told.get("timeout")
+    ]
+    return any(due - 1 - ALIKE <= end["off_at"] <= due + stop_seconds + ALIKE for due in ends)
 
 
 def _was_stopped(end: dict[str, Any], asked: Sequence[Any], seconds: float) -> bool:

@@ -117,6 +117,15 @@ def test_a_cut_after_a_power_on_called_it_off_is_found() -> None:
     assert CUT_EARLY in found(*FORCED, power_on, other_end("on", "POWER_ON", 15.2, "ALREADY_ON"))
 
 
+def test_a_power_on_that_comes_when_force_has_begun_calls_nothing_off() -> None:
+    deaf = Guest(VM, hears=False)
+    forcing = replace(waiting(10.2), state="FORCING")
+    history: list[Record] = [shutdown(), forcing, Run(VM, 0, 12, ("PROVIDER",)), Cut(11.9, VM)]
+    end = ended(12.1, "FORCED", reason="TOOLS_UNAVAILABLE")
+    assert CUT_EARLY not in found(*history, begun("PowerOn", 10.3, "o"), end, guest=deaf)
+    assert CUT_EARLY in found(*history, begun("PowerOn", 10.1, "o"), end, guest=deaf)
+
+
 def test_a_cut_of_another_run_is_found() -> None:
     runs = (Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)), Run(VM, 13, 15.1, ("PROVIDER",)))
     assert CUT_EARLY in found(shutdown(), *runs, Cut(15.1, VM), ended(15.2, "FORCED"))
@@ -262,6 +271,28 @@ def test_a_credit_that_signals_share_is_true_if_one_was_heard() -> None:
     assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI", message=message)) == []
 
 
+SUPERSEDED = (
+    shutdown(),
+    Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)),
+    begun("PowerOff", 15, "p"),
+    replace(other_end("p", "POWER_OFF", 15.3, "GRACEFUL"), message="It went off before that: asked by ACPI."),
+    SETTLED,
+)
+
+
+def test_a_power_off_may_tell_how_its_vm_went_off_under_what_it_superseded() -> None:
+    assert found(*SUPERSEDED, ended(15.2, "GRACEFUL", signal="ACPI")) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [ended(14, "GRACEFUL", signal="ACPI"), ended(15.2, "FORCED", reason="TIMEOUT")],
+    ids=["it had ended", "it ended otherwise"],
+)
+def test_it_tells_so_of_nothing_else(other: Told) -> None:
+    assert UNTRUE in found(*SUPERSEDED, other)
+
+
 def test_an_end_just_before_the_request_counts_if_the_hypervisor_tells_late() -> None:
     run = Run(VM, 0, 9, ("GUEST",), ((8, "ACPI"),))
     late = (shutdown(), run, ended(10.5, "GRACEFUL", signal="ACPI"))
@@ -371,6 +402,13 @@ def test_a_vm_that_is_on_after_its_shutdown_is_found() -> None:
 def test_a_vm_that_is_off_after_its_start_is_found() -> None:
     power_on = (begun("PowerOn", 10, "on"), other_end("on", "POWER_ON", 11, "ALREADY_ON"))
     assert found(*power_on, Run(VM, 0, 12, ("GUEST",)), SETTLED) == [LAST_WISH]
+
+
+@pytest.mark.parametrize(("held_at", "faults"), [(12.0, []), (9.0, [LAST_WISH])], ids=["after it was asked", "before"])
+def test_a_guest_that_was_held_on_its_way_down_may_get_there_after_its_start(held_at: float, faults: list[str]) -> None:
+    on = begun("PowerOn", 20, "o"), other_end("o", "POWER_ON", 20.2, "STARTED")
+    run = Run(VM, 0, 23, ("GUEST",), ((11, "ACPI"),))
+    assert found(run, Harm(held_at, held_at + 0.1, "suspend", VM), *on, SETTLED) == faults
 
 
 def test_a_vm_that_somebody_else_started_since_is_no_fault() -> None:

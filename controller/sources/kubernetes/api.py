@@ -15,13 +15,15 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
-from controller.models import GROUP
+from controller.models import BESIDE, GROUP
 from controller.source import Key, SourceError
 
 VERSION = "v1beta1"
 PLURALS = {"VirtualMachine": "virtualmachines", "Provider": "providers"}
 NAMESPACES = "Namespace"
 """The kind of namespaces, whose labels a Provider's access may be about."""
+OURS = "vmpower"
+"""A category of our CRDs, as discovery tells it: those of another controller do not have it."""
 PAGE = 500
 """Objects a page: an answer of a megabyte or two."""
 CALL_TIMEOUT = 10.0
@@ -45,6 +47,10 @@ class ApiError(SourceError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Foreign(SourceError):
+    """The resources of the group are another controller's."""
 
 
 async def connect(kubeconfig: Path | None) -> client.ApiClient:
@@ -88,17 +94,34 @@ def _renewal(loader: Any) -> Callable[[client.Configuration], Awaitable[None]]:
 class Api:
     """Resources of one namespace, or of all (`namespace` is empty). Every call raises `ApiError`."""
 
-    def __init__(self, connection: client.ApiClient, namespace: str = "") -> None:
-        self._namespace = namespace
+    def __init__(self, connection: client.ApiClient, namespace: str = "", group: str = GROUP) -> None:
+        self._namespace, self._group = namespace, group
         self._connection = connection
         self._resources = client.CustomObjectsApi(connection)
         self._core = client.CoreV1Api(connection)
+
+    async def require_ours(self) -> None:
+        """Make sure that the resources are those of our CRDs, by one read that every account may make.
+
+        Raises:
+            Foreign: they are another controller's, whose status ours would destroy.
+        """
+        with translated(self._group):
+            found = await self._resources.get_api_resources(self._group, VERSION, _request_timeout=CALL_TIMEOUT)
+        kinds = [each for each in found.resources if each.name in PLURALS.values()]
+        foreign = sorted(each.name for each in kinds if OURS not in (each.categories or ()))
+        if foreign:
+            raise Foreign(
+                f"The {' and '.join(foreign)} of {self._group} are another controller's here, for their CRDs are not "
+                f"vmpower's: nothing is touched; to run vmpower beside it, install it with apiGroup {BESIDE} "
+                "(docs/kubernetes.md, Beside another controller)."
+            )
 
     async def list(self, kind: str) -> AsyncIterator[Object]:
         """All resources of a kind in pages, each with its `items` and the `metadata` of the list."""
         token = ""
         while True:
-            with translated():
+            with translated(self._group):
                 page = _page(await self._list(kind, limit=PAGE, _continue=token, _request_timeout=CALL_TIMEOUT))
             yield page
             token = page["metadata"].get("continue", "")
@@ -108,7 +131,7 @@ class Api:
     async def watch(self, kind: str, version: str) -> AsyncIterator[Object]:
         """Events (`type`, `object`), bookmarks too, since `version`, until the server ends the stream."""
         since = {"resource_version": version, "allow_watch_bookmarks": True, "timeout_seconds": WATCH_SECONDS}
-        with translated():
+        with translated(self._group):
             async with asyncio.timeout(SILENCE):
                 stream = await self._list(
                     kind, raw=True, watch=True, **since, _request_timeout=WATCH_SECONDS + CALL_TIMEOUT
@@ -121,26 +144,26 @@ class Api:
                     yield _event(line)
 
     async def patch(self, key: Key, body: Any, content_type: str = MERGE) -> None:
-        with translated():
+        with translated(self._group):
             await self._resources.patch_namespaced_custom_object(
-                GROUP, VERSION, key.namespace, PLURALS[key.kind], key.name, body,
+                self._group, VERSION, key.namespace, PLURALS[key.kind], key.name, body,
                 _content_type=content_type, _request_timeout=CALL_TIMEOUT,
             )  # fmt: skip
 
     async def patch_status(self, key: Key, operations: Operations) -> None:
-        with translated():
+        with translated(self._group):
             await self._resources.patch_namespaced_custom_object_status(
-                GROUP, VERSION, key.namespace, PLURALS[key.kind], key.name, operations,
+                self._group, VERSION, key.namespace, PLURALS[key.kind], key.name, operations,
                 _content_type=JSON_PATCH, _request_timeout=CALL_TIMEOUT,
             )  # fmt: skip
 
     async def create_event(self, namespace: str, event: client.CoreV1Event) -> None:
-        with translated():
+        with translated(self._group):
             await self._core.create_namespaced_event(namespace, event, _request_timeout=CALL_TIMEOUT)
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, str | bytes]:
         """A secret's values in base64. The caller keeps none of it."""
-        with translated():
+        with translated(self._group):
             found = await self._core.read_namespaced_secret(name, namespace, _request_timeout=CALL_TIMEOUT)
             return found.data or {}
 
@@ -150,7 +173,7 @@ class Api:
         scope, place = ("namespaced", (self._namespace,)) if self._namespace else ("cluster", ())
         form = "_without_preload_content" if raw else ""
         method = getattr(self._resources, f"list_{scope}_custom_object{form}")
-        return await method(GROUP, VERSION, *place, PLURALS[kind], **arguments)
+        return await method(self._group, VERSION, *place, PLURALS[kind], **arguments)
 
     async def _list_namespaces(self, raw: bool, arguments: Mapping[str, Any]) -> Any:
         if raw:
@@ -182,12 +205,12 @@ def _event(line: bytes) -> Object:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(group: str = GROUP) -> Iterator[None]:
     """The library's errors, and those of the connection under it, as `ApiError`."""
     try:
         yield
     except client.ApiException as error:
-        raise ApiError(error.status or 0, _sentence(error)) from error
+        raise ApiError(error.status or 0, _sentence(error, group)) from error
     except config.ConfigException as error:  # of a token that is read again
         raise ApiError(0, f"{error} It is tried again.") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -205,7 +228,7 @@ def _terminating(body: Any) -> bool:
     return False
 
 
-def _sentence(error: client.ApiException) -> str:
+def _sentence(error: client.ApiException, group: str) -> str:
     said, body = str(error.reason or ""), error.body or ""
     with suppress(ValueError, TypeError, KeyError):  # whatever stands between may answer in HTML
         said = str(json.loads(body)["message"] or said)
@@ -215,5 +238,5 @@ def _sentence(error: client.ApiException) -> str:
         case 403:
             return f"{said}; the cluster's administrator grants it in the controller's Role."
         case 404 if body.strip() == "404 page not found":
-            return f"The API server does not know {GROUP}/{VERSION}; apply controller/crds."
+            return f"The API server does not know {group}/{VERSION}; apply controller/crds."
     return f"{said or 'refused'} (HTTP {error.status})"

@@ -36,8 +36,8 @@ class _Recorded:
 class EventRecorder:
     """Sends Events through `create`, one at a time, so that writes of status come first."""
 
-    def __init__(self, create: Create, identity: str) -> None:
-        self._create, self._identity = create, identity
+    def __init__(self, create: Create, identity: str, api_version: str = API_VERSION) -> None:
+        self._create, self._identity, self._api_version = create, identity, api_version
         self._waiting: asyncio.Queue[_Recorded] = asyncio.Queue(WAITING)
         self._task: asyncio.Task[None] | None = None
 
@@ -86,7 +86,7 @@ class EventRecorder:
         return client.CoreV1Event(
             metadata=client.V1ObjectMeta(name=_name(key), namespace=key.namespace),
             involved_object=client.V1ObjectReference(
-                api_version=API_VERSION, kind=key.kind, namespace=key.namespace, name=key.name, uid=recorded.uid
+                api_version=self._api_version, kind=key.kind, namespace=key.namespace, name=key.name, uid=recorded.uid
             ),
             type=event.type,
             reason=event.reason[:128],

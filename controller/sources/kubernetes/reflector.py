@@ -53,8 +53,11 @@ class Reflector:
         self._backoff = Backoff(0.2, 5.0)
 
     async def run(self) -> None:
+        """Raises Foreign once the resources are another controller's, whose CRDs may replace ours at any time; their
+        API server then ends every watch."""
         while True:
             try:
+                await self._api.require_ours()
                 if not self._version:
                     await self._list()
                 await self._watch()

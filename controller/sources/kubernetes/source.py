@@ -13,7 +13,7 @@ import structlog
 from kubernetes.aio import client
 
 from controller.annotations import DECISION
-from controller.models import Status
+from controller.models import GROUP, Status
 from controller.source import (
     Applied,
     Change,
@@ -35,6 +35,7 @@ from controller.sources.kubernetes.api import (
     JSON_PATCH,
     NAMESPACES,
     PLURALS,
+    VERSION,
     Api,
     ApiError,
     Object,
@@ -50,25 +51,26 @@ log = structlog.get_logger()
 
 
 class KubernetesSource:
-    """Resources of one namespace, or of all where `namespace` is empty."""
+    """Resources of one namespace, or of all where `namespace` is empty, in this API group."""
 
-    def __init__(self, kubeconfig: Path | None, namespace: str, terms: Terms) -> None:
-        self._kubeconfig, self._namespace, self._terms = kubeconfig, namespace, terms
+    def __init__(self, kubeconfig: Path | None, namespace: str, terms: Terms, group: str = GROUP) -> None:
+        self._kubeconfig, self._namespace, self._terms, self._group = kubeconfig, namespace, terms, group
         self._connection: client.ApiClient | None = None
 
     async def _connect(self) -> None:
         if self._connection is None:
             self._connection = await connect(self._kubeconfig)
-            self._api = Api(self._connection, self._namespace)
+            self._api = Api(self._connection, self._namespace, self._group)
             self._lease = Lease(self._connection, self._terms)
-            self._recorder = EventRecorder(self._api.create_event, self._terms.identity)
+            self._recorder = EventRecorder(self._api.create_event, self._terms.identity, f"{self._group}/{VERSION}")
 
     async def watch(self) -> AsyncIterator[Change]:
         """Nothing until we lead; then what there is, `Synced`, and each change.
 
         Raises:
             LeadLost: the lease could not be renewed.
-            SourceError: neither the kubeconfig nor the pod says where the API server is.
+            SourceError: neither the kubeconfig nor the pod says where the API server is; or the resources are another
+                controller's.
         """
         await self._connect()
         leading = await self._lease.acquire()
@@ -84,7 +86,7 @@ class KubernetesSource:
                 for change in self._changes(item, finalizers):
                     yield change
             for task in tasks:
-                if task.done():  # only a bug ends it; a controller that hears nothing must not keep the lead
+                if task.done():  # a bug, or foreign resources; a controller that hears nothing must not keep the lead
                     task.result()
             raise LeadLost("The lease could not be renewed in time; another controller may lead.")
         finally:

@@ -528,6 +528,7 @@ class HttpGetHook(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     EXPECT_STATUS_FIELD_NUMBER: _builtins.int
     url: _builtins.str
+    """With a port and no host, as in http://:8080/drain: that of the VM, by its addresses when the hook runs."""
     expect_status: _builtins.int
     """The status that means success; 0 means any of 200 to 299."""
     @_builtins.property

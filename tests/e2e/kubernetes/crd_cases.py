@@ -95,8 +95,9 @@ def stop(*hooks: Document) -> Document:
 SNAP: Document = {"snapshot": {}}
 EXEC: Document = {"exec": {"command": ["/bin/sync"]}}
 ONE_HANDLER = "give exactly one of exec, httpGet and snapshot"
+A_HANDLER = "give exec, httpGet or snapshot, or several hooks"
 TIME = "must be a time of more than 0s and at most 24h with its unit, such as 90s, 2m or 1m30s"
-NO_TARGET = "give either url, or host with port and path"
+NO_TARGET = "give either url, or port with path"
 FILES = {"caFile": "ca", "certFile": "cert", "keyFile": "key"}
 TLS = {"secretRef": {"name": "vmpower-client"}}
 ONE_TLS = "give either secretRef, or controllerCertificate: true"
@@ -113,7 +114,12 @@ GOOD = {
     "a snapshot with all": vm({"postStart": {"snapshot": {"name": "a", "description": "b", "includeMemory": True}}}),
     "a whole url": stop({"httpGet": {"url": "http://192.0.2.1/", "headers": {"X-A": "b"}, "expectStatus": 204}}),
     "a host": stop({"httpGet": {"scheme": "HTTPS", "host": "192.0.2.1", "port": 443, "path": "/drain"}}),
+    "the vm's own address": vm({"preStop": {"httpGet": {"scheme": "HTTP", "port": 8080, "path": "/drain"}}}),
+    "an argument that is empty": stop({"exec": {"command": ["/bin/set", ""]}}),
     "no hooks": stop(),
+    "an empty hook": vm({"preStop": {}, "postStart": {}}),
+    "several handlers in one hook": vm(
+        {"preStop": EXEC | SNAP | {"httpGet": {"port": 8080}, "timeout": "5s", "failurePolicy": "Abort"}}),
     "hooks without names": stop(SNAP, EXEC, SNAP),
     "a hook with the name of its own place": stop(SNAP | {"name": "hook-1"}, SNAP),
     "a hook with the name of a place that is named": stop(SNAP | {"name": "hook-2"}, SNAP | {"name": "two"}),
@@ -129,6 +135,24 @@ GOOD = {
          "vms": {"names": ["web"], "labels": {"team": "a"}, "pool": "p", "folder": "/dc/vm/a"}},
         {"namespaces": {"selector": {"matchLabels": {"tenant": "yes"}}}, "allow": ["power"]},
     ),
+    "a provider that says how it is run": resource("Provider", {
+        "type": "vsphere", "endpoint": "https://vcenter.example", "insecureSkipVerify": True,
+        "credentialSecretRef": {"name": "login", "namespace": "infra"},
+        "defaults": {"datastore": "fast", "cluster": "one", "folder": "vms"},
+        "rateLimit": {"qps": 10, "burst": 20}, "healthCheck": {"enabled": True, "interval": "30s"},
+        "runtime": {
+            "mode": "Remote", "image": "registry.example/provider:v1", "replicas": 2,
+            "service": {"port": 9443, "tls": {"enabled": True, "secretRef": {"name": "tls"}}},
+            "resources": {"limits": {"cpu": "2"}}, "env": [{"name": "A", "value": "b"}], "logLevel": "debug",
+        },
+    }),
+    "a provider that says nothing of how it is run": resource("Provider", {"type": "libvirt"}),
+    "a vm that is made, too": vm(
+        powerState="On", classRef={"name": "small"}, imageRef={"name": "linux", "namespace": "infra"},
+        networks=[{"name": "net", "networkRef": {"name": "app"}, "ipAddress": "192.0.2.4", "prefix": 24}],
+        disks=[{"name": "data", "sizeGiB": 10, "scsi": {"controller": 1}}], resources={"cpu": 2, "memoryMiB": 512},
+        userData={"cloudInit": {"inline": "#cloud-config"}}, placement={"cluster": "one", "host": "esx1"},
+        snapshot={"revertToRef": {"name": "before"}}, tags=["web"]),
 }  # fmt: skip
 
 BAD: list[tuple[Document, str, str]] = [
@@ -142,9 +166,9 @@ BAD: list[tuple[Document, str, str]] = [
     (vm(powerState="off"), "spec.powerState", 'supported values: "On", "Off", "OffGraceful"'),
     (vm({"escalation": "Sometimes"}), "spec.lifecycle.escalation", 'supported values: "Force", "Never", "Ask"'),
     (vm({"escalation": "Ask"}, powerState="Off"), "spec.lifecycle.escalation", "take escalation Ask out, or write"),
-    (vm({"preStop": {}}), "spec.lifecycle.preStop", ONE_HANDLER),
-    (vm({"preStop": EXEC | SNAP}), "spec.lifecycle.preStop", ONE_HANDLER),
-    (vm({"postStart": {"name": "nothing"}}), "spec.lifecycle.postStart", ONE_HANDLER),
+    (vm({"preStop": {"timeout": "5s"}}), "spec.lifecycle.preStop", A_HANDLER),
+    (vm({"preStop": EXEC | SNAP | {"name": "both"}}), "spec.lifecycle.preStop", "a name is for one of exec"),
+    (vm({"postStart": {"name": "nothing"}}), "spec.lifecycle.postStart", A_HANDLER),
     (stop(SNAP, {"name": "nothing"}), "spec.lifecycle.preStop.hooks[1]", ONE_HANDLER),
     (stop(EXEC | SNAP), "spec.lifecycle.preStop.hooks[0]", ONE_HANDLER),
     (vm({"preStop": EXEC | {"hooks": [SNAP]}}), "spec.lifecycle.preStop", "nothing else stands beside hooks"),
@@ -155,18 +179,17 @@ BAD: list[tuple[Document, str, str]] = [
     (vm({"preStop": EXEC | {"failurePolicy": "Maybe"}}), "spec.lifecycle.preStop.failurePolicy", '"Continue", "Abort"'),
     (vm({"preStop": {"exec": {}}}), "spec.lifecycle.preStop.exec.command", "Required value"),
     (vm({"preStop": {"exec": {"command": []}}}), "spec.lifecycle.preStop.exec.command", "at least 1 items"),
-    (vm({"preStop": {"exec": {"command": [""]}}}), "spec.lifecycle.preStop.exec.command[0]", "at least 1 chars"),
+    (vm({"preStop": {"exec": {"command": [""]}}}), "spec.lifecycle.preStop.exec.command", "the first item of command"),
     (vm({"preStop": {"httpGet": {"path": "/"}}}), "spec.lifecycle.preStop.httpGet", NO_TARGET),
     (stop({"httpGet": {"url": "http://a/", "host": "a"}}), "spec.lifecycle.preStop.hooks[0].httpGet", NO_TARGET),
     (stop({"httpGet": {"host": "a", "port": 65536}}), "spec.lifecycle.preStop.hooks[0].httpGet.port", "65535"),
     (vm({"guestCredentialsSecretRef": {}}), "spec.lifecycle.guestCredentialsSecretRef.name", "Required value"),
     (resource("VirtualMachine", {"powerState": "On"}), "spec.providerRef", "Required value"),
     (resource("VirtualMachine", {"providerRef": {"name": "My_Lab"}}), "spec.providerRef.name", "should match"),
-    (resource("Provider", {"type": "sim"}), "spec.runtime", "Required value"),
     (resource("Provider", {"type": "", "runtime": {"endpoint": "unix:/p"}}), "spec.type", "at least 1 chars"),
     (provider(endpoint="p.example:9443"), "spec.runtime.tls", "tls (secretRef, or controllerCertificate) is needed"),
     (provider(endpoint="localhost.evil:1"), "spec.runtime.tls", "any address but a unix socket or loopback"),
-    (provider(endpoint="p.example:9443", tls={"caFile": "ca"}), "spec.runtime.tls.caFile", "name a Secret"),
+    (provider(endpoint="p.example:9443", tls={"caFile": "ca"}), "spec.runtime.tls", "name a Secret"),
     (provider(endpoint="p.example:9443", tls={}), "spec.runtime.tls", ONE_TLS),
     (provider(endpoint="p.example:9443", tls=TLS | {"controllerCertificate": True}), "spec.runtime.tls", ONE_TLS),
     (shared({"namespaces": {"names": ["a"]}}), "spec.access[0].allow", "Required value"),

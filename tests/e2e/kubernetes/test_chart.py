@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def mount(container: Object, volume: str) -> Object:
 
 
 def target(provider: Object) -> str:
-    return Provider.model_validate(provider).spec.runtime.endpoint
+    return Provider.model_validate(provider).spec.runtime.endpoint or ""
 
 
 @pytest.mark.usefixtures("restricted")
@@ -198,6 +199,30 @@ def test_apart_from_it_a_provider_lets_the_controller_change_power(cluster: Clus
     objects = render(cluster, namespace, "ci/values-separate.yaml", "--set", "controller.tls.name=boss")
     operators = [flag(one, "operators") for one in containers(objects) if one["name"] != "controller"]
     assert operators == ["boss,alice", "boss"]
+
+
+def test_what_a_clients_authority_has_revoked_is_read_where_it_is_mounted(cluster: Cluster, namespace: str) -> None:
+    objects = render(cluster, namespace, "ci/values-separate.yaml")
+    (container,) = (one for one in containers(objects) if one["name"] == "provider-kvm1")
+    file = Path(flag(container, "tls-client-crl"))
+    assert str(file.parent) == mount(container, "crl-kvm1")["mountPath"]
+    (pod,) = (one for one in pods(objects) if container in one["spec"]["containers"])
+    assert {"name": "crl-kvm1", "configMap": {"name": "clients-revoked"}} in pod["spec"]["volumes"]
+
+
+def test_a_provider_is_told_how_long_connections_last(cluster: Cluster, namespace: str, pod: Pod) -> None:
+    objects = render(cluster, namespace, "ci/values-separate.yaml")
+    (container,) = (one for one in containers(objects) if one["name"] == "provider-kvm1")
+    assert pod(container).max_connection_age == timedelta(minutes=15)
+
+
+def test_beside_the_controller_users_are_named_and_it_is_one_of_them(
+    cluster: Cluster, namespace: str, pod: Pod
+) -> None:
+    objects = render(cluster, namespace, "values.yaml", "--set", "providerDefaults.operatorUids={1000}")
+    (container,) = (one for one in containers(objects) if one["name"] == "provider-sim")
+    (runs,) = pods(objects)
+    assert pod(container).operator_uids == (runs["spec"]["securityContext"]["runAsUser"], 1000)
 
 
 def test_each_port_of_a_pod_is_let_in_and_no_other(objects: list[Object]) -> None:

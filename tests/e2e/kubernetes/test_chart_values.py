@@ -21,6 +21,13 @@ REFUSED = {
     f"{SIM},providers[1].name=a,providers[1].type=sim": "providers[1] (a): two providers have this name",
     f"{SIM},providers[0].args={{--listen=[::]:1}}": "providers[0] (a).args: --listen=[::]:1 is set by the chart",
     f"{SIM},providers[0].pod.priorityClassName=high": "providers[0] (a).pod: in the form sidecar all share one pod",
+    f"{SIM},providers[0].args={{--operator-uids=0}}": "providers[0] (a).args: --operator-uids=0 is set by the chart",
+    f"{SIM},providers[0].args={{--max-connection-age=1m}}": "is set by the chart; see bindAddress",
+    f"{SIM},providers[0].tls.crlConfigMap=crl": "providers[0] (a).tls: in the form sidecar there is a unix socket",
+    f"{SIM},providers[0].operatorUids={{1}},pod.runAsUser=null": "operatorUids: the controller's user must be known",
+    f"{SIM},form=separate,controller.tls.secret=x,providers[0].tls.secret=y,providers[0].operatorUids={{1}}": (
+        "providers[0] (a).operatorUids: in the form separate certificates say who may change power"
+    ),
     "form=separate": "controller.tls.secret: in the form separate providers ask for a client certificate",
     "form=separate,controller.tls.secret=x": "providers[0] (sim).tls.secret: in the form separate it is reached over",
     "watchNamespace=a,guestCredentials[0].namespace=b,guestCredentials[0].secrets={c}": "only resources in a are",

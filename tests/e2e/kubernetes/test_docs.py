@@ -94,8 +94,11 @@ def put_away(cluster: Cluster) -> None:
         cluster.kubectl("patch", left, "--type", "merge", "--patch", ours)
         cluster.kubectl("delete", left)
     cluster.try_kubectl("delete", "secret", "web-guest", "--ignore-not-found")
-    if cluster.helm("list", "--namespace", "vmpower", "--short"):
-        cluster.helm("uninstall", "vmpower", "--namespace", "vmpower")
+    for release, namespace in (("vmpower", "vmpower"), ("beside", "beside")):
+        if cluster.helm("list", "--namespace", namespace, "--short"):
+            cluster.helm("uninstall", release, "--namespace", namespace)
+    names = ("virtualmachines.infra.vmpower", "providers.infra.vmpower")
+    cluster.try_kubectl("delete", "crd", *names, "--ignore-not-found")
 
 
 def _title(number: int) -> str:

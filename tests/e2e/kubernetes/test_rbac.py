@@ -68,7 +68,9 @@ def hand_over(lab: Lab) -> None:
 
 
 def used(requests: list[AuditEvent]) -> set[Right]:
-    return {(one.group, "/".join(filter(None, (one.resource, one.subresource))), one.verb) for one in requests}
+    """Of resources; what there is in the API every account may ask."""
+    about = [one for one in requests if one.resource]
+    return {(one.group, "/".join(filter(None, (one.resource, one.subresource))), one.verb) for one in about}
 
 
 def granted(objects: list[Object]) -> set[Right]:

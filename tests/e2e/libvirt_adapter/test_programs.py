@@ -52,6 +52,16 @@ async def test_output_beyond_what_libvirt_carries_is_reported_as_such(adapter: L
     assert (await execute(adapter, executor, "true")).exit_code == 0
 
 
+async def test_a_guests_agent_tells_its_addresses(adapter: LibvirtAdapter, executor: str) -> None:
+    assert (await execute(adapter, executor, "ip", "addr", "add", "203.0.113.7/32", "dev", "lo")).exit_code == 0
+    assert "203.0.113.7" in await adapter.guest_addresses(executor)
+
+
+async def test_a_guest_without_agent_tells_no_addresses(adapter: LibvirtAdapter, run: Run) -> None:
+    with pytest.raises(CommandFailed):
+        await adapter.guest_addresses(run(Guest("noagent", agent="off")))
+
+
 async def test_a_guest_without_agent_runs_no_program(adapter: LibvirtAdapter, run: Run) -> None:
     vm_id = run(Guest("noagent", agent="off"))
     with pytest.raises(CommandFailed, match="agent is not configured"):

@@ -219,6 +219,16 @@ def test_a_guest_goes_off_with_no_task_at_all(machine: NewMachine, how: str, cau
     assert web.tasks(source="all") == []
 
 
+def test_the_end_of_each_run_is_noted(machine: NewMachine) -> None:
+    web = machine()
+    for how in ("crash", "off-by-guest"):
+        web.cluster.power(web.key, how)
+        web.cluster.task(web.asks("start"), ended=True)
+    ends = web.shown["ends"]
+    assert [end["off_cause"] for end in ends] == ["crash", "guest"]
+    assert ends[0]["on_at"] < ends[0]["off_at"] < ends[1]["on_at"] < ends[1]["off_at"] < web.shown["on_at"]
+
+
 def test_a_migrated_guest_is_no_longer_where_it_was(machine: NewMachine) -> None:
     web = machine()
     web.cluster.task(web.cluster.migrate(web.key, "pve2", 2), ended=True)

@@ -6,7 +6,7 @@ import pytest
 
 from protos.power.v1 import power_pb2 as pb
 from tests.e2e.proxmox.conftest import NewGuest
-from tests.e2e.proxmox.served import Served, duration, ending
+from tests.e2e.proxmox.served import Served, duration, ending, served, wait_for, wait_until
 
 FORCING = pb.OPERATION_STATE_FORCING
 
@@ -64,3 +64,26 @@ def test_no_secret_is_kept_or_told(it: Served, guest: NewGuest) -> None:
     assert operation.id in kept
     for secret in ("streng-geheim", it.cluster.token_secret):
         assert secret not in it.provider.output() + kept + str(operation)
+
+
+def test_a_guest_that_panics_is_told_as_crashed_at_once(it: Served, guest: NewGuest) -> None:
+    web = guest(ignores=True)
+    operation = it.ask(web, 600)
+    it.cluster.power(web, "guest-panicked")
+    assert it.ending(operation) == "CRASHED"
+
+
+def test_a_guest_that_a_colleague_started_again_meanwhile_is_not_cut_for_its_last_run() -> None:
+    with served({"web": {"shutdown_secs": 1}}) as it:
+        operation = it.ask("web", 3)
+        it.provider.kill()
+        it.cluster.wait_off("web")
+        it.cluster.power("web", "on")
+        wait_until(lambda: it.cluster.show("web")["power"] == "running")
+        started = it.cluster.show("web")["on_at"]
+        it.provider.start()
+        ended = it.calls.end(operation)
+        assert (ended.verdict.outcome, "started again" in ended.verdict.message) == (pb.OUTCOME_UNKNOWN, True)
+        wait_for(operation.force_after.ToNanoseconds() / 1e9 + 1)
+        shown = it.cluster.show("web")
+        assert (shown["power"], shown["on_at"]) == ("running", started)

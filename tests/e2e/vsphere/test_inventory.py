@@ -158,3 +158,9 @@ async def test_a_host_that_stands_alone_works_as_well(settings: Settings) -> Non
             assert (await watch.until_off(vm_id)).labels["path"] == "/ha-datacenter/vm/web"
         assert "ESXi" in adapter.version
         await adapter.close()
+
+
+async def test_the_addresses_that_tools_report_are_told(adapter: VsphereAdapter, vcenter: VCenter) -> None:
+    vcenter.add("addressed", address="198.51.100.7")
+    (vm,) = [vm for vm in await adapter.list() if vm.name == "addressed"]
+    assert ((await adapter.get(vm.id)).guest_addresses, vm.guest_addresses) == (("198.51.100.7",), ("198.51.100.7",))

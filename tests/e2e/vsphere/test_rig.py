@@ -247,6 +247,13 @@ def test_a_crash_is_nobodys_task(rig: VCenter, content: Any, spare: Any) -> None
     assert content.taskManager.recentTask == before
 
 
+def test_a_guest_that_panics_keeps_its_power_and_loses_its_tools(rig: VCenter, content: Any, spare: Any) -> None:
+    rig.power("one", "panic")
+    assert (spare.runtime.powerState, spare.guest.toolsRunningStatus) == ("poweredOn", "guestToolsNotRunning")
+    told = content.eventManager.QueryEvents(vim.event.EventFilterSpec(eventTypeId=["VmGuestOSCrashedEvent"]))
+    assert told[-1].vm.vm == spare
+
+
 def test_events_tell_what_a_guest_was_asked_and_what_became_of_it(rig: VCenter, content: Any, spare: Any) -> None:
     following = Following(content, PATHS)
     spare.ShutdownGuest()

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from protos.power.v1 import power_pb2 as pb
 from tests.e2e.vsphere.conftest import Guest
 from tests.rigs.calls import Calls, calls
+from tests.rigs.polling import poll
 from tests.rigs.process import Provider
 from tests.rigs.vsphere.client import client, machine
 from tests.rigs.vsphere.provider import provider as on
@@ -48,6 +49,7 @@ def served(vcenter: VCenter) -> Iterator[Served]:
 @pytest.fixture
 def web(served: Served, guest: Guest) -> Guest:
     """Adds a VM that the provider knows by the time its id is returned."""
+    served.provider.start()  # whatever became of it in the test before
 
     def add(key: str = "web", **behaviour: object) -> str:
         vm_id = guest(key, **behaviour)
@@ -95,6 +97,22 @@ def test_what_ended_it_instead_of_its_guest_is_told(served: Served, web: Guest, 
     operation = served.ask(vm_id)
     served.vcenter.power("web", hand)
     assert served.ending(operation) == outcome
+
+
+def test_a_guest_that_panics_and_keeps_its_power_has_crashed_at_once(served: Served, web: Guest) -> None:
+    operation = served.ask(web(ignores=True), 600)
+    served.vcenter.power("web", "panic")
+    assert served.ending(operation) == "CRASHED"
+
+
+def test_a_guest_that_panics_while_it_goes_down_has_crashed_at_once(served: Served, web: Guest) -> None:
+    assert served.ending(served.ask(web(on_shutdown="panic"), 600)) == "CRASHED"
+
+
+def test_a_guest_that_panicked_is_not_cut_against_its_owners_wish(served: Served, web: Guest) -> None:
+    operation = served.ask(web(ignores=True), 600, escalation=pb.ESCALATION_NEVER)
+    served.vcenter.power("web", "panic")
+    assert served.ending(operation) == "STILL_RUNNING/COMMAND_FAILED"
 
 
 @pytest.mark.parametrize(
@@ -214,3 +232,49 @@ def test_a_hook_after_the_start_waits_for_the_guest_to_run_programs(served: Serv
     vm_id = web(power="off", boot_time="500ms")
     operation = served.calls.stub.PowerOn(pb.PowerOnRequest(vm=vm_id, post_start=[hook("true")]))
     assert [result.state for result in served.calls.end(operation).verdict.hooks] == [pb.HOOK_STATE_SUCCEEDED]
+
+
+# What is not seen, or not answered
+
+
+def test_what_ended_unseen_and_is_told_by_no_record_has_an_end_that_is_not_known(served: Served, web: Guest) -> None:
+    operation = served.ask(web(ignores=True), 600)
+    served.provider.kill()
+    served.vcenter.power("web", "off")
+    served.vcenter.forget_tasks()
+    served.vcenter.faults(QueryEvents=["NoPermission"])
+    served.provider.start()
+    assert served.ending(operation) == "UNKNOWN"
+
+
+def test_a_vm_that_a_colleague_started_again_meanwhile_is_not_cut_for_its_last_run(served: Served, web: Guest) -> None:
+    operation = served.ask(web(), 2)
+    served.provider.kill()
+    poll(lambda: served.vcenter.show("web")["power"] == "poweredOff")
+    off_at = served.vcenter.show("web")["off_at"]
+    served.vcenter.power("web", "on")
+    served.provider.start()
+    ended = served.calls.end(operation)
+    assert (ended.verdict.outcome, "started again" in ended.verdict.message) == (pb.OUTCOME_UNKNOWN, True)
+    shown = served.vcenter.show("web")
+    assert (shown["power"], shown["off_at"]) == ("poweredOn", off_at)
+
+
+@pytest.mark.parametrize("fault", ["lost", "cut"])
+def test_a_guest_of_which_it_is_not_known_whether_it_was_asked_is_asked_unless_it_goes_down(
+    served: Served, web: Guest, fault: str
+) -> None:
+    vm_id = web(faults={"ShutdownGuest": [fault]}, shutdown_time="4s")
+    operation = served.calls.end(served.shutdown(vm_id))
+    assert operation.verdict.outcome == pb.OUTCOME_GRACEFUL
+    assert any("is not known" in step.message for step in operation.steps)
+    assert len(served.vcenter.show("web")["asked_at"]) == 1
+
+
+def test_a_vm_that_is_taken_out_of_the_inventory_is_not_taken_for_off(served: Served) -> None:
+    served.vcenter.add("leaves", ignores=True)
+    served.calls.wait_vm("leaves", lambda vm: bool(vm.forecast.signals))
+    operation = served.ask("leaves", 600)
+    served.vcenter.remove("leaves")
+    ended = served.calls.end(operation)
+    assert (ended.state, ended.verdict.outcome) == (pb.OPERATION_STATE_FAILED, pb.OUTCOME_UNKNOWN)

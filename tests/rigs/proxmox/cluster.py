@@ -92,9 +92,10 @@ class Cluster(Simulation):
         """What a guest is, and what happened to it.
 
         vmid, kind, node, pid, power (`running`, `stopped`, `paused`, ...), lock, ha, config, snapshots; on_at, off_at,
-        off_cause (`guest`, `pve-forced`, `stop`, `ha` for what HA forced, `crash`); asked (time, how and parameters of
-        each power call on it), heard (time and signal of each request that reached it), execs (pid, argv and input as
-        the program received them, started_at, ended_at, exitcode).
+        off_cause (`guest`, `pve-forced`, `stop`, `ha` for what HA forced, `crash`); ends (these three of each run that
+        is over, oldest first); asked (time, how and parameters of each power call on it), heard (time and signal of
+        each request that reached it), execs (pid, argv and input as the program received them, started_at, ended_at,
+        exitcode).
         """
         shown: dict[str, Any] = self._post("show", key=key)
         return shown

@@ -94,7 +94,8 @@ class VCenter(Simulation):
         self._act("set", key, behaviour)
 
     def power(self, names: str | Sequence[str], how: str) -> None:
-        """A colleague's hand: `on`, `off`, `suspend`; or fate's: `crash`. Of several VMs it takes care at once."""
+        """A colleague's hand: `on`, `off`, `suspend`; or fate's: `crash` of its process, which takes its power, and
+        `panic` of its guest, which does not. Of several VMs it takes care at once."""
         self.tell("power", {"vms": [names] if isinstance(names, str) else names, "with": how})
 
     def add(self, key: str, **behaviour: object) -> None:

@@ -1,6 +1,7 @@
 """The metrics over HTTP, on loopback; nothing here is in virtual time."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator
 
@@ -23,6 +24,15 @@ async def port() -> AsyncIterator[int]:
 async def test_metrics_are_served(port: int) -> None:
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         assert "answer 42.0" in await answer.text()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+async def test_all_addresses_of_ipv6_are_those_of_ipv4_too() -> None:
+    server = MetricsServer(CollectorRegistry())
+    port = await server.start("[::]:0")
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert answer.status == 200
+    await server.stop()
 
 
 async def test_silent_connections_begin_no_threads(port: int) -> None:

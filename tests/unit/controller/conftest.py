@@ -29,7 +29,7 @@ class Controller:
         self._task: asyncio.Task[None] | None = None
 
     def _connect(self, runtime: Runtime, changed: Changed) -> FakeClient:
-        return self.elsewhere.get(runtime.endpoint, self.client).connect(runtime, changed)
+        return self.elsewhere.get(runtime.endpoint or "", self.client).connect(runtime, changed)
 
     async def start(self, *resources: Resource, declare_provider: bool = True) -> None:
         self.source.apply(*([provider()] if declare_provider else []), *(resources or [machine()]))

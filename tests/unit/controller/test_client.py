@@ -310,3 +310,12 @@ async def test_for_whom_it_asks_is_said_where_the_provider_lets_it(
     client.info = pb.GetProviderInfoResponse(on_behalf_of=may)
     await client.ask(pb.PowerOffRequest(vm="web"), "VirtualMachine a/web", "kernel update")
     assert (sent[0].on_behalf_of, sent[0].reason) == (said, "kernel update")
+
+
+async def test_a_provider_without_an_endpoint_is_not_called_and_says_what_to_write() -> None:
+    async with AsyncExitStack() as stack:
+        news = list[set[str] | None]()
+        client = await stack.enter_async_context(ProviderClient(Runtime(), news.append))
+        await client.run()
+    assert (client.reachable, client.reason, news) == (False, "NoEndpoint", [None])
+    assert "write its gRPC target there" in client.problem

@@ -39,6 +39,25 @@ def test_one_hook_need_not_be_a_list() -> None:
     assert machine(preStop=STOP).spec.lifecycle == machine(preStop={"hooks": [STOP]}).spec.lifecycle
 
 
+def test_an_empty_hook_is_none() -> None:
+    assert machine(preStop={}).spec.lifecycle.pre_stop == ()
+
+
+def test_a_hook_with_several_handlers_is_one_for_each_in_a_fixed_order() -> None:
+    written = {"snapshot": {"name": "before"}, "httpGet": {"port": 80}, "timeout": "5s"} | STOP
+    hooks = machine(preStop=written).spec.lifecycle.pre_stop
+    assert [bool(hook.exec) for hook in hooks] == [True, False, False]
+    assert [bool(hook.http_get) for hook in hooks] == [False, True, False]
+    assert [bool(hook.snapshot) for hook in hooks] == [False, False, True]
+    assert {hook.timeout for hook in hooks} == {seconds(5)}
+
+
+def test_an_argument_of_a_program_may_be_empty() -> None:
+    (hook,) = machine(preStop={"exec": {"command": ["/bin/set", ""]}}).spec.lifecycle.pre_stop
+    assert hook.exec
+    assert hook.exec.command == ("/bin/set", "")
+
+
 def test_fields_that_are_not_ours_are_kept() -> None:
     resource = machine("Off", spec={"classRef": {"name": "small"}, "powerState": "Off"})
     assert resource.spec.power_state is DesiredPower.OFF
@@ -51,6 +70,8 @@ def test_fields_that_are_not_ours_are_kept() -> None:
         ({"url": "http://10.0.0.5:8080/drain"}, "http://10.0.0.5:8080/drain"),
         ({"host": "10.0.0.5", "port": 8080, "path": "/drain"}, "http://10.0.0.5:8080/drain"),
         ({"scheme": "HTTPS", "host": "web.lan", "path": "drain"}, "https://web.lan/drain"),
+        ({"host": "2001:db8::5", "port": 8080}, "http://[2001:db8::5]:8080/"),
+        ({"port": 8080, "path": "/drain"}, "http://:8080/drain"),
     ],
 )
 def test_a_url_is_written_whole_or_as_kubernetes_does(written: dict[str, Any], url: str) -> None:
@@ -61,7 +82,7 @@ def test_a_url_is_written_whole_or_as_kubernetes_does(written: dict[str, Any], u
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"preStop": {"hooks": [{"exec": {"command": []}}]}}, "preStop.0.exec.command", "at least 1"),
-    ({"preStop": {"hooks": [{"exec": {"command": [""]}}]}}, "preStop.0.exec.command.0", "at least 1"),
+    ({"preStop": {"hooks": [{"exec": {"command": [""]}}]}}, "preStop.0.exec", "the first item of command"),
     ({"preStop": {"hooks": [{"name": "nothing"}]}}, "preStop.0", "exactly one of"),
     ({"preStop": {"hooks": [STOP | {"snapshot": {}}]}}, "preStop.0", "exactly one of"),
     ({"preStop": {"hooks": [STOP | {"timeout": "0s"}]}}, "preStop.0.timeout", "more than 0s"),
@@ -69,7 +90,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"preStop": {"hooks": [STOP | {"failurePolicy": "Maybe"}]}}, "preStop.0.failurePolicy", "'Continue' or 'Abort'"),
     ({"preStop": {"hooks": [STOP | {"name": "a"}] * 2}}, "preStop", "two hooks are named 'a'"),
     ({"preStop": {"hooks": [STOP | {"name": "hook-2"}, STOP]}}, "preStop", "two hooks are named 'hook-2'"),
-    ({"preStop": {"hooks": [{"httpGet": {"path": "/drain", "port": 80}}]}}, "preStop.0.httpGet", "either url, or host"),
+    ({"preStop": {"name": "nothing"}}, "preStop.0", "exactly one of"),
+    ({"preStop": STOP | {"snapshot": {}, "name": "both"}}, "preStop", "a name is for one of"),
+    ({"preStop": {"hooks": [{"httpGet": {"path": "/drain"}}]}}, "preStop.0.httpGet", "either url, or port"),
     ({"postStart": "reboot"}, "postStart", "valid tuple"),
     ({"preStop": [STOP]}, "preStop", "write several hooks as {hooks: [...]}"),
     ({"preStop": {"hooks": [STOP], "timeout": "5s"}}, "preStop", "either one hook, or hooks alone"),
@@ -118,6 +141,22 @@ def test_no_tls_is_needed_on_this_machine(endpoint: str) -> None:
 def test_any_other_address_needs_tls(endpoint: str) -> None:
     with pytest.raises(ValidationError, match="tls is needed"):
         provider(endpoint=endpoint)
+
+
+@pytest.mark.parametrize(
+    "runtime", [None, {}, {"mode": "Remote", "image": "registry.example/provider:v1"}, {"tls": {"enabled": True}}]
+)
+def test_a_provider_need_not_say_where_it_is(runtime: Any) -> None:
+    document = provider().model_dump(by_alias=True)
+    document["spec"] = {"type": "libvirt"} | ({"runtime": runtime} if runtime is not None else {})
+    assert Provider.model_validate(document).spec.runtime.endpoint is None
+
+
+def test_tls_of_an_endpoint_has_all_three_files() -> None:
+    document = provider().model_dump(by_alias=True)
+    document["spec"]["runtime"] = {"endpoint": "kvm1.example:9443", "tls": {"caFile": "ca"}}
+    with pytest.raises(ValidationError, match="needs caFile, certFile and keyFile"):
+        Provider.model_validate(document)
 
 
 def test_headers_of_a_hook_are_not_shown() -> None:

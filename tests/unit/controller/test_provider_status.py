@@ -44,3 +44,15 @@ def test_a_provider_whose_hypervisor_is_away_is_not_ready_and_reachable() -> Non
         "ProviderReachable": "True",
         "HypervisorReachable": "False",
     }
+
+
+def test_a_provider_without_an_endpoint_says_so() -> None:
+    client = FakeClient()
+    client.reachable, client.reason, client.problem = False, "NoEndpoint", "write one"
+    said = status(client)
+    assert said.phase == "NoEndpoint"
+    assert {each.type: (each.status, each.reason) for each in said.conditions} == {
+        "Ready": ("False", "NoEndpoint"),
+        "ProviderReachable": ("False", "NoEndpoint"),
+        "HypervisorReachable": ("Unknown", "NoEndpoint"),
+    }

@@ -72,6 +72,11 @@ class ProviderOf(Generic[A]):
             self.context.clock.check()
 
     async def start(self) -> None:
+        await self.start_unconnected()
+        await self.inventory.connected.wait()
+
+    async def start_unconnected(self) -> None:
+        """Whether or not the hypervisor answers."""
         self.adapter = self.connect()
         self.inventory = Inventory(self.adapter)
         clock = Clock(lambda: virtual_clock() + self.wrong, asyncio.get_running_loop().time, self.boot_id)
@@ -80,7 +85,6 @@ class ProviderOf(Generic[A]):
         self.operations = Operations(self.context)
         await self.operations.resume()
         self._following = asyncio.create_task(self.inventory.run())
-        await self.inventory.connected.wait()
         self.running = True
 
     async def kill(self) -> None:

@@ -7,6 +7,9 @@ args:
 {{- with .Values.watchNamespace }}
 - --namespace={{ . }}
 {{- end }}
+{{- if ne .Values.apiGroup "infra.virtrigaud.io" }}
+- --api-group={{ .Values.apiGroup }}
+{{- end }}
 - --lease-namespace={{ .Release.Namespace }}
 - --lease-name={{ include "vmpower.fullname" . }}
 - --lease-duration={{ .Values.controller.leaseDuration }}

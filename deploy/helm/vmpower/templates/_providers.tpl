@@ -42,6 +42,14 @@ args:
 {{- $name := .root.Values.controller.tls.name }}
 {{- $typed := contains ":" $name | ternary $name (printf "cn:%s,dns:%s" $name $name) }}
 - --delegates={{ contains "://" $name | ternary (printf "uri:%s" (trimPrefix "uri:" $name)) $typed }}
+{{- with .provider.tls.crlConfigMap }}
+- --tls-client-crl=/etc/vmpower/crl/ca.crl
+{{- end }}
+{{- with .provider.tls.maxConnectionAge }}
+- --max-connection-age={{ . }}
+{{- end }}
+{{- else if .provider.operatorUids }}
+- --operator-uids={{ prepend .provider.operatorUids .root.Values.pod.runAsUser | join "," }}
 {{- end }}
 {{- range .provider.args }}
 - {{ quote . }}
@@ -78,6 +86,9 @@ volumeMounts:
 - {name: tmp-{{ .provider.name }}, mountPath: /tmp}
 {{- if .separate }}
 - {name: tls-{{ .provider.name }}, mountPath: /etc/vmpower/tls, readOnly: true}
+{{- if .provider.tls.crlConfigMap }}
+- {name: crl-{{ .provider.name }}, mountPath: /etc/vmpower/crl, readOnly: true}
+{{- end }}
 {{- else }}
 - {name: sockets, mountPath: /run/vmpower/{{ .provider.name }}, subPath: {{ .provider.name }}}
 {{- end }}
@@ -102,6 +113,9 @@ volumeMounts:
 - {name: tmp-{{ .provider.name }}, emptyDir: {}}
 {{- if eq .root.Values.form "separate" }}
 - {name: tls-{{ .provider.name }}, secret: {secretName: {{ .provider.tls.secret }}, defaultMode: 0440}}
+{{- with .provider.tls.crlConfigMap }}
+- {name: crl-{{ $provider.name }}, configMap: {name: {{ . }}}}
+{{- end }}
 {{- end }}
 {{- with .provider.credentialsSecret }}
 - {name: credentials-{{ $provider.name }}, secret: {secretName: {{ . }}, defaultMode: 0440}}

@@ -7,6 +7,14 @@
 {{- if and (not $sidecar) .Values.providers (not .Values.controller.tls.secret) }}
 {{- fail "controller.tls.secret: in the form separate providers ask for a client certificate; name its Secret" }}
 {{- end }}
+{{- if and .Release.IsInstall .Values.checkCRDs }}
+{{- range list "virtualmachines" "providers" }}
+{{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (printf "%s.%s" . $.Values.apiGroup) }}
+{{- if and $crd (not (has "vmpower" ($crd.spec.names.categories | default list))) }}
+{{- fail (printf "the CRD %s.%s of this cluster is another controller's, and is left as it is: to run vmpower beside it, set apiGroup: infra.vmpower (docs/kubernetes.md, Beside another controller)" . $.Values.apiGroup) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $names := list }}
 {{- range $index, $entry := .Values.providers }}
 {{- $provider := mergeOverwrite (deepCopy $.Values.providerDefaults) $entry }}
@@ -16,12 +24,21 @@
 {{- end }}
 {{- $names = append $names $entry.name }}
 {{- range $provider.args }}
-{{- if regexMatch "^--(listen|health-listen|metrics-listen|state-dir|log-level|tls-[a-z-]+|operators|delegates)(=|$)" . }}
-{{- fail (printf "%s.args: %s is set by the chart; see bindAddress, metrics, logLevel, state, tls and operators" $where .) }}
+{{- if regexMatch "^--(listen|health-listen|metrics-listen|state-dir|log-level|tls-[a-z-]+|max-connection-age|operators|operator-uids|delegates)(=|$)" . }}
+{{- fail (printf "%s.args: %s is set by the chart; see bindAddress, metrics, logLevel, state, tls, operators and operatorUids" $where .) }}
 {{- end }}
 {{- end }}
 {{- if and (not $sidecar) (not $provider.tls.secret) }}
 {{- fail (printf "%s.tls.secret: in the form separate it is reached over the network; name the Secret of its certificate" $where) }}
+{{- end }}
+{{- if and $sidecar (or $provider.tls.crlConfigMap $provider.tls.maxConnectionAge) }}
+{{- fail (printf "%s.tls: in the form sidecar there is a unix socket, and no TLS" $where) }}
+{{- end }}
+{{- if and (not $sidecar) $provider.operatorUids }}
+{{- fail (printf "%s.operatorUids: in the form separate certificates say who may change power; see operators" $where) }}
+{{- end }}
+{{- if and $provider.operatorUids (kindIs "invalid" $.Values.pod.runAsUser) }}
+{{- fail (printf "%s.operatorUids: the controller's user must be known; set pod.runAsUser" $where) }}
 {{- end }}
 {{- if and $sidecar $provider.pod }}
 {{- fail (printf "%s.pod: in the form sidecar all share one pod; set pod itself" $where) }}

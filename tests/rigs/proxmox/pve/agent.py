@@ -40,6 +40,7 @@ class Agent:
             ("POST", agent + "shutdown"): self._shutdown,
             ("POST", agent + "exec"): self._exec,
             ("GET", agent + "exec-status"): self._exec_status,
+            ("GET", agent + "network-get-interfaces"): self._interfaces,
         }
 
     async def _ping(self, v: Mapping[str, Any], _user: str) -> dict[str, Any]:
@@ -81,6 +82,20 @@ class Agent:
             return {"exited": 0}
         del self._running[guest.vmid, v["pid"]]
         return program.status()
+
+    async def _interfaces(self, v: Mapping[str, Any], _user: str) -> dict[str, Any]:
+        """guest-network-get-interfaces of qga, as pve hands it on."""
+        await self._answers(await self._available(v), "network-get-interfaces")
+        rows = [
+            ("lo", "127.0.0.1", "ipv4", 8),
+            ("ens18", "192.0.2.10", "ipv4", 24),
+            ("ens18", "2001:db8::10", "ipv6", 64),
+        ]
+        told = dict[str, list[dict[str, Any]]]()
+        for name, address, kind, prefix in rows:
+            entry = {"ip-address": address, "ip-address-type": kind, "prefix": prefix}
+            told.setdefault(name, []).append(entry)
+        return {"result": [{"name": name, "ip-addresses": entries} for name, entries in told.items()]}
 
     async def _available(self, v: Mapping[str, Any]) -> Guest:
         """assert_agent_available: the config, the power and a ping, in this order."""

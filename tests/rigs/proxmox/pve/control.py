@@ -29,7 +29,7 @@ class Control:
 
     async def show(self, key: str) -> dict[str, Any]:
         guest = self._dc.guests[key]
-        names = ("vmid", "kind", "pid", "on_at", "off_at", "off_cause", "asked", "heard", "execs")
+        names = ("vmid", "kind", "pid", "on_at", "off_at", "off_cause", "ends", "asked", "heard", "execs")
         return {name: getattr(guest, name) for name in names} | {
             "node": guest.fake.node,
             "power": guest.fake.qmpstatus,

@@ -50,6 +50,7 @@ class Guest:
         self.on_at: float | None = None
         self.off_at: float | None = None
         self.off_cause: str | None = None
+        self.ends = list[dict[str, Any]]()  # of all its runs: on_at, off_at, off_cause
         self.asked = list[tuple[float, str, Mapping[str, Any]]]()  # what clients asked of PVE
         self.heard = list[tuple[float, str]]()  # the signals that reached it
         self.execs = list[dict[str, Any]]()
@@ -166,6 +167,7 @@ class Guest:
         self.fake.status = self.fake.qmpstatus = "stopped"
         self.fake.started_at = self.pid = None
         self.off_at, self.off_cause = time.time(), cause
+        self.ends.append({"on_at": self.on_at, "off_at": self.off_at, "off_cause": cause})
         self.gone.set()
         self._told(self)
 

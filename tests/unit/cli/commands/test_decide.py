@@ -30,6 +30,12 @@ def test_watch_as_json_is_a_line_for_each_change(vmpower: Shell, provider: FakeP
     assert [json.loads(line)["state"] for line in lines] == ["WAITING_FOR_GUEST", "SUCCEEDED"]
 
 
+def test_watch_as_json_prints_an_operation_that_has_ended(vmpower: Shell, provider: FakeProvider) -> None:
+    provider.answers["GetOperation"] = ended()
+    (line,) = vmpower("watch", "op-web", "-o", "json").out.splitlines()
+    assert json.loads(line)["verdict"]["outcome"] == "GRACEFUL"
+
+
 def test_watch_without_a_target_prints_each_change_of_each_vm(
     vmpower: Shell, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,83 @@ async def test_a_resource_that_is_declared_twice_is_taken_from_the_first_file(di
     assert [entry["file"] for entry in logs if entry["log_level"] == "error"] == [str(second)]
 
 
+async def test_a_file_that_sorts_earlier_takes_nothing_over(directory: Directory) -> None:
+    first = directory.write("b.yaml", manifest(power="On"))
+    await directory.first()
+    with capture_logs() as logs:
+        second = directory.write("a.yaml", manifest(power="Off"))
+        directory.write("z.yaml", manifest("z"))
+        assert names([await directory.next()]) == {"z"}
+    (entry,) = [entry for entry in logs if entry["log_level"] == "error"]
+    assert (entry["file"], entry["line"], f"already, in {first}:1;" in entry["error"]) == (str(second), 1, True)
+
+
+async def again(directory: Directory) -> list[Change]:
+    """What another process reads first."""
+    await directory.changes.aclose()  # type: ignore[attr-defined]
+    directory.source = DirectorySource(directory.manifests, directory.state)
+    directory.changes = directory.source.watch()
+    return await directory.first()
+
+
+def powers(changes: list[Change]) -> list[str | None]:
+    resources = [change.resource for change in changes if isinstance(change, Applied)]
+    return [resource.spec.power_state for resource in resources if isinstance(resource, VirtualMachine)]
+
+
+async def test_nor_does_it_after_a_restart(directory: Directory) -> None:
+    directory.write("b.yaml", manifest(power="On"))
+    await directory.first()
+    directory.write("a.yaml", manifest(power="Off"))
+    assert powers(await again(directory)) == ["On"]
+
+
+async def test_nor_if_the_first_file_cannot_be_read_after_a_restart(directory: Directory) -> None:
+    file = directory.write("b.yaml", manifest(power="On"))
+    await directory.first()
+    directory.write("a.yaml", manifest(power="Off"))
+    file.write_text("kind: [")
+    assert powers(await again(directory)) == []
+    file.write_text(manifest(power="On"))
+    assert (await directory.applied()).spec.power_state == "On"
+
+
+async def test_nor_if_the_first_file_gets_a_mistake(directory: Directory) -> None:
+    file = directory.write("b.yaml", manifest(power="On"))
+    await directory.first()
+    directory.write("a.yaml", manifest(power="Off"))
+    file.write_text("kind: [")
+    directory.write("z.yaml", manifest("z"))
+    assert names([await directory.next()]) == {"z"}
+
+
+async def test_a_manifest_that_is_moved_to_another_file_stays_in_effect_there(directory: Directory) -> None:
+    directory.write("b.yaml", manifest(power="On"))
+    await directory.first()
+    (directory.manifests / "b.yaml").rename(directory.manifests / "c.yaml")
+    directory.write("z.yaml", manifest("z"))
+    assert names([await directory.next()]) == {"z"}
+    directory.write("a.yaml", manifest(power="Off"))
+    assert powers(await again(directory)) == ["On", "OffGraceful"]
+
+
+async def test_the_second_declaration_counts_once_the_first_is_gone(directory: Directory) -> None:
+    file = directory.write("b.yaml", manifest(power="On"))
+    await directory.first()
+    directory.write("a.yaml", manifest(power="Off"))
+    file.unlink()
+    assert (await directory.applied()).spec.power_state == "Off"
+
+
+async def test_a_restart_writes_no_state(directory: Directory) -> None:
+    directory.write("b.yaml", manifest(power="On"))
+    await directory.first()
+    state = directory.state / "default" / "VirtualMachine" / "web.yaml"
+    before = state.stat().st_ino
+    await again(directory)
+    assert state.stat().st_ino == before
+
+
 HOSTILE = {
     "a date of YAML 1.1": b"apiVersion: v1\nkind: ConfigMap\nmetadata: {annotations: {asset-tag: 2024-19-07}}\n",
     "brackets": b"[" * 100_000,

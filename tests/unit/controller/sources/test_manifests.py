@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from controller.models import VirtualMachine, VirtualMachineSpec
 from controller.sources.manifests import Reading, read
 
+PROVIDER = "apiVersion: infra.virtrigaud.io/v1beta1\nkind: Provider\nmetadata: {name: lab}\n"
 HEAD = """\
 apiVersion: infra.virtrigaud.io/v1beta1
 kind: VirtualMachine
@@ -79,6 +80,25 @@ def test_the_seeds_own_example_with_a_script_of_several_lines_is_read(file: Path
     (hook,) = resource.spec.lifecycle.pre_stop
     assert hook.exec
     assert hook.exec.command[2].endswith("sync\n")
+
+
+def test_how_another_controller_runs_a_provider_is_kept_without_a_word(file: Path) -> None:
+    text = """\
+        apiVersion: infra.virtrigaud.io/v1beta1
+        kind: Provider
+        metadata: {name: kvm}
+        spec:
+          type: libvirt
+          endpoint: qemu+tls://kvm1.example/system
+          credentialSecretRef: {name: login}
+          runtime:
+            mode: Remote
+            image: registry.example/provider:v1
+            tls: {enabled: true, secretRef: {name: kvm-tls}}
+        """
+    reading = given(file, text)
+    assert (reading.problems, reading.warnings) == ((), ())
+    assert reading.manifests[0].raw["runtime"]["tls"] == {"enabled": True, "secretRef": {"name": "kvm-tls"}}
 
 
 def test_each_mistake_has_its_line_and_field_and_the_others_go_on(file: Path) -> None:
@@ -187,11 +207,95 @@ def test_what_is_no_resource_of_ours_but_looks_like_one_is_a_mistake(file: Path,
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "---\n---\n", "apiVersion: v1\nkind: ConfigMap", "apiVersion: infra.virtrigaud.io/v1beta1\nkind: VMClass"],
+    ("text", "others"),
+    [
+        ("", 0),
+        ("---\n---\n", 0),
+        ("apiVersion: v1\nkind: ConfigMap", 1),
+        ("apiVersion: infra.virtrigaud.io/v1beta1\nkind: VMClass", 1),
+        ("apiVersion: kubevirt.io/v1\nkind: VirtualMachine", 1),
+        ("apiVersion: lists.example/v1\nkind: AllowList\nitems: [a, b]", 1),
+    ],
 )
-def test_what_belongs_to_others_is_left_alone(file: Path, text: str) -> None:
-    assert given(file, text) == Reading()
+def test_what_belongs_to_others_is_left_alone_and_counted(file: Path, text: str, others: int) -> None:
+    assert given(file, text) == Reading(others=others)
+
+
+SPEC = "spec: {providerRef: {name: a}}\n"
+
+
+@pytest.mark.parametrize(
+    "head", ["apiVersion: v1\nkind: List", "apiVersion: infra.virtrigaud.io/v1beta1\nkind: VirtualMachineList"]
+)
+def test_the_items_of_a_list_are_read_each_with_its_own_line(file: Path, head: str) -> None:
+    item = (
+        "- apiVersion: infra.virtrigaud.io/v1beta1\n  kind: VirtualMachine\n  metadata: {name: %s}\n"
+        "  spec: {providerRef: {name: a}, powerState: %s}\n"
+    )
+    reading = given(file, f"{head}\nitems:\n" + item % ("web", "On") + item % ("db", "Sideways") + item % ("www", "On"))
+    assert [(each.resource.metadata.name, each.line) for each in reading.manifests] == [("web", 4), ("www", 12)]
+    assert told(reading) == [(11, "spec.powerState")]
+
+
+def test_a_list_in_a_list_is_read_too(file: Path) -> None:
+    about = "metadata: {name: web}, spec: {providerRef: {name: a}}"
+    item = f"{{apiVersion: infra.virtrigaud.io/v1beta1, kind: VirtualMachine, {about}}}"
+    text = f"apiVersion: v1\nkind: List\nitems: [{{apiVersion: v1, kind: List, items: [{item}]}}]"
+    assert [each.resource.metadata.name for each in given(file, text).manifests] == ["web"]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "right"),
+    [
+        ("apiVersion: infra.virtrigaud.io/v1beta1\nkind: virtualmachine", "kind", "write VirtualMachine"),
+        ("apiVersion: infra.virtrigaud.io/v1beta1\nkind: VirtualMachines", "kind", "write VirtualMachine"),
+        ("apiVersion: infra.virtrigaud.io/v1beta1\nkind: PROVIDER", "kind", "write Provider"),
+        ("apiVersion: Infra.Virtrigaud.io/v1beta1\nkind: Provider", "apiVersion", "write infra.virtrigaud.io/v1beta1"),
+        ("apiVersion: v1beta1\nkind: VirtualMachine", "apiVersion", "write infra.virtrigaud.io/v1beta1"),
+        ("apiVersion: v1\nkind: list\nitems: []", "kind", "write List"),
+    ],
+)
+def test_a_kind_or_version_that_is_nearly_ours_is_a_mistake_that_says_what_to_write(
+    file: Path, text: str, field: str, right: str
+) -> None:
+    (problem,) = given(file, text).problems
+    assert (problem.field, right in problem.message) == (field, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field", "place"),
+    [
+        (HEAD + SPEC + "powerState: Off\n", 5, "powerState", "spec"),
+        (HEAD + SPEC + "preStop: {}\n", 5, "preStop", "spec.lifecycle"),
+        (
+            HEAD + "spec:\n  providerRef: {name: a}\n  gracefulShutdownTimeout: 5s\n",
+            6,
+            "spec.gracefulShutdownTimeout",
+            "spec.lifecycle",
+        ),
+        (PROVIDER + "spec: {type: sim, tls: {caFile: ca}}\n", 4, "spec.tls", "spec.runtime"),
+        (
+            HEAD.replace("{name: web}", "{name: web, vmpower/paused: 'true'}") + SPEC,
+            3,
+            "metadata.vmpower/paused",
+            "metadata.annotations",
+        ),
+    ],
+)
+def test_a_known_field_in_the_wrong_place_is_told_with_the_right_one(
+    file: Path, text: str, line: int, field: str, place: str
+) -> None:
+    (warning,) = given(file, text).warnings
+    assert (warning.line, warning.field) == (line, field)
+    assert warning.message == f"has no effect here; it belongs into {place}"
+
+
+def test_an_annotation_without_effect_is_told(file: Path) -> None:
+    (warning,) = given(
+        file, HEAD.replace("{name: web}", "{name: web, annotations: {vmpower/pause: yes}}") + SPEC
+    ).warnings
+    assert (warning.line, warning.field) == (3, "metadata.annotations")
+    assert warning.message.startswith("vmpower/pause is not known")
 
 
 def test_yaml_for_another_purpose_is_mentioned_and_left_alone(file: Path) -> None:

@@ -51,14 +51,28 @@ async def site() -> AsyncIterator[Site]:
     await runner.cleanup()
 
 
-async def call(url: str, allowed: tuple[str, ...] = (), addresses: tuple[str, ...] = (), **hook: Any) -> int:
-    """What a hook of a VM with these addresses gets."""
-    vm = VM("1", "web", PowerState.ON, addresses=addresses)
+async def call(
+    url: str,
+    allowed: tuple[str, ...] = (),
+    addresses: tuple[str, ...] = (),
+    claimed: tuple[str, ...] = (),
+    networks: str = "",
+    **hook: Any,
+) -> int:
+    """What a hook of a VM with these addresses, and these that its guest claims, gets."""
+    vm = VM("1", "web", PowerState.ON, addresses=addresses, guest_addresses=claimed)
     adapter = OneVM(vm)
     inventory = Inventory(adapter)
     following = asyncio.create_task(inventory.run())
     await inventory.connected.wait()
-    settings = Settings(listen="unix:///nowhere", http_hook_hosts=allowed, state_dir=Path("/nowhere"))
+    settings = Settings.model_validate(
+        {
+            "listen": "unix:///nowhere",
+            "http_hook_hosts": allowed,
+            "guest_networks": networks,
+            "state_dir": Path("/nowhere"),
+        }
+    )
     context = Context(adapter, inventory, None, settings)  # type: ignore[arg-type] # nothing is journaled
     request = Request(kind=Kind.SHUTDOWN, vm_id="1", vm_name="web")
     run = Run(Operation(id="op", request=request, create_time=EPOCH, timeout=timedelta(seconds=60)), context)
@@ -205,3 +219,90 @@ async def test_a_long_body_does_not_take_the_status_away() -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         assert await call(f"http://127.0.0.1:{port}/", allowed=("127.0.0.1",)) == 200
+
+
+async def test_a_url_without_a_host_is_that_of_the_vm(site: Site) -> None:
+    assert await call(f"http://:{site.port}/drain", addresses=("127.0.0.1",)) == 200
+    assert (site.paths, site.headers["Host"]) == (["/drain"], f"127.0.0.1:{site.port}")
+
+
+async def test_the_vms_addresses_are_tried_until_one_takes_the_connection(site: Site) -> None:
+    assert await call(f"http://:{site.port}/drain", addresses=("::1", "127.0.0.1")) == 200
+    assert site.paths == ["/drain"]
+
+
+class HangingUp:
+    """Servers that read a request and close the connection, at these addresses and one port."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def listen(self, address: str, port: int = 0) -> asyncio.Server:
+        return await asyncio.start_server(self._hang_up, address, port)
+
+    async def _hang_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.calls += 1
+        await reader.readline()
+        writer.close()
+
+
+async def test_a_call_that_was_sent_is_made_once_whatever_becomes_of_it() -> None:
+    hanging = HangingUp()
+    async with await hanging.listen("127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CommandFailed, match="could not be called"):
+            await call(f"http://127.0.0.1:{port}/drain", addresses=("127.0.0.1",))
+    assert hanging.calls == 1
+
+
+async def test_a_call_that_was_sent_is_not_made_again_at_another_address() -> None:
+    hanging = HangingUp()
+    async with await hanging.listen("127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        async with await hanging.listen("127.0.0.2", port):
+            with pytest.raises(CommandFailed, match="could not be called"):
+                await call(f"http://:{port}/drain", addresses=("127.0.0.1", "127.0.0.2"))
+    assert hanging.calls == 1
+
+
+async def test_without_an_address_a_url_without_a_host_says_who_can_change_that() -> None:
+    with pytest.raises(CommandFailed, match=r"networks that the provider's operator names \(VMPOWER_GUEST_NETWORKS\)"):
+        await call("http://:8080/drain", claimed=("203.0.113.7",))
+
+
+@pytest.mark.parametrize("claimed", ["127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+async def test_a_guest_that_claims_loopback_is_not_called_there(site: Site, claimed: str, host: str) -> None:
+    with pytest.raises(CommandFailed):
+        await call(f"http://{host}:{site.port}/secret", claimed=(claimed,), networks="0.0.0.0/0, ::/0")
+    assert site.paths == []
+
+
+class Refusing:
+    """A transport that notes where it would have connected to, and connects nowhere."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.targets: list[str] = []
+        monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", self._connect)
+
+    async def _connect(self, addr_infos: Any, **_: Any) -> Any:
+        self.targets += [info[4][0] for info in addr_infos]
+        raise OSError("this test connects nowhere")
+
+
+@pytest.mark.parametrize("url", ["http://:8080/drain", "http://203.0.113.7:8080/drain"])
+async def test_an_address_that_a_guest_claims_is_called_in_a_network_that_the_operator_names(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = Refusing(monkeypatch)
+    with pytest.raises(CommandFailed, match="could not be called"):
+        await call(url, claimed=("203.0.113.7",), networks="203.0.113.0/24")
+    assert transport.targets == ["203.0.113.7"]
+
+
+@pytest.mark.parametrize("networks", ["", "198.51.100.0/24"])
+async def test_elsewhere_it_is_not_called(networks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = Refusing(monkeypatch)
+    with pytest.raises(CommandFailed, match="not an address of this VM"):
+        await call("http://203.0.113.7:8080/", claimed=("203.0.113.7",), networks=networks)
+    assert transport.targets == []

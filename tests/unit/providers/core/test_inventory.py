@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -214,21 +215,35 @@ async def test_a_refresh_of_what_is_gone_removes_it(inventory: Followed) -> None
     assert inventory.told == [("1", None)]
 
 
-async def test_an_event_that_comes_while_a_refresh_reads_is_newer_than_its_answer() -> None:
-    class Slow(OneVM):
-        async def get(self, vm_id: str) -> VM:
-            old = self.vms[vm_id]
-            await asyncio.sleep(1)
-            return old
+class Slow(OneVM):
+    async def get(self, vm_id: str) -> VM:
+        read = self.vms[vm_id]
+        await asyncio.sleep(1)
+        return read
 
+
+@pytest.mark.parametrize(("told", "found"), [(WEB_OFF, WEB_OFF), (WEB_OFF, WEB), (WEB, WEB_OFF)])
+async def test_where_an_event_comes_while_a_refresh_reads_it_is_read_again(told: VM, found: VM) -> None:
+    """The event may be newer than the answer, or older than it and late."""
     inventory = Followed(Slow(WEB))
     following = asyncio.create_task(inventory.run())
     await inventory.connected.wait()
     reading = asyncio.create_task(inventory.refresh("1"))
-    await inventory.hear(Changed(WEB_OFF))
-    assert await reading is WEB_OFF
-    assert inventory.vms["1"] is WEB_OFF
+    await asyncio.sleep(0.5)
+    inventory.hypervisor.vms["1"] = found
+    await inventory.hear(Changed(replace(told)))
+    assert await reading == found
+    assert inventory.vms["1"] == found
     following.cancel()
+
+
+async def test_a_refresh_ends_though_events_keep_coming(inventory: Followed) -> None:
+    async def told_of(vm_id: str) -> VM:
+        await inventory.hear(Changed(replace(WEB)))
+        return WEB_OFF
+
+    inventory.hypervisor.get = told_of  # type: ignore[method-assign]
+    assert await inventory.refresh("1") == WEB
 
 
 async def test_an_error_of_a_refresh_is_the_callers(inventory: Followed) -> None:

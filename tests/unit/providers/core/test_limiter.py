@@ -76,13 +76,30 @@ async def test_no_thread_is_idle_for_ever_however_calls_and_ends_meet(monkeypatc
     assert results == [[divmod(n, 7) for n in range(10)]] * 100
 
 
-async def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_thread_starts(patched: pytest.MonkeyPatch) -> None:
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    patched.setattr(threading.Thread, "start", fail)
+
+
+async def test_a_thread_that_stays_serves_where_no_other_can_be_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.core.limiter.IDLE_SECONDS", 0.01)
+    limiter = Limiter("test", 1, stays=True)
+    thread = await limiter.run(threading.current_thread)
+    await asyncio.to_thread(thread.join, 0.1)
+    with monkeypatch.context() as patched:
+        no_thread_starts(patched)
+        assert await limiter.run(threading.current_thread) is thread
+    limiter.close()
+    await asyncio.to_thread(thread.join, 10)
+    assert not thread.is_alive()
+
+
+async def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = Limiter("test", 1)
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="new thread"):
-        patched.setattr(threading.Thread, "start", fail)
+        no_thread_starts(patched)
         await limiter.run(divmod, 7, 2)
     assert not limiter.full
     assert await limiter.run(divmod, 7, 2) == (3, 1)

@@ -1,11 +1,13 @@
 """A PowerOff cuts short whatever is active on its VM; a PowerOn calls off a shutdown."""
 
+from datetime import timedelta
+
 import pytest
 
 from providers.core.adapter import Escalation, PowerState
 from providers.core.model import State
 from providers.sim.events import Events
-from tests.unit.providers.world import Make, elapsed, ending, exec_hook, until
+from tests.unit.providers.world import Make, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
 
@@ -156,6 +158,22 @@ async def test_it_is_watched_also_after_a_restart(make_provider: Make) -> None:
     await until(62)
     await provider.restart()
     assert ending(await provider.end(started)) == "SUCCEEDED: STARTED"
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(hours=-1)])
+async def test_it_is_watched_for_as_long_though_the_wall_clock_is_set_while_no_provider_runs(
+    make_provider: Make, step: timedelta
+) -> None:
+    provider = await make_provider(web=DEAF)
+    await provider.shutdown(timeout=60)
+    await until(5)
+    started = await provider.power_on()
+    await until(70)
+    await provider.kill()
+    provider.set_clock(step)
+    await provider.start()
+    assert ending(await provider.end(started)) == "SUCCEEDED: ALREADY_ON"
+    assert now() == 120
 
 
 async def test_a_shutdown_may_begin_while_a_power_on_only_watches(make_provider: Make) -> None:

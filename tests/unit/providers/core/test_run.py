@@ -9,6 +9,7 @@ from providers.core.adapter import Escalation, PowerState
 from providers.core.errors import JournalFailed
 from providers.core.extension import Extension
 from providers.core.model import State
+from providers.sim.events import Events
 from providers.sim.script import guest_id
 from providers.sim.transitions import power_off, power_on
 from tests.unit.providers.world import Make, at, elapsed, ending, exec_hook, now, until
@@ -67,7 +68,63 @@ async def test_a_shutdown_that_is_cancelled_in_an_outage_past_the_deadline_is_no
     provider.lose_hypervisor(30)
     await until(65)
     operation = await provider.operations.cancel(begun.id)
-    assert (ending(operation), elapsed(operation)) == ("CANCELLED: STILL_RUNNING", 65)
+    assert (ending(operation), elapsed(operation)) == ("CANCELLED: UNKNOWN", 70)
+    assert operation.verdict
+    assert operation.verdict.message == (
+        "The shutdown was given up; nothing will force the VM off. "
+        "Whether it runs is not known: it was last seen running at 2030-01-01T00:00:00+00:00."
+    )
+    assert provider.calls("power_off") == 0
+
+
+async def test_a_guest_that_went_off_untold_before_a_cancel_is_not_said_to_run(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_provider(web=SLOW)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    monkeypatch.setattr(Events, "publish", lambda *_: None)
+    await until(30)
+    assert ending(await provider.operations.cancel(begun.id)) == "SUCCEEDED: GRACEFUL by ACPI"
+
+
+async def test_a_hook_that_fails_is_followed_by_a_look_before_it_is_said_that_the_vm_runs(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_provider(web={"hooks": [{"takes": "5s", "exit_code": 1}]})
+    begun = await provider.shutdown(timeout=60, hooks=(exec_hook(policy="ABORT"),))
+    await until(2)
+    monkeypatch.setattr(Events, "publish", lambda *_: None)
+    provider.do(power_off)
+    operation = await provider.end(begun)
+    assert (ending(operation), operation.hooks[0].state) == ("SUCCEEDED: OUT_OF_BAND", "FAILED")
+
+
+async def test_a_cancel_after_a_restart_in_an_outage_is_answered_within_seconds(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    await provider.kill()
+    provider.world.hide(3600)
+    await provider.start_unconnected()
+    await until(10)
+    operation = await provider.operations.cancel(begun.id)
+    assert (ending(operation), elapsed(operation)) == ("CANCELLED: UNKNOWN", 15)
+    assert operation.verdict
+    assert operation.verdict.message.endswith("it was not seen since the provider was started.")
+
+
+async def test_a_guest_that_was_asked_and_may_run_on_is_known_to_have_been_asked(make_provider: Make) -> None:
+    provider = await make_provider(web={"acpi": "none", "shutdown_time": "90s"})
+    begun = await provider.shutdown(timeout=60)
+    await until(5)
+    provider.lose_hypervisor(10)
+    assert ending(await provider.operations.cancel(begun.id)) == "CANCELLED: UNKNOWN"
+    await provider.restart()
+    provider.rewrite(agent="none")
+    await until(50)
+    operation = await provider.end(await provider.shutdown(timeout=60))
+    assert ending(operation) == "SUCCEEDED: GRACEFUL"
     assert provider.calls("power_off") == 0
 
 

@@ -215,6 +215,33 @@ async def test_killed_in_the_middle_of_a_power_on_it_says_started(make_provider:
     assert ending(await provider.end(begun)) == "SUCCEEDED: STARTED"
 
 
+async def test_a_guest_that_may_have_been_asked_is_given_its_time_though_it_hears_nothing_any_more(
+    make_provider: Make,
+) -> None:
+    """The disk was full when it was asked, and its agent has left to go down with it."""
+    provider = await make_provider(web={"acpi": "none", "shutdown_time": "30s"})
+    provider.lose_hypervisor(2)
+    begun = await provider.shutdown(timeout=60)
+    provider.journal.broken = True
+    await until(10)
+    await provider.kill()
+    provider.rewrite(agent="none")
+    await provider.start()
+    assert ending(await provider.end(begun)) == "SUCCEEDED: UNKNOWN"
+    assert provider.calls("power_off") == 0
+
+
+async def test_one_that_hears_nothing_is_forced_at_its_deadline(make_provider: Make) -> None:
+    provider = await make_provider(web={"agent": "ignores", "acpi": "none", "hooks": [{"takes": "20s"}]})
+    begun = await provider.shutdown(timeout=60, hooks=(exec_hook(),))
+    await until(5)
+    await provider.kill()
+    provider.rewrite(agent="none")
+    await provider.start()
+    operation = await provider.end(begun)
+    assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/TOOLS_UNAVAILABLE", 65)
+
+
 async def test_what_ended_is_not_resumed(make_provider: Make) -> None:
     provider = await make_provider(web={})
     operation = await provider.end(await provider.shutdown(timeout=60))

@@ -91,22 +91,22 @@ async def test_lost_before_it_was_asked_it_is_asked_when_it_is_back(make_finishe
     assert ending(await provider.end(operation)) == "SUCCEEDED: GRACEFUL by ACPI"
 
 
-async def test_a_cancel_before_it_was_asked_ends_at_once(make_finisher: MakeFinisher) -> None:
+async def test_a_cancel_before_it_was_asked_ends_within_seconds(make_finisher: MakeFinisher) -> None:
     provider = await make_finisher()
     provider.adapter.lose_host()
     await until(1)
     operation = await provider.ask(timeout=60)
     await until(5)
     ended = await provider.operations.cancel(operation.id)
-    assert (ending(ended), elapsed(ended)) == ("CANCELLED: STILL_RUNNING", 4)
+    assert (ending(ended), elapsed(ended)) == ("CANCELLED: UNKNOWN", 9)
 
 
-async def test_a_cancel_where_nothing_was_handed_over_ends_at_once(make_finisher: MakeFinisher) -> None:
+async def test_a_cancel_where_nothing_was_handed_over_ends_within_seconds(make_finisher: MakeFinisher) -> None:
     provider = await make_finisher()
     operation = await asked_then_lost(provider, escalation=pb.ESCALATION_NEVER)
     await until(100)
     ended = await provider.operations.cancel(operation.id)
-    assert (ending(ended), elapsed(ended)) == ("CANCELLED: STILL_RUNNING", 100)
+    assert (ending(ended), elapsed(ended)) == ("CANCELLED: UNKNOWN", 105)
 
 
 async def test_a_cancel_tries_to_take_back_for_as_long_as_that_can_help(make_finisher: MakeFinisher) -> None:
@@ -114,7 +114,7 @@ async def test_a_cancel_tries_to_take_back_for_as_long_as_that_can_help(make_fin
     provider.adapter.cuts = False
     operation = await asked_then_lost(provider)
     ended = await provider.operations.cancel(operation.id)
-    assert (ending(ended), elapsed(ended)) == ("CANCELLED: STILL_RUNNING", 75)
+    assert (ending(ended), elapsed(ended)) == ("CANCELLED: UNKNOWN", 80)
     assert ended.verdict
     assert "may still cut the power at 00:01:00 UTC" in ended.verdict.message
 

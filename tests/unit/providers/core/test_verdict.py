@@ -1,5 +1,6 @@
 """Every verdict, from what is known at the end."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def run_of(journal: InlineJournal, vm: VM, **fields: Any) -> Run:
         adapter, inventory, journal, Settings(listen="unix:///nowhere"), Clock(lambda: NOW, lambda: 0, "boot-1")
     )
     request = Request(kind=Kind.SHUTDOWN, vm_id=vm.id, vm_name=vm.name)
-    return Run(Operation(id="op", request=request, create_time=NOW, timeout=timedelta(seconds=60), **fields), context)
+    fields = {"create_time": NOW, "timeout": timedelta(seconds=60), "ran": True} | fields
+    return Run(Operation(id="op", request=request, **fields), context)
 
 
 def off(cause: OffCause | None) -> VM:
@@ -74,6 +76,7 @@ FORCING = {"state": State.FORCING, "force_reason": Reason.TIMEOUT}
         (None, FORCING | {"cut": None}, Outcome.UNKNOWN, None, None),
         (GUEST, FORCING | {"cut": True}, Outcome.OUT_OF_BAND, None, None),
         (GUEST, {"sent": ASKED, **FORCING}, Outcome.GRACEFUL, None, Signal.ACPI),
+        (HOST, {"ran": False, "state": State.RUNNING_HOOKS}, Outcome.ALREADY_OFF, None, None),
     ],
 )
 async def test_how_it_went_down_follows_from_the_record_then_from_what_we_did(
@@ -128,3 +131,20 @@ async def test_a_reboot_tells_how_it_went_down_and_that_it_was_started(journal: 
         Outcome.GRACEFUL,
         "The guest shut itself down, asked by ACPI. Started again.",
     )
+
+
+async def test_a_power_off_tells_why_and_by_what_the_one_before_it_brought_the_vm_down(journal: InlineJournal) -> None:
+    run = run_of(journal, off(HOST), **FORCING)
+    run.cut = True
+    forced = verdict.off_by_superseded(run_of(journal, off(HOST)), verdict.judge(run))
+    graceful = verdict.judge(run_of(journal, off(GUEST), sent=ASKED))
+    left = verdict.off_by_superseded(run_of(journal, off(GUEST)), graceful)
+    assert (forced.outcome, forced.reason) == (Outcome.FORCED, Reason.TIMEOUT)
+    assert (left.outcome, left.signal) == (Outcome.GRACEFUL, Signal.ACPI)
+
+
+@pytest.mark.parametrize("vm", [replace(ON, power_state=PowerState.UNKNOWN), None])
+async def test_that_a_vm_runs_is_said_only_where_that_is_known(journal: InlineJournal, vm: VM | None) -> None:
+    run = run_of(journal, ON)
+    run.inventory.vms = {vm.id: vm} if vm else {}
+    assert verdict.given_up(run).outcome is Outcome.UNKNOWN

@@ -151,6 +151,32 @@ async def test_a_run_is_told_also_by_get_and_list_and_the_next_one_is_another(
     assert len(set(runs)) == 2
 
 
+async def test_a_vm_that_was_just_started_is_read_with_its_run(adapter: LibvirtAdapter, vm_id: str) -> None:
+    runs = set[str]()
+    for _ in range(2):
+        await adapter.power_on(vm_id)
+        runs |= {(await adapter.get(vm_id)).run_id, (await adapter.get(vm_id)).run_id}
+        await adapter.power_off(vm_id)
+    assert len(runs - {""}) == len(runs) == 2
+
+
+@pytest.mark.parametrize("refusal", [CommandFailed("read-only"), None], ids=["refused", "silent"])
+async def test_a_vm_that_cannot_be_marked_is_read_all_the_same(
+    adapter: LibvirtAdapter, vm_id: str, monkeypatch: pytest.MonkeyPatch, refusal: CommandFailed | None
+) -> None:
+    async def mark(_vm_id: str) -> str:
+        if refusal:
+            raise refusal
+        await asyncio.Event().wait()
+        return ""
+
+    await adapter.power_on(vm_id)
+    monkeypatch.setattr(adapter, "_mark", mark)
+    monkeypatch.setattr(module, "MARK_SECONDS", 0.01)
+    vm = await adapter.get(vm_id)
+    assert (vm.power_state, vm.run_id) == (PowerState.ON, "")
+
+
 async def test_a_run_outlives_the_provider(adapter: LibvirtAdapter, vm_id: str) -> None:
     runs = []
     await adapter.power_on(vm_id)

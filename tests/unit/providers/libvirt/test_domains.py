@@ -315,5 +315,26 @@ def test_leases_are_its_addresses(connection: Any) -> None:
     assert address.count(".") == 3
 
 
+class Addressed:
+    """A domain whose agent tells of three interfaces."""
+
+    def __init__(self) -> None:
+        self.sources: list[int] = []
+
+    def lookupByUUIDString(self, _vm_id: str) -> "Addressed":  # noqa: N802 - libvirt's name
+        return self
+
+    def interfaceAddresses(self, source: int) -> dict[str, Any]:  # noqa: N802 - libvirt's name
+        self.sources.append(source)
+        addresses = [{"addr": "192.0.2.1", "prefix": 24, "type": 0}, {"addr": "2001:db8::1", "prefix": 64, "type": 1}]
+        return {"eth0": {"addrs": addresses}, "eth1": {"addrs": None}, "lo": {"addrs": [{"addr": "127.0.0.1"}]}}
+
+
+def test_what_its_agent_says_are_its_addresses_is_asked_of_its_agent() -> None:
+    handle = Addressed()
+    assert domains.agent_addresses(handle, ID) == ("192.0.2.1", "2001:db8::1", "127.0.0.1")
+    assert handle.sources == [libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT]
+
+
 def test_a_vm_without_interface_has_no_address(connection: Any, vm_id: str) -> None:
     assert domains.read(connection, domains.host(connection), vm_id).addresses == ()

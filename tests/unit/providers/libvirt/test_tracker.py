@@ -58,6 +58,14 @@ def test_going_off_is_told_with_its_cause_and_nothing_is_read(detail: int, cause
     assert world.take_stale() == {}
 
 
+def test_an_event_that_is_older_than_a_read_is_told_all_the_same_and_then_what_followed_it() -> None:
+    world, again = tracker(ON), replace(ON, run="2")
+    assert world.vm(again).run_id == "2"
+    assert only(world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_STOPPED, 0)).vm.power_state is PowerState.OFF
+    assert world.lifecycle("a", libvirt.VIR_DOMAIN_EVENT_STARTED, 0) == []
+    assert only(read_again(world, again)).vm.run_id == "2"
+
+
 def test_an_unknown_way_of_stopping_is_an_error() -> None:
     with pytest.raises(UnknownNativeState, match="99"):
         tracker(ON).lifecycle("a", libvirt.VIR_DOMAIN_EVENT_STOPPED, 99)

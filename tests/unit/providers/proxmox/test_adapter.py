@@ -322,3 +322,23 @@ async def test_a_watch_ends_when_the_cluster_cannot_be_reached(adapter: ProxmoxA
 async def test_closing_gives_back_the_session(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
     await adapter.close()
     assert cluster.closed
+
+
+# Addresses
+
+
+async def test_a_guest_is_asked_for_its_addresses_by_one_call_to_its_agent(
+    adapter: ProxmoxAdapter, cluster: Cluster
+) -> None:
+    cluster.answers[f"{WEB}/agent/network-get-interfaces"] = {
+        "result": [{"ip-addresses": [{"ip-address": "192.0.2.1"}]}]
+    }
+    await adapter.get("100")
+    cluster.asked.clear()
+    assert await adapter.guest_addresses("100") == ("192.0.2.1",)
+    assert cluster.asked == [("GET", f"{WEB}/agent/network-get-interfaces", {})]
+
+
+async def test_a_containers_addresses_are_asked_of_its_node(adapter: ProxmoxAdapter, cluster: Cluster) -> None:
+    cluster.answers[f"{CT}/interfaces"] = [{"name": "eth0", "inet": "192.0.2.1/24"}]
+    assert await adapter.guest_addresses("101") == ("192.0.2.1",)

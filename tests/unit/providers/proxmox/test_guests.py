@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.proxmox.guests import Config, Guest, Rights, config, guest
+from providers.proxmox.guests import Config, Guest, Rights, addresses, config, guest
 
 ROW = {
     "id": "qemu/100",
@@ -51,6 +51,30 @@ def test_a_guest_is_found_at_its_node() -> None:
 )
 def test_a_guest_that_ha_ignores_is_not_managed(ha: str | None, managed: bool) -> None:
     assert guest(ROW | {"hastate": ha}).managed is managed
+
+
+# Its addresses
+
+
+def test_an_agents_interfaces_have_addresses() -> None:
+    told = [
+        {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}]},
+        {"name": "ens18", "ip-addresses": [{"ip-address": "192.0.2.1"}, {"ip-address": "2001:db8::1"}]},
+        {"name": "ens19", "hardware-address": "52:54:00:00:00:01"},
+    ]
+    assert addresses(told) == ("127.0.0.1", "192.0.2.1", "2001:db8::1")
+
+
+def test_a_containers_interfaces_have_addresses_with_prefix_lengths() -> None:
+    assert addresses([{"name": "eth0", "inet": "192.0.2.1/24", "inet6": "2001:db8::1/64"}]) == (
+        "192.0.2.1",
+        "2001:db8::1",
+    )
+
+
+@pytest.mark.parametrize("answer", [None, {}, "up", [None, 7], [{"ip-addresses": 7}], [{"ip-addresses": [7, {}]}]])
+def test_whatever_else_a_guest_answers_is_no_address(answer: Any) -> None:
+    assert addresses(answer) == ()
 
 
 # Its configuration

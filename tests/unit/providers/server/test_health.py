@@ -77,25 +77,25 @@ async def probe(health: Health) -> AsyncIterator[Probe]:
 
 @pytest.mark.parametrize("service", ["", SERVICE])
 async def test_a_hypervisor_that_does_not_answer_is_not_serving(health: Health, probe: Probe, service: str) -> None:
-    await health.follow(Inventory(OneVM()), Disk())
+    health.follow(Inventory(OneVM()), Disk())
     assert await probe.check(service) == "NOT_SERVING"
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])
 async def test_a_hypervisor_that_answers_is_serving(health: Health, probe: Probe, service: str) -> None:
-    await health.follow(connected(), Disk())
+    health.follow(connected(), Disk())
     assert await probe.check(service) == "SERVING"
 
 
 async def test_liveness_does_not_ask_for_the_hypervisor(health: Health, probe: Probe) -> None:
-    await health.follow(Inventory(OneVM()), Disk())
+    health.follow(Inventory(OneVM()), Disk())
     assert await probe.check("liveness") == "SERVING"
 
 
 async def test_a_hypervisor_that_comes_and_goes_is_told_as_it_happens(health: Health, probe: Probe) -> None:
     hypervisor = OneVM()
     inventory = Inventory(hypervisor)
-    await health.follow(inventory, Disk())
+    health.follow(inventory, Disk())
     told = probe.watch("")
     assert await anext(told) == "NOT_SERVING"
     following = asyncio.create_task(inventory.run())
@@ -108,7 +108,7 @@ async def test_a_hypervisor_that_comes_and_goes_is_told_as_it_happens(health: He
 @pytest.mark.parametrize("service", ["", SERVICE])
 async def test_a_journal_that_cannot_be_written_is_not_serving(health: Health, probe: Probe, service: str) -> None:
     disk = Disk()
-    await health.follow(connected(), disk)
+    health.follow(connected(), disk)
     told = probe.watch(service)
     assert await anext(told) == "SERVING"
     disk.tell(FULL)
@@ -118,13 +118,13 @@ async def test_a_journal_that_cannot_be_written_is_not_serving(health: Health, p
 
 
 async def test_a_journal_that_could_not_be_written_from_the_start_is_not_serving(health: Health, probe: Probe) -> None:
-    await health.follow(connected(), Disk(FULL))
+    health.follow(connected(), Disk(FULL))
     assert await probe.check("") == "NOT_SERVING"
 
 
 async def test_a_hypervisor_that_comes_back_does_not_make_up_for_a_journal(health: Health, probe: Probe) -> None:
     inventory, disk = Inventory(OneVM()), Disk()
-    await health.follow(inventory, disk)
+    health.follow(inventory, disk)
     disk.tell(FULL)
     for listener in inventory.on_connection:
         listener(True)
@@ -134,7 +134,7 @@ async def test_a_hypervisor_that_comes_back_does_not_make_up_for_a_journal(healt
 
 async def test_a_process_whose_journal_cannot_be_written_lives(health: Health, probe: Probe) -> None:
     disk = Disk()
-    await health.follow(connected(), disk)
+    health.follow(connected(), disk)
     disk.tell(FULL)
     await asyncio.sleep(0)
     assert await probe.check("liveness") == "SERVING"
@@ -142,7 +142,7 @@ async def test_a_process_whose_journal_cannot_be_written_lives(health: Health, p
 
 async def test_why_the_journal_cannot_be_written_is_logged(health: Health) -> None:
     disk = Disk()
-    await health.follow(connected(), disk)
+    health.follow(connected(), disk)
     with capture_logs() as logs:
         disk.tell(FULL)
         disk.tell("")
@@ -162,7 +162,7 @@ async def test_a_process_in_which_no_write_passes_does_not_live(
     monkeypatch.setattr("providers.server.health.WRITE_WITHIN", 0.01)
     monkeypatch.setattr("providers.server.health.WRITE_EVERY", 0.01)
     disk = Disk()
-    await health.follow(connected(), disk)
+    health.follow(connected(), disk)
     watching = asyncio.create_task(health.watch_life(disk))
     told = probe.watch("liveness")
     assert await anext(told) == "SERVING"

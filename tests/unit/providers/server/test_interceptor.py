@@ -1,6 +1,7 @@
 """The interceptor as bytes pass it; `test_server.py` has a real server around it."""
 
 import asyncio
+import tracemalloc
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from providers.core import errors
 from providers.core.errors import InvalidRequest, OperationActive, Violation, VmpowerError
 from providers.core.lanes import CALLER
 from providers.core.settings import Settings
-from providers.server.interceptor import MOST, PAGES_AT_ONCE, Interceptor, TooManyCalls, status
+from providers.server.interceptor import MOST, MOST_OF_ONE, PAGES_AT_ONCE, Interceptor, TooManyCalls, status
 from tests.unit.providers.server.pki import Authority
 
 AUTHORITY = Authority()
@@ -76,8 +77,7 @@ async def reach(method: str, data: bytes, call: Call | None = None, **settings: 
     async def continuation(_: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(handler)
 
-    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere"), **settings))
-    wrapped = await interceptor.intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]
+    wrapped = await interceptor(**settings).intercept_service(continuation, Details(SERVICE + method))  # type: ignore[arg-type]
     call = call or Call()
     try:
         await wrapped.unary_unary(wrapped.request_deserializer(data), call)
@@ -126,24 +126,30 @@ async def test_a_request_that_is_too_long_is_told_by_its_largest_field() -> None
     ]
 
 
-async def test_a_method_of_another_service_passes_untouched() -> None:
-    handler: Any = grpc.unary_unary_rpc_method_handler(lambda _request, _context: None)
-
-    async def continuation(_: Any) -> Any:
-        return handler
-
-    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
-    details: Any = Details("/grpc.health.v1.Health/Check")
-    assert await interceptor.intercept_service(continuation, details) is handler
+def interceptor(**settings: Any) -> Interceptor:
+    return Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere"), **settings))
 
 
 async def test_a_method_that_does_not_exist_is_left_to_grpc() -> None:
     async def continuation(_: Any) -> Any:
         return None
 
-    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
     details: Any = Details(SERVICE + "Explode")
-    assert await interceptor.intercept_service(continuation, details) is None
+    assert await interceptor().intercept_service(continuation, details) is None
+
+
+async def test_of_methods_that_clients_make_up_nothing_is_kept() -> None:
+    async def continuation(_: Any) -> Any:
+        return None
+
+    asked = interceptor()
+    tracemalloc.start()
+    for number in range(20):
+        details: Any = Details(f"/{number}/" + "x" * (1 << 20))
+        await asked.intercept_service(continuation, details)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 5 << 20
 
 
 def client(name: str) -> Call:
@@ -191,7 +197,7 @@ class Slow:
     """A provider whose handlers go on until they are let go."""
 
     def __init__(self) -> None:
-        self.interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
+        self.interceptor = interceptor(operators=("alice", "bob"))
         self.go_on = asyncio.Event()
         self.running = 0
         self.most = 0
@@ -206,8 +212,8 @@ class Slow:
     async def _stream(self, _request: Message, _: Any) -> AsyncIterator[pb.Operation]:
         yield await self._unary(_request, _)
 
-    async def call(self, method: str) -> Status | None:
-        """The refusal, None if it was served."""
+    async def call(self, method: str, name: str = "") -> Status | None:
+        """The refusal, None if it was served. With a name the client has a certificate."""
         streams = method.startswith("Watch")
 
         async def continuation(_: Any) -> Any:
@@ -216,7 +222,8 @@ class Slow:
             return grpc.unary_unary_rpc_method_handler(self._unary)
 
         details: Any = Details(SERVICE + method)
-        wrapped, call = await self.interceptor.intercept_service(continuation, details), Call()
+        wrapped = await self.interceptor.intercept_service(continuation, details)
+        call = client(name) if name else Call()
         request = wrapped.request_deserializer(b"")
         try:
             if streams:
@@ -227,9 +234,9 @@ class Slow:
             return Status.FromString(dict(call.ended.trailing_metadata)["grpc-status-details-bin"])
         return None
 
-    async def begin(self, method: str, count: int = 1) -> list[asyncio.Task[Status | None]]:
+    async def begin(self, method: str, count: int = 1, name: str = "") -> list[asyncio.Task[Status | None]]:
         """Calls that are under way when this returns."""
-        begun = [asyncio.create_task(self.call(method)) for _ in range(count)]
+        begun = [asyncio.create_task(self.call(method, name)) for _ in range(count)]
         for _ in range(5):
             await asyncio.sleep(0)
         return begun
@@ -290,9 +297,8 @@ async def caller_of(call: Call) -> str:
     async def continuation(_: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(handler)
 
-    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
     details: Any = Details(SERVICE + "GetVM")
-    wrapped = await interceptor.intercept_service(continuation, details)
+    wrapped = await interceptor().intercept_service(continuation, details)
     await asyncio.create_task(wrapped.unary_unary(wrapped.request_deserializer(b""), call))
     return seen[0]
 
@@ -306,8 +312,10 @@ async def test_without_a_certificate_a_caller_is_its_host() -> None:
 
 
 async def test_a_call_that_was_hung_up_is_not_under_way_any_more(slow: Slow) -> None:
-    for call in await slow.begin("PowerOff", 3):
+    calls = await slow.begin("PowerOff", 3)
+    for call in calls:
         call.cancel()
+    await asyncio.wait(calls)
     await asyncio.sleep(0)
     slow.go_on.set()
     assert await slow.call("PowerOff") is None
@@ -393,9 +401,8 @@ async def test_a_bug_is_logged_and_its_words_are_kept_from_the_caller() -> None:
     async def continuation(_: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(handler)
 
-    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
     details: Any = Details(SERVICE + "GetVM")
-    wrapped, call = await interceptor.intercept_service(continuation, details), Call()
+    wrapped, call = await interceptor().intercept_service(continuation, details), Call()
     with capture_logs() as logs, pytest.raises(Aborted):
         await wrapped.unary_unary(wrapped.request_deserializer(b""), call)
     assert (call.ended.code, call.ended.details) == (
@@ -406,7 +413,7 @@ async def test_a_bug_is_logged_and_its_words_are_kept_from_the_caller() -> None:
 
 
 async def test_one_clients_streams_leave_room_for_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("providers.server.interceptor.MOST_STREAMS_OF_ONE", 1)
+    monkeypatch.setitem(MOST_OF_ONE, "streams of all VMs", 1)
 
     async def handler(_: Message, __: Any) -> AsyncIterator[pb.WatchVMsResponse]:
         while True:
@@ -415,11 +422,24 @@ async def test_one_clients_streams_leave_room_for_those_of_others(monkeypatch: p
     async def continuation(_: Any) -> Any:
         return grpc.unary_stream_rpc_method_handler(handler)
 
-    interceptor = Interceptor(Settings(listen="unix:///nowhere", state_dir=Path("/nowhere")))
-    wrapped = await interceptor.intercept_service(continuation, Details(SERVICE + "WatchVMs"))  # type: ignore[arg-type]
+    wrapped = await interceptor().intercept_service(continuation, Details(SERVICE + "WatchVMs"))  # type: ignore[arg-type]
     alice, bob = client("alice"), client("bob")
     first = wrapped.unary_stream(pb.WatchVMsRequest(), alice)
     await anext(first)
     with pytest.raises(Aborted):
         await anext(wrapped.unary_stream(pb.WatchVMsRequest(), alice))
     assert await anext(wrapped.unary_stream(pb.WatchVMsRequest(), bob)) == pb.WatchVMsResponse()
+
+
+@pytest.mark.parametrize("method", ["PowerOff", "GetOperation", "Shutdown"])
+async def test_one_clients_calls_leave_room_for_those_of_others(
+    slow: Slow, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in MOST_OF_ONE:
+        monkeypatch.setitem(MOST_OF_ONE, kind, 2)
+    await slow.begin(method, 2, "alice")
+    refused, (work,) = await slow.call(method, "alice"), await slow.begin(method, 1, "bob")
+    slow.go_on.set()
+    assert refused
+    assert info(refused).reason == "TOO_MANY_CALLS"
+    assert await work is None

@@ -14,7 +14,7 @@ from providers.server.local_door import LocalDoor, Unusable
 
 def door(listen: str, *, secured: bool = False, **settings: Any) -> LocalDoor:
     state = Path(listen.removeprefix("unix://")).parent
-    return LocalDoor(Settings(listen=listen, state_dir=state, **settings), secured=secured)
+    return LocalDoor(Settings(listen=listen, state_dir=state, **settings), secured=secured, files=300)
 
 
 async def said(door: LocalDoor) -> list[tuple[str, str]]:

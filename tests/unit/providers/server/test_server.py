@@ -23,6 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc.experimental import session_cache
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
@@ -368,6 +369,52 @@ def test_an_operator_who_is_revoked_loses_power_on_the_open_connection(secured: 
         assert power_off(channel) == "OK"
         secured.authority.revoke(secured.crl, op)
         assert power_off(channel) == "CERTIFICATE_REFUSED"
+
+
+def probe(channel: grpc.Channel, method: str) -> grpc.RpcError | None:
+    """Why a probe of the listener was refused or ended, None if it was answered."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest()
+    try:
+        if method == "reflection":
+            reflected = reflection_pb2.ServerReflectionRequest(list_services="")
+            reflection: Any = reflection_pb2_grpc
+            next(reflection.ServerReflectionStub(channel).ServerReflectionInfo(iter([reflected])))
+        elif method == "Watch":
+            next(stub.Watch(request, wait_for_ready=True, timeout=30))
+        else:
+            getattr(stub, method)(request, wait_for_ready=True, timeout=30)
+    except grpc.RpcError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch", "reflection"])
+def test_a_certificate_that_is_revoked_is_refused_by_health_and_reflection_too(secured: Secured, method: str) -> None:
+    op = secured.authority.issue("op")
+    with secured.channel(op) as channel:
+        assert probe(channel, "Check") is None
+        assert probe(channel, method) is None
+        secured.authority.revoke(secured.crl, op)
+        refused = probe(channel, method)
+        assert refused
+        assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_watch_of_health_ends_with_its_clients_certificate(secured: Secured) -> None:
+    with secured.channel(secured.authority.issue("op", ends=timedelta(seconds=8))) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as ended:
+            list(stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60))
+    assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_health_of_a_service_that_is_not_there_is_not_found(provider: Provider) -> None:
+    with grpc.insecure_channel(provider.address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Check(health_pb2.HealthCheckRequest(service="nothing"))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_a_session_that_is_resumed_does_not_outlive_its_certificate(secured: Secured) -> None:

@@ -12,7 +12,7 @@ from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import VM, Delegation, Escalation, PowerState, Signal
 from providers.core.errors import InvalidRequest, VMNotFound, VMRefused
 from providers.core.extension import Extension
-from providers.core.model import ExecHook, Request
+from providers.core.model import ExecHook, HttpGetHook, Request
 from providers.core.settings import Settings
 from providers.server import validation
 from providers.server.validation import Find
@@ -41,6 +41,7 @@ def in_order(*numbers: Any) -> pb.SignalPolicy:
     return pb.SignalPolicy(order=numbers)
 
 
+NO_TARGET = "must be an http or https URL with a host, or with a port alone"
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"vm": ""}, "vm", "must not be empty"),
     ({"timeout": Duration()}, "timeout", "must be more than 0"),
@@ -117,7 +118,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         for url in ("http://user:secret@web/", "https://token@web/", "http://@web/")
     ]
     + [
-        ({"pre_stop": [http_hook(url)]}, "pre_stop[0].http_get.url", "must be an http or https URL with a host")
+        ({"pre_stop": [http_hook(url)]}, "pre_stop[0].http_get.url", NO_TARGET)
         for url in ("", "web", "ftp://web/", "file:///etc/passwd", "http://", "http://web:99999/", "http://[/")
     ],
     (
@@ -296,3 +297,16 @@ def test_any_extension_is_either_taken_or_told_what_is_wrong(message: pb.ExtendO
         validation.extension(message)
     except InvalidRequest as refused:
         assert refused.violations
+
+
+@pytest.mark.parametrize("url", ["http://:8080/drain", "https://:1", "http://192.0.2.1/", "http://[2001:db8::1]:80/"])
+def test_a_hooks_url_has_a_host_or_is_that_of_the_vm(url: str) -> None:
+    (hook,) = shutdown(pre_stop=[http_hook(url)]).hooks
+    assert isinstance(hook.handler, HttpGetHook)
+    assert hook.handler.url == url
+
+
+@pytest.mark.parametrize("url", ["http://:0/", "http:///drain", "http://:/drain", "http://user@:80/", "ftp://:80/"])
+def test_a_url_without_host_and_port_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        shutdown(pre_stop=[http_hook(url)])

@@ -6,7 +6,7 @@ from pyVmomi import vim, vmodl
 
 from providers.core.errors import HypervisorUnavailable
 from providers.vsphere import collector
-from providers.vsphere.collector import POLL_SECONDS
+from providers.vsphere.collector import LATEST_CRASHES, POLL_SECONDS
 from providers.vsphere.events import EVENTS
 from providers.vsphere.properties import Task, VMProperties
 from providers.vsphere.session import SessionLost
@@ -34,6 +34,27 @@ async def test_one_filter_is_for_tasks_and_one_for_everything_else_before_it(stu
     assert await collector.subscribe(link(stub), "") == "collector-2"
     followed = [[props.type._wsdlName for props in spec.propSet] for spec in specs(stub)]
     assert followed == [["VirtualMachine", "Folder", "Datacenter", "HostSystem"], ["Task"]]
+
+
+async def test_events_of_guests_that_crashed_are_followed_by_one_collector_a_session(stub: FakeStub) -> None:
+    stub.answers["CreateCollectorForEvents"] = vim.event.EventHistoryCollector("events-1", stub)
+    session = link(stub)
+    for _ in range(2):
+        await collector.subscribe(session, "")
+    [(spec,)] = stub.called("CreateCollectorForEvents")
+    assert (spec.eventTypeId, spec.maxCount) == (["VmGuestOSCrashedEvent"], LATEST_CRASHES)
+    [followed] = specs(stub)[-1].objectSet
+    assert (followed.obj._moId, specs(stub)[-1].propSet[0].pathSet) == ("events-1", ["latestPage"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [vim.fault.InvalidState(), vim.fault.NoPermission(), vmodl.fault.NotSupported(), vmodl.fault.NotImplemented()],
+)
+async def test_a_vcenter_that_gives_no_events_is_followed_without_them(stub: FakeStub, fault: Exception) -> None:
+    stub.answers["CreateCollectorForEvents"] = fault
+    assert await collector.subscribe(link(stub), "") == "collector-2"
+    assert len(specs(stub)) == 2
 
 
 async def test_without_a_scope_all_vms_are_followed(stub: FakeStub) -> None:

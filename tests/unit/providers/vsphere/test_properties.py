@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from providers.vsphere.properties import KINDS, Manager, Place, Question, Task, VMProperties, update
+from providers.vsphere.properties import KINDS, Crash, Manager, Place, Question, Task, VMProperties, update
 
 VM = vim.VirtualMachine("vm-1", None)
 
@@ -24,6 +24,11 @@ def question() -> Any:
     )
 
 
+def adapters(*addresses: list[str] | None) -> Any:
+    """The network adapters of a guest, each with these addresses."""
+    return [vim.vm.GuestInfo.NicInfo(ipAddress=each, connected=True, deviceConfigId=4000) for each in addresses]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [
@@ -36,6 +41,12 @@ def question() -> Any:
         ("guest.guestStateChangeSupported", True, True),
         ("runtime.cleanPowerOff", False, False),
         ("runtime.bootTime", datetime(2030, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "2030-01-01T00:00:00+00:00"),
+        (
+            "guest.net",
+            adapters(["192.0.2.1", "fe80::1"], None, ["198.51.100.1"]),
+            ("192.0.2.1", "fe80::1", "198.51.100.1"),
+        ),
+        ("guest.net", adapters(["192.0.2.1"] * 1000), ("192.0.2.1",) * 64),
         ("config.managedBy", vim.ext.ManagedByInfo(extensionKey="key", type="kind"), Manager("key", "kind")),
         ("disabledMethod", ["PowerOnVM_Task", "ShutdownGuest"], frozenset({"ShutdownGuest"})),
     ],
@@ -48,6 +59,7 @@ def test_a_property_becomes_a_field(path: str, value: Any, field: object) -> Non
     ("path", "field"),
     [
         ("runtime.question", None),
+        ("guest.net", ()),
         ("runtime.bootTime", ""),
         ("config.managedBy", Manager()),
         ("guest.toolsRunningStatus", "guestToolsNotRunning"),
@@ -112,3 +124,25 @@ def test_a_vm_is_readable_once_it_has_id_and_power() -> None:
 
 def test_the_escapes_in_a_name_are_for_vsphere_only() -> None:
     assert VMProperties("vm-1", name="50%25 a%2fb%5cc").plain_name == "50% a/b\\c"
+
+
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+EVENTS = vim.event.EventHistoryCollector("events-1", None)
+
+
+def crash(number: int, vm: Any = VM) -> Any:
+    of = vim.event.VmEventArgument(vm=vm, name="web") if vm else None
+    return vim.event.VmGuestOSCrashedEvent(key=number, chainId=number, createdTime=AT, userName="", vm=of)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("latestPage", [crash(7), crash(8, None)]), ("latestPage[7]", crash(7))],
+    ids=["the page", "one more"],
+)
+def test_events_of_crashes_name_their_vms(path: str, value: Any) -> None:
+    assert read(path, value, EVENTS) == (Crash(7, "vm-1", AT),)
+
+
+def test_an_empty_page_has_no_crashes() -> None:
+    assert read("latestPage", None, EVENTS) == ()

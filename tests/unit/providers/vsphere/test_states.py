@@ -34,6 +34,12 @@ def test_a_healthy_guest_hears_its_tools_and_has_no_problem() -> None:
     assert (vm.signals, vm.problems, vm.refused) == ((Signal.VMWARE_TOOLS,), (), "")
 
 
+def test_the_addresses_that_its_tools_report_are_its_guests_word() -> None:
+    vm = to_vm(properties(addresses=("192.0.2.1",)))
+    assert (vm.guest_addresses, vm.addresses) == (("192.0.2.1",), ())
+    assert to_vm(replace(OFF, addresses=("192.0.2.1",))).guest_addresses == ()
+
+
 def test_it_is_called_by_its_path_with_and_without_the_first_slash() -> None:
     vm = to_vm(HEALTHY, path="/dc/vm/web", node="esx1.example")
     assert (vm.aliases, vm.labels, vm.node) == (("/dc/vm/web", "dc/vm/web"), {"path": "/dc/vm/web"}, "esx1.example")

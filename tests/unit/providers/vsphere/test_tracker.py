@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from providers.core.adapter import VM, Change, Changed, OffCause, PowerState, Reason, Removed, Signal
-from providers.vsphere.properties import Place, Task, Update, VMProperties
+from providers.vsphere.properties import Crash, Crashes, Place, Task, Update, VMProperties
 from providers.vsphere.states import locked
-from providers.vsphere.tracker import HOLD_SECONDS, TOOLS_RETURN_SECONDS, Tracker
+from providers.vsphere.tracker import CRASH_SECONDS, HOLD_SECONDS, TOOLS_RETURN_SECONDS, Tracker
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 RUNNING: dict[str, Any] = {
@@ -357,6 +357,114 @@ def test_tools_of_a_vm_that_was_just_started_are_not_expected_back(timed: Tracke
     assert not only(timed.apply([modified(power="poweredOn")])).problems[0].passing
 
 
+# Guests that crash
+
+BOOTED = {"boot_time": START.isoformat()}
+
+
+@pytest.fixture
+def running(clock: Clock) -> Tracker:
+    """One VM that runs since START, by that clock; no crash has been told."""
+    tracker = Tracker(clock=clock)
+    tracker.apply([new(**BOOTED), crashes(enters=True)])
+    return tracker
+
+
+def crashes(*numbers: int, vm: str = "vm-1", at: datetime = START, enters: bool = False) -> Update:
+    latest = tuple(Crash(number, vm, at + timedelta(seconds=number)) for number in numbers)
+    return Update(Crashes, "collector", {"latest": latest}, enters)
+
+
+def crashed(tracker: Tracker) -> bool:
+    return tracker.listed().vms[0].crashed
+
+
+def test_a_guest_that_crashed_is_told_with_its_problem(running: Tracker) -> None:
+    vm = only(running.apply([crashes(1), modified(**STOPPED)]))
+    assert (vm.crashed, vm.power_state, vm.signals) == (True, PowerState.ON, ())
+    assert (vm.problems[0].reason, vm.problems[0].passing) == (Reason.TOOLS_UNAVAILABLE, False)
+
+
+@pytest.mark.parametrize("first", [crashes(1), modified(**STOPPED)], ids=["the event", "its tools' end"])
+def test_it_has_crashed_whatever_is_told_first(running: Tracker, first: Update) -> None:
+    running.apply([first])
+    assert not crashed(running)
+    running.apply([crashes(1), modified(**STOPPED)])
+    assert crashed(running)
+
+
+def test_a_guest_that_crashes_while_it_goes_down_has_crashed(running: Tracker) -> None:
+    running.apply([modified(guest_state="shuttingDown", state_change=False)])
+    running.apply([modified(**STOPPED)])
+    running.apply([crashes(1)])
+    assert crashed(running)
+
+
+def test_a_guest_whose_tools_run_on_has_not_crashed(running: Tracker) -> None:
+    assert running.apply([crashes(1)]) == []
+
+
+def test_a_guest_that_lives_again_has_not_crashed_when_it_shuts_down_later(running: Tracker) -> None:
+    running.apply([crashes(1), modified(**STOPPED)])
+    running.apply([modified(**RUNNING)])
+    assert not crashed(running)
+    running.apply([modified(**STOPPED)])
+    assert not crashed(running)
+
+
+@pytest.mark.parametrize("down", ["shuttingDown", "resetting"])
+def test_a_guest_that_says_that_it_goes_down_after_a_crash_lives(running: Tracker, down: str) -> None:
+    running.apply([crashes(1)])
+    running.apply([modified(guest_state=down, state_change=False)])
+    running.apply([modified(**STOPPED)])
+    assert not crashed(running)
+
+
+def test_a_guest_whose_tools_run_on_for_long_lives(running: Tracker, clock: Clock) -> None:
+    running.apply([crashes(1)])
+    clock.now = CRASH_SECONDS
+    running.apply([modified(**STOPPED)])
+    assert not crashed(running)
+
+
+def test_a_crash_is_of_its_run_alone(running: Tracker) -> None:
+    running.apply([crashes(1), modified(**STOPPED)])
+    running.apply([modified(boot_time=(START + timedelta(seconds=9)).isoformat())])
+    assert not crashed(running)
+    running.apply([crashes(1, 2)])
+    assert not crashed(running)
+
+
+def test_a_crash_that_was_told_before_is_not_told_of_again(running: Tracker) -> None:
+    running.apply([crashes(1), modified(**STOPPED)])
+    running.apply([modified(**RUNNING)])
+    running.apply([modified(**STOPPED)])
+    running.apply([crashes(1)])
+    assert not crashed(running)
+
+
+@pytest.mark.parametrize(
+    ("tools", "at", "has_crashed"),
+    [
+        ("guestToolsNotRunning", START, True),
+        ("guestToolsNotRunning", START - timedelta(hours=1), False),
+        ("guestToolsRunning", START, False),
+    ],
+    ids=["in this run", "in an earlier one", "it lives again"],
+)
+def test_what_crashed_before_the_watch_began_is_known(tools: str, at: datetime, has_crashed: bool) -> None:
+    tracker = Tracker()
+    tracker.apply([crashes(1, at=at, enters=True), new(tools=tools, **BOOTED)])
+    assert crashed(tracker) is has_crashed
+    tracker.apply([modified(**STOPPED)])
+    assert crashed(tracker) is has_crashed
+
+
+@pytest.mark.parametrize("update", [crashes(1, vm="vm-2"), Update(Crashes, "collector", None)])
+def test_what_is_told_of_no_vm_of_ours_is_nothing(running: Tracker, update: Update) -> None:
+    assert running.apply([update]) == []
+
+
 # Tasks that are under way
 
 
@@ -533,6 +641,15 @@ def test_what_was_read_and_is_borne_out_is_not_told_again(tracker: Tracker) -> N
 def test_what_was_read_and_had_passed_before_the_news_is_put_right_by_them(tracker: Tracker) -> None:
     tracker.vm(new(name="shop"))
     assert only(tracker.apply([])).name == "web"
+
+
+def test_news_that_are_older_than_a_read_are_told_all_the_same_and_then_what_followed_them(tracker: Tracker) -> None:
+    again = {"boot_time": "2030-01-02T00:00:00+00:00"}
+    read = tracker.vm(new(**again))
+    assert read
+    assert only(tracker.apply([modified(**OFF)])).power_state is PowerState.OFF
+    told = only(tracker.apply([modified(power="poweredOn", **again)]))
+    assert (told.power_state, told.run_id) == (PowerState.ON, read.run_id)
 
 
 def test_a_vm_without_id_cannot_be_told_of(tracker: Tracker) -> None:

@@ -26,7 +26,7 @@ type Behaviour struct {
 	Tools           string            `json:"tools"`          // running, not_running, executing_scripts, not_installed, old
 	Ignores         bool              `json:"ignores"`        // requests are accepted, and nothing happens
 	Refuses         bool              `json:"refuses"`        // requests fail with InvalidState
-	OnShutdown      string            `json:"on_shutdown"`    // off, reboot
+	OnShutdown      string            `json:"on_shutdown"`    // off, reboot, panic
 	Template        bool              `json:"template"`
 	FTSecondary     bool              `json:"ft_secondary"`
 	ManagedBy       Manager           `json:"managed_by"` // nobody, if empty
@@ -93,7 +93,7 @@ func (b Behaviour) check() error {
 	}{
 		{"power", b.Power, []string{"on", "off", "suspended"}},
 		{"tools", b.Tools, []string{"running", "not_running", "executing_scripts", "not_installed", "old"}},
-		{"on_shutdown", b.OnShutdown, []string{"off", "reboot"}},
+		{"on_shutdown", b.OnShutdown, []string{"off", "reboot", "panic"}},
 		{"connection", b.Connection, []string{"connected", "disconnected", "inaccessible", "invalid", "orphaned"}},
 		{"guest", b.Guest, []string{"linux", "windows"}},
 	} {

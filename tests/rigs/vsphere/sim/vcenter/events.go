@@ -42,4 +42,5 @@ func suspendedVM(e types.VmEvent) types.BaseEvent   { return &types.VmSuspendedE
 func resetting(e types.VmEvent) types.BaseEvent     { return &types.VmResettingEvent{VmEvent: e} }
 func guestShutdown(e types.VmEvent) types.BaseEvent { return &types.VmGuestShutdownEvent{VmEvent: e} }
 func guestReboot(e types.VmEvent) types.BaseEvent   { return &types.VmGuestRebootEvent{VmEvent: e} }
+func guestCrashed(e types.VmEvent) types.BaseEvent  { return &types.VmGuestOSCrashedEvent{VmEvent: e} }
 func guestStandby(e types.VmEvent) types.BaseEvent  { return &types.VmGuestStandbyEvent{VmEvent: e} }

@@ -20,10 +20,15 @@ func (v *VM) set(changes []byte) (err error) {
 // colleague is who has a hand on plugs.
 const colleague = "colleague@vsphere.local"
 
-// hand is a colleague's on its plug, at once and as a task of vCenter's; a crash is nobody's.
+// hand is a colleague's on its plug, at once and as a task of vCenter's; a crash, of the guest's process or of the guest
+// in it, is nobody's.
 func (v *VM) hand(how string) (err error) {
-	if how == "crash" {
+	switch how {
+	case "crash":
 		v.locked(func(ctx *simulator.Context) { v.setOff(ctx, "crash") })
+		return nil
+	case "panic":
+		v.locked(v.panic)
 		return nil
 	}
 	v.lockedFor(colleague, func(ctx *simulator.Context) {
@@ -35,7 +40,7 @@ func (v *VM) hand(how string) (err error) {
 		case "suspend":
 			v.at(ctx, "suspend", v.setSuspended)
 		default:
-			err = fmt.Errorf("power: %q is none of on, off, suspend, crash", how)
+			err = fmt.Errorf("power: %q is none of on, off, suspend, crash, panic", how)
 		}
 	})
 	return err

@@ -28,8 +28,11 @@ func (v *VM) asked(method string) (fault types.BaseMethodFault, task bool) {
 // ShutdownGuest asks the guest, which answers only by what it does.
 func (v *VM) ShutdownGuest(ctx *simulator.Context, _ *types.ShutdownGuest) soap.HasFault {
 	last := func(ctx *simulator.Context) { v.setOff(ctx, "guest") }
-	if v.b.OnShutdown == "reboot" {
+	switch v.b.OnShutdown {
+	case "reboot":
 		last = v.boot
+	case "panic":
+		last = v.panic
 	}
 	if fault := v.ask(ctx, "ShutdownGuest", guestShutdown, last); fault != nil {
 		return &methods.ShutdownGuestBody{Fault_: soapFault(fault)}

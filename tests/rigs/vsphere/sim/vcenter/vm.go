@@ -19,6 +19,7 @@ const (
 	up
 	stopping // asked to shut down or reboot, services are ending
 	halting  // tools are gone, power is still on
+	crashed  // the guest has crashed, power is still on
 )
 
 // VM is a virtual machine with a guest that behaves. All of it belongs to the simulator's lock of the object:
@@ -141,6 +142,13 @@ func (v *VM) setOff(ctx *simulator.Context, cause string) {
 	v.record.OffAt, v.record.OffCause = now(), cause
 	v.enter(ctx, off)
 	v.post(ctx, poweredOff)
+}
+
+// panic is what a guest does that crashes and stays as it is.
+func (v *VM) panic(ctx *simulator.Context) {
+	v.stir()
+	v.post(ctx, guestCrashed)
+	v.enter(ctx, crashed)
 }
 
 func (v *VM) setSuspended(ctx *simulator.Context) {

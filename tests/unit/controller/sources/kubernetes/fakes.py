@@ -84,6 +84,9 @@ class FakeApi:
 
     # What our code calls
 
+    async def require_ours(self) -> None:
+        self._called("require_ours")
+
     async def list(self, kind: str) -> AsyncIterator[Object]:
         items = [found for key, found in self.objects.items() if key.kind == kind]
         for start in range(0, max(len(items), 1), self.page):

@@ -1,10 +1,11 @@
 """What is asked of a real HTTP server, and what its answers are to us."""
 
 import base64
+from typing import Any
 
 import pytest
 
-from controller.sources.kubernetes.api import JSON_PATCH, MERGE, Api, ApiError
+from controller.sources.kubernetes.api import JSON_PATCH, MERGE, Api, ApiError, Foreign
 from tests.unit.controller.sources.kubernetes.fakes import WEB
 from tests.unit.controller.sources.kubernetes.server import Called, document, page, refusal, stream, vm
 
@@ -85,3 +86,44 @@ async def test_a_secret_is_read_by_its_name_and_comes_in_base64(http: Called) ->
 async def test_a_secret_without_data_is_empty(http: Called) -> None:
     http.answer(document({}))
     assert await http.secret() == {}
+
+
+def discovered(*categories: list[str] | None) -> Any:
+    """What discovery says of the group's resources, and of what else it has: its two kinds have these categories."""
+    rows = [
+        {"name": name, "singularName": "", "namespaced": True, "kind": "X", "verbs": []}
+        | ({"categories": told} if told else {})
+        for name, told in zip(("virtualmachines", "providers"), categories, strict=True)
+    ]
+    others: list[dict[str, Any]] = [
+        {"name": name, "singularName": "", "namespaced": True, "kind": "Y", "verbs": []}
+        for name in ("vmclasses", "virtualmachines/status")
+    ]
+    return document(
+        {"kind": "APIResourceList", "groupVersion": "infra.virtrigaud.io/v1beta1", "resources": rows + others}
+    )
+
+
+async def test_our_own_resources_are_told_by_their_category(http: Called) -> None:
+    http.answer(discovered(["vmpower"], ["all", "vmpower"]))
+    await http.api.require_ours()
+    assert [asked.path for asked in http.server.asked] == ["/apis/infra.virtrigaud.io/v1beta1"]
+
+
+async def test_resources_of_another_controller_are_refused_with_what_to_do(http: Called) -> None:
+    http.answer(discovered(["vmpower"], None))
+    with pytest.raises(
+        Foreign, match=r"The providers of infra.virtrigaud.io are another.*install it with apiGroup infra.vmpower"
+    ):
+        await http.api.require_ours()
+
+
+async def test_another_group_has_paths_of_its_own(http: Called) -> None:
+    http.api = Api(http.connection, "lab", "infra.vmpower")
+    http.answer(page(), document({}))
+    await http.items()
+    await http.api.patch(WEB, {})
+    assert [asked.path for asked in http.server.asked] == [
+        "/apis/infra.vmpower/v1beta1/namespaces/lab/virtualmachines",
+        "/apis/infra.vmpower/v1beta1/namespaces/default/virtualmachines/web",
+    ]

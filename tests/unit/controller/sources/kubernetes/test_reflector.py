@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.source import Key
-from controller.sources.kubernetes.api import Api, ApiError
+from controller.sources.kubernetes.api import Api, ApiError, Foreign
 from controller.sources.kubernetes.reflector import Gone, Item, Listed, Reflector, Seen
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, GONE, WEB, FakeApi, raw
 
@@ -237,3 +237,26 @@ async def test_a_watch_that_ends_in_time_is_not_worth_a_word(it: Reflected) -> N
         it.api.end()
         await it.settle()
     assert logs == []
+
+
+async def test_resources_of_another_controller_are_not_even_listed(it: Reflected) -> None:
+    it.api.fail("require_ours", Foreign("another controller's"))
+    await it.start()
+    with pytest.raises(Foreign):
+        await it.task
+    assert it.api.asked("list") == []
+
+
+async def test_resources_that_become_another_controllers_are_left_alone_when_the_watch_ends(it: Reflected) -> None:
+    await it.start()
+    it.api.fail("require_ours", Foreign("another controller's"))
+    it.api.end()
+    with pytest.raises(Foreign):
+        await it.task
+
+
+async def test_whose_they_are_is_asked_again_where_the_server_did_not_answer(it: Reflected) -> None:
+    it.api.fail("require_ours", AWAY)
+    await it.start()
+    await it.settle(1)
+    assert it.told() == ["listed"]

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.source import Key, LeadLost, Synced
-from controller.sources.kubernetes.api import ApiError, Object
+from controller.sources.kubernetes.api import ApiError, Foreign, Object
 from controller.status_models import VirtualMachineStatus
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, GONE, WEB, raw
 from tests.unit.controller.sources.kubernetes.watched import Watched
@@ -222,3 +222,12 @@ async def test_two_thousand_resources_are_taken_in(watched: Watched) -> None:
     await watched.start(*(raw(f"vm-{number}") for number in range(2000)))
     assert len(watched.told()) == 2001
     assert len(watched.api.asked("list")) == 4 + 1
+
+
+async def test_resources_of_another_controller_end_it_with_a_sentence(watched: Watched) -> None:
+    watched.api.fail("require_ours", *[Foreign("another controller's")] * 2)
+    await watched.start(raw())
+    assert watched.task
+    with pytest.raises(Foreign):
+        await watched.task
+    assert (watched.changes, watched.api.asked("patch_status")) == ([], [])

@@ -58,7 +58,7 @@ class Watched:
         self.connections.append(FakeConnection())
         return self.connections[-1]
 
-    def _make_api(self, connection: object, namespace: str) -> FakeApi:
+    def _make_api(self, connection: object, namespace: str, group: str) -> FakeApi:
         self.namespaces.append(namespace)
         return self.api
 

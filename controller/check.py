@@ -1,0 +1,48 @@
+"""`--check DIR`: what the controller would make of a directory of manifests, without doing anything. For CI.
+
+Each finding is one line, `file:line: error: field: what is wrong`. An error has no effect, or takes the effect of a
+resource away; a warning is about a part of a resource that is ignored.
+"""
+
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+
+from controller.sources.declared import settle
+from controller.sources.files import listed
+from controller.sources.manifests import Problem, Reading, read
+
+
+class Verdict(IntEnum):
+    """What the process exits with."""
+
+    FINE = 0
+    ERRORS = 1
+    UNREADABLE = 2
+    WARNINGS = 3
+
+
+def check(root: Path) -> tuple[Verdict, list[str]]:
+    """The verdict about a directory, and the lines that say why, a summary last."""
+    if not root.is_dir():
+        return Verdict.UNREADABLE, [f"{root}: no such directory; name a directory that can be read."]
+    listing = listed(root)
+    readings = {path: read(path) for path in listing.stamps}
+    resources, doubles = settle(readings, {})
+    errors = [*listing.problems, *doubles, *(problem for reading in readings.values() for problem in reading.problems)]
+    warnings = [warning for reading in readings.values() for warning in reading.warnings]
+    verdict = Verdict.ERRORS if errors else Verdict.WARNINGS if warnings else Verdict.FINE
+    summary = _summary(readings, len(resources), len(errors), len(warnings))
+    return verdict, [*_lines(errors, "error"), *_lines(warnings, "warning"), summary]
+
+
+def _lines(problems: list[Problem], level: str) -> Iterator[str]:
+    for problem in sorted(problems, key=lambda each: (each.file, each.line)):
+        field = f"{problem.field}: " if problem.field else ""
+        yield f"{problem.file}:{problem.line}: {level}: {field}{problem.message}"
+
+
+def _summary(readings: dict[Path, Reading], resources: int, errors: int, warnings: int) -> str:
+    others = sum(reading.others for reading in readings.values())
+    left = f"; {others} documents of other kinds are left alone" if others else ""
+    return f"{len(readings)} files, {resources} resources, {errors} errors, {warnings} warnings{left}"

@@ -1,0 +1,147 @@
+"""Connections that say nothing, ask nothing or answer nothing, at a real provider: none keeps its place."""
+
+import os
+import select
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from protos.power.v1 import power_pb2 as pb
+from providers.server.interceptor import MOST_OF_ONE
+from providers.server.server import PROBES
+from tests.rigs.calls import Calls, calls
+from tests.rigs.http2 import Connection
+from tests.rigs.polling import poll
+from tests.rigs.process import Provider
+
+SHORT = {"handshake": "grpc.server_handshake_timeout_ms", "idle": "grpc.max_connection_idle_ms"}
+LONG_MS, SHORT_MS = 3_600_000, 1_000
+PATIENCE = 30.0
+FILES = 400
+
+
+def provider(*args: str, **milliseconds: int) -> Provider:
+    """One whose bounds in time are these, and all others are an hour."""
+    told = {"handshake": LONG_MS, "idle": LONG_MS, "ping": LONG_MS} | milliseconds
+    options = {name: told[key] for key, name in SHORT.items()}
+    options |= {"grpc.keepalive_time_ms": told["ping"], "grpc.keepalive_timeout_ms": told["ping"]}
+    options |= {"grpc.http2.ping_timeout_ms": told["ping"]}
+    program = (
+        f"from providers.server import server; assert server.OPTIONS.keys() >= {options}.keys(); "
+        f"server.OPTIONS |= {options}; from providers.sim.__main__ import main; main()"
+    )
+    made = Provider("sim", *args)
+    made.command = [sys.executable, "-c", program, *made.command[3:]]
+    return made
+
+
+def path(running: Provider) -> str:
+    return running.address.removeprefix("unix://")
+
+
+@pytest.fixture(params=["", "front"])
+def door(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """gRPC's own socket, and the front that knows its users."""
+    return (f"--operator-uids={os.geteuid()}",) if request.param else ()
+
+
+def test_a_connection_that_says_nothing_is_closed(door: tuple[str, ...]) -> None:
+    with provider(*door, handshake=SHORT_MS) as running, socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(path(running))
+        silent.settimeout(PATIENCE)
+        while silent.recv(65_536):
+            pass
+
+
+def test_a_connection_without_a_call_is_closed(door: tuple[str, ...]) -> None:
+    with provider(*door, idle=SHORT_MS) as running, Connection(path(running)) as idle:
+        idle.acknowledge()
+        idle.wait_until_closed(PATIENCE)
+
+
+def test_a_connection_whose_other_end_answers_no_ping_is_closed_with_its_streams(door: tuple[str, ...]) -> None:
+    with provider(*door, ping=SHORT_MS) as running, Connection(path(running)) as frozen:
+        frozen.acknowledge()
+        frozen.call("/power.v1.PowerService/WatchVMs")
+        frozen.wait_until_closed(PATIENCE)
+
+
+@pytest.fixture
+def cramped() -> Iterator[Provider]:
+    """A provider that knows its socket's users and may have few files."""
+    made = Provider("sim", f"--operator-uids={os.geteuid()}")
+    made.command = ["prlimit", f"--nofile={FILES}:{FILES}", *made.command]
+    with made:
+        yield made
+
+
+def closed(ends: list[socket.socket]) -> int:
+    hung_up = select.poll()
+    for end in ends:
+        hung_up.register(end, select.POLLHUP)
+    return len(hung_up.poll(0))
+
+
+def test_more_connections_than_files_leave_the_provider_as_it_was(cramped: Provider) -> None:
+    """Of the files 256 are kept, a connection takes three, and a user has half of them."""
+    most = (FILES - 256) // 3 // 2
+    with ExitStack() as stack, calls(cramped.address) as client:
+        assert client.vm("web").name == "web"
+        ends = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(FILES)]
+        for end in ends:
+            end.connect(path(cramped))
+        poll(lambda: closed(ends) >= FILES - most)
+        assert len(list(Path(f"/proc/{cramped.process.pid}/fd").iterdir())) < FILES
+        assert client.end(client.stub.PowerOff(pb.PowerOffRequest(vm="web"))).verdict.outcome == pb.OUTCOME_FORCED
+    assert "a client was turned away" in cramped.output()
+    assert cramped.stop() == 0
+
+
+def probe(address: str) -> str:
+    """How a probe by a connection of its own is answered, by its code."""
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            stub.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=PATIENCE)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+def test_watches_of_health_do_not_keep_probes_out_for_long() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host, port = free.getsockname()
+    with Provider("sim", "--health-listen", f"{host}:{port}"), ExitStack() as stack:
+        for _ in range(PROBES["grpc.max_allowed_incoming_connections"] + 1):
+            held = stack.enter_context(Connection((host, port)))
+            held.acknowledge()
+            held.call("/grpc.health.v1.Health/Watch")
+        poll(lambda: probe(f"{host}:{port}") == "OK", timeout=10)
+
+
+def forecasts(client: Calls) -> str:
+    """How a page is answered, by its code."""
+    try:
+        client.stub.ForecastShutdown(pb.ForecastShutdownRequest(), timeout=PATIENCE)
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return "OK"
+
+
+def test_an_answer_that_is_not_read_keeps_its_place_until_its_connection_ends(tmp_path: Path) -> None:
+    (script := tmp_path / "script.yaml").write_text("guests: {many: {count: 1000}}")
+    with Provider("sim", "--script", str(script)) as running, calls(running.address) as client:
+        with Connection(path(running), window=0) as deaf:
+            deaf.acknowledge()
+            for _ in range(2 * MOST_OF_ONE["pages"]):
+                deaf.call("/power.v1.PowerService/ForecastShutdown")
+            poll(lambda: forecasts(client) == "RESOURCE_EXHAUSTED")
+        poll(lambda: forecasts(client) == "OK")

@@ -1,0 +1,80 @@
+"""Scenarios in which owners declare what they want, and a controller sees to it, over a network that breaks."""
+
+import random
+from typing import Any
+
+from tests.simulation.act import Act
+
+FIRST = ("OffGraceful",) * 6 + ("Off", "On")
+LATER = ("On", "OffGraceful", "Off", "a longer time", "another escalation")
+HARMS = (
+    "kill",
+    "kill",
+    "kill at step",
+    "kill the controller",
+    "kill the controller",
+    "kill the controller at step",
+    "cut the network",
+    "break connections",
+    "lose calls",
+    "calls are late",
+    "calls come twice",
+    "no API server",
+    "set the controller's clock",
+    "set the clock",
+    "fill the disk",
+    "restart the daemon",
+    "lose answers",
+    "be late",
+    "cut by somebody",
+    "started by somebody",
+    "restarted by somebody",
+    "crash",
+)
+CLOCKS = (0.0, 0.0, -600.0, 600.0)
+"""By how many seconds the provider's clock may be off, and the controller's, each for itself."""
+LAST = 120.0
+"""Seconds after which nothing more is declared and no harm begins."""
+
+
+def declared(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """One resource, whose owner changes it now and then, and harm to all that serves it."""
+    spec = {
+        "powerState": chance.choice(FIRST),
+        "timeout": chance.choice((5, 10, 30)),
+        "escalation": chance.choice(("Force", "Force", "Never", "Never", "Ask")),
+        "hooks": chance.choice((0, 0, 1)),
+    }
+    at, acts = chance.uniform(0, 20), list[Act]()
+    for number in range(chance.choice((1, 1, 1, 2, 3))):
+        if number:
+            at += chance.uniform(0.5, 40)
+            _change(chance, spec)
+        acts.append(Act(round(at, 3), "declare", vm, tuple(spec.items())))
+    harms = [
+        _harm(chance, chance.choice(HARMS), vm, [act.at for act in acts]) for _ in range(chance.choice((0, 1, 2, 3)))
+    ]
+    return (*acts, *harms)
+
+
+def _change(chance: random.Random, spec: dict[str, Any]) -> None:
+    match chance.choice(LATER):
+        case "a longer time":
+            spec["timeout"] += 20
+        case "another escalation":
+            spec["escalation"] = chance.choice(("Force", "Never", "Ask"))
+        case power:
+            spec["powerState"] = power
+
+
+def _harm(chance: random.Random, what: str, vm: str, moments: list[float]) -> Act:
+    """Every second one comes soon after something was declared."""
+    at = chance.choice(moments) + chance.uniform(-0.5, 5) if chance.random() < 0.5 else chance.uniform(0, LAST)
+    how: dict[str, Any] = {"lasts": round(chance.choice((0.01, 1.0, 5.0, 30.0)) * chance.uniform(0.5, 1.5), 3)}
+    if what.endswith("at step"):
+        how["step"] = chance.randint(1, 120)
+    if what.startswith("set the"):
+        how["by"] = chance.choice((-3600.0, 3600.0, -30.0, 30.0))
+    if what == "restart the daemon":
+        how["forgets"] = chance.random() < 0.5
+    return Act(round(max(at, 0.0), 3), what, vm, tuple(how.items()))

@@ -1,0 +1,54 @@
+"""What `--check` says of a directory, and by which code."""
+
+from pathlib import Path
+
+import pytest
+
+from controller.check import Verdict, check
+
+HEAD = "apiVersion: infra.virtrigaud.io/v1beta1\nkind: VirtualMachine\nmetadata: {name: web}\n"
+GOOD = HEAD + "spec: {providerRef: {name: lab}, powerState: Off}\n"
+SLIP = HEAD + "spec: {providerRef: {name: lab}, preStop: {}}\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def test_nothing_is_wrong_with_good_manifests(root: Path) -> None:
+    (root / "web.yaml").write_text(GOOD + "---\napiVersion: v1\nkind: ConfigMap\n")
+    summary = "1 files, 1 resources, 0 errors, 0 warnings; 1 documents of other kinds are left alone"
+    assert check(root) == (Verdict.FINE, [summary])
+
+
+def test_an_error_is_told_by_file_line_and_field(root: Path) -> None:
+    (root / "web.yaml").write_text(GOOD.replace("Off", "Sideways"))
+    verdict, (error, summary) = check(root)
+    assert verdict is Verdict.ERRORS
+    assert error.startswith(f"{root}/web.yaml:4: error: spec.powerState: ")
+    assert summary == "1 files, 0 resources, 1 errors, 0 warnings"
+
+
+def test_a_warning_alone_has_a_code_of_its_own(root: Path) -> None:
+    (root / "web.yaml").write_text(SLIP)
+    verdict, (warning, _) = check(root)
+    assert verdict is Verdict.WARNINGS
+    assert warning == f"{root}/web.yaml:4: warning: spec.preStop: has no effect here; it belongs into spec.lifecycle"
+
+
+def test_a_second_declaration_is_an_error(root: Path) -> None:
+    (root / "a.yaml").write_text(GOOD)
+    (root / "b.yaml").write_text(GOOD)
+    verdict, (error, _) = check(root)
+    assert (verdict, error.startswith(f"{root}/b.yaml:1: error: metadata.name: ")) == (Verdict.ERRORS, True)
+
+
+def test_a_linked_directory_is_an_error(root: Path) -> None:
+    (root / "linked").symlink_to("/")
+    assert check(root)[0] is Verdict.ERRORS
+
+
+def test_what_is_no_directory_cannot_be_checked(root: Path) -> None:
+    verdict, (line,) = check(root / "nowhere")
+    assert (verdict, "no such directory" in line) == (Verdict.UNREADABLE, True)
