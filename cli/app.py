@@ -39,6 +39,7 @@ Format = Annotated[Output, typer.Option("--output", "-o", help="How to print the
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the verdict, or print the operation's id and return.")
 ]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the records: at most 256 characters.")]
 VM_HELP = "Id or unique name; with several providers also PROVIDER/NAME."
 OneVM = Annotated[str, typer.Argument(metavar="VM", help=VM_HELP)]
 

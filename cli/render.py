@@ -207,12 +207,16 @@ def _operation_row(operation: pb.Operation) -> Iterable[str]:
         short(pb.Signal, ended.signal),
         local(operation.create_time),
         span(verdict.took(operation)) if ended.HasField("end_time") else "",
+        operation.on_behalf_of or operation.requested_by,
+        operation.reason,
     )
 
 
 VMS = Listing(("NAME", "ID", "POWER", "A SHUTDOWN NOW", "OPERATION", "NODE"), _vm_row)
 FORECASTS = Listing(("NAME", "POWER", "A SHUTDOWN NOW", "WHAT STANDS IN THE WAY"), _forecast_row)
-OPERATIONS = Listing(("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK"), _operation_row)
+OPERATIONS = Listing(
+    ("ID", "VM", "KIND", "STATE", "OUTCOME", "REASON", "SIGNAL", "BEGAN", "TOOK", "BY", "WHY"), _operation_row
+)
 
 
 def local(stamp: Timestamp) -> str:

@@ -1,6 +1,6 @@
 """The connection to one provider: in plain text on this machine, with mutual TLS to any other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -32,7 +32,17 @@ class Tls:
     server_name: str = ""
 
 
-def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """What these files hold, from wherever it was read: `ca`, `cert` and `key` in PEM."""
+
+    ca: bytes = field(default=b"", repr=False)
+    cert: bytes = field(default=b"", repr=False)
+    key: bytes = field(default=b"", repr=False)
+    server_name: str = ""
+
+
+def open_channel(address: str, tls: Tls | Pem | None) -> grpc.aio.Channel:
     """A channel that connects at its first call.
 
     Raises:
@@ -44,11 +54,14 @@ def open_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
             message = f"localhost is {', '.join(elsewhere)} here; the machine's administrator mends /etc/hosts."
             raise ProviderError("FAILED_PRECONDITION", message, "LOCALHOST_ELSEWHERE")
         return grpc.aio.insecure_channel(address, OPTIONS)
-    ca, key, cert = (file.read_bytes() for file in (tls.ca, tls.key, tls.cert))
+    given = (tls.ca, tls.key, tls.cert)
+    ca, key, cert = (each.read_bytes() if isinstance(each, Path) else each for each in given)
     override = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
     return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), [*OPTIONS, *override])
 
 
-def versions(tls: Tls | None) -> list[tuple[int, int]]:
-    """Differs when one of the files has been written or replaced."""
+def versions(tls: Tls | Pem | None) -> list[tuple[int, int]]:
+    """Differs when one of the files has been written or replaced, or when it is other PEM."""
+    if isinstance(tls, Pem):
+        return [(hash(tls), 0)]
     return stamps((tls.ca, tls.key, tls.cert) if tls else ())

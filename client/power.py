@@ -11,7 +11,7 @@ from weakref import WeakSet
 import grpc.aio
 from google.protobuf.message import Message
 
-from client.channel import Tls, open_channel, versions
+from client.channel import Pem, Tls, open_channel, versions
 from client.errors import ProviderError, translated
 from common.addresses import is_local
 from common.backoff import Backoff
@@ -30,13 +30,9 @@ SHUTDOWNS = frozenset({pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT})
 """The kinds that ask a guest, and give it time."""
 
 WorkRequest = pb.PowerOnRequest | pb.PowerOffRequest | pb.ShutdownRequest | pb.RebootRequest
-OperationRequest = (
-    WorkRequest
-    | pb.GetOperationRequest
-    | pb.ExtendOperationRequest
-    | pb.ForceOperationRequest
-    | pb.CancelOperationRequest
-)
+AskingRequest = WorkRequest | pb.ExtendOperationRequest | pb.ForceOperationRequest | pb.CancelOperationRequest
+"""Requests that change something, and may say why and for whom."""
+OperationRequest = AskingRequest | pb.GetOperationRequest
 OnBreak = Callable[[ProviderError], None]
 """Told why a stream broke, before it is opened again; to give it up it raises."""
 M = TypeVar("M", bound=Message)
@@ -57,10 +53,10 @@ class PowerClient:
     """Calls, streams and pages of one provider. Use it as `async with`, or call `close`.
 
     Everything raises `ProviderError`. Without `tls` the address must be a unix socket or loopback. TLS files that have
-    changed are read at the next call, or when a stream is opened again.
+    changed are read at the next call, or when a stream is opened again; so is other PEM that `use` was given.
     """
 
-    def __init__(self, address: str, tls: Tls | None = None) -> None:
+    def __init__(self, address: str, tls: Tls | Pem | None = None) -> None:
         if tls is None and not is_local(address):
             raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
         self.address, self._tls, self._files = address, tls, versions(None)
@@ -72,6 +68,13 @@ class PowerClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def use(self, tls: Pem) -> None:
+        """Prove who we are by this from the next call on; calls and streams that are under way go on."""
+        self._tls = tls
+
+    async def prepare(self) -> None:
+        """Whatever is to be done before `watch_vms` connects, and connects again."""
 
     async def close(self) -> None:
         """Give back the connection; calls that still wait for an answer end with UNAVAILABLE."""
@@ -120,9 +123,12 @@ class PowerClient:
             if not request.page_token:
                 return vms
 
-    async def list_operations(self, vm: str = "", *, active_only: bool = False, limit: int) -> list[pb.Operation]:
-        """The newest `limit` operations of one VM or of all, newest first."""
-        request, found = pb.ListOperationsRequest(vm=vm, active_only=active_only), list[pb.Operation]()
+    async def list_operations(
+        self, vm: str = "", *, active_only: bool = False, requested_by: str = "", limit: int
+    ) -> list[pb.Operation]:
+        """The newest `limit` operations of one VM or of all, newest first; those that this name asked for, or all."""
+        request = pb.ListOperationsRequest(vm=vm, active_only=active_only, requested_by=requested_by)
+        found = list[pb.Operation]()
         while True:
             request.page_size = min(limit - len(found), MAX_PAGE)
             page = await self.call(request)
@@ -140,6 +146,7 @@ class PowerClient:
         """
 
         async def connection() -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:
+            await self.prepare()
             yield await self.call(pb.GetProviderInfoRequest())
             async with aclosing(self.stream(pb.WatchVMsRequest())) as events:
                 async for event in events:

@@ -5,13 +5,14 @@ import asyncio
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from common import logs, service_manager
 from common.metrics_server import MetricsServer
 from controller.check import check
-from controller.client import ProviderClient
+from controller.client import ProviderClient, own_certificate
 from controller.config import Settings
 from controller.health import AddressInUse, Health
 from controller.metrics import Metrics
@@ -49,7 +50,7 @@ async def _serve(settings: Settings) -> None:
     health = Health(settings.health_listen) if settings.health_listen else None
     metrics = Metrics()
     scrapes = MetricsServer(metrics.registry)
-    source = _source(settings)
+    source, connect = _source(settings), partial(ProviderClient, own=own_certificate(settings))
     if health is not None:
         await health.start()
     if settings.metrics_listen:
@@ -59,7 +60,7 @@ async def _serve(settings: Settings) -> None:
     try:
         while True:
             with suppress(LeadLost):
-                runner = Runner(source, ProviderClient, settings.workers)
+                runner = Runner(source, connect, settings.workers, trust=settings.trust)
                 metrics.follow(runner)
                 await runner.run()
             log.warning("lead lost; standing by again")

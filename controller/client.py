@@ -1,14 +1,17 @@
 """A provider as the controller follows it: its client, all that it reports, and whether it answers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from client.channel import Tls
+from client.channel import Pem, Tls
 from client.errors import ProviderError
-from client.power import PowerClient
+from client.power import AskingRequest, PowerClient
+from controller import models
+from controller.config import Settings
 from controller.models import Runtime
+from controller.source import SecretUnavailable, SourceError, TlsSecret
 from controller.vm_cache import VMCache
 from protos.power.v1 import power_pb2 as pb
 
@@ -16,6 +19,9 @@ GIVE_UP_AFTER = 5.0
 """Seconds without a connection after which a provider, or its hypervisor, is unreachable: a restart is shorter."""
 HYPERVISOR_AWAY = "HYPERVISOR_UNAVAILABLE"
 """The reason by which a provider says that it is there, and its hypervisor is not."""
+TLS_AGE, TLS_RETRY = 60.0, 10.0
+"""Seconds for which what a Secret held serves new connections, and after which one that could not be read is asked for
+again."""
 SEARCHED = 100
 """How many of a VM's latest operations are searched for one of ours."""
 UNREACHABLE = "ProviderUnreachable"
@@ -37,13 +43,17 @@ class ProviderClient(PowerClient):
         reachable: whether the provider answers and knows its VMs; None until it first did or was given up on.
         problem: why it is not reachable, for people; `reason` is the word for programs.
         hypervisor_problem: why the provider, which answers, does not reach its hypervisor; empty while it does.
+        trusted: whether it is the operator's: guests' passwords are for such alone.
+        read_tls: reads the Secret by which both sides prove who they are, where the Provider names one.
     """
 
-    def __init__(self, runtime: Runtime, changed: Changed) -> None:
-        files = runtime.tls.files if runtime.tls and runtime.endpoint else None
-        tls = Tls(Path(files[0]), Path(files[1]), Path(files[2])) if files else None
-        super().__init__(runtime.endpoint or NOWHERE, tls)
+    def __init__(self, runtime: Runtime, changed: Changed, own: Tls | None = None) -> None:
+        """`own` are the controller's own certificate and authorities."""
+        super().__init__(runtime.endpoint or NOWHERE, _tls(runtime.tls, own) if runtime.endpoint else None)
         self._has_endpoint = runtime.endpoint is not None
+        self.trusted = False
+        self.read_tls: Callable[[], Awaitable[TlsSecret]] | None = None
+        self._tls_read: tuple[float, ProviderError | None] | None = None
         self.cache = VMCache()
         self.info = pb.GetProviderInfoResponse()
         self.reachable: bool | None = None
@@ -65,10 +75,33 @@ class ProviderClient(PowerClient):
             async for message in messages:
                 self._take_in(message)
 
+    async def prepare(self) -> None:
+        """Read the Secret again, where that is due."""
+        now = asyncio.get_running_loop().time()
+        when, failure = self._tls_read or (-TLS_AGE, None)
+        if self.read_tls is None or now - when < (TLS_RETRY if failure else TLS_AGE):
+            if failure:
+                raise failure
+            return
+        try:
+            found = await self.read_tls()
+        except (SecretUnavailable, SourceError) as error:
+            refused = ProviderError("FAILED_PRECONDITION", str(error), "TLS_SECRET_UNAVAILABLE")
+            self._tls_read = now, refused
+            raise refused from error
+        self._tls_read = now, None
+        self.use(Pem(found.ca, found.cert, found.key))
+
     async def close(self) -> None:
         self._stop_giving_up()
         self._stop_doubting()
         await super().close()
+
+    async def ask(self, request: AskingRequest, on_behalf_of: str, reason: str = "") -> pb.Operation:
+        """Send a request for a resource, and say so where the provider lets this controller say it."""
+        request.reason = reason
+        request.on_behalf_of = on_behalf_of if self.info.on_behalf_of else ""
+        return await self.call(request)
 
     async def refresh(self, vm: str) -> None:
         """Read the VM of this id anew; one that is gone is no error."""
@@ -148,3 +181,18 @@ class ProviderClient(PowerClient):
         if self._giving_up is not None:
             self._giving_up.cancel()
             self._giving_up = None
+
+
+def _tls(declared: models.Tls | None, own: Tls | None) -> Tls | Pem | None:
+    """That of a Secret is empty until it is read."""
+    if declared is None:
+        return None
+    if files := declared.files:
+        return Tls(Path(files[0]), Path(files[1]), Path(files[2]))
+    return own if declared.controller_certificate and own else Pem()
+
+
+def own_certificate(settings: Settings) -> Tls | None:
+    """The controller's own, where it has one."""
+    ca, cert, key = settings.tls_ca, settings.tls_cert, settings.tls_key
+    return Tls(ca, cert, key) if ca and cert and key else None

@@ -4,17 +4,25 @@ import socket
 import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_settings import NoDecode
 
 from common.durations import GoDuration
 from common.settings import HostPort, LogLevel, ProcessSettings, state_home
 from controller.models import GROUP
+from controller.trust import Trust
 
 LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
 
 
+def _parts(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+TrustedProvider = Annotated[str, StringConstraints(pattern=r"^[-a-z0-9]+/[-a-z0-9.]+=.+$")]
+TrustedProviders = Annotated[tuple[TrustedProvider, ...], NoDecode, BeforeValidator(_parts)]
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where a pod finds the namespace that it runs in."""
 
@@ -62,6 +70,18 @@ class Settings(ProcessSettings):
     )
     identity: str = Field(default_factory=_identity, min_length=1, description="who we are in the Lease")
 
+    trusted_providers: TrustedProviders = Field(
+        (),
+        description="Providers of the operator's beside those of --lease-namespace, as NAMESPACE/NAME=ENDPOINT, "
+        "separated by commas: they alone are given guests' passwords, are reached at sockets and by --tls-cert. With "
+        "--manifests, empty: all",
+    )
+    tls_ca: Path | None = Field(
+        None, description="the CA of providers' certificates, PEM, for Providers with tls.controllerCertificate"
+    )
+    tls_cert: Path | None = Field(None, description="the controller's certificate for them, PEM")
+    tls_key: Path | None = Field(None, description="its key, PEM; all three are re-read when they change")
+
     health_listen: HostPort = Field("", description="host:port for gRPC health checks, without TLS; empty: none")
     metrics_listen: HostPort = Field("", description="host:port for Prometheus; empty: no metrics are served")
     log_level: LogLevel = Field("info", description="how much is logged")
@@ -73,4 +93,18 @@ class Settings(ProcessSettings):
     def _one_source(self) -> Self:
         if [self.kubernetes, self.manifests is not None, self.check is not None].count(True) != 1:
             raise ValueError("give either --kubernetes, --manifests DIR or --check DIR")
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        if any(files) and not all(files):
+            raise ValueError("--tls-ca, --tls-cert and --tls-key belong together: give all three")
         return self
+
+    @property
+    def trust(self) -> Trust:
+        """Which Providers are the operator's."""
+        return Trust(
+            namespace=self.lease_namespace if self.kubernetes else "",
+            providers=frozenset(self.trusted_providers),
+            everybody=not self.kubernetes and not self.trusted_providers,
+            files=not self.kubernetes,
+            certificate=self.tls_cert is not None,
+        )

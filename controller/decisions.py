@@ -16,7 +16,7 @@ from client.times import duration
 from common.durations import Timeout
 from common.text import own_words
 from controller.client import ProviderClient
-from controller.source import Decided, Event
+from controller.source import Decided, Event, resource_name
 from controller.status import force_after
 from protos.power.v1 import power_pb2 as pb
 
@@ -62,7 +62,7 @@ async def answer(
     """
     asked = f"asked by {decided.by}" if decided.by else "nobody knows by whom"
     try:
-        told = await _apply(client, _shutdown(operation), choice(decided.text))
+        told = await _apply(client, _shutdown(operation), choice(decided.text), resource_name(decided.key, decided.by))
     except BadDecision as refused:
         return Event("Warning", "DecisionRefused", f"{refused} ({asked})"), operation
     except ProviderError as error:
@@ -87,11 +87,11 @@ def _shutdown(operation: pb.Operation | None) -> str:
     return operation.id
 
 
-async def _apply(client: ProviderClient, operation: str, chosen: Choice) -> pb.Operation:
+async def _apply(client: ProviderClient, operation: str, chosen: Choice, whom: str) -> pb.Operation:
     match chosen:
         case timedelta():
-            return await client.call(pb.ExtendOperationRequest(id=operation, extension=duration(chosen)))
+            return await client.ask(pb.ExtendOperationRequest(id=operation, extension=duration(chosen)), whom)
         case "force":
-            return await client.call(pb.ForceOperationRequest(id=operation))
+            return await client.ask(pb.ForceOperationRequest(id=operation), whom)
         case _:
-            return await client.call(pb.CancelOperationRequest(id=operation))
+            return await client.ask(pb.CancelOperationRequest(id=operation), whom)

@@ -32,7 +32,7 @@ TOLD_ELSEWHERE = {*PHASES.values(), "Working", "Pending", "ProviderUnreachable",
 def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
     yield from _operation(old, new)
     if new.last_power_off and new.last_power_off != old.last_power_off:
-        yield from _power_off(new.last_power_off)
+        yield from _power_off(new.last_power_off, new.record_of(new.last_power_off.operation) is not None)
     yield from _problem(condition(old.conditions, "Ready"), condition(new.conditions, "Ready"))
     yield from _forecast(
         condition(old.conditions, "GracefulShutdownReady"), condition(new.conditions, "GracefulShutdownReady")
@@ -71,21 +71,29 @@ def _operation(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator
     # Of a quick operation the end may be the first that is written; its event says enough.
     if unknown and not after.ended:
         kind = _camel(word(pb.OperationKind, after.kind))
-        yield Event("Normal", f"{kind}Started", f"Operation {after.id} began (attempt {after.attempt}).")
+        why = f" Reason: {after.reason}" if after.reason else ""
+        yield Event("Normal", f"{kind}Started", f"Operation {after.id} began (attempt {after.attempt}).{why}")
     ended = after.state == pb.OPERATION_STATE_SUCCEEDED and (unknown or before is None or before.state != after.state)
     if ended and after.kind == pb.OPERATION_KIND_POWER_ON:  # the others tell how the VM went down
         yield Event("Normal", "PowerOnSucceeded", f"Operation {after.id} has done it.")
 
 
-def _power_off(record: LastPowerOff) -> Iterator[Event]:
+def _power_off(record: LastPowerOff, ours: bool) -> Iterator[Event]:
     for hook in record.hooks:
         if hook.state not in FINE:
             code = f", exit code {hook.exit_code}" if hook.exit_code else ""
             said = f": {hook.output.strip()}" if hook.output.strip() else ""
             yield Event("Warning", "HookFailed", f"Hook {hook.name}: {hook.state}{code}{said}")
     level, reason = WENT_DOWN.get(record.outcome, ("Warning", _camel(record.outcome)))
-    message = f"{record.message} It took {record.duration_seconds:.1f} s."
+    message = f"{record.message} It took {record.duration_seconds:.1f} s.{_asked(record, ours)}"
     yield Event("Normal" if level == "Normal" else "Warning", reason, message)
+
+
+def _asked(record: LastPowerOff, ours: bool) -> str:
+    """Who asked, where that was not this resource, and why."""
+    whom = f" on behalf of {record.on_behalf_of}" if record.on_behalf_of else ""
+    by = f" Asked for by {record.requested_by}{whom}." if record.requested_by and not ours else ""
+    return f"{by} Reason: {record.request_reason}" if record.request_reason else by
 
 
 def _problem(before: Condition | None, after: Condition | None) -> Iterator[Event]:

@@ -7,11 +7,13 @@ manifest may serve another controller too. Everything is immutable.
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from common.addresses import is_local
 from common.durations import Interval, Timeout
-from controller.annotations import PAUSED, REBIND, ours
+from common.grants import Right, Scope
+from controller.annotations import MAX_REASON, PAUSED, REASON, REBIND, ours
 from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
 from controller.status_models import ProviderStatus, VirtualMachineStatus
@@ -174,11 +176,15 @@ class VirtualMachineSpec(Model):
 
 
 class Tls(Model):
-    """PEM files for mTLS; read again when they change."""
+    """What both sides prove by who they are (mutual TLS), in one of three ways: a Secret in the Provider's namespace,
+    with `ca.crt`, `tls.crt` and `tls.key`; the controller's own certificate; or, in a directory of manifests, PEM
+    files. All are read again when they change."""
 
     ca_file: Text | None = None
     cert_file: Text | None = None
     key_file: Text | None = None
+    secret_ref: SecretRef | None = None
+    controller_certificate: bool = False
 
     @property
     def files(self) -> tuple[str, str, str] | None:
@@ -186,6 +192,11 @@ class Tls(Model):
         if self.ca_file and self.cert_file and self.key_file:
             return self.ca_file, self.cert_file, self.key_file
         return None
+
+    @property
+    def is_in_one_way(self) -> bool:
+        """Whether exactly one of the three ways is written."""
+        return (self.files is not None) + (self.secret_ref is not None) + self.controller_certificate == 1
 
 
 class Runtime(Model):
@@ -201,35 +212,76 @@ class Runtime(Model):
             return self
         if self.tls is None and not is_local(self.endpoint):
             raise ValueError("tls is needed for any address but a unix socket or loopback")
-        if self.tls is not None and self.tls.files is None:
-            raise ValueError("tls needs caFile, certFile and keyFile")
+        if self.tls is not None and not self.tls.is_in_one_way:
+            raise ValueError("tls needs caFile, certFile and keyFile, or secretRef, or controllerCertificate: true")
         return self
 
 
+class Grant(BaseModel):
+    """The base of what grants access: a field that is not known is refused, for it may have been meant to narrow it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid")
+
+
+class NamespaceSelector(Grant):
+    """Namespaces by their labels, all of these; none: every namespace."""
+
+    match_labels: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
+
+
+class Namespaces(Grant):
+    """Some namespaces, by their names or by their labels."""
+
+    names: Annotated[tuple[Name, ...], Field(max_length=1000)] = ()
+    selector: NamespaceSelector | None = None
+
+    @model_validator(mode="after")
+    def _in_one_way(self) -> Self:
+        if bool(self.names) == (self.selector is not None):
+            raise ValueError("give either names or selector")
+        return self
+
+
+class AccessRule(Grant):
+    """What resources of other namespaces may have done to VMs of a provider; without `vms`, to all of them."""
+
+    namespaces: Namespaces
+    vms: Scope | None = None
+    allow: Annotated[tuple[Right, ...], Field(min_length=1, max_length=4)]
+
+
 class ProviderSpec(Model):
-    """One provider. `type` and `endpoint` (the hypervisor's address) inform people only."""
+    """One provider. `type` and `endpoint` (the hypervisor's address) inform people only. `access` says which resources
+    of other namespaces it serves; those of its own it serves always."""
 
     type: Text
     endpoint: str = ""
     runtime: Runtime = Runtime()
+    access: Annotated[tuple[AccessRule, ...], Field(max_length=100)] = ()
 
 
 class Metadata(Model):
     """A resource's identity. All but its names and annotations are the source's business; `leaving` says that it is
-    deleted, and waits: a VirtualMachine for its VM to be brought down, a Provider for those that use it. Of its
-    annotations only ours are kept."""
+    deleted, and waits: a VirtualMachine for its VM to be brought down, a Provider for those that use it. `manager` is
+    the program that last wrote what is wanted, where the source knows. Of its annotations only ours are kept."""
 
     name: Name
     namespace: Annotated[Name, Field(max_length=63)] = "default"
     uid: str = ""
     generation: int = 0
     leaving: bool = False
+    manager: str = ""
     annotations: Annotated[dict[str, str], AfterValidator(ours)] = Field(default_factory=dict)
 
     @property
     def paused(self) -> bool:
         """Whether its owner wants the VM left alone for now."""
         return self.annotations.get(PAUSED) == "true"
+
+    @property
+    def reason(self) -> str:
+        """Why, in the words of whoever annotated it."""
+        return self.annotations.get(REASON, "")[:MAX_REASON]
 
     @property
     def rebind(self) -> str:

@@ -2,18 +2,22 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from controller.client import Changed, ProviderClient
 from controller.models import Provider, Runtime, VirtualMachine
-from controller.source import Key, key_of
+from controller.source import Key, TlsSecret, key_of
+from controller.trust import EVERYBODY, Trust
 
 log = structlog.get_logger()
 
 Connect = Callable[[Runtime, Changed], ProviderClient]
+ReadTls = Callable[[str, str], Awaitable[TlsSecret]]
+"""Reads a Secret by its namespace and name."""
 
 
 @dataclass(slots=True)
@@ -28,8 +32,17 @@ class Connection:
 class Pool:
     """Finds the client of a VM, and queues VMs when their provider reports a change."""
 
-    def __init__(self, connect: Connect, wake: Callable[[Key], None], wake_soon: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        wake: Callable[[Key], None],
+        wake_soon: Callable[[Key], None],
+        *,
+        trust: Trust = EVERYBODY,
+        read_tls: ReadTls | None = None,
+    ) -> None:
         self._connect, self._wake, self._wake_soon = connect, wake, wake_soon
+        self._trust, self._read_tls = trust, read_tls
         self._connections: dict[Key, Connection] = {}
         self._dependents: defaultdict[Key, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
         self._named: dict[Key, tuple[Key, str]] = {}
@@ -55,10 +68,17 @@ class Pool:
         known = self._connections.get(key)
         if known and known.provider.spec.runtime == provider.spec.runtime:
             status = known.provider.status if known.provider.metadata.uid == provider.metadata.uid else provider.status
+            changed = known.provider.spec.access != provider.spec.access
             known.provider = provider.model_copy(update={"status": status})
+            if changed:
+                self._tell(key, None)
             return
         await self.remove(key)
         client = self._connect(provider.spec.runtime, lambda names: self._tell(key, names))
+        client.trusted = self._trust.covers(provider)
+        tls = provider.spec.runtime.tls
+        if tls and tls.secret_ref and self._read_tls:
+            client.read_tls = partial(self._read_tls, key.namespace, tls.secret_ref.name)
         task = asyncio.create_task(client.run())
         task.add_done_callback(_tell_of_a_bug)
         self._connections[key] = Connection(provider, client, task)

@@ -7,8 +7,8 @@ Writes of status have a queue and workers of their own.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, assert_never
 
@@ -26,7 +26,9 @@ from controller.source import (
     Change,
     Decided,
     Deleted,
+    Event,
     Key,
+    Labelled,
     Rejected,
     ResourceGone,
     Source,
@@ -36,6 +38,7 @@ from controller.source import (
 )
 from controller.status import rejected
 from controller.status_models import ProviderStatus, VirtualMachineStatus, condition
+from controller.trust import EVERYBODY, Trust
 from controller.vm_reconciler import Clock, VMReconciler, wall_clock
 
 COUNT_AFTER = 5.0
@@ -90,11 +93,26 @@ class Load:
 class Runner:
     """The controller's core, for one source."""
 
-    def __init__(self, source: Source, connect: Connect, workers: int = 16, clock: Clock = wall_clock) -> None:
-        self._source, self._clock, self._workers = source, clock, workers
+    def __init__(
+        self,
+        source: Source,
+        connect: Connect,
+        workers: int = 16,
+        clock: Clock = wall_clock,
+        trust: Trust = EVERYBODY,
+    ) -> None:
+        self._source, self._clock, self._workers, self._trust = source, clock, workers, trust
         self._queue: KeyQueue[Key] = KeyQueue()
         self._writing: KeyQueue[Key] = KeyQueue()
-        self._pool = Pool(connect, self._wake, lambda key: self._writing.add_within(key, COUNT_AFTER))
+        self._pool = Pool(
+            connect,
+            self._wake,
+            lambda key: self._writing.add_within(key, COUNT_AFTER),
+            trust=trust,
+            read_tls=source.tls_secret,
+        )
+        self._labels: dict[str, Mapping[str, str]] = {}
+        """Those of namespaces."""
         self._owners = Owners(self._queue.add)
         self._reconcilers: dict[Key, VMReconciler] = {}
         self._departed: dict[Key, VMReconciler] = {}
@@ -153,6 +171,8 @@ class Runner:
             case Decided(key) if key in self._reconcilers:
                 self._reconcilers[key].decide(change)
                 self._queue.add(key)
+            case Labelled(namespace, labels):
+                self._label(namespace, labels)
             case Decided():
                 log.info("a decision about a VM that is gone", resource=str(change.key))
             case Synced():
@@ -161,12 +181,24 @@ class Runner:
                 assert_never(change)
 
     async def _apply(self, key: Key, resource: Resource) -> None:
-        self._rejected.pop(key, None)
         if isinstance(resource, Provider):
+            if objection := self._trust.objection(resource):
+                meta = resource.metadata
+                self._reject(Rejected(key, meta.generation, objection, resource.status, "NotTrusted"))
+                return
+            self._rejected.pop(key, None)
             await self._pool.apply(resource)
         else:
+            self._rejected.pop(key, None)
             self._apply_vm(key, resource)
         self._wake(key)
+
+    def _label(self, namespace: str, labels: Mapping[str, str]) -> None:
+        """What its resources may do depends on them, where a Provider says so."""
+        self._labels[namespace] = labels
+        for key in self._reconcilers:
+            if key.namespace == namespace:
+                self._queue.add(key)
 
     def _apply_vm(self, key: Key, resource: VirtualMachine) -> None:
         reconciler = self._departed.pop(key, None) or self._reconcilers.get(key)
@@ -179,14 +211,20 @@ class Runner:
         if reconciler:
             reconciler.close()
         self._reconcilers[key] = VMReconciler(
-            resource, self._source, self._queue, self._writing, owners=self._owners, clock=self._clock
+            resource,
+            self._source,
+            self._queue,
+            self._writing,
+            owners=self._owners,
+            clock=self._clock,
+            labels=lambda: self._labels.get(key.namespace, {}),
         )
 
     def _reject(self, change: Rejected) -> None:
         """A spec cannot be acted upon; the one before it stays in effect."""
         reconciler = self._reconcilers.get(change.key)
         if reconciler is not None:
-            reconciler.reject(change.generation, change.message)
+            reconciler.reject(change)
         else:
             self._rejected[change.key] = change
             if isinstance(change.status, VirtualMachineStatus):  # what it is bound to stays its own
@@ -280,9 +318,17 @@ class Runner:
 
     async def _report_rejected(self, change: Rejected) -> None:
         """Of a resource that was never acted upon."""
-        said = rejected(change.status.conditions, change.message, self._clock(), change.generation)
+        if (
+            change.key.kind == "Provider"
+        ):  # none of its VMs can be reached: there is nothing to wait for if it is deleted
+            await self._source.hold_provider(change.key, held=False)
+        said = rejected(change, change.status.conditions, self._clock())
         if said != change.status.conditions:
-            await self._source.write_status(change.key, change.status.model_copy(update={"conditions": said}))
+            known = change.status.model_copy(update={"conditions": said})
+            await self._source.write_status(change.key, known)
+            self._rejected[change.key] = replace(change, status=known)
+            if change.reason != "InvalidSpec":  # of which the source has told
+                await self._source.emit_event(change.key, Event("Warning", change.reason, change.message))
 
     async def _report(self, key: Key, connection: Connection) -> None:
         in_use = self._owners.bound_to(connection.provider.metadata.uid) > 0
@@ -306,5 +352,5 @@ class Runner:
         status = provider_status(provider, connection.client, self._pool.declared(key), in_use, self._clock())
         if refused is None:
             return status
-        said = rejected(status.conditions, refused.message, self._clock(), refused.generation)
+        said = rejected(refused, status.conditions, self._clock())
         return status.model_copy(update={"conditions": said})

@@ -4,7 +4,7 @@ A source gives every resource a uid (its identity, for as long as its status is 
 (counts changes of its spec), and keeps its status across restarts of everything.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -28,6 +28,11 @@ def key_of(resource: Resource) -> Key:
     return Key(resource.kind, resource.metadata.namespace, resource.metadata.name)
 
 
+def resource_name(key: Key, manager: str) -> str:
+    """A resource, with the program that wrote what is asked for where that is known: what providers are told."""
+    return f"{key} ({clean(manager)})" if manager else str(key)
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """A resource, new or with another spec. Its status counts only the first time a uid is seen: from then
@@ -39,12 +44,13 @@ class Applied:
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A resource whose spec, of this generation, cannot be acted upon, and why; `status` is what was last written. The
-    spec before it stays in effect."""
+    spec before it stays in effect. `reason` is that of the condition."""
 
     key: Key
     generation: int
     message: str
     status: Status
+    reason: str = "InvalidSpec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,15 @@ class Synced:
     """All resources that existed at the start have been applied; work may begin."""
 
 
-Change = Applied | Rejected | Deleted | Decided | Synced
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The labels of a namespace, new or changed; none of one that is gone."""
+
+    namespace: str
+    labels: Mapping[str, str]
+
+
+Change = Applied | Rejected | Deleted | Decided | Labelled | Synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,15 @@ class GuestCredentials:
 
     username: str
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSecret:
+    """What a Provider's Secret holds, in PEM: who vouches for the provider, the controller's certificate, its key."""
+
+    ca: bytes = field(repr=False)
+    cert: bytes = field(repr=False)
+    key: bytes = field(repr=False)
 
 
 class ResourceGone(Exception):
@@ -165,5 +188,13 @@ class Source(Protocol):
 
         Raises:
             SecretUnavailable: there is no such secret, or it holds no login.
+            SourceError: it cannot be read now; the caller tries again.
+        """
+
+    async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
+        """Read what a Provider of this namespace names in `tls.secretRef`.
+
+        Raises:
+            SecretUnavailable: there is no such secret, or it holds something else.
             SourceError: it cannot be read now; the caller tries again.
         """

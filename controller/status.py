@@ -18,6 +18,7 @@ from controller.enums import DesiredPower
 from controller.fields import word
 from controller.models import VirtualMachine
 from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, power_is_known, serves, unheard
+from controller.source import Rejected
 from controller.status_models import (
     Binding,
     Condition,
@@ -88,6 +89,7 @@ def started(
         timeout=timeout,
         generation=attempt.generation,
         attempt=attempt.number,
+        reason=operation.reason,
     )
     return _update(resource.status, operation=record)
 
@@ -158,9 +160,9 @@ def unconfirmed(resource: VirtualMachine, error: ProviderError, now: datetime) -
     return _update(old, conditions=conditions(old.conditions, {"Ready": said}, now, generation))
 
 
-def rejected(old: tuple[Condition, ...], message: str, now: datetime, generation: int) -> tuple[Condition, ...]:
+def rejected(change: Rejected, old: tuple[Condition, ...], now: datetime) -> tuple[Condition, ...]:
     """The conditions of a resource whose spec cannot be acted upon."""
-    return conditions(old, {"Ready": Statement("False", "InvalidSpec", message)}, now, generation)
+    return conditions(old, {"Ready": Statement("False", change.reason, change.message)}, now, change.generation)
 
 
 def _lost_at_start(operation: pb.Operation) -> bool:
@@ -478,4 +480,7 @@ def _last_power_off(operation: pb.Operation) -> LastPowerOff:
         timeout_seconds=timeout.total_seconds() if timeout else None,
         hooks=tuple(hooks),
         message=verdict.message,
+        requested_by=operation.requested_by,
+        on_behalf_of=operation.on_behalf_of,
+        request_reason=operation.reason,
     )

@@ -34,9 +34,9 @@ class OperationStatus(Model):
     """The operation that was last started for this resource.
 
     `id` is empty once the provider does not know it (any more). `generation` is the spec it serves;
-    `attempt` counts operations within it. `timeout` is the grace period that the spec gave it. `message` is why
-    it failed. All times are by the provider's clock, which may be another, but for `observed_end_time`: when this
-    controller learned of the end, by its own.
+    `attempt` counts operations within it. `reason` is why it was asked for, in a person's words. `timeout` is the grace
+    period that the spec gave it. `message` is why it failed. All times are by the provider's clock, which may be
+    another, but for `observed_end_time`: when this controller learned of the end, by its own.
     """
 
     id: str
@@ -50,6 +50,7 @@ class OperationStatus(Model):
     generation: int
     attempt: int
     message: Sentence = ""
+    reason: Sentence = ""
 
     @property
     def ended(self) -> bool:
@@ -67,7 +68,8 @@ class HookStatus(Model):
 
 
 class LastPowerOff(Model):
-    """The verdict of the last attempt to bring the VM down, by this controller or another client."""
+    """The verdict of the last attempt to bring the VM down, by this controller or another client: `requested_by` is who
+    asked as the provider knows it, `on_behalf_of` and `request_reason` are what the client added."""
 
     operation: str
     outcome: str
@@ -79,6 +81,9 @@ class LastPowerOff(Model):
     timeout_seconds: float | None = None
     hooks: tuple[HookStatus, ...] = ()
     message: Sentence = ""
+    requested_by: Sentence = ""
+    on_behalf_of: Sentence = ""
+    request_reason: Sentence = ""
 
 
 class Binding(Model):

@@ -6,7 +6,7 @@ delay a shutdown.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -14,9 +14,10 @@ from math import inf
 import structlog
 
 from client.errors import ProviderError
-from client.power import SHUTDOWNS, has_ended
+from client.power import SHUTDOWNS, AskingRequest, has_ended
 from client.times import duration
 from controller import status
+from controller.access import refusal, serves
 from controller.binding import Obstacle, Place, hypervisor_of, resolve
 from controller.client import ProviderClient
 from controller.convert import power_on_request, shutdown_request
@@ -44,7 +45,18 @@ from controller.reconcile import (
     requester,
     unheard,
 )
-from controller.source import Decided, Event, GuestCredentials, Key, ResourceGone, SecretUnavailable, Source, key_of
+from controller.source import (
+    Decided,
+    Event,
+    GuestCredentials,
+    Key,
+    Rejected,
+    ResourceGone,
+    SecretUnavailable,
+    Source,
+    key_of,
+    resource_name,
+)
 from controller.status_models import Binding, VirtualMachineStatus
 from protos.power.v1 import power_pb2 as pb
 
@@ -75,19 +87,21 @@ class VMReconciler:
         *,
         owners: Owners,
         clock: Clock,
+        labels: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        """`labels` are those of the resource's namespace."""
         self.resource = resource
         self._key = key_of(resource)
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
-        self._owners = owners
+        self._owners, self._labels = owners, labels
         self._written = resource.status
         self._operation: pb.Operation | None = None
         self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
         self._acknowledgeable: deque[Decided] = deque()
         self._untold: list[Event] = []
         """Events that the difference of two written statuses does not show."""
-        self._rejection: tuple[int, str] | None = None
-        """The generation of a later spec that cannot be acted upon, and why."""
+        self._rejection: Rejected | None = None
+        """A later spec that cannot be acted upon."""
         self._removable = False
         self._attended = False
         self._begun_at: timedelta | None = None
@@ -104,9 +118,9 @@ class VMReconciler:
         self._rejection = None
         self.resource = resource.model_copy(update={"status": self.resource.status})
 
-    def reject(self, generation: int, message: str) -> None:
+    def reject(self, change: Rejected) -> None:
         """A later spec cannot be acted upon; the one before it stays in effect."""
-        self._rejection = generation, message
+        self._rejection = change
         self._report_rejection()
         self._write_news()
 
@@ -138,7 +152,8 @@ class VMReconciler:
         if not operation:
             return
         try:
-            told = await client.call(pb.CancelOperationRequest(id=operation))
+            request = pb.CancelOperationRequest(id=operation)
+            told = await client.ask(request, resource_name(self._key, "deleted"))
         except ProviderError as error:
             if error.passing:
                 raise
@@ -159,7 +174,12 @@ class VMReconciler:
             SourceError: a secret cannot be read now; likewise.
         """
         trouble = self._trouble(connection.client if connection else None)
-        if trouble or connection is None:
+        if connection and not serves(connection.provider, self._key.namespace, self._labels()):
+            obstacle = self._refusal(connection, None)
+            if obstacle is not None:
+                self._owners.abandon(self._key)
+                await self._stay_away(connection.client, obstacle)
+        elif trouble or connection is None:
             self._removable = self.resource.metadata.leaving and self.resource.status.vm is None
             self._report(status.Observation(self._clock(), trouble=trouble))
         elif connection.client.reachable:
@@ -228,7 +248,11 @@ class VMReconciler:
         try:
             named = client.cache.find(self.resource.vm_name, known.id if known else "")
         except ProviderError as ambiguous:
-            return Obstacle(ambiguous.reason, ambiguous.message)
+            return self._refusal(connection, None) or Obstacle(ambiguous.reason, ambiguous.message)
+        refused = self._refusal(connection, named or self._vm(client))
+        if refused is not None:  # and another resource may own it
+            self._owners.abandon(self._key)
+            return refused
         binding = resolve(self.resource, place, named, self._clock())
         if not isinstance(binding, Binding):
             if known is None:
@@ -244,6 +268,9 @@ class VMReconciler:
         if binding != known:
             self._bound(binding, known)
         return None
+
+    def _refusal(self, connection: Connection, vm: pb.VM | None) -> Obstacle | None:
+        return refusal(connection.provider, self.resource, self._labels(), vm)
 
     def _bound(self, binding: Binding, before: Binding | None) -> None:
         if before and before.first_attempt != binding.first_attempt:  # another VM: nothing is carried over to it
@@ -272,6 +299,9 @@ class VMReconciler:
             del self._decisions[decided]
             self._acknowledgeable.append(decided)
             await self._source.emit_event(self._key, Event("Warning", "DecisionRefused", obstacle.message))
+        if obstacle.reason == "NotAllowed":  # nor is it told of what others do
+            self.close()
+            self._operation = self._watching = None
         bound_is_here = obstacle.reason == "Replaced" and self._vm(client) is not None
         self._removable = self.resource.metadata.leaving and not bound_is_here
         self._report(status.Observation(self._clock(), None, self._operation, obstacle=obstacle))
@@ -363,26 +393,33 @@ class VMReconciler:
                 if found is not None:
                     self._begun(found, attempt)
             case PowerOn(attempt):
-                login = await self._login(lifecycle.post_start)
+                login = await self._login(client, lifecycle.post_start)
                 request = power_on_request(vm_id, lifecycle, attempt.request_id, login)
-                self._begun(await client.call(request), attempt)
+                self._begun(await self._ask(client, request), attempt)
             case PowerOff(attempt):
-                self._begun(await client.call(pb.PowerOffRequest(vm=vm_id, request_id=attempt.request_id)), attempt)
+                off = pb.PowerOffRequest(vm=vm_id, request_id=attempt.request_id)
+                self._begun(await self._ask(client, off), attempt)
             case StartShutdown(attempt, force_after):
-                login = await self._login(lifecycle.pre_stop)
+                login = await self._login(client, lifecycle.pre_stop)
                 shutdown = shutdown_request(vm_id, lifecycle, attempt.request_id, force_after, login)
-                self._begun(await client.call(shutdown), attempt)
+                self._begun(await self._ask(client, shutdown), attempt)
             case Extend(operation, timeout):
-                extended = await client.call(pb.ExtendOperationRequest(id=operation, timeout=duration(timeout)))
+                extend = pb.ExtendOperationRequest(id=operation, timeout=duration(timeout))
+                extended = await self._ask(client, extend)
                 self._set_status(status.carried_over(self.resource, extended, timeout))
                 self._take_result(extended)
             case Force(operation):
-                self._take_result(await client.call(pb.ForceOperationRequest(id=operation)))
+                self._take_result(await self._ask(client, pb.ForceOperationRequest(id=operation)))
             case Cancel(operation):
-                self._take_result(await client.call(pb.CancelOperationRequest(id=operation)))
+                self._take_result(await self._ask(client, pb.CancelOperationRequest(id=operation)))
             case Watch() if self._operation is not None:
                 await self._resend_credentials(client, self._operation)
                 self._set_status(status.carried_over(self.resource, self._operation))
+
+    async def _ask(self, client: ProviderClient, request: AskingRequest) -> pb.Operation:
+        meta = self.resource.metadata
+        manager = "being deleted" if meta.leaving else meta.manager
+        return await client.ask(request, resource_name(self._key, manager), meta.reason)
 
     async def _resend_credentials(self, client: ProviderClient, operation: pb.Operation) -> None:
         """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
@@ -390,19 +427,20 @@ class VMReconciler:
         lifecycle = self.resource.spec.lifecycle
         if not self._watch_broke or not self.resource.status.record_of(operation.id):
             return
-        if operation.kind == pb.OPERATION_KIND_SHUTDOWN and (login := await self._login(lifecycle.pre_stop)):
+        if operation.kind == pb.OPERATION_KIND_SHUTDOWN and (login := await self._login(client, lifecycle.pre_stop)):
             force_after = status.force_after(operation)
-            await client.call(shutdown_request(operation.vm, lifecycle, operation.request_id, force_after, login))
-        if operation.kind == pb.OPERATION_KIND_POWER_ON and (login := await self._login(lifecycle.post_start)):
-            await client.call(power_on_request(operation.vm, lifecycle, operation.request_id, login))
+            await self._ask(client, shutdown_request(operation.vm, lifecycle, operation.request_id, force_after, login))
+        if operation.kind == pb.OPERATION_KIND_POWER_ON and (login := await self._login(client, lifecycle.post_start)):
+            await self._ask(client, power_on_request(operation.vm, lifecycle, operation.request_id, login))
         self._watch_broke = False
 
-    async def _login(self, hooks: Sequence[Hook]) -> GuestCredentials | None:
-        """The guest's credentials, read anew at each use."""
+    async def _login(self, client: ProviderClient, hooks: Sequence[Hook]) -> GuestCredentials | None:
+        """The guest's credentials, read anew at each use; for a provider of the operator's alone."""
         reference = self.resource.spec.lifecycle.guest_credentials_secret_ref
         if reference is None or not any(hook.exec for hook in hooks):
             return None
         try:
+            _require_trusted(client, self.resource)
             return await self._source.guest_credentials(self._key.namespace, reference.name)
         except SecretUnavailable as error:
             if self.resource.metadata.leaving:  # secrets go with their namespace; a broken hook keeps no VM up
@@ -433,8 +471,7 @@ class VMReconciler:
 
     def _report_rejection(self) -> None:
         if self._rejection is not None:
-            generation, message = self._rejection
-            said = status.rejected(self.resource.status.conditions, message, self._clock(), generation)
+            said = status.rejected(self._rejection, self.resource.status.conditions, self._clock())
             self._set_status(self.resource.status.model_copy(update={"conditions": said}))
 
     def _write_news(self) -> None:
@@ -470,3 +507,12 @@ class VMReconciler:
         for event in told:
             await self._source.emit_event(self._key, event)
         return True
+
+
+def _require_trusted(client: ProviderClient, resource: VirtualMachine) -> None:
+    """Raises SecretUnavailable: who may write this Provider decides where the guest's password would go."""
+    if not client.trusted:
+        raise SecretUnavailable(
+            f"Provider {resource.provider_name} is not one that guests' passwords are given to; the controller's "
+            "operator names it in --trusted-providers, or the resource does without guestCredentialsSecretRef."
+        )

@@ -9,7 +9,7 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import options, render, verdict
-from cli.app import Format, Provider, Wait, command
+from cli.app import Format, Provider, Reason, Wait, command
 from cli.commands.follow import Running, finish, wait_for_verdict
 from cli.errors import ExitCode, Failure, usage
 from cli.fleet import Fleet, Member, connect
@@ -93,6 +93,7 @@ async def extend(
         Timestamp | None,
         typer.Option(parser=options.moment, metavar="RFC3339", help="The new moment itself."),
     ] = None,
+    reason: Reason = "",
     provider: Provider = "",
     output: Format = Output.TABLE,
 ) -> None:
@@ -102,7 +103,7 @@ async def extend(
     async with connect(provider) as fleet:
         member, operation = await find_operation(fleet, target)
         request = pb.ExtendOperationRequest(
-            id=operation.id, extension=duration(by), timeout=duration(timeout), force_after=until
+            id=operation.id, extension=duration(by), timeout=duration(timeout), force_after=until, reason=reason
         )
         with member.failing():
             extended = await member.client.call(request)
@@ -120,19 +121,23 @@ def _grace(operation: pb.Operation) -> str:
 
 
 @command("force")
-async def force(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
+async def force(
+    target: Target, wait: Wait = True, reason: Reason = "", provider: Provider = "", output: Format = Output.TABLE
+) -> ExitCode:
     """End the waiting: power the VM off hard now, whatever its escalation says."""
     async with connect(provider) as fleet:
         ended_as = pb.OPERATION_STATE_SUCCEEDED
-        return await _end(fleet, target, pb.ForceOperationRequest(), ended_as, output=output, wait=wait)
+        return await _end(fleet, target, pb.ForceOperationRequest(reason=reason), ended_as, output=output, wait=wait)
 
 
 @command("cancel")
-async def cancel(target: Target, wait: Wait = True, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
+async def cancel(
+    target: Target, wait: Wait = True, reason: Reason = "", provider: Provider = "", output: Format = Output.TABLE
+) -> ExitCode:
     """Give the operation up. A guest that has been asked may still go down; nothing will force it."""
     async with connect(provider) as fleet:
         ended_as = pb.OPERATION_STATE_CANCELLED
-        return await _end(fleet, target, pb.CancelOperationRequest(), ended_as, output=output, wait=wait)
+        return await _end(fleet, target, pb.CancelOperationRequest(reason=reason), ended_as, output=output, wait=wait)
 
 
 async def _end(

@@ -87,7 +87,11 @@ def _check(vm: pb.VM) -> ExitCode:
 @command("operations")
 async def operations(
     vm: AnyVM = "",
+    *,
     active: Annotated[bool, typer.Option("--active", help="Only those that have not ended.")] = False,
+    by: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Only those that this name asked for: cn:alice, uid:1000.")
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
     provider: Provider = "",
     output: Format = Output.TABLE,
@@ -96,7 +100,7 @@ async def operations(
     async with connect(provider) as fleet:
         about, name = await _about(fleet, vm)
         answers, code = await about.collect(
-            lambda member: member.client.list_operations(name, active_only=active, limit=limit)
+            lambda member: member.client.list_operations(name, active_only=active, requested_by=by, limit=limit)
         )
     found = [(member.name, operation) for member, operations in answers for operation in operations]
     if about.several:

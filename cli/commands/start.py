@@ -8,7 +8,7 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import hooks, options
-from cli.app import VM_HELP, Format, Provider, Wait, command
+from cli.app import VM_HELP, Format, Provider, Reason, Wait, command
 from cli.commands.follow import carry_out
 from cli.errors import ExitCode
 from cli.fleet import connect
@@ -86,6 +86,7 @@ async def on(
     hook_failure: HookFailure = "",
     guest_credentials: Login = None,
     request_id: RequestId = "",
+    reason: Reason = "",
     wait: Wait = True,
     provider: Provider = "",
     output: Format = Output.TABLE,
@@ -95,6 +96,7 @@ async def on(
     request = pb.PowerOnRequest(
         post_start=hooks.gather(given),
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
+        reason=reason,
     )
     async with connect(provider) as fleet:
         return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)
@@ -105,13 +107,14 @@ async def off(
     vms: VMs,
     *,
     request_id: RequestId = "",
+    reason: Reason = "",
     wait: Wait = True,
     provider: Provider = "",
     output: Format = Output.TABLE,
 ) -> ExitCode:
     """Cut the power of VMs at once, without asking their guests."""
     async with connect(provider) as fleet:
-        request = pb.PowerOffRequest()
+        request = pb.PowerOffRequest(reason=reason)
         return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)
 
 
@@ -143,6 +146,7 @@ async def shutdown(
     ] = None,
     guest_credentials: Login = None,
     request_id: RequestId = "",
+    reason: Reason = "",
     wait: Wait = True,
     provider: Provider = "",
     output: Format = Output.TABLE,
@@ -158,6 +162,7 @@ async def shutdown(
         signal_policy=policy if order or resend is not None else None,
         force_after=force_after,
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
+        reason=reason,
     )
     async with connect(provider) as fleet:
         return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)
@@ -170,11 +175,12 @@ async def reboot(
     timeout: Timeout = None,
     escalation: Escalation = "",
     request_id: RequestId = "",
+    reason: Reason = "",
     wait: Wait = True,
     provider: Provider = "",
     output: Format = Output.TABLE,
 ) -> ExitCode:
     """Shut VMs down and start them again; the verdict tells how each went down."""
-    request = pb.RebootRequest(timeout=duration(timeout), escalation=options.escalation(escalation))
+    request = pb.RebootRequest(timeout=duration(timeout), escalation=options.escalation(escalation), reason=reason)
     async with connect(provider) as fleet:
         return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)

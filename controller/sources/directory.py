@@ -31,6 +31,7 @@ from controller.source import (
     SecretUnavailable,
     SourceError,
     Synced,
+    TlsSecret,
 )
 from controller.sources.declared import Origin, settle
 from controller.sources.files import Stamp, listed
@@ -126,6 +127,16 @@ class DirectorySource:
         except Fault as fault:
             raise SecretUnavailable(f"{folder}: {fault}; whoever owns the secret mends it.") from None
         return GuestCredentials(username, password)
+
+    async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
+        if self._secrets is None:
+            raise SecretUnavailable("tls.secretRef needs --secrets-dir; the controller's operator names it.")
+        folder = self._secrets / namespace / name
+        try:
+            ca, cert, key = (read_text(folder / part, only_regular=True) for part in ("ca.crt", "tls.crt", "tls.key"))
+        except Fault as fault:
+            raise SecretUnavailable(f"{folder}: {fault}; whoever owns the secret mends it.") from None
+        return TlsSecret(ca.encode(), cert.encode(), key.encode())
 
     async def close(self) -> None:
         """Nothing to give back: `watch` releases the state directory when it ends."""

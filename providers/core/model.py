@@ -143,6 +143,23 @@ class TimeoutOrigin(StrEnum):
         return self in (TimeoutOrigin.CALLER, TimeoutOrigin.EXTENSION)
 
 
+class Asked(Record):
+    """Who asked, for whom, and why, as text on one line. `requested_by` is what the provider knows of the caller."""
+
+    requested_by: str = ""
+    on_behalf_of: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        by = f", asked by {self.requested_by}" if self.requested_by else ""
+        whom = f" on behalf of {self.on_behalf_of}" if self.on_behalf_of else ""
+        return f"{by}{whom}{f': {self.reason}' if self.reason else ''}"
+
+    def is_by(self, name: str) -> bool:
+        """Whether one of its names is this one, as a whole."""
+        return name == self.on_behalf_of or f" {name} " in f" {self.requested_by} "
+
+
 class Request(Record):
     """What the caller asked for; `timeout` None: no timeout was named."""
 
@@ -157,6 +174,7 @@ class Request(Record):
     signal_order: tuple[Signal, ...] = ()
     resend_interval: timedelta = timedelta(seconds=10)
     credentials: GuestCredentials | None = Field(default=None, exclude=True, repr=False)
+    asked: Asked = Asked()
 
 
 class Decision(StrEnum):

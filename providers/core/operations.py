@@ -25,12 +25,13 @@ from providers.core.errors import (
 )
 from providers.core.extension import Extension, extended
 from providers.core.inventory import is_off
-from providers.core.model import Decision, Delivery, Kind, Operation, Request, State
+from providers.core.model import Asked, Decision, Delivery, Kind, Operation, Request, State
 from providers.core.names import calls
 from providers.core.procedures import carry_out, close_overtaken
 from providers.core.run import Context, Run
 
 log = structlog.get_logger()
+NOBODY = Asked()
 
 SUPERSEDES: Mapping[Kind, Mapping[Kind, Decision]] = {
     Kind.POWER_OFF: {
@@ -159,8 +160,8 @@ class Operations:
     def active(self) -> list[Operation]:
         return [run.operation for run in self._runs.values() if not run.operation.state.final]
 
-    async def extend(self, operation_id: str, extension: Extension) -> Operation:
-        """Give the guest more time (or less).
+    async def extend(self, operation_id: str, extension: Extension, asked: Asked = NOBODY) -> Operation:
+        """Give the guest more time (or less). Who `asked` is noted in the step.
 
         Raises:
             OperationNotFound, OperationEnded
@@ -173,10 +174,10 @@ class Operations:
             _require_revocable(run)
             return extended(operation, extension, self._context.clock())
 
-        await run.decide(f"extended: {extension}", changes)
+        await run.decide(f"extended: {extension}{asked}", changes)
         return run.shown
 
-    async def force(self, operation_id: str) -> Operation:
+    async def force(self, operation_id: str, asked: Asked = NOBODY) -> Operation:
         """Power off hard, now.
 
         Raises:
@@ -188,10 +189,10 @@ class Operations:
             _require_undecided(operation)
             return {"decision": Decision.FORCE}
 
-        await run.decide("told to power off hard", changes)
+        await run.decide(f"told to power off hard{asked}", changes)
         return run.shown
 
-    async def cancel(self, operation_id: str) -> Operation:
+    async def cancel(self, operation_id: str, asked: Asked = NOBODY) -> Operation:
         """Give the operation up; returns it when it has ended.
 
         Raises:
@@ -204,7 +205,7 @@ class Operations:
             _require_revocable(run)
             return {"decision": Decision.CANCEL}
 
-        await run.decide("told to give up", changes)
+        await run.decide(f"told to give up{asked}", changes)
         await run.until(lambda: run.shown.state.final)
         return run.shown
 

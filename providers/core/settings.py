@@ -1,5 +1,6 @@
 """Every setting of a provider: its default, its unit and the reason for it. Durations are those of Go."""
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -31,6 +32,10 @@ def _known(rule: str) -> str:
     return rule
 
 
+def _known_client(rule: str) -> str:
+    return rule if re.fullmatch(r"uid:\d+", rule, re.ASCII) else _known(rule)
+
+
 NAME_TYPES = ("cn", "dns", "uri")
 
 
@@ -43,6 +48,7 @@ Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_names)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Operators = Annotated[Names, AfterValidator(_typed)]
+Delegates = Annotated[tuple[Annotated[str, AfterValidator(_known_client)], ...], NoDecode, BeforeValidator(_names)]
 Uids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, BeforeValidator(_names)]
 
 
@@ -122,6 +128,17 @@ class Settings(ProcessSettings):
         (),
         description="numbers of the users that may change power through the unix socket; other users of it only read. "
         "Empty: all that can open the socket may",
+    )
+    client_access: Path | None = Field(
+        None, description="YAML: which of these clients may have what done to which VMs; without it, all may everything"
+    )
+    delegates: Delegates = Field(
+        (),
+        description="clients that may name others in on_behalf_of, such as a controller: as in --operators, or `uid:N`",
+    )
+    audit_log: Path | None = Field(
+        None,
+        description="a line of JSON for each call that would change something; without a file, among the logs",
     )
     socket_group: str = Field("", description="the group that may open the unix socket; empty: the process's own")
 

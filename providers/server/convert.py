@@ -156,6 +156,9 @@ _OPERATION: Fields = {
     "verdict": lambda op: verdict(op.verdict) if op.verdict else None,
     "steps": _steps,
     "error": _error,
+    "reason": lambda op: encodable(op.request.asked.reason),
+    "requested_by": lambda op: encodable(op.request.asked.requested_by),
+    "on_behalf_of": lambda op: encodable(op.request.asked.on_behalf_of),
 }
 
 

@@ -30,7 +30,8 @@ from protos.power.v1 import power_pb2
 from providers.core.errors import Code, InvalidRequest, Violation, VmpowerError
 from providers.core.lanes import CALLER
 from providers.core.settings import Settings
-from providers.server.clients import Client, Clients
+from providers.server.audit import Audit
+from providers.server.clients import CLIENT, Client, Clients
 
 DOMAIN = "vmpower"
 READS = ("Get", "List", "Watch", "Forecast")
@@ -86,6 +87,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._clients = settings, Clients(settings)
+        self._audit = Audit(settings.audit_log)
         self._handlers: dict[str, Any] = {}
         self._under_way = Counter[str]()
         self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
@@ -121,11 +123,22 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-igno
                 _until_sent(self._entered(name, kind, context))
                 admitted = _readable(request)
                 async with turn:
-                    return await inner(admitted, context)
+                    result = await inner(admitted, context)
             except Exception as error:
+                self._note(kind, context, name, request, error)
                 await _end(context, name, error)
+            except asyncio.CancelledError as gone:  # the client hung up; what it asked for may go on
+                self._note(kind, context, name, request, gone)
+                raise
+            self._note(kind, context, name, request, result)
+            return result
 
         return handle
+
+    def _note(self, kind: str, context: Context, name: str, request: Request, result: Any) -> None:
+        """Keep a record of who decided what; reads are none."""
+        if kind in WRITES:
+            self._audit.note(CLIENT.get().shown or f"not known, at {context.peer()}", name, request, result)
 
     def _stream(self, name: str, kind: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., Any]:
         async def handle(request: Request | AsyncIterator[Request], context: Context) -> AsyncIterator[Any]:

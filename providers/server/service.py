@@ -11,21 +11,27 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
+from common.grants import Right
+from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1 import power_pb2_grpc
-from providers.core.adapter import VM, supports
-from providers.core.errors import Disabled, InvalidRequest, Unsupported, Violation, VMRefused
-from providers.core.model import Hook, Kind, Operation, Request
+from providers.core.adapter import VM, PowerState, supports
+from providers.core.errors import Disabled, InvalidRequest, NotAllowed, Unsupported, Violation, VMRefused
+from providers.core.model import Asked, Hook, Kind, Operation, Request
 from providers.core.operations import Operations
 from providers.core.run import Context
 from providers.core.settings import Settings
 from providers.core.store import moment
 from providers.server import convert, validation
+from providers.server.clients import CLIENT
 from providers.server.validation import Find
 
 Call = grpc.aio.ServicerContext[Any, Any]
 VMS_AT_ONCE, OPERATIONS_AT_ONCE = 50, 10
 """How many are converted before other calls have a turn: 1 to 2 ms of work."""
+MOST_LOOKED_AT = 1_000
+"""Operations that are read for one page where not all of them are asked for."""
+RIGHTS = {"exec": Right.EXEC, "http_get": Right.HTTP, "snapshot": Right.SNAPSHOT}
 PAGE_BYTES = 3 << 20
 """A page of operations, with what their hooks printed, ends when it is so long: clients receive 4 MiB at the most."""
 
@@ -53,6 +59,8 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             default_timeout=convert.duration(settings.default_timeout),
             default_escalation=convert.enum(pb.Escalation, settings.default_escalation),
             vm_count=len(self._inventory.vms),
+            caller=CLIENT.get().shown,
+            on_behalf_of=CLIENT.get().delegates,
         )
 
     async def GetVM(self, request: pb.GetVMRequest, _: Call) -> pb.VM:
@@ -126,10 +134,14 @@ class Service(power_pb2_grpc.PowerServiceServicer):
         size = validation.page_size(request.page_size, 100)
         vm_id = self._inventory.resolve(validation.bounded(request.vm, "vm")).id if request.vm else ""
         before = _token(request.page_token) if request.page_token else None
-        told, length, more = list[pb.Operation](), 0, ""
+        by = validation.bounded(request.requested_by, "requested_by")
+        told, length, more, looked_at = list[pb.Operation](), 0, "", 0
         async for record in self._newest_first(before, vm_id, request.active_only):
-            if len(told) == size or length > PAGE_BYTES:
+            if len(told) == size or length > PAGE_BYTES or looked_at == MOST_LOOKED_AT:
                 return pb.ListOperationsResponse(operations=told, next_page_token=more)
+            if by and not record.request.asked.is_by(by):
+                looked_at, more = looked_at + 1, _make_token(*_place(record))
+                continue
             now = record if record.state.final else await self._operations.get(record.id)
             told.append(convert.operation(now))
             length, more = length + told[-1].ByteSize(), _make_token(*_place(record))
@@ -150,14 +162,32 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             yield convert.operation(operation)
 
     async def ExtendOperation(self, request: pb.ExtendOperationRequest, _: Call) -> pb.Operation:
-        operation_id = validation.required(request.id, "id")
-        return convert.operation(await self._operations.extend(operation_id, validation.extension(request)))
+        operation_id, extension = validation.required(request.id, "id"), validation.extension(request)
+        asked = await self._may_decide(request)
+        return convert.operation(await self._operations.extend(operation_id, extension, asked))
 
     async def ForceOperation(self, request: pb.ForceOperationRequest, _: Call) -> pb.Operation:
-        return convert.operation(await self._operations.force(validation.required(request.id, "id")))
+        operation_id, asked = validation.required(request.id, "id"), await self._may_decide(request)
+        return convert.operation(await self._operations.force(operation_id, asked))
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, _: Call) -> pb.Operation:
-        return convert.operation(await self._operations.cancel(validation.required(request.id, "id")))
+        operation_id, asked = validation.required(request.id, "id"), await self._may_decide(request)
+        return convert.operation(await self._operations.cancel(operation_id, asked))
+
+    async def _may_decide(self, request: Any) -> Asked:
+        """Who decides, once that is known to be allowed.
+
+        Raises:
+            NotAllowed: for the operation's VM, or in another's name.
+            OperationNotFound
+        """
+        validation.bound_words(request)
+        client, asked = CLIENT.get(), _asked(request)
+        if client.rules is not None:
+            about = (await self._operations.get(request.id)).request
+            known = self._inventory.vms.get(about.vm_id)
+            client.require(known or VM(about.vm_id, about.vm_name, PowerState.UNKNOWN))
+        return asked
 
     async def _vms(self, found: Iterable[VM]) -> list[pb.VM]:
         told = list[pb.VM]()
@@ -189,10 +219,16 @@ class Service(power_pb2_grpc.PowerServiceServicer):
         """Join the operation of this request_id, even if its VM is gone by now, or begin one."""
         validation.bounded(message.vm, "vm")
         validation.bounded(message.request_id, "request_id", validation.MAX_REQUEST_ID)
-        given = validation.credentials(message)
+        given, client = validation.credentials(message), CLIENT.get()
+        if client.rules is not None:  # also to join an operation, which hands it credentials
+            client.require(self._inventory.resolve(validation.required(message.vm, "vm")))
         known = await self._operations.join(message.request_id, kind, message.vm, given)
         if known is None:
             request = read(message, self._target, self._settings)
+            if client.rules is not None:
+                rights = {RIGHTS[hook.handler.type] for hook in request.hooks}
+                client.require(self._inventory.resolve(request.vm_id), *rights)
+            request = request.model_copy(update={"asked": _asked(message)})
             for i, hook in enumerate(request.hooks):
                 self._require_possible(hook, i)
             known = await self._operations.start(request)
@@ -208,6 +244,22 @@ class Service(power_pb2_grpc.PowerServiceServicer):
                 f"Hook {hook.name} ({index + 1}): programs in guests are turned off here; leave it out, or the "
                 "provider's operator sets --allow-guest-exec (VMPOWER_ALLOW_GUEST_EXEC=true)."
             )
+
+
+def _asked(message: Any) -> Asked:
+    """Who asked, as the connection tells, and what the request adds.
+
+    Raises:
+        NotAllowed: it speaks for another, and may not.
+    """
+    client = CLIENT.get()
+    if message.on_behalf_of and not client.delegates:
+        raise NotAllowed(
+            f"{client.shown} may not ask on behalf of others; leave on_behalf_of out, or the provider's operator adds "
+            "it to --delegates."
+        )
+    whom, reason = clean(message.on_behalf_of), clean(message.reason)
+    return Asked(requested_by=client.shown, on_behalf_of=whom, reason=reason)
 
 
 def _key(vm: VM) -> tuple[str, str]:

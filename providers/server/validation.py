@@ -39,6 +39,8 @@ MAX_ID = 1_024
 MAX_LOGIN = 1_024
 """Characters of a guest's user name, and of its password."""
 MAX_SIGNALS = 16
+MAX_REASON, MAX_ON_BEHALF_OF = 256, 512
+"""Characters of why, and for whom, something is asked."""
 T = TypeVar("T")
 Find = Callable[[str], VM]
 """Finds a VM by id or unique name; its errors come after those of the request itself."""
@@ -159,6 +161,18 @@ def extension(message: pb.ExtendOperationRequest) -> Extension:
     return result
 
 
+def bound_words(message: Any) -> None:
+    """Raises InvalidRequest: what a request says of why, and for whom, is too long."""
+    check = Checker()
+    _bound_words(check, message)
+    check.finish()
+
+
+def _bound_words(check: Checker, message: Any) -> None:
+    check.at_most(len(message.reason), MAX_REASON, "reason")
+    check.at_most(len(message.on_behalf_of), MAX_ON_BEHALF_OF, "on_behalf_of")
+
+
 def required(value: str, field: str) -> str:
     """Raises InvalidRequest if it is empty or too long."""
     if not value:
@@ -206,6 +220,7 @@ def _finish(check: Checker, message: Any, *, find: Find, **fields: Any) -> Reque
     check.require(bool(message.vm), "vm", "must not be empty")
     check.at_most(len(message.vm), MAX_ID, "vm")
     check.at_most(len(message.request_id), MAX_REQUEST_ID, "request_id")
+    _bound_words(check, message)
     login = credentials(message)
     if login:
         check.at_most(len(login.username), MAX_LOGIN, "guest_credentials.username")

@@ -20,6 +20,8 @@ from controller.source import Key, SourceError
 
 VERSION = "v1beta1"
 PLURALS = {"VirtualMachine": "virtualmachines", "Provider": "providers"}
+NAMESPACES = "Namespace"
+"""The kind of namespaces, whose labels a Provider's access may be about."""
 OURS = "vmpower"
 """A category of our CRDs, as discovery tells it: those of another controller do not have it."""
 PAGE = 500
@@ -94,6 +96,7 @@ class Api:
 
     def __init__(self, connection: client.ApiClient, namespace: str = "", group: str = GROUP) -> None:
         self._namespace, self._group = namespace, group
+        self._connection = connection
         self._resources = client.CustomObjectsApi(connection)
         self._core = client.CoreV1Api(connection)
 
@@ -165,10 +168,18 @@ class Api:
             return found.data or {}
 
     async def _list(self, kind: str, *, raw: bool = False, **arguments: Any) -> Any:
+        if kind == NAMESPACES:
+            return await self._list_namespaces(raw, arguments)
         scope, place = ("namespaced", (self._namespace,)) if self._namespace else ("cluster", ())
         form = "_without_preload_content" if raw else ""
         method = getattr(self._resources, f"list_{scope}_custom_object{form}")
         return await method(self._group, VERSION, *place, PLURALS[kind], **arguments)
+
+    async def _list_namespaces(self, raw: bool, arguments: Mapping[str, Any]) -> Any:
+        if raw:
+            return await self._core.list_namespace_without_preload_content(**arguments)
+        found = await self._core.list_namespace(**arguments)
+        return self._connection.sanitize_for_serialization(found)  # type: ignore[no-untyped-call]
 
 
 def _page(answer: Any) -> Object:

@@ -8,10 +8,11 @@ import structlog
 
 from common.backoff import Backoff
 from controller.source import Key
-from controller.sources.kubernetes.api import Api, ApiError, Object
+from controller.sources.kubernetes.api import NAMESPACES, Api, ApiError, Object
 
 EXPIRED = 410
 """HTTP's Gone: the server has forgotten the version that we watch from, and everything is listed anew."""
+FORBIDDEN = 403
 
 log = structlog.get_logger()
 
@@ -67,6 +68,8 @@ class Reflector:
     def _missed(self, error: ApiError) -> None:
         if error.status == EXPIRED:
             self._version = ""
+        if error.status == FORBIDDEN and self._kind == NAMESPACES:  # by a Role of an earlier version: none has labels
+            self._tell(Listed(self._kind))
         log.warning("watch broken; it is begun anew", kind=self._kind, error=str(error), relist=not self._version)
 
     async def _list(self) -> None:
@@ -107,4 +110,4 @@ class Reflector:
         self._tell(Gone(key))
 
     def _key(self, raw: Object) -> Key:
-        return Key(self._kind, raw["metadata"]["namespace"], raw["metadata"]["name"])
+        return Key(self._kind, raw["metadata"].get("namespace", ""), raw["metadata"]["name"])

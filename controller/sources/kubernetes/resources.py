@@ -39,7 +39,7 @@ def resource_of(kind: str, raw: Object) -> Resource:
         "apiVersion": raw["apiVersion"],
         "kind": kind,
         "metadata": {name: raw["metadata"][name] for name in IDENTITY}
-        | {"leaving": is_leaving(raw), "annotations": wishes(raw)},
+        | {"leaving": is_leaving(raw), "annotations": wishes(raw), "manager": _manager(raw)},
         "spec": _known_part(model.model_fields["spec"].annotation, raw.get("spec", {})),
     }
     try:
@@ -115,6 +115,13 @@ def decision_id(raw: Object) -> tuple[str, ...] | None:
     """Identifies a decision: the same text written again is another one."""
     text = annotation(raw, DECISION)
     return None if text is None else (raw["metadata"]["uid"], text, *_writer(raw))
+
+
+def _manager(raw: Object) -> str:
+    """The field manager that last wrote the spec, as far as the API server tells: it does not keep the user."""
+    written = [each for each in raw["metadata"].get("managedFields", ()) if "f:spec" in each.get("fieldsV1", {})]
+    latest: Object = max(written, key=lambda each: str(each.get("time", "")), default={})
+    return str(latest.get("manager", ""))
 
 
 def _writer(raw: Object) -> tuple[str, str]:

@@ -5,7 +5,7 @@ One controller of several leads (lease.py); it alone lists, watches and writes.
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,26 @@ from controller.source import (
     Event,
     GuestCredentials,
     Key,
+    Labelled,
     LeadLost,
     Rejected,
     ResourceGone,
     SecretUnavailable,
     Synced,
+    TlsSecret,
 )
 from controller.sources.kubernetes import resources
-from controller.sources.kubernetes.api import JSON_PATCH, PLURALS, VERSION, Api, ApiError, Object, Operations, connect
+from controller.sources.kubernetes.api import (
+    JSON_PATCH,
+    NAMESPACES,
+    PLURALS,
+    VERSION,
+    Api,
+    ApiError,
+    Object,
+    Operations,
+    connect,
+)
 from controller.sources.kubernetes.event_recorder import EventRecorder
 from controller.sources.kubernetes.finalizers import Finalizers, hold, removal
 from controller.sources.kubernetes.lease import Lease, Terms
@@ -62,10 +74,11 @@ class KubernetesSource:
         """
         await self._connect()
         leading = await self._lease.acquire()
-        self._known = _KnownObjects()
+        self._known = _KnownObjects(self._namespace)
         finalizers = Finalizers(self._api.patch)
         items: asyncio.Queue[Item | None] = asyncio.Queue()
-        tasks = [asyncio.create_task(Reflector(self._api, kind, items.put_nowait).run()) for kind in PLURALS]
+        kinds = [*PLURALS] if self._namespace else [*PLURALS, NAMESPACES]
+        tasks = [asyncio.create_task(Reflector(self._api, kind, items.put_nowait).run()) for kind in kinds]
         for task in (leading, *tasks):
             task.add_done_callback(lambda _: items.put_nowait(None))
         try:
@@ -87,6 +100,13 @@ class KubernetesSource:
             case Listed(kind):
                 if self._known.all_listed(kind):
                     yield Synced()
+            case Seen(Key(kind="Namespace", name=name), raw):
+                labels = raw["metadata"].get("labels") or {}
+                if self._known.are_new(name, labels):
+                    yield Labelled(name, labels)
+            case Gone(Key(kind="Namespace", name=name)):
+                self._known.are_new(name, {})
+                yield Labelled(name, {})
             case Gone(key):
                 finalizers.forget(key)
                 if self._known.forget(key):
@@ -155,18 +175,29 @@ class KubernetesSource:
                 raise
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
+        needs = "username and password, as text"
+        username, password = await self._secret(namespace, name, ("username", "password"), needs)
+        return GuestCredentials(username.decode(), password.decode())
+
+    async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
+        return TlsSecret(
+            *await self._secret(namespace, name, ("ca.crt", "tls.crt", "tls.key"), "ca.crt, tls.crt, tls.key")
+        )
+
+    async def _secret(self, namespace: str, name: str, fields: Sequence[str], needs: str) -> list[bytes]:
+        """What these fields of a Secret hold, all of them text."""
         try:
             found = await self._api.secret(namespace, name)
-            username, password = (base64.b64decode(found[field]).decode() for field in ("username", "password"))
+            values = [base64.b64decode(found[field]) for field in fields]
+            for value in values:
+                value.decode()
         except ApiError as error:
             if error.status in {403, 404}:
                 raise SecretUnavailable(str(error)) from error
             raise
         except (KeyError, ValueError):  # it quotes what it could not decode
-            raise SecretUnavailable(
-                f"Secret {namespace}/{name} needs username and password, as text; whoever owns it mends it."
-            ) from None
-        return GuestCredentials(username, password)
+            raise SecretUnavailable(f"Secret {namespace}/{name} needs {needs}; whoever owns it mends it.") from None
+        return values
 
     async def close(self) -> None:
         """Send the last Events, hand over, and close the connection."""
@@ -185,9 +216,10 @@ class KubernetesSource:
 class _KnownObjects:
     """The latest state of each resource, to tell a change from the echo of our own write."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = "") -> None:
         self.latest: dict[Key, Object] = {}
-        self._unlisted = set(PLURALS)
+        self._unlisted = {*PLURALS} if namespace else {*PLURALS, NAMESPACES}
+        self._labels: dict[str, Mapping[str, str]] = {}
         self._decisions: dict[Key, tuple[str, ...]] = {}
 
     def all_listed(self, kind: str) -> bool:
@@ -195,6 +227,12 @@ class _KnownObjects:
         was = bool(self._unlisted)
         self._unlisted.discard(kind)
         return was and not self._unlisted
+
+    def are_new(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Remember a namespace's labels; whether they are other ones than before."""
+        before = self._labels.pop(namespace, None)
+        self._labels[namespace] = labels
+        return before != labels
 
     def forget(self, key: Key) -> bool:
         """Forget a resource; whether it was known."""

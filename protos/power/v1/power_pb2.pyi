@@ -842,6 +842,9 @@ class Operation(_message.Message):
     VM_NAME_FIELD_NUMBER: _builtins.int
     ESCALATION_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     """The VM's id."""
@@ -850,6 +853,14 @@ class Operation(_message.Message):
     request_id: _builtins.str
     vm_name: _builtins.str
     escalation: Global___Escalation.ValueType
+    reason: _builtins.str
+    """Why it was asked for, in the caller's words."""
+    requested_by: _builtins.str
+    """Who asked, as the provider knows it and no request can say it: the names of the client's certificate ("cn:alice
+    dns:a.example"), the user of the socket ("uid:1000 alice"), or how else it was reached.
+    """
+    on_behalf_of: _builtins.str
+    """For whom, as a program said that may say it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -884,10 +895,13 @@ class Operation(_message.Message):
         vm_name: _builtins.str = ...,
         escalation: Global___Escalation.ValueType = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "force_after", b"force_after", "timeout", b"timeout", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "escalation", b"escalation", "force_after", b"force_after", "id", b"id", "kind", b"kind", "request_id", b"request_id", "state", b"state", "steps", b"steps", "timeout", b"timeout", "verdict", b"verdict", "vm", b"vm", "vm_name", b"vm_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "escalation", b"escalation", "force_after", b"force_after", "id", b"id", "kind", b"kind", "on_behalf_of", b"on_behalf_of", "reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "state", b"state", "steps", b"steps", "timeout", b"timeout", "verdict", b"verdict", "vm", b"vm", "vm_name", b"vm_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -922,6 +936,8 @@ class GetProviderInfoResponse(_message.Message):
     DEFAULT_TIMEOUT_FIELD_NUMBER: _builtins.int
     DEFAULT_ESCALATION_FIELD_NUMBER: _builtins.int
     VM_COUNT_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """"sim", "libvirt", "vsphere", "proxmox"."""
     version: _builtins.str
@@ -934,6 +950,10 @@ class GetProviderInfoResponse(_message.Message):
     snapshot: _builtins.bool
     default_escalation: Global___Escalation.ValueType
     vm_count: _builtins.int
+    caller: _builtins.str
+    """Who the caller is to this provider, as in Operation.requested_by."""
+    on_behalf_of: _builtins.bool
+    """Whether the caller may name others in on_behalf_of."""
     @_builtins.property
     def signals(self) -> _containers.RepeatedScalarFieldContainer[Global___Signal.ValueType]: ...
     @_builtins.property
@@ -951,10 +971,12 @@ class GetProviderInfoResponse(_message.Message):
         default_timeout: _duration_pb2.Duration | None = ...,
         default_escalation: Global___Escalation.ValueType = ...,
         vm_count: _builtins.int = ...,
+        caller: _builtins.str = ...,
+        on_behalf_of: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_timeout", b"default_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "default_escalation", b"default_escalation", "default_timeout", b"default_timeout", "endpoint", b"endpoint", "guest_exec", b"guest_exec", "signals", b"signals", "snapshot", b"snapshot", "type", b"type", "version", b"version", "vm_count", b"vm_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "connected", b"connected", "default_escalation", b"default_escalation", "default_timeout", b"default_timeout", "endpoint", b"endpoint", "guest_exec", b"guest_exec", "on_behalf_of", b"on_behalf_of", "signals", b"signals", "snapshot", b"snapshot", "type", b"type", "version", b"version", "vm_count", b"vm_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1123,9 +1145,17 @@ class PowerOnRequest(_message.Message):
     POST_START_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     GUEST_CREDENTIALS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     request_id: _builtins.str
     """The same request_id is the same operation, always; empty: a new one."""
+    reason: _builtins.str
+    """Why, in the caller's words: at most 256 characters, shown on one line."""
+    on_behalf_of: _builtins.str
+    """For whom a program asks, such as the resource that it serves; at most 512 characters. PERMISSION_DENIED for a caller
+    that may not say it (GetProviderInfoResponse.on_behalf_of).
+    """
     @_builtins.property
     def post_start(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hook]: ...
     @_builtins.property
@@ -1137,10 +1167,12 @@ class PowerOnRequest(_message.Message):
         post_start: _abc.Iterable[Global___Hook] | None = ...,
         request_id: _builtins.str = ...,
         guest_credentials: Global___GuestCredentials | None = ...,
+        reason: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["guest_credentials", b"guest_credentials"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest_credentials", b"guest_credentials", "post_start", b"post_start", "request_id", b"request_id", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest_credentials", b"guest_credentials", "on_behalf_of", b"on_behalf_of", "post_start", b"post_start", "reason", b"reason", "request_id", b"request_id", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1152,17 +1184,24 @@ class PowerOffRequest(_message.Message):
 
     VM_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     request_id: _builtins.str
+    reason: _builtins.str
+    """As in PowerOnRequest."""
+    on_behalf_of: _builtins.str
     def __init__(
         self,
         *,
         vm: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_behalf_of", b"on_behalf_of", "reason", b"reason", "request_id", b"request_id", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1180,10 +1219,15 @@ class ShutdownRequest(_message.Message):
     GUEST_CREDENTIALS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     FORCE_AFTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     """Id or unique name."""
     escalation: Global___Escalation.ValueType
     request_id: _builtins.str
+    reason: _builtins.str
+    """As in PowerOnRequest."""
+    on_behalf_of: _builtins.str
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """The grace period: more than 0, at most 24 h; it begins when the hooks have ended. Unset: the hypervisor's own for
@@ -1211,10 +1255,12 @@ class ShutdownRequest(_message.Message):
         guest_credentials: Global___GuestCredentials | None = ...,
         request_id: _builtins.str = ...,
         force_after: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["force_after", b"force_after", "guest_credentials", b"guest_credentials", "signal_policy", b"signal_policy", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalation", b"escalation", "force_after", b"force_after", "guest_credentials", b"guest_credentials", "pre_stop", b"pre_stop", "request_id", b"request_id", "signal_policy", b"signal_policy", "timeout", b"timeout", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalation", b"escalation", "force_after", b"force_after", "guest_credentials", b"guest_credentials", "on_behalf_of", b"on_behalf_of", "pre_stop", b"pre_stop", "reason", b"reason", "request_id", b"request_id", "signal_policy", b"signal_policy", "timeout", b"timeout", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1228,9 +1274,14 @@ class RebootRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     ESCALATION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     escalation: Global___Escalation.ValueType
     request_id: _builtins.str
+    reason: _builtins.str
+    """As in PowerOnRequest."""
+    on_behalf_of: _builtins.str
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -1240,10 +1291,12 @@ class RebootRequest(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         escalation: Global___Escalation.ValueType = ...,
         request_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalation", b"escalation", "request_id", b"request_id", "timeout", b"timeout", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalation", b"escalation", "on_behalf_of", b"on_behalf_of", "reason", b"reason", "request_id", b"request_id", "timeout", b"timeout", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1276,12 +1329,17 @@ class ListOperationsRequest(_message.Message):
     ACTIVE_ONLY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     """Id or unique name; empty: all VMs."""
     active_only: _builtins.bool
     page_size: _builtins.int
     """0: 100; at most 1000."""
     page_token: _builtins.str
+    requested_by: _builtins.str
+    """Only those that this name asked for, or that were asked for on its behalf: a whole name, such as "cn:alice". A page
+    may then be shorter than page_size though there are more.
+    """
     def __init__(
         self,
         *,
@@ -1289,10 +1347,11 @@ class ListOperationsRequest(_message.Message):
         active_only: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_only", b"active_only", "page_size", b"page_size", "page_token", b"page_token", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_only", b"active_only", "page_size", b"page_size", "page_token", b"page_token", "requested_by", b"requested_by", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1348,7 +1407,12 @@ class ExtendOperationRequest(_message.Message):
     EXTENSION_FIELD_NUMBER: _builtins.int
     FORCE_AFTER_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    reason: _builtins.str
+    """As in PowerOnRequest."""
+    on_behalf_of: _builtins.str
     @_builtins.property
     def extension(self) -> _duration_pb2.Duration:
         """Added to force_after, or to now where it has passed."""
@@ -1368,10 +1432,12 @@ class ExtendOperationRequest(_message.Message):
         extension: _duration_pb2.Duration | None = ...,
         force_after: _timestamp_pb2.Timestamp | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["extension", b"extension", "force_after", b"force_after", "timeout", b"timeout", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["extension", b"extension", "force_after", b"force_after", "id", b"id", "timeout", b"timeout", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extension", b"extension", "force_after", b"force_after", "id", b"id", "on_behalf_of", b"on_behalf_of", "reason", b"reason", "timeout", b"timeout", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_until: _TypeAlias = _typing.Literal["extension", "force_after", "timeout"]  # noqa: Y015
     _WhichOneofArgType_until: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
@@ -1384,15 +1450,22 @@ class ForceOperationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    reason: _builtins.str
+    """As in PowerOnRequest."""
+    on_behalf_of: _builtins.str
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "on_behalf_of", b"on_behalf_of", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1403,15 +1476,22 @@ class CancelOperationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    reason: _builtins.str
+    """As in PowerOnRequest."""
+    on_behalf_of: _builtins.str
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "on_behalf_of", b"on_behalf_of", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,6 +41,7 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
             generation=3,
             attempt=2,
             message="said",
+            reason="kernel update",
         ),
         last_power_off=LastPowerOff(
             operation="op-1",
@@ -53,6 +54,9 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
             timeout_seconds=120.5,
             hooks=(HookStatus(name="drain", state="FAILED", exit_code=3, output="no\n", duration_seconds=0.5),),
             message="It was forced.",
+            requested_by="cn:vmpower-controller",
+            on_behalf_of="VirtualMachine default/web (kubectl)",
+            request_reason="kernel update",
         ),
     ),
     "Provider": ProviderStatus(
@@ -76,6 +80,10 @@ def provider(**runtime: Any) -> Document:
     return resource("Provider", {"type": "sim", "runtime": runtime})
 
 
+def shared(*access: Document) -> Document:
+    return resource("Provider", {"type": "sim", "runtime": {"endpoint": "unix:/p"}, "access": list(access)})
+
+
 def resource(kind: str, spec: Document) -> Document:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "web"}, "spec": spec}
 
@@ -90,7 +98,9 @@ ONE_HANDLER = "give exactly one of exec, httpGet and snapshot"
 A_HANDLER = "give exec, httpGet or snapshot, or several hooks"
 TIME = "must be a time of more than 0s and at most 24h with its unit, such as 90s, 2m or 1m30s"
 NO_TARGET = "give either url, or port with path"
-TLS = {"caFile": "ca", "certFile": "cert", "keyFile": "key"}
+FILES = {"caFile": "ca", "certFile": "cert", "keyFile": "key"}
+TLS = {"secretRef": {"name": "vmpower-client"}}
+ONE_TLS = "give either secretRef, or controllerCertificate: true"
 
 GOOD = {
     "only a provider": vm(),
@@ -118,6 +128,13 @@ GOOD = {
     "a provider on a socket": provider(endpoint="unix:/run/p.sock"),
     "a provider on loopback": provider(endpoint="127.0.0.1:9443"),
     "a provider with tls": provider(endpoint="p.example:9443", tls=TLS),
+    "a provider of the operator's": provider(endpoint="p.example:9443", tls={"controllerCertificate": True}),
+    "access of all kinds": shared(
+        {"namespaces": {"names": ["a"]}, "allow": ["power"]},
+        {"namespaces": {"selector": {}}, "allow": ["power", "exec", "http", "snapshot"],
+         "vms": {"names": ["web"], "labels": {"team": "a"}, "pool": "p", "folder": "/dc/vm/a"}},
+        {"namespaces": {"selector": {"matchLabels": {"tenant": "yes"}}}, "allow": ["power"]},
+    ),
     "a provider that says how it is run": resource("Provider", {
         "type": "vsphere", "endpoint": "https://vcenter.example", "insecureSkipVerify": True,
         "credentialSecretRef": {"name": "login", "namespace": "infra"},
@@ -170,7 +187,16 @@ BAD: list[tuple[Document, str, str]] = [
     (resource("VirtualMachine", {"powerState": "On"}), "spec.providerRef", "Required value"),
     (resource("VirtualMachine", {"providerRef": {"name": "My_Lab"}}), "spec.providerRef.name", "should match"),
     (resource("Provider", {"type": "", "runtime": {"endpoint": "unix:/p"}}), "spec.type", "at least 1 chars"),
-    (provider(endpoint="p.example:9443"), "spec.runtime.tls", "tls (caFile, certFile, keyFile) is needed for any"),
+    (provider(endpoint="p.example:9443"), "spec.runtime.tls", "tls (secretRef, or controllerCertificate) is needed"),
     (provider(endpoint="localhost.evil:1"), "spec.runtime.tls", "any address but a unix socket or loopback"),
-    (provider(endpoint="p.example:9443", tls={"caFile": "ca"}), "spec.runtime.tls", "tls needs caFile, certFile and"),
+    (provider(endpoint="p.example:9443", tls={"caFile": "ca"}), "spec.runtime.tls", "name a Secret"),
+    (provider(endpoint="p.example:9443", tls={}), "spec.runtime.tls", ONE_TLS),
+    (provider(endpoint="p.example:9443", tls=TLS | {"controllerCertificate": True}), "spec.runtime.tls", ONE_TLS),
+    (shared({"namespaces": {"names": ["a"]}}), "spec.access[0].allow", "Required value"),
+    (shared({"namespaces": {"names": ["a"]}, "allow": []}), "spec.access[0].allow", "at least 1 items"),
+    (shared({"namespaces": {"names": ["a"]}, "allow": ["all"]}), "spec.access[0].allow[0]", "supported values"),
+    (shared({"namespaces": {}, "allow": ["power"]}), "spec.access[0].namespaces", "give either names or selector"),
+    (shared({"namespaces": {"names": ["a"], "selector": {}}, "allow": ["power"]}), "spec.access[0].namespaces",
+     "give either names or selector"),
+    (shared({"namespaces": {"names": ["a"]}, "vms": {}, "allow": ["power"]}), "spec.access[0].vms", "leave vms out"),
 ]  # fmt: skip

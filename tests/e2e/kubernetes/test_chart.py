@@ -167,9 +167,32 @@ def test_apart_from_it_a_provider_is_reached_with_certificates_that_are_mounted(
     (controller,) = (one for one in containers(objects) if one["name"] == "controller")
     for one in of_kind(objects, "Provider"):
         tls = Provider.model_validate(one).spec.runtime.tls
-        assert tls is not None and tls.files is not None
-        folders = {str(Path(file).parent) for file in tls.files}
-        assert folders == {mount(controller, "tls")["mountPath"]}
+        assert tls is not None
+        assert tls.controller_certificate
+    folders = {str(Path(flag(controller, f"tls-{part}")).parent) for part in ("ca", "cert", "key")}
+    assert folders == {mount(controller, "tls")["mountPath"]}
+
+
+def test_the_controller_trusts_the_charts_providers_at_their_endpoints(objects: list[Object], pod: Pod) -> None:
+    (controller,) = (one for one in containers(objects) if one["name"] == "controller")
+    trust = pod(controller).trust
+    for one in of_kind(objects, "Provider"):
+        provider = Provider.model_validate(one)
+        elsewhere = provider.model_validate(
+            one | {"spec": one["spec"] | {"runtime": {"endpoint": "unix:///run/other"}}}
+        )
+        assert trust.objection(provider) == ""
+        assert trust.covers(provider)
+        if provider.metadata.namespace != trust.namespace:
+            assert trust.objection(elsewhere)
+
+
+def test_a_provider_serves_other_namespaces_as_the_values_say(cluster: Cluster, namespace: str) -> None:
+    rule = "providers[0].access[0].namespaces.names={team-a},providers[0].access[0].allow={power}"
+    name = "providers[0].name=lab,providers[0].type=sim"
+    (one,) = of_kind(render(cluster, namespace, "values.yaml", "--set", f"{name},{rule}"), "Provider")
+    (access,) = Provider.model_validate(one).spec.access
+    assert (access.namespaces.names, access.vms, access.allow) == (("team-a",), None, ("power",))
 
 
 def test_apart_from_it_a_provider_lets_the_controller_change_power(cluster: Cluster, namespace: str) -> None:

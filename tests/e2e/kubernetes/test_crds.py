@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from controller.models import KINDS, Lifecycle
 from controller.sources import manifests
-from tests.e2e.kubernetes.crd_cases import BAD, EXEC, GOOD, STATUS, Document, provider, resource, vm
+from tests.e2e.kubernetes.crd_cases import BAD, EXEC, GOOD, STATUS, Document, provider, resource, shared, vm
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.process import ROOT
 
@@ -119,8 +119,12 @@ def test_the_controller_takes_what_the_api_takes(document: Document) -> None:
         (vm({"preStop": EXEC | {"failurepolicy": "Abort"}}), "spec.lifecycle.preStop.failurepolicy"),
         (vm(providerRef={"name": "lab", "nameSpace": "infra"}), "spec.providerRef.nameSpace"),
         (
-            provider(endpoint="p:1", tls={"ca": "f", "caFile": "f", "certFile": "f", "keyFile": "f"}),
+            provider(endpoint="p:1", tls={"ca": "f", "secretRef": {"name": "tls"}}),
             "spec.runtime.tls.ca",
+        ),
+        (
+            shared({"namespaces": {"names": ["a"]}, "vms": {"names": ["b"], "lables": {}}, "allow": ["power"]}),
+            "spec.access[0].vms.lables",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

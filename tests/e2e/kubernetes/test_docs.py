@@ -57,14 +57,16 @@ def start_programs(cluster: Cluster, stack: ExitStack, folder: Path) -> None:
     endpoint = json.dumps({"spec": {"runtime": {"endpoint": provider.address}}})
     cluster.kubectl("patch", "vmprov", "lab", "--type", "merge", "--patch", endpoint)
     account = cluster.service_account("vmpower", "vmpower")
-    stack.enter_context(KubernetesController(account, *flags(cluster), identity="vmpower-0"))
+    stack.enter_context(KubernetesController(account, *flags(cluster, provider.address), identity="vmpower-0"))
 
 
-def flags(cluster: Cluster) -> list[str]:
-    """Those of the chart, but for what every start has anyway and the port, which may be somebody's here."""
+def flags(cluster: Cluster, socket: str) -> list[str]:
+    """Those of the chart, but for what every start has anyway, the port, which may be somebody's here, and the socket,
+    which is in no pod."""
     deployment = json.loads(cluster.kubectl("get", "deployment", "vmpower", "-n", "vmpower", "-o", "json"))
     (container,) = (one for one in deployment["spec"]["template"]["spec"]["containers"] if one["name"] == "controller")
-    return [flag for flag in container["args"] if not flag.startswith(("--kubernetes", "--health-listen"))]
+    chosen = [flag for flag in container["args"] if not flag.startswith(("--kubernetes", "--health-listen"))]
+    return [flag.replace("unix:///run/vmpower/lab/grpc.sock", socket) for flag in chosen]
 
 
 def result(example: Example, cluster: Cluster) -> Result:

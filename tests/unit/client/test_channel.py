@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from client import channel
-from client.channel import Tls
+from client.channel import Pem, Tls
 from client.errors import ProviderError
 from client.power import PowerClient
 from protos.power.v1 import power_pb2 as pb
@@ -207,3 +207,23 @@ async def test_a_localhost_that_is_another_machine_is_not_spoken_to_without_tls(
     async with PowerClient("localhost:1") as client:
         with pytest.raises(ProviderError, match=r"localhost is 192\.0\.2\.1 here"):
             await client.call(pb.GetVMRequest(vm="1"))
+
+
+async def test_what_was_read_elsewhere_proves_it_too_and_other_pem_counts_from_the_next_call(
+    address: str, files: Files
+) -> None:
+    stranger, known = trustme.CA().issue_cert("eve@example.com"), files.clients.issue_cert("alice@example.com")
+    authority = files.servers.cert_pem.bytes()
+
+    def pem(made: trustme.LeafCert) -> Pem:
+        return Pem(authority, made.cert_chain_pems[0].bytes(), made.private_key_pem.bytes())
+
+    async with PowerClient(address, pem(stranger)) as client:
+        with pytest.raises(ProviderError):
+            await version(client)
+        client.use(pem(known))
+        assert await version(client) == "7"
+
+
+def test_a_key_is_not_shown() -> None:
+    assert "secret" not in repr(Pem(b"secret", b"secret", b"secret"))

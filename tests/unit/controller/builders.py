@@ -66,13 +66,21 @@ def with_status(resource: VirtualMachine, **status: Any) -> VirtualMachine:
     return resource.model_copy(update={"status": resource.status.model_copy(update=status)})
 
 
-def provider(name: str = "local", endpoint: str = "unix:///run/p.sock") -> Provider:
+def provider(
+    name: str = "local",
+    endpoint: str = "unix:///run/p.sock",
+    *,
+    namespace: str = "default",
+    tls: Any = None,
+    access: Any = (),
+) -> Provider:
+    runtime = {"endpoint": endpoint} | ({"tls": tls} if tls else {})
     return Provider.model_validate(
         {
             "apiVersion": "infra.virtrigaud.io/v1beta1",
             "kind": "Provider",
-            "metadata": {"name": name, "uid": f"uid-{name}", "generation": 1},
-            "spec": {"type": "sim", "runtime": {"endpoint": endpoint}},
+            "metadata": {"name": name, "namespace": namespace, "uid": f"uid-{name}", "generation": 1},
+            "spec": {"type": "sim", "runtime": runtime, "access": access},
         }
     )
 

@@ -11,6 +11,7 @@ import pytest
 from controller.client import Changed
 from controller.models import Resource, Runtime
 from controller.runner import Runner
+from controller.trust import EVERYBODY, Trust
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import machine, provider
 from tests.unit.controller.fakes import FakeClient, FakeSource, clock
@@ -20,11 +21,11 @@ class Controller:
     """A runner with its fakes. `settle` lets everything happen that needs no time. `elsewhere` has the clients of other
     providers than `local`, by their endpoints."""
 
-    def __init__(self, workers: int, *vms: pb.VM) -> None:
+    def __init__(self, workers: int, *vms: pb.VM, trust: Trust = EVERYBODY) -> None:
         self.source, self.client = FakeSource(), FakeClient(*vms)
         self.clock_set_by = timedelta(0)
         self.elsewhere: dict[str, FakeClient] = {}
-        self.runner = Runner(self.source, self._connect, workers, lambda: clock() + self.clock_set_by)
+        self.runner = Runner(self.source, self._connect, workers, lambda: clock() + self.clock_set_by, trust)
         self._task: asyncio.Task[None] | None = None
 
     def _connect(self, runtime: Runtime, changed: Changed) -> FakeClient:
@@ -60,8 +61,8 @@ async def make_controller() -> AsyncIterator[Make]:
     """Controllers with these VMs, not yet started."""
     made: list[Controller] = []
 
-    def make(*vms: pb.VM, workers: int = 4) -> Controller:
-        made.append(Controller(workers, *vms))
+    def make(*vms: pb.VM, workers: int = 4, trust: Trust = EVERYBODY) -> Controller:
+        made.append(Controller(workers, *vms, trust=trust))
         return made[-1]
 
     yield make

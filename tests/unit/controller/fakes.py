@@ -23,6 +23,7 @@ from controller.source import (
     Rejected,
     SecretUnavailable,
     Synced,
+    TlsSecret,
     key_of,
 )
 from controller.status_models import VirtualMachineStatus
@@ -61,6 +62,8 @@ class FakeClient(ProviderClient):
         self.operations: dict[str, pb.Operation] = {}
         self.requests: list[tuple[Any, ...]] = []
         self.logins: list[GuestCredentials | None] = []
+        self.asked: list[tuple[str, str]] = []
+        """For whom, and why, each working call was."""
         self.failure: ProviderError | None = None
         self.lost = ProviderError("UNAVAILABLE", "connection reset")
         self.watchers = 0
@@ -93,6 +96,10 @@ class FakeClient(ProviderClient):
     def set_reachable(self, reachable: bool, problem: str = "") -> None:
         self.reachable, self.problem = reachable, problem
         self.changed(None)
+
+    async def ask(self, request: Any, on_behalf_of: str, reason: str = "") -> Any:
+        self.asked.append((on_behalf_of, reason))
+        return await self.call(request)
 
     async def call(self, request: Any, timeout: float = 0) -> Any:
         match request:
@@ -237,6 +244,7 @@ class FakeSource:
     released: list[Key] = field(default_factory=list)
     held: dict[Key, bool] = field(default_factory=dict)
     secrets: dict[tuple[str, str], GuestCredentials] = field(default_factory=dict)
+    tls_secrets: dict[tuple[str, str], TlsSecret] = field(default_factory=dict)
 
     def apply(self, *resources: Resource) -> None:
         for resource in resources:
@@ -279,11 +287,16 @@ class FakeSource:
             raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
         return self.secrets[namespace, name]
 
+    async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
+        if (namespace, name) not in self.tls_secrets:
+            raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
+        return self.tls_secrets[namespace, name]
+
     async def close(self) -> None:
         pass
 
-    def decide(self, text: str, name: str = "web", by: str = "kubectl-annotate") -> None:
-        self.changes.put_nowait(Decided(Key("VirtualMachine", "default", name), text, by))
+    def decide(self, text: str, name: str = "web", by: str = "kubectl-annotate", namespace: str = "default") -> None:
+        self.changes.put_nowait(Decided(Key("VirtualMachine", namespace, name), text, by))
 
     def reasons(self, name: str = "web") -> list[str]:
         """The reasons of what people were told of a VM."""

@@ -23,3 +23,9 @@ def test_a_wrong_value_is_told_with_those_that_there_are() -> None:
 def test_a_misspelt_name_is_told_with_those_that_there_are() -> None:
     (said,) = mistakes({"vmpower/on-delte": "OffGraceful"})
     assert "vmpower/on-delete" in said
+
+
+def test_a_reason_that_is_too_long_is_said_to_be_cut() -> None:
+    assert list(mistakes({"vmpower/reason": "x" * 256})) == []
+    (said,) = mistakes({"vmpower/reason": "x" * 257})
+    assert "cut after 256 characters" in said

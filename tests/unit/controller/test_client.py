@@ -8,13 +8,16 @@ from typing import Any
 
 import grpc
 import pytest
+import trustme
 from google.protobuf.duration_pb2 import Duration
 
+from client import channel
 from client.errors import ProviderError
 from controller import client as module
 from controller.client import ProviderClient
 from controller.convert import power_on_request, shutdown_request
-from controller.models import Runtime, Tls
+from controller.models import Runtime, SecretRef, Tls
+from controller.source import SecretUnavailable, TlsSecret
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.client.fake_provider import FakeProvider, serving
 from tests.unit.controller.builders import NOW, machine
@@ -221,6 +224,92 @@ async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path, monkeyp
     async with following("localhost:1", missing) as follower:
         await follower.told(lambda client: client.reachable is False)
         assert "ca.pem" in follower.client.problem
+
+
+# TLS from a Secret
+
+
+class Secrets:
+    """Reads of a Provider's Secret."""
+
+    def __init__(self, *answers: TlsSecret | Exception) -> None:
+        self.answers, self.reads = [*answers], 0
+
+    async def read(self) -> TlsSecret:
+        self.reads += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def secured(secrets: Secrets) -> ProviderClient:
+    runtime = Runtime(endpoint="p.example:1", tls=Tls(secret_ref=SecretRef(name="tls")))
+    client = ProviderClient(runtime, lambda _: None)
+    client.read_tls = secrets.read
+    return client
+
+
+SECRET = TlsSecret(b"ca", b"cert", b"key")
+
+
+@pytest.mark.looptime
+async def test_a_secret_is_read_for_new_connections_at_most_once_a_minute() -> None:
+    secrets = Secrets(SECRET)
+    client = secured(secrets)
+    for pause in (0, 30, 29, 2):
+        await asyncio.sleep(pause)
+        await client.prepare()
+    assert secrets.reads == 2
+
+
+@pytest.mark.looptime
+async def test_a_secret_that_cannot_be_read_is_the_problem_and_is_asked_for_again_after_a_while() -> None:
+    secrets = Secrets(SecretUnavailable("Secret a/tls needs tls.key."), SECRET)
+    client = secured(secrets)
+    for _ in range(3):
+        with pytest.raises(ProviderError, match=r"needs tls\.key"):
+            await client.prepare()
+    assert secrets.reads == 1
+    await asyncio.sleep(11)
+    await client.prepare()
+    assert secrets.reads == 2
+
+
+async def test_the_controllers_own_certificate_is_shown_where_the_provider_asks_for_it(
+    fake: FakeProvider, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    server, mine = authority.issue_cert("localhost"), authority.issue_cert("controller@example.com")
+    own = channel.Tls(tmp_path / "ca", tmp_path / "cert", tmp_path / "key")
+    authority.cert_pem.write_to_path(own.ca)
+    mine.cert_chain_pems[0].write_to_path(own.cert)
+    mine.private_key_pem.write_to_path(own.key)
+    pair = (server.private_key_pem.bytes(), server.cert_chain_pems[0].bytes())
+    credentials = grpc.ssl_server_credentials([pair], authority.cert_pem.bytes(), require_client_auth=True)
+    async with serving(fake, tmp_path, credentials) as address:
+        client = ProviderClient(Runtime(endpoint=address, tls=Tls(controller_certificate=True)), lambda _: None, own)
+        assert (await client.call(pb.GetProviderInfoRequest())).version == "7"
+        await client.close()
+
+
+# For whom
+
+
+@pytest.mark.parametrize(("may", "said"), [(True, "VirtualMachine a/web"), (False, "")])
+async def test_for_whom_it_asks_is_said_where_the_provider_lets_it(
+    monkeypatch: pytest.MonkeyPatch, may: bool, said: str
+) -> None:
+    client, sent = ProviderClient(Runtime(endpoint="unix:///p"), lambda _: None), list[pb.PowerOffRequest]()
+
+    async def call(request: pb.PowerOffRequest) -> pb.Operation:
+        sent.append(request)
+        return pb.Operation()
+
+    monkeypatch.setattr(client, "call", call)
+    client.info = pb.GetProviderInfoResponse(on_behalf_of=may)
+    await client.ask(pb.PowerOffRequest(vm="web"), "VirtualMachine a/web", "kernel update")
+    assert (sent[0].on_behalf_of, sent[0].reason) == (said, "kernel update")
 
 
 async def test_a_provider_without_an_endpoint_is_not_called_and_says_what_to_write() -> None:

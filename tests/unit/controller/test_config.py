@@ -64,3 +64,31 @@ def test_a_mistake_is_named_and_ends_with_2(
         Settings.load("controller", arguments)
     assert ended.value.code == 2
     assert flag in capsys.readouterr().err
+
+
+def test_the_operators_providers_are_those_of_its_namespace_and_those_that_are_named() -> None:
+    trust = Settings.load(
+        "controller",
+        ["--kubernetes", "--lease-namespace", "ops", "--trusted-providers", "a/lab=unix:///p,b/kvm=kvm:9443"],
+    ).trust
+    assert (trust.namespace, sorted(trust.providers)) == ("ops", ["a/lab=unix:///p", "b/kvm=kvm:9443"])
+    assert not (trust.everybody or trust.files or trust.certificate)
+
+
+def test_who_writes_all_manifests_is_the_operator_unless_providers_are_named() -> None:
+    named = ["--trusted-providers", "a/lab=unix:///p"]
+    alone, listed = (Settings.load("controller", ["--manifests", "m", *more]).trust for more in ([], named))
+    assert (alone.everybody, listed.everybody, listed.namespace, listed.files) == (True, False, "", True)
+
+
+@pytest.mark.parametrize("wrong", ["lab", "a/lab", "a/lab=", "=unix:///p"])
+def test_a_provider_is_trusted_by_its_name_and_endpoint(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Settings.load("controller", ["--kubernetes", "--trusted-providers", wrong])
+    assert "--trusted-providers" in capsys.readouterr().err
+
+
+def test_a_certificate_has_a_key_and_authorities(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Settings.load("controller", ["--kubernetes", "--tls-cert", "cert.pem"])
+    assert "give all three" in capsys.readouterr().err

@@ -114,3 +114,24 @@ def test_a_condition_is_one_line_whatever_guests_say_in_it() -> None:
     now = datetime.now(UTC)
     condition = Condition(type="Ready", status="False", reason="X", message="a\nb\u202e", last_transition_time=now)
     assert condition.message == r"a\nb\u202e"
+
+
+def test_why_it_was_asked_for_is_told_with_the_start_and_the_end() -> None:
+    begun = VirtualMachineStatus(operation=record(reason="kernel update"))
+    (start,) = events(NONE, begun)
+    ended = operation(state=SUCCEEDED, verdict=verdict("GRACEFUL", message="Done."), reason="kernel update")
+    (end,) = events(begun, heard(begun, ended, NOW))
+    assert start.message.endswith(" Reason: kernel update")
+    assert end.message.endswith(" Reason: kernel update")
+
+
+def test_who_asked_is_told_where_that_was_not_the_resource() -> None:
+    others = operation(
+        id="op-9",
+        state=SUCCEEDED,
+        verdict=verdict("FORCED", message="Done."),
+        requested_by="cn:alice",
+        on_behalf_of="the night shift",
+    )
+    (end,) = events(NONE, heard(NONE, others, NOW))
+    assert end.message.endswith(" Asked for by cn:alice on behalf of the night shift.")

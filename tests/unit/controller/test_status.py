@@ -226,6 +226,9 @@ def test_a_verdict_becomes_the_last_power_off() -> None:
             {"name": "drain", "state": "FAILED", "exitCode": 3, "output": "queue on fire\n", "durationSeconds": 0.5}
         ],
         "message": "Powered off hard.",
+        "requestedBy": "",
+        "onBehalfOf": "",
+        "requestReason": "",
     }
 
 

@@ -184,3 +184,22 @@ async def test_a_guest_that_stays_up_keeps_its_resource(begin: Begin) -> None:
     await controller.client.end("op-1", "STILL_RUNNING", FAILED)
     await controller.settle()
     assert controller.source.released == []
+
+
+# For whom, and why
+
+
+async def test_what_is_asked_for_says_for_which_resource_and_why(begin: Begin) -> None:
+    controller = await begin(machine(meta={"manager": "argocd", "annotations": {"vmpower/reason": "kernel update"}}))
+    controller.source.decide("force", by="kubectl-annotate")
+    await controller.settle()
+    resource = "VirtualMachine default/web"
+    assert controller.client.asked == [
+        (f"{resource} (argocd)", "kernel update"),
+        (f"{resource} (kubectl-annotate)", ""),
+    ]
+
+
+async def test_a_reason_is_no_longer_than_providers_take(begin: Begin) -> None:
+    controller = await begin(machine(meta={"annotations": {"vmpower/reason": "x" * 300}}))
+    assert controller.client.asked == [("VirtualMachine default/web", "x" * 256)]

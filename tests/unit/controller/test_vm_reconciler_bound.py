@@ -181,7 +181,8 @@ async def test_two_resources_that_name_one_vm_do_not_fight(make_controller: Make
     rival = rival.model_copy(
         update={"spec": machine(spec={"providerRef": {"name": "local", "namespace": "default"}}).spec}
     )
-    await controller.start(machine("On"), rival)
+    shared = provider(access=[{"namespaces": {"names": ["other"]}, "allow": ["power"]}])
+    await controller.start(shared, machine("On"), rival, declare_provider=False)
     await controller.settle(24 * 3600)
     assert calls(controller) == []
     status, reason, message = condition(last(controller, "other"))

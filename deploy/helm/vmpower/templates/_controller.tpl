@@ -16,6 +16,14 @@ args:
 - --health-listen={{ .Values.bindAddress }}:9440
 - --workers={{ int .Values.controller.workers }}
 - --log-level={{ .Values.logLevel }}
+{{- with include "vmpower.controller.trusted" . }}
+- --trusted-providers={{ . }}
+{{- end }}
+{{- if .Values.controller.tls.secret }}
+- --tls-ca=/etc/vmpower/tls/ca.crt
+- --tls-cert=/etc/vmpower/tls/tls.crt
+- --tls-key=/etc/vmpower/tls/tls.key
+{{- end }}
 ports:
 - {name: health, containerPort: 9440}
 {{ include "vmpower.probes" 9440 }}
@@ -33,6 +41,16 @@ volumeMounts:
 {{- with .Values.controller.volumeMounts }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{- /* The chart's own Providers, each at its endpoint alone: who may edit one cannot lead the controller elsewhere. */}}
+{{- define "vmpower.controller.trusted" -}}
+{{- $namespace := .Values.watchNamespace | default .Release.Namespace }}
+{{- $trusted := .Values.controller.trustedProviders }}
+{{- range (include "vmpower.providers" . | fromJson).all }}
+{{- $trusted = append $trusted (printf "%s/%s=%s" $namespace .name .target) }}
+{{- end }}
+{{- join "," $trusted }}
 {{- end }}
 
 {{- /* The token is for the controller's container alone: providers share the pod, and not its rights. */}}

@@ -39,6 +39,9 @@ args:
 - --tls-key=/etc/vmpower/tls/tls.key
 - --tls-client-ca=/etc/vmpower/tls/ca.crt
 - --operators={{ prepend .provider.operators .root.Values.controller.tls.name | join "," }}
+{{- $name := .root.Values.controller.tls.name }}
+{{- $typed := contains ":" $name | ternary $name (printf "cn:%s,dns:%s" $name $name) }}
+- --delegates={{ contains "://" $name | ternary (printf "uri:%s" (trimPrefix "uri:" $name)) $typed }}
 {{- with .provider.tls.crlConfigMap }}
 - --tls-client-crl=/etc/vmpower/crl/ca.crl
 {{- end }}

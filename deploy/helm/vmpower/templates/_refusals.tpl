@@ -24,7 +24,7 @@
 {{- end }}
 {{- $names = append $names $entry.name }}
 {{- range $provider.args }}
-{{- if regexMatch "^--(listen|health-listen|metrics-listen|state-dir|log-level|tls-[a-z-]+|max-connection-age|operators|operator-uids)(=|$)" . }}
+{{- if regexMatch "^--(listen|health-listen|metrics-listen|state-dir|log-level|tls-[a-z-]+|max-connection-age|operators|operator-uids|delegates)(=|$)" . }}
 {{- fail (printf "%s.args: %s is set by the chart; see bindAddress, metrics, logLevel, state, tls, operators and operatorUids" $where .) }}
 {{- end }}
 {{- end }}
@@ -44,9 +44,11 @@
 {{- fail (printf "%s.pod: in the form sidecar all share one pod; set pod itself" $where) }}
 {{- end }}
 {{- end }}
-{{- range .Values.guestCredentials }}
+{{- range $key := list "guestCredentials" "tlsSecrets" }}
+{{- range index $.Values $key }}
 {{- if and $.Values.watchNamespace (ne .namespace $.Values.watchNamespace) }}
-{{- fail (printf "guestCredentials: only resources in %s are watched (watchNamespace), none in %s" $.Values.watchNamespace .namespace) }}
+{{- fail (printf "%s: only resources in %s are watched (watchNamespace), none in %s" $key $.Values.watchNamespace .namespace) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

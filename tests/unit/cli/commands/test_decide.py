@@ -152,3 +152,18 @@ def test_a_vm_with_nothing_under_way_is_a_usage_error(vmpower: Shell) -> None:
 def test_a_name_that_means_nothing_is_a_usage_error(vmpower: Shell) -> None:
     done = vmpower("force", "nothing")
     assert (done.code, done.err) == (2, "vmpower: Neither an operation nor a VM is called 'nothing'.\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "method"),
+    [
+        (("extend", "web", "5m"), "ExtendOperation"),
+        (("force", "web", "--no-wait"), "ForceOperation"),
+        (("cancel", "web", "--no-wait"), "CancelOperation"),
+    ],
+)
+def test_why_is_passed_on(vmpower: Shell, provider: FakeProvider, command: tuple[str, ...], method: str) -> None:
+    provider.answers[method] = running()
+    vmpower(*command, "--reason", "it hangs")
+    (request,) = provider.requests(method)
+    assert request.reason == "it hangs"

@@ -114,3 +114,19 @@ def test_operations_reads_no_more_than_its_limit(vmpower: Shell, provider: FakeP
         ("web", True, 4),
         ("web", True, 1),
     ]
+
+
+def test_operations_are_those_of_one_name_where_it_is_given(vmpower: Shell, provider: FakeProvider) -> None:
+    provider.answers["ListOperations"] = pb.ListOperationsResponse(operations=[ended("web")])
+    vmpower("operations", "--by", "cn:alice")
+    assert [request.requested_by for request in provider.requests("ListOperations")] == ["cn:alice"]
+
+
+def test_operations_shows_for_whom_and_why(vmpower: Shell, provider: FakeProvider) -> None:
+    mine, theirs = ended("web"), ended("db")
+    mine.requested_by, mine.reason = "cn:alice", "kernel update"
+    theirs.requested_by, theirs.on_behalf_of = "cn:controller", "VirtualMachine a/db"
+    provider.answers["ListOperations"] = pb.ListOperationsResponse(operations=[mine, theirs])
+    _, first, second = vmpower("operations").out.splitlines()
+    assert first.rstrip().endswith("cn:alice             kernel update")
+    assert second.rstrip().endswith("VirtualMachine a/db")

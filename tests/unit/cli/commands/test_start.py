@@ -77,3 +77,12 @@ def test_on_is_as_wanted_when_the_vm_runs(
 ) -> None:
     provider.answers["PowerOn"] = ended("web", outcome, kind=pb.OPERATION_KIND_POWER_ON)
     assert vmpower("on", "web").code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "method"), [("on", "PowerOn"), ("off", "PowerOff"), ("shutdown", "Shutdown"), ("reboot", "Reboot")]
+)
+def test_why_is_passed_on(vmpower: Shell, provider: FakeProvider, command: str, method: str) -> None:
+    vmpower(command, "web", "--no-wait", "--reason", "kernel update")
+    (request,) = provider.requests(method)
+    assert request.reason == "kernel update"

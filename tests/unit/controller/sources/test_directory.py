@@ -26,6 +26,7 @@ from controller.source import (
     SecretUnavailable,
     SourceError,
     Synced,
+    TlsSecret,
 )
 from controller.sources import directory as module
 from controller.sources.directory import DirectorySource
@@ -572,3 +573,16 @@ async def test_a_rebind_may_lead_to_another_vm(directory: Directory) -> None:
     directory.write("web.yaml", led_elsewhere("id-db", vmName="db"))
     applied = await directory.applied()
     assert (applied.vm_name, applied.metadata.rebind) == ("db", "id-db")
+
+
+async def test_what_a_provider_proves_itself_by_is_read_from_files_of_its_secret(tmp_path: Path) -> None:
+    source = login(tmp_path, **{"ca.crt": b"ca", "tls.crt": b"cert", "tls.key": b"key"})
+    assert await source.tls_secret("default", "login") == TlsSecret(b"ca", b"cert", b"key")
+
+
+async def test_a_secret_without_a_key_is_named(tmp_path: Path) -> None:
+    source = login(tmp_path, **{"ca.crt": b"ca", "tls.crt": b"cert"})
+    with pytest.raises(SecretUnavailable, match="default/login"):
+        await source.tls_secret("default", "login")
+    with pytest.raises(SecretUnavailable, match="--secrets-dir"):
+        await DirectorySource(tmp_path, tmp_path / "state").tls_secret("default", "login")

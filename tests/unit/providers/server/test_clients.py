@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from common.grants import Right
+from providers.core.adapter import VM, PowerState
 from providers.core.errors import NotAllowed
 from providers.core.settings import Settings
+from providers.server.access import BadAccess
 from providers.server.certificates import read
 from providers.server.clients import CertificateRefused, Client, Clients, StreamAged
 from tests.unit.providers.server.pki import HOUR, Authority, Issued
@@ -166,3 +169,63 @@ async def test_a_stream_of_this_machine_has_no_end() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(7 * 24 * 3600):
             await read_all(clients(), Client("unix", None, operates=True), [])
+
+
+# Who that is, and what it may
+
+
+def test_who_asks_is_known_by_the_names_of_its_certificate() -> None:
+    found = clients(operators="cn:op").admit(Call(AUTHORITY.issue("op", dns=["op.example"])), "GetVM", writes=False)
+    assert found.shown == "cn:op dns:op.example"
+
+
+def test_who_asks_is_known_by_its_number_and_login_at_the_socket() -> None:
+    found = clients(operator_uids="0").admit(Call(peer="unix:/tmp/x/uid-0-7"), "GetVM", writes=False)
+    assert found.shown == "uid:0 root"
+
+
+@pytest.mark.parametrize(
+    ("call", "delegates", "may"),
+    [
+        (Call(AUTHORITY.issue("op")), "cn:op", True),
+        (Call(AUTHORITY.issue("op")), "cn:other", False),
+        (Call(AUTHORITY.issue("op")), "", False),
+        (Call(peer="unix:/tmp/x/uid-1000-7"), "uid:1000", True),
+        (Call(peer="unix:/tmp/x/uid-1000-7"), "uid:100", False),
+    ],
+)
+def test_only_a_client_that_is_named_speaks_for_others(call: Call, delegates: str, may: bool) -> None:
+    found = clients(operators="cn:op", operator_uids="1000", delegates=delegates).admit(call, "PowerOff", writes=True)
+    assert found.delegates is may
+
+
+def test_where_all_users_of_the_socket_may_everything_they_may_that_too() -> None:
+    assert clients().admit(Call(), "PowerOff", writes=True).delegates
+
+
+def test_rules_are_for_the_client_that_they_name(tmp_path: Path) -> None:
+    file = tmp_path / "access.yaml"
+    file.write_text("- {clients: [cn:op], vms: {names: [web]}, allow: [power]}")
+    found = clients(operators="cn:op,cn:boss", client_access=file)
+    op, boss = (found.admit(Call(AUTHORITY.issue(name)), "PowerOff", writes=True) for name in ("op", "boss"))
+    web, db = (VM(f"id-{name}", name, PowerState.ON) for name in ("web", "db"))
+    op.require(web)
+    boss.require(db, Right.EXEC)
+    with pytest.raises(NotAllowed, match="cn:op may not have this done to db: power is not granted"):
+        op.require(db)
+    with pytest.raises(NotAllowed, match="exec is not granted"):
+        op.require(web, Right.EXEC)
+
+
+def test_rules_about_users_need_users_that_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "access.yaml"
+    file.write_text('- {clients: ["uid:1000"], allow: [power]}')
+    with pytest.raises(BadAccess, match="only with --operator-uids"):
+        clients(client_access=file)
+
+
+def test_a_name_that_looks_like_two_is_shown_as_one() -> None:
+    found = clients(operators="cn:x").admit(Call(AUTHORITY.issue("alice dns:boss.example")), "GetVM", writes=False)
+    assert found.shown == "cn:alice\\x20dns:boss.example"
+    spaced = clients(operators="cn:x").admit(Call(AUTHORITY.issue("Alice Smith")), "GetVM", writes=False)
+    assert spaced.shown == "cn:Alice Smith"

@@ -1,7 +1,8 @@
 """The handlers as the interceptor calls them, in virtual time. What they raise is what `errors.py` promises."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from structlog.testing import capture_logs
 
+from common.grants import Right, Scope
 from protos.power.v1 import power_pb2 as pb
 from providers.core.errors import (
     Disabled,
     HypervisorUnavailable,
     InvalidRequest,
+    NotAllowed,
     OperationActive,
     OperationNotFound,
     Unsupported,
@@ -22,6 +25,8 @@ from providers.core.errors import (
 )
 from providers.core.model import HookResult, HookState, State
 from providers.core.run import Context
+from providers.server.access import Rule
+from providers.server.clients import CLIENT, Client
 from providers.server.server import TRANSPORT_LIMIT
 from providers.server.service import OPERATIONS_AT_ONCE, PAGE_BYTES, VMS_AT_ONCE, Service
 from providers.sim.script import guest_id
@@ -406,3 +411,155 @@ async def test_no_secret_reaches_journal_log_answer_or_error(make_provider: Make
     assert "Authorization" in said
     for secret in ("s3cret-header", "hunter2", "admin-user"):
         assert secret not in said
+
+
+# Who asked, for whom and why
+
+ALICE = Client("cn:alice", None, operates=True, shown="cn:alice dns:a.example", delegates=False)
+CONTROLLER = Client("cn:controller", None, operates=True, shown="cn:controller", delegates=True)
+
+
+@pytest.fixture
+def speaking() -> Iterator[Callable[[Client], object]]:
+    """Sets whose calls the next ones are."""
+    before = CLIENT.get()
+    yield CLIENT.set
+    CLIENT.set(before)
+
+
+Speaking = Callable[[Client], object]
+
+
+async def test_an_operation_says_who_asked_for_it_and_why(make_provider: Make, speaking: Speaking) -> None:
+    speaking(ALICE)
+    service = served(await make_provider(web={}))
+    begun = await service.Shutdown(pb.ShutdownRequest(vm="web", reason="kernel\nupdate"), CALL)
+    assert (begun.requested_by, begun.reason, begun.on_behalf_of) == ("cn:alice dns:a.example", "kernel\\nupdate", "")
+    assert (await service.GetOperation(pb.GetOperationRequest(id=begun.id), CALL)).reason == "kernel\\nupdate"
+
+
+@pytest.mark.parametrize("method", ["PowerOn", "PowerOff", "Shutdown", "Reboot"])
+async def test_who_may_speak_for_others_says_for_whom(make_provider: Make, speaking: Speaking, method: str) -> None:
+    service = served(await make_provider(web={}))
+    request: Any = getattr(pb, f"{method}Request")(vm="web", on_behalf_of="VirtualMachine a/web")
+    speaking(ALICE)
+    with pytest.raises(NotAllowed, match="--delegates"):
+        await getattr(service, method)(request, CALL)
+    assert (await service.GetVM(pb.GetVMRequest(vm="web"), CALL)).active_operation == ""
+    speaking(CONTROLLER)
+    begun = await getattr(service, method)(request, CALL)
+    assert (begun.requested_by, begun.on_behalf_of) == ("cn:controller", "VirtualMachine a/web")
+
+
+async def test_a_decision_says_in_the_steps_who_made_it_and_why(make_provider: Make, speaking: Speaking) -> None:
+    provider = await make_provider(a=DEAF)
+    begun = await provider.shutdown("a", timeout=60)
+    await until(1)
+    speaking(ALICE)
+    request = pb.ForceOperationRequest(id=begun.id, reason="it hangs")
+    told = await served(provider).ForceOperation(request, CALL)
+    assert "told to power off hard, asked by cn:alice dns:a.example: it hangs" in [step.message for step in told.steps]
+
+
+@pytest.mark.parametrize(("field", "most"), [("reason", 256), ("on_behalf_of", 512)])
+@pytest.mark.parametrize("method", ["PowerOn", "Shutdown", "ExtendOperation", "ForceOperation", "CancelOperation"])
+async def test_words_that_are_too_long_are_refused(make_provider: Make, field: str, most: int, method: str) -> None:
+    service = served(await make_provider(web={}))
+    request: Any = getattr(pb, f"{method}Request")(**{field: "x" * (most + 1)})
+    if "vm" in request.DESCRIPTOR.fields_by_name:
+        request.vm = "web"
+    else:
+        request.id = "op-1"
+    if method == "ExtendOperation":
+        request.timeout.seconds = 9
+    with pytest.raises(InvalidRequest, match=f"{field}: must be at most {most} long"):
+        await getattr(service, method)(request, CALL)
+
+
+async def test_operations_are_listed_by_who_asked_or_for_whom(make_provider: Make, speaking: Speaking) -> None:
+    service = served(await make_provider(a={}, b={}))
+    speaking(ALICE)
+    first = await service.PowerOff(pb.PowerOffRequest(vm="a"), CALL)
+    speaking(CONTROLLER)
+    second = await service.PowerOff(pb.PowerOffRequest(vm="b", on_behalf_of="VirtualMachine a/b"), CALL)
+    await until(5)
+    found = {
+        name: [each.id for each in (await service.ListOperations(_by(name), CALL)).operations]
+        for name in ("cn:alice", "dns:a.example", "cn:ali", "cn:controller", "VirtualMachine a/b", "a/b")
+    }
+    expected = {"cn:alice": [first.id], "dns:a.example": [first.id], "cn:ali": [], "a/b": []}
+    assert found == expected | {"cn:controller": [second.id], "VirtualMachine a/b": [second.id]}
+
+
+async def test_a_page_of_those_ends_after_so_many_that_are_others_and_goes_on(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("providers.server.service.MOST_LOOKED_AT", 2)
+    service = served(await make_provider(web={}))
+    for end in (5, 10, 15):
+        await service.PowerOff(pb.PowerOffRequest(vm="web"), CALL)
+        await until(end)
+    page = await service.ListOperations(_by("cn:nobody"), CALL)
+    assert (len(page.operations), bool(page.next_page_token)) == (0, True)
+    rest = pb.ListOperationsRequest(requested_by="cn:nobody", page_token=page.next_page_token)
+    assert (await service.ListOperations(rest, CALL)).next_page_token == ""
+
+
+def _by(name: str) -> pb.ListOperationsRequest:
+    return pb.ListOperationsRequest(requested_by=name)
+
+
+async def test_the_provider_tells_the_caller_who_it_is_and_whether_it_may_speak_for_others(
+    make_provider: Make, speaking: Speaking
+) -> None:
+    service = served(await make_provider(web={}))
+    speaking(CONTROLLER)
+    info = await service.GetProviderInfo(pb.GetProviderInfoRequest(), CALL)
+    assert (info.caller, info.on_behalf_of) == ("cn:controller", True)
+
+
+# What a client may have done to which VMs
+
+TEAM = replace(ALICE, rules=(Rule(clients=("cn:alice",), vms=Scope(names=("web",)), allow=(Right.POWER,)),))
+
+
+async def test_a_client_touches_only_vms_that_are_granted(make_provider: Make, speaking: Speaking) -> None:
+    service = served(await make_provider(EXEC, web={}, db={}))
+    speaking(TEAM)
+    with pytest.raises(NotAllowed):
+        await service.PowerOff(pb.PowerOffRequest(vm="db"), CALL)
+    assert (await service.GetVM(pb.GetVMRequest(vm="db"), CALL)).active_operation == ""
+    assert (await service.PowerOff(pb.PowerOffRequest(vm=guest_id("web")), CALL)).vm == guest_id("web")
+
+
+async def test_a_client_without_that_right_runs_no_programs(make_provider: Make, speaking: Speaking) -> None:
+    service = served(await make_provider(EXEC, web={}))
+    speaking(TEAM)
+    with pytest.raises(NotAllowed, match="exec is not granted"):
+        await service.Shutdown(pb.ShutdownRequest(vm="web", pre_stop=[exec_hook("id")]), CALL)
+
+
+async def test_a_client_decides_about_no_operation_on_a_vm_that_is_not_granted(
+    make_provider: Make, speaking: Speaking
+) -> None:
+    provider = await make_provider(db=DEAF)
+    service, begun = served(provider), await provider.shutdown("db", timeout=60)
+    await until(1)
+    speaking(TEAM)
+    with pytest.raises(NotAllowed):
+        await service.ForceOperation(pb.ForceOperationRequest(id=begun.id), CALL)
+    with pytest.raises(NotAllowed):
+        await service.CancelOperation(pb.CancelOperationRequest(id=begun.id), CALL)
+    with pytest.raises(NotAllowed):
+        longer = pb.ExtendOperationRequest(id=begun.id, extension=Duration(seconds=30))
+        await service.ExtendOperation(longer, CALL)
+
+
+async def test_a_client_joins_no_operation_on_a_vm_that_is_not_granted(make_provider: Make, speaking: Speaking) -> None:
+    service = served(await make_provider(db=DEAF))
+    request = pb.ShutdownRequest(vm="db", request_id="r-1")
+    await service.Shutdown(request, CALL)
+    speaking(TEAM)
+    request.guest_credentials.username = "eve"
+    with pytest.raises(NotAllowed):
+        await service.Shutdown(request, CALL)

@@ -28,7 +28,7 @@ def raw(name: str = "web", *, kind: str = "VirtualMachine", uid: str = "", gener
 
 
 def key_of(found: Object) -> Key:
-    return Key(found["kind"], found["metadata"]["namespace"], found["metadata"]["name"])
+    return Key(found["kind"], found["metadata"].get("namespace", ""), found["metadata"]["name"])
 
 
 class FakeApi:

@@ -218,3 +218,24 @@ def test_decisions_differ_by_words_time_author_and_object(other: Object) -> None
 def test_a_decision_stays_the_same_while_its_object_changes() -> None:
     later = {**FIRST, "metadata": {**FIRST["metadata"], "generation": 9, "resourceVersion": "99"}}
     assert resources.decision_id(later) == resources.decision_id(FIRST)
+
+
+def written_by(*entries: tuple[str, str, str]) -> Object:
+    found = raw()
+    found["metadata"]["managedFields"] = [
+        {"manager": manager, "time": time, "fieldsV1": {part: {}}} for manager, time, part in entries
+    ]
+    return found
+
+
+def test_who_wrote_a_spec_is_its_latest_manager() -> None:
+    entries = (
+        ("argocd", "2030-01-01T00:00:00Z", "f:spec"),
+        ("kubectl-edit", "2030-01-02T00:00:00Z", "f:spec"),
+        ("vmpower", "2030-01-03T00:00:00Z", "f:status"),
+    )
+    assert vm_of(written_by(*entries)).metadata.manager == "kubectl-edit"
+
+
+def test_where_the_api_server_names_nobody_there_is_no_manager() -> None:
+    assert vm_of(raw()).metadata.manager == ""

@@ -6,7 +6,7 @@ import traceback
 import pytest
 from structlog.testing import capture_logs
 
-from controller.source import GuestCredentials, SecretUnavailable, SourceError
+from controller.source import GuestCredentials, SecretUnavailable, SourceError, TlsSecret
 from controller.sources.kubernetes.api import ApiError
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, GONE, raw
 from tests.unit.controller.sources.kubernetes.watched import Watched
@@ -82,3 +82,17 @@ async def test_no_secret_is_logged(watched: Watched) -> None:
         await watched.stop()
     assert logs
     assert not [secret for secret in ("hunter2", "r00t", "aHVudGVyMg==", "cjAwdA==") if secret in str(logs)]
+
+
+async def test_what_a_provider_proves_itself_by_is_read_from_its_secret(watched: Watched) -> None:
+    await watched.start()
+    watched.api.secrets["tls"] = encoded(**{"ca.crt": "ca", "tls.crt": "cert", "tls.key": "key"})
+    assert await watched.source.tls_secret("lab", "tls") == TlsSecret(b"ca", b"cert", b"key")
+
+
+async def test_a_secret_that_holds_no_certificate_is_named_and_not_quoted(watched: Watched) -> None:
+    await watched.start()
+    watched.api.secrets["guest"] = encoded(username="root", password="hunter2")
+    with pytest.raises(SecretUnavailable, match=r"lab/guest needs ca.crt, tls.crt, tls.key") as raised:
+        await watched.source.tls_secret("lab", "guest")
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))

@@ -7,7 +7,7 @@ import pytest
 from structlog.typing import EventDict
 
 from controller.models import VirtualMachine
-from controller.source import Applied, Change, Decided, Deleted, Rejected, Synced
+from controller.source import Applied, Change, Decided, Deleted, Labelled, Rejected, Synced
 from controller.sources.kubernetes import source as module
 from controller.sources.kubernetes.lease import Terms
 from controller.sources.kubernetes.source import KubernetesSource
@@ -119,6 +119,8 @@ def _short(change: Change) -> str:
             return f"decided {text} by {by}"
         case Synced():
             return "synced"
+        case Labelled(namespace, labels):
+            return f"labelled {namespace} {dict(labels)}"
 
 
 def warnings(logs: list[EventDict]) -> list[str]:
