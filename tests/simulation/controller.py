@@ -21,6 +21,7 @@ from controller.source import (
     SecretUnavailable,
     SourceError,
     Synced,
+    TlsSecret,
     key_of,
 )
 from controller.status_models import VirtualMachineStatus
@@ -95,6 +96,9 @@ class Cluster:
         pass
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
+        raise SecretUnavailable("There are none here.")
+
+    async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         raise SecretUnavailable("There are none here.")
 
     async def close(self) -> None:

@@ -42,7 +42,9 @@ def policy(cluster: Cluster, ops: Ops, team: str) -> Iterator[None]:
     cluster.kubectl("apply", "-f", "-", input=text)
     nobody = person(cluster, team, VMS)
     try:
-        poll(lambda: denied(nobody, machine("probe", "On", {"name": "lab"})) != "", 60)
+        probe = machine("probe", "On", {"name": "lab"})
+        asking = ("create", "--dry-run=server", "--filename", "-")
+        poll(lambda: nobody.try_kubectl(*asking, document=probe).returncode != 0, 60)
         yield
     finally:
         cluster.kubectl("delete", "-f", "-", input=text)
