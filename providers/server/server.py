@@ -37,14 +37,14 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 TRANSPORT_LIMIT = 4 << 20
 """Bytes that gRPC reads of one request; what is longer than the settings allow but shorter than this gets an
 answer that names the field."""
-NEVER = (1 << 31) - 1
 OPTIONS: dict[str, int] = {
     "grpc.max_receive_message_length": TRANSPORT_LIMIT,
     "grpc.max_concurrent_streams": 1 << 14,  # of one connection: gRPC's clients keep the next until one has ended
     # What waits for its turn gRPC would end as CANCELLED, without a reason: at random from 1,000 on, all from 3,000 on
-    # (src/core/server/server.h), and what has waited for 30 s. See docs/adr/0014.
-    "grpc.server.max_pending_requests": NEVER,
-    "grpc.server.max_pending_requests_hard_limit": NEVER,
+    # (src/core/server/server.h), and what has waited for 30 s. See docs/adr/0014. More than these wait only where a
+    # client breaks off its calls as soon as they have begun; each takes some 8 KiB until it has had its turn.
+    "grpc.server.max_pending_requests": 1 << 14,
+    "grpc.server.max_pending_requests_hard_limit": 1 << 14,
     "grpc.server_max_unrequested_time_in_server": 24 * 3600,
     "grpc.so_reuseport": 0,  # two providers at one address would each get half of the calls
     "grpc.server_handshake_timeout_ms": 10_000,  # one that connects and says nothing

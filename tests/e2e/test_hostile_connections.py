@@ -5,7 +5,7 @@ import select
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ SHORT = {"handshake": "grpc.server_handshake_timeout_ms", "idle": "grpc.max_conn
 LONG_MS, SHORT_MS = 3_600_000, 1_000
 PATIENCE = 30.0
 FILES = 400
+BROKEN_OFF = 40_000
 
 
 def provider(*args: str, **milliseconds: int) -> Provider:
@@ -125,6 +126,20 @@ def test_watches_of_health_do_not_keep_probes_out_for_long() -> None:
             held.acknowledge()
             held.call("/grpc.health.v1.Health/Watch")
         poll(lambda: probe(f"{host}:{port}") == "OK", timeout=10)
+
+
+def test_calls_that_are_broken_off_at_once_take_little_memory_and_hold_up_nothing() -> None:
+    with Provider("sim") as running, calls(running.address) as client:
+        for _ in range(4):
+            with Connection(path(running)) as hasty, suppress(ConnectionError):
+                hasty.acknowledge()
+                for _ in range(BROKEN_OFF):
+                    hasty.call("/power.v1.PowerService/GetProviderInfo", broken_off=True)
+            assert client.vm("web").name == "web"
+        status = Path(f"/proc/{running.process.pid}/status").read_text()
+        (most,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        print(f"{4 * BROKEN_OFF} calls broken off: {most >> 10} MiB at the most")
+        assert most < 512 << 10
 
 
 def forecasts(client: Calls) -> str:

@@ -9,7 +9,8 @@ from itertools import count
 from typing import Self
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS = 0, 1, 4
+DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
+CANCEL = 8
 END_STREAM, END_HEADERS = 1, 4
 INITIAL_WINDOW_SIZE = 4
 
@@ -41,11 +42,12 @@ class Connection:
         self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
         self._streams = count(1, 2)
 
-    def call(self, path: str, message: bytes = b"") -> None:
-        """Begin a call with one message, and send no more."""
+    def call(self, path: str, message: bytes = b"", *, broken_off: bool = False) -> None:
+        """Begin a call with one message, and send no more; `broken_off`: than that it is of no interest any more."""
         stream, data = next(self._streams), b"\0" + struct.pack(">I", len(message)) + message
         head = frame(HEADERS, END_HEADERS, stream, request(path))
-        self.socket.sendall(head + frame(DATA, END_STREAM, stream, data))
+        reset = frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)) if broken_off else b""
+        self.socket.sendall(head + frame(DATA, END_STREAM, stream, data) + reset)
 
     def acknowledge(self) -> None:
         """Accept the server's settings."""
