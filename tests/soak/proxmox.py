@@ -27,7 +27,7 @@ GUESTS: dict[str, dict[str, Any]] = {
     "box": {"kind": "lxc", "shutdown_secs": 1.4},
 }
 """PVE counts in whole seconds, and these do not: so it is plain which of the two was first."""
-CAUSES: dict[str, Cause] = {"guest": "GUEST", "pve-forced": "PROVIDER", "crash": "CRASH", "ha": "OTHER"}
+CAUSES: dict[str, Cause] = {"guest": "GUEST", "pve-forced": "PROVIDER", "ha": "OTHER"}
 """What PVE forces at a deadline it was told by the provider; a `stop` is the provider's or a colleague's."""
 SIGNALS = {"agent": "GUEST_AGENT", "acpi": "ACPI", "init": "INIT"}
 LONGEST_STOP = 5.0
@@ -130,7 +130,10 @@ class ProxmoxGround(Ground):
 def causes_of(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) -> tuple[Cause, ...]:
     """Who may have ended a run. Of a guest that leaves while its QEMU, which takes so long, ends because of a stop,
     either may be said to have been the first; and of one that leaves in the last second of its time, Proxmox VE's own
-    record says that it was forced: it looks no more then at a QEMU, and tells a container's time in whole seconds."""
+    record says that it was forced: it looks no more then at a QEMU, and tells a container's time in whole seconds. A
+    QEMU that dies it does not tell from a guest that leaves."""
+    if end["off_cause"] == "crash":
+        return ("CRASH", "GUEST")
     if cause := CAUSES.get(end["off_cause"]):
         stop_seconds = guest.get("stop_secs", 0)
         both = cause == "GUEST" and (

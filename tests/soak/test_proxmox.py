@@ -45,6 +45,10 @@ def test_a_guest_that_left_while_its_qemu_was_told_to_end_was_perhaps_not_the_fi
     assert causes_of(end(5), [[ASKED + 4.5, "stop", {}]], {"stop_secs": 1}) == ("GUEST", "PROVIDER")
 
 
+def test_proxmox_ve_does_not_tell_a_qemu_that_dies_from_a_guest_that_leaves() -> None:
+    assert causes_of(end(1, "crash"), shutdown(), {}) == ("CRASH", "GUEST")
+
+
 @pytest.mark.parametrize(("asked", "cause"), [([[ASKED + 4, "stop", {}]], "PROVIDER"), ([], "OTHER")])
 def test_a_stop_is_the_providers_if_it_told_proxmox_ve_to(asked: list[Any], cause: str) -> None:
     assert causes_of(end(5, "stop"), asked, {}) == (cause,)
