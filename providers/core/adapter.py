@@ -69,18 +69,39 @@ class Reason(StrEnum):
     HOOK_FAILED = "HOOK_FAILED"
 
 
+class Cause(StrEnum):
+    """What a problem comes from; power.proto says of each what it means."""
+
+    AGENT_MISSING = "AGENT_MISSING"
+    AGENT_STOPPED = "AGENT_STOPPED"
+    AGENT_BUSY = "AGENT_BUSY"
+    AGENT_UNKNOWN = "AGENT_UNKNOWN"
+    AGENT_OUTDATED = "AGENT_OUTDATED"
+    ACPI_MISSING = "ACPI_MISSING"
+    RESTARTS = "RESTARTS"
+    PAUSED = "PAUSED"
+    SUSPENDED = "SUSPENDED"
+    LOCKED = "LOCKED"
+    HA = "HA"
+    MANAGED = "MANAGED"
+    QUESTION = "QUESTION"
+    UNREACHED = "UNREACHED"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One obstacle to a graceful shutdown.
 
     `reason` None is a warning: a shutdown would still be graceful. `passing` marks what is expected
     to end by itself (a backup's lock, tools that are still starting) and is waited for until
-    force_after; any other obstacle that leaves the guest deaf escalates at once.
+    force_after; any other obstacle that leaves the guest deaf escalates at once. `causes`: all that it
+    comes from.
     """
 
     message: str
     reason: Reason | None = None
     passing: bool = False
+    causes: tuple[Cause, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +370,38 @@ class AsksAddresses(Protocol):
         Raises:
             VMNotFound, CommandFailed
         """
+
+
+@dataclass(frozen=True, slots=True)
+class MissingPrivilege:
+    """A privilege, in the hypervisor's own words, that the provider's account does not have in a place there.
+
+    `required`: no VM there can be shut down without it.
+    """
+
+    privilege: str
+    place: str
+    purpose: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What an adapter found about its account and its hypervisor's clock when it logged in.
+
+    `clock_ahead`: by how much that clock is ahead of this machine's, to a second or two; None: it is not known.
+    """
+
+    missing: tuple[MissingPrivilege, ...] = ()
+    clock_ahead: timedelta | None = None
+
+
+@runtime_checkable
+class DiagnosingAdapter(Protocol):
+    """An adapter that tells more of its connection than whether there is one; asks nobody."""
+
+    def diagnosis(self) -> Diagnosis:
+        """What is known now."""
 
 
 class DelegatingAdapter(Adapter, Protocol):

@@ -5,7 +5,7 @@ acts next. docs/reference.md lists them; `providers/server/interceptor.py` alone
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class Code(IntEnum):
@@ -159,12 +159,28 @@ class HypervisorError(VmpowerError):
     """What an adapter may raise about its hypervisor."""
 
 
+class ConnectionProblem(StrEnum):
+    """What keeps a provider from its hypervisor."""
+
+    UNREACHABLE = "UNREACHABLE"
+    LOGIN_REFUSED = "LOGIN_REFUSED"
+    CERTIFICATE = "CERTIFICATE"
+    NOT_PERMITTED = "NOT_PERMITTED"
+    """The operating system keeps this user from its socket."""
+
+
 class HypervisorUnavailable(HypervisorError):
-    """The connection is lost or refused."""
+    """The connection is lost or refused; `problem` says by what, where that is known."""
 
     code = Code.UNAVAILABLE
     reason = "HYPERVISOR_UNAVAILABLE"
     who_acts = "nothing to do: it is retried with back-off"
+
+    def __init__(
+        self, message: str, metadata: Mapping[str, str] | None = None, *, problem: ConnectionProblem | None = None
+    ) -> None:
+        super().__init__(message, metadata)
+        self.problem = problem
 
 
 class CommandFailed(HypervisorError):

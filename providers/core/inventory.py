@@ -33,6 +33,8 @@ class Inventory:
 
     def __init__(self, adapter: Adapter) -> None:
         self.connected = asyncio.Event()
+        self.failure: HypervisorError | None = None
+        """Why the hypervisor does not answer, as far as it is known; None while it does."""
         self.vms: dict[str, VM] = {}
         self._by_name: dict[str, set[str]] = {}
         """The ids of the VMs of each name and alias."""
@@ -50,8 +52,10 @@ class Inventory:
                 async for change in self._adapter.watch(self.active_vms):
                     backoff.reset()
                     self._apply(change)
+                    self.failure = None
                     self._set_connected(True)
             except HypervisorError as error:
+                self.failure = error
                 log.warning("hypervisor unavailable", error=error.message)
             except Exception:
                 log.exception("the watch broke; this is a bug in the adapter")

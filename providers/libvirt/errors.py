@@ -8,7 +8,14 @@ from typing import Any
 
 import libvirt
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.errors import (
+    CommandFailed,
+    ConnectionProblem,
+    HypervisorUnavailable,
+    Locked,
+    VMNotFound,
+    VmpowerError,
+)
 
 _CONNECTION = "The connection to libvirt failed ({why}); the provider connects again by itself."
 _PERMISSION = "libvirt does not allow it ({why}); the hypervisor's operator grants this user access."
@@ -67,6 +74,24 @@ SSH: dict[str, str] = {
     ),
 }
 """What ssh says, to libvirt only text, and who acts. ssh's words: OpenSSH's sshconnect.c and sshconnect2.c."""
+
+
+_REFUSALS = frozenset({libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_AUTH_CANCELLED, libvirt.VIR_ERR_AUTH_UNAVAILABLE})
+_PROBLEMS = {
+    r"Failed to connect socket to .*: Permission denied": ConnectionProblem.NOT_PERMITTED,
+    r"(?i)certificate|host key": ConnectionProblem.CERTIFICATE,
+    r"Permission denied \(|authentication fail|polkit": ConnectionProblem.LOGIN_REFUSED,
+}
+"""What a connection's errors mean by their texts: libvirt's (src/rpc/virnetsocket.c, virnettlscontext.c) and ssh's."""
+
+
+def problem(error: Any) -> ConnectionProblem:
+    """What keeps us from a libvirt that could not be connected to."""
+    if error.get_error_code() in _REFUSALS:
+        return ConnectionProblem.LOGIN_REFUSED
+    words = " ".join(str(error).split())
+    found = (meaning for text, meaning in _PROBLEMS.items() if re.search(text, words))
+    return next(found, ConnectionProblem.UNREACHABLE)
 
 
 def unreachable(where: str, why: str) -> str:

@@ -17,7 +17,7 @@ import libvirt
 
 from providers.core.errors import CommandFailed, HypervisorUnavailable
 from providers.core.limiter import Limiter
-from providers.libvirt.errors import translate, unreachable
+from providers.libvirt.errors import problem, translate, unreachable
 from providers.libvirt.states import without_credentials
 from providers.shared.login import SharedLogin
 
@@ -106,7 +106,7 @@ class Session:
             connection = await self._limiter.run(_connect, self._uri, lost)
         except libvirt.libvirtError as error:
             where = without_credentials(self._uri)
-            raise HypervisorUnavailable(unreachable(where, str(error))) from error
+            raise HypervisorUnavailable(unreachable(where, str(error)), problem=problem(error)) from error
         lost.add_done_callback(lambda _: _forget(connection))
         return Link(connection, lost)
 

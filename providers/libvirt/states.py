@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Cause, Ended, OffCause, PowerState, Problem, Reason, Signal
 from providers.core.errors import UnknownNativeState
 
 NATIVE_STATES = {
@@ -348,8 +348,8 @@ def _problems(domain: Domain, heard: Heard, state: PowerState) -> tuple[Problem,
             return (_suspension(domain),)
         case PowerState.UNKNOWN:
             if domain.runs:
-                return (Problem(COMING, Reason.COMMAND_FAILED, passing=True),)
-            return (Problem(MOVED, Reason.COMMAND_FAILED),)
+                return (Problem(COMING, Reason.COMMAND_FAILED, passing=True, causes=(Cause.UNREACHED,)),)
+            return (Problem(MOVED, Reason.COMMAND_FAILED, causes=(Cause.UNREACHED,)),)
         case _:
             return ()
 
@@ -360,17 +360,19 @@ def _obstacles(domain: Domain, heard: Heard) -> Iterator[Problem]:
             "Its on_poweroff is restart: a guest that shuts down is started again, so no signal brings it down; "
             "its owner sets on_poweroff to destroy."
         )
-        yield Problem(message, Reason.TOOLS_UNAVAILABLE)
+        yield Problem(message, Reason.TOOLS_UNAVAILABLE, causes=(Cause.RESTARTS,))
         return
     deaf = not _signals(domain, heard)
     if domain.job and deaf:
-        yield Problem(f"It cannot be asked while {domain.job}; it is asked when that ends.", Reason.LOCKED, True)
+        message = f"It cannot be asked while {domain.job}; it is asked when that ends."
+        yield Problem(message, Reason.LOCKED, passing=True, causes=(Cause.LOCKED,))
     elif domain.job:
-        yield Problem(f"It cannot be asked by ACPI while {domain.job}.")
+        yield Problem(f"It cannot be asked by ACPI while {domain.job}.", causes=(Cause.LOCKED,))
     if domain.host.qemu:
         yield from _agent_problems(domain, heard)
     for disk in domain.copying:
-        yield Problem(f"Its disk {disk} is being copied (a block job), which ends with its shutdown.")
+        message = f"Its disk {disk} is being copied (a block job), which ends with its shutdown."
+        yield Problem(message, causes=(Cause.LOCKED,))
 
 
 def _agent_problems(domain: Domain, heard: Heard) -> Iterator[Problem]:
@@ -379,29 +381,32 @@ def _agent_problems(domain: Domain, heard: Heard) -> Iterator[Problem]:
             return
         case Agent.CONNECTED if not domain.acpi:
             message = "Its guest agent is busy with another command, and it has no ACPI; it is asked when that ends."
-            yield Problem(message, Reason.LOCKED, passing=True)
+            yield Problem(message, Reason.LOCKED, passing=True, causes=(Cause.AGENT_BUSY, Cause.ACPI_MISSING))
             return
         case Agent.CONNECTED:
-            missing = "Its guest agent is busy with another command"
+            missing, cause = "Its guest agent is busy with another command", Cause.AGENT_BUSY
         case Agent.DISCONNECTED if heard.agent and not domain.acpi:
             message = "Its guest agent has left, and it has no ACPI; it is asked when its agent is back."
-            yield Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True)
+            causes = (Cause.AGENT_STOPPED, Cause.ACPI_MISSING)
+            yield Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True, causes=causes)
             return
         case Agent.DISCONNECTED:
-            missing = "Its guest agent is not running"
+            missing, cause = "Its guest agent is not running", Cause.AGENT_STOPPED
         case _:
-            missing = f"It has no channel for a guest agent ({AGENT_CHANNEL})"
+            missing, cause = f"It has no channel for a guest agent ({AGENT_CHANNEL})", Cause.AGENT_MISSING
     if domain.acpi:
-        yield Problem(f"{missing}; it can be asked by ACPI only.")
+        yield Problem(f"{missing}; it can be asked by ACPI only.", causes=(cause,))
     else:
-        yield Problem(f"{missing}, and it has no ACPI: it hears no signal.", Reason.TOOLS_UNAVAILABLE)
+        message, causes = f"{missing}, and it has no ACPI: it hears no signal.", (cause, Cause.ACPI_MISSING)
+        yield Problem(message, Reason.TOOLS_UNAVAILABLE, causes=causes)
 
 
 def _pause(domain: Domain) -> Problem:
     if domain.state == libvirt.VIR_DOMAIN_CRASHED:
-        return Problem("It is halted: its guest crashed; its owner looks into it.", Reason.PAUSED)
+        message = "It is halted: its guest crashed; its owner looks into it."
+        return Problem(message, Reason.PAUSED, causes=(Cause.PAUSED,))
     why, passing = _PAUSES.get(domain.reason, ("its owner resumes it", False))
-    return Problem(f"It is paused: {why}.", Reason.PAUSED, passing)
+    return Problem(f"It is paused: {why}.", Reason.PAUSED, passing, causes=(Cause.PAUSED,))
 
 
 def _suspension(domain: Domain) -> Problem:
@@ -409,4 +414,4 @@ def _suspension(domain: Domain) -> Problem:
         message = "Its memory is saved on disk (managed save); a hard power-off discards it, a start resumes it."
     else:
         message = "Its guest sleeps (suspended to RAM); a start wakes it."
-    return Problem(message, Reason.SUSPENDED)
+    return Problem(message, Reason.SUSPENDED, causes=(Cause.SUSPENDED,))

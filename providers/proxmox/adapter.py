@@ -13,12 +13,14 @@ from providers.core.adapter import (
     VM,
     ActiveVMs,
     Change,
+    Diagnosis,
     Ended,
     Escalation,
     Grace,
     GuestCredentials,
     GuestExit,
     GuestProcess,
+    MissingPrivilege,
     OffCause,
     PowerState,
     Signal,
@@ -39,9 +41,10 @@ from providers.proxmox.api import Api
 from providers.proxmox.config import ProxmoxSettings
 from providers.proxmox.errors import task_error
 from providers.proxmox.guest_exec import exit_of
-from providers.proxmox.guests import LXC, QEMU, Guest, addresses
+from providers.proxmox.guests import LXC, QEMU, Guest, Rights, addresses
 from providers.proxmox.history import ended_by, stopped_by
 from providers.proxmox.poller import Poller, status_of
+from providers.proxmox.privileges import missing
 from providers.proxmox.session import Session, Unanswered
 from providers.proxmox.states import HIBERNATED, power_state, require_known
 from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
@@ -81,6 +84,9 @@ class ProxmoxAdapter:
         self._api = Api(self._session, self.lanes)
         self._tracker = Tracker()
         self._poller = Poller(self._api, self._tracker, settings)
+        self._programs = settings.allow_guest_exec
+        self._lacking: tuple[Rights, Mapping[str, Guest], tuple[MissingPrivilege, ...]] | None = None
+        """What the account lacks, by the rights and the guests from which that follows."""
         self._asking = defaultdict[str, asyncio.Lock](asyncio.Lock)
         """Held while a shutdown is about to be requested: `withdraw` waits until its task is known."""
         self._unsure = set[str]()
@@ -205,6 +211,18 @@ class ProxmoxAdapter:
             async for changes in polls:
                 for change in changes:
                     yield change
+
+    def diagnosis(self) -> Diagnosis:
+        """From what was read with the rights and by the way: no call."""
+        if not self._poller.rights.granted:
+            return Diagnosis(clock_ahead=self._session.clock.ahead)
+        asked = (self._poller.rights, self._tracker.guests)
+        if self._lacking is None or self._lacking[0] is not asked[0] or self._lacking[1] is not asked[1]:
+            rights, guests = asked
+            before_nine = self.version.removeprefix("Proxmox VE ").startswith(("7.", "8."))
+            found = missing(rights, list(guests.values()), programs=self._programs, before_nine=before_nine)
+            self._lacking = (*asked, found)
+        return Diagnosis(self._lacking[2], self._session.clock.ahead)
 
     async def close(self) -> None:
         """Close the connections, and end the calls that are under way."""

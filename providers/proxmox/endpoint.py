@@ -13,10 +13,11 @@ from typing import Any, Literal
 import aiohttp
 from proxmoxer import ProxmoxResource
 
-from providers.core.errors import HypervisorUnavailable
+from providers.core.errors import ConnectionProblem, HypervisorUnavailable
 from providers.proxmox.config import Login
 from providers.proxmox.errors import Refused
 from providers.shared import http
+from providers.shared.remote_clock import RemoteClock
 from providers.shared.tls import Verifying
 
 CONNECT_SECONDS = 5.0
@@ -46,8 +47,11 @@ class Broken(Exception):
     """A request was sent, and no answer of Proxmox VE's came: it may have been done. The message is a clause."""
 
 
-def client() -> aiohttp.ClientSession:
-    return http.client(IDLE_SECONDS, headers={"Accept": "application/json"}, max_line_size=LINE_OCTETS)
+def client(clock: RemoteClock | None = None) -> aiohttp.ClientSession:
+    """`clock` hears the dates of its answers."""
+    traces = [clock.trace()] if clock else []
+    headers = {"Accept": "application/json"}
+    return http.client(IDLE_SECONDS, headers=headers, max_line_size=LINE_OCTETS, trace_configs=traces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,8 @@ async def log_in(url: str, http: aiohttp.ClientSession, tls: Verifying, login: L
         raise NotConnected(str(error)) from error
     if told.get("NeedTFA"):
         raise HypervisorUnavailable(
-            f"Proxmox VE wants a second factor of {login.name}; its operator makes a token instead."
+            f"Proxmox VE wants a second factor of {login.name}; its operator makes a token instead.",
+            problem=ConnectionProblem.LOGIN_REFUSED,
         )
     ticket = str(told["ticket"])
     headers = {"Cookie": f"PVEAuthCookie={ticket}", "CSRFPreventionToken": str(told["CSRFPreventionToken"])}

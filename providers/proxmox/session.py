@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from providers.core.errors import HypervisorUnavailable
+from providers.core.errors import ConnectionProblem, HypervisorUnavailable
 from providers.proxmox.config import Login, ProxmoxSettings, login
 from providers.proxmox.endpoint import (
     ANSWER_SECONDS,
@@ -20,6 +20,7 @@ from providers.proxmox.endpoint import (
 )
 from providers.proxmox.errors import UNSURE, Refused, translate
 from providers.shared.login import Credentials, SharedLogin
+from providers.shared.remote_clock import RemoteClock
 from providers.shared.tls import verifying
 
 REFUSED_SECONDS = 30.0
@@ -40,7 +41,8 @@ class Session:
 
     def __init__(self, settings: ProxmoxSettings) -> None:
         self._settings = settings
-        self._http = client()
+        self.clock = RemoteClock()
+        self._http = client(self.clock)
         self._urls = deque(settings.url)
         self._logins = {url: SharedLogin(partial(self._log_in, url)) for url in settings.url}
         self._renewals: dict[str, Login] = {}
@@ -74,7 +76,7 @@ class Session:
         await self._http.close()
 
     async def _ask(self, method: Method, *call: Any) -> Any:
-        away = list[str]()
+        away, untrusted = list[str](), False
         for url in tuple(self._urls):
             try:
                 return await self._ask_one(url, method, *call)
@@ -84,7 +86,10 @@ class Session:
                 if method != "GET" and isinstance(error, Broken):
                     raise Unanswered(_unanswered(url, str(error))) from error
                 away.append(f"{url} ({error})")
-        raise HypervisorUnavailable(f"Proxmox VE cannot be reached at {', '.join(away)}; its operator looks after it.")
+                untrusted |= isinstance(error, Untrusted)
+        problem = ConnectionProblem.CERTIFICATE if untrusted else ConnectionProblem.UNREACHABLE
+        message = f"Proxmox VE cannot be reached at {', '.join(away)}; its operator looks after it."
+        raise HypervisorUnavailable(message, problem=problem)
 
     async def _ask_one(self, url: str, method: Method, *call: Any) -> Any:
         shared = self._logins[url]
@@ -122,7 +127,8 @@ class Session:
         folder = self._settings.credentials_dir
         return LoginRefused(
             f"Proxmox VE refuses the login of {account.name}; the provider's operator mends --credentials-dir "
-            f"({folder})."
+            f"({folder}).",
+            problem=ConnectionProblem.LOGIN_REFUSED,
         )
 
 

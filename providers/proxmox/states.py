@@ -8,7 +8,7 @@ pve-ha-manager, `PVE::HA::Tools` and `PVE::HA::Manager`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from providers.core.adapter import VM, Delegation, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Cause, Delegation, PowerState, Problem, Reason, Signal
 from providers.core.errors import HypervisorUnavailable, UnknownNativeState
 from providers.proxmox.guests import GRACE, LXC, QEMU, Config, Guest, GuestDetails
 
@@ -182,7 +182,7 @@ def _locked(seen: _Seen) -> list[Problem]:
     what = LOCKS.get(guest.lock, "something")
     by = f": {holder}" if holder else ""
     message = f"It is locked ({guest.lock}) by {what}{by}; it is asked when that ends."
-    return [Problem(message, Reason.LOCKED, passing=True)]
+    return [Problem(message, Reason.LOCKED, passing=True, causes=(Cause.LOCKED,))]
 
 
 def _held(seen: _Seen) -> list[Problem]:
@@ -190,14 +190,17 @@ def _held(seen: _Seen) -> list[Problem]:
         case PowerState.PAUSED:
             why = PAUSES.get(seen.guest.status, "its owner resumes it")
             message = f"It is paused ({seen.guest.status}): {why}."
-            return [Problem(message, Reason.PAUSED, passing=seen.guest.status in PASSING)]
+            passing = seen.guest.status in PASSING
+            return [Problem(message, Reason.PAUSED, passing=passing, causes=(Cause.PAUSED,))]
         case PowerState.SUSPENDED if seen.guest.lock == HIBERNATED:
-            return [Problem("It is hibernated: its memory is saved on disk; a start resumes it.", Reason.SUSPENDED)]
+            message = "It is hibernated: its memory is saved on disk; a start resumes it."
+            return [Problem(message, Reason.SUSPENDED, causes=(Cause.SUSPENDED,))]
         case PowerState.SUSPENDED:
-            return [Problem("Its guest sleeps (suspended to RAM); a start wakes it.", Reason.SUSPENDED)]
+            message = "Its guest sleeps (suspended to RAM); a start wakes it."
+            return [Problem(message, Reason.SUSPENDED, causes=(Cause.SUSPENDED,))]
         case PowerState.UNKNOWN:
             message = f"Its state is {seen.guest.status!r} (node {seen.guest.node}); it is asked when that is known."
-            return [Problem(message, Reason.COMMAND_FAILED, passing=True)]
+            return [Problem(message, Reason.COMMAND_FAILED, passing=True, causes=(Cause.UNREACHED,))]
     return []
 
 
@@ -209,18 +212,20 @@ def _deaf(seen: _Seen) -> list[Problem]:
         return [Problem("Its configuration has not been read yet: whether it has a guest agent is not known.")]
     found = []
     if details.ping_error:
-        found.append(Problem(f"Whether its guest agent answers is not known: {details.ping_error}"))
+        message = f"Whether its guest agent answers is not known: {details.ping_error}"
+        found.append(Problem(message, causes=(Cause.AGENT_UNKNOWN,)))
     elif config.agent and details.answers is False:
-        found.append(_silent("Its guest agent is enabled and does not answer", config))
+        found.append(_silent("Its guest agent is enabled and does not answer", config, Cause.AGENT_STOPPED))
     elif not config.agent:
-        found.append(_silent("Its guest agent is not enabled", config))
+        found.append(_silent("Its guest agent is not enabled", config, Cause.AGENT_MISSING))
     return found
 
 
-def _silent(what: str, config: Config) -> Problem:
+def _silent(what: str, config: Config, cause: Cause) -> Problem:
     if config.acpi:
-        return Problem(f"{what}; it can be asked by ACPI only.")
-    return Problem(f"{what}, and ACPI is off in its configuration: it hears no signal.", Reason.TOOLS_UNAVAILABLE)
+        return Problem(f"{what}; it can be asked by ACPI only.", causes=(cause,))
+    message = f"{what}, and ACPI is off in its configuration: it hears no signal."
+    return Problem(message, Reason.TOOLS_UNAVAILABLE, causes=(cause, Cause.ACPI_MISSING))
 
 
 def _managed(seen: _Seen) -> list[Problem]:
@@ -229,11 +234,12 @@ def _managed(seen: _Seen) -> list[Problem]:
     state = _ha_state(seen.guest)
     if broken := HA_BROKEN.get(state):
         message = f"It is managed by HA, and {broken}: it carries out no request; the cluster's operator looks into it."
-        return [Problem(message, Reason.COMMAND_FAILED)]
-    found = [Problem(DISARMED if seen.guest.disarmed else f"{ALWAYS_FORCED} NEVER and ASK are refused.")]
+        return [Problem(message, Reason.COMMAND_FAILED, causes=(Cause.HA,))]
+    message = DISARMED if seen.guest.disarmed else f"{ALWAYS_FORCED} NEVER and ASK are refused."
+    found = [Problem(message, causes=(Cause.HA,))]
     if busy := HA_BUSY.get(state):
         message = f"It is managed by HA, and {busy} (state {seen.guest.ha}); it is asked when that ends."
-        found.append(Problem(message, Reason.LOCKED, passing=True))
+        found.append(Problem(message, Reason.LOCKED, passing=True, causes=(Cause.HA, Cause.LOCKED)))
     return found
 
 

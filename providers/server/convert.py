@@ -17,8 +17,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.text import encodable
 from protos.power.v1 import power_pb2 as pb
-from providers.core.adapter import VM, Signal, exit_code
-from providers.core.errors import Code
+from providers.core.adapter import VM, Diagnosis, Problem, Signal, exit_code
+from providers.core.errors import Code, HypervisorError, HypervisorUnavailable
 from providers.core.model import HookResult, Kind, Operation, Verdict
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,10 +69,43 @@ def vm(value: VM, active_operation: str) -> pb.VM:
 
 
 def _forecast(value: VM) -> pb.Forecast:
-    problems = [pb.Problem(reason=enum(pb.Reason, p.reason), message=encodable(p.message)) for p in value.problems]
+    problems = [_problem(problem) for problem in value.problems]
     if value.refused:
         problems.append(pb.Problem(message=encodable(value.refused)))
     return pb.Forecast(graceful=value.graceful, signals=signals(value.signals), problems=problems)
+
+
+def _problem(value: Problem) -> pb.Problem:
+    causes = [enum(pb.Cause, cause) for cause in value.causes]
+    return pb.Problem(reason=enum(pb.Reason, value.reason), message=encodable(value.message), causes=causes)
+
+
+def connection_error(failure: HypervisorError | None) -> pb.ConnectionError | None:
+    """Why the hypervisor does not answer."""
+    if failure is None:
+        return None
+    problem = failure.problem if isinstance(failure, HypervisorUnavailable) else None
+    return pb.ConnectionError(problem=enum(pb.ConnectionProblem, problem), message=encodable(failure.message))
+
+
+def diagnosis(value: Diagnosis) -> dict[str, Any]:
+    """The fields of a provider's information that say it."""
+    missing = [
+        pb.MissingPrivilege(
+            privilege=encodable(each.privilege),
+            place=encodable(each.place),
+            purpose=each.purpose,
+            required=each.required,
+        )
+        for each in value.missing
+    ]
+    ahead = Duration()
+    if value.clock_ahead is not None:
+        ahead.FromTimedelta(value.clock_ahead)
+    return {
+        "missing_privileges": missing,
+        "hypervisor_clock_ahead": ahead if value.clock_ahead is not None else None,
+    }
 
 
 def operation(value: Operation) -> pb.Operation:

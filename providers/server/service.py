@@ -7,15 +7,16 @@ together in slices, so that it delays other calls by no more than one.
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import grpc.aio
 
 from common.grants import Right
-from common.text import clean
+from common.text import clean, encodable
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1 import power_pb2_grpc
-from providers.core.adapter import VM, PowerState, supports
+from providers.core.adapter import VM, DiagnosingAdapter, Diagnosis, PowerState, supports
 from providers.core.errors import Disabled, InvalidRequest, NotAllowed, Unsupported, Violation, VMRefused
 from providers.core.model import Asked, Hook, Kind, Operation, Request
 from providers.core.operations import Operations
@@ -61,6 +62,11 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             vm_count=len(self._inventory.vms),
             caller=CLIENT.get().shown,
             on_behalf_of=CLIENT.get().delegates,
+            connection_error=convert.connection_error(self._inventory.failure),
+            time=convert.timestamp(datetime.now(UTC)),
+            role=pb.ROLE_OPERATOR if CLIENT.get().operates else pb.ROLE_READER,
+            journal_error=encodable(self._journal.failure),
+            **convert.diagnosis(adapter.diagnosis() if isinstance(adapter, DiagnosingAdapter) else Diagnosis()),
         )
 
     async def GetVM(self, request: pb.GetVMRequest, _: Call) -> pb.VM:

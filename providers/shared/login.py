@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from providers.core.errors import HypervisorUnavailable
+from providers.core.errors import ConnectionProblem, HypervisorUnavailable
 
 T = TypeVar("T")
 
@@ -75,9 +75,10 @@ class Credentials(Generic[T]):
         try:
             login = self._read(self._folder)
         except (OSError, ValueError) as error:
-            raise HypervisorUnavailable(
+            message = (
                 f"{self._hypervisor}'s login cannot be read ({error}); the provider's operator mends --credentials-dir."
-            ) from error
+            )
+            raise HypervisorUnavailable(message, problem=ConnectionProblem.LOGIN_REFUSED) from error
         if self._refused and self._refused[0] == login and time.monotonic() < self._refused[1] + self._seconds:
             raise self._refusal(login)
         return login

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from providers.core.errors import HypervisorUnavailable
+from providers.core.errors import ConnectionProblem, HypervisorUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def verifying(trust: Trust) -> Verifying:
             context.load_verify_locations(trust.ca_file)
         except OSError as error:
             message = f"The CA cannot be read ({error}); the provider's operator mends --ca-file {trust.ca_file}."
-            raise HypervisorUnavailable(message) from error
+            raise HypervisorUnavailable(message, problem=ConnectionProblem.CERTIFICATE) from error
     else:
         context.load_default_certs()
     return context

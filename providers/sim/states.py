@@ -1,11 +1,15 @@
 """A guest of the sim as the VM of the adapter protocol."""
 
-from providers.core.adapter import VM, Ended, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Cause, Ended, PowerState, Problem, Reason, Signal
 from providers.sim.guest import Guest, power_state, signals
 
 HELD = {
-    PowerState.PAUSED: Problem("It is paused and hears nothing; resume it first.", Reason.PAUSED),
-    PowerState.SUSPENDED: Problem("It is suspended and hears nothing; start it first.", Reason.SUSPENDED),
+    PowerState.PAUSED: Problem(
+        "It is paused and hears nothing; resume it first.", Reason.PAUSED, causes=(Cause.PAUSED,)
+    ),
+    PowerState.SUSPENDED: Problem(
+        "It is suspended and hears nothing; start it first.", Reason.SUSPENDED, causes=(Cause.SUSPENDED,)
+    ),
 }
 
 
@@ -35,9 +39,9 @@ def _problems(guest: Guest, now: float) -> tuple[Problem, ...]:
         return (HELD[state],)
     if script.question:
         question = f"The hypervisor waits for an answer: {script.question}"
-        return (Problem(question, Reason.QUESTION_PENDING),)
+        return (Problem(question, Reason.QUESTION_PENDING, causes=(Cause.QUESTION,)),)
     if script.locked:
-        return (Problem(f"It is locked: {script.locked}.", Reason.LOCKED, passing=True),)
+        return (Problem(f"It is locked: {script.locked}.", Reason.LOCKED, passing=True, causes=(Cause.LOCKED,)),)
     return _hearing(guest, now)
 
 
@@ -45,10 +49,13 @@ def _hearing(guest: Guest, now: float) -> tuple[Problem, ...]:
     heard = signals(guest, now)
     if not heard:
         deaf = "No agent answers and it has no ACPI; install qemu-guest-agent in it or give it ACPI."
-        return (Problem(deaf, Reason.TOOLS_UNAVAILABLE),)
+        agent = Cause.AGENT_MISSING if guest.script.agent == "none" else Cause.AGENT_STOPPED
+        return (Problem(deaf, Reason.TOOLS_UNAVAILABLE, causes=(agent, Cause.ACPI_MISSING)),)
     problems = []
     if guest.script.agent != "none" and Signal.GUEST_AGENT not in heard:
-        problems.append(Problem("A guest agent is configured but not running; start it in the guest."))
+        message = "A guest agent is configured but not running; start it in the guest."
+        problems.append(Problem(message, causes=(Cause.AGENT_STOPPED,)))
     if guest.script.on_shutdown == "reboot":
-        problems.append(Problem("It restarts when it shuts down (on_poweroff=restart)."))
+        message = "It restarts when it shuts down (on_poweroff=restart)."
+        problems.append(Problem(message, causes=(Cause.RESTARTS,)))
     return tuple(problems)

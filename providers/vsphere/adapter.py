@@ -14,10 +14,12 @@ from providers.core.adapter import (
     ActiveVMs,
     Change,
     Changed,
+    Diagnosis,
     Grace,
     GuestCredentials,
     GuestProcess,
     Listed,
+    MissingPrivilege,
     Signal,
     none_active,
 )
@@ -31,6 +33,7 @@ from providers.vsphere.config import VsphereSettings
 from providers.vsphere.errors import translate
 from providers.vsphere.events import ended_by
 from providers.vsphere.guest_exec import Guest
+from providers.vsphere.privileges import missing
 from providers.vsphere.properties import Update
 from providers.vsphere.refusals import passing
 from providers.vsphere.session import Session, SessionLost
@@ -65,6 +68,9 @@ class VsphereAdapter:
         self._tracker = Tracker()
         self._task_waits = TaskWaits()
         self._active_vms: ActiveVMs = none_active
+        self._lacking: tuple[MissingPrivilege, ...] = ()
+        self._looking: asyncio.Task[None] | None = None
+        """The question what the account lacks."""
         self._heard: float | None = None
         """When vCenter last told what changed, by the loop's clock."""
         self._news = asyncio.Condition()
@@ -167,8 +173,14 @@ class VsphereAdapter:
                 losses, last = losses + 1, lost
         raise last
 
+    def diagnosis(self) -> Diagnosis:
+        """From what was asked when all VMs were listed, and by the way: no call."""
+        return Diagnosis(self._lacking, self._session.clock.ahead)
+
     async def close(self) -> None:
         """Log out; calls that hang are left to the process's end."""
+        if self._looking:
+            self._looking.cancel()
         await self._session.close()
 
     async def _listed(self, feed: Feed) -> Listed:
@@ -181,7 +193,22 @@ class VsphereAdapter:
         await self._explain(self._active_vms(), min(away, LONGEST_OPERATION))
         self._task_waits.fail_forgotten(before, tracker.tasks)
         await self._tell()
-        return tracker.listed()
+        listed = tracker.listed()
+        self._look_at_rights(listed)
+        return listed
+
+    def _look_at_rights(self, listed: Listed) -> None:
+        """Find out what the account lacks, once for each list, beside the watch."""
+        names = {moid: vm.name for vm in listed.vms if not vm.refused and (moid := self._tracker.moid(vm.id))}
+        if self._looking:
+            self._looking.cancel()
+        self._looking = asyncio.create_task(self._learn_rights(names))
+
+    async def _learn_rights(self, names: Mapping[str, str]) -> None:
+        ask = partial(missing, programs=self._settings.allow_guest_exec)
+        with suppress(HypervisorError, TimeoutError):  # what is not told stays unknown
+            async with asyncio.timeout(EVENTS_SECONDS):
+                self._lacking = await self._session.call(Lane.READ, ask, names)
 
     async def _changes(self, feed: Feed) -> Sequence[Change]:
         tracker = self._tracker

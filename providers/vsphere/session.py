@@ -9,10 +9,11 @@ from typing import Any, TypeVar, TypeVarTuple
 import aiohttp
 from pyVmomi import vim, vmodl
 
-from providers.core.errors import HypervisorUnavailable
+from providers.core.errors import ConnectionProblem, HypervisorUnavailable
 from providers.core.lanes import Lane, Lanes
 from providers.shared.http import client
 from providers.shared.login import Credentials, SharedLogin, read_login
+from providers.shared.remote_clock import RemoteClock
 from providers.shared.tls import Trust, verifying
 from providers.vsphere.config import VsphereSettings
 from providers.vsphere.errors import translate, why
@@ -44,6 +45,8 @@ class Link:
     content: Any
     user: str = ""
     """The account as vCenter writes it in the tasks that it began."""
+    key: str = ""
+    """The session's, by which vCenter knows it."""
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     kept: dict[str, Any] = field(default_factory=dict)
     """What is read only once in a session."""
@@ -62,6 +65,7 @@ class Session:
         self.lanes = Lanes(settings.bounds)
         self._streams = asyncio.Semaphore(STREAMS)
         self._http: aiohttp.ClientSession | None = None
+        self.clock = RemoteClock()
 
     async def call(self, lane: Lane, call: Callable[[Link, *Ts], Awaitable[T]], *args: *Ts, host: str = "") -> T:
         """`call(link, ...)` in its lane, on a connection of its own; once more, if the session had expired. A fault is
@@ -115,7 +119,7 @@ class Session:
 
     async def _open(self) -> Link:
         account = self._credentials.get()
-        self._http = self._http or client()
+        self._http = self._http or client(trace_configs=[self.clock.trace()])
         try:
             return await _log_in(self._settings, self._http, account)
         except vim.fault.InvalidLogin as fault:
@@ -130,12 +134,15 @@ class Session:
         folder = self._settings.credentials_dir
         return HypervisorUnavailable(
             f"vCenter refuses the user or password in {folder}; the provider's operator mends them. The same ones are "
-            f"tried again no more than once in {REFUSED_SECONDS:.0f} s, so that the account is not locked."
+            f"tried again no more than once in {REFUSED_SECONDS:.0f} s, so that the account is not locked.",
+            problem=ConnectionProblem.LOGIN_REFUSED,
         )
 
     def _unreachable(self, error: Exception) -> HypervisorUnavailable:
+        untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
         return HypervisorUnavailable(
-            f"vSphere cannot be reached at {self._settings.url} ({reason(error)}); its operator looks after it."
+            f"vSphere cannot be reached at {self._settings.url} ({reason(error)}); its operator looks after it.",
+            problem=ConnectionProblem.CERTIFICATE if untrusted else ConnectionProblem.UNREACHABLE,
         )
 
 
@@ -149,4 +156,4 @@ async def _log_in(settings: VsphereSettings, http: aiohttp.ClientSession, accoun
     service: Any = vim.ServiceInstance("ServiceInstance", stub)
     content = await service.RetrieveContent()
     session = await content.sessionManager.Login(*account, None)
-    return Link(settings.url, stub, settings.trust, content, str(session.userName))
+    return Link(settings.url, stub, settings.trust, content, str(session.userName), str(session.key))

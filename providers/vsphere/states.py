@@ -7,7 +7,7 @@ TaskInfo, TaskDescription.
 from collections.abc import Mapping
 from typing import TypeVar
 
-from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Cause, Ended, OffCause, PowerState, Problem, Reason, Signal
 from providers.core.errors import UnknownNativeState
 from providers.vsphere.properties import Manager, Question, Task, VMProperties
 
@@ -22,10 +22,15 @@ POWER_STATES = {
 TOOLS = {
     "guestToolsRunning": None,
     "guestToolsExecutingScripts": Problem(
-        "Its VMware Tools are starting; it is asked when they have.", Reason.TOOLS_UNAVAILABLE, passing=True
+        "Its VMware Tools are starting; it is asked when they have.",
+        Reason.TOOLS_UNAVAILABLE,
+        passing=True,
+        causes=(Cause.AGENT_BUSY,),
     ),
     "guestToolsNotRunning": Problem(
-        "Its VMware Tools are not running; the guest's owner starts or installs them.", Reason.TOOLS_UNAVAILABLE
+        "Its VMware Tools are not running; the guest's owner starts or installs them.",
+        Reason.TOOLS_UNAVAILABLE,
+        causes=(Cause.AGENT_STOPPED,),
     ),
 }
 """guest.toolsRunningStatus, and what it keeps the guest from."""
@@ -40,17 +45,20 @@ TOOLS_STOPPED = Problem(
     "it is asked when they run again.",
     Reason.TOOLS_UNAVAILABLE,
     passing=True,
+    causes=(Cause.AGENT_STOPPED,),
 )
 TOOLS_SILENT = Problem(
     "Its VMware Tools do not answer at this moment; it is asked again in a few seconds.",
     Reason.TOOLS_UNAVAILABLE,
     passing=True,
+    causes=(Cause.AGENT_BUSY,),
 )
 
 DISABLED = Problem(
     "vCenter has disabled ShutdownGuest for it; whoever did (a backup, a solution) enables it again.",
     Reason.LOCKED,
     passing=True,
+    causes=(Cause.LOCKED,),
 )
 
 GUEST_STATES = {
@@ -225,16 +233,16 @@ def _problems(
         message = (
             f"vCenter cannot reach it: {lost}; whether it runs is not known, and vCenter's operator looks into it."
         )
-        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
+        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True, causes=(Cause.UNREACHED,)),)
     if properties.out_of_scope:
         message = "It is out of the provider's scope, where it is not followed; whoever moved it moves it back."
-        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True),)
+        return (Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True, causes=(Cause.UNREACHED,)),)
     match state:
         case PowerState.ON:
             found = (_obstacle(properties, held, tools_return) or _busy(busy), _managed(properties))
         case PowerState.SUSPENDED:
             message = "It is suspended, its memory on disk; a hard power-off discards that, a start resumes it."
-            found = (Problem(message, Reason.SUSPENDED), _managed(properties))
+            found = (Problem(message, Reason.SUSPENDED, causes=(Cause.SUSPENDED,)), _managed(properties))
         case _:
             found = (_question(properties.question), None)  # one that is just being started may ask, too
     return tuple(problem for problem in found if problem)
@@ -258,12 +266,12 @@ def _obstacle(properties: VMProperties, held: Problem | None, tools_return: bool
 def _managed(properties: VMProperties) -> Problem | None:
     extension, kind = properties.managed_by
     message = f"It is managed by {extension} ({kind}), which may start or replace it; whoever runs that is asked first."
-    return Problem(message) if extension else None
+    return Problem(message, causes=(Cause.MANAGED,)) if extension else None
 
 
 def _busy(task: str) -> Problem | None:
     message = f"A task is under way on it: {task}; if vCenter refuses to ask the guest meanwhile, it is asked after it."
-    return Problem(message) if task else None
+    return Problem(message, causes=(Cause.LOCKED,)) if task else None
 
 
 def _question(question: Question | None) -> Problem | None:
@@ -271,12 +279,13 @@ def _question(question: Question | None) -> Problem | None:
         return None
     choices = ", ".join(question.choices)
     message = f"It waits for an answer to {question.text!r} ({choices}); somebody gives it in the vSphere Client."
-    return Problem(message, Reason.QUESTION_PENDING)
+    return Problem(message, Reason.QUESTION_PENDING, causes=(Cause.QUESTION,))
 
 
 def locked(what: str) -> Problem:
     """Something else holds a VM: a task by its kind, or what vSphere calls it."""
-    return Problem(f"Another task holds it: {what}; it is asked when that ends.", Reason.LOCKED, passing=True)
+    message = f"Another task holds it: {what}; it is asked when that ends."
+    return Problem(message, Reason.LOCKED, passing=True, causes=(Cause.LOCKED,))
 
 
 def _disabled(properties: VMProperties) -> Problem | None:
@@ -285,22 +294,25 @@ def _disabled(properties: VMProperties) -> Problem | None:
 
 def _not_up(properties: VMProperties) -> Problem | None:
     message = lookup(GUEST_STATES, properties.going_down or properties.guest_state, "guest state")
-    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if message else None
+    causes = (Cause.AGENT_BUSY,)
+    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True, causes=causes) if message else None
 
 
 def _tools_not_running(properties: VMProperties, tools_return: bool) -> Problem | None:
     if properties.tools_version == "guestToolsNotInstalled":
-        return Problem("It has no VMware Tools; the guest's owner installs them.", Reason.TOOLS_UNAVAILABLE)
+        message = "It has no VMware Tools; the guest's owner installs them."
+        return Problem(message, Reason.TOOLS_UNAVAILABLE, causes=(Cause.AGENT_MISSING,))
     problem = lookup(TOOLS, properties.tools, "state of VMware Tools")
     return TOOLS_STOPPED if tools_return and properties.tools == NO_TOOLS else problem
 
 
 def _tools_unready(properties: VMProperties) -> Problem | None:
     message = "Its VMware Tools run, but take no requests yet; it is asked when they do."
-    unready = properties.state_change is False
-    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True) if unready else None
+    unready, causes = properties.state_change is False, (Cause.AGENT_BUSY,)
+    return Problem(message, Reason.TOOLS_UNAVAILABLE, passing=True, causes=causes) if unready else None
 
 
 def _tools_outdated(properties: VMProperties) -> Problem | None:
     age = OLD_TOOLS.get(properties.tools_version)
-    return Problem(f"Its VMware Tools are {age}; the guest's owner updates them.") if age else None
+    message = f"Its VMware Tools are {age}; the guest's owner updates them."
+    return Problem(message, causes=(Cause.AGENT_OUTDATED,)) if age else None

@@ -348,6 +348,122 @@ HOOK_STATE_SKIPPED: HookState.ValueType  # 5
 """It never began."""
 Global___HookState: _TypeAlias = HookState  # noqa: Y015
 
+class _Cause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CAUSE_UNSPECIFIED: _Cause.ValueType  # 0
+    CAUSE_AGENT_MISSING: _Cause.ValueType  # 1
+    """There is no way to a guest agent (no channel, the option is off), or no VMware Tools are installed."""
+    CAUSE_AGENT_STOPPED: _Cause.ValueType  # 2
+    """There is a way to the agent, or there are tools, and nothing answers."""
+    CAUSE_AGENT_BUSY: _Cause.ValueType  # 3
+    """It is there and takes no request at this moment."""
+    CAUSE_AGENT_UNKNOWN: _Cause.ValueType  # 4
+    """Whether it answers cannot be asked."""
+    CAUSE_AGENT_OUTDATED: _Cause.ValueType  # 5
+    CAUSE_ACPI_MISSING: _Cause.ValueType  # 6
+    """The machine has no power button."""
+    CAUSE_RESTARTS: _Cause.ValueType  # 7
+    """A guest that shuts down is started again at once (libvirt's on_poweroff)."""
+    CAUSE_PAUSED: _Cause.ValueType  # 8
+    CAUSE_SUSPENDED: _Cause.ValueType  # 9
+    CAUSE_LOCKED: _Cause.ValueType  # 10
+    """A backup, a migration, a snapshot or another task holds it."""
+    CAUSE_HA: _Cause.ValueType  # 11
+    """The hypervisor's high availability starts and stops it."""
+    CAUSE_MANAGED: _Cause.ValueType  # 12
+    """Another program manages it."""
+    CAUSE_QUESTION: _Cause.ValueType  # 13
+    """The hypervisor waits for an answer from a person."""
+    CAUSE_UNREACHED: _Cause.ValueType  # 14
+    """It runs where it cannot be reached: its host does not answer, or it moved."""
+
+class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
+    """What a problem comes from: who acts on it, and how, follows from this."""
+
+CAUSE_UNSPECIFIED: Cause.ValueType  # 0
+CAUSE_AGENT_MISSING: Cause.ValueType  # 1
+"""There is no way to a guest agent (no channel, the option is off), or no VMware Tools are installed."""
+CAUSE_AGENT_STOPPED: Cause.ValueType  # 2
+"""There is a way to the agent, or there are tools, and nothing answers."""
+CAUSE_AGENT_BUSY: Cause.ValueType  # 3
+"""It is there and takes no request at this moment."""
+CAUSE_AGENT_UNKNOWN: Cause.ValueType  # 4
+"""Whether it answers cannot be asked."""
+CAUSE_AGENT_OUTDATED: Cause.ValueType  # 5
+CAUSE_ACPI_MISSING: Cause.ValueType  # 6
+"""The machine has no power button."""
+CAUSE_RESTARTS: Cause.ValueType  # 7
+"""A guest that shuts down is started again at once (libvirt's on_poweroff)."""
+CAUSE_PAUSED: Cause.ValueType  # 8
+CAUSE_SUSPENDED: Cause.ValueType  # 9
+CAUSE_LOCKED: Cause.ValueType  # 10
+"""A backup, a migration, a snapshot or another task holds it."""
+CAUSE_HA: Cause.ValueType  # 11
+"""The hypervisor's high availability starts and stops it."""
+CAUSE_MANAGED: Cause.ValueType  # 12
+"""Another program manages it."""
+CAUSE_QUESTION: Cause.ValueType  # 13
+"""The hypervisor waits for an answer from a person."""
+CAUSE_UNREACHED: Cause.ValueType  # 14
+"""It runs where it cannot be reached: its host does not answer, or it moved."""
+Global___Cause: _TypeAlias = Cause  # noqa: Y015
+
+class _ConnectionProblem:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConnectionProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConnectionProblem.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONNECTION_PROBLEM_UNSPECIFIED: _ConnectionProblem.ValueType  # 0
+    """Something else; the message says what."""
+    CONNECTION_PROBLEM_UNREACHABLE: _ConnectionProblem.ValueType  # 1
+    """Nothing answers at its address."""
+    CONNECTION_PROBLEM_LOGIN_REFUSED: _ConnectionProblem.ValueType  # 2
+    """It refuses the login, or the provider cannot read the one that it is to use."""
+    CONNECTION_PROBLEM_CERTIFICATE: _ConnectionProblem.ValueType  # 3
+    """Its certificate is not one that the provider trusts: by its authority, its name, its fingerprint or its dates."""
+    CONNECTION_PROBLEM_NOT_PERMITTED: _ConnectionProblem.ValueType  # 4
+    """The operating system keeps the provider's user from its socket."""
+
+class ConnectionProblem(_ConnectionProblem, metaclass=_ConnectionProblemEnumTypeWrapper):
+    """What keeps a provider from its hypervisor."""
+
+CONNECTION_PROBLEM_UNSPECIFIED: ConnectionProblem.ValueType  # 0
+"""Something else; the message says what."""
+CONNECTION_PROBLEM_UNREACHABLE: ConnectionProblem.ValueType  # 1
+"""Nothing answers at its address."""
+CONNECTION_PROBLEM_LOGIN_REFUSED: ConnectionProblem.ValueType  # 2
+"""It refuses the login, or the provider cannot read the one that it is to use."""
+CONNECTION_PROBLEM_CERTIFICATE: ConnectionProblem.ValueType  # 3
+"""Its certificate is not one that the provider trusts: by its authority, its name, its fingerprint or its dates."""
+CONNECTION_PROBLEM_NOT_PERMITTED: ConnectionProblem.ValueType  # 4
+"""The operating system keeps the provider's user from its socket."""
+Global___ConnectionProblem: _TypeAlias = ConnectionProblem  # noqa: Y015
+
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    ROLE_READER: _Role.ValueType  # 1
+    ROLE_OPERATOR: _Role.ValueType  # 2
+    """It may change power too."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """What a client may do at a provider."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+ROLE_READER: Role.ValueType  # 1
+ROLE_OPERATOR: Role.ValueType  # 2
+"""It may change power too."""
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
 @_typing.final
 class Problem(_message.Message):
     """One obstacle to a graceful shutdown, for people to read and programs to switch on."""
@@ -356,18 +472,24 @@ class Problem(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
     reason: Global___Reason.ValueType
     """REASON_UNSPECIFIED: a warning; a shutdown would still be graceful."""
     message: _builtins.str
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedScalarFieldContainer[Global___Cause.ValueType]:
+        """All that it comes from, as far as it is known."""
+
     def __init__(
         self,
         *,
         reason: Global___Reason.ValueType = ...,
         message: _builtins.str = ...,
+        causes: _abc.Iterable[Global___Cause.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -938,6 +1060,12 @@ class GetProviderInfoResponse(_message.Message):
     VM_COUNT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    CONNECTION_ERROR_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    HYPERVISOR_CLOCK_AHEAD_FIELD_NUMBER: _builtins.int
+    MISSING_PRIVILEGES_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    JOURNAL_ERROR_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """"sim", "libvirt", "vsphere", "proxmox"."""
     version: _builtins.str
@@ -954,10 +1082,32 @@ class GetProviderInfoResponse(_message.Message):
     """Who the caller is to this provider, as in Operation.requested_by."""
     on_behalf_of: _builtins.bool
     """Whether the caller may name others in on_behalf_of."""
+    role: Global___Role.ValueType
+    """What the client that asks may do."""
+    journal_error: _builtins.str
+    """Why operations cannot be written to disk, so that none begins; empty: they can."""
     @_builtins.property
     def signals(self) -> _containers.RepeatedScalarFieldContainer[Global___Signal.ValueType]: ...
     @_builtins.property
     def default_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def connection_error(self) -> Global___ConnectionError:
+        """Why the hypervisor does not answer, where it does not and that is known."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The provider's clock when it answered."""
+
+    @_builtins.property
+    def hypervisor_clock_ahead(self) -> _duration_pb2.Duration:
+        """By how much the hypervisor's clock was ahead of the provider's (less than 0: behind) when the provider logged in;
+        to a second or two. Unset: it is not known.
+        """
+
+    @_builtins.property
+    def missing_privileges(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingPrivilege]:
+        """What the provider's account lacks at the hypervisor, as far as the hypervisor tells."""
+
     def __init__(
         self,
         *,
@@ -973,14 +1123,79 @@ class GetProviderInfoResponse(_message.Message):
         vm_count: _builtins.int = ...,
         caller: _builtins.str = ...,
         on_behalf_of: _builtins.bool = ...,
+        connection_error: Global___ConnectionError | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        hypervisor_clock_ahead: _duration_pb2.Duration | None = ...,
+        missing_privileges: _abc.Iterable[Global___MissingPrivilege] | None = ...,
+        role: Global___Role.ValueType = ...,
+        journal_error: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_timeout", b"default_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connection_error", b"connection_error", "default_timeout", b"default_timeout", "hypervisor_clock_ahead", b"hypervisor_clock_ahead", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "connected", b"connected", "default_escalation", b"default_escalation", "default_timeout", b"default_timeout", "endpoint", b"endpoint", "guest_exec", b"guest_exec", "on_behalf_of", b"on_behalf_of", "signals", b"signals", "snapshot", b"snapshot", "type", b"type", "version", b"version", "vm_count", b"vm_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "connected", b"connected", "connection_error", b"connection_error", "default_escalation", b"default_escalation", "default_timeout", b"default_timeout", "endpoint", b"endpoint", "guest_exec", b"guest_exec", "hypervisor_clock_ahead", b"hypervisor_clock_ahead", "journal_error", b"journal_error", "missing_privileges", b"missing_privileges", "on_behalf_of", b"on_behalf_of", "role", b"role", "signals", b"signals", "snapshot", b"snapshot", "time", b"time", "type", b"type", "version", b"version", "vm_count", b"vm_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetProviderInfoResponse: _TypeAlias = GetProviderInfoResponse  # noqa: Y015
+
+@_typing.final
+class ConnectionError(_message.Message):
+    """Why a hypervisor does not answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    problem: Global___ConnectionProblem.ValueType
+    message: _builtins.str
+    """For people; no secrets."""
+    def __init__(
+        self,
+        *,
+        problem: Global___ConnectionProblem.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectionError: _TypeAlias = ConnectionError  # noqa: Y015
+
+@_typing.final
+class MissingPrivilege(_message.Message):
+    """A privilege that the provider's account does not have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIVILEGE_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    privilege: _builtins.str
+    """In the hypervisor's own words ("VM.PowerMgmt")."""
+    place: _builtins.str
+    """Where it is missing: a path, or the names of VMs."""
+    purpose: _builtins.str
+    """What needs it."""
+    required: _builtins.bool
+    """Whether no VM there can be shut down without it."""
+    def __init__(
+        self,
+        *,
+        privilege: _builtins.str = ...,
+        place: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        required: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "privilege", b"privilege", "purpose", b"purpose", "required", b"required"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissingPrivilege: _TypeAlias = MissingPrivilege  # noqa: Y015
 
 @_typing.final
 class GetVMRequest(_message.Message):

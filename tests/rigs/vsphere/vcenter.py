@@ -124,6 +124,10 @@ class VCenter(Simulation):
         """End all sessions; a client that waits for updates is told that it is not authenticated."""
         self.tell("expire", {})
 
+    def deny(self, **privileges: Sequence[str]) -> None:
+        """By VM, the privileges that the account does not have, if it asks which; calls that need them go on."""
+        self.tell("deny", privileges)
+
     def rotate_password(self, new: str) -> None:
         """From now on logins need the new password, which is also in `credentials`. Sessions go on."""
         self.tell("rotate", new)

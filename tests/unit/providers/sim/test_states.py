@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from providers.core.adapter import OffCause, PowerState, Problem, Reason
+from providers.core.adapter import Cause, OffCause, PowerState, Problem, Reason
 from providers.sim.guest import Guest
 from providers.sim.states import to_vm
 from providers.sim.transitions import pause, power_off, power_on, shut_down
@@ -38,7 +38,7 @@ def test_what_stands_in_the_way_is_named(
 
 def test_a_lock_is_named_by_its_holder(make_guest: Make) -> None:
     assert to_vm(make_guest(locked="backup"), 1.0).problems == (
-        Problem("It is locked: backup.", Reason.LOCKED, passing=True),
+        Problem("It is locked: backup.", Reason.LOCKED, passing=True, causes=(Cause.LOCKED,)),
     )
 
 

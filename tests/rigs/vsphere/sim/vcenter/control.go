@@ -28,6 +28,7 @@ var actions = map[string]action{
 	"add":         forAny(func(v *VCenter, vms map[string]Behaviour) error { return v.addAll(cast(vms)) }),
 	"faults":      forAny(func(v *VCenter, faults plan) error { return v.plans.set(faults) }),
 	"forget":      forAny(func(v *VCenter, _ struct{}) error { v.forgetTasks(); return nil }),
+	"deny":        forAny(func(v *VCenter, denied map[string][]string) error { v.deny(denied); return nil }),
 	"expire":      forAny(func(v *VCenter, _ struct{}) error { v.expire(); return nil }),
 	"rotate":      forAny(func(v *VCenter, password string) error { v.rotate(password); return nil }),
 	"go_away":     forAny(func(v *VCenter, how outage) error { return v.goAway(how) }),

@@ -10,7 +10,8 @@
 //   - Disabled methods are shown as far as power and tests disable them; a vCenter shows many more.
 //   - Of a VM whose configuration cannot be read, its instance UUID alone is not shown.
 //   - Files that a guest's programs write anywhere but below its own folder are the host's.
-//   - Events and tasks are there, but no alarms, permissions, DRS, HA or migrations.
+//   - Which privileges an account has is told, and nothing is refused for it.
+//   - Events and tasks are there, but no alarms, DRS, HA or migrations.
 package vcenter
 
 import (
@@ -64,6 +65,7 @@ type VCenter struct {
 	mu       sync.Mutex
 	back     *time.Timer // ends an outage
 	password string
+	denied   map[string][]string // privileges, by the keys of VMs
 	vms      map[string]*VM
 }
 
@@ -82,6 +84,7 @@ func New(config Config) (*VCenter, error) {
 		return nil, err
 	}
 	v.installGuestOperations()
+	v.installRights()
 	registry := v.service.Context.Map
 	registry.SessionManager().ValidLogin = v.validLogin
 	registry.Handler = v.before
