@@ -5,7 +5,7 @@ import os
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC logs, the command says in a sentence
 
 from cli.app import app, main
-from cli.commands import decide, read, start  # noqa: F401 - importing them registers their commands
+from cli.commands import decide, doctor, read, start  # noqa: F401 - importing them registers their commands
 
 __all__ = ["app", "main"]
 

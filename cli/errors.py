@@ -23,6 +23,8 @@ class ExitCode(IntEnum):
     """No provider answers, or its hypervisor does not."""
     UNKNOWN = 6
     """The VM is off, but how it went down cannot be known; or whether it is off."""
+    FOUND = 7
+    """`doctor` found a problem; warnings alone are none."""
     INTERRUPTED = 130
     """Ctrl-C; what was begun goes on."""
 
@@ -33,6 +35,7 @@ _SEVERITY = (
     ExitCode.FAILED,
     ExitCode.UNKNOWN,
     ExitCode.FORCED,
+    ExitCode.FOUND,
     ExitCode.WANTED,
 )
 _MISTAKES = {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "AMBIGUOUS_NAME", "TLS_FILE_UNREADABLE"}

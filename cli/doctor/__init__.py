@@ -1,0 +1,1 @@
+"""What keeps VMs from going down gracefully, who acts, and by which command."""
