@@ -207,7 +207,8 @@ REMEDIES: Mapping[str, Remedy] = {
         "the VM's owner",
         {
             "libvirt": (
-                f"printf '{_CHANNEL}' | virsh -c {{uri}} attach-device {{id}} /dev/stdin --live --config",
+                f"printf '{_CHANNEL}' | virsh -c {{uri}} attach-device {{id}} /dev/stdin --config"
+                "  # then stop and start it",
                 *_INSTALL_QGA,
                 *_QGA,
             ),
