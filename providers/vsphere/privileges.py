@@ -30,11 +30,12 @@ async def missing(link: Link, names: Mapping[str, str], *, programs: bool) -> tu
     Raises:
         vmodl.MethodFault: vCenter does not say.
     """
+    manager = link.content.authorizationManager
     wanted = [name for name, purpose in PURPOSES.items() if programs or purpose != "exec hooks"]
     vms = [link.vm(moid) for moid in list(names)[:MOST]]
-    if not vms:
+    if not vms or manager is None:
         return ()
-    answer = await link.content.authorizationManager.HasPrivilegeOnEntities(vms, link.key, wanted)
+    answer = await manager.HasPrivilegeOnEntities(vms, link.key, wanted)
     lacking = dict[str, list[str]]()
     for each in answer:
         for privilege in each.privAvailability:

@@ -269,3 +269,13 @@ async def test_a_vm_that_is_named_as_anothers_id_is_not_taken_for_it(inventory: 
     found = VM(UUID, "app", PowerState.ON)
     await inventory.hear(Changed(VM("3", UUID.upper(), PowerState.ON)), Changed(found))
     assert inventory.resolve(UUID.upper()) is found
+
+
+async def test_why_the_hypervisor_is_away_is_kept_until_it_answers(inventory: Followed) -> None:
+    assert inventory.failure is None
+    lost = HypervisorUnavailable("It is down.")
+    await inventory.hear(lost)
+    assert inventory.failure is lost
+    await asyncio.sleep(1)
+    await inventory.hear(Listed((WEB,)))
+    assert inventory.failure is None

@@ -5,13 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
-from providers.libvirt.errors import NATIVE_ERRORS, translate, unreachable
+from providers.core.errors import (
+    CommandFailed,
+    ConnectionProblem,
+    HypervisorUnavailable,
+    Locked,
+    VMNotFound,
+    VmpowerError,
+)
+from providers.libvirt.errors import NATIVE_ERRORS, problem, translate, unreachable
 
 
 class Error(Exception):
-    def __init__(self, code: int) -> None:
-        super().__init__("libvirt's words")
+    def __init__(self, code: int, words: str = "libvirt's words") -> None:
+        super().__init__(words)
         self._code = code
 
     def get_error_code(self) -> int:
@@ -66,3 +73,34 @@ def test_what_ssh_says_is_told_in_one_sentence_with_who_acts(said: str, acts: st
     assert acts in told
     assert "\n" not in told
     assert told.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "found"),
+    [
+        (
+            libvirt.VIR_ERR_SYSTEM_ERROR,
+            "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied",
+            ConnectionProblem.NOT_PERMITTED,
+        ),
+        (
+            libvirt.VIR_ERR_SYSTEM_ERROR,
+            "Failed to connect socket to '/run/libvirt/libvirt-sock': No such file or directory",
+            ConnectionProblem.UNREACHABLE,
+        ),
+        (libvirt.VIR_ERR_AUTH_FAILED, "authentication failed: no", ConnectionProblem.LOGIN_REFUSED),
+        (
+            libvirt.VIR_ERR_SYSTEM_ERROR,
+            "Cannot recv data: vm@host: Permission denied (publickey).: Connection reset by peer",
+            ConnectionProblem.LOGIN_REFUSED,
+        ),
+        (
+            libvirt.VIR_ERR_SYSTEM_ERROR,
+            "Cannot recv data: Host key verification failed.: Connection reset by peer",
+            ConnectionProblem.CERTIFICATE,
+        ),
+        (libvirt.VIR_ERR_SYSTEM_ERROR, "Certificate /x.pem has expired", ConnectionProblem.CERTIFICATE),
+    ],
+)
+def test_what_keeps_us_from_libvirt_is_known_by_its_words(code: int, words: str, found: ConnectionProblem) -> None:
+    assert problem(Error(code, words)) is found

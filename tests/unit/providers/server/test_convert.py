@@ -5,7 +5,18 @@ from structlog.testing import capture_logs
 
 from protos.power.v1 import power_pb2 as pb
 from providers.core import adapter, model
-from providers.core.adapter import VM, GuestCredentials, PowerState, Problem, Reason, Signal
+from providers.core.adapter import (
+    VM,
+    Cause,
+    Diagnosis,
+    GuestCredentials,
+    MissingPrivilege,
+    PowerState,
+    Problem,
+    Reason,
+    Signal,
+)
+from providers.core.errors import ConnectionProblem, HypervisorUnavailable, UnknownNativeState
 from providers.core.model import (
     ExecHook,
     Failure,
@@ -212,6 +223,45 @@ def test_a_warning_does_not_spoil_a_forecast() -> None:
 def test_an_obstacle_spoils_a_forecast() -> None:
     said = forecast(signals=(Signal.ACPI,), problems=(Problem("locked", Reason.LOCKED, passing=True),))
     assert (said.graceful, said.problems[0].reason) == (False, pb.REASON_LOCKED)
+
+
+def test_a_problem_names_what_it_comes_from() -> None:
+    said = forecast(
+        problems=(Problem("deaf", Reason.TOOLS_UNAVAILABLE, causes=(Cause.AGENT_STOPPED, Cause.ACPI_MISSING)),)
+    )
+    assert list(said.problems[0].causes) == [pb.CAUSE_AGENT_STOPPED, pb.CAUSE_ACPI_MISSING]
+
+
+def test_every_cause_has_its_number() -> None:
+    assert [convert.enum(pb.Cause, cause) for cause in Cause] == list(range(1, len(Cause) + 1))
+    assert len(pb.Cause.values()) == len(Cause) + 1
+
+
+def test_why_the_hypervisor_does_not_answer_is_told() -> None:
+    refused = HypervisorUnavailable("It refuses the login.", problem=ConnectionProblem.LOGIN_REFUSED)
+    told = convert.connection_error(refused)
+    assert told == pb.ConnectionError(problem=pb.CONNECTION_PROBLEM_LOGIN_REFUSED, message="It refuses the login.")
+
+
+def test_another_error_of_the_hypervisor_is_told_in_words_alone() -> None:
+    assert convert.connection_error(UnknownNativeState("odd")) == pb.ConnectionError(message="odd")
+
+
+def test_while_the_hypervisor_answers_there_is_no_error() -> None:
+    assert convert.connection_error(None) is None
+
+
+def test_a_diagnosis_has_what_is_missing_and_the_clock() -> None:
+    missing = MissingPrivilege("VM.PowerMgmt", "/vms", "every shutdown", required=True)
+    told = pb.GetProviderInfoResponse(**convert.diagnosis(Diagnosis((missing,), timedelta(seconds=-3.5))))
+    assert told.hypervisor_clock_ahead.ToTimedelta() == timedelta(seconds=-3.5)
+    assert list(told.missing_privileges) == [
+        pb.MissingPrivilege(privilege="VM.PowerMgmt", place="/vms", purpose="every shutdown", required=True)
+    ]
+
+
+def test_a_clock_that_is_not_known_is_unset() -> None:
+    assert not pb.GetProviderInfoResponse(**convert.diagnosis(Diagnosis())).HasField("hypervisor_clock_ahead")
 
 
 def test_a_vm_that_hears_nothing_would_not_go_down_gracefully() -> None:

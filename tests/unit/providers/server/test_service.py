@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -57,6 +57,24 @@ async def collect(events: AsyncIterator[Any], number: int) -> list[Any]:
         if len(found) == number:
             break
     return found
+
+
+async def test_the_provider_says_what_time_it_is_and_what_its_client_may_do(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    before = datetime.now(UTC)
+    info = await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)
+    assert before <= info.time.ToDatetime(UTC) <= datetime.now(UTC)
+    assert info.role == pb.ROLE_OPERATOR
+    CLIENT.set(Client("reader", None, operates=False))
+    info = await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)
+    assert info.role == pb.ROLE_READER
+
+
+async def test_a_hypervisor_that_was_lost_is_told_with_why(make_provider: Make) -> None:
+    provider = await make_provider(web={})
+    provider.context.inventory.failure = HypervisorUnavailable("It refuses the login.")
+    info = await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)
+    assert info.connection_error.message == "It refuses the login."
 
 
 async def test_the_provider_says_what_it_is(make_provider: Make) -> None:

@@ -1,0 +1,86 @@
+"""The way to a provider, over real sockets; tests/e2e/test_doctor.py has it with real certificates."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cli.doctor import reach
+from cli.doctor.finding import Check
+from client.channel import Tls
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("host:9443", ("host", 9443)),
+        ("host", ("host", 443)),
+        ("dns:///host.example:1", ("host.example", 1)),
+        ("ipv4:127.0.0.1:2", ("127.0.0.1", 2)),
+        ("[::1]:3", ("::1", 3)),
+        ("ipv6:[::1]:3", ("::1", 3)),
+        ("unix:///p.sock", None),
+        ("xds:///service", None),
+    ],
+)
+def test_a_target_has_a_host_and_a_port(address: str, place: tuple[str, int] | None) -> None:
+    assert reach.place(address) == place
+
+
+async def checks(address: str, tls: Tls | None = None) -> list[str]:
+    return [finding.check for finding in await reach.look(address, tls)]
+
+
+async def test_a_socket_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    assert await checks(f"unix://{tmp_path}/p.sock") == [Check.SOCKET_MISSING]
+
+
+async def test_a_socket_that_was_left_behind_has_no_listener(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "p.sock"))
+    assert await checks(f"unix://{tmp_path}/p.sock") == [Check.NOT_LISTENING]
+
+
+async def test_a_file_that_is_no_socket_has_no_listener(tmp_path: Path) -> None:
+    (tmp_path / "p.sock").touch()
+    assert await checks(f"unix://{tmp_path}/p.sock") == [Check.NOT_LISTENING]
+
+
+async def test_a_socket_that_answers_is_well(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "p.sock"))
+        server.listen()
+        assert await checks(f"unix://{tmp_path}/p.sock") == []
+
+
+async def test_a_port_that_is_closed_has_no_listener() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        assert await checks(f"127.0.0.1:{held.getsockname()[1]}") == [Check.NOT_LISTENING]
+
+
+async def test_a_host_without_an_address_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert await checks("provider.example:9443") == [Check.HOST_UNKNOWN]
+
+
+async def test_a_host_that_says_nothing_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(*_: object, **__: object) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", wait)
+    assert await checks("192.0.2.1:9443") == [Check.HOST_UNREACHABLE]
+
+
+async def test_a_tls_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    tls = Tls(tmp_path / "ca.pem", tmp_path / "me.pem", tmp_path / "me.key")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (finding,) = await reach.look(f"127.0.0.1:{server.getsockname()[1]}", tls)
+    assert (finding.check, f"{tmp_path}/ca.pem" in finding.what) == (Check.TLS_FILES, True)
+
+
+async def test_an_address_of_another_kind_is_left_to_grpc() -> None:
+    assert await checks("xds:///service") == []
