@@ -21,6 +21,7 @@ METRICS = free_port()
 PAGES = {
     "grpcurl": [],
     "cli": [FOUR],
+    "doctor": [FOUR],
     "sim": [],
     "security": [],
     "monitoring": [FOUR, f"--metrics-listen=127.0.0.1:{METRICS}"],
