@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.core.adapter import OffCause, PowerState, Reason, Signal
+from providers.core.adapter import Cause, OffCause, PowerState, Reason, Signal
 from providers.core.errors import UnknownNativeState
 from providers.libvirt.states import (
     NATIVE_STATES,
@@ -392,3 +392,24 @@ def test_an_endpoint_has_no_credentials(uri: str, endpoint: str) -> None:
 @pytest.mark.parametrize(("packed", "version"), [(9_000_000, "9.0.0"), (7_002_022, "7.2.22"), (2, "0.0.2")])
 def test_versions_are_unpacked(packed: int, version: str) -> None:
     assert dotted(packed) == version
+
+
+# What problems come from
+
+
+@pytest.mark.parametrize(
+    ("domain", "heard", "causes"),
+    [
+        (replace(RUNNING, agent=Agent.ABSENT), Heard(), (Cause.AGENT_MISSING,)),
+        (replace(RUNNING, agent=Agent.DISCONNECTED), Heard(), (Cause.AGENT_STOPPED,)),
+        (RUNNING, Heard(agent_busy=True), (Cause.AGENT_BUSY,)),
+        (replace(RUNNING, agent=Agent.ABSENT, acpi=False), Heard(), (Cause.AGENT_MISSING, Cause.ACPI_MISSING)),
+        (replace(RUNNING, restarts=True), Heard(), (Cause.RESTARTS,)),
+        (replace(RUNNING, job="it is being migrated"), Heard(), (Cause.LOCKED,)),
+        (PAUSED, Heard(), (Cause.PAUSED,)),
+        (replace(OFF, saved=True), Heard(), (Cause.SUSPENDED,)),
+        (MOVED, Heard(), (Cause.UNREACHED,)),
+    ],
+)
+def test_a_problem_names_what_it_comes_from(domain: Domain, heard: Heard, causes: tuple[Cause, ...]) -> None:
+    assert to_vm(domain, heard).problems[0].causes == causes

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from providers.core.adapter import VM, Ended, OffCause, PowerState, Problem, Reason, Signal
+from providers.core.adapter import VM, Cause, Ended, OffCause, PowerState, Problem, Reason, Signal
 from providers.proxmox.guests import Config, Guest, GuestDetails
 from providers.proxmox.states import to_vm
 
@@ -322,3 +322,27 @@ def test_the_guest_has_its_down_timeout_where_proxmox_heeds_it_else_60_s(
 ) -> None:
     delegation = vm(details, row).delegation
     assert delegation and delegation.own_timeout == timedelta(seconds=seconds)
+
+
+# What problems come from
+
+
+@pytest.mark.parametrize(
+    ("details", "row", "causes"),
+    [
+        (configured(agent=False), {}, (Cause.AGENT_MISSING,)),
+        (configured(agent=False, acpi=False), {}, (Cause.AGENT_MISSING, Cause.ACPI_MISSING)),
+        (replace(AGENT, answers=False), {}, (Cause.AGENT_STOPPED,)),
+        (replace(AGENT, ping_error="not allowed"), {}, (Cause.AGENT_UNKNOWN,)),
+        (AGENT, {"lock": "backup"}, (Cause.LOCKED,)),
+        (AGENT, {"status": "paused"}, (Cause.PAUSED,)),
+        (AGENT, {"status": "suspended"}, (Cause.SUSPENDED,)),
+        (AGENT, {"status": "unknown"}, (Cause.UNREACHED,)),
+        (AGENT, {"ha": "started"}, (Cause.HA,)),
+        (AGENT, {"ha": "error"}, (Cause.HA,)),
+    ],
+)
+def test_a_problem_names_what_it_comes_from(
+    details: GuestDetails, row: dict[str, Any], causes: tuple[Cause, ...]
+) -> None:
+    assert only(vm(details, **row).problems).causes == causes

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from providers.core.adapter import OffCause, PowerState, Reason, Signal
+from providers.core.adapter import Cause, OffCause, PowerState, Reason, Signal
 from providers.core.errors import UnknownNativeState
 from providers.vsphere.properties import Manager, Question, Task, VMProperties
 from providers.vsphere.states import has_ended, locked, to_vm
@@ -249,3 +249,24 @@ def test_an_unknown_state_of_a_task_raises() -> None:
 )
 def test_a_task_has_ended_by_success_or_error(state: str, ended: bool) -> None:
     assert has_ended(Task("task-1", state=state)) is ended
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ({"tools_version": "guestToolsNotInstalled"}, Cause.AGENT_MISSING),
+        ({"tools": "guestToolsNotRunning"}, Cause.AGENT_STOPPED),
+        ({"tools": "guestToolsExecutingScripts"}, Cause.AGENT_BUSY),
+        ({"state_change": False}, Cause.AGENT_BUSY),
+        ({"guest_state": "standby"}, Cause.AGENT_BUSY),
+        ({"tools_version": "guestToolsTooOld"}, Cause.AGENT_OUTDATED),
+        ({"disabled": frozenset({"ShutdownGuest"})}, Cause.LOCKED),
+        ({"question": Question("Moved?", ("yes", "no"))}, Cause.QUESTION),
+        ({"connection": "disconnected"}, Cause.UNREACHED),
+        ({"out_of_scope": True}, Cause.UNREACHED),
+        ({"managed_by": AGENT}, Cause.MANAGED),
+        ({"power": "suspended"}, Cause.SUSPENDED),
+    ],
+)
+def test_a_problem_names_what_it_comes_from(fields: dict[str, Any], cause: Cause) -> None:
+    assert to_vm(properties(**fields)).problems[0].causes == (cause,)
