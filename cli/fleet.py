@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from cli import config
 from cli.errors import ExitCode, Failure, complain, translate, usage, worst
+from client.channel import Tls
 from client.errors import ProviderError
 from client.power import PowerClient
 from protos.power.v1 import power_pb2 as pb
@@ -21,6 +22,8 @@ class Member:
 
     name: str
     client: PowerClient
+    tls: Tls | None = None
+    """The files by which both sides prove who they are."""
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -162,6 +165,7 @@ async def connect(provider: str) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as stack:
         members = []
         for name, endpoint in meant.items():
-            client = await stack.enter_async_context(PowerClient(endpoint.address, config.tls_files(endpoint)))
-            members.append(Member(name if len(meant) > 1 else "", client))
+            tls = config.tls_files(endpoint)
+            client = await stack.enter_async_context(PowerClient(endpoint.address, tls))
+            members.append(Member(name if len(meant) > 1 else "", client, tls))
         yield Fleet(members, known.default)

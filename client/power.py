@@ -59,7 +59,7 @@ class PowerClient:
     def __init__(self, address: str, tls: Tls | Pem | None = None) -> None:
         if tls is None and not is_local(address):
             raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
-        self.address, self.tls, self._files = address, tls, versions(None)
+        self.address, self._tls, self._files = address, tls, versions(None)
         self._stub: PowerServiceStub | None = None
         self._channels = WeakSet[grpc.aio.Channel]()
 
@@ -185,10 +185,10 @@ class PowerClient:
 
         The method holds its channel: after a renewal the old one lives until the last call over it has ended.
         """
-        files = versions(self.tls)
+        files = versions(self._tls)
         if self._stub is None or files != self._files:
             try:
-                channel = open_channel(self.address, self.tls)
+                channel = open_channel(self.address, self._tls)
             except OSError as error:
                 if self._stub is None:  # otherwise we are in the middle of a renewal, and the old channel serves
                     message = f"A TLS file cannot be read: {error}; provide it, or name another."

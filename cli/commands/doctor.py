@@ -53,7 +53,7 @@ async def _look(member: Member) -> Seen:
     """All that one provider tells of itself and of its VMs; nothing raises."""
     seen = Seen(member)
     client, name = member.client, member.name
-    seen.findings += await reach.look(client.address, client.tls, name)
+    seen.findings += await reach.look(client.address, member.tls, name)
     if reach.blocks(seen.findings):
         return seen
     try:
