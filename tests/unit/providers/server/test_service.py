@@ -62,6 +62,7 @@ async def collect(events: AsyncIterator[Any], number: int) -> list[Any]:
 async def test_the_provider_says_what_time_it_is_and_what_its_client_may_do(make_provider: Make) -> None:
     provider = await make_provider(web={})
     before = datetime.now(UTC)
+    CLIENT.set(Client("operator", None, operates=True))
     info = await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)
     assert before <= info.time.ToDatetime(UTC) <= datetime.now(UTC)
     assert info.role == pb.ROLE_OPERATOR
