@@ -89,6 +89,13 @@ def test_prometheus_finds_what_runs(project: Project, prometheus_image: str) -> 
     assert poll(lambda: (found := up()) == {"controller", "sim"} and found, 120)
 
 
+def test_a_clone_builds_its_image(engine: Engine) -> None:
+    with Project(engine, VMPOWER_IMAGE="vmpower:composed") as project:
+        project.compose("build")
+        said = project.compose("run", "--rm", "--no-TTY", "vmpower", "--version")
+    assert said == f"vmpower {version()}"
+
+
 @pytest.mark.parametrize("profile", ["libvirt", "vsphere", "proxmox", "metrics"])
 def test_each_profile_is_valid_with_the_example_s_settings(engine: Engine, profile: str) -> None:
     with Project(engine) as project:

@@ -132,4 +132,4 @@ def test_its_size_and_the_time_until_its_programs_serve(
     with capsys.disabled():
         print(f"\n{image}: {sizes[image] / 1e6:.0f} MB, of which the base {sizes[BASE] / 1e6:.0f} MB\nMiB of {parts}")
         print(f"from the container's start: sim serves after {sim:.1f} s, controller after {controller:.1f} s")
-    assert sizes[image] - sizes[BASE] < 300e6
+    assert sizes[image] - sizes[BASE] < 350e6  # 334 MB in November 2026; docs/adr/0025 says of what
