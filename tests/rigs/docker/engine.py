@@ -100,6 +100,7 @@ class Engine(Process, Rig):
         if self.runs():
             self._remove_containers()
             self.stop()
+        self._unmount()
         self._own.close()
         shutil.rmtree(self.folder)
 
@@ -142,6 +143,13 @@ class Engine(Process, Rig):
 
     def _answers(self) -> bool:
         return self.runs() and self.try_docker("version").returncode == 0
+
+    def _unmount(self) -> None:
+        """dockerd leaves its own network namespace mounted (exec/netns/default)."""
+        mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for point in sorted(mounted, reverse=True):
+            if Path(point).is_relative_to(self.folder):
+                subprocess.run(["umount", point], check=True)
 
     def _remove_containers(self) -> None:
         for kind, remove in (("container", ("rm", "--force")), ("volume", ("rm",))):
