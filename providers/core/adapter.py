@@ -288,6 +288,8 @@ class Adapter(Protocol):
     """Every signal it could ever offer, best first."""
     lanes: Lanes
     """What its calls to the hypervisor wait in."""
+    tells_late: bool
+    """Whether a change may be told after `get` has shown what followed it."""
 
     async def get(self, vm_id: str) -> VM:
         """Read one VM from the hypervisor itself.
@@ -348,8 +350,8 @@ class Adapter(Protocol):
     def watch(self, active_vms: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         """One subscription for all VMs: `Listed` first, then every change of power, agent, name or existence.
 
-        Changes come in the order in which they happened, and some of them late: one may be told after `get` has shown
-        what followed it. Where that may be an end, the core reads the VM again (`Run.surely_off`).
+        Changes come in the order in which they happened, and where the adapter `tells_late` some of them late: one may
+        be told after `get` has shown what followed it. An end is then read again by the core (`Run.surely_off`).
 
         A hypervisor that sends no events is polled: more often while there are `active_vms`, whose tasks are read, too.
 

@@ -321,6 +321,7 @@ class Run(Waiting):
             self.seen_on = self._looked
         if vm and not is_off(vm) and vm.run_id and vm.run_id == self.operation.run_id:
             self._forget_end()
+            self.crashed = vm.crashed
         self._end_read = self.off
 
     def _forget_end(self) -> None:
@@ -330,7 +331,7 @@ class Run(Waiting):
     async def surely_off(self) -> bool:
         """Whether its run is over, and not only told to be: an event may come later than a look that shows what came
         after it. Where no look succeeds in time, what was told is believed."""
-        if self.off and not self._end_read:
+        if self.off and self.adapter.tells_late and not self._end_read:
             await self._look_soon()
             self._end_read = self.off
         return self.off

@@ -65,6 +65,7 @@ class LibvirtAdapter:
     """
 
     type = "libvirt"
+    tells_late = True
     signals = tuple(SHUTDOWN_FLAGS)
 
     def __init__(self, settings: LibvirtSettings) -> None:

@@ -72,6 +72,7 @@ class ProxmoxAdapter:
     """
 
     type = "proxmox"
+    tells_late = False  # the tracker corrects a row that is older than what was read since
     signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI, Signal.INIT)
     margin = timedelta(seconds=15)
     """Proxmox VE gives QEMU 10 s to heed SIGTERM before it sends SIGKILL (qemu-server, `_do_vm_stop`)."""

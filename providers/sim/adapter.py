@@ -71,6 +71,7 @@ class SimAdapter:
     """
 
     type = "sim"
+    tells_late = True
     version = "1"
     signals = tuple(ASK)
 

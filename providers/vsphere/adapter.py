@@ -56,6 +56,7 @@ class VsphereAdapter:
     """One vCenter or ESXi host; logs in at the first call. `version` is empty until the first watch."""
 
     type = "vsphere"
+    tells_late = True
     signals: tuple[Signal, ...] = (Signal.VMWARE_TOOLS,)
 
     def __init__(self, settings: VsphereSettings) -> None:

@@ -272,6 +272,7 @@ class Connection:
     hypervisor: Hypervisor
     alive: bool = True
     type: str = "simulated"
+    tells_late: bool = True
     version: str = "1"
     endpoint: str = "simulated://"
     signals: tuple[Signal, ...] = (Signal.GUEST_AGENT, Signal.ACPI)

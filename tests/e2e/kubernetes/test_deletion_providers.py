@@ -60,7 +60,8 @@ def test_a_namespace_that_is_deleted_goes_when_its_vms_are_down(
     lab: Lab, cluster: Cluster, namespace: str, account: Path
 ) -> None:
     with fresh_namespace(cluster) as tenant:
-        controller = KubernetesController(account, namespace=tenant, lease_namespace=namespace)
+        trusted = f"--trusted-providers={tenant}/lab={lab.provider.address}"
+        controller = KubernetesController(account, trusted, namespace=tenant, lease_namespace=namespace)
         vms = Resources(cluster, tenant, controller.output)
         vms.declare_provider("lab", lab.provider.address)
         with controller:

@@ -13,6 +13,7 @@ from providers.vsphere.adapter import VsphereAdapter
 from providers.vsphere.session import STREAMS
 from tests.e2e.following import GRACE, following, watching
 from tests.e2e.vsphere.conftest import Guest, Settings
+from tests.e2e.vsphere.settled import settled
 from tests.rigs.polling import poll
 from tests.rigs.vsphere.vcenter import VCenter
 
@@ -62,7 +63,7 @@ async def test_the_calls_of_a_shutdown_do_not_grow_with_its_length(
     vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
 ) -> None:
     quick, slow = guest("quick", shutdown_time="100ms"), guest("slow", shutdown_time="3s")
-    async with watching(adapter) as watch:
+    async with settled(vcenter, adapter) as watch:
         for vm_id in (quick, slow):
             vcenter.reset_calls()
             await adapter.send_signal(vm_id, TOOLS, GRACE)
@@ -73,7 +74,7 @@ async def test_the_calls_of_a_shutdown_do_not_grow_with_its_length(
 
 async def test_power_and_its_task_are_one_call(vcenter: VCenter, adapter: VsphereAdapter, guest: Guest) -> None:
     vm_id = guest(power_off_time="500ms")
-    async with watching(adapter):
+    async with settled(vcenter, adapter):
         vcenter.reset_calls()
         await adapter.power_off(vm_id)
         assert vcenter.calls().keys() == {"PowerOffVM_Task", "WaitForUpdatesEx"}
@@ -81,7 +82,7 @@ async def test_power_and_its_task_are_one_call(vcenter: VCenter, adapter: Vspher
 
 
 async def test_nothing_is_asked_while_nothing_happens(vcenter: VCenter, adapter: VsphereAdapter) -> None:
-    async with watching(adapter):
+    async with settled(vcenter, adapter):
         vcenter.reset_calls()
         await asyncio.sleep(1)
         assert vcenter.calls().keys() <= {"WaitForUpdatesEx"}
@@ -93,7 +94,7 @@ async def test_calls_one_after_the_other_share_a_connection_beside_the_streams(
 ) -> None:
     vm_id = guest(ignores=True)
     before = vcenter.connections().opened
-    async with watching(adapter):
+    async with settled(vcenter, adapter):
         for _ in range(50):
             await adapter.send_signal(vm_id, TOOLS, GRACE)
     assert vcenter.connections().opened - before == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.crowd import Crowd, Ended, connect
+from tests.e2e.vsphere.settled import wait_settled
 from tests.rigs.polling import poll
 from tests.rigs.process import Provider
 from tests.rigs.vsphere.provider import provider as on
@@ -97,6 +98,7 @@ async def test_a_guest_that_goes_off_in_the_moment_of_its_deadline_is_told_as_it
 async def test_a_shutdown_costs_less_than_two_calls_however_long_it_takes(seconds: int) -> None:
     with VCenter({"vm": {"count": 100, "shutdown_time": seconds}}) as vcenter, on(vcenter) as provider:
         names = [f"vm-{number:04}" for number in range(1, 101)]
+        wait_settled(vcenter)
         vcenter.reset_calls()
         async with connect(provider.address) as channel:
             crowd = Crowd(channel)
@@ -115,11 +117,12 @@ async def test_two_thousand_idle_vms_cost_one_call_that_waits() -> None:
         begun = time.monotonic()
         with on(vcenter) as provider:
             print(f"cold start: {time.monotonic() - begun:.2f} s, {resident(provider):.0f} MB")
+            wait_settled(vcenter)
             vcenter.reset_calls()
             await asyncio.sleep(5)
             assert vcenter.calls().get("WaitForUpdatesEx", 0) <= 1
             assert vcenter.calls().keys() <= {"WaitForUpdatesEx"}
-            assert vcenter.connections().open == 1
+            poll(lambda: vcenter.connections().open == 1)  # the one of what was asked at the beginning is given up
 
 
 def resident(provider: Provider) -> float:

@@ -44,6 +44,7 @@ class OneVM:
     """The least hypervisor: one VM that only a test changes, and calls that a test replaces."""
 
     type = "fake"
+    tells_late = True
     version = "1"
     endpoint = "fake://"
     signals = tuple(Signal)
