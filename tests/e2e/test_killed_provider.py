@@ -1,5 +1,6 @@
 """A provider killed in any state, and started again, goes on where it was. Real processes; the sim's world lives on."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
 from tests.rigs.calls import Calls, calls
+from tests.rigs.polling import poll
 from tests.rigs.process import Provider
 from tests.rigs.sim import console, control
 
@@ -20,6 +22,7 @@ guests:
   slow: {shutdown_time: 3s}
   quick: {shutdown_time: 300ms}
   deaf: {agent: none, acpi: ignores, power_off_time: 3s}
+  hung: {agent: none, acpi: ignores, faults: {power_off: hang}}
 """
 
 
@@ -101,13 +104,27 @@ def test_a_plug_pulled_while_nobody_looked_is_out_of_band(rig: Rig) -> None:
     assert rig.calls.end(operation).verdict.outcome == pb.OUTCOME_OUT_OF_BAND
 
 
-def test_killed_while_it_forces_the_verdict_is_forced(rig: Rig) -> None:
-    operation = rig.shutdown("deaf", 1)
+def test_killed_before_its_cut_took_effect_it_cuts_after_the_restart_and_the_verdict_is_forced(rig: Rig) -> None:
+    operation = rig.shutdown("hung", 1)
     before = rig.calls.until_state(operation, pb.OPERATION_STATE_FORCING)
+    rig.calls.vm("hung")  # written down first, then done, then our next call is answered
     rig.kill_and_start()
     ended = rig.calls.end(operation)
     assert (ended.verdict.outcome, ended.verdict.reason) == (pb.OUTCOME_FORCED, pb.REASON_TIMEOUT)
     assert ended.force_after == before.force_after
+
+
+def test_killed_after_its_cut_took_effect_it_cannot_tell_whose_cut_it_was(rig: Rig) -> None:
+    """The hypervisor says that its host cut the power, and not for whom; no record of ours tells that it was done."""
+    operation = rig.shutdown("deaf", 1)
+    rig.calls.until_state(operation, pb.OPERATION_STATE_FORCING)
+    rig.calls.vm("deaf")
+    rig.provider.kill()
+    poll(lambda: json.loads(control(rig.world, "show", "deaf"))["power_state"] == "OFF")
+    rig.provider.start()
+    ended = rig.calls.end(operation)
+    assert ended.verdict.outcome == pb.OUTCOME_UNKNOWN
+    assert ended.verdict.message.startswith("Its power was cut, by vmpower or by somebody else;")
 
 
 def test_killed_while_it_asks_its_owner_it_still_asks(rig: Rig) -> None:
