@@ -1,11 +1,11 @@
 """What the tests say to a server, how they wait for it (by its streams, never the clock), how they read it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -20,6 +20,10 @@ from protos.power.v1.power_pb2_grpc import PowerServiceStub
 FINAL = (pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)
 
 
+T = TypeVar("T")
+Stream = grpc.aio.UnaryStreamCall[Any, T]
+
+
 def duration(seconds: float) -> Duration:
     """Seconds as the contract writes them."""
     written = Duration()
@@ -29,6 +33,15 @@ def duration(seconds: float) -> Duration:
 
 LONG = duration(600)
 """A grace period that no test lives to see the end of."""
+
+
+@contextmanager
+def ended(stream: Stream[T]) -> Iterator[Stream[T]]:
+    """A stream that is given up afterwards: servers bound how many a client has open."""
+    try:
+        yield stream
+    finally:
+        stream.cancel()
 
 
 def moment(time: Timestamp) -> float:
@@ -169,19 +182,20 @@ class Power:
     async def reach(self, operation: pb.Operation, wanted: pb.OperationState.ValueType) -> pb.Operation:
         """The operation once it stands at `wanted`; fails if it ends without."""
         async with asyncio.timeout(self._patience):
-            stream = self.stub.WatchOperation(pb.WatchOperationRequest(id=operation.id))
-            async for each in stream:
-                if each.state == wanted:
-                    return each
+            with ended(self.stub.WatchOperation(pb.WatchOperationRequest(id=operation.id))) as stream:
+                async for each in stream:
+                    if each.state == wanted:
+                        return each
         pytest.fail(f"it ended without {pb.OperationState.Name(wanted)}:\n{each}")
 
     async def until(self, vm: pb.VM, there: Callable[[pb.VM], bool]) -> pb.VM:
         """The VM once it is as wanted."""
         try:
             async with asyncio.timeout(self._patience):
-                async for event in self.stub.WatchVMs(pb.WatchVMsRequest()):
-                    if event.changed.id == vm.id and there(event.changed):
-                        return event.changed
+                with ended(self.stub.WatchVMs(pb.WatchVMsRequest())) as stream:
+                    async for event in stream:
+                        if event.changed.id == vm.id and there(event.changed):
+                            return event.changed
         except TimeoutError:
             pytest.fail(f"it never became what the test needs; it is\n{await self.vm(vm.id)}")
         pytest.fail("WatchVMs ended by itself")

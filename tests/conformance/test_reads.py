@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from protos.power.v1 import power_pb2 as pb
-from tests.conformance.client import LONG, Power, refusal
+from tests.conformance.client import LONG, Power, ended, refusal
 from tests.conformance.target import Target
 
 
@@ -60,25 +60,26 @@ async def test_a_name_that_is_not_ascii_is_found_and_listed(power: Power, named:
 
 async def test_a_watch_begins_with_every_vm(power: Power) -> None:
     seen = []
-    async for event in power.stub.WatchVMs(pb.WatchVMsRequest()):
-        if event.snapshot_complete:
-            break
-        assert event.WhichOneof("event") == "changed"
-        seen.append(event.changed.id)
+    with ended(power.stub.WatchVMs(pb.WatchVMsRequest())) as stream:
+        async for event in stream:
+            if event.snapshot_complete:
+                break
+            assert event.WhichOneof("event") == "changed"
+            seen.append(event.changed.id)
     assert sorted(seen) == sorted(vm.id for vm in await power.vms())
 
 
 async def test_a_watch_goes_on_with_each_change(power: Power, running: pb.VM, target: Target) -> None:
     states = []
     async with asyncio.timeout(target.known.patience_seconds):
-        stream = power.stub.WatchVMs(pb.WatchVMsRequest())
-        async for event in stream:
-            if event.snapshot_complete:
-                await power.power_off(running)
-            if event.changed.id == running.id:
-                states.append(event.changed.power_state)
-                if event.changed.power_state == pb.POWER_STATE_OFF:
-                    break
+        with ended(power.stub.WatchVMs(pb.WatchVMsRequest())) as stream:
+            async for event in stream:
+                if event.snapshot_complete:
+                    await power.power_off(running)
+                if event.changed.id == running.id:
+                    states.append(event.changed.power_state)
+                    if event.changed.power_state == pb.POWER_STATE_OFF:
+                        break
     assert states[0] == pb.POWER_STATE_ON
 
 
