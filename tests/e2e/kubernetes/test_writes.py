@@ -11,7 +11,7 @@ from tests.rigs.kubernetes.resources import Object
 
 SCRIPT = """
 guests:
-  web: {shutdown_time: 1500ms, count: 5}
+  web: {shutdown_time: 1500ms, count: 5, hooks: [{match: save, takes: 1s}]}
   deaf: {agent: none, acpi: ignores}
   marker: {shutdown_time: 100ms, count: 2}
 """
