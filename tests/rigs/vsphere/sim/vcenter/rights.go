@@ -12,8 +12,8 @@ import (
 // rights say that an account has every privilege but those that tests take from it. They are told, and nothing is
 // refused for their sake.
 type rights struct {
+	*simulator.AuthorizationManager // first: what properties are read from
 	unlocked
-	*simulator.AuthorizationManager
 	rig *VCenter
 }
 
