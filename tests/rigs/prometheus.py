@@ -1,6 +1,7 @@
 """The real Prometheus and promtool, from Debian's package: fetched once, unpacked in the cache, and never installed."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,8 @@ def programs() -> Path:
 
 def _fetch(folder: Path) -> None:
     print("fetching prometheus: once", file=sys.stderr, flush=True)
+    sudo = ["sudo"] if os.geteuid() else []
+    subprocess.run([*sudo, "apt-get", "-qq", "update"], check=True)  # packages.sh reads the lists only for its own sake
     with tempfile.TemporaryDirectory() as half:
         subprocess.run(["apt-get", "-qq", "download", PACKAGE], cwd=half, check=True, stderr=subprocess.DEVNULL)
         [package] = Path(half).glob("*.deb")
