@@ -20,6 +20,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._runner: Runner | None = None
+        self._build = build_info()
         self._turns = {
             Work.RECONCILE: Counter(
                 "vmpower_controller_reconciles",
@@ -57,7 +58,7 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """What is true now."""
         load = self._runner.load() if self._runner else Load()
-        yield build_info()
+        yield self._build
         yield GaugeMetricFamily("vmpower_controller_leader", "1 while this one leads", value=float(load.leads))
         queued = GaugeMetricFamily("vmpower_controller_queue_depth", "Resources that wait for a turn", labels=["work"])
         for work in Work:

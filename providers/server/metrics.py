@@ -29,10 +29,10 @@ class Live(Collector):
 
     def __init__(self, adapter: Adapter, inventory: Inventory, operations: Operations, journal: Journal) -> None:
         self._lanes, self._inventory, self._operations, self._journal = adapter.lanes, inventory, operations, journal
-        self._type = adapter.type
+        self._build = build_info(provider=adapter.type)
 
     def collect(self) -> Iterable[Metric]:
-        yield build_info(provider=self._type)
+        yield self._build
         yield _gauge(
             "vmpower_hypervisor_connected", "1 while the hypervisor answers", self._inventory.connected.is_set()
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
-from tests.rigs.calls import FINAL
+from tests.rigs.calls import FINAL, was_accepted
 from tests.rigs.process import QUICK
 
 PATIENCE = 100
@@ -63,22 +63,19 @@ class Crowd:
 
     async def asked(self, operations: Mapping[str, pb.Operation]) -> None:
         """Return when the guests of all of them are being waited for."""
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*(self._asked(operation) for operation in operations.values()))
-
-    async def _asked(self, operation: pb.Operation) -> None:
-        async for seen in self._stub.WatchOperation(pb.WatchOperationRequest(id=operation.id)):
-            if seen.state == pb.OPERATION_STATE_WAITING_FOR_GUEST:
-                return
+        await self._all(operations, lambda seen: seen.state == pb.OPERATION_STATE_WAITING_FOR_GUEST)
 
     async def accepted(self, operations: Mapping[str, pb.Operation]) -> None:
         """Return when the hypervisor has accepted to ask the guests of all of them, and that is written down."""
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*(self._accepted(operation) for operation in operations.values()))
+        await self._all(operations, was_accepted)
 
-    async def _accepted(self, operation: pb.Operation) -> None:
+    async def _all(self, operations: Mapping[str, pb.Operation], holds: Callable[[pb.Operation], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(self._until(operation, holds) for operation in operations.values()))
+
+    async def _until(self, operation: pb.Operation, holds: Callable[[pb.Operation], bool]) -> None:
         async for seen in self._stub.WatchOperation(pb.WatchOperationRequest(id=operation.id)):
-            if any(step.message.endswith(" was accepted") for step in seen.steps):
+            if holds(seen):
                 return
 
     async def force(self, operations: Mapping[str, pb.Operation]) -> None:

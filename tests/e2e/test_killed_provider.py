@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
-from tests.rigs.calls import Calls, calls
+from tests.rigs.calls import Calls, calls, was_accepted
 from tests.rigs.polling import poll
 from tests.rigs.process import Provider
 from tests.rigs.sim import console, control
@@ -38,9 +38,7 @@ class Rig:
 
     def asked(self, operation: pb.Operation) -> pb.Operation:
         """The operation when its guest has been asked, and that is written down."""
-        return self.calls.until(
-            operation, lambda seen: any(step.message.endswith(" was accepted") for step in seen.steps)
-        )
+        return self.calls.until(operation, was_accepted)
 
     def shutdown(self, vm: str, seconds: float, **fields: object) -> pb.Operation:
         timeout = Duration()

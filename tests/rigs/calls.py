@@ -12,6 +12,11 @@ from tests.rigs.process import QUICK
 FINAL = (pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)
 
 
+def was_accepted(operation: pb.Operation) -> bool:
+    """Whether the hypervisor has accepted to ask the guest, and that is written down."""
+    return any(step.message.endswith(" was accepted") for step in operation.steps)
+
+
 class Calls:
     """A stub, and the two things one does with it: look at an operation until something holds, and at a VM."""
 

@@ -1,5 +1,6 @@
 """Programs of Debian's packages, unpacked in the cache and never installed: nothing is started or replaced."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ def programs(name: str, *packages: str) -> Path:
 def _fetch(folder: Path, packages: tuple[str, ...]) -> None:
     print(f"fetching {', '.join(packages)}: once", file=sys.stderr, flush=True)
     new = folder.with_suffix(".half")
+    sudo = ["sudo"] if os.geteuid() else []
+    subprocess.run([*sudo, "apt-get", "-qq", "update"], check=True)  # packages.sh reads the lists only for its own sake
     with tempfile.TemporaryDirectory() as half:
         subprocess.run(["apt-get", "-qq", "download", *packages], cwd=half, check=True, stderr=subprocess.DEVNULL)
         for package in Path(half).glob("*.deb"):
