@@ -25,7 +25,9 @@ Ts = TypeVarTuple("Ts")
 REFUSED_SECONDS = 60.0
 """How long a login that vCenter refused is not tried again: five failures within three minutes lock an account."""
 CLOSE_SECONDS = 1.0
-
+IDLE_SECONDS = 10.0
+"""How long an unused connection is kept: less than the watch waits (collector.py), or its calls would use two in turn
+and keep both."""
 
 STREAMS = 2
 """Calls that wait for updates, held by vCenter until there are any: the watch's, and that of a list beside it."""
@@ -119,7 +121,7 @@ class Session:
 
     async def _open(self) -> Link:
         account = self._credentials.get()
-        self._http = self._http or client(trace_configs=[self.clock.trace()])
+        self._http = self._http or client(IDLE_SECONDS, trace_configs=[self.clock.trace()])
         try:
             return await _log_in(self._settings, self._http, account)
         except vim.fault.InvalidLogin as fault:
