@@ -41,11 +41,12 @@ def minute(cluster: Cluster) -> Iterator[Minute]:
 
 
 def wait_settled(lab: Lab) -> None:
-    """All is told: verdicts, what the provider has, and the last Event."""
+    """All is told: verdicts, the last Event, and what the Provider has and that it is in use."""
     lab.vms.wait_all(VMS, lambda state: state.get("status", {}).get("phase") == "Off")
     for vm in VMS:
         lab.vms.wait_event(vm, "GracefulShutdown")
     lab.vms.wait_status("lab", lambda status: status.get("declaredCount") == len(VMS), kind="vmprov")
+    lab.vms.wait("lab", lambda provider: bool(provider["metadata"].get("finalizers")), kind="vmprov")
 
 
 def spend(lab: Lab, tap: Tap) -> Minute:
