@@ -39,7 +39,7 @@ async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:
         return verdicts.unchanged(run, "A PowerOff came before it began.")
     asked = next((each for each in before if each.asked), None)
     if is_on(run) and not run.operation.starting and (asked is None or not await _goes_down(run, asked)):
-        return verdicts.already_on(run)
+        return verdicts.already_on(run, asked is not None or run.operation.asked_before)
     if run.gone:
         return verdicts.gone(run)
     if not is_on(run):

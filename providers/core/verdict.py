@@ -145,8 +145,10 @@ def _left_as_it_is(run: Run, message: str, reason: Reason | None = None) -> Verd
     return _verdict(run, Outcome.UNKNOWN, f"{message} Whether it runs is not known: {seen}.", reason)
 
 
-def already_on(run: Run) -> Verdict:
-    return _verdict(run, Outcome.ALREADY_ON, "It was on already.")
+def already_on(run: Run, asked: bool) -> Verdict:
+    """`asked`: an earlier operation had asked it to go down, which no hypervisor can take back."""
+    late = " An earlier operation had asked its guest to go down, which may still obey." if asked else ""
+    return _verdict(run, Outcome.ALREADY_ON, f"It was on already.{late}")
 
 
 def started(run: Run) -> Verdict:

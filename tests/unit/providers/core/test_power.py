@@ -146,6 +146,20 @@ async def test_a_power_on_starts_what_is_off(make_provider: Make) -> None:
     assert provider.vm().power_state is PowerState.ON
 
 
+async def test_a_power_on_after_a_shutdown_that_was_cancelled_says_that_the_guest_may_still_obey(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(web={"agent": "none", "shutdown_time": "60s"})
+    shutdown = await provider.shutdown(timeout=300)
+    await until(5)
+    await provider.operations.cancel(shutdown.id)
+    ended = await provider.end(await provider.power_on())
+    assert ended.verdict
+    assert ended.verdict.message == (
+        "It was on already. An earlier operation had asked its guest to go down, which may still obey."
+    )
+
+
 async def test_a_power_on_of_what_is_on_is_already_done(make_provider: Make) -> None:
     provider = await make_provider(web={})
     assert await provider.ending(provider.power_on()) == "SUCCEEDED: ALREADY_ON"
