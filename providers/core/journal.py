@@ -69,7 +69,7 @@ class Journal:
         try:
             self._store = Store(path)
             self._known, self._added = self._store.request_ids(MOST_KNOWN + 1), set[int]()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, ValueError, sqlite3.Error) as error:  # sqlite3 cannot decode a message about damaged text
             raise JournalFailed(
                 f"The journal {path} cannot be opened ({error}); the operator frees it or names another --state-dir."
             ) from error

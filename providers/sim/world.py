@@ -74,7 +74,7 @@ class World:
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
             self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {TABLES}")
-        except sqlite3.Error as error:
+        except (ValueError, sqlite3.Error) as error:  # sqlite3 cannot decode a message about damaged text
             raise SimError(f"{path}: not a world: {error}; name another file.") from error
         if clock is None:
             self._note_boot()

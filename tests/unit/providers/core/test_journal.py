@@ -213,6 +213,13 @@ def test_a_file_that_is_no_journal_is_refused_by_name(path: Path) -> None:
         Journal(path)
 
 
+async def test_a_file_whose_damage_sqlite_quotes_in_bytes_that_are_no_text_is_refused_by_name(path: Path) -> None:
+    await Journal(path).close()
+    path.write_bytes(path.read_bytes().replace(b"create_time TEXT", b"create_time T\x80XT"))
+    with pytest.raises(JournalFailed, match=f"The journal {path} cannot be opened"):
+        Journal(path)
+
+
 def test_a_directory_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(JournalFailed, match="cannot be opened"):
