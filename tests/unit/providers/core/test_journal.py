@@ -33,7 +33,7 @@ from providers.core.model import (
     TimeoutOrigin,
     Verdict,
 )
-from providers.core.store import moment
+from providers.core.store import Store, moment
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -213,8 +213,8 @@ def test_a_file_that_is_no_journal_is_refused_by_name(path: Path) -> None:
         Journal(path)
 
 
-async def test_a_file_whose_damage_sqlite_quotes_in_bytes_that_are_no_text_is_refused_by_name(path: Path) -> None:
-    await Journal(path).close()
+def test_a_file_whose_damage_sqlite_quotes_in_bytes_that_are_no_text_is_refused_by_name(path: Path) -> None:
+    Store(path).close()
     path.write_bytes(path.read_bytes().replace(b"create_time TEXT", b"create_time T\x80XT"))
     with pytest.raises(JournalFailed, match=f"The journal {path} cannot be opened"):
         Journal(path)
