@@ -279,7 +279,7 @@ def vms_end_as_they_were_last_wished(books: Books) -> Findings:
         last = max(begun, key=lambda wish: wish.sent)
         concurrent = any(wish is not last and wish.last_answer > last.sent for wish in begun)
         meddled = any(harm.vm == vm and harm.ended > last.sent - ALIKE for harm in books.harms)
-        if concurrent or meddled or _was_held_on_its_way(books, last) or last.final is None:
+        if concurrent or meddled or _was_on_its_way(books, last) or last.final is None:
             continue
         if last.final.state != "SUCCEEDED":
             continue
@@ -289,11 +289,15 @@ def vms_end_as_they_were_last_wished(books: Books) -> Findings:
             yield vm, end, f"{_name(last)} ended {_end(last.final)}, and in the end it {'runs' if runs else 'is off'}"
 
 
-def _was_held_on_its_way(books: Books, wish: Wish) -> bool:
-    """Whether this request let a guest go on that had been asked to go down, and that somebody had held on its way: no
-    time that it was given says when it gets there."""
-    runs = [run for run in books.runs_of(wish.vm) if run.began < wish.sent < (run.ended or wish.sent)]
-    return any(run.heard and books.harmed(wish.vm, ("pause", "suspend"), run.heard[0][0], wish.sent) for run in runs)
+def _was_on_its_way(books: Books, wish: Wish) -> bool:
+    """Whether this request let a guest go on that somebody had told to go down from inside, or had held on its way after
+    it was asked: no time that it was given says when it gets there."""
+    for run in books.runs_of(wish.vm):
+        if run.began < wish.sent < (run.ended or wish.sent):
+            held = run.heard and books.harmed(wish.vm, ("pause", "suspend"), run.heard[0][0], wish.sent)
+            if held or books.harmed(wish.vm, ("poweroff",), run.began, wish.sent):
+                return True
+    return False
 
 
 def settled_systems_are_quiet(books: Books) -> Findings:

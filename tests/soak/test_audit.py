@@ -411,6 +411,11 @@ def test_a_guest_that_was_held_on_its_way_down_may_get_there_after_its_start(hel
     assert found(run, Harm(held_at, held_at + 0.1, "suspend", VM), *on, SETTLED) == faults
 
 
+def test_a_guest_that_somebody_told_to_go_down_from_inside_may_do_so_after_its_start() -> None:
+    on = begun("PowerOn", 10, "on"), other_end("on", "POWER_ON", 10.1, "ALREADY_ON")
+    assert found(Run(VM, 0, 10.3, ("GUEST",)), Harm(9.3, 9.3, "poweroff", VM), *on, SETTLED) == []
+
+
 def test_a_vm_that_somebody_else_started_since_is_no_fault() -> None:
     assert found(*GRACEFUL, Run(VM, 20), Harm(20, 20, "on", VM)) == []
 
