@@ -290,8 +290,8 @@ def vms_end_as_they_were_last_wished(books: Books) -> Findings:
 
 
 def _was_on_its_way(books: Books, wish: Wish) -> bool:
-    """Whether this request let a guest go on that somebody had told to go down from inside, or had held on its way after
-    it was asked: no time that it was given says when it gets there."""
+    """Whether this request let a guest go on that somebody had told to go down from inside, or had held on its way
+    after it was asked: no time that it was given says when it gets there."""
     for run in books.runs_of(wish.vm):
         if run.began < wish.sent < (run.ended or wish.sent):
             held = run.heard and books.harmed(wish.vm, ("pause", "suspend"), run.heard[0][0], wish.sent)
