@@ -4,6 +4,7 @@ RFC 9113 (frames), RFC 7541 (headers).
 """
 
 import socket
+import ssl
 import struct
 from itertools import count
 from typing import Self
@@ -33,11 +34,16 @@ def request(path: str) -> bytes:
 
 
 class Connection:
-    """One that has said hello. `window`: bytes that the server may send on each stream before it is asked for more."""
+    """One that has said hello. `window`: bytes that the server may send on each stream before it is asked for more.
+    `tls`: what is proved to each other first."""
 
-    def __init__(self, address: str | tuple[str, int], *, window: int = 65_535) -> None:
+    def __init__(
+        self, address: str | tuple[str, int], *, window: int = 65_535, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self.socket.connect(address)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         settings = struct.pack(">HI", INITIAL_WINDOW_SIZE, window)
         self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
         self._streams = count(1, 2)
