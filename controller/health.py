@@ -8,6 +8,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from common.probes import PROBES
+
 SERVICES = ("", "liveness")
 
 
@@ -21,7 +23,7 @@ class Health:
     def __init__(self, address: str) -> None:
         self._address = address
         self._checker = health.HealthServicer()
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(options=list(PROBES.items()))
         health_pb2_grpc.add_HealthServicer_to_server(self._checker, self._server)
 
     async def start(self) -> None:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from common import logs, service_manager
 from common.addresses import socket_path
 from common.metrics_server import MetricsServer
+from common.probes import PROBES
 from protos.power.v1 import power_pb2_grpc
 from providers.core.adapter import Adapter
 from providers.core.errors import JournalFailed, VmpowerError
@@ -54,14 +55,6 @@ OPTIONS: dict[str, int] = {
     "grpc.http2.ping_timeout_ms": 20_000,  # of which the longer one counts; a minute by default
     "grpc.http2.min_ping_interval_without_data_ms": 1_000,  # so that clients of silent streams may ask for life
 }
-
-PROBES = {
-    "grpc.max_allowed_incoming_connections": 64,
-    "grpc.max_concurrent_streams": 8,
-    "grpc.max_connection_age_ms": 5_000,  # a probe has a connection of its own, for milliseconds
-    "grpc.max_connection_age_grace_ms": 1_000,
-}
-"""The bounds of --health-listen, which may be open to many and whose probes must not be kept out by some."""
 
 log = structlog.get_logger()
 
@@ -138,7 +131,7 @@ def _server(
 
 def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
     """Nothing but health, without TLS, which kubelets do not speak; without an address it listens nowhere."""
-    server = grpc.aio.server(options=list((OPTIONS | PROBES).items()))
+    server = grpc.aio.server(options=list(PROBES.items()))
     health.add_to(server)
     if settings.health_listen:
         _bind(server, settings.health_listen, None, "--health-listen")

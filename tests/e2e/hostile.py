@@ -67,7 +67,7 @@ class Attack:
         while not self._over.is_set():
             held = [end for end in held if not (self._again and _closed(end))]
             while len(held) < count and not self._over.is_set():
-                if (end := _connected(address)) is None:
+                if (end := connected(address)) is None:
                     break
                 with suppress(OSError):
                     end.send(first)
@@ -98,7 +98,7 @@ def client_hello(tls: ssl.SSLContext) -> bytes:
     return said.read()
 
 
-def _connected(address: str | tuple[str, int]) -> socket.socket | None:
+def connected(address: str | tuple[str, int]) -> socket.socket | None:
     end = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     end.setblocking(False)
     try:
@@ -192,3 +192,12 @@ def probe(port: int) -> None:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         answer = stub.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=PATIENCE)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def serves(port: int) -> bool:
+    """Whether a probe is answered."""
+    try:
+        probe(port)
+    except grpc.RpcError:
+        return False
+    return True

@@ -13,9 +13,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.probes import PROBES
 from protos.power.v1 import power_pb2 as pb
 from providers.server.interceptor import MOST_OF_ONE
-from providers.server.server import PROBES
 from tests.rigs.calls import Calls, calls
 from tests.rigs.http2 import Connection
 from tests.rigs.polling import poll

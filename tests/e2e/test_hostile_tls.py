@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
-from tests.e2e.hostile import PATIENCE, Attack, probe, trying
+from tests.e2e.hostile import PATIENCE, Attack, probe, serves, trying
 from tests.rigs.calls import Calls
 from tests.rigs.polling import poll
 from tests.rigs.ports import free_port
@@ -61,14 +61,6 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
         victim = Victim(process, authority, *ports)
         poll(lambda: serves(victim.health))
         yield victim
-
-
-def serves(port: int) -> bool:
-    try:
-        probe(port)
-    except grpc.RpcError:
-        return False
-    return True
 
 
 def context(folder: Path, authority: Authority, client: Issued) -> ssl.SSLContext:

@@ -32,6 +32,7 @@ from controller.sources import directory as module
 from controller.sources.directory import DirectorySource
 from controller.sources.manifests import Reading, read
 from controller.status_models import Binding, VirtualMachineStatus
+from tests.rigs.hostile_yaml import HOSTILE
 from tests.unit.controller.builders import NOW
 
 WEB = Key("VirtualMachine", "default", "web")
@@ -251,16 +252,6 @@ async def test_a_restart_writes_no_state(directory: Directory) -> None:
     before = state.stat().st_ino
     await again(directory)
     assert state.stat().st_ino == before
-
-
-HOSTILE = {
-    "a date of YAML 1.1": b"apiVersion: v1\nkind: ConfigMap\nmetadata: {annotations: {asset-tag: 2024-19-07}}\n",
-    "brackets": b"[" * 100_000,
-    "aliases": b"a: &a [1, 1]\n" + b"".join(b"%c: &%c [%b]\n" % (n, n, b"*%c, " % (n - 1) * 9) for n in range(98, 110)),
-    "digits": b"a: " + b"9" * 1_000_000,
-    "more than may be": b"#" * 5_000_000,
-    "no UTF-8": b"\xff",
-}
 
 
 @pytest.mark.parametrize("what", HOSTILE)
