@@ -22,6 +22,7 @@ NAMES = (
     "start-up",
     "kubernetes-quick",
     "kubernetes-2000",
+    "kubernetes-settled-500",
     "vsphere-200",
     "vsphere-rush",
     "vsphere-idle-2000",
