@@ -21,7 +21,7 @@ ROUND_SECONDS = 600.0
 """How long it takes at the most to look at all guests again, as many as there are."""
 FRESH_SECONDS = 60.0
 """The age up to which details are taken for granted of a guest that is asked for by itself."""
-FIRST_SECONDS = 10.0
+FIRST_SECONDS = 5.0
 """How long the first listing waits for agents that hang; their guests' details are reported later."""
 HOLDERS = 10
 NEVER = float("-inf")

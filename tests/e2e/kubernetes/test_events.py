@@ -13,7 +13,7 @@ guests:
   web: {shutdown_time: 500ms}
   broken: {shutdown_time: 500ms, hooks: [{exit_code: 3, output: "the queue is on fire\\n"}]}
   deaf: {agent: none, acpi: ignores, count: 4}
-  bare: {agent: none, acpi: none, count: 2}
+  bare: {agent: none, acpi: none, count: 2, faults: {power_off: refuse}}
   changing: {}
 """
 SHORT = {"gracefulShutdownTimeout": "1s"}
@@ -78,6 +78,7 @@ def test_a_guest_that_would_not_go_down_gracefully(lab: Lab) -> None:
 
 
 def test_a_guest_that_could_not_go_down_gracefully(lab: Lab) -> None:
+    """It is forced at once; that is refused once, for of what has ended already no start is told."""
     lab.vms.declare("bare-0002", "OffGraceful")
     assert told(lab, "bare-0002", "ForcedOff") == [
         ("Normal", "ShutdownStarted"),

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
 from tests.e2e.vsphere.conftest import Guest
-from tests.rigs.calls import Calls, calls
+from tests.rigs.calls import Calls, calls, was_accepted
 from tests.rigs.polling import poll
 from tests.rigs.process import Provider
 from tests.rigs.vsphere.client import client, machine
@@ -238,7 +238,7 @@ def test_a_hook_after_the_start_waits_for_the_guest_to_run_programs(served: Serv
 
 
 def test_what_ended_unseen_and_is_told_by_no_record_has_an_end_that_is_not_known(served: Served, web: Guest) -> None:
-    operation = served.ask(web(ignores=True), 600)
+    operation = served.calls.until(served.shutdown(web(ignores=True), 600), was_accepted)
     served.provider.kill()
     served.vcenter.power("web", "off")
     served.vcenter.forget_tasks()
@@ -248,7 +248,7 @@ def test_what_ended_unseen_and_is_told_by_no_record_has_an_end_that_is_not_known
 
 
 def test_a_vm_that_a_colleague_started_again_meanwhile_is_not_cut_for_its_last_run(served: Served, web: Guest) -> None:
-    operation = served.ask(web(), 2)
+    operation = served.calls.until(served.shutdown(web(), 2), was_accepted)
     served.provider.kill()
     poll(lambda: served.vcenter.show("web")["power"] == "poweredOff")
     off_at = served.vcenter.show("web")["off_at"]
