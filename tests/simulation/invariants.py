@@ -1,5 +1,6 @@
 """What must hold after every simulation, whatever went wrong in it: functions from a history to its breaches."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -491,7 +492,9 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
     facts = [fact for fact in history.facts if fact.vm == operation.request.vm_id]
     before = [history.known[key] for key in operation.supersedes if key in history.known]
     began = min(_act(history, each) for each in (operation, *before))
-    ended = _ended(history, operation) or 0.0
+    ended = _ended(history, operation)
+    if ended is None:  # it was written down, and its process was killed before it could tell anybody
+        ended = math.inf
     offs = [fact for fact in facts if fact.what in OFF and began <= fact.time <= ended]
     if outcome is not Outcome.FORCED:  # how the run ended that was believed to go on when this was accepted
         untold = [fact for fact in facts if fact.what in OFF and began - _untold(history) <= fact.time < began]
