@@ -33,6 +33,8 @@ SUPERSEDES = {
 }
 WENT_DOWN = {"GRACEFUL", "FORCED", "CRASHED", "OUT_OF_BAND", "ALREADY_OFF", "UNKNOWN"}
 CAME_UP = {"STARTED", "ALREADY_ON", "UNKNOWN"}
+MAY_STILL = "which may still obey"
+"""So the verdict of a PowerOn says that the guest had been asked to go down."""
 ALIKE = 0.1
 """Seconds within which two records of different books are of the same moment."""
 DELAY = 3.0
@@ -290,12 +292,15 @@ def vms_end_as_they_were_last_wished(books: Books) -> Findings:
 
 
 def _was_on_its_way(books: Books, wish: Wish) -> bool:
-    """Whether this request let a guest go on that somebody had told to go down from inside, or had held on its way
-    after it was asked: no time that it was given says when it gets there."""
+    """Whether this request let a guest go on that may still go down, as nobody can take that back: somebody had told it
+    so from inside, or had held it on its way after it was asked; or it had been asked, outlasted the watch for that,
+    and the verdict says so."""
     for run in books.runs_of(wish.vm):
         if run.began < wish.sent < (run.ended or wish.sent):
             held = run.heard and books.harmed(wish.vm, ("pause", "suspend"), run.heard[0][0], wish.sent)
-            if held or books.harmed(wish.vm, ("poweroff",), run.began, wish.sent):
+            final = wish.final
+            said = run.heard and final and MAY_STILL in final.message and (run.ended or final.at) > final.at - DELAY
+            if held or said or books.harmed(wish.vm, ("poweroff",), run.began, wish.sent):
                 return True
     return False
 

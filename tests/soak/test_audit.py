@@ -416,6 +416,14 @@ def test_a_guest_that_somebody_told_to_go_down_from_inside_may_do_so_after_its_s
     assert found(Run(VM, 0, 10.3, ("GUEST",)), Harm(9.3, 9.3, "poweroff", VM), *on, SETTLED) == []
 
 
+@pytest.mark.parametrize(("ended_at", "faults"), [(30.5, []), (25, [LAST_WISH])], ids=["after its watch", "in it"])
+def test_a_guest_that_had_been_asked_may_obey_after_a_start_that_says_so(ended_at: float, faults: list[str]) -> None:
+    end = other_end("on", "POWER_ON", 30, "ALREADY_ON")
+    said = replace(end, message="It was on already. An earlier operation had asked its guest, which may still obey.")
+    run = Run(VM, 0, ended_at, ("GUEST",), ((11, "ACPI"),))
+    assert found(run, begun("PowerOn", 20, "on"), said, SETTLED) == faults
+
+
 def test_a_vm_that_somebody_else_started_since_is_no_fault() -> None:
     assert found(*GRACEFUL, Run(VM, 20), Harm(20, 20, "on", VM)) == []
 
