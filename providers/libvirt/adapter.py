@@ -119,7 +119,8 @@ class LibvirtAdapter:
             cutting = asyncio.create_task(self._cuts.call(domains.power_off, vm_id))
             try:
                 await asyncio.wait({cutting}, timeout=TERM_SECONDS)
-                ours = cutting.result() if cutting.done() else await self._kills.call(domains.kill, vm_id)
+                killed = not cutting.done() and await self._kills.call(domains.kill, vm_id)
+                ours = killed or await cutting  # which may have been what ended it, and answers late
             finally:
                 cutting.cancel()
             return ours and not self._tracker.left(vm_id)

@@ -307,6 +307,30 @@ async def test_a_cut_that_hangs_becomes_a_kill(
     assert (await adapter.get(vm_id)).power_state is PowerState.OFF
 
 
+async def test_a_cut_that_answers_late_is_ours_though_the_kill_found_the_vm_off(
+    adapter: LibvirtAdapter, vm_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, power_off, kill = threading.Event(), domains.power_off, domains.kill
+
+    def answers_late(connection: Any, vm_id: str) -> bool:
+        ours = power_off(connection, vm_id)
+        killed.wait(60)
+        return ours
+
+    def kill_then(connection: Any, vm_id: str) -> bool:
+        try:
+            return kill(connection, vm_id)
+        finally:
+            killed.set()
+
+    await adapter.power_on(vm_id)
+    monkeypatch.setattr(domains, "power_off", answers_late)
+    monkeypatch.setattr(domains, "kill", kill_then)
+    monkeypatch.setattr(module, "TERM_SECONDS", 0.5)
+    async with asyncio.timeout(10):
+        assert await adapter.power_off(vm_id)
+
+
 async def test_a_vm_whose_job_does_not_end_is_read_at_once_and_is_said_to_have_one(
     adapter: LibvirtAdapter, vm_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
