@@ -25,7 +25,7 @@ guests:
   my-vm-hooks: {shutdown_time: 1s, hooks: [{match: systemctl stop, takes: 500ms, output: "saved\\n"}]}
   deaf: {agent: none, acpi: ignores}
 """
-LOOKS = ("kubectl get", "kubectl events", "kubectl describe")
+LOOKS = ("kubectl get", "kubectl events", "kubectl describe", "kubectl wait --for=condition=Established")
 """Commands that only look: who is quicker than what they look for looks again."""
 PATIENCE = 20.0
 """Seconds until what they look for is there."""

@@ -54,7 +54,7 @@ def install(cluster: Cluster) -> None:
     """Apply them, and wait until their resources can be used."""
     given = ("-f", str(crds()))
     cluster.kubectl("create", *given)  # `apply` would write them into an annotation, which they are too long for
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *given)
+    cluster.wait_established(*given)
 
 
 def _fetch(folder: Path) -> None:
