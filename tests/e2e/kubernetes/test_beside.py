@@ -83,7 +83,7 @@ def theirs(alone: Cluster) -> Iterator[Theirs]:
 
 def apply_crds(cluster: Cluster, crds: Path) -> None:
     cluster.kubectl("create", "-f", str(crds))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(crds))
+    cluster.wait_established("-f", str(crds))
 
 
 def beside(cluster: Cluster) -> None:
@@ -91,8 +91,7 @@ def beside(cluster: Cluster) -> None:
     for file in sorted(CRDS.glob("*.yaml")):
         text = file.read_text().replace("infra.virtrigaud.io", "infra.vmpower").replace("[vm]", "[vmp]")
         cluster.kubectl("apply", "-f", "-", input=text)
-    names = [f"crd/{name}.infra.vmpower" for name in NAMES]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    cluster.wait_established(*(f"crd/{name}.infra.vmpower" for name in NAMES))
 
 
 def controller(theirs: Theirs, *args: str) -> KubernetesController:

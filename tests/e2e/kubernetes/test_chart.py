@@ -91,10 +91,14 @@ def target(provider: Object) -> str:
     return Provider.model_validate(provider).spec.runtime.endpoint or ""
 
 
-@pytest.mark.usefixtures("restricted")
+@pytest.mark.usefixtures("restricted", "third_party_crds")
 def test_the_api_accepts_it_without_a_warning(cluster: Cluster, objects: list[Object]) -> None:
     done = cluster.try_kubectl("apply", "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(objects))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_helm_finds_nothing_to_warn_of(cluster: Cluster, values: str) -> None:
+    assert "0 chart(s) failed" in cluster.helm("lint", "--strict", str(CHART), "--values", str(CHART / values))
 
 
 @pytest.mark.usefixtures("restricted")

@@ -28,6 +28,8 @@ REFUSED = {
     f"{SIM},form=separate,controller.tls.secret=x,providers[0].tls.secret=y,providers[0].operatorUids={{1}}": (
         "providers[0] (a).operatorUids: in the form separate certificates say who may change power"
     ),
+    f"{SIM},certManager.enabled=true": "certManager.enabled: in the form sidecar there are unix sockets, and no TLS",
+    "metrics.podMonitor.enabled=true": "metrics.podMonitor.enabled: there is nothing to scrape",
     "form=separate": "controller.tls.secret: in the form separate providers ask for a client certificate",
     "form=separate,controller.tls.secret=x": "providers[0] (sim).tls.secret: in the form separate it is reached over",
     "watchNamespace=a,guestCredentials[0].namespace=b,guestCredentials[0].secrets={c}": "only resources in a are",

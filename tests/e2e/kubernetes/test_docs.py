@@ -1,23 +1,22 @@
 """Every command of docs/kubernetes.md, typed from top to bottom: it does what the page shows.
 
-No pod runs here, so after the page has installed the chart its two programs are started as processes: the controller
-with the flags and the ServiceAccount that its Deployment names, the sim as the provider.
+No container runs here, so after the page has installed the chart its programs are started as processes, with the flags
+that the Deployment names: tests/rigs/kubernetes/release.py.
 """
 
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from tests.rigs.kubernetes.cluster import Cluster
-from tests.rigs.kubernetes.controller import KubernetesController
+from tests.rigs.kubernetes.release import Release
 from tests.rigs.page import Example, examples
 from tests.rigs.polling import poll
-from tests.rigs.process import ROOT, Provider
+from tests.rigs.process import ROOT
 
 PAGE = ROOT / "docs" / "kubernetes.md"
 GUESTS = """
@@ -26,7 +25,7 @@ guests:
   my-vm-hooks: {shutdown_time: 1s, hooks: [{match: systemctl stop, takes: 500ms, output: "saved\\n"}]}
   deaf: {agent: none, acpi: ignores}
 """
-LOOKS = ("kubectl get", "kubectl events", "kubectl describe")
+LOOKS = ("kubectl get", "kubectl events", "kubectl describe", "kubectl wait --for=condition=Established")
 """Commands that only look: who is quicker than what they look for looks again."""
 PATIENCE = 20.0
 """Seconds until what they look for is there."""
@@ -45,28 +44,14 @@ def results(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         stack.callback(put_away, cluster)
         install, *others = page()
         found = [result(install, cluster)]
-        start_programs(cluster, stack, tmp_path_factory.mktemp("sim"))
-        yield found + [result(example, cluster) for example in others]
-
-
-def start_programs(cluster: Cluster, stack: ExitStack, folder: Path) -> None:
-    script = folder / "guests.yaml"
-    script.write_text(GUESTS)
-    world = str(folder / "world.db")
-    provider = stack.enter_context(Provider("sim", "--allow-guest-exec", "--script", str(script), "--world", world))
-    endpoint = json.dumps({"spec": {"runtime": {"endpoint": provider.address}}})
-    cluster.kubectl("patch", "vmprov", "lab", "--type", "merge", "--patch", endpoint)
-    account = cluster.service_account("vmpower", "vmpower")
-    stack.enter_context(KubernetesController(account, *flags(cluster, provider.address), identity="vmpower-0"))
-
-
-def flags(cluster: Cluster, socket: str) -> list[str]:
-    """Those of the chart, but for what every start has anyway, the port, which may be somebody's here, and the socket,
-    which is in no pod."""
-    deployment = json.loads(cluster.kubectl("get", "deployment", "vmpower", "-n", "vmpower", "-o", "json"))
-    (container,) = (one for one in deployment["spec"]["template"]["spec"]["containers"] if one["name"] == "controller")
-    chosen = [flag for flag in container["args"] if not flag.startswith(("--kubernetes", "--health-listen"))]
-    return [flag.replace("unix:///run/vmpower/lab/grpc.sock", socket) for flag in chosen]
+        script = tmp_path_factory.mktemp("sim") / "guests.yaml"
+        script.write_text(GUESTS)
+        more = {"controller": ["--identity=vmpower-0"], "provider-lab": ["--allow-guest-exec", f"--script={script}"]}
+        release = stack.enter_context(Release(cluster, "vmpower", more))
+        for example in others:
+            with release.test_pod() if example.command.startswith("helm test") else nullcontext():
+                found.append(result(example, cluster))
+        yield found
 
 
 def result(example: Example, cluster: Cluster) -> Result:

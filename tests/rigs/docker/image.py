@@ -21,7 +21,11 @@ class Container:
 
     def python(self, script: str) -> str:
         """What a script printed inside."""
-        return self._engine.docker("exec", self.id, "python", "-c", script)
+        return self.execute("python", "-c", script)
+
+    def execute(self, *command: str) -> str:
+        """What a command printed inside."""
+        return self._engine.docker("exec", self.id, *command)
 
     def inspect(self) -> dict[str, Any]:
         """All that the engine knows of it."""

@@ -28,6 +28,13 @@ def programs() -> Path:
     return install(f"kubernetes-{digest}", PACKAGES, module=TOOLS, ldflags=flags)
 
 
+def kubelet() -> Path:
+    """`kubelet`, as far as kubectl reaches one; the first call builds it: half a minute."""
+    sources = [(TOOLS / name).read_bytes() for name in ("go.mod", "go.sum", "kubelet/main.go")]
+    digest = hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
+    return install(f"kubelet-{digest}", ("./kubelet",), module=TOOLS) / "kubelet"
+
+
 def versions() -> tuple[str, str]:
     """Those of Kubernetes and of Helm, like v1.2.3."""
     mod = (TOOLS / "go.mod").read_text()
@@ -51,4 +58,4 @@ def _flags() -> str:
 
 
 if __name__ == "__main__":
-    print(programs())
+    print(programs(), kubelet())

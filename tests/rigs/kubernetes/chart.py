@@ -12,7 +12,7 @@ from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.process import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "vmpower"
-VALUES = ("values.yaml", "ci/values-sidecar.yaml", "ci/values-separate.yaml")
+VALUES = ("values.yaml", "ci/values-sidecar.yaml", "ci/values-separate.yaml", "ci/values-cert-manager.yaml")
 Object = dict[str, Any]
 
 

@@ -23,6 +23,7 @@ from tests.rigs.kubernetes import binaries
 from tests.rigs.kubernetes.audit import AuditEvent, AuditLog
 from tests.rigs.kubernetes.control_plane import ControlPlane
 from tests.rigs.kubernetes.kubeconfig import write_kubeconfig
+from tests.rigs.polling import poll
 from tests.rigs.process import ROOT
 from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
@@ -123,8 +124,19 @@ class Cluster(Rig):
     def install_crds(self) -> None:
         """Apply our CRDs and wait until their resources can be used and explained."""
         self.kubectl("apply", "-f", str(CRDS))
-        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRDS))
+        self.wait_established("-f", str(CRDS))
         self._plane.api.until(self._crds_are_published)
+
+    def wait_established(self, *crds: str) -> None:
+        """Wait until the resources of these CRDs (`crd/NAME`, or `-f FILE`) can be used.
+
+        `kubectl wait` ends with an error where it meets one that is too new to have a condition, so it is asked again.
+
+        Raises:
+            TimeoutError: they cannot be in a minute.
+        """
+        wait = ("wait", "--for=condition=Established", "--timeout=60s", *crds)
+        poll(lambda: self.try_kubectl(*wait).returncode == 0, 60)
 
     def service_account(self, namespace: str, name: str) -> Path:
         """A kubeconfig of a ServiceAccount that exists, for a day: its token is in a file, as in a pod."""

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
-from client.health import trouble
+from client.health import behind, trouble, troubles
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -67,3 +67,37 @@ def test_its_exit_code_is_what_a_container_engine_asks_for(served: Served, statu
     environment = os.environ | {"VMPOWER_HEALTH_LISTEN": served.address}
     command = [sys.executable, "-m", "client.health"]
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code
+
+
+def test_each_of_several_programs_is_asked(served: Served) -> None:
+    served.health.set("", NOT_SERVING)
+    assert len(troubles([served.address, served.address])) == 2
+
+
+def test_programs_that_serve_have_no_troubles(served: Served) -> None:
+    served.health.set("", SERVING)
+    assert troubles([served.address]) == []
+
+
+def test_each_pod_behind_a_name_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    four, six = ("192.0.2.1", 9440), ("2001:db8::1", 9440, 0, 0)
+    pods = [
+        (family, socket.SOCK_STREAM, 6, "", pod) for family, pod in ((socket.AF_INET, four), (socket.AF_INET6, six))
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pods)
+    assert behind("vmpower.vmpower.svc:9440") == ["192.0.2.1:9440", "[2001:db8::1]:9440"]
+
+
+def test_a_name_that_no_program_has_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert "vmpower.vmpower.svc:9440: Name or service not known" in troubles(["vmpower.vmpower.svc:9440"])[0]
+
+
+@pytest.mark.parametrize(("status", "code"), [(SERVING, 0), (NOT_SERVING, 1)])
+def test_its_exit_code_is_what_helm_test_asks_for(served: Served, status: int, code: int) -> None:
+    served.health.set("", status)
+    command = [sys.executable, "-m", "client.health", served.address]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == code

@@ -1,4 +1,5 @@
 {{- define "vmpower.controller.container" -}}
+{{- $tls := include "vmpower.controller.tlsSecret" . -}}
 name: controller
 {{ include "vmpower.program" . }}
 command: [python, -m, controller]
@@ -16,26 +17,35 @@ args:
 - --health-listen={{ .Values.bindAddress }}:9440
 - --workers={{ int .Values.controller.workers }}
 - --log-level={{ .Values.logLevel }}
+{{- if .Values.metrics.enabled }}
+- --metrics-listen={{ .Values.bindAddress }}:9100
+{{- end }}
 {{- with include "vmpower.controller.trusted" . }}
 - --trusted-providers={{ . }}
 {{- end }}
-{{- if .Values.controller.tls.secret }}
+{{- if $tls }}
 - --tls-ca=/etc/vmpower/tls/ca.crt
 - --tls-cert=/etc/vmpower/tls/tls.crt
 - --tls-key=/etc/vmpower/tls/tls.key
 {{- end }}
+env:
+- {name: VMPOWER_CONFIG, value: /etc/vmpower/cli/config.yaml} # for `vmpower`, by kubectl exec
 ports:
 - {name: health, containerPort: 9440}
+{{- if .Values.metrics.enabled }}
+- {name: metrics-9100, containerPort: 9100}
+{{- end }}
 {{ include "vmpower.probes" 9440 }}
 resources:
   {{- toYaml .Values.controller.resources | nindent 2 }}
 volumeMounts:
 - {name: kube-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+- {name: cli, mountPath: /etc/vmpower/cli, readOnly: true}
 - {name: tmp, mountPath: /tmp}
 {{- if eq .Values.form "sidecar" }}
 - {name: sockets, mountPath: /run/vmpower, readOnly: true} # it connects, and makes no socket
 {{- end }}
-{{- if .Values.controller.tls.secret }}
+{{- if $tls }}
 - {name: tls, mountPath: /etc/vmpower/tls, readOnly: true}
 {{- end }}
 {{- with .Values.controller.volumeMounts }}
@@ -62,11 +72,12 @@ volumeMounts:
     - serviceAccountToken: {path: token, expirationSeconds: 3607}
     - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
     - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+- {name: cli, configMap: {name: {{ include "vmpower.fullname" . }}-cli}}
 - {name: tmp, emptyDir: {}}
 {{- if eq .Values.form "sidecar" }}
 - {name: sockets, emptyDir: {}}
 {{- end }}
-{{- with .Values.controller.tls.secret }}
+{{- with include "vmpower.controller.tlsSecret" . }}
 - {name: tls, secret: {secretName: {{ . }}, defaultMode: 0440}}
 {{- end }}
 {{- with .Values.controller.volumes }}

@@ -7,6 +7,11 @@
 {{- .Values.serviceAccount.name | default (ternary (include "vmpower.fullname" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
+{{- /* The Secret of the controller's client certificate: the one that is named, or the one that cert-manager writes. */}}
+{{- define "vmpower.controller.tlsSecret" -}}
+{{- .Values.controller.tls.secret | default (.Values.certManager.enabled | ternary (printf "%s-tls" (include "vmpower.fullname" .)) "") }}
+{{- end }}
+
 {{- /* What tells one kind of pod: {root, component}. */}}
 {{- define "vmpower.selector" -}}
 app.kubernetes.io/name: vmpower

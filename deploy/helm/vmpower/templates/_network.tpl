@@ -1,7 +1,7 @@
 {{- /* What may come in to every pod: kubelets' probes (they have nodes' addresses) and, where wanted, scrapes. */}}
 {{- define "vmpower.ingress" -}}
 - ports: {{ include "vmpower.ports" .health }}
-{{- if and .metrics .root.Values.metrics.enabled }}
+{{- if .root.Values.metrics.enabled }}
 - ports: {{ include "vmpower.ports" .metrics }}
   {{- with .root.Values.metrics.from }}
   from:

@@ -16,7 +16,11 @@ Containers of one pod share its ports, so that the n-th sidecar gets the n-th po
 {{- end }}
 {{- $more := dict "fullname" $fullname "component" (printf "provider-%s" $entry.name) }}
 {{- $ports := dict "healthPort" (add 9440 $place) "metricsPort" (add 9100 $place) }}
-{{- $all = append $all (mergeOverwrite (deepCopy $.Values.providerDefaults) $entry $more $ports $address) }}
+{{- $provider := mergeOverwrite (deepCopy $.Values.providerDefaults) $entry $more $ports $address }}
+{{- if and $.Values.certManager.enabled (not $provider.tls.secret) }}
+{{- $provider = mergeOverwrite $provider (dict "certificate" true "tls" (dict "secret" (printf "%s-tls" $fullname))) }}
+{{- end }}
+{{- $all = append $all $provider }}
 {{- end }}
 {{- dict "all" $all | toJson }}
 {{- end }}

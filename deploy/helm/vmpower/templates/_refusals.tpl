@@ -4,8 +4,14 @@
 {{- if and $sidecar (gt (int .Values.controller.replicas) 1) }}
 {{- fail "controller.replicas: in the form sidecar there is one pod, for each provider keeps one journal; set form: separate to have more controllers" }}
 {{- end }}
-{{- if and (not $sidecar) .Values.providers (not .Values.controller.tls.secret) }}
-{{- fail "controller.tls.secret: in the form separate providers ask for a client certificate; name its Secret" }}
+{{- if and .Values.metrics.podMonitor.enabled (not .Values.metrics.enabled) }}
+{{- fail "metrics.podMonitor.enabled: there is nothing to scrape; set metrics.enabled too" }}
+{{- end }}
+{{- if and $sidecar .Values.certManager.enabled }}
+{{- fail "certManager.enabled: in the form sidecar there are unix sockets, and no TLS; set form: separate" }}
+{{- end }}
+{{- if and (not $sidecar) .Values.providers (not (include "vmpower.controller.tlsSecret" .)) }}
+{{- fail "controller.tls.secret: in the form separate providers ask for a client certificate; name its Secret, or set certManager.enabled" }}
 {{- end }}
 {{- if and .Release.IsInstall .Values.checkCRDs }}
 {{- range list "virtualmachines" "providers" }}
@@ -28,8 +34,8 @@
 {{- fail (printf "%s.args: %s is set by the chart; see bindAddress, metrics, logLevel, state, tls, operators and operatorUids" $where .) }}
 {{- end }}
 {{- end }}
-{{- if and (not $sidecar) (not $provider.tls.secret) }}
-{{- fail (printf "%s.tls.secret: in the form separate it is reached over the network; name the Secret of its certificate" $where) }}
+{{- if and (not $sidecar) (not $provider.tls.secret) (not $.Values.certManager.enabled) }}
+{{- fail (printf "%s.tls.secret: in the form separate it is reached over the network; name the Secret of its certificate, or set certManager.enabled" $where) }}
 {{- end }}
 {{- if and $sidecar (or $provider.tls.crlConfigMap $provider.tls.maxConnectionAge) }}
 {{- fail (printf "%s.tls: in the form sidecar there is a unix socket, and no TLS" $where) }}
