@@ -17,9 +17,11 @@ APP := $(call stamp,app)
 LIBVIRT := $(call stamp,libvirt)
 DEV := $(call stamp,dev)
 FUZZ := $(call stamp,fuzz)
+# By which libvirt-python is compiled.
+BINDING := gcc libc6-dev libvirt-dev pkg-config python3-dev
 RELEASED := protos/power/v1/released.binpb
 
-.PHONY: help run run-k8s test soak fuzz lint types unit e2e conformance images bench dist deb proto release-contract docs format venv packages guests clean lock
+.PHONY: help run run-k8s test soak fuzz lint types unit e2e conformance images bare bench dist deb proto release-contract docs format venv packages guests clean lock
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -29,7 +31,7 @@ run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ sa
 run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of our own, with kubectl
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
-test: lint setup-libvirt setup-k8s setup-vsphere setup-soak setup-monitoring setup-installed ## Everything: lint, types, unit, end-to-end and conformance tests
+test: lint setup-libvirt setup-k8s setup-vsphere setup-govc setup-soak setup-monitoring setup-installed ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest -n 6 tests/e2e tests/conformance tests/soak tests/simulation tests/unit
 
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000
@@ -42,10 +44,10 @@ fuzz: $(DEV) $(FUZZ) ## 100,000 random requests to a provider, then a minute of 
 	@if $(PY) -c 'import atheris' 2> /dev/null; then $(PY) -m tests.fuzz.reader --seconds 60; \
 	  else echo "atheris is not made for this platform; the readers of files are fuzzed by make unit alone"; fi
 
-unit: $(DEV) ## The quick tests
+unit: $(DEV) $(LIBVIRT) ## The quick tests
 	@$(BIN)/pytest tests/unit
 
-e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-monitoring setup-installed ## Real guests, real processes
+e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc setup-monitoring setup-installed ## Real guests, real processes
 	@$(BIN)/pytest tests/e2e
 
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
@@ -53,6 +55,10 @@ conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:
 
 images: $(DEV) setup-images ## The image and docker-compose.yml by a real container engine of its own: some minutes; needs root
 	@$(BIN)/pytest tests/images
+
+bare: $(DEV) ## README's promise on a bare Debian 12 and 13: make run HYPERVISOR=sim and make unit; minutes each; needs root
+	@tests/rigs/packages.sh $(CACHE) mmdebstrap
+	@$(BIN)/pytest tests/bare
 
 bench: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc ## Tables of speed and cost; also written to .run/bench/
 	@$(PY) -m tests.bench
@@ -110,13 +116,13 @@ setup-monitoring: $(DEV)
 	@tests/rigs/packages.sh $(CACHE) curl
 	@$(PY) -m tests.rigs.prometheus > /dev/null
 
-setup-deb: $(DEV) packages
-	@tests/rigs/packages.sh $(CACHE) dpkg-dev
+setup-deb: $(DEV)
+	@tests/rigs/packages.sh $(CACHE) dpkg-dev $(BINDING)
 	@packaging/deb/build.sh $(CACHE) $(PY) > /dev/null
 
 setup-installed: setup-deb
 	@tests/rigs/packages.sh $(CACHE) mmdebstrap pipx python3-venv python3-wheel-whl
-	@tests/rigs/debian/root.sh $(CACHE) > /dev/null
+	@$(PY) -m tests.rigs.debian.machine > /dev/null
 	@tests/rigs/wheels.sh $(CACHE) $(PY) > /dev/null
 
 setup-images: $(DEV) setup-k8s setup-monitoring
@@ -150,7 +156,8 @@ $(APP): | $(PY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/app.txt
 	@touch $@
 
-$(LIBVIRT): $(APP) | $(PY) packages
+$(LIBVIRT): $(APP) | $(PY)
+	@tests/rigs/packages.sh $(CACHE) $(BINDING)
 	@echo "compiling the libvirt binding"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/libvirt.txt
 	@touch $@

@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from common.backoff import Backoff
+from common.closing import closed_on_failure
 from providers.core.errors import JournalFailed
 from providers.core.limiter import Limiter
 from providers.core.model import Operation
@@ -67,8 +68,8 @@ class Journal:
         self.on_write: list[Callable[[float], None]] = []
         """Told of each write, be it refused, and how many seconds it took."""
         try:
-            self._store = Store(path)
-            self._known, self._added = self._store.request_ids(MOST_KNOWN + 1), set[int]()
+            with closed_on_failure(Store(path)) as self._store:
+                self._known, self._added = self._store.request_ids(MOST_KNOWN + 1), set[int]()
         except (OSError, ValueError, sqlite3.Error) as error:  # sqlite3 cannot decode a message about damaged text
             raise JournalFailed(
                 f"The journal {path} cannot be opened ({error}); the operator frees it or names another --state-dir."

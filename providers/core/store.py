@@ -15,6 +15,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from common.closing import closed_on_failure
 from common.text import encodable
 from providers.core.model import Operation
 from providers.core.private_files import make_private
@@ -59,14 +60,14 @@ class Store:
         make_private(path)
         self._path = path
         self._unreadable: list[str] = []
-        self.db = sqlite3.connect(path, timeout=0, check_same_thread=False)
-        self.db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=FULL")
-        self.db.executescript(_SCHEMA)
-        with self.db:
-            _upgrade(self.db)
-            self.db.execute("UPDATE operations SET final = ? WHERE final = ?", (ACTIVE, SET_ASIDE))
+        with closed_on_failure(sqlite3.connect(path, timeout=0, check_same_thread=False)) as self.db:
+            self.db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=FULL")
+            self.db.executescript(_SCHEMA)
+            with self.db:
+                _upgrade(self.db)
+                self.db.execute("UPDATE operations SET final = ? WHERE final = ?", (ACTIVE, SET_ASIDE))
 
     def close(self) -> None:
         self.db.close()

@@ -201,7 +201,6 @@ class _Outside(_End):
         super().connection_made(transport)
         self._uid = _user_at(self.transport.get_extra_info("socket"))
         if self._front.enter(self._uid):
-            self.transport.pause_reading()
             self._opening = asyncio.create_task(self._open())
         else:
             self.transport.abort()
@@ -215,6 +214,7 @@ class _Outside(_End):
     async def _open(self) -> None:
         """To its end, also when the client has gone meanwhile: were this given up half-way, it would not be known who
         closes the second connection."""
+        self.transport.pause_reading()  # not before: Debian 12's Python 3.11.2 reads after connection_made in any case
         try:
             self.other = await self._front.connect(self, self._uid)
         except OSError as error:

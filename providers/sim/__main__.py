@@ -2,6 +2,7 @@
 
 import sys
 
+from common.closing import closed_on_failure
 from providers.server.server import run
 from providers.sim.adapter import SimAdapter
 from providers.sim.config import SimSettings
@@ -21,7 +22,8 @@ def make_adapter(settings: SimSettings) -> SimAdapter:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SimError(f"The world {path} cannot be made ({error}); choose another --world or --state-dir.") from error
-    return SimAdapter(World(path), script, settings.bounds)
+    with closed_on_failure(World(path)) as world:
+        return SimAdapter(world, script, settings.bounds)
 
 
 def main() -> None:

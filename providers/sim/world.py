@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from common.closing import closed_on_failure
 from providers.core.clock import boot_id, since_boot
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.sim.guest import Guest
@@ -72,8 +73,8 @@ class World:
         self._under_way = Counter[GuestCall]()
         self._version = 0
         try:
-            self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
-            self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {TABLES}")
+            with closed_on_failure(sqlite3.connect(path or ":memory:", isolation_level=None)) as self._db:
+                self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; {TABLES}")
         except (ValueError, sqlite3.Error) as error:  # sqlite3 cannot decode a message about damaged text
             raise SimError(f"{path}: not a world: {error}; name another file.") from error
         if clock is None:

@@ -1,33 +1,39 @@
 """Every command of pages about a provider, typed from top to bottom: its output is what the page shows.
 
-Each page has a sim of its own and runs in one shell.
+Each page runs in one shell, with a sim of its own unless it starts one itself.
 """
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.rigs.cache import cache as cached
 from tests.rigs.grpcurl import grpcurl
-from tests.rigs.page import Example, Result, examples, require_shown, type_all
+from tests.rigs.page import Example, Result, placed, require_shown, type_all
+from tests.rigs.pages import typed
 from tests.rigs.ports import free_port
 from tests.rigs.process import ROOT, Provider
 
 FOUR = f"--script={ROOT}/examples/sim/guests.yaml"
 METRICS = free_port()
-PAGES = {
+PAGES: dict[str, list[str] | None] = {
     "grpcurl": [],
-    "cli": [FOUR],
+    "cli": None,
     "doctor": [FOUR],
-    "sim": [],
+    "sim": None,
     "security": [],
     "monitoring": [FOUR, f"--metrics-listen=127.0.0.1:{METRICS}"],
     "controller": [],
 }
-"""By name: the flags of its sim, beside --allow-guest-exec."""
+"""By name: the flags of its sim, beside --allow-guest-exec; None: it starts its own."""
+HERE = {"sim": "127.0.0.1:9443"}
+"""An address of a page, for which there is another one here."""
 
 pytestmark = pytest.mark.timeout(300)  # the first test of a page runs all of it
 
@@ -35,24 +41,41 @@ pytestmark = pytest.mark.timeout(300)  # the first test of a page runs all of it
 @cache
 def page(name: str) -> list[Example]:
     """A page's examples."""
-    return examples(ROOT / "docs" / f"{name}.md")
+    return typed(f"docs/{name}.md")
 
 
 @cache
 def results(name: str) -> list[Result]:
     """What each command of a page printed."""
-    with Provider("sim", "--allow-guest-exec", *PAGES[name]) as provider:
+    flags = PAGES[name]
+    with _own_sim(flags) if flags is not None else _no_sim() as (folder, sims):
         places = [ROOT, Path(sys.executable).parent, *([grpcurl().parent] if name == "grpcurl" else [])]
         environment = os.environ | {
-            "ADDR": provider.address,
-            "VMPOWER_PROVIDER": provider.address,
             "VMPOWER_CACHE": str(cached()),
             "METRICS": str(METRICS),
-            "WORLD": f"{provider.folder}/state/world.db",
             "PYTHONPATH": str(ROOT),
+            "XDG_STATE_HOME": str(folder),
             "PATH": ":".join([*map(str, places), os.environ["PATH"]]),
         }
-        return type_all(page(name), provider.folder, environment)
+        (folder / "examples").symlink_to(ROOT / "examples")
+        there = placed(page(name), {"/tmp/": f"{folder}/"}) if flags is None else page(name)
+        if name in HERE:
+            there = placed(there, {HERE[name]: f"127.0.0.1:{free_port()}"})
+        return type_all(there, folder, environment | sims)
+
+
+@contextmanager
+def _own_sim(flags: list[str]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Its folder, and what tells a shell of it."""
+    with Provider("sim", "--allow-guest-exec", *flags) as provider:
+        told = {"ADDR": provider.address, "VMPOWER_PROVIDER": provider.address}
+        yield provider.folder, told | {"WORLD": f"{provider.folder}/state/world.db"}
+
+
+@contextmanager
+def _no_sim() -> Iterator[tuple[Path, dict[str, str]]]:
+    with TemporaryDirectory(prefix="vmp-", dir="/tmp") as folder:
+        yield Path(folder), {}
 
 
 def _title(case: tuple[str, int]) -> str:

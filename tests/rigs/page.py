@@ -1,11 +1,15 @@
 """The commands of a page of documentation, and what the page shows for each.
 
 They are in blocks of ```console, after `$ `; all else in such a block is output. `...` in it stands for anything;
-a moment, an operation's id and measured seconds stand for any other of their kind.
+a moment, an operation's id and measured seconds stand for any other of their kind. A program of ours that serves goes
+on as in a terminal of its own, and the next command is typed when it serves.
+
+pages.py names the test that runs a page.
 """
 
 import doctest
 import re
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +24,8 @@ VARYING = {
     "<seconds> s": re.compile(r"\b\d+\.\d s\b"),
 }
 """What is different each time, in the order in which it is looked for."""
+SERVES = re.compile(r"python -m (providers\.\w+|controller) (?!.*(--check|--help|&$))", re.DOTALL)
+END = "trap 'python -m tests.rigs.serving end $served' EXIT\n"
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,17 @@ def examples(page: Path, section: str = "") -> list[Example]:
     return [_example(text) for text in typed]
 
 
+def placed(page: Sequence[Example], places: Mapping[str, str]) -> list[Example]:
+    """The same with this machine's hosts and folders in the place of the page's.
+
+    Raises:
+        ValueError: the page has none of that name any more.
+    """
+    if missing := [name for name in places if not any(name in example.command for example in page)]:
+        raise ValueError(f"no command names {missing}")
+    return [Example(_replaced(example.command, places), _replaced(example.shown, places)) for example in page]
+
+
 def type_all(page: Sequence[Example], folder: Path, environment: Mapping[str, str]) -> list[Result]:
     """Type all commands into one shell, from top to bottom, as a reader would."""
     shell = subprocess.run(
@@ -62,10 +79,13 @@ def type_all(page: Sequence[Example], folder: Path, environment: Mapping[str, st
 
 def script(page: Sequence[Example]) -> str:
     """What is typed, for a shell that is elsewhere; what it prints tells `results`."""
-    typed = [
-        f"{{ {example.command}\n}} 2>&1; status=$?; printf '\\0%s\\0' $status; (exit $status)\n" for example in page
+    serves = [bool(SERVES.match(example.command)) for example in page]
+    commands = [
+        _started(number, example.command) if serving else example.command
+        for number, (example, serving) in enumerate(zip(page, serves, strict=True), 1)
     ]
-    return "".join([*typed, "true"])
+    typed = [f"{{ {command}\n}} 2>&1; status=$?; printf '\\0%s\\0' $status; (exit $status)\n" for command in commands]
+    return "".join([END if any(serves) else "", *typed, "true"])
 
 
 def results(printed: str) -> list[Result]:
@@ -79,6 +99,17 @@ def require_shown(page: Sequence[Example], number: int, result: Result) -> None:
     assert page[number].is_matched_by(result.printed), result.printed
     code_is_shown = any(following.command == "echo $?" for following in page[number + 1 : number + 2])
     assert result.status == 0 or code_is_shown
+
+
+def _started(number: int, command: str) -> str:
+    started = f"python -m tests.rigs.serving start serving-{number}.log {shlex.quote(command)}"
+    return f'started=$({started}) && served+=" $started"'
+
+
+def _replaced(text: str, places: Mapping[str, str]) -> str:
+    for name, here in places.items():
+        text = text.replace(name, here)
+    return text
 
 
 def _example(text: str) -> Example:

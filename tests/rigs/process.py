@@ -156,20 +156,22 @@ class Provider(Program):
             RuntimeError: it ended, or does not serve in time; the message has what it printed.
         """
         super().start()
-        if not self._serves(timeout):
+        if not serves(self.address, self.process.pid, timeout):
             raise RuntimeError(f"{self.command} does not serve:\n{self.output()}")
 
-    def _serves(self, timeout: float) -> bool:
-        # A connection of its own: one that is shared with a channel of the test may still lead to a killed predecessor.
-        own = [*QUICK, ("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(self.address, options=own) as channel:
-            answers = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]  # its stubs lack it
-                health_pb2.HealthCheckRequest(service=SERVICE), timeout=timeout, wait_for_ready=True
-            )
-            _at_end_of(self.process.pid, answers.cancel)
-            with contextlib.suppress(grpc.RpcError):
-                return any(answer.status == SERVING for answer in answers)
-        return False
+
+def serves(address: str, pid: int, timeout: float) -> bool:
+    """Wait until a provider says SERVING of `service`; whether it does before its process has ended, in time."""
+    # A connection of its own: one that is shared with a channel of the test may still lead to a killed predecessor.
+    own = [*QUICK, ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options=own) as channel:
+        answers = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]  # its stubs lack it
+            health_pb2.HealthCheckRequest(service=SERVICE), timeout=timeout, wait_for_ready=True
+        )
+        _at_end_of(pid, answers.cancel)
+        with contextlib.suppress(grpc.RpcError):
+            return any(answer.status == SERVING for answer in answers)
+    return False
 
 
 @contextlib.contextmanager

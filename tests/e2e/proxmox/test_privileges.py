@@ -1,4 +1,4 @@
-"""What the provider's account may do: the minimal role suffices, and each privilege that lacks is named."""
+"""What the provider's account may do: the roles of docs/proxmox.md suffice, and each privilege that lacks is named."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -6,14 +6,12 @@ from contextlib import contextmanager
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
+from tests.e2e.proxmox.account import GRANTS, GUESTS, GUESTS_8, NODES, TOP
+from tests.e2e.proxmox.conftest import denied
 from tests.e2e.proxmox.served import Served, ending, served
-from tests.rigs.proxmox.client import Client, Machine
+from tests.rigs.polling import poll
+from tests.rigs.proxmox.client import Client, Machine, Refused
 
-GUESTS = ("VM.Audit", "VM.PowerMgmt", "VM.GuestAgent.Unrestricted", "VM.Snapshot")
-"""The role on /vms. In Proxmox VE 8, VM.Monitor stands for that of the agent."""
-GUESTS_8 = ("VM.Audit", "VM.PowerMgmt", "VM.Monitor", "VM.Snapshot")
-NODES = ("Sys.Audit",)
-"""The role on /nodes."""
 VMS: dict[str, dict[str, object]] = {"web": {"agent": "answers"}, "ct": {"kind": "lxc"}, "held": {}}
 HOOKS = [
     pb.Hook(name="keep", snapshot=pb.SnapshotHook(name="before")),
@@ -39,6 +37,16 @@ def without(privilege: str, release: int = 9) -> list[str]:
     return [one for one in (GUESTS if release == 9 else GUESTS_8) if one != privilege]
 
 
+def missed(it: Served) -> list[tuple[str, str]]:
+    """The privileges that the provider says its account lacks, and where."""
+
+    def told() -> list[tuple[str, str]]:
+        info = it.calls.stub.GetProviderInfo(pb.GetProviderInfoRequest(), wait_for_ready=True)
+        return [(each.privilege, each.place) for each in info.missing_privileges]
+
+    return poll(told)
+
+
 def messages(vm: pb.VM) -> str:
     return " ".join(problem.message for problem in vm.forecast.problems)
 
@@ -54,6 +62,31 @@ def test_the_role_suffices_for_everything(release: int, role: Sequence[str]) -> 
         assert it.ending(it.calls.stub.PowerOff(pb.PowerOffRequest(vm="web"))) == "FORCED/REQUESTED"
         assert it.ending(it.shutdown("ct")) == "GRACEFUL"
         assert "privilege" not in "".join(map(messages, it.calls.stub.ListVMs(pb.ListVMsRequest()).vms))
+
+
+@pytest.mark.parametrize("privilege", GUESTS)
+def test_each_privilege_on_guests_that_the_commands_give_is_missed_without_it(privilege: str) -> None:
+    with granted(without(privilege), lists=False) as it:
+        assert missed(it) == [(privilege, "/vms")]
+
+
+@pytest.mark.parametrize("privilege", NODES)
+def test_each_privilege_on_nodes_that_the_commands_give_is_missed_without_it(privilege: str) -> None:
+    with granted(nodes=[one for one in NODES if one != privilege]) as it:
+        assert missed(it) == [(privilege, "/nodes")]
+
+
+@pytest.mark.parametrize("privilege", TOP)
+def test_each_privilege_on_the_root_that_the_commands_give_is_for_whether_ha_is_disarmed(privilege: str) -> None:
+    with granted() as it, Client(it.cluster) as client:
+        with pytest.raises(Refused, match=denied("/", privilege)):
+            client.get("/cluster/ha/status/current")
+        it.cluster.grant(it.cluster.user, "/", privilege)
+        client.get("/cluster/ha/status/current")
+
+
+def test_the_commands_give_nothing_anywhere_else() -> None:
+    assert GRANTS.keys() == {"/vms", "/nodes", "/"}
 
 
 def test_without_vm_audit_no_guest_is_seen() -> None:

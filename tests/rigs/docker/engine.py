@@ -12,13 +12,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from tests.rigs import debs
 from tests.rigs.cache import cache, locked
+from tests.rigs.debian.system import system
 from tests.rigs.go import install
+from tests.rigs.network import pip_files
 from tests.rigs.polling import poll
 from tests.rigs.process import ROOT, Process
 from tests.rigs.rig import Rig
@@ -44,16 +45,11 @@ def compose() -> Path:
 
 
 def base() -> Path:
-    """A tarball of the system that images are built from; the first call makes it."""
-    bundle = _setting("cert") or os.environ.get("SSL_CERT_FILE", "")
-    settings = {name: _setting(name) for name in ("index-url", "extra-index-url", "trusted-host")}
-    settings["cert"] = "/etc/ssl/machine.pem" if bundle else ""
-    with tempfile.NamedTemporaryFile("w") as pip_conf, locked("base"):
-        pip_conf.write("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items() if value))
-        pip_conf.flush()
-        command = [str(HERE / "base.sh"), str(cache()), pip_conf.name, *([bundle] if bundle else [])]
-        made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return Path(made.stdout.strip())
+    """A tarball of the system that images are built from, where no image registry is in reach; the first call makes it.
+    pip looks for packages there as it does here."""
+    files = {name.removeprefix("/"): text for name, text in pip_files().items()}
+    files["etc/dpkg/dpkg.cfg.d/image"] = b"force-unsafe-io\n"  # as in the usual base images
+    return system("base", files=files)
 
 
 class Engine(Process, Rig):
@@ -169,15 +165,6 @@ class Engine(Process, Rig):
 def main() -> None:
     """Fetch and build all that takes a network, and print where it is."""
     print(programs(), compose(), base())
-
-
-def _setting(name: str) -> str:
-    """One of pip's settings as they are for us; "" if it has none."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    found = re.findall(rf"^(?::env:|global)\.{name}='(.*)'$", listed, re.MULTILINE)
-    return str(found[0]) if found else ""
 
 
 if __name__ == "__main__":

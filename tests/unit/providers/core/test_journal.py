@@ -34,6 +34,7 @@ from providers.core.model import (
     Verdict,
 )
 from providers.core.store import Store, moment
+from tests.unit.providers.fakes import open_files
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -211,6 +212,15 @@ def test_a_file_that_is_no_journal_is_refused_by_name(path: Path) -> None:
     path.write_text("this is no database, but it is long enough to be taken for one" * 100)
     with pytest.raises(JournalFailed, match=f"The journal {path} cannot be opened"):
         Journal(path)
+
+
+def test_a_file_that_is_refused_is_not_left_open(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("this is no database, but it is long enough to be taken for one" * 100)
+    with pytest.raises(JournalFailed) as refused:  # its traceback keeps all that there was
+        Journal(path)
+    assert refused.tb
+    assert str(path) not in open_files()
 
 
 def test_a_file_whose_damage_sqlite_quotes_in_bytes_that_are_no_text_is_refused_by_name(path: Path) -> None:

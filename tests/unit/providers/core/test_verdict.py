@@ -1,5 +1,6 @@
 """Every verdict, from what is known at the end."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,8 +26,10 @@ REFUSED = (Sent(number=1, time=NOW, signal=Signal.ACPI, delivery=Delivery.REFUSE
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> InlineJournal:
-    return InlineJournal(tmp_path / "journal.db")
+async def journal(tmp_path: Path) -> AsyncIterator[InlineJournal]:
+    journal = InlineJournal(tmp_path / "journal.db")
+    yield journal
+    await journal.close()
 
 
 def run_of(journal: InlineJournal, vm: VM, **fields: Any) -> Run:

@@ -278,6 +278,7 @@ async def test_a_shutdown_that_keeps_another_deadline_is_ended_before_it_is_aske
         grace = Grace(LATER - timedelta(days=1), Escalation.FORCE, timedelta(seconds=30))
         second = asyncio.create_task(adapter.send_signal("100", Signal.ACPI, grace))
         await asyncio.wait_for(first, 10)
+        await asyncio.sleep(1)  # until the guest is asked anew
         assert not second.done()
         cluster.end(cluster.tasks[0])
         await asyncio.wait_for(second, 5)

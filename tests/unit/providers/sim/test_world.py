@@ -13,6 +13,7 @@ from providers.sim.guest import power_state
 from providers.sim.script import Fault, GuestScript, Script, SimError, guest_id
 from providers.sim.transitions import power_off, press_button, resume
 from providers.sim.world import World
+from tests.unit.providers.fakes import open_files
 
 WEB = guest_id("web")
 
@@ -176,6 +177,14 @@ def test_a_file_that_is_no_world_is_named(path: Path, clock: Clock) -> None:
     path.write_text("a shopping list, and a long one at that\n" * 100)
     with pytest.raises(SimError, match=r"world\.db: not a world"):
         World(path, clock)
+
+
+def test_a_file_that_is_no_world_is_not_left_open(path: Path, clock: Clock) -> None:
+    path.write_text("a shopping list, and a long one at that\n" * 100)
+    with pytest.raises(SimError) as refused:  # its traceback keeps all that there was
+        World(path, clock)
+    assert refused.tb
+    assert str(path) not in open_files()
 
 
 @pytest.fixture
