@@ -18,6 +18,8 @@ ATTEMPTS = 3
 """How often a refused power command is tried: a hypervisor may be busy with the VM for a moment."""
 FIRST_PAUSE, LAST_PAUSE = 1.0, 2.0
 """Seconds between tries."""
+RUN_TOLD = 5.0
+"""Seconds that a hypervisor may take to tell which run of a VM it is that has just begun."""
 EVENT_DELAY = 1.0
 """Seconds that the hypervisor's event may come after its command returned, before we read the state instead."""
 
@@ -74,6 +76,8 @@ async def force(run: Run, reason: Reason) -> Verdict:
 async def _cut(run: Run) -> None:
     if run.cut is None:  # an earlier call may have been lost or done, and somebody may have started it anew since
         await run.inventory.refresh(run.vm_id)
+        if not await run.within(RUN_TOLD, lambda: not run.of_no_known_run):
+            raise CommandFailed("The hypervisor does not tell whether the VM was started again; it is not cut for now.")
         if run.runs_anew:
             return  # of one that is off the adapter can still tell whether we have cut it
     try:

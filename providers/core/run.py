@@ -172,6 +172,12 @@ class Run(Waiting):
         """Whether the VM has been started again since it went off, or is another one's run."""
         return self.went_off is not None and not is_off(self.vm)
 
+    @property
+    def of_no_known_run(self) -> bool:
+        """Whether the VM runs, and it is not told which run that is, though it was told of the one that this is about:
+        so is one that was started a moment ago."""
+        return bool(self.operation.run_id and self.vm and not self.off and not self.vm.run_id)
+
     def of_this_run(self, seen_off: bool) -> None:
         """Note which run of the VM this is about, if nothing has been done to it yet. `seen_off`: the run that was
         remembered was heard to end since this was asked for, which counts if the look was long in coming; else it had

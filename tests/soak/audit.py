@@ -392,7 +392,10 @@ def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
     forcing = min((told.at for told in wish.told if told.state == "FORCING"), default=cut.at)
     before = min(wish.due(cut.at), cut.at - ALIKE, forcing)
     return any(
-        other.kind == "POWER_ON" and other.answered is not None and wish.sent < other.sent and other.answered < before
+        other.kind == "POWER_ON"
+        and other.answered is not None
+        and wish.sent < other.sent
+        and (wish.answered or wish.sent) < other.answered < before
         for other in books.wishes_on(wish.vm)
     )
 

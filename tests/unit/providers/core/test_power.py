@@ -1,14 +1,15 @@
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from providers.core.adapter import PowerState
+from providers.core.adapter import VM, PowerState
 from providers.core.model import State
 from providers.sim.events import Events
 from providers.sim.script import guest_id
 from providers.sim.transitions import crash, power_off, power_on
-from tests.unit.providers.world import Make, elapsed, ending, exec_hook, until
+from tests.unit.providers.world import Make, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
 
@@ -57,6 +58,28 @@ async def test_a_power_off_whose_call_was_lost_does_not_cut_a_run_that_began_sin
     provider.do(power_on)
     assert ending(await provider.end(begun)) == "SUCCEEDED: UNKNOWN"
     assert provider.calls("power_off") == 1
+
+
+async def test_a_power_off_whose_call_was_lost_cuts_nothing_until_it_is_told_which_run_there_is(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt tells it once a start has ended."""
+    provider = await make_provider(web={"faults": {"power_off": "unavailable"}})
+    monkeypatch.setattr(Events, "publish", lambda *_: None)
+    begun = await provider.power_off()
+    await until(0.1)
+    provider.do(power_off)
+    provider.do(power_on)
+    get = provider.adapter.get
+
+    async def get_without_run(vm_id: str) -> VM:
+        vm = await get(vm_id)
+        return vm if now() > 3 else replace(vm, run_id="")
+
+    monkeypatch.setattr(provider.adapter, "get", get_without_run)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: UNKNOWN"
+    assert provider.calls("power_off") == 1
+    assert provider.vm().power_state is PowerState.ON
 
 
 async def test_a_power_off_that_is_refused_twice_is_tried_a_third_time(make_provider: Make) -> None:
