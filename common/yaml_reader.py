@@ -60,7 +60,7 @@ def read_text(file: Path, *, only_regular: bool = False) -> str:
         with open(handle, "rb") as opened:  # noqa: PTH123 - a file that is open already
             if only_regular and not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise Fault("it is no regular file")
-            data = opened.read(MAX_BYTES + 1)
+            data = opened.read(MAX_BYTES + 1) or b""  # None: there is nothing yet, as in files of the kernel's
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
         raise Fault(getattr(error, "strerror", None) or str(error)) from error
     return _decoded(data)

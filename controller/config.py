@@ -59,7 +59,7 @@ class Settings(ProcessSettings):
 
     kubernetes: bool = Field(False, description="resources come from a Kubernetes API instead of a directory")
     kubeconfig: Path | None = Field(None, description="how to reach it; without it, as the pod's ServiceAccount")
-    namespace: str = Field("", description="only resources of this namespace; empty: of all")
+    namespace: str = Field("", description="with --kubernetes: only resources of this namespace; empty: of all")
     api_group: Literal["infra.virtrigaud.io", "infra.vmpower"] = Field(
         GROUP, description="the API group of the resources: the other one where the default's is another controller's"
     )
@@ -93,6 +93,8 @@ class Settings(ProcessSettings):
     def _one_source(self) -> Self:
         if [self.kubernetes, self.manifests is not None, self.check is not None].count(True) != 1:
             raise ValueError("give either --kubernetes, --manifests DIR or --check DIR")
+        if self.namespace and not self.kubernetes:
+            raise ValueError("--namespace is for --kubernetes; of a directory, all manifests count")
         files = (self.tls_ca, self.tls_cert, self.tls_key)
         if any(files) and not all(files):
             raise ValueError("--tls-ca, --tls-cert and --tls-key belong together: give all three")

@@ -335,7 +335,8 @@ def _idle(resource: VirtualMachine, seen: Observation, vm: pb.VM) -> Statement:
 
 def _under_way(active: pb.Operation) -> Statement:
     if active.state == pb.OPERATION_STATE_AWAITING_DECISION:
-        choice = f"vmpower force, extend or cancel {active.id}, change the spec, or annotate it with vmpower/decision"
+        by_hand = f"vmpower force, extend or cancel {active.id}"
+        choice = f"{by_hand}, change the spec, or, on Kubernetes, annotate it with vmpower/decision"
         return Statement("False", "AwaitingDecision", f"The guest still runs; decide: {choice}.")
     return Statement("False", _doing(active), f"Operation {active.id} is under way.")
 

@@ -283,9 +283,13 @@ class VMReconciler:
         return client.cache.get(bound.id) if bound else None
 
     def _adopt(self) -> None:
-        """Take over an operation on the VM whose resource is gone: else it would wait for a decision for ever."""
+        """Take over an operation that waits for a decision and whose resource is gone: else it would wait for ever. Any
+        other ends by itself, as it was asked for; that we do not know its resource proves nothing, for another
+        controller may."""
         operation, bound = self._operation, self.resource.status.vm
-        if operation is None or has_ended(operation) or bound is None or operation.vm != bound.id:
+        if operation is None or operation.state != pb.OPERATION_STATE_AWAITING_DECISION:
+            return
+        if bound is None or operation.vm != bound.id:
             return
         by = requester(operation)
         if by and not self._owners.is_declared(by) and self.resource.status.record_of(operation.id) is None:

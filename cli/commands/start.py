@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cli import hooks, options
 from cli.app import VM_HELP, Format, Provider, Reason, Wait, command
 from cli.commands.follow import carry_out
-from cli.errors import ExitCode
+from cli.errors import ExitCode, usage
 from cli.fleet import connect
 from cli.hooks import HookOptions
 from cli.options import Output
@@ -152,6 +152,8 @@ async def shutdown(
     output: Format = Output.TABLE,
 ) -> ExitCode:
     """Shut VMs down: run the hooks, ask the guest, wait, and then do as --escalation says."""
+    if timeout is not None and force_after is not None:
+        raise usage("Say how long, in one way: --timeout or --force-after.")
     given = HookOptions(pre_stop_exec, pre_stop_http, pre_stop_snapshot, hook_file, hook_timeout, hook_failure)
     order = options.signals(signal)
     policy = pb.SignalPolicy(order=order, resend_interval=duration(resend))

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from common.text import own_words
 from common.yaml_reader import Document, Fault, FieldPath, documents, field_path, read_text
-from controller.annotations import PREFIX
+from controller.annotations import DECISION, PREFIX
 from controller.annotations import mistakes as annotation_mistakes
 from controller.models import API_VERSION, GROUPS, KINDS, Lifecycle, Provider, Resource, Runtime
 
@@ -216,6 +216,8 @@ def _slips(resource: Resource) -> Iterator[Mistake]:
     for name in resource.metadata.model_extra or {}:
         if name.startswith(PREFIX):
             yield Mistake(("metadata", name), "has no effect here; it belongs into metadata.annotations")
+    if DECISION in resource.metadata.annotations:
+        yield Mistake(("metadata", "annotations", DECISION), "has no effect in a directory; decide by vmpower")
     for sentence in annotation_mistakes(resource.metadata.annotations):
         yield Mistake(("metadata", "annotations"), sentence)
 

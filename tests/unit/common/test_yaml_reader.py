@@ -201,6 +201,13 @@ def test_a_device_without_end_is_read_no_further_than_the_bound() -> None:
     assert said_of(Path("/dev/zero"), only_regular=False) == "it has more than 4 MiB"
 
 
+def test_a_file_of_the_kernels_that_has_nothing_yet_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    waiting, theirs = os.pipe2(os.O_NONBLOCK)
+    monkeypatch.setattr("common.yaml_reader.os.open", lambda *_: waiting)
+    assert read_text(tmp_path / "kmsg") == ""
+    os.close(theirs)
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as file:
         file.truncate(1 << 40)

@@ -51,6 +51,7 @@ def test_two_processes_of_one_host_are_two() -> None:
     [
         ([], "give either --kubernetes, --manifests DIR or --check DIR"),
         (["--kubernetes", "--manifests", "m"], "give either --kubernetes, --manifests DIR or --check DIR"),
+        (["--manifests", "m", "--namespace", "a"], "--namespace is for --kubernetes"),
         (["--kubernetes", "--lease-duration", "1s"], "--lease-duration"),
         (["--kubernetes", "--health-listen", "here"], "--health-listen"),
         (["--manifests", "m", "--log-level", "loud"], "--log-level"),

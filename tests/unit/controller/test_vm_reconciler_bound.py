@@ -1,5 +1,6 @@
 """A resource decides about the one VM that it is bound to, and about no other one."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -274,6 +275,18 @@ async def test_an_orphan_that_waits_for_a_decision_is_adopted_and_decided(make_c
     await controller.settle(10)
     assert calls(controller) == ["force"]
     assert controller.source.last().operation.id == "op-9"  # type: ignore[union-attr]
+
+
+async def test_an_operation_that_waits_for_its_guest_is_left_to_its_own_time(make_controller: Make) -> None:
+    """Its resource may be another controller's, and a person may give a request_id of any form."""
+    controller = make_controller(vm(active="op-9"))
+    theirs = operation(
+        id="op-9", request_id=f"{GONE}-1-1", escalation="FORCE", timeout=timedelta(minutes=15), create_time=clock()
+    )
+    controller.client.operations["op-9"] = theirs
+    await controller.start(machine(escalation="Force", gracefulShutdownTimeout="4s"))
+    await controller.settle(10)
+    assert calls(controller) == []
 
 
 async def test_the_operation_of_a_resource_that_is_there_is_not_adopted(make_controller: Make) -> None:

@@ -16,6 +16,11 @@ def test_shutdown_waits_and_tells_the_verdict_in_one_sentence(vmpower: Shell, pr
     assert done.out == "web: GRACEFUL by GUEST_AGENT after 4.2 s. The guest shut itself down.\n"
 
 
+def test_a_timeout_and_the_moment_itself_are_one_too_many(vmpower: Shell, provider: FakeProvider) -> None:
+    told = vmpower("shutdown", "web", "--timeout", "20s", "--force-after", "2020-01-01T00:00:00Z")
+    assert (told.code, "in one way" in told.err, provider.requests("Shutdown")) == (2, True, [])
+
+
 def test_a_forced_shutdown_exits_3_and_says_why(vmpower: Shell, provider: FakeProvider) -> None:
     provider.answers["Shutdown"] = running()
     message = "It did not go down in time and was powered off hard."

@@ -298,6 +298,13 @@ def test_an_annotation_without_effect_is_told(file: Path) -> None:
     assert warning.message.startswith("vmpower/pause is not known")
 
 
+def test_a_decision_in_a_manifest_is_told_to_have_no_effect(file: Path) -> None:
+    written = HEAD.replace("{name: web}", "{name: web, annotations: {vmpower/decision: force}}") + SPEC
+    (warning,) = given(file, written).warnings
+    assert (warning.line, warning.field) == (3, "metadata.annotations.vmpower/decision")
+    assert warning.message == "has no effect in a directory; decide by vmpower"
+
+
 def test_yaml_for_another_purpose_is_mentioned_and_left_alone(file: Path) -> None:
     reading = given(file, "guests: {web: {}}")
     assert (reading.problems, len(reading.warnings)) == ((), 1)
