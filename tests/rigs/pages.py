@@ -40,6 +40,8 @@ NOT_RUN = {
 }
 """By page: how a command begins that no test types, and why."""
 
+RECIPES = {"docs/kubernetes.md": "tests/e2e/kubernetes/test_chart_reach.py"}
+"""Pages with a block of `sh`, a script whose output is not shown, and the test that takes it from there and runs it."""
 TRANSCRIPTS = {"docs/kubernetes.md": "tests/e2e/test_run_k8s.py"}
 """Pages with a block of all that one program printed (`make run-k8s`), which types commands itself, and its test."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.rigs.page import examples
-from tests.rigs.pages import NOT_RUN, RUN_BY, TRANSCRIPTS, left_out, pages
+from tests.rigs.pages import NOT_RUN, RECIPES, RUN_BY, TRANSCRIPTS, left_out, pages
 from tests.rigs.process import ROOT
 
 FENCE = re.compile(r"^ *```(.*)\n((?:.*\n)*?) *```$", re.MULTILINE)
@@ -36,12 +36,19 @@ def test_the_test_of_a_page_is_there_and_reads_it(page: str) -> None:
 def test_commands_stand_where_their_test_finds_them(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = FENCE.findall(text)
-    assert not OTHER_SHELLS & {kind for kind, _ in blocks}
+    assert [kind for kind, _ in blocks if kind in OTHER_SHELLS] == ["sh"] * (name(page) in RECIPES)
     elsewhere = [block for kind, block in blocks if kind != "console" and re.search(r"^\$ ", block, re.MULTILINE)]
     assert len(elsewhere) == (name(page) in TRANSCRIPTS)
     assert all(block.startswith("$ ") for kind, block in blocks if kind == "console")
     assert text.count("```console") == text.count("\n```console\n")
     assert INDENTED.findall(FENCE.sub("", text)) == []
+
+
+@pytest.mark.parametrize("page", RECIPES)
+def test_the_test_of_a_recipe_takes_it_from_its_page(page: str) -> None:
+    text = (ROOT / RECIPES[page]).read_text(encoding="utf-8")
+    assert Path(page).name in text
+    assert 'recipe("sh")' in text
 
 
 @pytest.mark.parametrize(("page", "beginning"), [(page, one) for page, those in NOT_RUN.items() for one in those])
