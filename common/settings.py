@@ -49,6 +49,11 @@ Listen = Annotated[str, AfterValidator(_unix_or_with_port)]
 """A setting: `host:port`, or `unix:///path`."""
 
 
+def comma_separated(value: Any) -> Any:
+    """A list, as flags and the environment have one. Its setting is annotated with NoDecode, or JSON would be read."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 def state_home() -> Path:
     """Where this user's state is kept (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vmpower"

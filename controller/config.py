@@ -4,25 +4,21 @@ import socket
 import uuid
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_settings import NoDecode
 
 from common.durations import GoDuration
-from common.settings import HostPort, LogLevel, ProcessSettings, state_home
+from common.settings import HostPort, LogLevel, ProcessSettings, comma_separated, state_home
 from controller.models import GROUP
 from controller.trust import Trust
 
 LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
 
 
-def _parts(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
 TrustedProvider = Annotated[str, StringConstraints(pattern=r"^[-a-z0-9]+/[-a-z0-9.]+=.+$")]
-TrustedProviders = Annotated[tuple[TrustedProvider, ...], NoDecode, BeforeValidator(_parts)]
+TrustedProviders = Annotated[tuple[TrustedProvider, ...], NoDecode, BeforeValidator(comma_separated)]
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where a pod finds the namespace that it runs in."""
 

@@ -11,13 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from common.durations import Duration, Timeout
-from common.settings import HostPort, Listen, LogLevel, ProcessSettings, state_home
+from common.settings import HostPort, Listen, LogLevel, ProcessSettings, comma_separated, state_home
 from providers.core.adapter import Escalation
 from providers.core.lanes import AT_ONCE, PER_HOST, SLOW, Bound, Lane, bounds
-
-
-def _names(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _typed(rules: tuple[str, ...]) -> tuple[str, ...]:
@@ -45,11 +41,12 @@ def _network(text: Any) -> Any:
 
 
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_names)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(comma_separated)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(comma_separated)]
 Operators = Annotated[Names, AfterValidator(_typed)]
-Delegates = Annotated[tuple[Annotated[str, AfterValidator(_known_client)], ...], NoDecode, BeforeValidator(_names)]
-Uids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, BeforeValidator(_names)]
+Delegate = Annotated[str, AfterValidator(_known_client)]
+Delegates = Annotated[tuple[Delegate, ...], NoDecode, BeforeValidator(comma_separated)]
+Uids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, BeforeValidator(comma_separated)]
 
 
 class Settings(ProcessSettings):

@@ -4,7 +4,7 @@ from typing import Self
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from common.settings import HostPort, Listen, ProcessSettings
+from common.settings import HostPort, Listen, ProcessSettings, comma_separated
 
 
 class Shop(ProcessSettings):
@@ -82,3 +82,8 @@ def test_a_host_and_port_may_be_left_out(address: str) -> None:
 def test_a_host_without_a_port_that_exists_is_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(HostPort).validate_python(address)
+
+
+@pytest.mark.parametrize(("given", "read"), [("a, b,,c ", ("a", "b", "c")), ("", ()), (("a,b",), ("a,b",))])
+def test_a_list_is_written_with_commas(given: object, read: tuple[str, ...]) -> None:
+    assert comma_separated(given) == read
