@@ -4,9 +4,9 @@ What a VM is called, and how it is labelled, is what its hypervisor says: whoeve
 which of them a rule is about.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -53,3 +53,19 @@ class Scope(BaseModel):
     def _holds(self, path: str) -> bool:
         folder = self.folder.strip("/")
         return not folder or path.strip("/").startswith(f"{folder}/")
+
+
+class Rule(Protocol):
+    """Rights, to some VMs or, without `vms`, to all; to whom, its kind says."""
+
+    @property
+    def vms(self) -> Scope | None: ...
+
+    @property
+    def allow(self) -> tuple[Right, ...]: ...
+
+
+def granted(rules: Iterable[Rule], vm_id: str, name: str, labels: Mapping[str, str]) -> frozenset[Right]:
+    """The rights that rules give to a VM: they add up."""
+    covering = (rule for rule in rules if rule.vms is None or rule.vms.covers(vm_id, name, labels))
+    return frozenset(right for rule in covering for right in rule.allow)

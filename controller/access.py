@@ -3,6 +3,7 @@ Pure."""
 
 from collections.abc import Iterator, Mapping
 
+from common import grants
 from common.grants import Right
 from controller.binding import Obstacle
 from controller.models import Hook, Namespaces, Provider, VirtualMachine
@@ -29,13 +30,8 @@ def granted(provider: Provider, namespace: str, labels: Mapping[str, str], vm: p
     """The rights that resources of a namespace, which has these labels, have to a VM."""
     if namespace == provider.metadata.namespace:
         return ALL
-    rules = (
-        rule
-        for rule in provider.spec.access
-        if _is_among(namespace, labels, rule.namespaces)
-        and (rule.vms is None or rule.vms.covers(vm.id, vm.name, vm.labels))
-    )
-    return frozenset(right for rule in rules for right in rule.allow)
+    rules = (rule for rule in provider.spec.access if _is_among(namespace, labels, rule.namespaces))
+    return grants.granted(rules, vm.id, vm.name, vm.labels)
 
 
 def _is_among(namespace: str, labels: Mapping[str, str], wanted: Namespaces) -> bool:

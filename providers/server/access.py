@@ -16,6 +16,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from common import grants
 from common.grants import Right, Scope
 from common.text import own_words
 from common.yaml_reader import Fault, field_path, load_file
@@ -76,5 +77,4 @@ def of_client(rules: Rules, names: Iterable[str]) -> Rules | None:
 
 def granted(rules: Rules, vm: VM) -> frozenset[Right]:
     """The rights that these rules give to a VM."""
-    covering = (rule for rule in rules if rule.vms is None or rule.vms.covers(vm.id, vm.name, vm.labels))
-    return frozenset(right for rule in covering for right in rule.allow)
+    return grants.granted(rules, vm.id, vm.name, vm.labels)
