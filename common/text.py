@@ -7,6 +7,7 @@ seen as the escapes that JSON and YAML have; logs are JSON in ASCII.
 
 import json
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -20,6 +21,12 @@ def clean(text: str) -> str:
     """`text` on one line, with all that is not to be seen as its escape: control characters (C0, DEL, C1), line breaks,
     marks that turn the direction of writing, and whatever else has no look of its own."""
     return text if text.isprintable() else "".join(c if _is_visible(c) else _escape(c) for c in text)
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of them, and how many there are beside: `a, b, c and 4 more`."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_visible(text: str) -> bool:

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from common.text import some
 from providers.core.adapter import MissingPrivilege
 from providers.proxmox.guests import Guest, Rights
 
-SHOWN = 3
-"""Guests or nodes that are named where a privilege is missing on some of them."""
 GUESTS, NODES = "/vms", "/nodes"
 
 
@@ -56,11 +55,5 @@ def _lacking(rights: Rights, needs: Iterable[_Need], places: Sequence[str], abov
     for need in needs:
         without = [place for place in places if not any(rights.has(name, place) for name in need.privileges)]
         if without:
-            where = above if len(without) == len(places) else _some(without)
+            where = above if len(without) == len(places) else some(without)
             yield MissingPrivilege(need.privileges[0], where, need.purpose, need.required)
-
-
-def _some(places: Sequence[str]) -> str:
-    """`/vms/100, /vms/101, /vms/102 and 4 more`."""
-    more = len(places) - SHOWN
-    return ", ".join(places[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.text import some
 from providers.core.adapter import MissingPrivilege
 from providers.vsphere.session import Link
 
 MOST = 100
 """VMs that are asked about, in one call: a role that is given on a folder is the same on all below it."""
-SHOWN = 3
-"""VMs that are named where a privilege is missing on some of them."""
 EVERYWHERE = "all VMs"
 
 PURPOSES = {
@@ -53,7 +52,4 @@ def _moid(entity: Any) -> str:
 
 
 def _place(names: list[str], of: int) -> str:
-    if len(names) == of:
-        return EVERYWHERE
-    more = len(names) - SHOWN
-    return ", ".join(sorted(names)[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return EVERYWHERE if len(names) == of else some(sorted(names))

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.text import clean, encodable, is_visible, own_words, to_json, to_yaml
+from common.text import clean, encodable, is_visible, own_words, some, to_json, to_yaml
 from common.yaml_reader import load
 
 HOSTILE = "db[/old]\n:skull:\x1b[2J\x9b\x7f\u202e\u2066\u200b\u2028\r\tgrün\U000e0041"
@@ -61,3 +61,7 @@ def test_a_validator_is_quoted_in_its_own_words() -> None:
 
 def test_half_a_surrogate_pair_becomes_its_escape() -> None:
     assert encodable("naïve \ud83d") == "naïve \\ud83d"
+
+
+def test_of_many_names_some_are_told_and_how_many_there_are_beside() -> None:
+    assert [some(["a", "b", "c"]), some(["a", "b", "c", "d"]), some([])] == ["a, b, c", "a, b, c and 1 more", ""]
