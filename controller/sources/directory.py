@@ -8,7 +8,7 @@ to is a mistake too. Removing a manifest leaves its VM as it is, and gives up it
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,27 +116,23 @@ class DirectorySource:
         """Manifests have no finalizers; what is bound keeps its binding while its Provider is not declared."""
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
-        if self._secrets is None:
-            raise SecretUnavailable(
-                "guestCredentialsSecretRef needs --secrets-dir; the controller's operator names it."
-            )
-        folder = self._secrets / namespace / name
-        try:
-            parts = (read_text(folder / part, only_regular=True) for part in ("username", "password"))
-            username, password = (part.rstrip("\r\n") for part in parts)
-        except Fault as fault:
-            raise SecretUnavailable(f"{folder}: {fault}; whoever owns the secret mends it.") from None
+        found = self._secret("guestCredentialsSecretRef", namespace, name, ("username", "password"))
+        username, password = (part.rstrip("\r\n") for part in found)
         return GuestCredentials(username, password)
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
+        found = self._secret("tls.secretRef", namespace, name, ("ca.crt", "tls.crt", "tls.key"))
+        return TlsSecret(*(part.encode() for part in found))
+
+    def _secret(self, field: str, namespace: str, name: str, parts: Sequence[str]) -> list[str]:
+        """What these files of a secret hold, which a resource names in `field`."""
         if self._secrets is None:
-            raise SecretUnavailable("tls.secretRef needs --secrets-dir; the controller's operator names it.")
+            raise SecretUnavailable(f"{field} needs --secrets-dir; the controller's operator names it.")
         folder = self._secrets / namespace / name
         try:
-            ca, cert, key = (read_text(folder / part, only_regular=True) for part in ("ca.crt", "tls.crt", "tls.key"))
+            return [read_text(folder / part, only_regular=True) for part in parts]
         except Fault as fault:
             raise SecretUnavailable(f"{folder}: {fault}; whoever owns the secret mends it.") from None
-        return TlsSecret(ca.encode(), cert.encode(), key.encode())
 
     async def close(self) -> None:
         """Nothing to give back: `watch` releases the state directory when it ends."""
