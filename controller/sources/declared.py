@@ -13,10 +13,11 @@ from controller.sources.manifests import Manifest, Problem, Reading
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the declaration that is in effect was read: its file, and a digest of its spec."""
+    """Where the declaration that is in effect was read: its file, and what tells a digest of its spec, which only takes
+    the work where several declarations might be it."""
 
     file: Path
-    digest: str
+    digest: Callable[[], str]
 
 
 Origins = Callable[[Key], Origin | None]
@@ -37,10 +38,11 @@ def settle(
     """
     chosen, problems = _as_before_mistakes(before, readings), list[Problem]()
     for key, candidates in _by_key(readings.values()).items():
-        winner = _winner(candidates, chosen.get(key), origin(key), digest)
-        known = None if winner else _unreadable(origin(key), readings)
-        if known:
-            problems += [_second(each, key, f"{known}, which cannot be read now") for each in candidates]
+        known = origin(key)
+        winner = _winner(candidates, chosen.get(key), known, digest)
+        unread = None if winner else _unreadable(known, readings)
+        if unread:
+            problems += [_second(each, key, f"{unread}, which cannot be read now") for each in candidates]
             continue
         chosen[key] = winner or candidates[0]
         place = f"{chosen[key].file}:{chosen[key].line}"
@@ -65,7 +67,7 @@ def _winner(
         return kept
     if len(own) == 1:
         return own[0]
-    same = (each for each in own or candidates if origin and digest(each) == origin.digest)
+    same = (each for each in own or candidates if origin and digest(each) == origin.digest())
     return next(same, own[0] if own else None)
 
 
@@ -84,6 +86,8 @@ def _second(manifest: Manifest, key: Key, place: str) -> Problem:
 
 def _as_before_mistakes(before: Mapping[Key, Manifest], readings: Mapping[Path, Reading]) -> dict[Key, Manifest]:
     troubled = {path for path, reading in readings.items() if reading.problems}
+    if not troubled:
+        return {}
     return {
         key: manifest
         for key, manifest in before.items()

@@ -156,9 +156,9 @@ class DirectorySource:
         """Where what is in effect of a resource was read, in this process or an earlier one."""
         if key in self._known.manifests:
             known = self._known.manifests[key]
-            return Origin(known.file, digest(known.raw))
+            return Origin(known.file, lambda: digest(known.raw))
         remembered = self._state.origin(key)
-        return Origin(self._root / remembered[0], remembered[1]) if remembered else None
+        return Origin(self._root / remembered[0], lambda: remembered[1]) if remembered else None
 
     def _called(self, manifest: Manifest) -> str:
         """Its file, as it is remembered: the directory itself may be moved."""

@@ -28,7 +28,7 @@ def choice(
         known = readings.get(manifest.file, Reading())
         readings[manifest.file] = Reading((*known.manifests, manifest), known.problems)
     readings = dict(sorted(readings.items()))
-    found = Origin(Path(origin[0]), origin[1]) if origin else None
+    found = Origin(Path(origin[0]), lambda: origin[1]) if origin else None
     chosen, problems = settle(
         readings, {WEB: before} if before else {}, lambda _: found, lambda manifest: str(manifest.raw["spec"])
     )
