@@ -181,15 +181,13 @@ class Runner:
                 assert_never(change)
 
     async def _apply(self, key: Key, resource: Resource) -> None:
+        if isinstance(resource, Provider) and (objection := self._trust.objection(resource)):
+            self._reject(Rejected(key, resource.metadata.generation, objection, resource.status, "NotTrusted"))
+            return
+        self._rejected.pop(key, None)
         if isinstance(resource, Provider):
-            if objection := self._trust.objection(resource):
-                meta = resource.metadata
-                self._reject(Rejected(key, meta.generation, objection, resource.status, "NotTrusted"))
-                return
-            self._rejected.pop(key, None)
             await self._pool.apply(resource)
         else:
-            self._rejected.pop(key, None)
             self._apply_vm(key, resource)
         self._wake(key)
 
@@ -318,9 +316,8 @@ class Runner:
 
     async def _report_rejected(self, change: Rejected) -> None:
         """Of a resource that was never acted upon."""
-        if (
-            change.key.kind == "Provider"
-        ):  # none of its VMs can be reached: there is nothing to wait for if it is deleted
+        if change.key.kind == "Provider":
+            # None of its VMs can be reached: there is nothing to wait for if it is deleted.
             await self._source.hold_provider(change.key, held=False)
         said = rejected(change, change.status.conditions, self._clock())
         if said != change.status.conditions:

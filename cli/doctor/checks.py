@@ -166,13 +166,13 @@ def _unsaid(answer: Answer, found: pb.VM, told: set[str]) -> Iterator[Finding]:
         yield _about_vm(answer, found, Check.ACPI_MISSING, Level.WARNING, "")
 
 
-def unknown(name: str, names: Mapping[str, str], silent: list[str], provider: str = "") -> Finding:
+def unknown(name: str, names: Mapping[str, str], silent: list[str]) -> Finding:
     """A VM that no provider has. `names` are those of VMs that there are, and what they are written like; `silent` are
     the providers that could not be asked."""
     near = [shown for known, shown in names.items() if known.lower() == name.rpartition("/")[2].lower()]
     said = f" Is it {' or '.join(near)}?" if near else ""
     away = f" {', '.join(silent)} could not be asked." if silent else ""
-    return of(Check.VM_UNKNOWN, Level.PROBLEM, f"No VM has the id or name {name!r}.{said}{away}", provider=provider)
+    return of(Check.VM_UNKNOWN, Level.PROBLEM, f"No VM has the id or name {name!r}.{said}{away}")
 
 
 def _about(answer: Answer, check: str, level: Level, what: str, **words: str) -> Finding:

@@ -18,7 +18,6 @@ class Check(StrEnum):
     """What was found, for programs. Those of VMs that are not here are the contract's causes (`power.v1.Cause`)."""
 
     # the way to the provider
-    ADDRESS_UNUSABLE = "ADDRESS_UNUSABLE"
     SOCKET_MISSING = "SOCKET_MISSING"
     SOCKET_PERMISSION = "SOCKET_PERMISSION"
     NOT_LISTENING = "NOT_LISTENING"

@@ -43,9 +43,6 @@ _NO_CALL = "No command reaches the provider; what it has begun goes on without u
 _NO_HYPERVISOR = "The provider can begin nothing; operations that are under way wait for the hypervisor."
 
 REMEDIES: Mapping[str, Remedy] = {
-    Check.ADDRESS_UNUSABLE: Remedy(
-        "No connection can be made.", "you: mend the address", {ANY: ("vmpower info --provider ADDRESS",)}
-    ),
     Check.SOCKET_MISSING: Remedy(
         _NO_CALL,
         "the provider's operator starts it, or you mend the address",

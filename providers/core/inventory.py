@@ -103,9 +103,8 @@ class Inventory:
             except VMNotFound:
                 self._apply(Removed(vm_id))
                 return None
-            if (
-                self.vms.get(vm_id) is known
-            ):  # else an event came meanwhile, which may be newer than the answer or older
+            # Else an event came meanwhile, which may be newer than the answer or older.
+            if self.vms.get(vm_id) is known:
                 if vm != known:
                     self._apply(Changed(vm))
                 return vm

@@ -230,8 +230,7 @@ class _KnownObjects:
 
     def are_new(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Remember a namespace's labels; whether they are other ones than before."""
-        before = self._labels.pop(namespace, None)
-        self._labels[namespace] = labels
+        before, self._labels[namespace] = self._labels.get(namespace), labels
         return before != labels
 
     def forget(self, key: Key) -> bool:
