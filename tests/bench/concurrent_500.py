@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tests.bench.client import Client, Ended, client
 from tests.bench.sim import DEAF, names, sim
 from tests.bench.table import Result, Row, spread
-from tests.bench.usage import cpu, rss
 from tests.rigs.process import Provider
+from tests.rigs.usage import cpu, rss
 
 DEAF_TIMEOUT = 3.0
 GRACEFUL, FORCED = "GRACEFUL", "FORCED/TIMEOUT"

@@ -14,7 +14,7 @@ from protos.power.v1 import power_pb2 as pb
 from tests.bench.client import FINAL, Client, client
 from tests.bench.sim import DEAF, names, sim
 from tests.bench.table import Result, Row
-from tests.bench.usage import cpu, rss
+from tests.rigs.usage import cpu, rss
 
 WAITING = 2000
 MINUTES = float(os.environ.get("VMPOWER_MINUTES", "30"))

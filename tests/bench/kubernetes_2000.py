@@ -13,12 +13,12 @@ from protos.power.v1 import power_pb2 as pb
 from tests.bench.client import Client, client, moment
 from tests.bench.sim import names, sim
 from tests.bench.table import Result, Row, spread
-from tests.bench.usage import cpu, rss
 from tests.rigs.kubernetes.audit import AuditEvent
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.controller import KubernetesController
 from tests.rigs.kubernetes.fleet import Fleet, fleet
 from tests.rigs.process import Provider
+from tests.rigs.usage import cpu, rss
 
 MACHINES = 2000
 SHUTDOWN_TIME = 2.0

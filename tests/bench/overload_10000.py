@@ -13,8 +13,8 @@ from providers.sim.world import World
 from tests.bench.client import Client, client, duration
 from tests.bench.sim import names, sim
 from tests.bench.table import Result, Row, spread
-from tests.bench.usage import cpu, rss
 from tests.rigs.process import Provider
+from tests.rigs.usage import cpu, rss
 
 REQUESTS, LATENCY = 10_000, 0.2
 OTHERS, EVERY = 40, 0.25

@@ -9,9 +9,9 @@ from tests.bench.control import INTERVAL, Told, Work, run
 from tests.bench.rush import CASES, Case, late, middle_and_tail, right, through
 from tests.bench.sim import names
 from tests.bench.table import Result, Row
-from tests.bench.usage import cpu, rss
 from tests.rigs.proxmox.cluster import Cluster
 from tests.rigs.proxmox.provider import provider
+from tests.rigs.usage import cpu, rss
 
 COUNT, IDLE = 500, 60
 VMS = names("vm", COUNT)

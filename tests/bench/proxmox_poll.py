@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from proxmoxer import ProxmoxAPI
 
 from tests.bench.control import INTERVAL, Told, Work, tell, work
-from tests.bench.usage import rss
+from tests.rigs.usage import rss
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from tests.bench.client import Client, client
 from tests.bench.control import INTERVAL, Told
 from tests.bench.table import spread
-from tests.bench.usage import cpu, rss
 from tests.rigs.process import ROOT, Provider
+from tests.rigs.usage import cpu, rss
 
 Guests = Mapping[str, Mapping[str, Any]]
 """What the rig shows of each, by their names."""

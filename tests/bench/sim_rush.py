@@ -11,7 +11,7 @@ from tests.bench.control import INTERVAL
 from tests.bench.rush import Case, checkouts, middle_and_tail
 from tests.bench.sim import sim
 from tests.bench.table import Result, Row
-from tests.bench.usage import cpu, rss
+from tests.rigs.usage import cpu, rss
 
 COUNTS = (1, 200, 1000)
 NEEDED = Case("2 s", 2)

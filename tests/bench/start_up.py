@@ -8,8 +8,8 @@ from protos.power.v1 import power_pb2 as pb
 from tests.bench.client import client
 from tests.bench.sim import DEAF, names, sim
 from tests.bench.table import Result, Row
-from tests.bench.usage import cpu, rss
 from tests.rigs.process import Provider
+from tests.rigs.usage import cpu, rss
 
 MANY, RESUMED, STARTS = 2000, 500, 3
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 
 from tests.bench.table import Result, Row
-from tests.bench.usage import cpu, rss
 from tests.rigs.process import Provider
+from tests.rigs.usage import cpu, rss
 from tests.rigs.vsphere.provider import provider
 from tests.rigs.vsphere.vcenter import VCenter
 

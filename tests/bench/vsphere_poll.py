@@ -11,7 +11,7 @@ from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim, vmodl
 
 from tests.bench.control import INTERVAL, Told, Work, tell, work
-from tests.bench.usage import rss
+from tests.rigs.usage import rss
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from protos.power.v1 import power_pb2 as pb
 from tests.bench.client import Client, client
 from tests.bench.sim import DEAF, names, sim
 from tests.bench.table import Result, spread
-from tests.bench.usage import cpu, rss
+from tests.rigs.usage import cpu, rss
 
 WAITING, TIMEOUT = 500, 300.0
 SAMPLES, PACE = 60, 0.2

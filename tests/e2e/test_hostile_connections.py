@@ -7,23 +7,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.probes import PROBES
 from protos.power.v1 import power_pb2 as pb
 from providers.server.interceptor import MOST_OF_ONE
+from tests.e2e.hostile import PATIENCE, serves
 from tests.rigs.calls import Calls, calls
 from tests.rigs.http2 import Connection
 from tests.rigs.polling import poll
+from tests.rigs.ports import free_port
 from tests.rigs.process import Provider
+from tests.rigs.usage import rss
 
 SHORT = {"handshake": "grpc.server_handshake_timeout_ms", "idle": "grpc.max_connection_idle_ms"}
 LONG_MS, SHORT_MS = 3_600_000, 1_000
-PATIENCE = 30.0
 FILES = 400
 BROKEN_OFF = 40_000
 
@@ -105,27 +105,14 @@ def test_more_connections_than_files_leave_the_provider_as_it_was(cramped: Provi
     assert cramped.stop() == 0
 
 
-def probe(address: str) -> str:
-    """How a probe by a connection of its own is answered, by its code."""
-    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        try:
-            stub.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=PATIENCE)
-        except grpc.RpcError as error:
-            return str(error.code().name)
-    return "OK"
-
-
 def test_watches_of_health_do_not_keep_probes_out_for_long() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host, port = free.getsockname()
-    with Provider("sim", "--health-listen", f"{host}:{port}"), ExitStack() as stack:
+    port = free_port()
+    with Provider("sim", "--health-listen", f"127.0.0.1:{port}"), ExitStack() as stack:
         for _ in range(PROBES["grpc.max_allowed_incoming_connections"] + 1):
-            held = stack.enter_context(Connection((host, port)))
+            held = stack.enter_context(Connection(("127.0.0.1", port)))
             held.acknowledge()
             held.call("/grpc.health.v1.Health/Watch")
-        poll(lambda: probe(f"{host}:{port}") == "OK", timeout=10)
+        poll(lambda: serves(port), timeout=10)
 
 
 def test_calls_that_are_broken_off_at_once_take_little_memory_and_hold_up_nothing() -> None:
@@ -136,10 +123,9 @@ def test_calls_that_are_broken_off_at_once_take_little_memory_and_hold_up_nothin
                 for _ in range(BROKEN_OFF):
                     hasty.call("/power.v1.PowerService/GetProviderInfo", broken_off=True)
             assert client.vm("web").name == "web"
-        status = Path(f"/proc/{running.process.pid}/status").read_text()
-        (most,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-        print(f"{4 * BROKEN_OFF} calls broken off: {most >> 10} MiB at the most")
-        assert most < 512 << 10
+        most = rss(running.process.pid, peak=True)
+        print(f"{4 * BROKEN_OFF} calls broken off: {most} MiB at the most")
+        assert most < 512
 
 
 def forecasts(client: Calls) -> str:

@@ -50,10 +50,7 @@ class Rig:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Rig]:
     with Libvirtd() as libvirtd:
-        for guest in GUESTS:
-            libvirtd.define(guest, start=True)
-        for guest in GUESTS:
-            libvirtd.wait_ready(guest.name)
+        libvirtd.boot(GUESTS)
         with (
             Provider("libvirt", "--uri", libvirtd.uri, "--allow-guest-exec") as provider,
             calls(provider.address) as client,

@@ -30,10 +30,7 @@ GUESTS = (
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Libvirtd]:
     with Libvirtd() as rig:
-        for guest in GUESTS:
-            rig.define(guest, start=True)
-        for guest in GUESTS:
-            rig.wait_ready(guest.name)
+        rig.boot(GUESTS)
         yield rig
 
 

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,6 +119,13 @@ class Libvirtd(Rig):
             if start and not transient:
                 domain.create()
             return str(domain.UUIDString())
+
+    def boot(self, guests: Sequence[Guest]) -> None:
+        """Define and start guests; return when all of them are ready."""
+        for guest in guests:
+            self.define(guest, start=True)
+        for guest in guests:
+            self.wait_ready(guest.name)
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[Any]:

@@ -1,11 +1,9 @@
 """Many at once: calls and connections do not grow with the crowd or the wait; an outage loses none of them."""
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +11,7 @@ from tests.e2e.crowd import Crowd, Ended, connect
 from tests.e2e.vsphere.settled import wait_settled
 from tests.rigs.polling import poll
 from tests.rigs.process import Provider
+from tests.rigs.usage import rss
 from tests.rigs.vsphere.provider import provider as on
 from tests.rigs.vsphere.vcenter import VCenter
 
@@ -116,16 +115,10 @@ async def test_two_thousand_idle_vms_cost_one_call_that_waits() -> None:
     with VCenter({"vm": {"count": 2000}}) as vcenter:
         begun = time.monotonic()
         with on(vcenter) as provider:
-            print(f"cold start: {time.monotonic() - begun:.2f} s, {resident(provider):.0f} MB")
+            print(f"cold start: {time.monotonic() - begun:.2f} s, {rss(provider.process.pid):.0f} MiB")
             wait_settled(vcenter)
             vcenter.reset_calls()
             await asyncio.sleep(5)
             assert vcenter.calls().get("WaitForUpdatesEx", 0) <= 1
             assert vcenter.calls().keys() <= {"WaitForUpdatesEx"}
             poll(lambda: vcenter.connections().open == 1)  # the one of what was asked at the beginning is given up
-
-
-def resident(provider: Provider) -> float:
-    """Its memory in MB."""
-    pages = int(Path(f"/proc/{provider.process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 1e6

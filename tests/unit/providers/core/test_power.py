@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 
 from providers.core.adapter import VM, PowerState
-from providers.core.model import State
+from providers.core.model import Operation, State
 from providers.sim.events import Events
 from providers.sim.script import guest_id
 from providers.sim.transitions import crash, power_off, power_on
-from tests.unit.providers.world import Make, elapsed, ending, exec_hook, now, until
+from tests.unit.providers.world import Make, Provider, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
 
@@ -47,15 +47,21 @@ async def test_a_power_off_is_about_the_run_that_is_there_though_nobody_told_of_
     assert provider.vm().power_state is PowerState.OFF
 
 
-async def test_a_power_off_whose_call_was_lost_does_not_cut_a_run_that_began_since(
-    make_provider: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def lost_and_started_anew(make_provider: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Provider, Operation]:
+    """A PowerOff whose first call was lost, of a VM that somebody stops and starts meanwhile, of which nobody tells."""
     provider = await make_provider(web={"faults": {"power_off": "unavailable"}})
     monkeypatch.setattr(Events, "publish", lambda *_: None)
     begun = await provider.power_off()
     await until(0.1)
     provider.do(power_off)
     provider.do(power_on)
+    return provider, begun
+
+
+async def test_a_power_off_whose_call_was_lost_does_not_cut_a_run_that_began_since(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, begun = await lost_and_started_anew(make_provider, monkeypatch)
     assert ending(await provider.end(begun)) == "SUCCEEDED: UNKNOWN"
     assert provider.calls("power_off") == 1
 
@@ -64,12 +70,7 @@ async def test_a_power_off_whose_call_was_lost_cuts_nothing_until_it_is_told_whi
     make_provider: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """libvirt tells it once a start has ended."""
-    provider = await make_provider(web={"faults": {"power_off": "unavailable"}})
-    monkeypatch.setattr(Events, "publish", lambda *_: None)
-    begun = await provider.power_off()
-    await until(0.1)
-    provider.do(power_off)
-    provider.do(power_on)
+    provider, begun = await lost_and_started_anew(make_provider, monkeypatch)
     get = provider.adapter.get
 
     async def get_without_run(vm_id: str) -> VM:
