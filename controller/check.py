@@ -4,13 +4,14 @@ Each finding is one line, `file:line: error: field: what is wrong`. An error has
 resource away; a warning is about a part of a resource that is ignored.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
 
+from controller.models import VirtualMachine
 from controller.sources.declared import settle
 from controller.sources.files import listed
-from controller.sources.manifests import Problem, Reading, read
+from controller.sources.manifests import Manifest, Problem, Reading, read
 
 
 class Verdict(IntEnum):
@@ -29,11 +30,28 @@ def check(root: Path) -> tuple[Verdict, list[str]]:
     listing = listed(root)
     readings = {path: read(path) for path in listing.stamps}
     resources, doubles = settle(readings, {})
-    errors = [*listing.problems, *doubles, *(problem for reading in readings.values() for problem in reading.problems)]
+    errors = [
+        *listing.problems,
+        *doubles,
+        *_of_one_vm(resources.values()),
+        *(problem for reading in readings.values() for problem in reading.problems),
+    ]
     warnings = [warning for reading in readings.values() for warning in reading.warnings]
     verdict = Verdict.ERRORS if errors else Verdict.WARNINGS if warnings else Verdict.FINE
     summary = _summary(readings, len(resources), len(errors), len(warnings))
     return verdict, [*_lines(errors, "error"), *_lines(warnings, "warning"), summary]
+
+
+def _of_one_vm(manifests: Iterable[Manifest]) -> Iterator[Problem]:
+    """Resources that name the VM of an earlier one: only one is bound to it, the others are in conflict."""
+    first: dict[tuple[str, str], Manifest] = {}
+    for manifest in sorted(manifests, key=lambda each: (each.file, each.line)):
+        if isinstance(resource := manifest.resource, VirtualMachine):
+            owner = first.setdefault((resource.provider_name, resource.vm_name), manifest)
+            if owner is not manifest:
+                line = manifest.fields.get("vmName", manifest.line)
+                message = f"names the VM of {owner.file}:{owner.line} too; one VM has one resource"
+                yield Problem(manifest.file, line, "spec.vmName", message)
 
 
 def _lines(problems: list[Problem], level: str) -> Iterator[str]:

@@ -7,9 +7,10 @@ manifest may serve another controller too. Everything is immutable.
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from common import urls
 from common.addresses import is_local
 from common.durations import Interval, Timeout
 from common.grants import Right, Scope
@@ -77,6 +78,13 @@ class HttpGetAction(Model):
     host: str = ""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     path: str = ""
+
+    @field_validator("url")
+    @classmethod
+    def _is_one(cls, url: str) -> str:
+        if url and (wrong := urls.mistake(url)):
+            raise ValueError(wrong)
+        return url
 
     @model_validator(mode="after")
     def _has_a_target(self) -> Self:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
 
+from common import urls
 from common.durations import MAX_TIMEOUT
 from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import VM, Escalation, GuestCredentials, Signal
@@ -281,15 +281,8 @@ def _http_get(check: Checker, message: pb.HttpGetHook, path: str) -> HttpGetHook
     check.at_most(len(message.headers), MAX_HEADERS, f"{path}.headers", "headers")
     size = sum(len(name) + len(value) for name, value in message.headers.items())
     check.at_most(size, MAX_HEADER_BYTES, f"{path}.headers", "characters in all")
-    try:
-        url = urlsplit(message.url)
-        named = bool(url.hostname) or (url.netloc.startswith(":") and url.port is not None)
-        valid = url.scheme in ("http", "https") and named and (url.port is None or url.port > 0)
-        bare = "@" not in url.netloc
-    except ValueError:
-        valid = bare = False
-    check.require(bare or not valid, f"{path}.url", "must have no user or password, which belong into headers")
-    check.require(valid, f"{path}.url", "must be an http or https URL with a host, or with a port alone")
+    wrong = urls.mistake(message.url)
+    check.require(not wrong, f"{path}.url", wrong)
     status = message.expect_status
     check.require(status == 0 or 100 <= status <= 599, f"{path}.expect_status", "must be 0 or an HTTP status")
     headers = dict(message.headers)

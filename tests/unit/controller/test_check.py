@@ -44,6 +44,15 @@ def test_a_second_declaration_is_an_error(root: Path) -> None:
     assert (verdict, error.startswith(f"{root}/b.yaml:1: error: metadata.name: ")) == (Verdict.ERRORS, True)
 
 
+def test_a_second_resource_for_one_vm_is_an_error(root: Path) -> None:
+    (root / "a.yaml").write_text(GOOD)
+    other = GOOD.replace("{name: web}", "{name: other}").replace("spec: {", "spec:\n  vmName: web\n  ")
+    (root / "b.yaml").write_text(other.replace("}, powerState: Off}", "}\n  powerState: On"))
+    verdict, (error, _) = check(root)
+    assert verdict is Verdict.ERRORS
+    assert error == f"{root}/b.yaml:5: error: spec.vmName: names the VM of {root}/a.yaml:1 too; one VM has one resource"
+
+
 def test_a_linked_directory_is_an_error(root: Path) -> None:
     (root / "linked").symlink_to("/")
     assert check(root)[0] is Verdict.ERRORS
