@@ -15,6 +15,8 @@ from protos.power.v1 import power_pb2 as pb
 UNIQUE_IDS = {"libvirt", "vsphere"}
 """Types of hypervisors whose VMs have UUIDs: the same id is the same VM, whatever endpoint it is reached by. The ids of
 others (Proxmox VE counts from 100) are unique within one endpoint."""
+MAX_SHOWN = 64
+"""Characters of an id that somebody has written."""
 Identity = tuple[str, str]
 """A hypervisor, as `hypervisor_of` names it, and the id of a VM there."""
 
@@ -110,6 +112,8 @@ def _replaced(resource: VirtualMachine, bound: Binding, place: Place, named: pb.
     leads = f"Provider {resource.provider_name}" + (f" now leads to {place.hypervisor}, which" if moved else "")
     has = f"has another VM named {resource.vm_name!r}: {named.id}" if named else f"has no VM {resource.vm_name!r}"
     remedy = f"annotate it {REBIND}={named.id} if that VM is meant" if named else "mend the spec or the Provider"
+    if wrong := resource.metadata.rebind:
+        has += f", and {REBIND} names {wrong[:MAX_SHOWN]!r}, which is not it"
     return Obstacle(
         "Replaced",
         f"This resource is bound to VM {bound.id} of {bound.hypervisor}. {leads} {has}. Nothing is done: {remedy}, or "

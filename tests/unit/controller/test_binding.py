@@ -74,6 +74,11 @@ def test_a_rebind_to_a_vm_that_the_spec_does_not_lead_to_changes_nothing() -> No
     assert refused(resolve(rebound("id-third"), HERE, OTHER, LATER)).reason == "Replaced"
 
 
+def test_a_rebind_by_an_id_of_no_vm_there_is_told() -> None:
+    message = refused(resolve(rebound("id-nowhere"), HERE, OTHER, LATER)).message
+    assert "and vmpower/rebind names 'id-nowhere', which is not it" in message
+
+
 def test_a_rebind_to_the_vm_that_is_bound_changes_nothing() -> None:
     assert resolve(rebound("id-web"), HERE, vm(), LATER) == binding()
 
