@@ -44,8 +44,9 @@ class Target(NamedTuple):
 class Fleet:
     """Providers by their names. A VM is named alone where one provider has it, or as `provider/name`."""
 
-    def __init__(self, members: Sequence[Member], default: str = "") -> None:
-        self.members, self._default = list(members), default
+    def __init__(self, members: Sequence[Member], default: str = "", only: str = "") -> None:
+        """`only`: the name of the only one in the configuration, which may stand before a VM's all the same."""
+        self.members, self._default, self._only = list(members), default, only
 
     @property
     def several(self) -> bool:
@@ -86,9 +87,9 @@ class Fleet:
         Raises:
             Failure: there is none, or more than one, or one that may have it does not answer.
         """
-        if not self.several:
-            return Target(self.members[0], name)
         prefix, _, rest = name.partition("/")
+        if not self.several:
+            return Target(self.members[0], rest if rest and prefix == self._only else name)
         for member in self.members:
             if rest and member.name == prefix:
                 return Target(member, rest)
@@ -168,4 +169,4 @@ async def connect(provider: str) -> AsyncIterator[Fleet]:
             tls = config.tls_files(endpoint)
             client = await stack.enter_async_context(PowerClient(endpoint.address, tls))
             members.append(Member(name if len(meant) > 1 else "", client, tls))
-        yield Fleet(members, known.default)
+        yield Fleet(members, known.default, only=next(iter(meant)) if len(meant) == 1 else "")

@@ -142,6 +142,13 @@ def test_nothing_is_done_while_one_that_may_have_the_name_too_is_silent(vmpower:
 
 
 @pytest.mark.usefixtures("away")
+def test_a_prefix_may_name_the_only_provider_too(vmpower: Shell, lab: FakeProvider, own_configuration: Path) -> None:
+    one, _, _ = own_configuration.read_text().partition("  pve:")
+    own_configuration.write_text(one)
+    assert vmpower("shutdown", "lab/web").code == 0
+    assert shut_down(lab) == ["web"]
+
+
 def test_a_prefix_asks_nobody_else(vmpower: Shell, lab: FakeProvider) -> None:
     assert vmpower("shutdown", "lab/web").code == 0
     assert shut_down(lab) == ["web"]
