@@ -5,7 +5,7 @@ from datetime import timedelta
 from providers.core import deadline as deadlines
 from providers.core.adapter import OffCause, PowerState, Reason
 from providers.core.clock import monotonic
-from providers.core.model import Delivery, Outcome, State, Verdict
+from providers.core.model import Decision, Delivery, Outcome, State, Verdict
 from providers.core.run import Run
 
 HEARD = (Delivery.ACCEPTED, Delivery.SENDING)
@@ -124,7 +124,8 @@ def hook_failed(run: Run) -> Verdict:
 
 def not_forced(run: Run, due: Reason) -> Verdict:
     """Force was due for this reason, and the escalation is NEVER."""
-    return _left_as_it_is(run, because(run, "Not powered off hard, as asked."), due)
+    why = "a PowerOn called it off" if run.operation.decision is Decision.CALL_OFF else "as asked"
+    return _left_as_it_is(run, because(run, f"Not powered off hard, {why}."), due)
 
 
 def given_up(run: Run) -> Verdict:

@@ -109,6 +109,8 @@ async def test_a_deaf_guest_is_not_forced_after_a_power_on_came(make_provider: M
     assert await provider.ending(provider.power_on()) == "SUCCEEDED: ALREADY_ON"
     ended = await provider.end(shutdown)
     assert (ending(ended).split("/")[0], elapsed(ended)) == ("CANCELLED: STILL_RUNNING", 60)
+    assert ended.verdict
+    assert ended.verdict.message == "Not powered off hard, a PowerOn called it off."
     assert (provider.calls("power_off"), provider.calls("send_signal")) == (0, 1)
 
 
