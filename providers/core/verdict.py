@@ -63,7 +63,8 @@ def _left(run: Run) -> Verdict:
     if run.operation.asked is None:
         return _verdict(run, Outcome.OUT_OF_BAND, "It went off before it was asked.")
     perhaps = "" if any(sent.delivery in HEARD for sent in run.operation.sent) else "perhaps "
-    return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, {perhaps}asked by {_signals(run)}.")
+    earlier = "an earlier operation, then by " if _asked_before(run) else ""
+    return _verdict(run, Outcome.GRACEFUL, f"The guest shut itself down, {perhaps}asked by {earlier}{_signals(run)}.")
 
 
 def _asked_before(run: Run) -> bool:

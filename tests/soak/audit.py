@@ -501,8 +501,11 @@ def _typed(books: Books, run: Run) -> bool:
 
 
 def _heard(books: Books, run: Run, final: Told) -> bool:
-    """Whether it heard the signal that has the credit, or one of those that share it."""
-    return any(heard == final.signal or heard in final.message for _, heard in run.heard) or _typed(books, run)
+    """Whether it heard the signal that has the credit, or one of those that share it, be it an earlier operation's."""
+    shared = bool(run.heard) and "an earlier operation" in final.message
+    return (
+        shared or any(heard == final.signal or heard in final.message for _, heard in run.heard) or _typed(books, run)
+    )
 
 
 def _supersede(one: str, other: str) -> bool:

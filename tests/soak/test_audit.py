@@ -271,6 +271,12 @@ def test_a_credit_that_signals_share_is_true_if_one_was_heard() -> None:
     assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI", message=message)) == []
 
 
+def test_a_credit_that_an_earlier_operation_shares_is_true_if_its_signal_was_heard() -> None:
+    run = Run(VM, 0, 12, ("GUEST",), ((9.1, "GUEST_AGENT"),))
+    message = "The guest shut itself down, asked by an earlier operation, then by ACPI."
+    assert found(shutdown(), run, ended(12.1, "GRACEFUL", signal="ACPI", message=message)) == []
+
+
 SUPERSEDED = (
     shutdown(),
     Run(VM, 0, 12, ("GUEST",), ((10.1, "ACPI"),)),

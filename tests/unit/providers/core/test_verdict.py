@@ -102,6 +102,12 @@ async def test_where_it_is_not_known_an_earlier_ask_is_told(journal: InlineJourn
     assert verdict.judge(run).message == told
 
 
+async def test_an_earlier_operation_shares_the_credit(journal: InlineJournal) -> None:
+    """Which of the two the guest has obeyed nobody can tell."""
+    run = run_of(journal, off(GUEST), asked_run="7", run_id="7", sent=ASKED)
+    assert verdict.judge(run).message == "The guest shut itself down, asked by an earlier operation, then by ACPI."
+
+
 async def test_a_forced_one_says_what_stood_in_the_way(journal: InlineJournal) -> None:
     run = run_of(journal, off(HOST), **FORCING, obstacle="It is locked by a backup.")
     run.cut = True
