@@ -433,7 +433,8 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
     if final.state == "SUCCEEDED" and final.outcome not in (CAME_UP if wish.kind == "POWER_ON" else WENT_DOWN):
         return f"that is not what a {wish.kind} is for"
     if wish.kind == "REBOOT" and final.state == "SUCCEEDED":
-        down = min((run.ended or 0 for run in ended), default=wish.sent)
+        went_down = ended if final.outcome != "ALREADY_OFF" else []  # what has ended since is what it has started
+        down = min((run.ended or 0 for run in went_down), default=wish.sent)
         if not books.on_sometime(wish.vm, down + 2 * blur, final.at):
             return "it was not started again"
     return _not_so(books, wish, final)

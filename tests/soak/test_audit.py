@@ -339,6 +339,11 @@ def test_a_reboot_that_never_came_up_is_found() -> None:
     assert found(call, run, Cut(15.1, VM), ended(17, "FORCED", kind="REBOOT")) == [UNTRUE]
 
 
+def test_a_reboot_whose_end_is_told_late_may_have_started_what_has_ended_since() -> None:
+    end = other_end("again", "REBOOT", 40, "ALREADY_OFF")
+    assert found(begun("Reboot", 10, "again"), Run(VM, 10.5, 15.2, ("OTHER",)), end) == []
+
+
 def test_a_shutdown_that_succeeded_went_down() -> None:
     assert found(shutdown(), Run(VM, 0), ended(15.2, "STILL_RUNNING")) == [UNTRUE]
 
