@@ -36,7 +36,7 @@ class Tracker:
         self._touched = set[str]()
         """What events have told of since the last refresh began."""
         self._overdue = set[str]()
-        """What ran here and did so no longer at the last refresh, with no event that says how it ended."""
+        """What was found to run here no longer, with no event yet that says how it ended."""
         self._unmarked = set[str]()
         self._marked = set[str]()
         """The VMs whose present run was given a mark, or will not take one."""
@@ -124,7 +124,8 @@ class Tracker:
         return Signal.ACPI in self._held.get(vm_id, ())
 
     def recheck(self) -> list[Change]:
-        """Look at the VMs that are held: libvirt tells of no job that fails or is cancelled, and of no agent's."""
+        """Look at the VMs that are held, for libvirt tells of no job that fails or is cancelled, and of no agent's; and
+        at those that were found ended: it tells of no end that it finds when it starts again."""
         held, changes = self._held, list[Change]()
         self._held = {vm_id: {Signal.ACPI} for vm_id, signals in held.items() if Signal.ACPI in signals}
         for vm_id in held:
@@ -132,6 +133,9 @@ class Tracker:
                 self._reread(vm_id)
             elif (known := self._domains.get(vm_id)) and Signal.GUEST_AGENT in held[vm_id]:
                 changes += self._changed(known)
+        for vm_id in self._overdue:
+            if not self._pending(vm_id):
+                self._reread(vm_id)
         return changes
 
     def take_stale(self) -> dict[str, int]:
@@ -141,13 +145,17 @@ class Tracker:
         return stale
 
     def read(self, vm_id: str, number: int, domain: Domain | None) -> list[Change]:
-        """The answer for a VM of `take_stale`; None: it does not exist. Ignored if an event came after the request."""
+        """The answer for a VM of `take_stale`; None: it does not exist. Ignored if an event came after the request.
+
+        That it no longer runs here is believed the second time: the event that tells how it ended may be on its way.
+        """
         if self._reading.get(vm_id) != number:
             return []
         del self._reading[vm_id]
         known = self._domains.get(vm_id)
-        if known and known.runs and not (domain and domain.runs):
-            return []  # its STOPPED event, which has the cause, is still to come
+        if known and known.runs and not (domain and domain.runs) and vm_id not in self._overdue:
+            self._overdue.add(vm_id)
+            return []
         if domain is None:
             return self._removed(vm_id)
         if not domain.job:
@@ -181,13 +189,14 @@ class Tracker:
     def refreshed(self, domains: Iterable[Domain]) -> list[Change]:
         """All domains, read since `begin_refresh`; what events told meanwhile is newer.
 
-        What no longer runs here is believed the second time: the event that tells how it ended may be on its way.
+        What no longer runs here is believed the second time, as where one is read.
         """
         found = {domain.id: domain for domain in domains}
         running = {domain.id for domain in found.values() if domain.runs}
         gone = self._domains.keys() - found.keys()
         ended = {known.id for known in self._domains.values() if known.runs} - running
-        early, self._overdue = ended - self._overdue, (ended | gone) - self._touched
+        early = ended - self._overdue
+        self._overdue |= early - self._touched
         changes = list[Change]()
         for vm_id in (gone | found.keys()) - self._touched - early:
             if self._pending(vm_id):
@@ -241,6 +250,7 @@ class Tracker:
     def _note(self, domain: Domain) -> None:
         """It is so."""
         self._domains[domain.id] = domain
+        self._overdue.discard(domain.id)
         if domain.agent is Agent.CONNECTED:
             self._hear(domain.id, agent=True)
         if domain.moved:
@@ -263,6 +273,7 @@ class Tracker:
         for known in (self._domains, self._heard, self._held):
             known.pop(vm_id, None)
         self._marked.discard(vm_id)
+        self._overdue.discard(vm_id)
         self._tell_end(vm_id)
         return [Removed(vm_id)]
 

@@ -1,6 +1,7 @@
 """libvirt's events as changes: taken from the thread they arrive on, applied in the event loop.
 
-What has no event is looked for: all domains each minute, those that a job holds each few seconds.
+What has no event is looked for: all domains soon after the connection and each minute then; those that a job holds, or
+that were found ended, each few seconds.
 """
 
 import asyncio
@@ -30,7 +31,8 @@ RECHECK_SECONDS = 5.0
 """Between looks at a VM that a job holds: migrations that fail or are cancelled have no event (libvirt 9.0)."""
 REFRESH_SECONDS = 60.0
 """Between looks at all VMs: an action changed by `virsh set-lifecycle-action`, a managed save that is removed and the
-begin of a block job have no event (libvirt 9.0)."""
+begin of a block job have no event (libvirt 9.0). The first look is at the first recheck: a libvirtd that was just
+started lists a guest that ended meanwhile as running until it has found out, and then sends no event (libvirt 9.0)."""
 
 
 @asynccontextmanager
@@ -85,7 +87,7 @@ async def changes(
 
 async def _look_around(inbox: Inbox, tracker: Tracker, read_all: ReadAll) -> None:
     try:
-        for number in itertools.count(1):
+        for number in itertools.count():
             await asyncio.sleep(RECHECK_SECONDS)
             inbox.put_nowait(Tracker.recheck)
             if number * RECHECK_SECONDS % REFRESH_SECONDS == 0:

@@ -510,6 +510,22 @@ def test_a_vm_that_is_off_and_vanishes_is_removed() -> None:
     assert refreshed(tracker(OFF)) == [Removed("a")]
 
 
+def test_what_was_found_ended_is_read_again_soon_and_believed_then() -> None:
+    world = tracker(ON)
+    refreshed(world, OFF)
+    world.recheck()
+    assert only(read_again(world, OFF)).vm.power_state is PowerState.OFF
+
+
+def test_what_was_found_ended_and_runs_after_all_is_not_looked_at_again() -> None:
+    world = tracker(MARKED)
+    refreshed(world, OFF)
+    world.recheck()
+    read_again(world, MARKED)
+    world.recheck()
+    assert world.take_stale() == {}
+
+
 def test_an_event_between_two_looks_begins_the_count_anew() -> None:
     world = tracker(ON)
     refreshed(world)

@@ -118,11 +118,23 @@ async def test_a_vm_that_is_gone_when_it_is_read_does_not_end_the_watch() -> Non
 
 
 @pytest.mark.looptime
-async def test_all_are_read_once_a_minute_and_nothing_else_is() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "looks"), [(RECHECK_SECONDS + 1, 1), (10 * REFRESH_SECONDS + RECHECK_SECONDS + 1, 11)]
+)
+async def test_all_are_read_soon_and_once_a_minute_then_and_nothing_else_is(seconds: float, looks: int) -> None:
     world = Hypervisor(ON, OTHER)
     async with world.follow(Inbox(), tracker()) as told:
-        await nothing_for(10 * REFRESH_SECONDS + 1, told)
-    assert world.reads == 10 * ["all"]
+        await nothing_for(seconds, told)
+    assert world.reads == looks * ["all"]
+
+
+@pytest.mark.looptime
+async def test_an_end_that_libvirtd_finds_as_it_starts_and_tells_nobody_is_told_within_seconds() -> None:
+    """It lists the guest as running until it has found out."""
+    world = Hypervisor(replace(ON, state=libvirt.VIR_DOMAIN_SHUTOFF, run=""), OTHER)
+    async with world.follow(Inbox(), tracker()) as told:
+        vm = await asyncio.wait_for(next_vm(told), 2 * RECHECK_SECONDS + 1)
+    assert (vm.id, vm.power_state) == ("a", PowerState.OFF)
 
 
 @pytest.mark.looptime
@@ -142,7 +154,7 @@ async def test_a_job_that_ends_without_an_event_is_told_within_seconds() -> None
         world.domains["a"] = ON
         vm = await asyncio.wait_for(next_vm(told), RECHECK_SECONDS + 1)
     assert vm.signals == (Signal.ACPI,)
-    assert world.reads == ["a", "a"]
+    assert world.reads == ["a", "all", "a"]
 
 
 @pytest.mark.looptime
