@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from providers.core.adapter import VM, DelegatingAdapter, Escalation, Grace, Reason
-from providers.core.errors import HypervisorUnavailable, VmpowerError
-from providers.core.model import Decision, Request, Sent, TimeoutOrigin
+from providers.core.errors import CommandFailed, HypervisorUnavailable, OperationEnded, VmpowerError
+from providers.core.model import Decision, Operation, Request, Sent, TimeoutOrigin
 from providers.core.run import Run
 
 AT_ONCE = timedelta(seconds=1)
@@ -32,6 +32,38 @@ def timeout(request: Request, vm: VM | None, default: timedelta) -> dict[str, An
 def of(run: Run) -> "Local":
     """The one that keeps an operation's deadline."""
     return Delegated(run) if hasattr(run.adapter, "withdraw") else Local(run)
+
+
+async def until_extended(run: Run) -> None:
+    """Wait until the guest has the time that an extension gives it: until then the hypervisor would cut its power
+    before.
+
+    Raises:
+        OperationEnded: the VM went off first, by itself or so.
+        CommandFailed: the hypervisor keeps its deadline, or does not answer before that.
+    """
+
+    def is_settled() -> bool:
+        sent = _cuts_before(run.operation)
+        return sent is None or sent.kept or run.decided or run.operation.state.final
+
+    await run.until(is_settled)
+    if (sent := _cuts_before(run.operation)) is None or run.decided:
+        return
+    if run.operation.state.final:
+        await run.until(lambda: run.shown.state.final)
+        raise OperationEnded(f"Operation {run.operation.id} ended before the hypervisor had given its deadline back.")
+    raise CommandFailed(
+        f"The hypervisor may still cut the power at {sent.handed_over:%H:%M:%S} UTC, as it was told, though the guest "
+        f"has until {run.force_after:%H:%M:%S} UTC now; the operation's steps say why. Whoever runs the hypervisor may "
+        "stop its own task."
+    )
+
+
+def _cuts_before(operation: Operation) -> Sent | None:
+    """The signal with which the hypervisor got a deadline that comes before force_after."""
+    sent, force_after = operation.asked, operation.force_after
+    return sent if sent and sent.handed_over and force_after and sent.handed_over < force_after else None
 
 
 class Local:

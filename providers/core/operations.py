@@ -13,7 +13,7 @@ from common.durations import MAX_TIMEOUT
 from providers.core.adapter import GuestCredentials
 from providers.core.admission import Admission
 from providers.core.clock import TOLERANCE, Boot
-from providers.core.deadline import timeout
+from providers.core.deadline import timeout, until_extended
 from providers.core.errors import (
     InvalidRequest,
     JournalFailed,
@@ -161,11 +161,13 @@ class Operations:
         return [run.operation for run in self._runs.values() if not run.operation.state.final]
 
     async def extend(self, operation_id: str, extension: Extension, asked: Asked = NOBODY) -> Operation:
-        """Give the guest more time (or less). Who `asked` is noted in the step.
+        """Give the guest more time (or less). Who `asked` is noted in the step. A hypervisor that would cut the power
+        before is waited for, until it has taken back what it was told.
 
         Raises:
             OperationNotFound, OperationEnded
             InvalidRequest: the new moment is not within the next 24 h.
+            CommandFailed: the hypervisor may cut the power before the new moment all the same.
         """
         run = await self._run(operation_id)
 
@@ -174,7 +176,9 @@ class Operations:
             _require_revocable(run)
             return extended(operation, extension, self._context.clock())
 
-        await run.decide(f"extended: {extension}{asked}", changes)
+        if not _says(run.shown, changes(run.shown)):  # a caller that was not answered asks again
+            await run.decide(f"extended: {extension}{asked}", changes)
+        await until_extended(run)
         return run.shown
 
     async def force(self, operation_id: str, asked: Asked = NOBODY) -> Operation:
@@ -376,6 +380,11 @@ def _require_undecided(operation: Operation) -> None:
         raise OperationEnded(f"Operation {operation.id} is a {operation.request.kind}: it does not wait.")
     if operation.state is State.FORCING or operation.decision or operation.went_down:
         raise OperationEnded(f"Operation {operation.id} is past deciding: {operation.state}.")
+
+
+def _says(operation: Operation, changes: Mapping[str, Any]) -> bool:
+    """Whether it is so already."""
+    return all(getattr(operation, name) == value for name, value in changes.items())
 
 
 def _require_revocable(run: Run) -> None:

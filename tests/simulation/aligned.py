@@ -29,6 +29,16 @@ TOGETHER = (
     ("kill at step", "kill at step"),
 )
 """Harm that comes one after the other, within seconds."""
+HANDED_OVER = (
+    ("withdrawals are late",),
+    ("withdrawals are late",),
+    ("withdrawals are late", "kill at step"),
+    ("withdrawals are refused",),
+    ("lose answers",),
+    ("kill at step",),
+    (),
+)
+"""Harm that meets a deadline which the hypervisor keeps."""
 LONGEST = {"fill the disk": 60.0, "lose answers": 3.0, "lose requests": 3.0, "lose signals": 3.0}
 """Seconds that harm lasts, where not 20."""
 JUST_BEFORE = 0.05
@@ -78,6 +88,17 @@ def told_late(chance: random.Random, vm: str) -> tuple[Act, ...]:
     restarted = _harm(chance, "restarted by somebody", vm, at + chance.uniform(0, 1))
     what = chance.choice(("Shutdown", "PowerOff", "Reboot"))
     return late, restarted, _request(chance, what, vm, at + chance.uniform(1, 9), 0, 30.0)
+
+
+def handed_over(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """Shortly before the hypervisor cuts a guest's power, somebody decides otherwise, and it is slow to give that
+    deadline back, or does not."""
+    at, timeout = chance.uniform(1, 20), chance.choice((5.0, 10.0, 30.0))
+    decides = at + timeout - chance.uniform(0, EARLY + LATE)
+    what = chance.choice(("Extend", "Extend", "Extend", *SECOND))
+    requests = _request(chance, "Shutdown", vm, at, 0, timeout), _request(chance, what, vm, decides, 1, timeout)
+    harms = [_harm(chance, each, vm, decides - JUST_BEFORE) for each in chance.choice(HANDED_OVER)]
+    return tuple(sorted((*requests, *harms), key=lambda act: act.at))
 
 
 def _request(chance: random.Random, what: str, vm: str, at: float, number: int, timeout: float) -> Act:

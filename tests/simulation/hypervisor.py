@@ -7,6 +7,7 @@ may be lost, late, or untrue.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +16,9 @@ from providers.core.adapter import (
     ActiveVMs,
     Change,
     Changed,
+    Delegation,
     Ended,
+    Escalation,
     Grace,
     GuestCredentials,
     GuestExit,
@@ -23,6 +26,7 @@ from providers.core.adapter import (
     Listed,
     OffCause,
     PowerState,
+    Reason,
     Removed,
     Signal,
     none_active,
@@ -91,6 +95,10 @@ class Machine:
     ended: Ended | None = None
     here: bool = True
     agent_up: bool = True
+    deadlines: int = 0
+    """How many it was given; the last one counts."""
+    kept: bool = False
+    """Whether the hypervisor is to cut its power at the last one."""
 
 
 @dataclass(slots=True)
@@ -108,13 +116,18 @@ class Harm:
     repeat_events: float = 0.0
     events_late: float = 0.0
     """The longest that an event may take, if it is longer."""
+    withdrawals_late: float = 0.0
+    """The longest that taking a deadline back may take beside."""
+    keeps: float = 0.0
+    """Does not give back a deadline."""
 
 
 class Hypervisor:
-    """All machines, and one daemon that speaks for them."""
+    """All machines, and one daemon that speaks for them. `delegates`: it keeps deadlines and cuts the power at them."""
 
-    def __init__(self, universe: Universe, behaviours: Sequence[Behaviour]) -> None:
+    def __init__(self, universe: Universe, behaviours: Sequence[Behaviour], *, delegates: bool = False) -> None:
         self.universe = universe
+        self.delegates = delegates
         self.machines = {f"vm-{n}": Machine(f"vm-{n}", behaviour) for n, behaviour in enumerate(behaviours)}
         self.facts: list[Fact] = []
         self.harm = Harm()
@@ -144,6 +157,16 @@ class Hypervisor:
         what: What = "crashed" if machine.behaviour.crashes else "left"
         self.universe.after(takes / 2, partial(self._leave_agent, vm, machine.run))
         self.universe.after(takes, partial(self._go_down, vm, machine.run, what))
+
+    def keep_deadline(self, vm: str, seconds: float) -> None:
+        machine = self.machines[vm]
+        machine.deadlines, machine.kept = machine.deadlines + 1, True
+        self.universe.after(seconds, partial(self._come_to_deadline, vm, machine.run, machine.deadlines))
+
+    def give_back(self, vm: str) -> None:
+        if self.universe.random.random() < self.harm.keeps:
+            raise CommandFailed("It does not stop.")
+        self._find(vm).kept = False
 
     def cut(self, vm: str, what: What) -> bool:
         """Cut its power; False: it was off."""
@@ -214,6 +237,7 @@ class Hypervisor:
             PowerState.ON if machine.on else PowerState.OFF,
             ended=machine.ended if not machine.on else None,
             signals=signals if machine.on else (),
+            delegation=Delegation() if self.delegates else None,
             run_id=str(machine.run) if machine.on else "",
         )
 
@@ -247,9 +271,14 @@ class Hypervisor:
         if machine.on and machine.run == run:
             self._end(machine, what)
 
-    def _end(self, machine: Machine, what: What) -> None:
+    def _come_to_deadline(self, vm: str, run: int, number: int) -> None:
+        machine = self.machines[vm]
+        if machine.on and machine.kept and (machine.run, machine.deadlines) == (run, number):
+            self._end(machine, "cut", Reason.TIMEOUT)
+
+    def _end(self, machine: Machine, what: What, reason: Reason | None = None) -> None:
         machine.on = False
-        machine.ended = Ended(OFF[what]) if self.up else Ended()
+        machine.ended = Ended(OFF[what], reason) if self.up else Ended()
         self.note(machine.id, what, f"run {machine.run}")
         self._tell(machine)
 
@@ -297,6 +326,9 @@ class Connection:
             if lost and self.hypervisor.universe.random.random() < lost:
                 raise HypervisorUnavailable("It does not answer.")
             self.hypervisor.ask(vm_id, signal)
+            if self.hypervisor.delegates and grace.escalation is Escalation.FORCE:
+                assert grace.timeout is not None
+                self.hypervisor.keep_deadline(vm_id, grace.timeout.total_seconds())
 
         await self._call(ask)
 
@@ -345,8 +377,9 @@ class Connection:
         self.hypervisor.subscribers.append(publish)
         return self.hypervisor.all()
 
-    async def _call(self, effect: Callable[[], T], lie: Callable[[], T] | None = None) -> T:
-        """Send a call, which takes effect on its way though we are killed, and wait for its answer."""
+    async def _call(self, effect: Callable[[], T], lie: Callable[[], T] | None = None, late: float = 0.0) -> T:
+        """Send a call, which takes effect on its way though we are killed, and wait for its answer. `late`: the longest
+        that it may be on its way beside what all are, in seconds."""
         hypervisor, universe = self.hypervisor, self.hypervisor.universe
         harm, chance = replace(hypervisor.harm), universe.random.random
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -372,6 +405,17 @@ class Connection:
                     result = HypervisorUnavailable("The answer was lost.")
             universe.after(universe.random.uniform(0, 0.002 + harm.late), lambda: settle(result))
 
-        universe.after(universe.random.uniform(0, 0.002 + harm.late), arrive)
+        universe.after(universe.random.uniform(0, 0.002 + harm.late + late), arrive)
         found: T = await answer
         return found
+
+
+@dataclass(slots=True)
+class Delegating(Connection):
+    """That of a hypervisor which keeps deadlines."""
+
+    margin: timedelta = timedelta(seconds=5)
+
+    async def withdraw(self, vm_id: str) -> None:
+        late = self.hypervisor.harm.withdrawals_late
+        await self._call(lambda: self.hypervisor.give_back(vm_id), late=late)

@@ -151,7 +151,7 @@ def what_was_answered_holds(history: History) -> Iterator[str]:
         known = history.known.get(operation.id)
         if known is None:
             yield f"{answer.act.what} was answered with an operation that is forgotten"
-        elif answer.act.what == "Cancel" and operation.state is State.CANCELLED:
+        elif answer.act.what == "Cancel" and operation.state is State.CANCELLED and not _may_still_cut(operation):
             yield from _cut_after(history, known, answer, "a cancel")
         elif answer.act.what == "Extend" and _is_early(history, known, answer):
             yield f"{_name(known)} was extended, and forced before its new time"
@@ -538,6 +538,11 @@ def _was_on(history: History, operation: Operation, time: float) -> bool:
         about = about or abs(fact.time - time) <= 2 * TICK
         state = fact.what not in OFF
     return state or about
+
+
+def _may_still_cut(operation: Operation) -> bool:
+    """Whether it was told that the hypervisor keeps its deadline: it gave nothing back."""
+    return bool(operation.verdict and "the hypervisor may still cut the power" in operation.verdict.message)
 
 
 def _cut_after(history: History, operation: Operation, answer: Answer, promise: str) -> Iterator[str]:

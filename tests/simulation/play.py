@@ -89,7 +89,7 @@ class Play:
     def __init__(self, scenario: Scenario, folder: Path, kill_at: int = 0) -> None:
         self.scenario = scenario
         self.universe = Universe(scenario.seed)
-        self.hypervisor = Hypervisor(self.universe, scenario.behaviours)
+        self.hypervisor = Hypervisor(self.universe, scenario.behaviours, delegates=scenario.delegates)
         self.machine = ProviderMachine(self.universe, self.hypervisor, folder)
         self.history = History(scenario, facts=self.hypervisor.facts, complaints=self.universe.complaints)
         self.machine.clock_is_off = timedelta(seconds=scenario.clocks[0])
@@ -278,6 +278,8 @@ class Play:
             "lose signals": lambda: self._for_a_while(act, hypervisor.harm, lose_signal=0.9),
             "lose requests": lambda: self._for_a_while(act, hypervisor.harm, lose_request=0.9),
             "lie": lambda: self._for_a_while(act, hypervisor.harm, lie=0.7),
+            "withdrawals are late": lambda: self._for_a_while(act, hypervisor.harm, withdrawals_late=4.0),
+            "withdrawals are refused": lambda: self._for_a_while(act, hypervisor.harm, keeps=1.0),
             "events are late": lambda: self._for_a_while(act, hypervisor.harm, events_late=10.0),
             "watch again": lambda: self._every_second(act["lasts"], self._watch_again),
             "be late": lambda: self._for_a_while(act, hypervisor.harm, late=2.0, repeat_events=0.3),

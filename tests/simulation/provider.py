@@ -18,7 +18,7 @@ from providers.core.run import Context
 from providers.core.settings import Settings
 from providers.core.store import Store
 from providers.server.service import Service
-from tests.simulation.hypervisor import Connection, Hypervisor
+from tests.simulation.hypervisor import Connection, Delegating, Hypervisor
 from tests.simulation.universe import Loop, Universe
 
 P = ParamSpec("P")
@@ -115,7 +115,7 @@ class Process:
         universe = machine.universe
         self.loop = Loop(universe)  # type: ignore[abstract]  # nothing else of it is used
         universe.loops.append(self.loop)
-        self.connection = Connection(machine.hypervisor)
+        self.connection = (Delegating if machine.hypervisor.delegates else Connection)(machine.hypervisor)
         clock = Clock(machine.wall, lambda: universe.now, f"boot-{machine.boot}")
         asyncio._set_running_loop(self.loop)
         try:

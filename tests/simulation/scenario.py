@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.act import Act
-from tests.simulation.aligned import aligned, cut_short, told_late, unheard
+from tests.simulation.aligned import aligned, cut_short, handed_over, told_late, unheard
 from tests.simulation.declared import CLOCKS, declared
 from tests.simulation.hypervisor import Behaviour
 
@@ -44,6 +44,8 @@ class Scenario:
     acts: tuple[Act, ...]
     clocks: tuple[float, float] = (0.0, 0.0)
     """By how many seconds the provider's clock is off, and the controller's."""
+    delegates: bool = False
+    """Whether the hypervisor keeps deadlines."""
 
     def without(self, acts: set[int]) -> "Scenario":
         return replace(self, acts=tuple(act for n, act in enumerate(self.acts) if n not in acts))
@@ -51,24 +53,40 @@ class Scenario:
 
 def make(seed: int) -> Scenario:
     """The scenario of a seed: of every third one, with harm that is aimed; of every sixth, with a controller; of every
-    twelfth, with a guest that is hard to ask or a kill at its cut, and of every twelfth with a guest of which events
-    tell late."""
+    twelfth, with a guest that is hard to ask or a kill at its cut; of every twelfth, with a guest of which events tell
+    late; and of every twelfth, on a hypervisor that keeps deadlines."""
     chance = random.Random(seed)
+    if seed % 6 == 5:
+        return _declared(seed, chance)
+    return _aimed(seed, chance) or _at_random(seed, chance)
+
+
+def _aimed(seed: int, chance: random.Random) -> Scenario | None:
+    """One VM, and harm that comes just when it matters; None: another kind of seed."""
     if seed % 24 == 13:
         return Scenario(seed, (Behaviour(takes=None, agent=False),), cut_short(chance, "vm-0"))
-    if seed % 12 == 1:
-        guest = Behaviour(takes=chance.choice((0.5, 3.0, 8.0)), acpi=False)
-        return Scenario(seed, (guest,), unheard(chance, "vm-0"))
-    if seed % 12 == 7:
-        return Scenario(seed, (_behaviour(chance),), told_late(chance, "vm-0"))
-    if seed % 6 == 5:
-        behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
-        acts = [act for n in range(len(behaviours)) for act in declared(chance, f"vm-{n}")]
-        clocks = (chance.choice(CLOCKS), chance.choice(CLOCKS))
-        return Scenario(seed, behaviours, tuple(sorted(acts, key=lambda act: act.at)), clocks)
-    if seed % 3 == 0:
-        behaviour = _behaviour(chance)
-        return Scenario(seed, (behaviour,), tuple(sorted(aligned(chance, "vm-0"), key=lambda act: act.at)))
+    match seed % 12:
+        case 1:
+            guest = Behaviour(takes=chance.choice((0.5, 3.0, 8.0)), acpi=False)
+            return Scenario(seed, (guest,), unheard(chance, "vm-0"))
+        case 7:
+            return Scenario(seed, (_behaviour(chance),), told_late(chance, "vm-0"))
+        case 10:
+            return Scenario(seed, (_behaviour(chance),), handed_over(chance, "vm-0"), delegates=True)
+        case 0 | 3 | 6 | 9:
+            behaviour = _behaviour(chance)
+            return Scenario(seed, (behaviour,), tuple(sorted(aligned(chance, "vm-0"), key=lambda act: act.at)))
+    return None
+
+
+def _declared(seed: int, chance: random.Random) -> Scenario:
+    behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+    acts = [act for n in range(len(behaviours)) for act in declared(chance, f"vm-{n}")]
+    clocks = (chance.choice(CLOCKS), chance.choice(CLOCKS))
+    return Scenario(seed, behaviours, tuple(sorted(acts, key=lambda act: act.at)), clocks)
+
+
+def _at_random(seed: int, chance: random.Random) -> Scenario:
     behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
     vms = [f"vm-{n}" for n in range(len(behaviours))]
     requests = [_request(chance, chance.choice(vms), n) for n in range(chance.randint(1, 6))]

@@ -92,7 +92,9 @@ class PowerServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     ExtendOperation: _grpc.UnaryUnaryMultiCallable[_power_pb2.ExtendOperationRequest, _power_pb2.Operation]
-    """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting.
+    """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting. Where the
+    hypervisor itself would cut the power before (Proxmox VE), this is answered once it has taken that back; if it does
+    not, it is FAILED_PRECONDITION and says when the power may be cut.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -164,7 +166,9 @@ class PowerServiceAsyncStub(PowerServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     ExtendOperation: _aio.UnaryUnaryMultiCallable[_power_pb2.ExtendOperationRequest, _power_pb2.Operation]  # type: ignore[assignment]
-    """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting.
+    """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting. Where the
+    hypervisor itself would cut the power before (Proxmox VE), this is answered once it has taken that back; if it does
+    not, it is FAILED_PRECONDITION and says when the power may be cut.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -311,7 +315,9 @@ class PowerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _power_pb2.ExtendOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_power_pb2.Operation, _abc.Awaitable[_power_pb2.Operation]]:
-        """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting.
+        """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting. Where the
+        hypervisor itself would cut the power before (Proxmox VE), this is answered once it has taken that back; if it does
+        not, it is FAILED_PRECONDITION and says when the power may be cut.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

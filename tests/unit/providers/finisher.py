@@ -27,6 +27,7 @@ from providers.core.adapter import (
     none_active,
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VmpowerError
+from providers.core.extension import Extension
 from providers.core.model import Operation
 from providers.server import validation
 from providers.sim.script import guest_id
@@ -159,6 +160,14 @@ class FinisherProvider(ProviderOf[Finisher]):
         message = pb.ShutdownRequest(vm="web", **fields)
         request = validation.shutdown(message, self.inventory.resolve, self.settings)
         return await self.operations.start(request)
+
+    async def extending(self, operation: Operation, extension: Extension) -> asyncio.Task[Operation]:
+        """An ExtendOperation that counts, and whose answer is still to come."""
+        extended = asyncio.create_task(self.operations.extend(operation.id, extension))
+        async for known in self.operations.watch(operation.id):
+            if "extended" in told(known):
+                break
+        return extended
 
 
 MakeFinisher = Callable[..., Awaitable[FinisherProvider]]

@@ -57,7 +57,7 @@ async def test_an_extension_that_a_kill_kept_from_the_hypervisor_reaches_it(make
     begun = await provider.ask(timeout=60)
     await until(5)
     provider.adapter.lose_host()
-    await provider.operations.extend(begun.id, LONGER)
+    await provider.extending(begun, LONGER)
     await provider.kill()
     provider.adapter.find_host()
     await until(30)

@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from providers.core.errors import CommandFailed, OperationEnded
 from providers.core.extension import Extension
 from providers.core.model import Operation
 from tests.unit.providers.finisher import NOT_REVOCABLE, WEB, FinisherProvider, MakeFinisher, told
-from tests.unit.providers.world import elapsed, ending, until
+from tests.unit.providers.world import elapsed, ending, now, until
 
 pytestmark = pytest.mark.looptime
 
@@ -88,15 +89,51 @@ async def hangs(_vm_id: str) -> None:
     await until(3600)
 
 
+async def test_an_extension_is_answered_once_the_hypervisor_has_taken_it_back(
+    make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_finisher()
+    take_back = provider.adapter.withdraw
+
+    async def slowly(vm_id: str) -> None:
+        await until(20)
+        await take_back(vm_id)
+
+    monkeypatch.setattr(provider.adapter, "withdraw", slowly)
+    operation = await asked(provider)
+    await provider.operations.extend(operation.id, LONGER)
+    assert now() == 20
+
+
+async def test_an_extension_that_the_hypervisors_own_deadline_overtakes_is_refused(
+    make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_finisher()
+    monkeypatch.setattr(provider.adapter, "withdraw", hangs)
+    operation = await asked(provider)
+    with pytest.raises(OperationEnded, match="before the hypervisor had given its deadline back"):
+        await provider.operations.extend(operation.id, LONGER)
+    assert ending(await provider.end(operation)) == "SUCCEEDED: FORCED/TIMEOUT"
+
+
+async def test_an_extension_that_is_asked_for_again_is_the_same_one(make_finisher: MakeFinisher) -> None:
+    provider = await make_finisher()
+    operation = await asked(provider)
+    for _ in range(2):
+        extended = await provider.operations.extend(operation.id, LONGER)
+    assert told(extended).count("extended") == 1
+
+
 async def test_force_is_done_while_the_hypervisor_is_slow_to_take_it_back(
     make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = await make_finisher()
     monkeypatch.setattr(provider.adapter, "withdraw", hangs)
     operation = await asked(provider)
-    await provider.operations.extend(operation.id, LONGER)
+    extended = await provider.extending(operation, LONGER)
     await until(12)
     await provider.operations.force(operation.id)
+    await extended
     ended = await provider.end(operation)
     assert (ending(ended), elapsed(ended)) == ("SUCCEEDED: FORCED/REQUESTED", 12)
 
@@ -116,7 +153,8 @@ async def test_a_hypervisor_that_gives_nothing_back_is_told_of(make_finisher: Ma
     provider = await make_finisher()
     provider.adapter.withdraws = False
     operation = await asked(provider)
-    await provider.operations.extend(operation.id, LONGER)
+    with pytest.raises(CommandFailed, match=r"may still cut the power at 00:01:00 UTC.*until 00:03:20"):
+        await provider.operations.extend(operation.id, LONGER)
     ended = await provider.end(operation)
     assert "the hypervisor may still cut the power at 00:01:00 UTC: It is not to be stopped." in told(ended)
 
@@ -125,7 +163,8 @@ async def test_a_power_cut_that_was_not_taken_back_is_forced(make_finisher: Make
     provider = await make_finisher()
     provider.adapter.withdraws = False
     operation = await asked(provider)
-    await provider.operations.extend(operation.id, LONGER)
+    with pytest.raises(CommandFailed):
+        await provider.operations.extend(operation.id, LONGER)
     ended = await provider.end(operation)
     assert (ending(ended), elapsed(ended)) == ("SUCCEEDED: FORCED/TIMEOUT", 60)
     assert (len(provider.adapter.withdrawn), provider.adapter.powered_off) == (1, [])
@@ -146,9 +185,11 @@ async def test_an_outage_in_which_it_is_extended_is_waited_for(make_finisher: Ma
     provider = await make_finisher()
     operation = await asked(provider)
     provider.adapter.lose_host()
-    await provider.operations.extend(operation.id, LONGER)
+    extended = await provider.extending(operation, LONGER)
     await until(40)
+    assert not extended.done()
     provider.adapter.find_host()
+    await extended
     ended = await provider.end(operation)
     assert (ending(ended), elapsed(ended)) == ("SUCCEEDED: FORCED/TIMEOUT", 200)
     assert provider.adapter.powered_off == [200]
