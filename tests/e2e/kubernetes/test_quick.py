@@ -13,7 +13,7 @@ from tests.rigs.kubernetes.resources import Object
 
 SCRIPT = """
 guests:
-  web: {shutdown_time: 5s, count: 100}
+  web: {shutdown_time: 20s, count: 100}
   deaf: {agent: none, acpi: ignores, count: 200}
 """
 WEBS = [f"web-{number:04}" for number in range(1, 101)]

@@ -100,7 +100,10 @@ async def test_calls_one_after_the_other_share_a_connection_beside_the_streams(
     assert vcenter.connections().opened - before == 2
 
 
-async def test_a_distant_vcenter_is_asked_by_many_at_once_over_few_connections(settings: Settings) -> None:
+async def test_a_distant_vcenter_is_asked_by_many_at_once_over_few_connections(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("providers.core.lanes.PATIENCE", 60.0)  # on a busy machine calls would give their places up
     with VCenter({"web": {"count": 80, "ignores": True}}, latency=0.05) as distant:
         adapter = VsphereAdapter(settings(url=distant.url, credentials_dir=distant.credentials, ca_file=distant.ca))
         async with watching(adapter):
@@ -108,9 +111,8 @@ async def test_a_distant_vcenter_is_asked_by_many_at_once_over_few_connections(s
             await asyncio.gather(*(adapter.send_signal(vm_id, TOOLS, GRACE) for vm_id in ids))
             await asyncio.gather(*(adapter.get(vm_id) for vm_id in ids))
         await adapter.close()
-        times = sorted(distant.show(f"web-{number:04}")["asked_at"][0]["time"] for number in range(1, 81))
-        assert times[-1] - times[0] < 80 * 0.05 / 2
-        assert distant.connections().peak <= STREAMS + AT_ONCE[Lane.ASK]
+        assert all(distant.show(f"web-{number:04}")["asked_at"] for number in range(1, 81))
+        assert STREAMS + AT_ONCE[Lane.ASK] / 2 < distant.connections().peak <= STREAMS + AT_ONCE[Lane.ASK]
 
 
 async def test_guests_whose_asking_hangs_hold_up_nothing_else(
