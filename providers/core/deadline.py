@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from providers.core.adapter import VM, DelegatingAdapter, Escalation, Grace, Reason
 from providers.core.errors import CommandFailed, HypervisorUnavailable, OperationEnded, VmpowerError
+from providers.core.lanes import urgent
 from providers.core.model import Decision, Operation, Request, Sent, TimeoutOrigin
 from providers.core.run import Run
 
@@ -143,13 +144,21 @@ class Delegated(Local):
         run = self._run
         if (handed := self._handed) is None:
             return
-        work = run.spawn(run.through_outages(lambda: self._adapter.withdraw(run.vm_id)))
+        work = run.spawn(self._withdraw())
         await run.until(lambda: work.done() or run.off or run.told_to_force, lambda: self._useful_until(handed))
-        if work.done():
-            await self._note(handed, work.exception())
-        elif not run.off and not run.told_to_force:
-            await self._note(handed, HypervisorUnavailable("it does not answer"))
+        if not run.off:
+            if work.done():
+                await self._note(handed, work.exception())
+            elif not run.told_to_force:
+                await self._note(handed, HypervisorUnavailable("it does not answer"))
         work.cancel()
+
+    async def _withdraw(self) -> None:
+        """And look: what is taken back when it is over has cut the power, and that may be told late."""
+        run = self._run
+        await run.through_outages(lambda: self._adapter.withdraw(run.vm_id))
+        with urgent():
+            await run.look()
 
     def handover(self) -> datetime | None:
         """force_after, if the escalation is FORCE and the hypervisor can do it for this VM."""

@@ -31,7 +31,7 @@ TOGETHER = (
 """Harm that comes one after the other, within seconds."""
 HANDED_OVER = (
     ("withdrawals are late",),
-    ("withdrawals are late",),
+    ("events are late", "withdrawals are late"),
     ("withdrawals are late", "kill at step"),
     ("withdrawals are refused",),
     ("lose answers",),

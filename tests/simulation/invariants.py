@@ -564,7 +564,7 @@ def _is_early(history: History, operation: Operation, answer: Answer) -> bool:
     cuts = [fact.time for fact in history.facts if fact.what == "cut" and fact.vm == operation.request.vm_id]
     others = [each for each in _of(history, operation.request.vm_id) if each.id != operation.id]
     due = _act(history, operation) + answer.act["timeout"] - TICK
-    return not others and any(answer.time < cut < due for cut in cuts)
+    return not others and any(answer.sent < cut < due for cut in cuts)
 
 
 def _another_run(history: History, operation: Operation) -> bool:

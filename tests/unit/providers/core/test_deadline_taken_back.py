@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from providers.core.adapter import Ended, OffCause, PowerState, Reason
 from providers.core.errors import CommandFailed, OperationEnded
 from providers.core.extension import Extension
 from providers.core.model import Operation
@@ -112,6 +113,22 @@ async def test_an_extension_that_the_hypervisors_own_deadline_overtakes_is_refus
     monkeypatch.setattr(provider.adapter, "withdraw", hangs)
     operation = await asked(provider)
     with pytest.raises(OperationEnded, match="before the hypervisor had given its deadline back"):
+        await provider.operations.extend(operation.id, LONGER)
+    assert ending(await provider.end(operation)) == "SUCCEEDED: FORCED/TIMEOUT"
+
+
+async def test_an_extension_is_refused_where_the_power_was_cut_before_it_was_taken_back_and_nobody_told(
+    make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_finisher()
+
+    async def comes_too_late(vm_id: str) -> None:
+        cut = Ended(OffCause.HOST, Reason.TIMEOUT)
+        provider.adapter.vms[vm_id] = replace(WEB, power_state=PowerState.OFF, signals=(), ended=cut)
+
+    monkeypatch.setattr(provider.adapter, "withdraw", comes_too_late)
+    operation = await asked(provider)
+    with pytest.raises(OperationEnded):
         await provider.operations.extend(operation.id, LONGER)
     assert ending(await provider.end(operation)) == "SUCCEEDED: FORCED/TIMEOUT"
 
