@@ -21,7 +21,7 @@ from common.closing import closed_on_failure
 from providers.core.errors import JournalFailed
 from providers.core.limiter import Limiter
 from providers.core.model import Operation
-from providers.core.store import Store, moment
+from providers.core.store import ACCEPTED, Store, moment
 
 MOST_KNOWN = 100_000
 """So many request_ids' hashes are kept (about 7 MB), so that a new one is not looked for on disk. Of more than that,
@@ -127,8 +127,8 @@ class Journal:
         return await self._read(self._store.one, "request_id", request_id)
 
     async def active(self) -> list[Operation]:
-        """Those that have not ended, oldest first."""
-        return await self._read(self._store.many, {"final = 0": ()}, "create_time, id")
+        """Those that have not ended, in the order in which they were accepted."""
+        return await self._read(self._store.many, {"final = 0": ()}, ACCEPTED)
 
     async def overtaken(self) -> set[str]:
         """The ids of active ones of which a later one on the same VM has ended: they had ended before, but that was not
@@ -136,10 +136,11 @@ class Journal:
         return await self._read(self._store.overtaken)
 
     async def still_running(self, since: datetime) -> list[Operation]:
-        """Those that began since then and left their VMs running, or perhaps so, oldest first."""
+        """Those that began since then and left their VMs running, or perhaps so, in the order in which they were
+        accepted."""
         outcomes = {"(record LIKE ? OR record LIKE ?)": ('%"STILL_RUNNING"%', '%"UNKNOWN"%')}
         given = {"final = 1": (), "create_time > ?": (moment(since),)} | outcomes
-        found = await self._read(self._store.many, given, "create_time, id")
+        found = await self._read(self._store.many, given, ACCEPTED)
         return [operation for operation in found if operation.may_run]
 
     async def page(

@@ -33,12 +33,18 @@ CREATE INDEX IF NOT EXISTS by_time ON operations (create_time, id);
 CREATE INDEX IF NOT EXISTS by_vm ON operations (vm_id, create_time, id);
 CREATE INDEX IF NOT EXISTS by_final ON operations (final, create_time, id);
 """
-VERSION = 2
+VERSION = 3
 """That of the records (SQLite's user_version)."""
 ACTIVE, FINAL, SET_ASIDE = 0, 1, 2
 """`final`. A record that cannot be read, of a newer version perhaps, is set aside: its bytes stay where they are, and
 it is tried again at the next start."""
-_SAVE = "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)"
+ACCEPTED = "rowid"
+"""The order in which they were accepted, whatever the clock was set to meanwhile: a row keeps its place when it is
+saved again (https://www.sqlite.org/rowidtable.html)."""
+_SAVE = (
+    "INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+    "SET create_time = excluded.create_time, final = excluded.final, record = excluded.record"
+)
 
 log = structlog.get_logger()
 
@@ -121,9 +127,9 @@ class Store:
     def overtaken(self) -> set[str]:
         """The ids of active operations of which a later one on the same VM has ended."""
         query = (
-            "SELECT id FROM operations AS earlier WHERE final = 0 AND EXISTS (SELECT 1 FROM operations AS later "
+            "SELECT id FROM operations AS earlier WHERE final = 0 AND EXISTS (SELECT 1 FROM operations AS later "  # noqa: S608
             "WHERE later.vm_id = earlier.vm_id AND later.final = 1 "
-            "AND (later.create_time, later.id) > (earlier.create_time, earlier.id))"
+            f"AND later.{ACCEPTED} > earlier.{ACCEPTED})"
         )
         return {operation_id for (operation_id,) in self.db.execute(query)}
 
@@ -186,10 +192,12 @@ def _scrubbed(value: Any) -> Any:
 
 def _upgrade(db: sqlite3.Connection) -> None:
     """Rewrite the records of earlier versions: before 1, a request's timeout had the default filled in, and signals had
-    no numbers; before 2, signals were refused or not. One that is no record of a version stays as it is."""
+    no numbers; before 2, signals were refused or not. One that is no record of a version stays as it is. Before 3, each
+    save gave its row another place."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version >= VERSION:
         return
+    db.execute("INSERT OR REPLACE INTO operations SELECT * FROM operations ORDER BY create_time, id")
     rows = db.execute("SELECT record, id FROM operations").fetchall()
     for record, key in rows:
         try:
@@ -204,8 +212,9 @@ def _upgraded(record: str, version: int) -> str:
     operation = json.loads(record)
     if version < 1:
         _number(operation)
-    for sent in operation["sent"]:
-        sent["delivery"] = "REFUSED" if sent.pop("refused", False) else "ACCEPTED"
+    if version < 2:
+        for sent in operation["sent"]:
+            sent["delivery"] = "REFUSED" if sent.pop("refused", False) else "ACCEPTED"
     return json.dumps(operation)
 
 

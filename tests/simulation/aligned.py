@@ -90,6 +90,22 @@ def told_late(chance: random.Random, vm: str) -> tuple[Act, ...]:
     return late, restarted, _request(chance, what, vm, at + chance.uniform(1, 9), 0, 30.0)
 
 
+def set_back(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """The provider's clock is set back between two requests for one VM, and it is killed while it is at the second."""
+    at = chance.uniform(1, 20)
+    back = at + chance.uniform(6, 10)
+    again = back + chance.uniform(2, 4)
+    before = chance.choice(("Shutdown", "PowerOff", "PowerOn", "Reboot"))
+    after = chance.choice(("Shutdown", "Shutdown", "Reboot", "PowerOff", "PowerOn"))
+    return (
+        _request(chance, before, vm, at, 0, 5.0),
+        Act(round(back, 3), "set the clock", vm, (("by", chance.choice((-3600.0, -60.0))),)),
+        _request(chance, "PowerOn", vm, back + 1.5, 1, 5.0),
+        _request(chance, after, vm, again, 2, 30.0),
+        _harm(chance, chance.choice(("kill", "kill at step")), vm, again),
+    )
+
+
 def handed_over(chance: random.Random, vm: str) -> tuple[Act, ...]:
     """Shortly before the hypervisor cuts a guest's power, somebody decides otherwise, and it is slow to give that
     deadline back, or does not."""

@@ -308,6 +308,17 @@ def waiting_does_not_grow(history: History) -> Iterator[str]:
             yield f"{_name(operation)} lists {len(operation.sent)} signals"
 
 
+def what_is_overtaken_had_a_successor(history: History) -> Iterator[str]:
+    """What is closed and not carried out any more is so because a later operation on its VM was accepted."""
+    accepted = {answer.operation.id: answer.time for answer in history.answers if answer.operation}
+    for operation in history.known.values():
+        if operation.failure is None or operation.failure.reason != "OVERTAKEN":
+            continue
+        others = [each.id for each in _of(history, operation.request.vm_id) if each.id != operation.id]
+        if not any(accepted.get(other, 0.0) > accepted.get(operation.id, 0.0) for other in others):
+            yield f"{_name(operation)} was closed as overtaken, and none came after it"
+
+
 def a_settled_system_makes_no_calls(history: History) -> Iterator[str]:
     tried_again = any(_judged(history, operation) >= SETTLED for operation in history.known.values())
     if history.calls_when_settled and not tried_again:
@@ -339,6 +350,7 @@ INVARIANTS = (
     unknown_has_a_cause,
     what_was_answered_holds,
     the_last_wish_comes_true,
+    what_is_overtaken_had_a_successor,
     a_settled_system_makes_no_calls,
 )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.act import Act
-from tests.simulation.aligned import aligned, cut_short, handed_over, told_late, unheard
+from tests.simulation.aligned import aligned, cut_short, handed_over, set_back, told_late, unheard
 from tests.simulation.declared import CLOCKS, declared
 from tests.simulation.hypervisor import Behaviour
 
@@ -54,7 +54,7 @@ class Scenario:
 def make(seed: int) -> Scenario:
     """The scenario of a seed: of every third one, with harm that is aimed; of every sixth, with a controller; of every
     twelfth, with a guest that is hard to ask or a kill at its cut; of every twelfth, with a guest of which events tell
-    late; and of every twelfth, on a hypervisor that keeps deadlines."""
+    late or a clock that is set back; and of every twelfth, on a hypervisor that keeps deadlines."""
     chance = random.Random(seed)
     if seed % 6 == 5:
         return _declared(seed, chance)
@@ -63,20 +63,23 @@ def make(seed: int) -> Scenario:
 
 def _aimed(seed: int, chance: random.Random) -> Scenario | None:
     """One VM, and harm that comes just when it matters; None: another kind of seed."""
-    if seed % 24 == 13:
-        return Scenario(seed, (Behaviour(takes=None, agent=False),), cut_short(chance, "vm-0"))
-    match seed % 12:
+    match seed % 24:
+        case 13:
+            behaviour, acts = Behaviour(takes=None, agent=False), cut_short(chance, "vm-0")
         case 1:
-            guest = Behaviour(takes=chance.choice((0.5, 3.0, 8.0)), acpi=False)
-            return Scenario(seed, (guest,), unheard(chance, "vm-0"))
+            behaviour = Behaviour(takes=chance.choice((0.5, 3.0, 8.0)), acpi=False)
+            acts = unheard(chance, "vm-0")
         case 7:
-            return Scenario(seed, (_behaviour(chance),), told_late(chance, "vm-0"))
-        case 10:
-            return Scenario(seed, (_behaviour(chance),), handed_over(chance, "vm-0"), delegates=True)
-        case 0 | 3 | 6 | 9:
-            behaviour = _behaviour(chance)
-            return Scenario(seed, (behaviour,), tuple(sorted(aligned(chance, "vm-0"), key=lambda act: act.at)))
-    return None
+            behaviour, acts = _behaviour(chance), told_late(chance, "vm-0")
+        case 19:
+            behaviour, acts = _behaviour(chance), set_back(chance, "vm-0")
+        case 10 | 22:
+            behaviour, acts = _behaviour(chance), handed_over(chance, "vm-0")
+        case kind if kind % 3 == 0:
+            behaviour, acts = _behaviour(chance), aligned(chance, "vm-0")
+        case _:
+            return None
+    return Scenario(seed, (behaviour,), tuple(sorted(acts, key=lambda act: act.at)), delegates=seed % 12 == 10)
 
 
 def _declared(seed: int, chance: random.Random) -> Scenario:

@@ -155,11 +155,11 @@ async def test_operations_without_a_request_id_do_not_replace_each_other(journal
     assert len(await journal.page(10)) == 2
 
 
-async def test_the_active_are_those_without_a_verdict_oldest_first(journal: Journal) -> None:
+async def test_the_active_are_those_without_a_verdict_as_they_were_accepted(journal: Journal) -> None:
     await journal.save(operation(3))
     await journal.save(operation(2, state=State.CANCELLED))
     await journal.save(operation(1, state=State.AWAITING_DECISION))
-    assert [found.id for found in await journal.active()] == ["op-1", "op-3"]
+    assert [found.id for found in await journal.active()] == ["op-3", "op-1"]
 
 
 async def test_pages_go_from_the_newest_to_the_oldest(journal: Journal) -> None:
@@ -429,6 +429,30 @@ async def test_a_later_operation_that_ended_has_overtaken_an_earlier_one(journal
     await journal.save(operation(1))
     await journal.save(operation(2, state=State.SUCCEEDED))
     assert await journal.overtaken() == {"op-1"}
+
+
+async def test_one_that_came_after_the_clock_was_set_back_is_the_later_one(journal: Journal) -> None:
+    await journal.save(operation(2))
+    await journal.save(operation(2, state=State.SUCCEEDED))
+    await journal.save(operation(1))
+    assert await journal.overtaken() == set()
+
+
+async def test_what_is_saved_again_keeps_its_place(journal: Journal) -> None:
+    for number in (3, 1, 2, 3):
+        await journal.save(operation(number))
+    assert [each.id for each in await journal.active()] == ["op-3", "op-1", "op-2"]
+
+
+async def test_those_of_an_earlier_version_were_accepted_in_the_order_of_their_times(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "journal.db")
+    for number in (2, 1):
+        await first.save(operation(number))
+    first._store.db.execute("PRAGMA user_version = 2")
+    await first.close()
+    second = Journal(tmp_path / "journal.db")
+    assert [each.id for each in await second.active()] == ["op-1", "op-2"]
+    await second.close()
 
 
 async def test_of_another_vm_none_is_overtaken(journal: Journal) -> None:
