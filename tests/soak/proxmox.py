@@ -121,17 +121,24 @@ class ProxmoxGround(Ground):
                 for at, signal in guest["heard"]
                 if on_at <= at and (off_at is None or at <= off_at)
             ]
-            causes = causes_of(end, guest["asked"], GUESTS[name]) if off_at else ()
+            causes = causes_of(end, guest["asked"], GUESTS[name], self._cut_by_others(name)) if off_at else ()
             ended = None if off_at is None else off_at - self._offset
             runs.append(Run(name, on_at - self._offset, ended, causes, tuple(hears)))
         return runs
 
+    def _cut_by_others(self, name: str) -> list[float]:
+        """When, in seconds since 1970."""
+        harms = (record for record in self.history.records if isinstance(record, Harm))
+        return [harm.begun + self._offset for harm in harms if (harm.vm, harm.what) == (name, "off")]
 
-def causes_of(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) -> tuple[Cause, ...]:
+
+def causes_of(
+    end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any], cut_by_others: Sequence[float] = ()
+) -> tuple[Cause, ...]:
     """Who may have ended a run. Of a guest that leaves while its QEMU, which takes so long, ends because of a stop,
-    either may be said to have been the first; and of one that leaves in the last second of its time, Proxmox VE's own
-    record says that it was forced: it looks no more then at a QEMU, and tells a container's time in whole seconds. A
-    QEMU that dies it does not tell from a guest that leaves."""
+    either may be said to have been the first, and so of two stops, ours and a colleague's; and of one that leaves in
+    the last second of its time, Proxmox VE's own record says that it was forced: it looks no more then at a QEMU, and
+    tells a container's time in whole seconds. A QEMU that dies it does not tell from a guest that leaves."""
     if end["off_cause"] == "crash":
         return ("CRASH", "GUEST")
     if cause := CAUSES.get(end["off_cause"]):
@@ -141,7 +148,10 @@ def causes_of(end: dict[str, Any], asked: Sequence[Any], guest: dict[str, Any]) 
             or _was_in_its_last_second(end, asked, stop_seconds)
         )
         return (cause, "PROVIDER") if both else (cause,)
-    return ("PROVIDER",) if _was_stopped(end, asked, LONGEST_STOP) else ("OTHER",)
+    if not _was_stopped(end, asked, LONGEST_STOP):
+        return ("OTHER",)
+    others = any(end["off_at"] - LONGEST_STOP <= at <= end["off_at"] for at in cut_by_others)
+    return ("PROVIDER", "OTHER") if others else ("PROVIDER",)
 
 
 def _was_in_its_last_second(end: dict[str, Any], asked: Sequence[Any], stop_seconds: float) -> bool:

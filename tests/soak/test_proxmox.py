@@ -52,3 +52,9 @@ def test_proxmox_ve_does_not_tell_a_qemu_that_dies_from_a_guest_that_leaves() ->
 @pytest.mark.parametrize(("asked", "cause"), [([[ASKED + 4, "stop", {}]], "PROVIDER"), ([], "OTHER")])
 def test_a_stop_is_the_providers_if_it_told_proxmox_ve_to(asked: list[Any], cause: str) -> None:
     assert causes_of(end(5, "stop"), asked, {}) == (cause,)
+
+
+@pytest.mark.parametrize(("cut", "causes"), [(3.5, ("PROVIDER", "OTHER")), (-1, ("PROVIDER",))])
+def test_of_two_stops_either_was_perhaps_the_first(cut: float, causes: tuple[str, ...]) -> None:
+    stopped = [[ASKED + 4, "stop", {}]]
+    assert causes_of(end(4.5, "stop"), stopped, {"stop_secs": 1}, [ASKED + cut]) == causes
