@@ -91,6 +91,9 @@ class VMReconciler:
     ) -> None:
         """`labels` are those of the resource's namespace."""
         self.resource = resource
+        """The one that is acted upon, with our own status."""
+        self._declared = resource
+        """The latest; it is acted upon from the next turn on."""
         self._key = key_of(resource)
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
         self._owners, self._labels = owners, labels
@@ -114,9 +117,10 @@ class VMReconciler:
         self._watch_broke = False
 
     def apply(self, resource: VirtualMachine) -> None:
-        """Use another spec. Its status is ignored: ours is newer."""
+        """Use another spec from the next turn on: what is asked for now is the work of the one before, and is written
+        down as such. Its status is ignored: ours is newer."""
         self._rejection = None
-        self.resource = resource.model_copy(update={"status": self.resource.status})
+        self._declared = resource
 
     def reject(self, change: Rejected) -> None:
         """A later spec cannot be acted upon; the one before it stays in effect."""
@@ -127,8 +131,8 @@ class VMReconciler:
     def decide(self, decided: Decided) -> None:
         """Queue a decision; it is carried out once it is known which operation is active. It is about the present spec,
         except at our start: then it may be older than the spec, and is about the last one that was acted upon."""
-        resource = self.resource
-        about = resource.metadata.generation if self._attended else resource.status.observed_generation
+        seen = self.resource.status.observed_generation
+        about = self._declared.metadata.generation if self._attended else seen
         self._decisions.setdefault(decided, about)
 
     def close(self) -> None:
@@ -173,6 +177,7 @@ class VMReconciler:
             ProviderError: the provider would not; it is in the status, and to be tried again.
             SourceError: a secret cannot be read now; likewise.
         """
+        self.resource = self._declared.model_copy(update={"status": self.resource.status})
         trouble = self._trouble(connection.client if connection else None)
         if connection and not serves(connection.provider, self._key.namespace, self._labels()):
             obstacle = self._refusal(connection, None)
@@ -321,11 +326,12 @@ class VMReconciler:
             return False
         due = [decided for decided, generation in self._decisions.items() if generation < before]
         for decided in due:
-            event, operation = await answer(client, self._operation, decided)
+            known = self._operation
+            event, operation = await answer(client, known, decided)
             del self._decisions[decided]
             self._acknowledgeable.append(decided)
-            if operation is not None and operation is not self._operation:
-                self._take_result(operation)
+            if operation is not None and operation is not known:
+                self._take_result(self._latest(known, operation))
             await self._source.emit_event(self._key, event)
         return bool(due)
 
@@ -351,7 +357,8 @@ class VMReconciler:
     async def _listen(self, client: ProviderClient, operation: str) -> None:
         try:
             async for news in client.stream(pb.WatchOperationRequest(id=operation)):
-                self._operation = news
+                if not self._knows_end_of(operation):  # it may have come as an answer, before earlier news
+                    self._operation = news
                 self._queue.add(self._key)
         except ProviderError as error:
             self._watch_broke = True
@@ -359,6 +366,10 @@ class VMReconciler:
                 self._forget(operation)
         if self._operation is None or not has_ended(self._operation):
             self._queue.retry(self._key)
+
+    def _knows_end_of(self, operation: str) -> bool:
+        known = self._operation
+        return known is not None and known.id == operation and has_ended(known)
 
     def _forget(self, operation: str) -> None:
         self._set_status(status.lost(self.resource.status, operation))
@@ -421,9 +432,18 @@ class VMReconciler:
                 self._set_status(status.carried_over(self.resource, self._operation))
 
     async def _ask(self, client: ProviderClient, request: AskingRequest) -> pb.Operation:
-        meta = self.resource.metadata
+        meta, known = self.resource.metadata, self._operation
         manager = "being deleted" if meta.leaving else meta.manager
-        return await client.ask(request, resource_name(self._key, manager), meta.reason)
+        return self._latest(known, await client.ask(request, resource_name(self._key, manager), meta.reason))
+
+    def _latest(self, known: pb.Operation | None, answer: pb.Operation) -> pb.Operation:
+        """The answer of a call, or what the operation's stream has told during the call (`known` is what it had told
+        before): either may overtake the other. Unless the answer is the end, the stream counts: it tells what the
+        answer does too, and what it has told already it does not tell again."""
+        news = self._operation
+        if news is None or news is known or news.id != answer.id or has_ended(answer):
+            return answer
+        return news
 
     async def _resend_credentials(self, client: ProviderClient, operation: pb.Operation) -> None:
         """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
@@ -507,6 +527,8 @@ class VMReconciler:
             return False
         await self._source.write_status(self._key, new)
         self._written = new
+        if status.is_news(new, self.resource.status):  # it may have become again what it was before
+            self._writing.add(self._key)
         told, self._untold = [*self._untold, *events(old, new)], []
         for event in told:
             await self._source.emit_event(self._key, event)

@@ -70,6 +70,10 @@ class FakeClient(ProviderClient):
         self.busy = 0
         self.busiest = 0
         self.call_time = 0.0
+        self.answer_time = 0.0
+        """Seconds that an answer takes after the provider has done what was asked."""
+        self.news_time = 0.0
+        """Seconds that what a stream tells takes."""
         self.ahead = timedelta(0)
         """By how much its clock is ahead of the controller's."""
         self._news = asyncio.Condition()
@@ -99,7 +103,10 @@ class FakeClient(ProviderClient):
 
     async def ask(self, request: Any, on_behalf_of: str, reason: str = "") -> Any:
         self.asked.append((on_behalf_of, reason))
-        return await self.call(request)
+        answer = await self.call(request)
+        if self.answer_time:
+            await asyncio.sleep(self.answer_time)
+        return answer
 
     async def call(self, request: Any, timeout: float = 0) -> Any:
         match request:
@@ -162,6 +169,8 @@ class FakeClient(ProviderClient):
                 known = self.operations[request.id]
                 if known != told:
                     told = known
+                    if self.news_time:
+                        await asyncio.sleep(self.news_time)
                     yield known
                 if has_ended(known):
                     return
@@ -240,6 +249,8 @@ class FakeSource:
     statuses: dict[Key, list[Status]] = field(default_factory=dict)
     events: list[tuple[Key, Event]] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+    write_time: float = 0.0
+    """Seconds that a write of a status takes."""
     taken: list[Decided] = field(default_factory=list)
     released: list[Key] = field(default_factory=list)
     held: dict[Key, bool] = field(default_factory=dict)
@@ -266,6 +277,8 @@ class FakeSource:
     async def write_status(self, key: Key, status: Status) -> None:
         if self.failures:
             raise self.failures.pop(0)
+        if self.write_time:
+            await asyncio.sleep(self.write_time)
         self.statuses.setdefault(key, []).append(status)
 
     async def emit_event(self, key: Key, event: Event) -> None:

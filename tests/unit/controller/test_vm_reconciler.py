@@ -102,6 +102,46 @@ async def test_another_timeout_extends_the_running_shutdown(begin: Begin) -> Non
     assert (operation.force_after, operation.timeout, operation.generation) == (NOW + seconds(300), seconds(300), 2)
 
 
+async def test_news_that_overtook_an_answer_count_and_not_the_answer(begin: Begin) -> None:
+    """The provider shortens the guest's time to none, says so, and then that a decision is awaited."""
+    controller = await begin(machine(escalation="Ask", gracefulShutdownTimeout="60s"))
+    controller.client.answer_time = 1
+    await controller.apply(machine(escalation="Force", gracefulShutdownTimeout="1s", generation=2))
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
+    await controller.settle(10)
+    assert calls(controller) == ["shutdown", "extend", "force"]
+
+
+async def test_a_timeout_that_is_changed_while_the_shutdown_is_asked_for_extends_it(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.answer_time = 1
+    await controller.apply(machine(generation=2, gracefulShutdownTimeout="60s"))
+    await controller.apply(machine(generation=3, gracefulShutdownTimeout="300s"))
+    await controller.settle(10)
+    assert calls(controller) == ["shutdown", "extend"]
+    assert controller.client.requests[1] == ("extend", "op-1", timedelta(minutes=5))
+
+
+async def test_a_spec_that_comes_while_another_is_acted_upon_is_not_said_to_be_acted_upon(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.client.call_time = 3
+    await controller.apply(machine(generation=2))
+    await controller.apply(machine("On", generation=3))
+    await controller.settle(5)
+    assert controller.source.last().observed_generation == 2
+
+
+async def test_what_is_as_before_by_the_time_a_slow_write_has_ended_is_written_again(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.settle(2)
+    controller.source.write_time = 10
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
+    await controller.settle(1)
+    await controller.client.tell("op-1", state=WAITING)
+    await controller.settle(60)
+    assert controller.source.last().phase == "ShuttingDown"
+
+
 async def test_off_forces_the_running_shutdown(begin: Begin) -> None:
     controller = await begin(machine())
     await controller.apply(machine("Off", generation=2))

@@ -43,6 +43,28 @@ async def test_a_decision_is_carried_out_told_and_taken(begin: Begin) -> None:
     assert "DecisionTaken" in controller.source.reasons()
 
 
+async def test_news_that_overtook_the_answer_to_a_decision_count_and_not_the_answer(begin: Begin) -> None:
+    controller = await begin(machine(escalation="Ask"))
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
+    await controller.settle()
+    controller.client.answer_time = 1
+    controller.source.decide("extend=1ms")
+    await controller.settle()
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
+    await controller.settle(10)
+    assert controller.source.last().phase == "AwaitingDecision"
+
+
+async def test_news_that_come_after_the_answer_with_the_end_are_older_than_it(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.settle(2)
+    controller.client.news_time = 5
+    await controller.client.tell("op-1", state=AWAITING_DECISION)
+    controller.source.decide("cancel")
+    await controller.settle(60)
+    assert [status.phase for status in controller.source.written()] == ["ShuttingDown", "Running"]
+
+
 async def test_a_decision_that_cannot_be_taken_away_is_carried_out_once(begin: Begin) -> None:
     controller = await begin(machine(escalation="Ask"))
     await controller.client.tell("op-1", state=AWAITING_DECISION)
