@@ -80,7 +80,12 @@ class Crowd:
         self._history.told.append({name: self._objects[name]["status"]["powerState"].upper() for name in NAMES})
 
     async def follow(self) -> None:
-        """Take in what kubectl tells, until cancelled."""
+        """Take in what kubectl tells, until cancelled. The API may end a watch at any time, one whose reader is slow
+        for one, and kubectl ends with it: then it is started again."""
+        while True:
+            print(f"kubectl's watch ended, exit code {await self._follow_once()}")
+
+    async def _follow_once(self) -> int:
         command = ("kubectl", "get", "vm", "--namespace", self._lab.namespace, "--watch", "--output", LINES)
         environment, pipe = self._lab.cluster.environment, asyncio.subprocess.PIPE
         kubectl = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, limit=LINE)
@@ -89,8 +94,10 @@ class Crowd:
             async for line in kubectl.stdout:
                 if (told := json.loads(line))["kind"] == "VirtualMachine":  # while there is none, it is an empty List
                     await self._hear(told)
+            return await kubectl.wait()
         finally:
-            kubectl.kill()
+            if kubectl.returncode is None:
+                kubectl.kill()
             await kubectl.wait()
 
     async def _hear(self, machine: Object) -> None:
@@ -142,7 +149,10 @@ class Crowd:
                     await self._wait_news(1)
         except TimeoutError:
             restless = {name: self._objects.get(name) for name in NAMES if not self._is_settled(name)}
-            raise TimeoutError(f"wanted: {wanted}\nnot settled: {restless}\n{self._lab.controller.output()}") from None
+            told = "\n".join(str(self._lab.operations(name)[:1]) for name in restless)
+            log = self._lab.controller.output()
+            message = f"wanted: {wanted}\nnot settled: {restless}\ntheir last operations:\n{told}\n{log}"
+            raise TimeoutError(message) from None
 
     def _are_settled(self, wanted: Mapping[str, str]) -> bool:
         """Also behind the API's back: nobody is on the way to where it is not wanted."""
