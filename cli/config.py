@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.errors import usage
 from client.channel import Tls
-from common.addresses import is_local
+from common.addresses import is_local, mistake
 from common.yaml_reader import Fault, load_file
 
 
@@ -43,7 +43,7 @@ class Config(_Strict):
         """By name, the endpoint that a name or an address means; if empty, all that are configured.
 
         Raises:
-            Failure: none is meant, a name is unknown, or an address needs TLS and no files are configured.
+            Failure: none is meant, a name is unknown, an address is none, or needs TLS and no files are configured.
         """
         if self.default and self.default not in self.providers:
             raise usage(f"{path()}: default: no provider is called {self.default!r}.")
@@ -55,6 +55,8 @@ class Config(_Strict):
                 f"or name your providers in {path()}.",
             )
         for endpoint in found.values():
+            if wrong := mistake(endpoint.address):
+                raise usage(f"{endpoint.address!r} is no address of a provider: it {wrong}.")
             if endpoint.tls is None and not is_local(endpoint.address):
                 raise usage(
                     f"{endpoint.address} is not on this machine, so it needs mutual TLS.",

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from client.channel import Pem, Tls, open_channel, versions
 from client.errors import ProviderError, translated
-from common.addresses import is_local
+from common.addresses import is_local, mistake
 from common.backoff import Backoff
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
@@ -57,6 +57,9 @@ class PowerClient:
     """
 
     def __init__(self, address: str, tls: Tls | Pem | None = None) -> None:
+        """Raises ValueError: the address is none, or needs `tls`."""
+        if wrong := mistake(address):
+            raise ValueError(f"{address}: {wrong}")
         if tls is None and not is_local(address):
             raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
         self.address, self._tls, self._files = address, tls, versions(None)

@@ -16,12 +16,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict, SettingsError
 
-from common.addresses import require_short
+from common.addresses import MAX_PORT, require_short
 from common.durations import to_text
 from common.text import own_words
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-MAX_PORT = 65535
 
 
 def _with_port(address: str) -> str:

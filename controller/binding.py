@@ -37,6 +37,11 @@ class Obstacle:
     message: str
 
 
+def undeclared(resource: VirtualMachine) -> str:
+    """For people: the Provider that the resource names is not declared."""
+    return f"No Provider {resource.spec.provider_ref.name!r} is declared; declare it or mend spec.providerRef."
+
+
 def hypervisor_of(info: pb.GetProviderInfoResponse) -> str:
     """What the ids of its VMs are unique within: the type of the hypervisor, with its endpoint where that counts."""
     return info.type if info.type in UNIQUE_IDS else f"{info.type} {info.endpoint}".rstrip()

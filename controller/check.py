@@ -4,11 +4,12 @@ Each finding is one line, `file:line: error: field: what is wrong`. An error has
 resource away; a warning is about a part of a resource that is ignored.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
 
-from controller.models import VirtualMachine
+from controller.binding import undeclared
+from controller.models import Provider, VirtualMachine
 from controller.sources.declared import settle
 from controller.sources.files import listed
 from controller.sources.manifests import Manifest, Problem, Reading, read
@@ -34,6 +35,7 @@ def check(root: Path) -> tuple[Verdict, list[str]]:
         *listing.problems,
         *doubles,
         *_of_one_vm(resources.values()),
+        *_without_provider(resources.values()),
         *(problem for reading in readings.values() for problem in reading.problems),
     ]
     warnings = [warning for reading in readings.values() for warning in reading.warnings]
@@ -52,6 +54,17 @@ def _of_one_vm(manifests: Iterable[Manifest]) -> Iterator[Problem]:
                 line = manifest.fields.get("vmName", manifest.line)
                 message = f"names the VM of {owner.file}:{owner.line} too; one VM has one resource"
                 yield Problem(manifest.file, line, "spec.vmName", message)
+
+
+def _without_provider(manifests: Collection[Manifest]) -> Iterator[Problem]:
+    """Resources that name a Provider which is not in the directory: nothing is done about their VMs."""
+    metas = [manifest.resource.metadata for manifest in manifests if isinstance(manifest.resource, Provider)]
+    providers = {f"{meta.namespace}/{meta.name}" for meta in metas}
+    for manifest in manifests:
+        resource = manifest.resource
+        if isinstance(resource, VirtualMachine) and resource.provider_name not in providers:
+            line = manifest.fields.get("providerRef", manifest.line)
+            yield Problem(manifest.file, line, "spec.providerRef", undeclared(resource))
 
 
 def _lines(problems: list[Problem], level: str) -> Iterator[str]:

@@ -26,7 +26,7 @@ SEARCHED = 100
 """How many of a VM's latest operations are searched for one of ours."""
 UNREACHABLE = "ProviderUnreachable"
 NO_ENDPOINT = "NoEndpoint"
-NOWHERE = "unix:"
+NOWHERE = "unix:nowhere"
 """The address of a provider without one; it is never opened."""
 WITHOUT_ENDPOINT = (
     "spec.runtime.endpoint is not written, so it is not known where its vmpower provider is: start one for this "

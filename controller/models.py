@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from common import urls
-from common.addresses import is_local
+from common.addresses import is_local, mistake
 from common.durations import Interval, Timeout
 from common.grants import Right, Scope
 from controller.annotations import MAX_REASON, PAUSED, REASON, REBIND, ours
@@ -207,11 +207,21 @@ class Tls(Model):
         return (self.files is not None) + (self.secret_ref is not None) + self.controller_certificate == 1
 
 
+def _can_be_connected_to(endpoint: str) -> str:
+    if wrong := mistake(endpoint):
+        raise ValueError(wrong)
+    return endpoint
+
+
+Target = Annotated[Text, AfterValidator(_can_be_connected_to)]
+"""A gRPC target."""
+
+
 class Runtime(Model):
     """Where the provider's gRPC server listens. Without an endpoint it is another controller's: that is not known, and
     what else is written here means nothing to this one."""
 
-    endpoint: Text | None = None
+    endpoint: Target | None = None
     tls: Tls | None = None
 
     @model_validator(mode="after")

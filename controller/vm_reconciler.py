@@ -18,7 +18,7 @@ from client.power import SHUTDOWNS, AskingRequest, has_ended
 from client.times import duration
 from controller import status
 from controller.access import refusal, serves
-from controller.binding import Obstacle, Place, hypervisor_of, resolve
+from controller.binding import Obstacle, Place, hypervisor_of, resolve, undeclared
 from controller.client import ProviderClient
 from controller.convert import power_on_request, shutdown_request
 from controller.decisions import answer
@@ -192,9 +192,7 @@ class VMReconciler:
 
     def _trouble(self, client: ProviderClient | None) -> ProviderError | None:
         if client is None:
-            reference = self.resource.spec.provider_ref
-            message = f"No Provider {reference.name!r} is declared; declare it or mend spec.providerRef."
-            return ProviderError("NOT_FOUND", message, "ProviderNotFound")
+            return ProviderError("NOT_FOUND", undeclared(self.resource), "ProviderNotFound")
         if client.reachable is False:
             reason = "HypervisorUnreachable" if client.hypervisor_problem else client.reason
             return ProviderError("UNAVAILABLE", client.problem, reason)

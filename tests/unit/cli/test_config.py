@@ -77,6 +77,11 @@ def test_an_address_beyond_this_machine_needs_tls(provider: str) -> None:
     assert "needs mutual TLS" in refused(provider).message
 
 
+@pytest.mark.parametrize("provider", ["127.0.0.1:", "dns:///localhost", "/run/p.sock", "http://127.0.0.1:1"])
+def test_an_address_without_a_port_is_a_usage_error(provider: str) -> None:
+    assert "is no address of a provider: it must be unix:///path, or host:port" in refused(provider).message
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

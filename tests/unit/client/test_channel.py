@@ -24,6 +24,11 @@ def test_an_address_beyond_this_machine_needs_tls() -> None:
         PowerClient("vm.example.com:1", None)
 
 
+def test_an_address_without_a_port_is_none() -> None:
+    with pytest.raises(ValueError, match="localhost: must be unix:///path, or host:port"):
+        PowerClient("localhost")
+
+
 class Files:
     """A client's PEM files, and the authorities of both sides."""
 

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from common.addresses import is_local, require_short, socket_path, strangers
+from common.addresses import is_local, mistake, require_short, socket_path, strangers
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,39 @@ def test_however_it_is_written_it_is_local(address: str) -> None:
 )
 def test_other_addresses_are_not_local(address: str) -> None:
     assert not is_local(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("unix:///run/x", "unix:x", "unix-abstract:x", "localhost:1", "[2001:db8::1]:9443", "kvm1.example:65535"),
+        *("dns:kvm1:9443", "dns:///kvm1:9443", "dns://192.0.2.53:53/kvm1:9443", "ipv4:192.0.2.1:1,192.0.2.2:1"),
+        *("ipv6:[::1]:9443", "ipv4:///127.0.0.1:1", "vsock:2:9443"),
+    ],
+)
+def test_what_can_be_connected_to_is_no_mistake(address: str) -> None:
+    assert mistake(address) == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "kvm1", "kvm1.example", "127.0.0.1", "[::1]", "::1", "2001:db8::1", ":9443", "kvm1:", "kvm1:0"),
+        *("kvm1:65536", "kvm1:https", "kvm1:\u0661", "dns:///kvm1", "dns:///", "http://kvm1:9443", "kvm1:9443/path"),
+        *("ipv4:192.0.2.1:1,192.0.2.2", "kvm 1:9443", "kvm1:9443\n"),
+    ],
+)
+def test_an_address_without_a_host_or_a_port_is_a_mistake(address: str) -> None:
+    assert mistake(address) == "must be unix:///path, or host:port with a port up to 65535"
+
+
+@pytest.mark.parametrize("address", ["unix:", "unix://", "unix:///", "unix-abstract:"])
+def test_a_socket_without_a_name_is_a_mistake(address: str) -> None:
+    assert mistake(address) == "names no socket; write unix:///path"
+
+
+def test_a_socket_whose_path_is_too_long_is_a_mistake() -> None:
+    assert "108 bytes" in mistake("unix:///" + "x" * 107)
 
 
 @pytest.fixture

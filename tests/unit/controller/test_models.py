@@ -143,6 +143,11 @@ def test_any_other_address_needs_tls(endpoint: str) -> None:
         provider(endpoint=endpoint)
 
 
+def test_an_endpoint_has_a_port() -> None:
+    with pytest.raises(ValidationError, match="must be unix:///path, or host:port"):
+        provider(endpoint="kvm1.example", tls={"secretRef": {"name": "mtls"}})
+
+
 @pytest.mark.parametrize(
     "runtime", [None, {}, {"mode": "Remote", "image": "registry.example/provider:v1"}, {"tls": {"enabled": True}}]
 )
