@@ -16,6 +16,8 @@ from client.times import duration
 from common.durations import Timeout
 from common.text import own_words
 from controller.client import ProviderClient
+from controller.models import VirtualMachine
+from controller.refusals import in_manifest
 from controller.source import Decided, Event, resource_name
 from controller.status import force_after
 from protos.power.v1 import power_pb2 as pb
@@ -53,7 +55,7 @@ def _duration(text: str, extension: str) -> timedelta:
 
 
 async def answer(
-    client: ProviderClient, operation: pb.Operation | None, decided: Decided
+    client: ProviderClient, operation: pb.Operation | None, decided: Decided, resource: VirtualMachine
 ) -> tuple[Event, pb.Operation | None]:
     """Do as was decided about `operation`; what people are told, and the operation as it is then.
 
@@ -68,7 +70,8 @@ async def answer(
     except ProviderError as error:
         if error.passing:
             raise
-        return Event("Warning", "DecisionRefused", f"{decided.text}: {error.message} ({asked})"), operation
+        why = in_manifest(error, resource).message
+        return Event("Warning", "DecisionRefused", f"{decided.text}: {why} ({asked})"), operation
     message = f"{decided.text}, {asked}{_until(decided, told)}: operation {told.id}."
     return Event("Normal", "DecisionTaken", message), told
 

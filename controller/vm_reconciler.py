@@ -45,6 +45,7 @@ from controller.reconcile import (
     requester,
     unheard,
 )
+from controller.refusals import in_manifest
 from controller.source import (
     Decided,
     Event,
@@ -325,7 +326,7 @@ class VMReconciler:
         due = [decided for decided, generation in self._decisions.items() if generation < before]
         for decided in due:
             known = self._operation
-            event, operation = await answer(client, known, decided)
+            event, operation = await answer(client, known, decided, self.resource)
             del self._decisions[decided]
             self._acknowledgeable.append(decided)
             if operation is not None and operation is not known:
@@ -432,7 +433,11 @@ class VMReconciler:
     async def _ask(self, client: ProviderClient, request: AskingRequest) -> pb.Operation:
         meta, known = self.resource.metadata, self._operation
         manager = "being deleted" if meta.leaving else meta.manager
-        return self._latest(known, await client.ask(request, resource_name(self._key, manager), meta.reason))
+        try:
+            told = await client.ask(request, resource_name(self._key, manager), meta.reason)
+        except ProviderError as error:
+            raise in_manifest(error, self.resource) from error
+        return self._latest(known, told)
 
     def _latest(self, known: pb.Operation | None, answer: pb.Operation) -> pb.Operation:
         """The answer of a call, or what the operation's stream has told during the call (`known` is what it had told

@@ -6,7 +6,15 @@ from client.errors import ProviderError
 from controller.decisions import BadDecision, answer, choice
 from controller.source import Decided, Event, Key
 from protos.power.v1 import power_pb2 as pb
-from tests.unit.controller.builders import AWAITING_DECISION, FORCING, POWER_OFF, RUNNING_HOOKS, SUCCEEDED, operation
+from tests.unit.controller.builders import (
+    AWAITING_DECISION,
+    FORCING,
+    POWER_OFF,
+    RUNNING_HOOKS,
+    SUCCEEDED,
+    machine,
+    operation,
+)
 from tests.unit.controller.fakes import FakeClient
 
 WEB = Key("VirtualMachine", "default", "web")
@@ -40,7 +48,7 @@ def test_what_is_no_decision_is_told_what_is(text: str, why: str) -> None:
 async def told(client: FakeClient, about: pb.Operation | None, text: str, by: str = "") -> Event:
     if about is not None:
         client.operations[about.id] = about
-    return (await answer(client, about, Decided(WEB, text, by)))[0]
+    return (await answer(client, about, Decided(WEB, text, by), machine()))[0]
 
 
 @pytest.mark.looptime
@@ -93,3 +101,12 @@ async def test_a_provider_that_is_away_is_asked_again() -> None:
     client.failure = ProviderError("UNAVAILABLE", "away")
     with pytest.raises(ProviderError):
         await told(client, operation(), "extend=5m")
+
+
+@pytest.mark.looptime
+async def test_what_a_provider_refuses_of_a_decision_is_told_by_the_annotation() -> None:
+    client, violations = FakeClient(), [("extension", "is not within the next 24 h")]
+    client.failure = ProviderError("INVALID_ARGUMENT", "?", "INVALID_REQUEST", violations=violations)
+    event = await told(client, operation(), "extend=24h", "alice")
+    why = "metadata.annotations.vmpower/decision: is not within the next 24 h. Mend the resource."
+    assert event.message == f"extend=24h: {why} (asked by alice)"

@@ -142,6 +142,16 @@ async def test_what_is_as_before_by_the_time_a_slow_write_has_ended_is_written_a
     assert controller.source.last().phase == "ShuttingDown"
 
 
+async def test_what_a_provider_refuses_is_told_by_the_field_of_the_manifest(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    violations = [("pre_stop[0].exec.command", "must be at most 256 parts")]
+    controller.client.failure = ProviderError("INVALID_ARGUMENT", "?", "INVALID_REQUEST", violations=violations)
+    await controller.apply(machine(generation=2, preStop={"exec": {"command": ["x"] * 300}}))
+    ready = next(each for each in controller.source.last().conditions if each.type == "Ready")
+    told = "spec.lifecycle.preStop.exec.command: must be at most 256 parts. Mend the resource."
+    assert (ready.reason, ready.message) == ("INVALID_REQUEST", told)
+
+
 async def test_off_forces_the_running_shutdown(begin: Begin) -> None:
     controller = await begin(machine())
     await controller.apply(machine("Off", generation=2))
