@@ -116,7 +116,7 @@ class Runner:
         self._owners = Owners(self._queue.add)
         self._reconcilers: dict[Key, VMReconciler] = {}
         self._departed: dict[Key, VMReconciler] = {}
-        """Resources that are gone, whose shutdown is to be given up."""
+        """Resources that are gone, whose shutdown is to be given up, and whose status is to say that."""
         self._rejected: dict[Key, Rejected] = {}
         """Resources that cannot be acted upon, with what is wrong."""
         self._leads = False
@@ -240,15 +240,13 @@ class Runner:
         reconciler = self._reconcilers.pop(key, None)
         if key.kind == "Provider":
             await self._pool.remove(key)
-        elif reconciler is not None and reconciler.own_shutdown:
+        elif reconciler is not None:
             self._departed[key] = reconciler
             self._queue.add(key)
         else:
-            self._part_with(key, reconciler)
+            self._part_with(key)
 
-    def _part_with(self, key: Key, reconciler: VMReconciler | None) -> None:
-        if reconciler is not None:
-            reconciler.close()
+    def _part_with(self, key: Key) -> None:
         self._owners.release(key)
         self._pool.withdraw(key)
 
@@ -295,15 +293,14 @@ class Runner:
                 if reconciler.resource.status.vm != before and connection is not None:
                     self._pool.note_use(key_of(connection.provider))
         elif key in self._departed:
-            await self._give_up(key, connection)
+            await self._depart(key, connection)
 
-    async def _give_up(self, key: Key, connection: Connection | None) -> None:
+    async def _depart(self, key: Key, connection: Connection | None) -> None:
         departed = self._departed[key]
-        if connection is not None:
-            await departed.give_up(connection.client)
+        await departed.depart(connection.client if connection else None)
         if self._departed.get(key) is departed:  # it has not come back meanwhile
             del self._departed[key]
-            self._part_with(key, departed)
+            self._part_with(key)
 
     async def _write_down(self, key: Key) -> None:
         reconciler, connection = self._reconcilers.get(key), self._pool.get(key)

@@ -150,6 +150,16 @@ def given_up(status: VirtualMachineStatus, operation: pb.Operation, now: datetim
     return _update(status, operation=record.model_copy(update=change))
 
 
+def departed(status: VirtualMachineStatus, now: datetime) -> VirtualMachineStatus:
+    """What is left of the status of a resource that is gone: an operation that goes on at its VM is not followed, so
+    how the VM is in the end is not known."""
+    said = Statement("Unknown", "NotDeclared", "The resource is gone: its VM is left as it is, and is not looked at.")
+    known = conditions(status.conditions, {"Ready": said}, now, status.observed_generation)
+    goes_on = status.operation is not None and not status.operation.ended
+    power = "Unknown" if goes_on else status.power_state
+    return _update(status, power_state=power, phase=_phase(None, power), conditions=known)
+
+
 def unconfirmed(resource: VirtualMachine, error: ProviderError, now: datetime) -> VirtualMachineStatus:
     """The status while nothing could be done yet about the present spec, since its provider does not answer: it is not
     ready by what was true of an older one."""

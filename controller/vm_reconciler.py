@@ -141,19 +141,25 @@ class VMReconciler:
         if self._watch_task is not None:
             self._watch_task.cancel()
 
-    @property
-    def own_shutdown(self) -> str:
-        """The id of the shutdown under way that this resource asked for; empty: there is none."""
-        record = self.resource.status.operation
-        return record.id if record and record.kind in SHUTDOWNS and not record.ended else ""
-
-    async def give_up(self, client: ProviderClient) -> None:
-        """The resource was deleted during its shutdown, and its owner does not want the VM brought down: cancel it.
+    async def depart(self, client: ProviderClient | None) -> None:
+        """The resource is gone, and its owner does not want the VM brought down: give its shutdown up, and leave a
+        status that claims nothing which nobody sees to any more. Without a client only that.
 
         Raises:
             ProviderError: the provider cannot be asked now; to be tried again.
+            SourceError: the status could not be written; to be tried again.
         """
-        operation = self.own_shutdown
+        if client is not None:
+            await self._give_up(client)
+        self.close()
+        self._set_status(status.departed(self.resource.status, self._clock()))
+        with suppress(ResourceGone):
+            await self._source.write_status(self._key, self.resource.status)
+        self._written = self.resource.status
+
+    async def _give_up(self, client: ProviderClient) -> None:
+        record = self.resource.status.operation
+        operation = record.id if record and record.kind in SHUTDOWNS and not record.ended else ""
         if not operation:
             return
         try:
@@ -164,12 +170,9 @@ class VMReconciler:
                 raise
             log.warning("not given up", resource=str(self._key), operation=operation, error=error.message)
             return
-        self.close()
         self._operation = told
         self._set_status(status.given_up(self.resource.status, told, self._clock()))
         log.info("its resource was deleted: given up", resource=str(self._key), operation=told.id)
-        with suppress(ResourceGone):
-            await self._source.write_status(self._key, self.resource.status)
 
     async def attend(self, connection: Connection | None) -> None:
         """Do what is to be done now.

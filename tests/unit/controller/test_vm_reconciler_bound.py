@@ -229,6 +229,32 @@ async def test_deleting_a_resource_in_mid_shutdown_gives_the_shutdown_up(begin: 
     assert controller.client.watchers == 0
 
 
+async def test_what_is_left_of_a_status_claims_nothing_that_goes_on(begin: Begin) -> None:
+    """Also where the operation is not given up, such as a start."""
+    controller = await begin(machine("On"))
+    controller.client.turn(pb.POWER_STATE_OFF)
+    await controller.settle(3)
+    assert controller.source.last().phase == "PoweringOn"
+    controller.source.delete(machine("On"))
+    await controller.settle(1000)
+    assert (controller.source.last().phase, controller.source.ready()) == ("Unknown", ("Unknown", "NotDeclared"))
+
+
+async def test_what_is_left_after_a_shutdown_was_given_up_says_so(begin: Begin) -> None:
+    controller = await begin(machine())
+    controller.source.delete(machine())
+    await controller.settle(1000)
+    assert (controller.source.last().phase, controller.source.ready()) == ("Running", ("Unknown", "NotDeclared"))
+
+
+async def test_a_resource_that_comes_back_is_looked_after_again(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    controller.source.delete(machine("On"))
+    await controller.settle(10)
+    await controller.apply(machine("On"))
+    assert controller.source.ready() == ("True", "On")
+
+
 async def test_deleting_a_resource_leaves_a_start_and_other_clients_operations_alone(make_controller: Make) -> None:
     controller = make_controller(vm(active="op-9"))
     controller.client.operations["op-9"] = operation(state=WAITING, id="op-9", create_time=clock())
