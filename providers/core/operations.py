@@ -271,7 +271,7 @@ class Operations:
         active = run.operation
         raise OperationActive(
             f"Operation {active.id} ({active.request.kind}, {active.state}) is active on {request.vm_name}; "
-            "wait for it, or extend, force or cancel it.",
+            f"{_advice(run)}.",
             {"operation_id": active.id},
         )
 
@@ -374,12 +374,32 @@ def _require_undecided(operation: Operation) -> None:
     Raises:
         OperationEnded: nothing is left to decide.
     """
+    if why := _past_deciding(operation):
+        raise OperationEnded(f"Operation {operation.id} {why}.")
+
+
+def _past_deciding(operation: Operation) -> str:
+    """Why nothing is left to decide about it; empty: something is."""
     if operation.state.final:
-        raise OperationEnded(f"Operation {operation.id} has ended: {operation.state}; nothing is left to decide.")
+        return f"has ended: {operation.state}; nothing is left to decide"
     if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
-        raise OperationEnded(f"Operation {operation.id} is a {operation.request.kind}: it does not wait.")
+        return f"is a {operation.request.kind}: it does not wait"
     if operation.state is State.FORCING or operation.decision or operation.went_down:
-        raise OperationEnded(f"Operation {operation.id} is past deciding: {operation.state}.")
+        return f"is past deciding: {operation.state}"
+    return ""
+
+
+def _advice(run: Run) -> str:
+    """What one can do about an operation that is in the way of another one."""
+    if run.operation.request.kind is Kind.POWER_ON:
+        return "wait for it; only a PowerOff supersedes it"
+    if _past_deciding(run.operation):
+        return "wait for it"
+    return "wait for it, or force it" if _is_irrevocable(run) else "wait for it, or extend, force or cancel it"
+
+
+def _is_irrevocable(run: Run) -> bool:
+    return run.vm is not None and bool(run.vm.always_forced) and run.operation.asked is not None
 
 
 def _says(operation: Operation, changes: Mapping[str, Any]) -> bool:
@@ -393,7 +413,7 @@ def _require_revocable(run: Run) -> None:
     Raises:
         VMRefused
     """
-    if run.vm and run.vm.always_forced and run.operation.asked:
+    if run.vm and _is_irrevocable(run):
         raise VMRefused(
             f"{run.vm.name}: {run.vm.always_forced} It has been asked, which cannot be taken back or changed."
         )

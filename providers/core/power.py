@@ -38,7 +38,7 @@ async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:
     """PowerOn: start it, then run the post-start hooks. A guest that was asked to go down by an operation in `before`,
     and may still do so, is watched meanwhile, and started when it does."""
     if run.decided:
-        return verdicts.unchanged(run, "A PowerOff came before it began.")
+        return verdicts.preempted(run)
     asked = next((each for each in before if each.asked), None)
     if is_on(run) and not run.operation.starting and (asked is None or not await _goes_down(run, asked)):
         return verdicts.already_on(run, asked is not None or run.operation.asked_before)

@@ -174,6 +174,14 @@ def unchanged(run: Run, message: str) -> Verdict:
     return _left_as_it_is(run, because(run, message), None if due is Reason.REQUESTED else due)
 
 
+def preempted(run: Run) -> Verdict:
+    """A PowerOff came before this PowerOn did anything. How the VM was before that is no success of it."""
+    message = "Nothing was done: a PowerOff came before it began."
+    if run.off:
+        return _verdict(run, Outcome.ALREADY_OFF, message, Reason.PREEMPTED)
+    return _left_as_it_is(run, message, Reason.PREEMPTED)
+
+
 def because(run: Run, message: str) -> str:
     """The message, with what stood in the way when force was due, if anything did."""
     obstacle = run.operation.obstacle

@@ -19,7 +19,7 @@ from providers.core.errors import (
 )
 from providers.core.extension import Extension
 from providers.core.model import Kind, State
-from tests.unit.providers.world import Make, at, elapsed, ending, exec_hook, until
+from tests.unit.providers.world import Make, Provider, at, elapsed, ending, exec_hook, until
 
 pytestmark = pytest.mark.looptime
 
@@ -109,6 +109,40 @@ async def test_a_shutdown_while_a_power_on_is_under_way_is_refused(make_provider
     with pytest.raises(OperationActive) as refused:
         await provider.shutdown()
     assert refused.value.metadata == {"operation_id": first.id}
+
+
+async def advice(provider: Provider, kind: Kind) -> str:
+    """What a caller is told to do who asks for this while another operation is active."""
+    with pytest.raises(OperationActive) as refused:
+        await provider.begin(kind)
+    return refused.value.message.partition("; ")[2]
+
+
+async def test_about_a_shutdown_that_waits_one_may_decide(make_provider: Make) -> None:
+    provider = await make_provider(web=DEAF)
+    await provider.shutdown(timeout=3600)
+    assert await advice(provider, Kind.REBOOT) == "wait for it, or extend, force or cancel it."
+
+
+async def test_about_a_shutdown_that_is_being_forced_nobody_may_decide(make_provider: Make) -> None:
+    provider = await make_provider(web={**DEAF, "power_off_time": "10s"})
+    begun = await provider.shutdown(timeout=3600)
+    await provider.operations.force(begun.id)
+    await until(1)
+    assert await advice(provider, Kind.SHUTDOWN) == "wait for it."
+
+
+async def test_about_a_power_off_nobody_may_decide(make_provider: Make) -> None:
+    provider = await make_provider(web={**DEAF, "power_off_time": "10s"})
+    await provider.power_off()
+    await until(1)
+    assert await advice(provider, Kind.SHUTDOWN) == "wait for it."
+
+
+async def test_about_a_power_on_nobody_may_decide(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"takes": "20s"}]})
+    await provider.power_on(hooks=HOOKS)
+    assert await advice(provider, Kind.SHUTDOWN) == "wait for it; only a PowerOff supersedes it."
 
 
 async def test_the_next_shutdown_may_begin_when_the_last_has_ended(make_provider: Make) -> None:
