@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cli.errors import usage
 from client.channel import Tls
 from common.addresses import is_local, mistake
+from common.mistakes import sentence
 from common.yaml_reader import Fault, load_file
 
 
@@ -92,7 +93,7 @@ def load() -> Config:
     try:
         return Config.model_validate(load_file(file) or {})
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        lines = [f"{'.'.join(map(str, each['loc']))}: {sentence(each)}" for each in error.errors()]
         raise usage(f"{file} is not a vmpower configuration.", *lines) from None
     except Fault as fault:
         raise usage(f"{file} cannot be read: {fault}") from None

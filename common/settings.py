@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 
 from common.addresses import MAX_PORT, require_short
 from common.durations import to_text
-from common.text import own_words
+from common.mistakes import sentence
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -110,15 +110,15 @@ class ProcessSettings(BaseSettings):
             )
         except ValidationError as error:
             for problem in error.errors():
-                print(f"{prog}: {_sentence(problem)}", file=sys.stderr)
+                print(f"{prog}: {_told(problem)}", file=sys.stderr)
         except SettingsError as error:  # the directory of credentials cannot be read, or is none
             print(f"{prog}: {error.__cause__ or error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _told(problem: ErrorDetails) -> str:
     """A mistake in several settings at once names them in its own words."""
-    words = own_words(problem["msg"])
+    words = sentence(problem)
     if not problem["loc"]:
         return words
     name = str(problem["loc"][0])

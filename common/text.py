@@ -50,11 +50,6 @@ def encodable(text: str) -> str:
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
-def own_words(message: str) -> str:
-    """What a validator of ours said, without the words that pydantic puts before it."""
-    return message.removeprefix("Value error, ")
-
-
 def to_json(data: Any, indent: int | None = None) -> str:
     """JSON that says the same and shows what it says."""
     written = json.dumps(data, indent=indent, ensure_ascii=False)

@@ -14,7 +14,7 @@ from client.errors import ProviderError
 from client.power import SHUTDOWNS, has_ended
 from client.times import duration
 from common.durations import Timeout
-from common.text import own_words
+from common.mistakes import sentence
 from controller.client import ProviderClient
 from controller.models import VirtualMachine
 from controller.refusals import in_manifest
@@ -50,7 +50,7 @@ def _duration(text: str, extension: str) -> timedelta:
     try:
         return _DURATION.validate_python(extension)
     except ValidationError as error:
-        why = own_words(error.errors()[0]["msg"])
+        why = sentence(error.errors()[0])
         raise BadDecision(f"{text!r} is no decision: {why}.") from error
 
 

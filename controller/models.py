@@ -36,7 +36,7 @@ def _in_order(value: Any) -> Any:
     if isinstance(value, list):
         raise ValueError("write several hooks as {hooks: [...]}")  # noqa: TRY004 - pydantic wants this class
     if not isinstance(value, Mapping):
-        return value
+        raise ValueError("must be a map: one hook, or {hooks: [...]}")  # noqa: TRY004 - as above
     if "hooks" not in value:
         return _one_for_each_handler(value)
     if len(value) > 1:

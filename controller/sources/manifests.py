@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
-from common.text import own_words
+from common.mistakes import sentence
 from common.yaml_reader import Document, Fault, FieldPath, documents, field_path, read_text
 from controller.annotations import DECISION, PREFIX
 from controller.annotations import mistakes as annotation_mistakes
@@ -28,8 +28,6 @@ RUNTIME = ("spec", "runtime")
 IGNORED = "has no meaning here; it is kept, and ignored"
 OPEN: tuple[FieldPath, ...] = (("spec",), RUNTIME)
 """Where fields of other controllers stand."""
-SAID_BETTER = {"missing": "is missing", "too_short": "must not be empty", "string_too_short": "must not be empty"}
-"""Plainer words for some of the validator's findings, by their type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +180,7 @@ def _kind_of(document: Mapping[str, Any]) -> Any:
 
 def mistakes(error: ValidationError) -> Iterator[Mistake]:
     for detail in error.errors(include_url=False, include_input=False):
-        message = own_words(SAID_BETTER.get(detail["type"], detail["msg"]))
-        yield Mistake(detail["loc"], message)
+        yield Mistake(detail["loc"], sentence(detail))
 
 
 def said(error: ValidationError) -> str:
@@ -218,8 +215,8 @@ def _slips(resource: Resource) -> Iterator[Mistake]:
             yield Mistake(("metadata", name), "has no effect here; it belongs into metadata.annotations")
     if DECISION in resource.metadata.annotations:
         yield Mistake(("metadata", "annotations", DECISION), "has no effect in a directory; decide by vmpower")
-    for sentence in annotation_mistakes(resource.metadata.annotations):
-        yield Mistake(("metadata", "annotations"), sentence)
+    for wrong in annotation_mistakes(resource.metadata.annotations):
+        yield Mistake(("metadata", "annotations"), wrong)
 
 
 def _place_of(resource: Resource, name: str) -> str:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from common import grants
 from common.grants import Right, Scope
-from common.text import own_words
+from common.mistakes import sentence
 from common.yaml_reader import Fault, field_path, load_file
 from providers.core.adapter import VM
 from providers.core.errors import VmpowerError
@@ -64,7 +64,7 @@ def load(file: Path | None) -> Rules:
         raise BadAccess(f"--client-access {file}: {fault}; the provider's operator mends it.") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        mistake = f"{field_path(first['loc'])}: {own_words(first['msg'])}"
+        mistake = f"{field_path(first['loc'])}: {sentence(first)}"
         raise BadAccess(f"--client-access {file}: {mistake}; the provider's operator mends it.") from None
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from common import durations
+from common.mistakes import sentence
 from common.yaml_reader import Fault as Unreadable
 from common.yaml_reader import load_file
 
@@ -193,5 +194,5 @@ def explain(where: str, problem: ErrorDetails) -> str:
     if path[:1] == ["guests"] and len(path) > 1:
         where, path = f"{where}guest {path[1]}: ", path[2:]
     field = f"{'.'.join(path)}: " if path else ""
-    message = "there is no such field" if problem["type"] == "extra_forbidden" else problem["msg"]
-    return f"{where}{field}{message.removeprefix('Value error, ')}"
+    message = "there is no such field" if problem["type"] == "extra_forbidden" else sentence(problem)
+    return f"{where}{field}{message}"

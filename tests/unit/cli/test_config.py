@@ -85,9 +85,9 @@ def test_an_address_without_a_port_is_a_usage_error(provider: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("providers: {lab: {adress: x}}", "providers.lab.address: Field required"),
-        ("providers: {lab: {address: 'unix:x', tls: {ca: c}}}", "providers.lab.tls.cert: Field required"),
-        ("defaults: lab", "defaults: Extra inputs are not permitted"),
+        ("providers: {lab: {adress: x}}", "providers.lab.address: is missing"),
+        ("providers: {lab: {address: 'unix:x', tls: {ca: c}}}", "providers.lab.tls.cert: is missing"),
+        ("defaults: lab", "defaults: is not known here"),
     ],
 )
 def test_a_mistake_in_the_file_is_named_by_its_field(written: Path, text: str, said: str) -> None:

@@ -34,7 +34,7 @@ def told(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def test_a_mistake_is_told_by_flag_and_variable(capsys: pytest.CaptureFixture[str]) -> None:
     words = told(capsys, "--open-hours", "-1")
-    assert words == "shop: --open-hours (VMPOWER_OPEN_HOURS): Input should be greater than or equal to 0\n"
+    assert words == "shop: --open-hours (VMPOWER_OPEN_HOURS): must be at least 0\n"
 
 
 def test_a_mistake_in_our_own_words_is_told_in_them_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.text import clean, encodable, is_visible, own_words, some, to_json, to_yaml
+from common.text import clean, encodable, is_visible, some, to_json, to_yaml
 from common.yaml_reader import load
 
 HOSTILE = "db[/old]\n:skull:\x1b[2J\x9b\x7f\u202e\u2066\u200b\u2028\r\tgrün\U000e0041"
@@ -53,10 +53,6 @@ def test_yaml_says_the_same_and_shows_what_it_says(data: Any) -> None:
 def test_a_text_in_yaml_is_read_as_text_by_us_and_by_others(text: str) -> None:
     written = to_yaml({"a": text, text: 1})
     assert load(written) == yaml.safe_load(written) == {"a": text, text: 1}
-
-
-def test_a_validator_is_quoted_in_its_own_words() -> None:
-    assert own_words("Value error, must be red") == own_words("must be red") == "must be red"
 
 
 def test_half_a_surrogate_pair_becomes_its_escape() -> None:

@@ -93,7 +93,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"preStop": {"name": "nothing"}}, "preStop.0", "exactly one of"),
     ({"preStop": STOP | {"snapshot": {}, "name": "both"}}, "preStop", "a name is for one of"),
     ({"preStop": {"hooks": [{"httpGet": {"path": "/drain"}}]}}, "preStop.0.httpGet", "either url, or port"),
-    ({"postStart": "reboot"}, "postStart", "valid tuple"),
+    ({"postStart": "reboot"}, "postStart", "must be a map: one hook"),
     ({"preStop": [STOP]}, "preStop", "write several hooks as {hooks: [...]}"),
     ({"preStop": {"hooks": [STOP], "timeout": "5s"}}, "preStop", "either one hook, or hooks alone"),
     ({"guestCredentialsSecretRef": {"name": "Not A Name"}}, "guestCredentialsSecretRef.name", "match pattern"),

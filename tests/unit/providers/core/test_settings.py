@@ -93,7 +93,7 @@ def test_an_address_that_is_missing_is_told(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as ended:
         Settings.load("providers.sim", [])
     assert ended.value.code == 2
-    assert "--listen (VMPOWER_LISTEN): Field required" in capsys.readouterr().err
+    assert "--listen (VMPOWER_LISTEN): is missing" in capsys.readouterr().err
 
 
 def test_each_kind_of_call_has_a_bound_of_its_own() -> None:

@@ -92,11 +92,11 @@ def test_one_fault_needs_no_list() -> None:
         ),
         (
             "guests: {web: {boot_time: -5s}}",
-            "sim.yaml: guest web: boot_time: Input should be greater than or equal to 0",
+            "sim.yaml: guest web: boot_time: must be at least 0",
         ),
         (
             "guests: {web: {acpi: deaf}}",
-            "sim.yaml: guest web: acpi: Input should be 'hears', 'ignores' or 'none'",
+            "sim.yaml: guest web: acpi: must be 'hears', 'ignores' or 'none'",
         ),
         (
             "guests: {web: {hooks: [{match: '('}]}}",
@@ -112,7 +112,7 @@ def test_one_fault_needs_no_list() -> None:
             "sim.yaml: guest web: faults.guest_exec: cannot be ignored, "
             "for its answer is a process; use refuse or lost",
         ),
-        ("faults: {}", "sim.yaml: guests: Field required"),
+        ("faults: {}", "sim.yaml: guests: is missing"),
     ],
 )
 def test_a_mistake_is_reported_by_file_guest_and_field(tmp_path: Path, text: str, message: str) -> None:
@@ -127,7 +127,7 @@ def test_every_mistake_is_reported() -> None:
 
 def test_a_fault_nobody_knows_is_a_mistake(tmp_path: Path) -> None:
     message = mistake(tmp_path, "guests: {web: {faults: {power_off: explode}}}")
-    assert message.startswith("sim.yaml: guest web: faults.power_off.0: String should match pattern")
+    assert message.startswith("sim.yaml: guest web: faults.power_off.0: must match")
 
 
 def test_a_guest_that_is_written_twice_is_a_mistake_with_its_line(tmp_path: Path) -> None:
