@@ -207,9 +207,15 @@ def _operation_row(operation: pb.Operation) -> Iterable[str]:
         short(pb.Signal, ended.signal),
         local(operation.create_time),
         span(verdict.took(operation)) if ended.HasField("end_time") else "",
-        operation.on_behalf_of or operation.requested_by,
+        _asker(operation),
         operation.reason,
     )
+
+
+def _asker(operation: pb.Operation) -> str:
+    """Who asked, as the provider knows it, and for whom, as that one says."""
+    claimed = f"(for {operation.on_behalf_of})" if operation.on_behalf_of else ""
+    return f"{operation.requested_by} {claimed}".strip()
 
 
 VMS = Listing(("NAME", "ID", "POWER", "A SHUTDOWN NOW", "OPERATION", "NODE"), _vm_row)

@@ -90,7 +90,10 @@ async def operations(
     *,
     active: Annotated[bool, typer.Option("--active", help="Only those that have not ended.")] = False,
     by: Annotated[
-        str, typer.Option("--by", metavar="NAME", help="Only those that this name asked for: cn:alice, uid:1000.")
+        str,
+        typer.Option(
+            "--by", metavar="NAME", help="Only those that this name, or one in its name, asked for: cn:alice, uid:1000."
+        ),
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
     provider: Provider = "",

@@ -122,11 +122,11 @@ def test_operations_are_those_of_one_name_where_it_is_given(vmpower: Shell, prov
     assert [request.requested_by for request in provider.requests("ListOperations")] == ["cn:alice"]
 
 
-def test_operations_shows_for_whom_and_why(vmpower: Shell, provider: FakeProvider) -> None:
+def test_operations_shows_who_asked_and_for_whom_and_why(vmpower: Shell, provider: FakeProvider) -> None:
     mine, theirs = ended("web"), ended("db")
     mine.requested_by, mine.reason = "cn:alice", "kernel update"
     theirs.requested_by, theirs.on_behalf_of = "cn:controller", "VirtualMachine a/db"
     provider.answers["ListOperations"] = pb.ListOperationsResponse(operations=[mine, theirs])
     _, first, second = vmpower("operations").out.splitlines()
-    assert first.rstrip().endswith("cn:alice             kernel update")
-    assert second.rstrip().endswith("VirtualMachine a/db")
+    assert first.rstrip().endswith("cn:alice                                 kernel update")
+    assert second.rstrip().endswith("cn:controller (for VirtualMachine a/db)")
