@@ -17,6 +17,8 @@ from providers.core.run import Run
 
 AT_ONCE = timedelta(seconds=1)
 """Within this time of the grace period's beginning, a hypervisor's own time is as good as begun with it."""
+ANSWER_SECONDS = 5.0
+"""How long somebody who extends a shutdown waits for the hypervisor at most: half of what our clients wait."""
 
 
 def timeout(request: Request, vm: VM | None, default: timedelta) -> dict[str, Any]:
@@ -37,18 +39,18 @@ def of(run: Run) -> "Local":
 
 async def until_extended(run: Run) -> None:
     """Wait until the guest has the time that an extension gives it: until then the hypervisor would cut its power
-    before.
+    before. No longer than callers wait, though: one who was not answered would extend it once more.
 
     Raises:
         OperationEnded: the VM went off first, by itself or so.
-        CommandFailed: the hypervisor keeps its deadline, or does not answer before that.
+        CommandFailed: the hypervisor keeps its deadline, or has not given it back yet.
     """
 
     def is_settled() -> bool:
         sent = _cuts_before(run.operation)
         return sent is None or sent.kept or run.decided or run.operation.state.final
 
-    await run.until(is_settled)
+    await run.within(ANSWER_SECONDS, is_settled)
     if (sent := _cuts_before(run.operation)) is None or run.decided:
         return
     if run.operation.state.final:
