@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.version import version
 from tests.rigs import prometheus
 from tests.rigs.docker.engine import BASE, Engine
 from tests.rigs.docker.image import IMAGE
@@ -20,7 +21,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
     """Its name; it was made as docs/docker.md says, from a base of this machine."""
-    arguments = ("--build-arg", f"BASE={BASE}", "--build-arg", "VERSION=0.1.0")
+    arguments = ("--build-arg", f"BASE={BASE}", "--build-arg", f"VERSION={version()}")
     engine.docker("build", "--network", "host", *arguments, "--tag", IMAGE, ".")
     return IMAGE
 

@@ -63,7 +63,7 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
         phase="Ready",
         observed_generation=3,
         type="sim",
-        version="0.1.0",
+        version="1.2.3",
         capabilities=Capabilities(signals=("ACPI",), guest_exec=True, snapshot=True),
         vm_count=5,
         declared_count=4,

@@ -202,7 +202,7 @@ def test_kubectl_get_vmprov_shows_the_providers(cluster: Cluster, namespace: str
     write_status(cluster, namespace, "Provider")
     heading, row = cluster.kubectl("get", name, "--namespace", namespace).splitlines()
     assert heading.split() == ["NAME", "TYPE", "READY", "VMS", "VERSION", "AGE"]
-    assert row.split()[:-1] == ["web", "sim", "True", "5", "0.1.0"]
+    assert row.split()[:-1] == ["web", "sim", "True", "5", "1.2.3"]
 
 
 def test_kubectl_get_vmpower_shows_both(cluster: Cluster, namespace: str) -> None:

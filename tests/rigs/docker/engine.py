@@ -1,7 +1,7 @@
 """A container engine of our own: Debian's dockerd with Docker Compose, in the cache and never installed.
 
     with Engine() as engine:
-        engine.docker("build", "--tag", "vmpower:0.1.0", ".")
+        engine.docker("build", "--tag", IMAGE, ".")
         engine.shell("docker compose up --detach")
 
 It touches no other engine of the machine. Images and the builder's cache outlive it, containers do not. It needs root.

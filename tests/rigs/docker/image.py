@@ -4,10 +4,12 @@ import json
 from datetime import datetime
 from typing import Any
 
+from common.version import version
 from tests.rigs.docker.engine import Engine
 from tests.rigs.polling import poll
 
-IMAGE = "vmpower:0.1.0"
+IMAGE = f"vmpower:{version()}"
+"""As docker-compose.yml and the chart name it."""
 LOCKED_DOWN = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
 """As docker-compose.yml and the chart have it."""
 
