@@ -1,6 +1,8 @@
 """The providers that a command is about: one, or all of the configuration, asked at the same time."""
 
 import asyncio
+import os
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,18 @@ from protos.power.v1 import power_pb2 as pb
 T = TypeVar("T")
 
 
+class Reached(NamedTuple):
+    """How a command that is shown to people reaches one provider, wherever they type it in this environment."""
+
+    command: str = "vmpower"
+    """With the option that it needs, as a shell takes it."""
+    prefix: str = ""
+    """Before a VM's name."""
+
+
+BARE = Reached()
+
+
 @dataclass(frozen=True)
 class Member:
     """One provider. Its name is empty where the command is about one only: then nothing needs to be told apart."""
@@ -24,6 +38,7 @@ class Member:
     client: PowerClient
     tls: Tls | None = None
     """The files by which both sides prove who they are."""
+    reached: Reached = BARE
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -168,5 +183,18 @@ async def connect(provider: str) -> AsyncIterator[Fleet]:
         for name, endpoint in meant.items():
             tls = config.tls_files(endpoint)
             client = await stack.enter_async_context(PowerClient(endpoint.address, tls))
-            members.append(Member(name if len(meant) > 1 else "", client, tls))
+            shown = name if len(meant) > 1 else ""
+            members.append(Member(shown, client, tls, _reached(known, name, endpoint)))
         yield Fleet(members, known.default, only=next(iter(meant)) if len(meant) == 1 else "")
+
+
+def _reached(known: config.Config, name: str, endpoint: config.Endpoint) -> Reached:
+    """A bare `vmpower` reaches what VMPOWER_PROVIDER names, else all that are configured."""
+    try:
+        unasked = known.meant(os.environ.get("VMPOWER_PROVIDER", ""))
+    except Failure:
+        unasked = {}
+    own = next((each for each, other in unasked.items() if other == endpoint), "")
+    if not own:
+        return Reached(f"vmpower --provider {shlex.quote(name)}")
+    return Reached(prefix=f"{own}/" if len(unasked) > 1 else "")

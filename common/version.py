@@ -7,6 +7,11 @@ from pathlib import Path
 _CHECKOUT = Path(__file__).parent.parent / "pyproject.toml"
 
 
+def provider_command(kind: str) -> str:
+    """How a provider of this type is started: installed by the command for it, in a checkout by its module."""
+    return f"python -m providers.{kind}" if _CHECKOUT.exists() else f"vmpower-provider {kind}"
+
+
 def version() -> str:
     """That of the checkout this file lies in, else of the installed package."""
     if _CHECKOUT.exists():

@@ -22,6 +22,7 @@ from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 SomeVMs = Annotated[list[str] | None, typer.Argument(metavar="VM...", help=f"{VM_HELP} None: all.")]
+Json = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
 _COLOURS = {Level.PROBLEM: "red", Level.WARNING: "yellow"}
 
 
@@ -38,14 +39,16 @@ class Seen:
 
 
 @command("doctor")
-async def doctor(vms: SomeVMs = None, provider: Provider = "", output: Format = Output.TABLE) -> ExitCode:
+async def doctor(
+    vms: SomeVMs = None, provider: Provider = "", output: Format = Output.TABLE, as_json: Json = False
+) -> ExitCode:
     """What keeps VMs from going down gracefully, who acts, and by which command. Changes nothing."""
     async with connect(provider) as fleet:
         seen = list(await asyncio.gather(*map(_look, fleet.members)))
         findings = [finding for each in seen for finding in each.findings]
         chosen, lost = _choose(seen, vms or [], fleet.several)
         findings += [finding for answer, vm in chosen for finding in checks.vm(answer, vm)] + lost
-    _show(output, findings, providers=len(seen), vms=len(chosen))
+    _show(Output.JSON if as_json else output, findings, providers=len(seen), vms=len(chosen))
     return exit_code(findings)
 
 
@@ -59,7 +62,8 @@ async def _look(member: Member) -> Seen:
     try:
         asked = datetime.now(UTC)
         info = await client.call(pb.GetProviderInfoRequest())
-        seen.answer = Answer(info, client.address, asked, datetime.now(UTC), name)
+        cert = str(member.tls.cert) if member.tls else ""
+        seen.answer = Answer(info, client.address, asked, datetime.now(UTC), name, member.reached, cert)
         seen.findings += checks.provider(seen.answer)
         if info.connected:
             seen.vms = list((await client.call(pb.ForecastShutdownRequest())).vms)
@@ -85,7 +89,8 @@ def _choose(
     if not names:
         return known, []
     chosen, lost = list[tuple[Answer, pb.VM]](), list[Finding]()
-    silent = [each.member.name or each.member.client.address for each in seen if not each.listed]
+    unheard = [each.member for each in seen if not each.listed]
+    alone = {} if several else {"vmpower": seen[0].member.reached.command}
     for name in dict.fromkeys(names):
         found = [(answer, vm) for answer, vm in known if _is_called(answer, vm, name)]
         exact = [(answer, vm) for answer, vm in found if vm.id in (name, name.partition("/")[2])] or found
@@ -93,12 +98,19 @@ def _choose(
             ways = " or ".join(f"{answer.provider}/{vm.id}" if several else vm.id for answer, vm in exact)
             what = f"{name!r} means {len(exact)} VMs: write {ways}."
             lost.append(checks.of(Check.VM_UNCLEAR, Level.PROBLEM, what))
-        elif not exact:
+        elif not exact and not any(_may_have(member, name, seen) for member in unheard):
             shown = {vm.name: f"{answer.provider}/{vm.name}" if several else vm.name for answer, vm in known}
-            lost.append(checks.unknown(name, shown, silent))
+            lost.append(checks.unknown(name, shown, **alone))
         else:
             chosen += [each for each in exact if each not in chosen]
     return chosen, lost
+
+
+def _may_have(unheard: Member, name: str, seen: Sequence[Seen]) -> bool:
+    """Whether a provider whose VMs could not be listed may have one of this name: what keeps it from that is told."""
+    prefix, _, rest = name.partition("/")
+    others = {each.member.name for each in seen} - {"", unheard.name}
+    return not (rest and prefix in others)
 
 
 def _is_called(answer: Answer, vm: pb.VM, name: str) -> bool:

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 from cli.doctor.finding import Check, Finding, Level
 from cli.doctor.remedies import REMEDIES
+from cli.fleet import BARE, Reached
 from client.times import moment
 from client.words import short
+from common.version import provider_command
 from protos.power.v1 import power_pb2 as pb
 
 CLOCKS_DIFFER, CLOCKS_FAR_APART = timedelta(seconds=5), timedelta(minutes=1)
@@ -34,13 +36,17 @@ class Answer:
     asked: datetime
     heard: datetime
     provider: str = ""
+    reached: Reached = BARE
+    cert: str = ""
+    """The file of the certificate that it was asked with."""
 
 
 def of(check: str, level: Level, what: str, *, hypervisor: str = "", provider: str = "", **words: str) -> Finding:
     """A finding with its remedy. `words` fill the commands of that and, quoted already, are as a shell takes them."""
     remedy = REMEDIES[check]
-    commands = tuple(command.format_map(_Words(words)) for command in remedy.of(hypervisor))
-    why = remedy.why.format_map(_Words(words))
+    known = _Words({"vmpower": "vmpower", "serve": provider_command("TYPE")} | words)
+    commands = tuple(command.format_map(known) for command in remedy.of(hypervisor))
+    why = remedy.why.format_map(known)
     return Finding(check, level, what or remedy.what, why, remedy.who, commands, provider)
 
 
@@ -67,7 +73,10 @@ def provider(answer: Answer) -> Iterator[Finding]:
 
 def _role(answer: Answer) -> Iterator[Finding]:
     if answer.info.role == pb.ROLE_READER:
-        yield _about(answer, Check.READER_ONLY, Level.PROBLEM, "You have no operator's role here: you may only read.")
+        what = "You have no operator's role here: you may only read."
+        names = f"openssl x509 -in {shlex.quote(answer.cert)} -noout -subject -ext subjectAltName"
+        whoami = f"{names}  # the names to choose from" if answer.cert else "id -u"
+        yield _about(answer, Check.READER_ONLY, Level.PROBLEM, what, whoami=whoami)
 
 
 def _journal(answer: Answer) -> Iterator[Finding]:
@@ -166,26 +175,28 @@ def _unsaid(answer: Answer, found: pb.VM, told: set[str]) -> Iterator[Finding]:
         yield _about_vm(answer, found, Check.ACPI_MISSING, Level.WARNING, "")
 
 
-def unknown(name: str, names: Mapping[str, str], silent: list[str]) -> Finding:
-    """A VM that no provider has. `names` are those of VMs that there are, and what they are written like; `silent` are
-    the providers that could not be asked."""
+def unknown(name: str, names: Mapping[str, str], **words: str) -> Finding:
+    """A VM that no provider has. `names` are those of VMs that there are, and what they are written like."""
     near = [shown for known, shown in names.items() if known.lower() == name.rpartition("/")[2].lower()]
     said = f" Is it {' or '.join(near)}?" if near else ""
-    away = f" {', '.join(silent)} could not be asked." if silent else ""
-    return of(Check.VM_UNKNOWN, Level.PROBLEM, f"No VM has the id or name {name!r}.{said}{away}")
+    return of(Check.VM_UNKNOWN, Level.PROBLEM, f"No VM has the id or name {name!r}.{said}", **words)
 
 
 def _about(answer: Answer, check: str, level: Level, what: str, **words: str) -> Finding:
     info = answer.info
-    known = {"uri": shlex.quote(info.endpoint), "address": shlex.quote(answer.address), "peer": _peer(info.endpoint)}
+    known = {
+        "uri": shlex.quote(info.endpoint),
+        "address": shlex.quote(answer.address),
+        "peer": _peer(info.endpoint),
+        "vmpower": answer.reached.command,
+    }
     return of(check, level, what, hypervisor=info.type, provider=answer.provider, **known | words)
 
 
 def _about_vm(answer: Answer, found: pb.VM, check: str, level: Level, what: str) -> Finding:
     container = found.labels.get("kind") == "lxc"
-    name = f"{answer.provider}/{found.name}" if answer.provider else found.name
     words = {
-        "vm": shlex.quote(name),
+        "vm": shlex.quote(answer.reached.prefix + found.name),
         "id": shlex.quote(found.id),
         "path": shlex.quote(found.labels.get("path") or found.name),
         "tool": "pct" if container else "qm",

@@ -2,19 +2,20 @@
 
 import asyncio
 import errno
+import os
 import re
 import shlex
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
-from cryptography import x509
-
+from cli import config
 from cli.doctor.checks import of
 from cli.doctor.finding import Check, Finding, Level
+from cli.doctor.tls_files import fault
 from client.channel import Tls
 from common.addresses import socket_path
 
@@ -81,11 +82,48 @@ def _look(address: str, tls: Tls | None, provider: str) -> Iterator[Finding]:
         with socket.create_connection(where, CONNECT_SECONDS) as connection:
             if tls:
                 yield from _handshake(connection, where, tls, provider)
+            elif _is_silent(connection) and _speaks_tls(where):
+                what = f"What answers at {address} wants TLS, and {config.path()} names no certificates for it."
+                yield _problem(Check.TLS_MISSING, what, provider, peer=shlex.quote(f"{where.host}:{where.port}"))
     except socket.gaierror as error:
         what = f"{where.host} has no address here: {error.strerror}."
         yield _problem(Check.HOST_UNKNOWN, what, provider, host=shlex.quote(where.host))
     except OSError as error:
         yield _unconnected(address, where, error, provider)
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _is_silent(connection: socket.socket) -> bool:
+    """In plain text a gRPC server speaks first: its settings of HTTP/2."""
+    connection.settimeout(HEAR_SECONDS)
+    try:
+        connection.recv(1)
+    except TimeoutError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _speaks_tls(where: Place) -> bool:
+    """Whether it takes part in a handshake, whoever it is: nothing is sent to it afterwards."""
+    context = _context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(where, CONNECT_SECONDS) as connection,
+            context.wrap_socket(connection, server_hostname=where.host),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")  # it refuses us in the words of TLS
+    except OSError:
+        return False
 
 
 def _unconnected(address: str, where: Place, error: OSError, provider: str) -> Finding:
@@ -104,24 +142,32 @@ def _socket(address: str, path: str, provider: str) -> Iterator[Finding]:
     except FileNotFoundError:
         yield _problem(Check.SOCKET_MISSING, f"There is no socket {path}.", provider, **words)
     except PermissionError:
-        yield _problem(Check.SOCKET_PERMISSION, f"You may not open the socket {path}.", provider, **words)
+        closed = _closed_folder(path)
+        what = f"You may not enter {closed}, where the socket {path} is." if closed else f"You may not open {path}."
+        words["file"] = shlex.quote(str(closed or path))
+        yield _problem(Check.SOCKET_PERMISSION, what, provider, **words)
     except ConnectionRefusedError:
         yield _problem(Check.NOT_LISTENING, f"No process listens on the socket {path}.", provider, **words)
     except OSError as error:
         yield _problem(Check.NO_ANSWER, f"The socket {path} does not answer: {error.strerror or error}.", provider)
 
 
+def _closed_folder(path: str) -> Path | None:
+    """The first folder on the way to a file that may not be entered."""
+    folders = reversed(Path(path).absolute().parents)
+    return next((folder for folder in folders if not os.access(folder, os.X_OK)), None)
+
+
 def _handshake(connection: socket.socket, where: Place, tls: Tls, provider: str) -> Iterator[Finding]:
-    for finding in _own_files(tls, provider):
-        yield finding
+    if found := fault(tls):
+        yield _problem(found.check, found.what, provider, file=shlex.quote(str(found.file)))
         return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["h2"])
+    context = _context()
     try:
         context.load_verify_locations(tls.ca)
         context.load_cert_chain(tls.cert, tls.key)
     except (OSError, ssl.SSLError) as error:
-        what = f"The TLS files do not fit together: {error.strerror or error}."
+        what = f"OpenSSL refuses the TLS files {tls.ca}, {tls.cert} and {tls.key}: {error.strerror or error}."
         yield _problem(Check.TLS_FILES, what, provider, file=shlex.quote(str(tls.cert)))
         return
     name = tls.server_name or where.host
@@ -137,20 +183,6 @@ def _handshake(connection: socket.socket, where: Place, tls: Tls, provider: str)
     except ssl.SSLError as error:
         what = f"There is no TLS with what answers at {where.host}:{where.port}: {error.reason or error}."
         yield _problem(Check.TLS_FAILED, what, provider, **words)
-
-
-def _own_files(tls: Tls, provider: str) -> Iterator[Finding]:
-    for file in (tls.ca, tls.cert, tls.key):
-        try:
-            file.read_bytes()
-        except OSError as error:
-            what = f"The TLS file {file} cannot be read: {error.strerror or error}."
-            yield _problem(Check.TLS_FILES, what, provider, file=shlex.quote(str(file)))
-    with suppress(OSError, ValueError):
-        ends = x509.load_pem_x509_certificate(tls.cert.read_bytes()).not_valid_after_utc
-        if ends <= datetime.now(UTC):
-            what = f"Your certificate in {tls.cert} has expired: {ends:%Y-%m-%d %H:%M} UTC."
-            yield _problem(Check.OWN_CERTIFICATE_EXPIRED, what, provider, file=shlex.quote(str(tls.cert)))
 
 
 def _ends_soon(certificate: Mapping[str, object], provider: str, words: dict[str, str]) -> Iterator[Finding]:

@@ -2,7 +2,8 @@
 
 In a command `{uri}` is the hypervisor's address, `{vm}` and `{id}` are a VM's name and id, `{path}` is its inventory
 path, `{tool}` is `qm` or `pct`, `{sid}` HA's word for it, each as a shell takes it. `{address}` and `{file}` are those
-of the provider and of a file; others stand beside the finding that fills them.
+of the provider and of a file; `{vmpower}` reaches that provider from the reader's shell, and `{serve}` starts one.
+Others stand beside the finding that fills them.
 """
 
 from collections.abc import Mapping
@@ -46,17 +47,18 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.SOCKET_MISSING: Remedy(
         _NO_CALL,
         "the provider's operator starts it, or you mend the address",
-        {ANY: ("python -m providers.TYPE --listen {address}",)},
+        {ANY: ("{serve} --listen {address}",)},
     ),
     Check.SOCKET_PERMISSION: Remedy(
         _NO_CALL,
-        "the provider's operator lets your group in (--socket-group), and the machine's administrator puts you into it",
-        {ANY: ("ls -l {file}", 'usermod --append --groups GROUP "$USER"  # then log in anew')},
+        "the provider's operator lets your group in, to the socket (--socket-group) and to its folder (chgrp, chmod "
+        "g+x), and the machine's administrator puts you into the group",
+        {ANY: ("ls -ld {file}", 'usermod --append --groups GROUP "$USER"  # then log in anew')},
     ),
     Check.NOT_LISTENING: Remedy(
         _NO_CALL,
         "the provider's operator starts it, and looks at what it listens on (--listen)",
-        {ANY: ("python -m providers.TYPE --listen {address}",)},
+        {ANY: ("{serve} --listen {address}",)},
     ),
     Check.HOST_UNKNOWN: Remedy(
         _NO_CALL, "you: mend the name, or whoever runs the DNS", {ANY: ("getent hosts {host}",)}
@@ -78,6 +80,11 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.TLS_FAILED: Remedy(
         _NO_CALL,
         "the provider's operator: does it listen with TLS there (--tls-cert)?",
+        {ANY: _SHOW_SERVER},
+    ),
+    Check.TLS_MISSING: Remedy(
+        _NO_CALL,
+        "you: add `tls: {ca, cert, key}` to that provider there; its operator has the CA, and who signs certificates",
         {ANY: _SHOW_SERVER},
     ),
     Check.CERTIFICATE_EXPIRED: Remedy(
@@ -120,7 +127,7 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.READER_ONLY: Remedy(
         "You can look at VMs, and neither start them nor bring them down.",
         "the provider's operator adds your name to --operators (certificates) or your number to --operator-uids",
-        {ANY: ("openssl x509 -in CERT.pem -noout -subject -ext subjectAltName  # the names to choose from", "id -u")},
+        {ANY: ("{whoami}",)},
     ),
     Check.GUEST_EXEC_DISABLED: Remedy(
         "Hooks that run programs in guests are refused (DISABLED); all other hooks, and shutdowns, work.",
@@ -193,7 +200,7 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.VM_UNKNOWN: Remedy(
         "Nothing can be told of it, and nothing done to it.",
         "you: name a VM that there is; or the hypervisor's operator lets the provider's account see it",
-        {ANY: ("vmpower list",)},
+        {ANY: ("{vmpower} list",)},
     ),
     Check.VM_UNCLEAR: Remedy(
         "Nothing is done to a VM whose name may mean several.", "you: name it by its id, or as PROVIDER/NAME"
@@ -214,7 +221,7 @@ REMEDIES: Mapping[str, Remedy] = {
                 "apt-get install open-vm-tools  # in a Linux guest; elsewhere dnf, zypper",
                 "govc vm.guest.tools -mount {path}  # in a Windows guest, then run setup64.exe from that disk",
             ),
-            "sim": ("vmpower forecast {vm}  # after `agent: up` in its script",),
+            "sim": ("{vmpower} forecast {vm}  # after `agent: up` in its script",),
         },
         what="It has no way to a guest agent.",
     ),
@@ -229,14 +236,14 @@ REMEDIES: Mapping[str, Remedy] = {
                 "Start-Service VMTools  # in a Windows guest, in PowerShell",
                 "vmware-toolbox-cmd stat running  # in the guest: they answer",
             ),
-            "sim": ("vmpower forecast {vm}  # after `agent: up` in its script",),
+            "sim": ("{vmpower} forecast {vm}  # after `agent: up` in its script",),
         },
         what="Its guest agent does not run.",
     ),
     "AGENT_BUSY": Remedy(
         "Until it takes requests, the guest is not asked by it.",
         "nobody, if it passes within minutes; else the guest's owner",
-        {ANY: ("vmpower forecast {vm}",)},
+        {ANY: ("{vmpower} forecast {vm}",)},
     ),
     "AGENT_UNKNOWN": Remedy(
         "The forecast cannot tell whether the guest would hear its agent.",
@@ -254,7 +261,7 @@ REMEDIES: Mapping[str, Remedy] = {
         {
             "libvirt": ("virt-xml --connect {uri} {id} --edit --features acpi=on",),
             "proxmox": ("qm set {id} --acpi 1",),
-            "sim": ("vmpower forecast {vm}  # after `acpi: hears` in its script",),
+            "sim": ("{vmpower} forecast {vm}  # after `acpi: hears` in its script",),
         },
         what="It has no ACPI: there is no power button to press.",
     ),
@@ -269,7 +276,7 @@ REMEDIES: Mapping[str, Remedy] = {
         {
             "libvirt": ("virsh -c {uri} resume {id}",),
             "proxmox": ("{tool} resume {id}",),
-            ANY: ("vmpower on {vm}",),
+            ANY: ("{vmpower} on {vm}",),
         },
     ),
     "SUSPENDED": Remedy(
@@ -282,7 +289,7 @@ REMEDIES: Mapping[str, Remedy] = {
             ),
             "proxmox": ("{tool} start {id}", "{tool} resume {id}  # one that sleeps"),
             "vsphere": ("govc vm.power -on {path}",),
-            ANY: ("vmpower on {vm}",),
+            ANY: ("{vmpower} on {vm}",),
         },
     ),
     "LOCKED": Remedy(
@@ -295,7 +302,7 @@ REMEDIES: Mapping[str, Remedy] = {
                 "{tool} unlock {id}  # only if no task holds it any more",
             ),
             "vsphere": ("govc tasks {path}", "govc task.cancel TASK  # ends that work"),
-            ANY: ("vmpower forecast {vm}",),
+            ANY: ("{vmpower} forecast {vm}",),
         },
     ),
     "HA": Remedy(

@@ -91,7 +91,9 @@ def test_a_socket_that_others_may_not_open_is_named(sim: Provider) -> None:
     finally:
         sim.folder.chmod(0o700)
         os.chown(sim.folder, os.geteuid(), os.getegid())
-    assert "--socket-group" in found.only("SOCKET_PERMISSION")["who"]
+    closed = found.only("SOCKET_PERMISSION")
+    assert "--socket-group" in closed["who"]
+    assert closed["what"].startswith(f"You may not enter {sim.folder}, where the socket ")
     assert found.code == 7
 
 
@@ -191,3 +193,10 @@ def test_what_tls_lacks_is_named(secured: Secured) -> None:
     assert look(secured) == {"CERTIFICATE_ENDS_SOON"}
     secured.server("elsewhere.example")
     assert look(secured) == {"CERTIFICATE_NAME"}
+
+
+def test_a_provider_with_tls_that_is_configured_without_is_not_blamed(secured: Secured) -> None:
+    secured.config.write_text(yaml.safe_dump({"providers": {"prod": {"address": secured.address}}}))
+    found = doctor("", env={"VMPOWER_CONFIG": str(secured.config)}).only("TLS_MISSING")
+    assert str(secured.config) in found["what"]
+    assert found["who"].startswith("you: ")

@@ -1,7 +1,9 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 from google.rpc import code_pb2
 
 from protos.power.v1 import power_pb2 as pb
@@ -132,3 +134,51 @@ def test_the_providers_clock_is_compared_with_ours(vmpower: Shell, provider: Fak
     provider.answers["GetProviderInfo"] = late
     (found,) = json.loads(vmpower("doctor", "-o", "json").out)
     assert found["what"] == "The provider's clock is 1:00:00 ahead of this machine's."
+
+
+@pytest.fixture
+def lab(address: str, provider: FakeProvider, own_configuration: Path, tmp_path: Path) -> FakeProvider:
+    """Configured as lab, beside `away`, where nothing listens."""
+    own_configuration.parent.mkdir(parents=True)
+    away = f"unix://{tmp_path}/away.sock"
+    own_configuration.write_text(f"providers: {{lab: {{address: '{address}'}}, away: {{address: '{away}'}}}}")
+    provider.answers["GetProviderInfo"] = pb.GetProviderInfoResponse(type="sim", connected=True, guest_exec=True)
+    provider.answers["ForecastShutdown"] = pb.ForecastShutdownResponse(vms=[vm("web", forecast=PAUSED)])
+    return provider
+
+
+def found(*words: str, env: str = "") -> list[dict[str, Any]]:
+    return list(json.loads(Shell(env)("doctor", *words, "--json").out))
+
+
+@pytest.mark.parametrize("name", ["db", "away/db"])
+@pytest.mark.usefixtures("lab")
+def test_a_vm_that_a_provider_may_have_which_is_away_is_not_called_unknown(name: str) -> None:
+    assert [each["check"] for each in found(name)] == ["SOCKET_MISSING"]
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_vm_that_is_said_to_be_at_a_provider_that_answers_is_unknown() -> None:
+    assert [each["check"] for each in found("lab/db")] == ["SOCKET_MISSING", "VM_UNKNOWN"]
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize("words", [[], ["-p", "lab"]])
+def test_a_command_names_the_provider_where_several_are_configured(words: list[str]) -> None:
+    paused = found("lab/web", *words)[-1] if not words else found("web", *words)[-1]
+    assert paused["commands"] == ["vmpower on lab/web"]
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_command_names_a_provider_that_is_not_configured_by_its_address(
+    own_configuration: Path, address: str
+) -> None:
+    own_configuration.unlink()
+    (paused,) = found("-p", address)
+    assert paused["commands"] == [f"vmpower --provider {address} on web"]
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_command_names_no_provider_that_the_environment_names(address: str) -> None:
+    (paused,) = found(env=address)
+    assert paused["commands"] == ["vmpower on web"]

@@ -1,5 +1,6 @@
 """From what a provider says of itself and of its VMs to findings."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,15 @@ def test_a_provider_that_has_not_tried_yet_names_its_hypervisor() -> None:
 def test_a_reader_is_told_what_the_role_is_for() -> None:
     found = only(role=pb.ROLE_READER)
     assert (found.check, "--operators" in found.who) == (Check.READER_ONLY, True)
+    assert found.commands == ("id -u",)
+
+
+def test_a_reader_with_a_certificate_is_shown_the_names_in_it() -> None:
+    reader = replace(answer(role=pb.ROLE_READER), cert="/etc/my tls/me.pem")
+    (found,) = checks.provider(reader)
+    assert [each.partition("  #")[0] for each in found.commands] == [
+        "openssl x509 -in '/etc/my tls/me.pem' -noout -subject -ext subjectAltName"
+    ]
 
 
 def test_a_journal_that_cannot_be_written_is_a_problem() -> None:
@@ -209,5 +219,5 @@ def test_a_problem_without_a_cause_is_told_by_its_reason(reason: pb.Reason.Value
 
 
 def test_a_name_that_differs_by_its_letters_only_is_proposed() -> None:
-    found = checks.unknown("lab/WEB", {"web": "lab/web", "db": "lab/db"}, ["prod"])
-    assert found.what == "No VM has the id or name 'lab/WEB'. Is it lab/web? prod could not be asked."
+    found = checks.unknown("lab/WEB", {"web": "lab/web", "db": "lab/db"})
+    assert found.what == "No VM has the id or name 'lab/WEB'. Is it lab/web?"

@@ -1,6 +1,13 @@
 """The way to a provider, over real sockets; tests/e2e/test_doctor.py has it with real certificates."""
 
+import os
 import socket
+import socketserver
+import ssl
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,6 +15,7 @@ import pytest
 from cli.doctor import reach
 from cli.doctor.finding import Check
 from client.channel import Tls
+from tests.unit.providers.server.pki import Authority
 
 
 @pytest.mark.parametrize(
@@ -84,3 +92,60 @@ async def test_a_tls_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 async def test_an_address_of_another_kind_is_left_to_grpc() -> None:
     assert await checks("xds:///service") == []
+
+
+async def test_a_folder_that_one_may_not_enter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may enter any; tests/e2e/test_doctor.py has a user who may not."""
+    closed = tmp_path / "closed"
+    (closed / "run").mkdir(parents=True)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(os, "access", lambda folder, _: not Path(folder).is_relative_to(closed))
+    (finding,) = await reach.look(f"unix://{closed}/run/p.sock", None)
+    assert finding.what == f"You may not enter {closed}, where the socket {closed}/run/p.sock is."
+    assert finding.commands[0] == f"ls -ld {closed}"
+
+
+@pytest.fixture
+def secured() -> Iterator[str]:
+    """The address of a server that takes part in TLS handshakes, and does nothing else."""
+    made = Authority().issue("provider")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(made.cert + made.key)
+        file.flush()
+        context.load_cert_chain(file.name)
+
+    class Handshake(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError), context.wrap_socket(self.request, server_side=True):
+                pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handshake) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        serving.join()
+
+
+async def test_a_port_that_wants_tls_where_none_is_configured_is_told(secured: str) -> None:
+    (finding,) = await reach.look(secured, None)
+    assert finding.check == Check.TLS_MISSING
+    assert finding.who.startswith("you: add `tls:")
+
+
+async def test_a_port_where_something_speaks_first_is_left_to_grpc() -> None:
+    class Greeting(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"\0\0\0\4\0")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        assert await checks(f"127.0.0.1:{server.server_address[1]}") == []
+        server.shutdown()
+        serving.join()
