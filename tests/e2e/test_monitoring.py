@@ -25,14 +25,24 @@ from tests.rigs.prometheus import Prometheus, programs
 FOLDER = ROOT / "deploy" / "monitoring"
 ALERTS = FOLDER / "alerts.yaml"
 GUESTS = "{guests: {web: {}, deaf: {agent: none, acpi: ignores}, bare: {agent: none, acpi: none}}}"
-VARIABLES = {"$instance": ".*", "$__range": "5m", "$__rate_interval": "1m"}
+VARIABLES = {"$namespace": ".*", "$instance": ".*", "$__range": "5m", "$__rate_interval": "1m"}
 """What Grafana puts into a query."""
+AGGREGATION = re.compile(r"\b(?:sum|min|max|avg|count|quantile)\s*(?:by\s*\((.*?)\))?\s*\(")
+PLACE = {"cluster", "namespace", "job"}
+"""Where a process runs; alerts are routed by it."""
+WHOSE = {"instance", "app_kubernetes_io_instance"}
+"""A process, or a release on a cluster: what an operator looks after."""
 
 
 def queries() -> list[str]:
     """All of the dashboard's."""
     panels = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
     return [target["expr"] for panel in panels for target in panel.get("targets", ())]
+
+
+def aggregations(query: str) -> list[set[str]]:
+    """The labels that each aggregation of a query keeps."""
+    return [set(re.findall(r"\w+", labels)) for labels in AGGREGATION.findall(query)]
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -116,6 +126,24 @@ def test_each_alert_fires_when_it_should_and_not_before() -> None:
     }
     assert covered == {rule["alert"] for rule in alerts()}
     assert promtool("test", "rules", str(tests)).returncode == 0
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_an_alert_is_about_one_process_or_one_release_and_says_where_it_is(rule: dict[str, Any]) -> None:
+    for kept in aggregations(rule["expr"]):
+        assert kept >= PLACE
+        assert len(kept & WHOSE) == 1
+
+
+@pytest.mark.parametrize("query", [one for one in queries() if re.search("histogram_quantile|max", one)])
+def test_no_slow_or_leaderless_one_is_hidden_by_the_others_of_the_dashboard(query: str) -> None:
+    assert all(kept & WHOSE for kept in aggregations(query))
+
+
+@pytest.mark.parametrize("query", queries())
+def test_what_is_chosen_on_the_dashboard_counts_in_each_of_its_queries(query: str) -> None:
+    selectors = re.findall(r"vmpower_\w+(\{.*?\})?", query)
+    assert all('namespace=~"$namespace",instance=~"$instance"' in selector for selector in selectors)
 
 
 def test_the_configuration_is_one_that_prometheus_takes() -> None:
