@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC logs, the command says in a sentence
+# What gRPC logs, the command says in a sentence.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 - a library's variable, set for it
 
 from cli.app import app, main
 from cli.commands import decide, doctor, read, start  # noqa: F401 - importing them registers their commands

@@ -9,7 +9,6 @@ providers:
     tls: {ca: ca.pem, cert: me.pem, key: me.key} # relative to this file
 """
 
-import os
 import re
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cli.errors import usage
 from client.channel import Tls
 from common.addresses import is_local, mistake
+from common.environment import variable
 from common.mistakes import sentence
 from common.yaml_reader import Fault, load_file
 
@@ -77,8 +77,8 @@ class Config(_Strict):
 
 def path() -> Path:
     """Where the configuration file is, or would be."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(os.environ.get("VMPOWER_CONFIG") or Path(home) / "vmpower" / "config.yaml").expanduser()
+    home = variable("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(variable("VMPOWER_CONFIG") or Path(home) / "vmpower" / "config.yaml").expanduser()
 
 
 def load() -> Config:
@@ -88,7 +88,7 @@ def load() -> Config:
         Failure: it cannot be read or means nothing; says which field.
     """
     file = path()
-    if not file.exists() and "VMPOWER_CONFIG" not in os.environ:
+    if not file.exists() and not variable("VMPOWER_CONFIG"):
         return Config()
     try:
         return Config.model_validate(load_file(file) or {})

@@ -4,12 +4,13 @@ Without an address it asks at VMPOWER_HEALTH_LISTEN: this is what a container's 
 programs of a release. Kubernetes asks by itself (grpc_health_v1, service "").
 """
 
-import os
 import socket
 import sys
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from common.environment import variable
 
 TIMEOUT = 5.0
 """Seconds; within the timeout of the image's HEALTHCHECK, which Python's own start is part of."""
@@ -60,7 +61,7 @@ def _of(target: str) -> list[str]:
 def main() -> None:
     """Ask once."""
     targets = sys.argv[1:]
-    said = troubles(targets) if targets else [trouble(os.environ.get("VMPOWER_HEALTH_LISTEN", ""))]
+    said = troubles(targets) if targets else [trouble(variable("VMPOWER_HEALTH_LISTEN"))]
     if found := "\n".join(said):
         sys.exit(found)
 

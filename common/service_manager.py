@@ -1,16 +1,17 @@
 """What the service manager is told that started this process: systemd, for units of Type=notify (sd_notify(3))."""
 
-import os
 import socket
 
 import structlog
+
+from common.environment import variable
 
 log = structlog.get_logger()
 
 
 def ready() -> None:
     """Say that this process serves. Where no service manager asked to be told (NOTIFY_SOCKET), nothing is done."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    address = variable("NOTIFY_SOCKET")
     if not address:
         return
     abstract = address.startswith("@")

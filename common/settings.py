@@ -4,7 +4,6 @@ Each is a flag (`--state-dir`), a variable (`VMPOWER_STATE_DIR`) or a file named
 the directory that `VMPOWER_CREDENTIALS_DIR` names; the first one found counts. Secrets belong in files.
 """
 
-import os
 import re
 import sys
 from datetime import timedelta
@@ -18,6 +17,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 
 from common.addresses import MAX_PORT, require_short
 from common.durations import to_text
+from common.environment import variable
 from common.mistakes import sentence
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -55,7 +55,7 @@ def comma_separated(value: Any) -> Any:
 
 def state_home() -> Path:
     """Where this user's state is kept (XDG Base Directory Specification)."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vmpower"
+    return Path(variable("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vmpower"
 
 
 _KINDS: dict[Any, str] = {timedelta: "DURATION", Path: "PATH", str: "TEXT", int: "NUMBER", float: "NUMBER"}
@@ -106,7 +106,7 @@ class ProcessSettings(BaseSettings):
                 _cli_settings_source=_Flags(
                     cls, cli_prog_name=prog, cli_parse_args=sys.argv[1:] if args is None else args
                 ),
-                _secrets_dir=os.environ.get("VMPOWER_CREDENTIALS_DIR"),
+                _secrets_dir=variable("VMPOWER_CREDENTIALS_DIR") or None,
             )
         except ValidationError as error:
             for problem in error.errors():

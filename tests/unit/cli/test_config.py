@@ -6,6 +6,7 @@ from cli import config
 from cli.errors import ExitCode, Failure
 from client.channel import Tls
 from tests.unit.cli.conftest import Shell
+from tests.unit.cli.fake import FakeProvider
 
 TLS = "tls: {ca: ca.pem, cert: me.pem, key: me.key}"
 
@@ -118,3 +119,19 @@ def test_tls_files_are_beside_the_configuration_and_keep_their_servers_name(writ
     folder = written.parent
     expected = Tls(folder / "ca.pem", folder / "me.pem", folder / "me.key", "lab")
     assert config.tls_files(only("prod")) == expected
+
+
+def test_a_configuration_file_whose_variable_is_empty_is_the_usual_one(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMPOWER_CONFIG", "")
+    assert config.path() == written
+    written.unlink()
+    assert config.load() == config.Config()
+
+
+def test_an_empty_name_of_a_provider_means_all(
+    written: Path, provider: FakeProvider, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written.write_text(f'providers: {{lab: {{address: "{address}"}}}}')
+    assert Shell("")("info").code == 0

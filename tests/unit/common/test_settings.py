@@ -62,6 +62,13 @@ def test_a_variable_that_is_empty_sets_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert Shop.load("shop", []).open_hours == 8
 
 
+def test_a_directory_of_credentials_that_is_empty_names_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "VMPOWER_OPEN_HOURS").write_text("9")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VMPOWER_CREDENTIALS_DIR", "")
+    assert Shop.load("shop", []).open_hours == 8
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "0.0.0.0:65535", "[::]:9443", "unix:///run/vmpower.sock"])
 def test_a_server_listens_on_a_host_and_port_or_a_unix_socket(address: str) -> None:
     assert TypeAdapter(Listen).validate_python(address) == address
