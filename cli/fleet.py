@@ -1,7 +1,6 @@
 """The providers that a command is about: one, or all of the configuration, asked at the same time."""
 
 import asyncio
-import os
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -13,6 +12,7 @@ from cli.errors import ExitCode, Failure, complain, translate, usage, worst
 from client.channel import Tls
 from client.errors import ProviderError
 from client.power import PowerClient
+from common.environment import variable
 from protos.power.v1 import power_pb2 as pb
 
 T = TypeVar("T")
@@ -191,7 +191,7 @@ async def connect(provider: str) -> AsyncIterator[Fleet]:
 def _reached(known: config.Config, name: str, endpoint: config.Endpoint) -> Reached:
     """A bare `vmpower` reaches what VMPOWER_PROVIDER names, else all that are configured."""
     try:
-        unasked = known.meant(os.environ.get("VMPOWER_PROVIDER", ""))
+        unasked = known.meant(variable("VMPOWER_PROVIDER"))
     except Failure:
         unasked = {}
     own = next((each for each, other in unasked.items() if other == endpoint), "")
