@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,29 @@ def programs() -> Path:
 
 
 class Prometheus(Process, Rig):
-    """A server that scrapes these addresses each second, for as long as its context lasts."""
+    """A server that scrapes these addresses each second, for as long as its context lasts.
 
-    def __init__(self, *targets: str, rules: Path) -> None:
+    `labels`: those that a discovery has found for each of them. `relabel`: `relabel_configs`, which may read those.
+    """
+
+    def __init__(
+        self,
+        *targets: str,
+        rules: Path,
+        labels: Sequence[Mapping[str, str]] = ({},),
+        relabel: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
         self.address = f"127.0.0.1:{free_port()}"
-        job = {"job_name": "vmpower", "static_configs": [{"targets": targets}]}
+        found = [{"targets": targets, "labels": one} for one in labels]
+        job = {"job_name": "vmpower", "static_configs": found, "relabel_configs": relabel}
         every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config = self.folder / "prometheus.yml"
         config.write_text(json.dumps({"global": every, "rule_files": [str(rules)], "scrape_configs": [job]}))
         listen, data = f"--web.listen-address={self.address}", f"--storage.tsdb.path={self.folder}/data"
         command = [str(programs() / "prometheus"), f"--config.file={config}", listen, data]
         super().__init__(command, self.folder / "log")
-        self._targets = len(targets)
+        self._targets = len(targets) * len(labels)
 
     def start(self) -> None:
         """Start it, and return when it has scraped each target."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import yaml
 
 from tests.rigs.kubernetes.chart import Object, containers, of_kind, pods, render, selects
 from tests.rigs.kubernetes.cluster import Cluster
-from tests.rigs.process import ROOT
+from tests.rigs.ports import free_port
+from tests.rigs.process import ROOT, Provider
+from tests.rigs.prometheus import Prometheus
 
 FOLDER = ROOT / "deploy" / "monitoring"
 ALL = "metrics.enabled=true,metrics.podMonitor.enabled=true,metrics.rules.enabled=true,metrics.dashboard.enabled=true"
@@ -20,6 +23,32 @@ forms = pytest.mark.parametrize("form", ["", SEPARATE], ids=["sidecar", "separat
 
 def rendered(cluster: Cluster, values: str) -> list[Object]:
     return render(cluster, "default", "values.yaml", "--set", values)
+
+
+def discovered(objects: list[Object]) -> Iterator[dict[str, str]]:
+    """What Prometheus' operator has it know of each container: labels of its own, and what the PodMonitor asks for."""
+    asked = only(objects, "PodMonitor")["spec"]["podTargetLabels"]
+    for pod in pods(objects):
+        labels, name = pod["metadata"]["labels"], f"{pod['metadata']['name']}-5f7c9"
+        wanted = {re.sub(r"\W", "_", label): labels[label] for label in asked}
+        found = {f"pod_label_{re.sub(r'[^a-zA-Z0-9]', '_', label)}": value for label, value in labels.items()}
+        for container in pod["spec"]["containers"]:
+            known = {
+                "namespace": pod["metadata"]["namespace"],
+                "pod_name": name,
+                "pod_container_name": container["name"],
+            }
+            hidden = {f"__meta_kubernetes_{label}": value for label, value in (found | known).items()}
+            yield wanted | hidden | {"namespace": known["namespace"], "pod": name, "container": container["name"]}
+
+
+def relabelings(objects: list[Object]) -> list[dict[str, Any]]:
+    """Those of the PodMonitor, as the operator writes them into Prometheus' configuration."""
+    endpoints = only(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    (rules,) = {json.dumps(endpoint["relabelings"]) for endpoint in endpoints}
+    return [
+        {re.sub("[A-Z]", lambda at: f"_{at[0].lower()}", key): rule[key] for key in rule} for rule in json.loads(rules)
+    ]
 
 
 def only(objects: list[Object], kind: str) -> Any:
@@ -43,6 +72,21 @@ def test_each_program_is_scraped_at_the_port_where_it_serves_metrics(cluster: Cl
         (port,) = (port for port in container["ports"] if port["name"] in scraped)
         (listen,) = (flag for flag in container["args"] if flag.startswith("--metrics-listen="))
         assert listen.endswith(f":{port['containerPort']}")
+
+
+@forms
+def test_a_provider_is_one_instance_wherever_its_pod_is_and_a_release_can_be_told(cluster: Cluster, form: str) -> None:
+    objects = rendered(cluster, ALL + SEVERAL + form)
+    address = f"127.0.0.1:{free_port()}"
+    prometheus = Prometheus(
+        address, rules=FOLDER / "alerts.yaml", labels=list(discovered(objects)), relabel=relabelings(objects)
+    )
+    with Provider("sim", f"--metrics-listen={address}"), prometheus:
+        found = [series["metric"] for series in prometheus.query("up")]
+    by_container = {one["container"]: one["instance"] for one in found}
+    providers = {f"provider-lab{n}": f"default/vmpower/lab{n}" for n in range(3)}
+    assert by_container == providers | {"controller": address}
+    assert {one["app_kubernetes_io_instance"] for one in found} == {"vmpower"}
 
 
 @forms
