@@ -20,12 +20,14 @@ SLIPS = {
     "pod.runAsUser=0": "at '/pod/runAsUser': minimum: got 0, want 1",
     "networkPolicy.apiServer.cidrs={anywhere}": "at '/networkPolicy/apiServer/cidrs/0': 'anywhere' does not match",
     "controller.leaseDuration=15": "at '/controller/leaseDuration': got number, want string",
+    "providers[0].name=a,providers[0].type=sim,providers[0].env[0].value=x": "/env/0': missing property 'name'",
     "form=null": "missing property 'form'",
     "form=both": "at '/form': value must be one of 'sidecar', 'separate'",
     "image.tag=sha256:12": "at '/image/tag': 'sha256:12' does not match",
     "image.repository=registry.example/vmpower:1.0": "at '/image/repository': 'registry.example/vmpower:1.0' does not",
 }
 SIM = "providers[0].name=a,providers[0].type=sim"
+TWO = f"{SIM},providers[1].name=b,providers[1].type=sim"
 SEPARATE = f"{SIM},form=separate,certManager.enabled=true"
 DIGEST = f"sha256:{'ab' * 32}"
 REFUSED = {
@@ -74,6 +76,10 @@ REFUSED = {
     f"{SIM},providers[0].state.ephemeral=true,providers[0].state.existingClaim=x": (
         "providers[0] (a).state.existingClaim: it does nothing with state.ephemeral"
     ),
+    f"{SIM},providers[0].state.ephemeral=true,providers[0].state.size=2Gi": "(a).state.size: it does nothing without",
+    f"{SIM},providers[0].state.existingClaim=x,providers[0].state.storageClass=fast": "(a).state.storageClass: it does",
+    f"{TWO},providerDefaults.state.existingClaim=x": "providers[1] (b).state.existingClaim: the journal of an",
+    f"{TWO},providers[1].state.existingClaim=vmpower-a": "providers[1] (b).state.existingClaim: the journal of another",
     "form=separate": "controller.tls.secret: in the form separate providers ask for a client certificate",
     "form=separate,controller.tls.secret=x": "providers[0] (sim).tls.secret: in the form separate it is reached over",
     "watchNamespace=a,guestCredentials[0].namespace=b,guestCredentials[0].secrets={c}": "only resources in a are",
@@ -98,6 +104,13 @@ def test_what_does_not_go_together_is_refused_in_a_sentence(cluster: Cluster, se
 def test_a_second_pod_of_sidecars_is_refused_in_a_sentence(cluster: Cluster, values: str) -> None:
     with pytest.raises(RuntimeError, match=r"controller\.replicas: in the form sidecar there is one pod"):
         render(cluster, "default", values, "--set", "controller.replicas=2")
+
+
+def test_what_most_providers_have_of_a_volume_is_not_asked_of_one_without(cluster: Cluster) -> None:
+    values = f"{TWO},providerDefaults.state.storageClass=fast,providerDefaults.state.size=2Gi"
+    objects = render(cluster, "default", "values.yaml", "--set", f"{values},providers[0].state.ephemeral=true")
+    (claim,) = of_kind(objects, "PersistentVolumeClaim")
+    assert claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
 
 
 def test_more_controllers_apart_from_their_providers_are_not(cluster: Cluster) -> None:

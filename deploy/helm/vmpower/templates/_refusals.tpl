@@ -33,12 +33,21 @@
 {{- end }}
 {{- end }}
 {{- $names := list }}
+{{- $claims := list }}
 {{- range $index, $entry := .Values.providers }}
 {{- $where := printf "providers[%d] (%s)" $index $entry.name }}
 {{- if has $entry.name $names }}
 {{- fail (printf "%s: two providers have this name" $where) }}
 {{- end }}
 {{- $names = append $names $entry.name }}
+{{- $state := mergeOverwrite (deepCopy $.Values.providerDefaults.state) ($entry.state | default dict) }}
+{{- if not $state.ephemeral }}
+{{- $claim := $state.existingClaim | default (printf "%s-%s" (include "vmpower.fullname" $) $entry.name) }}
+{{- if has $claim $claims }}
+{{- fail (printf "%s.state.existingClaim: the journal of another provider is in %s; each needs a claim of its own" $where $claim) }}
+{{- end }}
+{{- $claims = append $claims $claim }}
+{{- end }}
 {{- include "vmpower.refusals.provider" (dict "root" $ "where" $where "entry" $entry) }}
 {{- end }}
 {{- range $key := list "guestCredentials" "tlsSecrets" }}
@@ -136,6 +145,13 @@
 {{- $own = get ($own | default dict) . }}
 {{- end }}
 {{- fail (printf "%s.%s: %s" (empty $own | ternary "providerDefaults" $where) (index . 1) (index . 3)) }}
+{{- end }}
+{{- end }}
+{{- if or $provider.state.ephemeral $provider.state.existingClaim }}
+{{- range list "size" "storageClass" "accessModes" }}
+{{- if get ($entry.state | default dict) . }}
+{{- fail (printf "%s.state.%s: it does nothing without a claim of the release's own; leave it out" $where .) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and (not $sidecar) (not $provider.tls.secret) (not $root.Values.certManager.enabled) }}
