@@ -42,6 +42,16 @@ def _unix_or_with_port(address: str) -> str:
     return address
 
 
+def _readable(file: Path) -> Path:
+    try:
+        with file.open("rb"):
+            return file
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}; name a file that can be read") from None
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""A setting: a file that is read once, at the start."""
 HostPort = Annotated[str, AfterValidator(_none_or_with_port)]
 """A setting: `host:port`, or empty for none."""
 Listen = Annotated[str, AfterValidator(_unix_or_with_port)]

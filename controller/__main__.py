@@ -10,11 +10,12 @@ from functools import partial
 import structlog
 
 from common import logs, service_manager
+from common.listening import CannotListen, require_listenable
 from common.metrics_server import MetricsServer
 from controller.check import check
 from controller.client import ProviderClient, own_certificate
 from controller.config import Settings
-from controller.health import AddressInUse, Health
+from controller.health import Health
 from controller.metrics import Metrics
 from controller.runner import Runner
 from controller.source import LeadLost, Source, SourceError
@@ -33,7 +34,7 @@ def main() -> None:
     logs.configure(settings.log_level)
     try:
         asyncio.run(_run(settings))
-    except (SourceError, AddressInUse) as error:
+    except (SourceError, CannotListen) as error:
         sys.exit(f"controller: {error}")
 
 
@@ -72,10 +73,11 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _listen(scrapes: MetricsServer, address: str) -> None:
+    require_listenable(address, "--metrics-listen")
     try:
         await scrapes.start(address)
     except OSError as error:
-        raise AddressInUse(f"{address}: {error}; choose another --metrics-listen.") from error
+        raise CannotListen(f"{address}: {error}; choose another --metrics-listen.") from error
 
 
 def _source(settings: Settings) -> Source:

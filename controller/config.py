@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_settings import NoDecode
 
 from common.durations import GoDuration
-from common.settings import HostPort, LogLevel, ProcessSettings, comma_separated, state_home
+from common.settings import HostPort, LogLevel, ProcessSettings, ReadableFile, comma_separated, state_home
 from controller.models import GROUP
 from controller.trust import Trust
 
@@ -54,7 +54,9 @@ class Settings(ProcessSettings):
     )
 
     kubernetes: bool = Field(False, description="resources come from a Kubernetes API instead of a directory")
-    kubeconfig: Path | None = Field(None, description="how to reach it; without it, as the pod's ServiceAccount")
+    kubeconfig: ReadableFile | None = Field(
+        None, description="how to reach it; without it, as the pod's ServiceAccount"
+    )
     namespace: str = Field("", description="with --kubernetes: only resources of this namespace; empty: of all")
     api_group: Literal["infra.virtrigaud.io", "infra.vmpower"] = Field(
         GROUP, description="the API group of the resources: the other one where the default's is another controller's"

@@ -8,13 +8,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from common.listening import CannotListen, require_listenable
 from common.probes import PROBES
 
 SERVICES = ("", "liveness")
-
-
-class AddressInUse(Exception):
-    """Health cannot be served there."""
 
 
 class Health:
@@ -30,12 +27,13 @@ class Health:
         """Serve.
 
         Raises:
-            AddressInUse: another process serves at this address, or it is not an address.
+            CannotListen: another process serves at this address, or it is not an address.
         """
+        require_listenable(self._address, "--health-listen")
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:
-            raise AddressInUse(f"{self._address}: {error}; free it or choose another --health-listen.") from error
+            raise CannotListen(f"{self._address}: {error}; free it or choose another --health-listen.") from error
         for service in SERVICES:
             await self._checker.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()

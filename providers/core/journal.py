@@ -71,8 +71,9 @@ class Journal:
             with closed_on_failure(Store(path)) as self._store:
                 self._known, self._added = self._store.request_ids(MOST_KNOWN + 1), set[int]()
         except (OSError, ValueError, sqlite3.Error) as error:  # sqlite3 cannot decode a message about damaged text
+            why = "another process works with it" if _is_taken(error) else str(error)
             raise JournalFailed(
-                f"The journal {path} cannot be opened ({error}); the operator frees it or names another --state-dir."
+                f"The journal {path} cannot be opened: {why}; the operator frees it or names another --state-dir."
             ) from error
 
     async def save(self, operation: Operation) -> None:
@@ -230,6 +231,10 @@ class Journal:
     async def _read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with _told_as_failed("read"):
             return await self._limiter.run(partial(query, *args, **kwargs))
+
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
 
 
 def _tell(listener: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

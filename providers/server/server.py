@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from common import logs, service_manager
-from common.addresses import socket_path
+from common.listening import CannotListen, require_listenable
 from common.metrics_server import MetricsServer
 from common.probes import PROBES
 from protos.power.v1 import power_pb2_grpc
@@ -59,17 +58,13 @@ OPTIONS: dict[str, int] = {
 log = structlog.get_logger()
 
 
-class AddressInUse(Exception):
-    """The server cannot listen there."""
-
-
 def run(settings: S, make_adapter: Callable[[S], Adapter]) -> None:
     """Serve until SIGTERM or SIGINT. `make_adapter` is called inside the running event loop."""
     logs.configure(settings.log_level)
     _spare_the_collector()
     try:
         asyncio.run(_serve(settings, make_adapter))
-    except (tls.InsecureAddress, BadRevocations, local_door.Unusable, AddressInUse, VmpowerError) as error:
+    except (tls.InsecureAddress, BadRevocations, local_door.Unusable, CannotListen, VmpowerError) as error:
         sys.exit(f"cannot start: {error}")
 
 
@@ -124,7 +119,7 @@ def _server(
         options |= tls.options(settings)
     server = grpc.aio.server(interceptors=[Interceptor(settings)], options=list(options.items()))
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
-    _require_unserved(settings.listen)
+    require_listenable(settings.listen, "--listen")
     _bind(server, door.grpc_address, credentials, "--listen")
     return server
 
@@ -134,6 +129,7 @@ def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
     server = grpc.aio.server(options=list(PROBES.items()))
     health.add_to(server)
     if settings.health_listen:
+        require_listenable(settings.health_listen, "--health-listen")
         _bind(server, settings.health_listen, None, "--health-listen")
     return server
 
@@ -146,30 +142,17 @@ def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredent
             else:
                 server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise AddressInUse(f"{address}: {error}; free it or choose another {flag}.") from error
-
-
-def _require_unserved(address: str) -> None:
-    """gRPC takes over a unix socket that another process serves; two providers would then work on the same VMs.
-
-    Raises:
-        AddressInUse: a process serves there.
-    """
-    path = socket_path(address)
-    if not path:
-        return
-    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
-        probe.connect(path)
-        raise AddressInUse(f"{address}: another process serves there; stop it or choose another --listen.")
+        raise CannotListen(f"{address}: {error}; free it or choose another {flag}.") from error
 
 
 async def _start_metrics(settings: Settings, context: Context, operations: Operations) -> MetricsServer:
     server = MetricsServer(metrics.registry(context.adapter, context.inventory, operations, context.journal))
     if settings.metrics_listen:
+        require_listenable(settings.metrics_listen, "--metrics-listen")
         try:
             await server.start(settings.metrics_listen)
         except OSError as error:
-            raise AddressInUse(f"{settings.metrics_listen}: {error}; choose another --metrics-listen.") from error
+            raise CannotListen(f"{settings.metrics_listen}: {error}; choose another --metrics-listen.") from error
     return server
 
 

@@ -4,7 +4,7 @@ from typing import Self
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from common.settings import HostPort, Listen, ProcessSettings, comma_separated
+from common.settings import HostPort, Listen, ProcessSettings, ReadableFile, comma_separated
 
 
 class Shop(ProcessSettings):
@@ -94,3 +94,8 @@ def test_a_host_without_a_port_that_exists_is_refused(address: str) -> None:
 @pytest.mark.parametrize(("given", "read"), [("a, b,,c ", ("a", "b", "c")), ("", ()), (("a,b",), ("a,b",))])
 def test_a_list_is_written_with_commas(given: object, read: tuple[str, ...]) -> None:
     assert comma_separated(given) == read
+
+
+def test_a_file_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=f"{tmp_path}/none: No such file or directory; name a file that can be"):
+        TypeAdapter(ReadableFile).validate_python(tmp_path / "none")

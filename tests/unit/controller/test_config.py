@@ -93,3 +93,11 @@ def test_a_certificate_has_a_key_and_authorities(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         Settings.load("controller", ["--kubernetes", "--tls-cert", "cert.pem"])
     assert "give all three" in capsys.readouterr().err
+
+
+def test_a_kubeconfig_that_is_not_there_is_a_mistake_in_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Settings.load("controller", ["--kubernetes", "--kubeconfig", "/nowhere/config"])
+    words = "/nowhere/config: No such file or directory; name a file that can be read"
+    said = f"controller: --kubeconfig (VMPOWER_KUBECONFIG): {words}\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, said)

@@ -5,7 +5,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from controller.health import AddressInUse, Health
+from common.listening import CannotListen
+from controller.health import Health
 
 
 def free_address() -> str:
@@ -45,5 +46,5 @@ async def test_an_address_in_use_is_refused_in_a_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(AddressInUse, match="free it or choose another --health-listen"):
+        with pytest.raises(CannotListen, match="free it or choose another --health-listen"):
             await Health(address).start()

@@ -203,7 +203,7 @@ async def test_only_its_owner_may_read_the_file(journal: Journal, path: Path) ->
 
 @pytest.mark.usefixtures("journal")
 async def test_a_second_process_cannot_have_it(path: Path) -> None:
-    with pytest.raises(JournalFailed, match=r"is locked.*another --state-dir"):
+    with pytest.raises(JournalFailed, match=r"another process works with it; .*another --state-dir"):
         Journal(path)
 
 

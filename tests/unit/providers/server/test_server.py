@@ -232,6 +232,14 @@ def test_an_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> None:
     assert said[-1].endswith("free it or choose another --listen.")
 
 
+def test_a_socket_whose_directory_is_missing_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/run/p.sock"
+    assert refusal("--listen", address, "--state-dir", str(tmp_path)) == (
+        f"cannot start: {address}: there is no directory {tmp_path}/run, its operator makes it; "
+        "free it or choose another --listen.\n"
+    )
+
+
 def test_a_unix_socket_in_use_is_not_taken_over(provider: Provider, tmp_path: Path) -> None:
     with Program("providers.sim", "--listen", provider.address, "--state-dir", str(tmp_path)) as other:
         assert other.wait() == 1
