@@ -1,4 +1,4 @@
-"""`python -m controller --manifests DIR` or `--kubernetes`: keep VMs as their resources want them; `--check DIR`: say
+"""`python -m controller --manifests DIR` or `--kubernetes`: keep VMs as their resources want them; `--check PATH`: say
 what is wrong with manifests."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""`--check DIR`: what the controller would make of a directory of manifests, without doing anything. For CI.
+"""`--check PATH`: what the controller would make of manifests in a directory, or of those in one file, without doing anything. For CI.
 
 Each finding is one line, `file:line: error: field: what is wrong`. An error has no effect, or takes the effect of a
 resource away; a warning is about a part of a resource that is ignored.
@@ -11,7 +11,7 @@ from pathlib import Path
 from controller.binding import undeclared
 from controller.models import Provider, VirtualMachine
 from controller.sources.declared import settle
-from controller.sources.files import listed
+from controller.sources.files import alone, listed
 from controller.sources.manifests import Manifest, Problem, Reading, read
 
 
@@ -25,17 +25,17 @@ class Verdict(IntEnum):
 
 
 def check(root: Path) -> tuple[Verdict, list[str]]:
-    """The verdict about a directory, and the lines that say why, a summary last."""
-    if not root.is_dir():
-        return Verdict.UNREADABLE, [f"{root}: no such directory; name a directory that can be read."]
-    listing = listed(root)
+    """The verdict about a directory or a file, and the lines that say why, a summary last."""
+    if not root.exists():
+        return Verdict.UNREADABLE, [f"{root}: no such file or directory; name one that can be read."]
+    listing = listed(root) if root.is_dir() else alone(root)
     readings = {path: read(path) for path in listing.stamps}
     resources, doubles = settle(readings, {})
     errors = [
         *listing.problems,
         *doubles,
         *_of_one_vm(resources.values()),
-        *_without_provider(resources.values()),
+        *(_without_provider(resources.values()) if root.is_dir() else ()),  # another file may declare it
         *(problem for reading in readings.values() for problem in reading.problems),
     ]
     warnings = [warning for reading in readings.values() for warning in reading.warnings]

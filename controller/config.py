@@ -42,8 +42,8 @@ class Settings(ProcessSettings):
     )
     check: Path | None = Field(
         None,
-        description="say what is wrong with the manifests in this directory, and end: with 0 nothing is, with 1 there "
-        "are errors, with 3 warnings alone, with 2 it cannot be read",
+        description="say what is wrong with the manifests in this directory or file, and end: with 0 nothing is, with 1 "
+        "there are errors, with 3 warnings alone, with 2 it cannot be read",
     )
     state_dir: Path = Field(
         default_factory=lambda: state_home() / "controller",
@@ -90,7 +90,7 @@ class Settings(ProcessSettings):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if [self.kubernetes, self.manifests is not None, self.check is not None].count(True) != 1:
-            raise ValueError("give either --kubernetes, --manifests DIR or --check DIR")
+            raise ValueError("give either --kubernetes, --manifests DIR or --check PATH")
         if self.namespace and not self.kubernetes:
             raise ValueError("--namespace is for --kubernetes; of a directory, all manifests count")
         files = (self.tls_ca, self.tls_cert, self.tls_key)

@@ -75,6 +75,8 @@ class DirectorySource:
         Raises:
             SourceError: there is no such directory, or another controller has this state directory.
         """
+        if self._root.is_file():
+            raise SourceError(f"{self._root}: this is a file; name its directory, {self._root.parent}.")
         if not self._root.is_dir():
             raise SourceError(f"{self._root}: no such directory; name a directory that can be read.")
         self._state.lock()

@@ -33,8 +33,17 @@ def listed(root: Path, apart: Path | None = None) -> Listing:
         problems += [_problem(path, LINKED) for path in inner if path.is_symlink()]
         folders[:] = [path.name for path in inner if path != apart and not path.is_symlink()]
         found += [Path(folder, name) for name in names if name[0] != "." and _may_be(name)]
+    return _stamped(sorted(found), problems)
+
+
+def alone(file: Path) -> Listing:
+    """This file, whatever its name ends with."""
+    return _stamped([file], [])
+
+
+def _stamped(found: list[Path], problems: list[Problem]) -> Listing:
     stamps = dict[Path, Stamp]()
-    for path in sorted(found):
+    for path in found:
         try:
             stat = path.stat()
         except OSError as error:

@@ -89,6 +89,23 @@ def test_a_linked_directory_is_an_error(root: Path) -> None:
     assert check(root)[0] is Verdict.ERRORS
 
 
+def test_one_file_is_checked_whatever_its_name_ends_with(root: Path) -> None:
+    (root / "web.manifest").write_text(GOOD.replace("Off", "Sideways"))
+    (root / "other.yaml").write_text("nonsense")
+    verdict, (error, summary) = check(root / "web.manifest")
+    assert (verdict, summary) == (Verdict.ERRORS, "1 files, 0 resources, 1 errors, 0 warnings")
+    assert error.startswith(f"{root}/web.manifest:4: error: spec.powerState: ")
+
+
+def test_of_one_file_it_is_not_asked_whether_the_provider_is_declared(root: Path) -> None:
+    (root / "web.yaml").write_text(GOOD.replace("lab", "elsewhere"))
+    assert check(root / "web.yaml")[0] is Verdict.FINE
+    assert check(root)[0] is Verdict.ERRORS
+
+
 def test_what_is_no_directory_cannot_be_checked(root: Path) -> None:
     verdict, (line,) = check(root / "nowhere")
-    assert (verdict, "no such directory" in line) == (Verdict.UNREADABLE, True)
+    assert (verdict, line == f"{root}/nowhere: no such file or directory; name one that can be read.") == (
+        Verdict.UNREADABLE,
+        True,
+    )

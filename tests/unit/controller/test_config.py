@@ -49,8 +49,8 @@ def test_two_processes_of_one_host_are_two() -> None:
 @pytest.mark.parametrize(
     ("arguments", "flag"),
     [
-        ([], "give either --kubernetes, --manifests DIR or --check DIR"),
-        (["--kubernetes", "--manifests", "m"], "give either --kubernetes, --manifests DIR or --check DIR"),
+        ([], "give either --kubernetes, --manifests DIR or --check PATH"),
+        (["--kubernetes", "--manifests", "m"], "give either --kubernetes, --manifests DIR or --check PATH"),
         (["--manifests", "m", "--namespace", "a"], "--namespace is for --kubernetes"),
         (["--kubernetes", "--lease-duration", "1s"], "--lease-duration"),
         (["--kubernetes", "--health-listen", "here"], "--health-listen"),

@@ -433,6 +433,12 @@ async def test_no_such_directory_is_an_error_that_names_it(tmp_path: Path) -> No
         await anext(DirectorySource(tmp_path / "nowhere", tmp_path / "state").watch())
 
 
+async def test_a_file_in_place_of_the_directory_is_an_error_that_says_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").touch()
+    with pytest.raises(SourceError, match=f"web.yaml: this is a file; name its directory, {tmp_path}."):
+        await anext(DirectorySource(tmp_path / "web.yaml", tmp_path / "state").watch())
+
+
 async def test_a_second_controller_on_the_same_state_is_refused(directory: Directory) -> None:
     await directory.first()
     with pytest.raises(SourceError, match="Another controller"):
