@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, ParamSpec
 
 import typer
+import typer.core
 
 from cli.errors import ExitCode, Failure, complain, usage
 from cli.options import Output
@@ -65,6 +66,23 @@ def root(
     shared = {"provider": provider, "output": output.value}
     names = [info.name for info in app.registered_commands]
     context.default_map = {name: shared for name in names if name}
+
+
+@app.command("help")
+def show_help(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="COMMAND", help="None: all commands.")] = "",
+) -> None:
+    """What the commands do, or how one of them is used."""
+    root_context = context.find_root()
+    group = root_context.command
+    if not name:
+        typer.echo(group.get_help(root_context))
+        return
+    if isinstance(group, typer.core.TyperGroup):
+        _, found, _ = group.resolve_command(root_context, [name])
+        if found:
+            typer.echo(found.get_help(typer.Context(found, parent=root_context, info_name=name)))
 
 
 def command(name: str) -> Callable[[Body[P]], Callable[P, None]]:

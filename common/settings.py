@@ -19,6 +19,7 @@ from common.addresses import MAX_PORT, require_short
 from common.durations import to_text
 from common.environment import variable
 from common.mistakes import sentence
+from common.version import version
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -96,6 +97,14 @@ class _Flags(CliSettingsSource[Any]):
         return f"{words} (default {shown.replace('%', '%%')})"
 
 
+def _flags(settings: type[BaseSettings], prog: str) -> _Flags:
+    flags = _Flags(settings, cli_prog_name=prog)
+    flags.root_parser.add_argument(
+        "--version", action="version", version=f"vmpower {version()}", help="print the version"
+    )
+    return flags
+
+
 class ProcessSettings(BaseSettings):
     """The base of every process's settings."""
 
@@ -110,12 +119,13 @@ class ProcessSettings(BaseSettings):
 
     @classmethod
     def load(cls, prog: str, args: list[str] | None = None) -> Self:
-        """Read flags, environment and credential files; on a mistake print which one and exit with 2."""
+        """Read flags, environment and credential files; on a mistake print which one and exit with 2.
+
+        `--version` and `--help` print what they say, and end the process.
+        """
         try:
             return cls(
-                _cli_settings_source=_Flags(
-                    cls, cli_prog_name=prog, cli_parse_args=sys.argv[1:] if args is None else args
-                ),
+                _cli_settings_source=_flags(cls, prog)(args=sys.argv[1:] if args is None else args),
                 _secrets_dir=variable("VMPOWER_CREDENTIALS_DIR") or None,
             )
         except ValidationError as error:

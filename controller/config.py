@@ -42,8 +42,8 @@ class Settings(ProcessSettings):
     )
     check: Path | None = Field(
         None,
-        description="say what is wrong with the manifests in this directory or file, and end: with 0 nothing is, with 1 "
-        "there are errors, with 3 warnings alone, with 2 it cannot be read",
+        description="say what is wrong with the manifests in this directory or file, and end: with 0 nothing is, with "
+        "1 there are errors, with 3 warnings alone, with 2 it cannot be read",
     )
     state_dir: Path = Field(
         default_factory=lambda: state_home() / "controller",

@@ -3,10 +3,12 @@
 import sys
 from importlib import import_module
 
+from common.version import version
+
 EXTRAS = {"libvirt": "libvirt", "vsphere": "pyVmomi", "proxmox": "proxmoxer"}
 """By type, which is also the name of its extra: the module that the extra brings."""
 TYPES = (*EXTRAS, "sim")
-USAGE = f"usage: vmpower-provider {{{','.join(TYPES)}}} [--help] ..."
+USAGE = f"usage: vmpower-provider {{{','.join(TYPES)}}} [--help] ..., or --version"
 
 
 def main() -> None:
@@ -14,6 +16,9 @@ def main() -> None:
     kind = sys.argv[1] if len(sys.argv) > 1 else ""
     if kind in ("-h", "--help"):
         print(USAGE)
+        return
+    if kind == "--version":
+        print(f"vmpower {version()}")
         return
     if kind not in TYPES:
         print(USAGE, file=sys.stderr)

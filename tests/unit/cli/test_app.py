@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.cli.conftest import Shell
 from tests.unit.cli.fake import FakeProvider
@@ -34,3 +36,14 @@ def test_an_argument_that_is_not_utf_8_is_a_usage_error(vmpower: Shell, provider
     ended = vmpower("get", "\udcff")
     assert (ended.code, ended.err) == (2, "vmpower: An argument is not UTF-8 text.\n")
     assert provider.asked == []
+
+
+@pytest.mark.parametrize(("words", "option"), [(["help"], ["-h"]), (["help", "shutdown"], ["shutdown", "-h"])])
+def test_help_is_a_command_too(words: list[str], option: list[str]) -> None:
+    asked, usual = Shell("")(*words), Shell("")(*option)
+    assert (asked.code, asked.out) == (0, usual.out)
+
+
+def test_help_for_a_command_that_there_is_not_is_a_usage_error() -> None:
+    ended = Shell("")("help", "explode")
+    assert (ended.code, "No such command 'explode'" in ended.err) == (2, True)

@@ -5,6 +5,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from common.settings import HostPort, Listen, ProcessSettings, ReadableFile, comma_separated
+from common.version import version
 
 
 class Shop(ProcessSettings):
@@ -30,6 +31,12 @@ def told(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         Shop.load("shop", list(args))
     assert ended.value.code == 2
     return capsys.readouterr().err
+
+
+def test_every_program_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Shop.load("shop", ["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"vmpower {version()}\n")
 
 
 def test_a_mistake_is_told_by_flag_and_variable(capsys: pytest.CaptureFixture[str]) -> None:

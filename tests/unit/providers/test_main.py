@@ -1,7 +1,9 @@
 import sys
+from contextlib import suppress
 
 import pytest
 
+from common.version import version
 from providers import __main__ as command
 
 
@@ -33,3 +35,13 @@ def test_the_help_tells_a_duration_and_its_default_as_they_are_written(
     told = " ".join(capsys.readouterr().out.split())
     assert "--default-timeout DURATION grace period where the request names none (default 60s)" in told
     assert "null" not in told
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["sim", "--version"]])
+def test_the_version_is_printed_and_nothing_is_started(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["vmpower-provider", *arguments])
+    with suppress(SystemExit):
+        command.main()
+    assert capsys.readouterr() == (f"vmpower {version()}\n", "")

@@ -57,6 +57,11 @@ def test_json_is_a_list_of_findings(vmpower: Shell, provider: FakeProvider) -> N
     }
 
 
+def test_json_has_an_option_of_its_own(vmpower: Shell, provider: FakeProvider) -> None:
+    say(provider, vm("db", forecast=PAUSED))
+    assert vmpower("doctor", "--json").out == vmpower("doctor", "-o", "json").out
+
+
 def test_only_the_vms_that_are_named_are_looked_at(vmpower: Shell, provider: FakeProvider) -> None:
     say(provider, vm("web"), vm("db", forecast=PAUSED))
     assert vmpower("doctor", "web").code == 0
