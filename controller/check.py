@@ -1,4 +1,4 @@
-"""`--check PATH`: what the controller would make of the manifests in a directory or a file, without doing anything. For CI.
+"""`--check PATH`: what the controller would make of the manifests in a directory or a file. For CI; it does nothing.
 
 Each finding is one line, `file:line: error: field: what is wrong`. An error has no effect, or takes the effect of a
 resource away; a warning is about a part of a resource that is ignored.

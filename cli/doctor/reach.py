@@ -160,7 +160,8 @@ def _closed_folder(path: str) -> Path | None:
 
 def _handshake(connection: socket.socket, where: Place, tls: Tls, provider: str) -> Iterator[Finding]:
     if found := fault(tls):
-        yield _problem(found.check, found.what, provider, file=shlex.quote(str(found.file)))
+        words = {"file": shlex.quote(str(found.file)), "cert": shlex.quote(str(tls.cert))}
+        yield _problem(found.check, found.what, provider, **words)
         return
     context = _context()
     try:

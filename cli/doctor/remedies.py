@@ -75,7 +75,17 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.TLS_FILES: Remedy(
         "Without the three files there is no TLS.",
         "you: provide the file, or name another in the configuration",
-        {ANY: ("ls -l {file}",)},
+        {ANY: ("ls -l {file}", "head -n 1 {file}  # a file in PEM begins with -----BEGIN")},
+    ),
+    Check.TLS_KEY: Remedy(
+        "Without its own key a certificate proves nothing.",
+        "you: name the key and the certificate that were issued together",
+        {
+            ANY: (
+                "openssl pkey -in {file} -pubout",
+                "openssl x509 -in {cert} -noout -pubkey  # must be the same",
+            )
+        },
     ),
     Check.TLS_FAILED: Remedy(
         _NO_CALL,

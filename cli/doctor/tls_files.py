@@ -1,16 +1,14 @@
-"""The three PEM files of mutual TLS: whether each is what it should be, and which one is not."""
+"""The three PEM files of mutual TLS: which one of them cannot serve, and why."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from cli.doctor.finding import Check
 from client.channel import Tls
+from common.pem import BadFile, File, KeyOfAnother, require_fit
 
 
 class Fault(NamedTuple):
@@ -23,39 +21,20 @@ class Fault(NamedTuple):
 
 def fault(tls: Tls) -> Fault | None:
     """The first thing that is wrong: with one of the files, with how they fit together, with the certificate's time."""
-    for file, lack, read in (
-        (tls.ca, "no certificate in PEM", _certificate),
-        (tls.cert, "no certificate in PEM", _certificate),
-        (tls.key, "no private key in PEM, or one with a passphrase, which nobody could type", _public_half),
-    ):
-        if found := _unread(file, lack, read):
-            return found
-    certificate = x509.load_pem_x509_certificate(tls.cert.read_bytes())
-    ends = certificate.not_valid_after_utc
+    files = list[File]()
+    for path in (tls.ca, tls.cert, tls.key):
+        try:
+            files.append(File(path, path.read_bytes()))
+        except OSError as error:
+            return Fault(Check.TLS_FILES, f"The TLS file {path} cannot be read: {error.strerror or error}.", path)
+    ca, cert, key = files
+    try:
+        require_fit(key, cert, ca)
+    except BadFile as error:
+        check, said = Check.TLS_KEY if isinstance(error, KeyOfAnother) else Check.TLS_FILES, str(error)
+        return Fault(check, f"{said[0].upper()}{said[1:]}.", error.file)
+    ends = x509.load_pem_x509_certificate(cert.pem).not_valid_after_utc
     if ends <= datetime.now(UTC):
         what = f"Your certificate in {tls.cert} has expired: {ends:%Y-%m-%d %H:%M} UTC."
         return Fault(Check.OWN_CERTIFICATE_EXPIRED, what, tls.cert)
-    if _certificate(tls.cert.read_bytes()) != _public_half(tls.key.read_bytes()):
-        return Fault(Check.TLS_FILES, f"The key in {tls.key} is not that of the certificate in {tls.cert}.", tls.key)
     return None
-
-
-def _unread(file: Path, lack: str, read: Callable[[bytes], bytes]) -> Fault | None:
-    try:
-        read(file.read_bytes())
-    except OSError as error:
-        return Fault(Check.TLS_FILES, f"The TLS file {file} cannot be read: {error.strerror or error}.", file)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return Fault(Check.TLS_FILES, f"The TLS file {file} has {lack}.", file)
-    return None
-
-
-def _certificate(pem: bytes) -> bytes:
-    """The public key of the first one."""
-    key = x509.load_pem_x509_certificates(pem)[0].public_key()
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _public_half(pem: bytes) -> bytes:
-    key = load_pem_private_key(pem, password=None)
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,16 +1,13 @@
 """Where a server may listen without TLS, and its credentials where it may not."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from common.addresses import is_local, strangers
 from common.files import stamps
+from common.pem import BadFile, File, require_fit
 from providers.core.settings import Settings
 
 log = structlog.get_logger()
@@ -38,7 +35,7 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     try:
         follower = Follower(settings)
         configuration = follower.configuration()
-    except (OSError, BadFiles) as error:
+    except (OSError, BadFile) as error:
         raise InsecureAddress(f"{settings.listen} cannot have TLS: {error}; its operator mends that.") from error
     return grpc.dynamic_ssl_server_credentials(
         configuration,
@@ -68,10 +65,6 @@ def _require_loopback(address: str) -> None:
         )
 
 
-class BadFiles(Exception):
-    """The files cannot serve; the message says which, and why."""
-
-
 class Follower:
     """Reads the certificate files, and again when one has changed (a rotation)."""
 
@@ -84,11 +77,11 @@ class Follower:
 
         Raises:
             OSError: one cannot be read.
-            BadFiles: they do not fit together, or one is not what it should be. gRPC would serve no client with them.
+            BadFile: they do not fit together, or one is not what it should be. gRPC would serve no client with them.
         """
-        key, cert, ca = (file.read_bytes() for file in self._files)
-        _require_fit(dict(zip(self._files, (key, cert, ca), strict=True)))
-        return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=ca)
+        key, cert, ca = (File(file, file.read_bytes()) for file in self._files)
+        require_fit(key, cert, ca)
+        return grpc.ssl_server_certificate_configuration([(key.pem, cert.pem)], root_certificates=ca.pem)
 
     def reload(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by gRPC at each handshake: the new configuration, or None to keep the old one."""
@@ -96,7 +89,7 @@ class Follower:
             if (now := stamps(self._files)) == self._stamps:
                 return None
             configuration = self.configuration()
-        except (OSError, BadFiles) as error:
+        except (OSError, BadFile) as error:
             if str(error) != self._told:
                 log.warning("certificates not re-read, the old ones stay", error=str(error))
             self._told = str(error)  # once, though gRPC asks at each handshake
@@ -104,23 +97,3 @@ class Follower:
         self._stamps, self._told = now, ""
         log.info("certificates re-read")
         return configuration
-
-
-def _require_fit(files: dict[Path, bytes]) -> None:
-    (key_file, key), (cert_file, cert), (ca_file, ca) = files.items()
-    certificate = _certificates(cert_file, cert)[0]
-    _certificates(ca_file, ca)
-    try:
-        fits = load_pem_private_key(key, None).public_key() == certificate.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BadFiles(f"{key_file} has no private key in PEM without a password") from error
-    if not fits:
-        raise BadFiles(f"the key in {key_file} is not that of the certificate in {cert_file}")
-
-
-def _certificates(file: Path, pem: bytes) -> list[x509.Certificate]:
-    """At least one."""
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise BadFiles(f"{file} has no certificate in PEM, or a broken one") from error

@@ -12,6 +12,7 @@ from unittest import mock
 from cli import config
 from cli.errors import Failure
 from cli.hooks import HookOptions, credentials, gather
+from common.pem import BadFile
 from controller.sources import manifests
 from providers.core.errors import JournalFailed
 from providers.core.journal import Journal
@@ -109,9 +110,9 @@ READERS = {
     "the configuration": Reader(_configuration, (Failure,), CONFIGURATION),
     "a script of the sim": Reader(load_script, (SimError,), SCRIPT),
     "what is revoked": Reader(_revoked, (BadRevocations,), _good_revocations()),
-    "a server's key": Reader(_server_files("tls_key"), (tls.BadFiles,), SERVER.key),
-    "a server's certificate": Reader(_server_files("tls_cert"), (tls.BadFiles,), SERVER.cert),
-    "a clients' authority": Reader(_server_files("tls_client_ca"), (tls.BadFiles,), AUTHORITY.pem),
+    "a server's key": Reader(_server_files("tls_key"), (BadFile,), SERVER.key),
+    "a server's certificate": Reader(_server_files("tls_cert"), (BadFile,), SERVER.cert),
+    "a clients' authority": Reader(_server_files("tls_client_ca"), (BadFile,), AUTHORITY.pem),
     "a client's certificate": Reader(lambda file: certificates.read(file.read_bytes()), (BadCertificate,), SERVER.cert),
     "the journal": Reader(_journal, (JournalFailed,), _good_journal()),
 }

@@ -90,6 +90,38 @@ async def test_a_tls_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert (finding.check, f"{tmp_path}/ca.pem" in finding.what) == (Check.TLS_FILES, True)
 
 
+def unfit(files: Path, which: str, content: bytes) -> Tls:
+    """Files of one client that fit together, but for this one."""
+    issued = Authority("mine").issue("operator")
+    good = {"ca": Authority("theirs").pem, "cert": issued.cert, "key": issued.key}
+    for name, pem in (good | {which: content}).items():
+        (files / f"{name}.pem").write_bytes(pem)
+    return Tls(files / "ca.pem", files / "cert.pem", files / "key.pem")
+
+
+@pytest.mark.parametrize("which", ["ca", "cert", "key"])
+async def test_a_tls_file_that_is_no_pem_is_named_and_no_other(tmp_path: Path, which: str) -> None:
+    tls = unfit(tmp_path, which, b"no PEM")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (finding,) = await reach.look(f"127.0.0.1:{server.getsockname()[1]}", tls)
+    assert (finding.check, finding.what.startswith(f"{tmp_path}/{which}.pem has no ")) == (Check.TLS_FILES, True)
+    assert finding.commands[0] == f"ls -l {tmp_path}/{which}.pem"
+
+
+async def test_a_key_of_another_certificate_is_named_with_the_certificate(tmp_path: Path) -> None:
+    tls = unfit(tmp_path, "key", Authority().issue("another").key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (finding,) = await reach.look(f"127.0.0.1:{server.getsockname()[1]}", tls)
+    assert (finding.check, finding.what) == (
+        Check.TLS_KEY,
+        f"The key in {tmp_path}/key.pem is not that of the certificate in {tmp_path}/cert.pem.",
+    )
+    assert finding.commands == (
+        f"openssl pkey -in {tmp_path}/key.pem -pubout",
+        f"openssl x509 -in {tmp_path}/cert.pem -noout -pubkey  # must be the same",
+    )
+
+
 async def test_an_address_of_another_kind_is_left_to_grpc() -> None:
     assert await checks("xds:///service") == []
 

@@ -41,14 +41,15 @@ def test_a_file_that_is_no_pem_is_named(tls: Tls, name: str) -> None:
     found = fault(tls)
     assert found is not None
     assert (found.check, found.file) == (Check.TLS_FILES, file)
-    assert found.what.startswith(f"The TLS file {file} has no ")
+    assert found.what.startswith(f"{file} has no ")
 
 
 def test_a_key_of_another_certificate_is_named(tls: Tls) -> None:
     tls.key.write_bytes(Authority().issue("operator").key)
     found = fault(tls)
     assert found is not None
-    assert (found.file, found.what) == (tls.key, f"The key in {tls.key} is not that of the certificate in {tls.cert}.")
+    assert (found.check, found.file) == (Check.TLS_KEY, tls.key)
+    assert found.what == f"The key in {tls.key} is not that of the certificate in {tls.cert}."
 
 
 def test_a_certificate_that_has_ended_is_told_with_its_end(tls: Tls) -> None:
