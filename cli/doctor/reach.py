@@ -2,27 +2,31 @@
 
 import asyncio
 import errno
+import grp
 import os
 import re
 import shlex
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from cli import config
+from cryptography import x509
+
 from cli.doctor.checks import of
 from cli.doctor.finding import Check, Finding, Level
-from cli.doctor.tls_files import fault
 from client.channel import Tls
 from common.addresses import socket_path
+from common.pem import BadFile, File, KeyOfAnother, require_fit
 
 CONNECT_SECONDS = 5.0
 """How long the connection and the handshake may take."""
 HEAR_SECONDS = 1.0
-"""How long a server may take to say something after the handshake: with TLS 1.3 that is when it refuses a client."""
+"""How long a server may take to say something: after the handshake, for with TLS 1.3 that is when it refuses a client;
+before one, for that tells HTTP/2 from TLS."""
 SOON = timedelta(days=14)
 """A certificate that ends within so long is told of."""
 PORT = 443
@@ -82,48 +86,13 @@ def _look(address: str, tls: Tls | None, provider: str) -> Iterator[Finding]:
         with socket.create_connection(where, CONNECT_SECONDS) as connection:
             if tls:
                 yield from _handshake(connection, where, tls, provider)
-            elif _is_silent(connection) and _speaks_tls(where):
-                what = f"What answers at {address} wants TLS, and {config.path()} names no certificates for it."
-                yield _problem(Check.TLS_MISSING, what, provider, peer=shlex.quote(f"{where.host}:{where.port}"))
+            else:
+                yield from _without_tls(connection, address, where, provider)
     except socket.gaierror as error:
         what = f"{where.host} has no address here: {error.strerror}."
         yield _problem(Check.HOST_UNKNOWN, what, provider, host=shlex.quote(where.host))
     except OSError as error:
         yield _unconnected(address, where, error, provider)
-
-
-def _context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["h2"])
-    return context
-
-
-def _is_silent(connection: socket.socket) -> bool:
-    """In plain text a gRPC server speaks first: its settings of HTTP/2."""
-    connection.settimeout(HEAR_SECONDS)
-    try:
-        connection.recv(1)
-    except TimeoutError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def _speaks_tls(where: Place) -> bool:
-    """Whether it takes part in a handshake, whoever it is: nothing is sent to it afterwards."""
-    context = _context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with (
-            socket.create_connection(where, CONNECT_SECONDS) as connection,
-            context.wrap_socket(connection, server_hostname=where.host),
-        ):
-            return True
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")  # it refuses us in the words of TLS
-    except OSError:
-        return False
 
 
 def _unconnected(address: str, where: Place, error: OSError, provider: str) -> Finding:
@@ -142,37 +111,70 @@ def _socket(address: str, path: str, provider: str) -> Iterator[Finding]:
     except FileNotFoundError:
         yield _problem(Check.SOCKET_MISSING, f"There is no socket {path}.", provider, **words)
     except PermissionError:
-        closed = _closed_folder(path)
-        what = f"You may not enter {closed}, where the socket {path} is." if closed else f"You may not open {path}."
-        words["file"] = shlex.quote(str(closed or path))
-        yield _problem(Check.SOCKET_PERMISSION, what, provider, **words)
+        yield _forbidden(path, provider)
     except ConnectionRefusedError:
         yield _problem(Check.NOT_LISTENING, f"No process listens on the socket {path}.", provider, **words)
     except OSError as error:
         yield _problem(Check.NO_ANSWER, f"The socket {path} does not answer: {error.strerror or error}.", provider)
 
 
-def _closed_folder(path: str) -> Path | None:
-    """The first folder on the way to a file that may not be entered."""
-    folders = reversed(Path(path).absolute().parents)
-    return next((folder for folder in folders if not os.access(folder, os.X_OK)), None)
+def _forbidden(path: str, provider: str) -> Finding:
+    """The kernel says the same of a socket, and of each directory on the way to it (path_resolution(7))."""
+    for folder in reversed(Path(path).parents):
+        if not os.access(folder, os.X_OK, effective_ids=True):
+            what = f"You may not enter the directory {folder}, in which the socket {path} is."
+            return _problem(Check.FOLDER_PERMISSION, what, provider, file=shlex.quote(str(folder)))
+    words = {"file": shlex.quote(path)}
+    with suppress(OSError, KeyError):
+        words["group"] = shlex.quote(grp.getgrgid(Path(path).stat().st_gid).gr_name)
+    return _problem(Check.SOCKET_PERMISSION, f"You may not open the socket {path}.", provider, **words)
+
+
+def _without_tls(connection: socket.socket, address: str, where: Place, provider: str) -> Iterator[Finding]:
+    """A server of HTTP/2 speaks first (RFC 9113, 3.4), one of TLS waits for the client."""
+    connection.settimeout(HEAR_SECONDS)
+    try:
+        with suppress(ConnectionError):  # gRPC meets that too, and says so
+            connection.recv(1)
+    except TimeoutError:
+        if _speaks_tls(connection):
+            what = f"What listens at {address} speaks TLS, and the configuration has no `tls` for it."
+            yield _problem(Check.TLS_MISSING, what, provider, peer=_peer(where))
+
+
+def _speaks_tls(connection: socket.socket) -> bool:
+    """Whether a greeting is answered in TLS, be it by a refusal."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is asked or believed
+    try:
+        with context.wrap_socket(connection):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
+
+
+def _peer(where: Place) -> str:
+    """As openssl takes it."""
+    return shlex.quote(f"{where.host}:{where.port}")
 
 
 def _handshake(connection: socket.socket, where: Place, tls: Tls, provider: str) -> Iterator[Finding]:
-    if found := fault(tls):
-        words = {"file": shlex.quote(str(found.file)), "cert": shlex.quote(str(tls.cert))}
-        yield _problem(found.check, found.what, provider, **words)
+    for finding in _own_files(tls, provider):
+        yield finding
         return
-    context = _context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
     try:
         context.load_verify_locations(tls.ca)
         context.load_cert_chain(tls.cert, tls.key)
     except (OSError, ssl.SSLError) as error:
-        what = f"OpenSSL refuses the TLS files {tls.ca}, {tls.cert} and {tls.key}: {error.strerror or error}."
+        what = f"The TLS files do not fit together: {error.strerror or error}."
         yield _problem(Check.TLS_FILES, what, provider, file=shlex.quote(str(tls.cert)))
         return
     name = tls.server_name or where.host
-    words = {"peer": shlex.quote(f"{where.host}:{where.port}"), "file": shlex.quote(str(tls.ca))}
+    words = {"peer": _peer(where), "file": shlex.quote(str(tls.ca))}
     try:
         with context.wrap_socket(connection, server_hostname=name) as secured:
             yield from _ends_soon(secured.getpeercert() or {}, provider, words)
@@ -184,6 +186,29 @@ def _handshake(connection: socket.socket, where: Place, tls: Tls, provider: str)
     except ssl.SSLError as error:
         what = f"There is no TLS with what answers at {where.host}:{where.port}: {error.reason or error}."
         yield _problem(Check.TLS_FAILED, what, provider, **words)
+
+
+def _own_files(tls: Tls, provider: str) -> Iterator[Finding]:
+    files = list[File]()
+    for path in (tls.ca, tls.cert, tls.key):
+        try:
+            files.append(File(path, path.read_bytes()))
+        except OSError as error:
+            what = f"The TLS file {path} cannot be read: {error.strerror or error}."
+            yield _problem(Check.TLS_FILES, what, provider, file=shlex.quote(str(path)))
+            return
+    ca, cert, key = files
+    try:
+        require_fit(key, cert, ca)
+    except BadFile as error:
+        check = Check.TLS_KEY if isinstance(error, KeyOfAnother) else Check.TLS_FILES
+        what, words = str(error), {"file": shlex.quote(str(error.file)), "cert": shlex.quote(str(tls.cert))}
+        yield _problem(check, f"{what[0].upper()}{what[1:]}.", provider, **words)
+        return
+    ends = x509.load_pem_x509_certificate(cert.pem).not_valid_after_utc
+    if ends <= datetime.now(UTC):
+        what = f"Your certificate in {tls.cert} has expired: {ends:%Y-%m-%d %H:%M} UTC."
+        yield _problem(Check.OWN_CERTIFICATE_EXPIRED, what, provider, file=shlex.quote(str(tls.cert)))
 
 
 def _ends_soon(certificate: Mapping[str, object], provider: str, words: dict[str, str]) -> Iterator[Finding]:

@@ -51,9 +51,13 @@ REMEDIES: Mapping[str, Remedy] = {
     ),
     Check.SOCKET_PERMISSION: Remedy(
         _NO_CALL,
-        "the provider's operator lets your group in, to the socket (--socket-group) and to its folder (chgrp, chmod "
-        "g+x), and the machine's administrator puts you into the group",
-        {ANY: ("ls -ld {file}", 'usermod --append --groups GROUP "$USER"  # then log in anew')},
+        "the provider's operator lets your group in (--socket-group), and the machine's administrator puts you into it",
+        {ANY: ("ls -l {file}", 'usermod --append --groups {group} "$USER"  # then log in anew')},
+    ),
+    Check.FOLDER_PERMISSION: Remedy(
+        _NO_CALL,
+        "whoever owns the directory lets you, or a group that you are in, enter it",
+        {ANY: ("ls -ld {file}", "id  # who you are, and your groups")},
     ),
     Check.NOT_LISTENING: Remedy(
         _NO_CALL,
@@ -72,6 +76,12 @@ REMEDIES: Mapping[str, Remedy] = {
         _NO_CALL, "the provider's operator looks at its log; what answers there may be something else"
     ),
     Check.REFUSED: Remedy("The provider was reached, and did not say what it is.", "as the sentence says"),
+    Check.TLS_MISSING: Remedy(
+        "What speaks TLS understands nothing else. " + _NO_CALL,
+        "you: write `tls: {ca: FILE, cert: FILE, key: FILE}` beside its address in the configuration; the provider's "
+        "operator has the CA and issues the certificate",
+        {ANY: _SHOW_SERVER},
+    ),
     Check.TLS_FILES: Remedy(
         "Without the three files there is no TLS.",
         "you: provide the file, or name another in the configuration",
@@ -90,11 +100,6 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.TLS_FAILED: Remedy(
         _NO_CALL,
         "the provider's operator: does it listen with TLS there (--tls-cert)?",
-        {ANY: _SHOW_SERVER},
-    ),
-    Check.TLS_MISSING: Remedy(
-        _NO_CALL,
-        "you: add `tls: {ca, cert, key}` to that provider there; its operator has the CA, and who signs certificates",
         {ANY: _SHOW_SERVER},
     ),
     Check.CERTIFICATE_EXPIRED: Remedy(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.addresses import socket_path
 from tests.rigs.doctor import doctor, powerless_doctor
 from tests.rigs.ports import free_port
 from tests.rigs.process import Program, Provider
@@ -82,6 +83,22 @@ def test_guest_exec_that_is_turned_off_is_a_warning(sim: Provider) -> None:
 
 
 def test_a_socket_that_others_may_not_open_is_named(sim: Provider) -> None:
+    path = Path(socket_path(sim.address))
+    sim.folder.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    path.chmod(0o600 if os.geteuid() == 0 else 0)
+    try:
+        found = powerless_doctor(sim.address)
+    finally:
+        path.chmod(0o660)
+        os.chown(path, os.geteuid(), os.getegid())
+        sim.folder.chmod(0o700)
+    assert "--socket-group" in found.only("SOCKET_PERMISSION")["who"]
+    assert found.code == 7
+
+
+def test_a_folder_of_a_socket_that_others_may_not_enter_is_named(sim: Provider) -> None:
     if os.geteuid() == 0:
         nobody = 65534
         os.chown(sim.folder, nobody, nobody)
@@ -91,9 +108,7 @@ def test_a_socket_that_others_may_not_open_is_named(sim: Provider) -> None:
     finally:
         sim.folder.chmod(0o700)
         os.chown(sim.folder, os.geteuid(), os.getegid())
-    closed = found.only("SOCKET_PERMISSION")
-    assert "--socket-group" in closed["who"]
-    assert closed["what"].startswith(f"You may not enter {sim.folder}, where the socket ")
+    assert f"the directory {sim.folder}," in found.only("FOLDER_PERMISSION")["what"]
     assert found.code == 7
 
 
@@ -150,6 +165,10 @@ class Secured:
         self._write("me.pem", made.cert)
         self._write("me.key", made.key)
 
+    def damage(self, name: str, content: bytes = b"no PEM") -> None:
+        """Have something else in one of the client's files."""
+        self._write(name, content)
+
     def trust(self, authority: Authority) -> None:
         """What the client trusts."""
         self._write("ca.pem", authority.pem)
@@ -177,6 +196,10 @@ def look(secured: Secured) -> set[str]:
     return found.checks - {"GUEST_EXEC_DISABLED", "AGENT_MISSING"}
 
 
+def test_a_provider_with_tls_that_the_configuration_does_not_give_any_is_told_as_that(secured: Secured) -> None:
+    assert doctor(secured.address).checks == {"TLS_MISSING"}
+
+
 def test_what_tls_lacks_is_named(secured: Secured) -> None:
     assert look(secured) == set()
     secured.trust(Authority("another"))
@@ -191,12 +214,12 @@ def test_what_tls_lacks_is_named(secured: Secured) -> None:
     assert look(secured) == {"CERTIFICATE_EXPIRED"}
     secured.server(days=3)
     assert look(secured) == {"CERTIFICATE_ENDS_SOON"}
+    secured.server()
+    secured.damage("ca.pem")
+    assert look(secured) == {"TLS_FILES"}
+    secured.trust(secured.authority)
+    secured.damage("me.key", Authority().issue("operator").key)
+    assert look(secured) == {"TLS_KEY"}
+    secured.client(secured.authority)
     secured.server("elsewhere.example")
     assert look(secured) == {"CERTIFICATE_NAME"}
-
-
-def test_a_provider_with_tls_that_is_configured_without_is_not_blamed(secured: Secured) -> None:
-    secured.config.write_text(yaml.safe_dump({"providers": {"prod": {"address": secured.address}}}))
-    found = doctor("", env={"VMPOWER_CONFIG": str(secured.config)}).only("TLS_MISSING")
-    assert str(secured.config) in found["what"]
-    assert found["who"].startswith("you: ")

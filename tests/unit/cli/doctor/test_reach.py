@@ -1,13 +1,13 @@
 """The way to a provider, over real sockets; tests/e2e/test_doctor.py has it with real certificates."""
 
+import errno
+import grp
 import os
 import socket
-import socketserver
 import ssl
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,75 @@ async def test_a_socket_that_was_left_behind_has_no_listener(tmp_path: Path) -> 
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "p.sock"))
     assert await checks(f"unix://{tmp_path}/p.sock") == [Check.NOT_LISTENING]
+
+
+async def test_a_folder_that_may_not_be_entered_is_named_and_not_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    (closed / "inner").mkdir(parents=True)
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(os, "access", lambda path, _mode, **_: path != closed)  # root may enter every folder
+    (finding,) = await reach.look(f"unix://{closed}/inner/p.sock", None)
+    assert (finding.check, finding.what) == (
+        Check.FOLDER_PERMISSION,
+        f"You may not enter the directory {closed}, in which the socket {closed}/inner/p.sock is.",
+    )
+    assert finding.commands[0] == f"ls -ld {closed}"
+
+
+async def test_a_socket_that_may_not_be_opened_is_named_with_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.sock").touch()
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    (finding,) = await reach.look(f"unix://{tmp_path}/p.sock", None)
+    assert (finding.check, finding.what) == (
+        Check.SOCKET_PERMISSION,
+        f"You may not open the socket {tmp_path}/p.sock.",
+    )
+    group = grp.getgrgid((tmp_path / "p.sock").stat().st_gid).gr_name
+    assert f"--groups {group} " in finding.commands[1]
+
+
+def refused(*_: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+async def test_a_port_that_speaks_tls_where_none_is_configured_is_told_as_that(tmp_path: Path) -> None:
+    issued = Authority().issue("provider.example")
+    (tmp_path / "cert.pem").write_bytes(issued.cert)
+    (tmp_path / "key.pem").write_bytes(issued.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with answering(context) as address:
+        (finding,) = await reach.look(address, None)
+    assert finding.check == Check.TLS_MISSING
+    assert "tls: {ca: FILE, cert: FILE, key: FILE}" in finding.who
+
+
+async def test_a_port_that_speaks_no_tls_lacks_none_in_the_configuration() -> None:
+    with answering(None) as address:
+        assert await checks(address) == []
+
+
+@contextmanager
+def answering(context: ssl.SSLContext | None) -> Iterator[str]:
+    """A server of one protocol that waits for the client's first word, as one of TLS and one of HTTP/1.1 do."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection, suppress(OSError):
+                if context:
+                    context.wrap_socket(connection, server_side=True).close()
+                else:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
 
 
 async def test_a_file_that_is_no_socket_has_no_listener(tmp_path: Path) -> None:
@@ -124,60 +193,3 @@ async def test_a_key_of_another_certificate_is_named_with_the_certificate(tmp_pa
 
 async def test_an_address_of_another_kind_is_left_to_grpc() -> None:
     assert await checks("xds:///service") == []
-
-
-async def test_a_folder_that_one_may_not_enter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may enter any; tests/e2e/test_doctor.py has a user who may not."""
-    closed = tmp_path / "closed"
-    (closed / "run").mkdir(parents=True)
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(os, "access", lambda folder, _: not Path(folder).is_relative_to(closed))
-    (finding,) = await reach.look(f"unix://{closed}/run/p.sock", None)
-    assert finding.what == f"You may not enter {closed}, where the socket {closed}/run/p.sock is."
-    assert finding.commands[0] == f"ls -ld {closed}"
-
-
-@pytest.fixture
-def secured() -> Iterator[str]:
-    """The address of a server that takes part in TLS handshakes, and does nothing else."""
-    made = Authority().issue("provider")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(made.cert + made.key)
-        file.flush()
-        context.load_cert_chain(file.name)
-
-    class Handshake(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with suppress(OSError), context.wrap_socket(self.request, server_side=True):
-                pass
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handshake) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        serving.join()
-
-
-async def test_a_port_that_wants_tls_where_none_is_configured_is_told(secured: str) -> None:
-    (finding,) = await reach.look(secured, None)
-    assert finding.check == Check.TLS_MISSING
-    assert finding.who.startswith("you: add `tls:")
-
-
-async def test_a_port_where_something_speaks_first_is_left_to_grpc() -> None:
-    class Greeting(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            self.request.sendall(b"\0\0\0\4\0")
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        assert await checks(f"127.0.0.1:{server.server_address[1]}") == []
-        server.shutdown()
-        serving.join()
