@@ -18,18 +18,6 @@ from protos.power.v1 import power_pb2 as pb
 T = TypeVar("T")
 
 
-class Reached(NamedTuple):
-    """How a command that is shown to people reaches one provider, wherever they type it in this environment."""
-
-    command: str = "vmpower"
-    """With the option that it needs, as a shell takes it."""
-    prefix: str = ""
-    """Before a VM's name."""
-
-
-BARE = Reached()
-
-
 @dataclass(frozen=True)
 class Member:
     """One provider. Its name is empty where the command is about one only: then nothing needs to be told apart."""
@@ -38,7 +26,10 @@ class Member:
     client: PowerClient
     tls: Tls | None = None
     """The files by which both sides prove who they are."""
-    reached: Reached = BARE
+    prefix: str = ""
+    """What stands before a VM's name in a command for it; empty where it can be left out."""
+    vmpower: str = "vmpower"
+    """How a command begins, typed as it is, that is about this provider."""
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -66,6 +57,11 @@ class Fleet:
     @property
     def several(self) -> bool:
         return len(self.members) > 1
+
+    def bare(self, name: str) -> str:
+        """The name of a VM, without that of the only provider."""
+        prefix, _, rest = name.partition("/")
+        return rest if rest and self._only and prefix == self._only else name
 
     async def ask(self, question: Callable[[Member], Awaitable[T]]) -> list[tuple[Member, T | Failure]]:
         """What each says, or how it failed."""
@@ -102,9 +98,9 @@ class Fleet:
         Raises:
             Failure: there is none, or more than one, or one that may have it does not answer.
         """
-        prefix, _, rest = name.partition("/")
         if not self.several:
-            return Target(self.members[0], rest if rest and prefix == self._only else name)
+            return Target(self.members[0], self.bare(name))
+        prefix, _, rest = name.partition("/")
         for member in self.members:
             if rest and member.name == prefix:
                 return Target(member, rest)
@@ -183,18 +179,17 @@ async def connect(provider: str) -> AsyncIterator[Fleet]:
         for name, endpoint in meant.items():
             tls = config.tls_files(endpoint)
             client = await stack.enter_async_context(PowerClient(endpoint.address, tls))
-            shown = name if len(meant) > 1 else ""
-            members.append(Member(shown, client, tls, _reached(known, name, endpoint)))
+            prefix, command = _typed(known, provider, endpoint)
+            members.append(Member(name if len(meant) > 1 else "", client, tls, prefix, command))
         yield Fleet(members, known.default, only=next(iter(meant)) if len(meant) == 1 else "")
 
 
-def _reached(known: config.Config, name: str, endpoint: config.Endpoint) -> Reached:
-    """A bare `vmpower` reaches what VMPOWER_PROVIDER names, else all that are configured."""
-    try:
-        unasked = known.meant(variable("VMPOWER_PROVIDER"))
-    except Failure:
-        unasked = {}
-    own = next((each for each, other in unasked.items() if other == endpoint), "")
-    if not own:
-        return Reached(f"vmpower --provider {shlex.quote(name)}")
-    return Reached(prefix=f"{own}/" if len(unasked) > 1 else "")
+def _typed(known: config.Config, provider: str, endpoint: config.Endpoint) -> tuple[str, str]:
+    """What stands before a VM's name in a command, and how the command begins, so that it is about this provider when
+    it is typed in the same shell."""
+    name = next((name for name, each in known.providers.items() if each is endpoint), "")
+    usual = variable("VMPOWER_PROVIDER")
+    prefix = f"{name}/" if name and len(known.providers) > 1 else ""
+    if provider == usual or (name and not usual):
+        return (prefix if usual in ("", name) else ""), "vmpower"
+    return "", f"vmpower --provider {shlex.quote(provider)}"

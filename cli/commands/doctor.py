@@ -1,6 +1,7 @@
 """`doctor`: what keeps VMs from going down gracefully, at every provider, who acts, and by which command."""
 
 import asyncio
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 SomeVMs = Annotated[list[str] | None, typer.Argument(metavar="VM...", help=f"{VM_HELP} None: all.")]
-Json = Annotated[bool, typer.Option("--json", help="The same as --output json.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The same as `-o json`.")]
 _COLOURS = {Level.PROBLEM: "red", Level.WARNING: "yellow"}
 
 
@@ -40,13 +41,13 @@ class Seen:
 
 @command("doctor")
 async def doctor(
-    vms: SomeVMs = None, provider: Provider = "", output: Format = Output.TABLE, as_json: Json = False
+    vms: SomeVMs = None, provider: Provider = "", output: Format = Output.TABLE, as_json: AsJson = False
 ) -> ExitCode:
     """What keeps VMs from going down gracefully, who acts, and by which command. Changes nothing."""
     async with connect(provider) as fleet:
         seen = list(await asyncio.gather(*map(_look, fleet.members)))
         findings = [finding for each in seen for finding in each.findings]
-        chosen, lost = _choose(seen, vms or [], fleet.several)
+        chosen, lost = _choose(seen, [fleet.bare(name) for name in vms or []], fleet.several)
         findings += [finding for answer, vm in chosen for finding in checks.vm(answer, vm)] + lost
     _show(Output.JSON if as_json else output, findings, providers=len(seen), vms=len(chosen))
     return exit_code(findings)
@@ -62,23 +63,27 @@ async def _look(member: Member) -> Seen:
     try:
         asked = datetime.now(UTC)
         info = await client.call(pb.GetProviderInfoRequest())
-        cert = str(member.tls.cert) if member.tls else ""
-        seen.answer = Answer(info, client.address, asked, datetime.now(UTC), name, member.reached, cert)
+        heard, certificate = datetime.now(UTC), member.tls.cert if member.tls else None
+        seen.answer = Answer(
+            info, client.address, asked, heard, name, member.prefix, member.vmpower, certificate=certificate
+        )
         seen.findings += checks.provider(seen.answer)
         if info.connected:
             seen.vms = list((await client.call(pb.ForecastShutdownRequest())).vms)
             seen.listed = True
     except ProviderError as error:
-        seen.findings.append(_unanswered(error, client.address, name))
+        seen.findings.append(_unanswered(error, member))
     return seen
 
 
-def _unanswered(error: ProviderError, address: str, provider: str) -> Finding:
+def _unanswered(error: ProviderError, member: Member) -> Finding:
     if error.reason == "CERTIFICATE_REFUSED":
         check = Check.OWN_CERTIFICATE_REFUSED
     else:
         check = Check.NO_ANSWER if error.connection_failed else Check.REFUSED
-    return checks.of(check, Level.PROBLEM, translate(error, address).message, provider=provider)
+    words = {"file": shlex.quote(str(member.tls.cert))} if member.tls else {}
+    what = translate(error, member.client.address).message
+    return checks.of(check, Level.PROBLEM, what, provider=member.name, **words)
 
 
 def _choose(
@@ -89,8 +94,7 @@ def _choose(
     if not names:
         return known, []
     chosen, lost = list[tuple[Answer, pb.VM]](), list[Finding]()
-    unheard = [each.member for each in seen if not each.listed]
-    alone = {} if several else {"vmpower": seen[0].member.reached.command}
+    vmpower = "vmpower" if several else seen[0].member.vmpower
     for name in dict.fromkeys(names):
         found = [(answer, vm) for answer, vm in known if _is_called(answer, vm, name)]
         exact = [(answer, vm) for answer, vm in found if vm.id in (name, name.partition("/")[2])] or found
@@ -98,19 +102,19 @@ def _choose(
             ways = " or ".join(f"{answer.provider}/{vm.id}" if several else vm.id for answer, vm in exact)
             what = f"{name!r} means {len(exact)} VMs: write {ways}."
             lost.append(checks.of(Check.VM_UNCLEAR, Level.PROBLEM, what))
-        elif not exact and not any(_may_have(member, name, seen) for member in unheard):
+        elif not exact and any(not each.listed for each in _places(seen, name)):
+            continue  # it may be there: what is wrong with the provider is told, and of the VM nothing is known
+        elif not exact:
             shown = {vm.name: f"{answer.provider}/{vm.name}" if several else vm.name for answer, vm in known}
-            lost.append(checks.unknown(name, shown, **alone))
+            lost.append(checks.unknown(name, shown, vmpower))
         else:
             chosen += [each for each in exact if each not in chosen]
     return chosen, lost
 
 
-def _may_have(unheard: Member, name: str, seen: Sequence[Seen]) -> bool:
-    """Whether a provider whose VMs could not be listed may have one of this name: what keeps it from that is told."""
-    prefix, _, rest = name.partition("/")
-    others = {each.member.name for each in seen} - {"", unheard.name}
-    return not (rest and prefix in others)
+def _places(seen: Sequence[Seen], name: str) -> Sequence[Seen]:
+    """Where a VM of this name may be: at the provider that stands before it, else at any."""
+    return [each for each in seen if each.member.name and name.startswith(f"{each.member.name}/")] or seen
 
 
 def _is_called(answer: Answer, vm: pb.VM, name: str) -> bool:

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.doctor.finding import Check, Finding, Level
-from cli.doctor.remedies import REMEDIES
-from cli.fleet import BARE, Reached
+from cli.doctor.remedies import CERTIFICATE, REMEDIES
 from client.times import moment
 from client.words import short
 from common.version import provider_command
@@ -29,24 +29,28 @@ AGENTS = ("AGENT_MISSING", "AGENT_STOPPED", "AGENT_BUSY", "AGENT_UNKNOWN")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a provider said of itself, and when: `asked` and `heard` by this machine's clock."""
+    """What a provider said of itself, and when: `asked` and `heard` by this machine's clock.
+
+    `prefix` stands before the names of its VMs in commands, and `vmpower` is how these begin; `certificate` is the file
+    by which we prove who we are.
+    """
 
     info: pb.GetProviderInfoResponse
     address: str
     asked: datetime
     heard: datetime
     provider: str = ""
-    reached: Reached = BARE
-    cert: str = ""
-    """The file of the certificate that it was asked with."""
+    prefix: str = ""
+    vmpower: str = "vmpower"
+    certificate: Path | None = None
 
 
 def of(check: str, level: Level, what: str, *, hypervisor: str = "", provider: str = "", **words: str) -> Finding:
     """A finding with its remedy. `words` fill the commands of that and, quoted already, are as a shell takes them."""
     remedy = REMEDIES[check]
-    known = _Words({"vmpower": "vmpower", "serve": provider_command("TYPE")} | words)
-    commands = tuple(command.format_map(known) for command in remedy.of(hypervisor))
-    why = remedy.why.format_map(known)
+    words = {"vmpower": "vmpower", "program": provider_command("TYPE")} | words
+    commands = tuple(command.format_map(_Words(words)) for command in remedy.of(hypervisor))
+    why = remedy.why.format_map(_Words(words))
     return Finding(check, level, what or remedy.what, why, remedy.who, commands, provider)
 
 
@@ -74,9 +78,13 @@ def provider(answer: Answer) -> Iterator[Finding]:
 def _role(answer: Answer) -> Iterator[Finding]:
     if answer.info.role == pb.ROLE_READER:
         what = "You have no operator's role here: you may only read."
-        names = f"openssl x509 -in {shlex.quote(answer.cert)} -noout -subject -ext subjectAltName"
-        whoami = f"{names}  # the names to choose from" if answer.cert else "id -u"
-        yield _about(answer, Check.READER_ONLY, Level.PROBLEM, what, whoami=whoami)
+        if answer.certificate is None:
+            yield _about(answer, Check.READER_ONLY, Level.PROBLEM, what)
+        else:
+            cert = shlex.quote(str(answer.certificate))
+            yield of(
+                Check.READER_ONLY, Level.PROBLEM, what, hypervisor=CERTIFICATE, provider=answer.provider, cert=cert
+            )
 
 
 def _journal(answer: Answer) -> Iterator[Finding]:
@@ -175,11 +183,12 @@ def _unsaid(answer: Answer, found: pb.VM, told: set[str]) -> Iterator[Finding]:
         yield _about_vm(answer, found, Check.ACPI_MISSING, Level.WARNING, "")
 
 
-def unknown(name: str, names: Mapping[str, str], **words: str) -> Finding:
-    """A VM that no provider has. `names` are those of VMs that there are, and what they are written like."""
+def unknown(name: str, names: Mapping[str, str], vmpower: str) -> Finding:
+    """A VM that no provider has. `names` are those of VMs that there are, and what they are written like; `vmpower` is
+    how a command begins that lists them."""
     near = [shown for known, shown in names.items() if known.lower() == name.rpartition("/")[2].lower()]
     said = f" Is it {' or '.join(near)}?" if near else ""
-    return of(Check.VM_UNKNOWN, Level.PROBLEM, f"No VM has the id or name {name!r}.{said}", **words)
+    return of(Check.VM_UNKNOWN, Level.PROBLEM, f"No VM has the id or name {name!r}.{said}", vmpower=vmpower)
 
 
 def _about(answer: Answer, check: str, level: Level, what: str, **words: str) -> Finding:
@@ -188,7 +197,7 @@ def _about(answer: Answer, check: str, level: Level, what: str, **words: str) ->
         "uri": shlex.quote(info.endpoint),
         "address": shlex.quote(answer.address),
         "peer": _peer(info.endpoint),
-        "vmpower": answer.reached.command,
+        "vmpower": answer.vmpower,
     }
     return of(check, level, what, hypervisor=info.type, provider=answer.provider, **known | words)
 
@@ -196,7 +205,7 @@ def _about(answer: Answer, check: str, level: Level, what: str, **words: str) ->
 def _about_vm(answer: Answer, found: pb.VM, check: str, level: Level, what: str) -> Finding:
     container = found.labels.get("kind") == "lxc"
     words = {
-        "vm": shlex.quote(answer.reached.prefix + found.name),
+        "vm": shlex.quote(f"{answer.prefix}{found.name}"),
         "id": shlex.quote(found.id),
         "path": shlex.quote(found.labels.get("path") or found.name),
         "tool": "pct" if container else "qm",

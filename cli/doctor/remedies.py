@@ -1,9 +1,9 @@
 """What each finding means, who acts on it, and by which commands on which hypervisor: data, and nothing decides here.
 
 In a command `{uri}` is the hypervisor's address, `{vm}` and `{id}` are a VM's name and id, `{path}` is its inventory
-path, `{tool}` is `qm` or `pct`, `{sid}` HA's word for it, each as a shell takes it. `{address}` and `{file}` are those
-of the provider and of a file; `{vmpower}` reaches that provider from the reader's shell, and `{serve}` starts one.
-Others stand beside the finding that fills them.
+path, `{tool}` is `qm` or `pct`, `{sid}` HA's word for it, each as a shell takes it. `{vmpower}` is the
+command line, with the provider where that must be named; `{program}` starts a provider. `{address}` and `{file}` are
+those of the provider and of a file; others stand beside the finding that fills them.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from cli.doctor.finding import Check
 
 ANY = ""
 """The commands that hold for every hypervisor."""
+CERTIFICATE = "certificate"
+"""In place of a hypervisor: for clients that prove by a certificate who they are."""
 Commands = Mapping[str, tuple[str, ...]]
 
 
@@ -47,7 +49,7 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.SOCKET_MISSING: Remedy(
         _NO_CALL,
         "the provider's operator starts it, or you mend the address",
-        {ANY: ("{serve} --listen {address}",)},
+        {ANY: ("{program} --listen {address}",)},
     ),
     Check.SOCKET_PERMISSION: Remedy(
         _NO_CALL,
@@ -62,7 +64,7 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.NOT_LISTENING: Remedy(
         _NO_CALL,
         "the provider's operator starts it, and looks at what it listens on (--listen)",
-        {ANY: ("{serve} --listen {address}",)},
+        {ANY: ("{program} --listen {address}",)},
     ),
     Check.HOST_UNKNOWN: Remedy(
         _NO_CALL, "you: mend the name, or whoever runs the DNS", {ANY: ("getent hosts {host}",)}
@@ -142,7 +144,10 @@ REMEDIES: Mapping[str, Remedy] = {
     Check.READER_ONLY: Remedy(
         "You can look at VMs, and neither start them nor bring them down.",
         "the provider's operator adds your name to --operators (certificates) or your number to --operator-uids",
-        {ANY: ("{whoami}",)},
+        {
+            CERTIFICATE: ("openssl x509 -in {cert} -noout -subject -ext subjectAltName  # the names to choose from",),
+            ANY: ("id -u",),
+        },
     ),
     Check.GUEST_EXEC_DISABLED: Remedy(
         "Hooks that run programs in guests are refused (DISABLED); all other hooks, and shutdowns, work.",

@@ -1,11 +1,11 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.rpc import code_pb2
 
+from common import version
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.cli.conftest import Shell
 from tests.unit.cli.fake import FakeProvider, refusal, serving
@@ -97,6 +97,17 @@ def test_a_refusal_of_the_provider_is_a_finding(vmpower: Shell, provider: FakePr
     assert found["check"] == "OWN_CERTIFICATE_REFUSED"
 
 
+def test_a_way_to_start_a_provider_is_that_of_this_installation(
+    vmpower: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = f"unix://{tmp_path}/away.sock"
+    (checkout,) = json.loads(vmpower("doctor", "-p", away, "--json").out)
+    monkeypatch.setattr(version, "CHECKOUT", tmp_path / "pyproject.toml")
+    (installed,) = json.loads(vmpower("doctor", "-p", away, "--json").out)
+    assert checkout["commands"] == [f"python -m providers.TYPE --listen {away}"]
+    assert installed["commands"] == [f"vmpower-provider TYPE --listen {away}"]
+
+
 def test_what_hypervisors_say_is_shown_on_one_line(vmpower: Shell, provider: FakeProvider) -> None:
     say(provider, vm("db\x1b[2J", forecast=PAUSED))
     assert r"db\x1b[2J: It is paused." in vmpower("doctor").out.splitlines()[0]
@@ -127,6 +138,58 @@ def test_every_provider_is_looked_at_and_one_that_is_away_is_a_finding(
     assert "write lab/id-web or prod/id-web" in unclear.out
 
 
+@pytest.fixture
+def lab_and_away(tmp_path: Path, address: str, provider: FakeProvider, own_configuration: Path) -> Shell:
+    """Two providers are configured: `lab` has a VM that is paused, `away` does not run."""
+    say(provider, vm("web", forecast=PAUSED))
+    provider.answers["GetProviderInfo"] = pb.GetProviderInfoResponse(type="sim", connected=True, guest_exec=True)
+    own_configuration.parent.mkdir(parents=True)
+    away = f"unix://{tmp_path}/away.sock"
+    own_configuration.write_text(f"providers: {{lab: {{address: '{address}'}}, away: {{address: '{away}'}}}}")
+    return Shell("")
+
+
+@pytest.mark.parametrize("name", ["db", "away/db", "Web"])
+def test_nothing_is_said_of_a_vm_that_a_provider_may_have_which_does_not_answer(lab_and_away: Shell, name: str) -> None:
+    found = json.loads(lab_and_away("doctor", name, "--json").out)
+    assert [each["check"] for each in found] == ["SOCKET_MISSING"]
+
+
+def test_a_vm_that_is_looked_for_at_a_provider_that_answers_is_unknown_there(lab_and_away: Shell) -> None:
+    found = json.loads(lab_and_away("doctor", "lab/db", "--json").out)
+    assert [each["check"] for each in found] == ["SOCKET_MISSING", "VM_UNKNOWN"]
+
+
+@pytest.mark.parametrize("chosen", [[], ["--provider", "lab"]])
+def test_a_command_names_the_vm_with_its_provider_where_several_are_configured(
+    lab_and_away: Shell, chosen: list[str]
+) -> None:
+    found = json.loads(lab_and_away("doctor", *chosen, "--json").out)
+    assert [each["commands"] for each in found if each["vm"]] == [["vmpower on lab/web"]]
+
+
+def test_a_command_names_a_provider_that_the_configuration_does_not(
+    lab_and_away: Shell, tmp_path: Path, provider: FakeProvider
+) -> None:
+    with serving(provider, f"unix://{tmp_path}/other.sock") as other:
+        found = json.loads(lab_and_away("doctor", "--provider", other, "web", "db", "--json").out)
+        usual = json.loads(Shell(other)("doctor", "web", "--json").out)
+    assert [each["commands"] for each in found] == [
+        [f"vmpower --provider {other} on web"],
+        [f"vmpower --provider {other} list"],
+    ]
+    assert [each["commands"] for each in usual] == [["vmpower on web"]]
+
+
+def test_the_only_provider_may_be_written_before_a_vm(
+    address: str, provider: FakeProvider, own_configuration: Path
+) -> None:
+    say(provider, vm("web"))
+    own_configuration.parent.mkdir(parents=True)
+    own_configuration.write_text(f"providers: {{lab: {{address: '{address}'}}}}")
+    assert Shell("")("doctor", "lab/web").out.endswith("1 VM at 1 provider looked at.\n")
+
+
 def test_the_providers_clock_is_compared_with_ours(vmpower: Shell, provider: FakeProvider) -> None:
     say(provider, vm("web"))
 
@@ -139,51 +202,3 @@ def test_the_providers_clock_is_compared_with_ours(vmpower: Shell, provider: Fak
     provider.answers["GetProviderInfo"] = late
     (found,) = json.loads(vmpower("doctor", "-o", "json").out)
     assert found["what"] == "The provider's clock is 1:00:00 ahead of this machine's."
-
-
-@pytest.fixture
-def lab(address: str, provider: FakeProvider, own_configuration: Path, tmp_path: Path) -> FakeProvider:
-    """Configured as lab, beside `away`, where nothing listens."""
-    own_configuration.parent.mkdir(parents=True)
-    away = f"unix://{tmp_path}/away.sock"
-    own_configuration.write_text(f"providers: {{lab: {{address: '{address}'}}, away: {{address: '{away}'}}}}")
-    provider.answers["GetProviderInfo"] = pb.GetProviderInfoResponse(type="sim", connected=True, guest_exec=True)
-    provider.answers["ForecastShutdown"] = pb.ForecastShutdownResponse(vms=[vm("web", forecast=PAUSED)])
-    return provider
-
-
-def found(*words: str, env: str = "") -> list[dict[str, Any]]:
-    return list(json.loads(Shell(env)("doctor", *words, "--json").out))
-
-
-@pytest.mark.parametrize("name", ["db", "away/db"])
-@pytest.mark.usefixtures("lab")
-def test_a_vm_that_a_provider_may_have_which_is_away_is_not_called_unknown(name: str) -> None:
-    assert [each["check"] for each in found(name)] == ["SOCKET_MISSING"]
-
-
-@pytest.mark.usefixtures("lab")
-def test_a_vm_that_is_said_to_be_at_a_provider_that_answers_is_unknown() -> None:
-    assert [each["check"] for each in found("lab/db")] == ["SOCKET_MISSING", "VM_UNKNOWN"]
-
-
-@pytest.mark.usefixtures("lab")
-@pytest.mark.parametrize("words", [[], ["-p", "lab"]])
-def test_a_command_names_the_provider_where_several_are_configured(words: list[str]) -> None:
-    paused = found("lab/web", *words)[-1] if not words else found("web", *words)[-1]
-    assert paused["commands"] == ["vmpower on lab/web"]
-
-
-@pytest.mark.usefixtures("lab")
-def test_a_command_names_a_provider_that_is_not_configured_by_its_address(
-    own_configuration: Path, address: str
-) -> None:
-    own_configuration.unlink()
-    (paused,) = found("-p", address)
-    assert paused["commands"] == [f"vmpower --provider {address} on web"]
-
-
-@pytest.mark.usefixtures("lab")
-def test_a_command_names_no_provider_that_the_environment_names(address: str) -> None:
-    (paused,) = found(env=address)
-    assert paused["commands"] == ["vmpower on web"]

@@ -13,7 +13,7 @@ from protos.power.v1 import power_pb2 as pb
 
 CAUSES = [short(pb.Cause, number) for number in pb.Cause.values() if number]
 WORDS = {"uri", "vm", "id", "path", "tool", "sid", "address", "file", "host", "peer", "privilege", "place", "purpose"}
-WORDS |= {"cert", "group", "serve", "vmpower", "whoami"}
+WORDS |= {"cert", "group", "vmpower", "program"}
 """What commands may have in braces: each is filled by a finding."""
 
 
