@@ -33,7 +33,7 @@ class Health:
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:
-            raise CannotListen(f"{self._address}: {error}; free it or choose another --health-listen.") from error
+            raise CannotListen(f"{self._address}: gRPC cannot listen there; choose another --health-listen.") from error
         for service in SERVICES:
             await self._checker.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()

@@ -76,8 +76,10 @@ class StateDirectory:
         except OSError as error:
             self.unlock()
             if isinstance(error, BlockingIOError):
-                raise SourceError(f"Another controller works with {self._root}; stop it or name another.") from error
-            raise SourceError(f"{error}; choose a --state-dir that can be written.") from error
+                raise SourceError(
+                    f"Another controller works with {self._root}; stop it or name another --state-dir."
+                ) from error
+            raise SourceError(f"--state-dir {self._root}: {error.strerror}; choose one that can be written.") from error
 
     def unlock(self) -> None:
         if self._lock is not None:

@@ -44,7 +44,9 @@ class Wakeup:
             fcntl.flock(self._fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._fifo)
-            raise SimError(f"{world}: another provider runs this world; stop it or name another.") from error
+            raise SimError(
+                f"{world}: another provider runs this world; stop it or name another --state-dir or --world."
+            ) from error
         self._loop.add_reader(self._fifo, self._read)
 
     def close(self) -> None:

@@ -60,6 +60,8 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
         SourceError: neither says where the API server is.
     """
     configuration = client.Configuration()
+    if kubeconfig is not None:
+        _require_readable(kubeconfig)
     try:
         if kubeconfig is None:
             config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
@@ -71,10 +73,20 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
         connection = client.ApiClient(configuration)  # it reads the certificates
     except (config.ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         if kubeconfig is not None:
-            raise SourceError(f"{kubeconfig} is no kubeconfig that can be used: {error}") from error
+            said = f"{kubeconfig} is no kubeconfig that can be used: {str(error).rstrip('.')}"
+            raise SourceError(f"{said}; its operator mends it or names another --kubeconfig.") from error
         raise SourceError(f"{error} Give --kubeconfig FILE, or run it as a pod with a ServiceAccount.") from error
     connection.user_agent = "vmpower"  # also what managedFields call us
     return connection
+
+
+def _require_readable(kubeconfig: Path) -> None:
+    """Raises SourceError. The library takes a file that is not there for an empty one."""
+    try:
+        kubeconfig.read_bytes()
+    except OSError as error:
+        what = f"--kubeconfig {kubeconfig}: {error.strerror}; its operator names a file that can be read."
+        raise SourceError(what) from error
 
 
 def _renewal(loader: Any) -> Callable[[client.Configuration], Awaitable[None]]:

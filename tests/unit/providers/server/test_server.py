@@ -227,14 +227,14 @@ def test_an_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        said = refusal("--listen", address, "--state-dir", str(tmp_path)).splitlines()
-    assert said[-1].startswith(f"cannot start: {address}: ")
-    assert said[-1].endswith("free it or choose another --listen.")
+        said = refusal("--listen", address, "--state-dir", str(tmp_path))
+    assert said == f"cannot start: {address}: another process listens there; free it or choose another --listen.\n"
 
 
-def test_a_socket_whose_directory_is_missing_is_refused_in_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), (f"--operator-uids={os.getuid()}",)])
+def test_a_socket_whose_directory_is_missing_is_refused_in_one_sentence(tmp_path: Path, more: tuple[str, ...]) -> None:
     address = f"unix://{tmp_path}/run/p.sock"
-    assert refusal("--listen", address, "--state-dir", str(tmp_path)) == (
+    assert refusal("--listen", address, "--state-dir", str(tmp_path), *more) == (
         f"cannot start: {address}: there is no directory {tmp_path}/run, its operator makes it; "
         "free it or choose another --listen.\n"
     )
@@ -253,8 +253,10 @@ def test_a_metrics_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> No
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         listen = ("--listen", f"unix://{tmp_path}/s", "--state-dir", str(tmp_path))
-        said = refusal(*listen, "--metrics-listen", address).splitlines()
-    assert said[-1].startswith(f"cannot start: {address}: ")
+        said = refusal(*listen, "--metrics-listen", address)
+    assert said == (
+        f"cannot start: {address}: another process listens there; free it or choose another --metrics-listen.\n"
+    )
 
 
 def test_a_health_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -272,8 +274,10 @@ def test_a_state_directory_in_use_is_refused_in_a_sentence(provider: Provider, t
     state = str(provider.folder / "state")
     world = ("--world", str(tmp_path / "world.db"))
     said = refusal("--listen", f"unix://{tmp_path}/s", "--state-dir", state, *world).splitlines()
-    assert said[-1].startswith("cannot start: The journal ")
-    assert said[-1].endswith("names another --state-dir.")
+    assert said == [
+        f"cannot start: The journal {state}/sim.journal.db cannot be opened: another process works with it; the "
+        "operator frees it or names another --state-dir."
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,9 @@ async def test_a_kubeconfig_that_cannot_be_used_is_named_and_not_quoted(tmp_path
 
 
 async def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=f"^{tmp_path / 'config'} is no kubeconfig"):
+    with pytest.raises(
+        SourceError, match=f"^--kubeconfig {tmp_path / 'config'}: No such file or directory; its operator"
+    ):
         await connect(tmp_path / "config")
 
 
