@@ -9,6 +9,7 @@ import grpc.aio
 from client.errors import ProviderError
 from common.addresses import strangers
 from common.files import stamps
+from common.pem import File, require_fit
 
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),  # a page of 1000 operations with all their steps
@@ -47,6 +48,7 @@ def open_channel(address: str, tls: Tls | Pem | None) -> grpc.aio.Channel:
 
     Raises:
         OSError: a TLS file cannot be read.
+        BadFile: what is in one cannot serve; gRPC would say of that only that no connection can be made.
         ProviderError: without TLS, `localhost` is not this machine alone.
     """
     if tls is None:
@@ -54,10 +56,15 @@ def open_channel(address: str, tls: Tls | Pem | None) -> grpc.aio.Channel:
             message = f"localhost is {', '.join(elsewhere)} here; the machine's administrator mends /etc/hosts."
             raise ProviderError("FAILED_PRECONDITION", message, "LOCALHOST_ELSEWHERE")
         return grpc.aio.insecure_channel(address, OPTIONS)
-    given = (tls.ca, tls.key, tls.cert)
-    ca, key, cert = (each.read_bytes() if isinstance(each, Path) else each for each in given)
+    ca, key, cert = _read(tls) if isinstance(tls, Tls) else (tls.ca, tls.key, tls.cert)
     override = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
     return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), [*OPTIONS, *override])
+
+
+def _read(tls: Tls) -> tuple[bytes, bytes, bytes]:
+    ca, key, cert = (File(path, path.read_bytes()) for path in (tls.ca, tls.key, tls.cert))
+    require_fit(key, cert, ca)
+    return ca.pem, key.pem, cert.pem
 
 
 def versions(tls: Tls | Pem | None) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from client.channel import Pem, Tls, open_channel, versions
 from client.errors import ProviderError, translated
 from common.addresses import is_local, mistake
 from common.backoff import Backoff
+from common.pem import BadFile
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1.power_pb2_grpc import PowerServiceStub
 
@@ -192,9 +193,9 @@ class PowerClient:
         if self._stub is None or files != self._files:
             try:
                 channel = open_channel(self.address, self._tls)
-            except OSError as error:
+            except (OSError, BadFile) as error:
                 if self._stub is None:  # otherwise we are in the middle of a renewal, and the old channel serves
-                    message = f"A TLS file cannot be read: {error}; provide it, or name another."
+                    message = f"A TLS file cannot be used: {error}; provide it, or name another."
                     raise ProviderError("FAILED_PRECONDITION", message, "TLS_FILE_UNREADABLE") from error
             else:
                 self._stub, self._files = PowerServiceStub(channel), files

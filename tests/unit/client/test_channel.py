@@ -188,6 +188,25 @@ async def test_a_file_that_cannot_be_read_is_named(files: Files) -> None:
     assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "TLS_FILE_UNREADABLE")
 
 
+async def test_a_file_that_is_no_pem_is_named(files: Files) -> None:
+    files.tls.ca.write_text("no PEM")
+    async with PowerClient("vm.example.com:1", files.tls) as client:
+        with pytest.raises(ProviderError, match=r"ca\.pem has no certificate in PEM") as caught:
+            await version(client)
+    assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "TLS_FILE_UNREADABLE")
+
+
+async def test_a_certificate_whose_key_is_not_yet_renewed_leaves_the_old_connection_serving(
+    address: str, files: Files
+) -> None:
+    async with PowerClient(address, files.tls) as client:
+        await version(client)
+        old = files.tls.key.read_bytes()
+        files.renew(files.clients)
+        files.tls.key.write_bytes(old)
+        assert await version(client) == "7"
+
+
 async def test_a_client_that_is_closed_says_so(address: str, files: Files) -> None:
     client = PowerClient(address, files.tls)
     await version(client)
