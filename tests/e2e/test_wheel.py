@@ -49,9 +49,16 @@ def call(command: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProce
     return subprocess.run([command, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
-def test_the_command_tells_the_version_of_the_project(commands: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["vmpower", "vmpower-controller", "vmpower-provider"])
+def test_each_command_tells_the_version_of_the_project(commands: Path, tmp_path: Path, program: str) -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert call(commands / "vmpower", "--version", cwd=tmp_path).stdout == f"vmpower {wanted}\n"
+    assert call(commands / program, "--version", cwd=tmp_path).stdout == f"vmpower {wanted}\n"
+
+
+def test_the_doctor_says_how_the_installed_provider_is_started(commands: Path, tmp_path: Path) -> None:
+    away = f"unix://{tmp_path}/away.sock"
+    said = call(commands / "vmpower", "doctor", "--provider", away, cwd=tmp_path).stdout
+    assert f"do:  vmpower-provider TYPE --listen {away}\n" in said
 
 
 def test_the_wheel_needs_what_the_requirements_pin() -> None:
