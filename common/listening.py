@@ -20,7 +20,7 @@ def require_listenable(address: str, flag: str) -> None:
         CannotListen: that cannot be.
     """
     if trouble := "; ".join(_troubles(address)):
-        raise CannotListen(f"{address}: {trouble}; free it or choose another {flag}.")
+        raise CannotListen(f"{address}: {trouble}; mend that or choose another {flag}.")
 
 
 def _troubles(address: str) -> Iterator[str]:
@@ -43,9 +43,12 @@ def _of_socket(path: str) -> Iterator[str]:
 def _of_a_server(path: str) -> Iterator[str]:
     """gRPC takes over a unix socket that another process serves; two providers would then work on the same VMs."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
             yield "another process serves there, stop it"
+        except BlockingIOError:
+            yield "another process serves there and takes no connections, stop it"
         except PermissionError:
             yield "another user's process may serve there"
         except (FileNotFoundError, ConnectionRefusedError):

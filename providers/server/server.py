@@ -142,7 +142,7 @@ def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredent
             else:
                 server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise CannotListen(f"{address}: gRPC cannot listen there; free it or choose another {flag}.") from error
+        raise CannotListen(f"{address}: gRPC cannot listen there; mend that or choose another {flag}.") from error
 
 
 async def _start_metrics(settings: Settings, context: Context, operations: Operations) -> MetricsServer:

@@ -30,7 +30,7 @@ def test_a_socket_that_was_left_behind_is_let(tmp_path: Path) -> None:
 def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
     address = f"unix://{tmp_path}/run/p.sock"
     assert said(address) == (
-        f"{address}: there is no directory {tmp_path}/run, its operator makes it; free it or choose another --listen."
+        f"{address}: there is no directory {tmp_path}/run, its operator makes it; mend that or choose another --listen."
     )
 
 
@@ -46,10 +46,19 @@ def test_a_socket_that_is_served_is_told(tmp_path: Path) -> None:
         assert "another process serves there" in said(f"unix://{tmp_path}/p.sock")
 
 
+def test_a_socket_whose_process_takes_no_connections_any_more_is_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "p.sock")
+    with socket.socket(socket.AF_UNIX) as frozen, socket.socket(socket.AF_UNIX) as waiting:
+        frozen.bind(path)
+        frozen.listen(0)
+        waiting.connect(path)
+        assert "takes no connections" in said(f"unix://{path}")
+
+
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert said(address) == f"{address}: another process listens there; free it or choose another --listen."
+        assert said(address) == f"{address}: another process listens there; mend that or choose another --listen."
 
 
 def test_an_address_of_another_machine_is_told() -> None:

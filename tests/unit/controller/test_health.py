@@ -46,5 +46,5 @@ async def test_an_address_in_use_is_refused_in_a_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(CannotListen, match="free it or choose another --health-listen"):
+        with pytest.raises(CannotListen, match="mend that or choose another --health-listen"):
             await Health(address).start()

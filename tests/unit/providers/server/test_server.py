@@ -228,7 +228,7 @@ def test_an_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         said = refusal("--listen", address, "--state-dir", str(tmp_path))
-    assert said == f"cannot start: {address}: another process listens there; free it or choose another --listen.\n"
+    assert said == f"cannot start: {address}: another process listens there; mend that or choose another --listen.\n"
 
 
 @pytest.mark.parametrize("more", [(), (f"--operator-uids={os.getuid()}",)])
@@ -236,7 +236,7 @@ def test_a_socket_whose_directory_is_missing_is_refused_in_one_sentence(tmp_path
     address = f"unix://{tmp_path}/run/p.sock"
     assert refusal("--listen", address, "--state-dir", str(tmp_path), *more) == (
         f"cannot start: {address}: there is no directory {tmp_path}/run, its operator makes it; "
-        "free it or choose another --listen.\n"
+        "mend that or choose another --listen.\n"
     )
 
 
@@ -255,7 +255,7 @@ def test_a_metrics_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> No
         listen = ("--listen", f"unix://{tmp_path}/s", "--state-dir", str(tmp_path))
         said = refusal(*listen, "--metrics-listen", address)
     assert said == (
-        f"cannot start: {address}: another process listens there; free it or choose another --metrics-listen.\n"
+        f"cannot start: {address}: another process listens there; mend that or choose another --metrics-listen.\n"
     )
 
 
@@ -267,7 +267,7 @@ def test_a_health_address_in_use_is_refused_in_a_sentence(tmp_path: Path) -> Non
         listen = ("--listen", f"unix://{tmp_path}/s", "--state-dir", str(tmp_path))
         said = refusal(*listen, "--health-listen", address).splitlines()
     assert said[-1].startswith(f"cannot start: {address}: ")
-    assert said[-1].endswith("free it or choose another --health-listen.")
+    assert said[-1].endswith("mend that or choose another --health-listen.")
 
 
 def test_a_state_directory_in_use_is_refused_in_a_sentence(provider: Provider, tmp_path: Path) -> None:
