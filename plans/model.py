@@ -1,0 +1,165 @@
+"""The resource that people write: `PowerPlan`, what is brought down and in which order. It does nothing by itself.
+
+YAML spells it in camelCase. A field that is not known is refused: a plan that is half understood is no plan. Everything
+is immutable.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+from common.durations import Duration, Timeout
+
+MOST_TIERS, MOST_MEMBERS = 100, 1000
+"""Of a plan, and entries of a tier, each of which may stand for many VMs."""
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+VmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9.]*/.+$", max_length=1300)]
+"""`PROVIDER/VM`: the VM's name, id or path at that Provider."""
+Labels = Annotated[dict[str, str], Field(min_length=1, max_length=100)]
+
+
+class AtDeadline(StrEnum):
+    """What becomes of a member that has not gone down when its time is over."""
+
+    RESPECT = "Respect"
+    """What its owner says: the VM's own escalation."""
+    FORCE = "Force"
+    SAVE = "Save"
+    STOP = "Stop"
+    """Nothing more is done to it, and no later tier begins."""
+
+
+class Others(StrEnum):
+    """What becomes of running VMs of the plan's providers that no tier names."""
+
+    REFUSE = "Refuse"
+    FIRST = "First"
+    LAST = "Last"
+    IGNORE = "Ignore"
+
+
+class Model(BaseModel):
+    """The base of everything here."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid")
+
+
+class Budget(Model):
+    """From the trigger to the last machine off; `reserve` of it is kept for what is left over in the end."""
+
+    total: Timeout
+    reserve: Duration = timedelta()
+
+    @model_validator(mode="after")
+    def _leaves_time(self) -> Self:
+        if self.reserve >= self.total:
+            raise ValueError("reserve must be less than total")
+        return self
+
+    @property
+    def for_tiers(self) -> timedelta:
+        """What they share."""
+        return self.total - self.reserve
+
+
+class ProviderRef(Model):
+    """Names a Provider; without a namespace, one beside the plan."""
+
+    name: Name
+    namespace: Name | None = None
+
+
+class Selector(Model):
+    """VirtualMachine resources with all of these labels; their own lifecycle counts."""
+
+    match_labels: Labels
+
+
+class Members(Model):
+    """Some VMs, in exactly one way: by name; by a provider and the labels that it tells of them; or by the labels of
+    VirtualMachine resources."""
+
+    vms: Annotated[tuple[VmName, ...], Field(max_length=MOST_MEMBERS)] = ()
+    provider_ref: ProviderRef | None = None
+    labels: Labels | None = None
+    selector: Selector | None = None
+
+    @model_validator(mode="after")
+    def _in_one_way(self) -> Self:
+        if bool(self.vms) + (self.provider_ref is not None) + (self.selector is not None) != 1:
+            raise ValueError("give exactly one of vms, providerRef with labels, and selector")
+        if (self.labels is None) != (self.provider_ref is None):
+            raise ValueError("providerRef and labels belong together")
+        return self
+
+
+class Tier(Model):
+    """VMs that go down together. Without `after` it follows the tier that is written before it; `after: []` follows
+    none."""
+
+    name: Name
+    members: Annotated[tuple[Members, ...], Field(min_length=1, max_length=MOST_MEMBERS)]
+    after: Annotated[tuple[Name, ...], Field(max_length=MOST_TIERS)] | None = None
+    minimum: Duration = timedelta()
+    at_deadline: AtDeadline = AtDeadline.RESPECT
+
+
+class Ready(Model):
+    """When a VM that was started counts as up, and what is done if that takes too long."""
+
+    signal: Literal["Agent", "Power"] = "Power"
+    timeout: Timeout = timedelta(minutes=5)
+    on_timeout: Literal["Continue", "Stop"] = "Continue"
+
+
+class BringUp(Model):
+    """What comes up afterwards, the tiers in reverse."""
+
+    what: Literal["StoppedByThisRun"] = "StoppedByThisRun"
+    ready: Ready = Ready()
+
+
+class PlanSpec(Model):
+    """The plan. `self` is the VM or host that vmpower runs on."""
+
+    budget: Budget
+    tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=MOST_TIERS)]
+    others: Others = Others.REFUSE
+    own: Annotated[Literal["Last"], Field(alias="self")] = "Last"
+    bring_up: BringUp | None = None
+
+    @property
+    def graph(self) -> Mapping[str, tuple[str, ...]]:
+        """By the name of each tier those that end before it begins."""
+        before: tuple[str, ...] = ()
+        after: dict[str, tuple[str, ...]] = {}
+        for tier in self.tiers:
+            after[tier.name] = before if tier.after is None else tier.after
+            before = (tier.name,)
+        return after
+
+    @model_validator(mode="after")
+    def _has_an_order(self) -> Self:
+        names = [tier.name for tier in self.tiers]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"tiers: two are named {twice!r}")
+        for number, tier in enumerate(self.tiers):
+            if unknown := next((name for name in tier.after or () if name not in names), None):
+                raise ValueError(f"tiers.{number}.after: there is no tier {unknown!r}")
+        try:
+            TopologicalSorter(self.graph).prepare()
+        except CycleError as error:
+            raise ValueError(f"tiers: they wait for one another: {' after '.join(error.args[1])}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _minimums_fit(self) -> Self:
+        for number, tier in enumerate(self.tiers):
+            if tier.minimum > self.budget.for_tiers:
+                raise ValueError(f"tiers.{number}.minimum: is more than the budget leaves for all tiers")
+        return self
