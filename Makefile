@@ -75,7 +75,7 @@ lint: $(DEV) $(LIBVIRT) ## Style, types, layers, the contract
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml cli client common controller providers examples docs
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml cli client common controller plans providers examples docs
 	@$(PY) -m tests.pinned
 	@$(PY) -m pip --quiet --disable-pip-version-check check
 	@$(BIN)/buf lint

@@ -29,7 +29,6 @@ class AtDeadline(StrEnum):
     RESPECT = "Respect"
     """What its owner says: the VM's own escalation."""
     FORCE = "Force"
-    SAVE = "Save"
     STOP = "Stop"
     """Nothing more is done to it, and no later tier begins."""
 
@@ -72,6 +71,11 @@ class ProviderRef(Model):
 
     name: Name
     namespace: Name | None = None
+
+    @property
+    def key(self) -> str:
+        """What the provider is called where VMs are named."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 class Selector(Model):

@@ -1,9 +1,8 @@
 """How one total time is shared by the tiers of a plan. Pure: no clock, no VM, no provider.
 
-All times count from one moment: the start of the run, or a later one at which what is left is shared anew. The tiers
-are a graph: one begins when those before it have ended. Its need is that of its slowest member. The longest way through
-it is critical; what the budget leaves beyond that is the slack. Where that is negative, tiers give back time in the
-order in which they are run, each down to its minimum.
+All times count from the start of the run. The tiers are a graph: one begins when those before it have ended. Its need
+is that of its slowest member. The longest way through it is critical; what the budget leaves beyond that is the slack.
+Where that is negative, tiers give back time in the order in which they are run, each down to its minimum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,11 +67,8 @@ class Schedule:
 
 
 def share(stages: Sequence[Stage], budget: timedelta) -> Schedule:
-    """Share `budget`, from now to when the last tier has to have ended. `stages` name one another without a circle.
-
-    A tier that runs already is given as what it still needs, and with that as its minimum: nobody is forced before the
-    time that he was told.
-    """
+    """Share `budget`, from the start to when the last tier has to have ended. `stages` name one another without a
+    circle."""
     graph = _Graph(stages)
     needs = {stage.name: stage.need for stage in stages}
     slack = budget - graph.longest(needs)
@@ -93,15 +89,33 @@ def share(stages: Sequence[Stage], budget: timedelta) -> Schedule:
     )
 
 
+def portion(stage: Stage, left: timedelta, behind: timedelta) -> timedelta:
+    """What a tier gets that begins when `left` of the budget is left and those behind it need `behind`: what it needs
+    if that leaves enough for them, else less, but not less than its minimum, nor more than there is.
+
+    A tier that begins no later than it was scheduled to gets no less than it was scheduled to get.
+    """
+    least = min(stage.minimum, stage.need)
+    return max(ZERO, min(left, max(least, min(stage.need, left - behind))))
+
+
+def behind(stages: Sequence[Stage]) -> dict[str, timedelta]:
+    """By the name of each tier what those behind it need, from its end to the end of the last."""
+    return _Graph(stages).behind({stage.name: stage.need for stage in stages})
+
+
 def _squeezed(
     graph: "_Graph", stages: Sequence[Stage], needs: Mapping[str, timedelta], budget: timedelta
 ) -> dict[str, timedelta]:
-    """What each tier gets. The first give back first, and no more than what the longest way through them is over."""
+    """What each tier gets, if need be more than there is. The first give back first, and no more than what the longest
+    way through them is over."""
     minimum = {stage.name: min(stage.minimum, needs[stage.name]) for stage in stages}
-    gets = dict(needs)
+    rest = graph.behind(needs)
+    ends, gets = dict[str, timedelta](), dict[str, timedelta]()
     for name in graph.order:
-        over = graph.before(gets)[name] + gets[name] + graph.behind(gets)[name] - budget
-        gets[name] -= max(ZERO, min(over, gets[name] - minimum[name]))
+        begins = max((ends[earlier] for earlier in graph.after[name]), default=ZERO)
+        gets[name] = max(minimum[name], min(needs[name], budget - begins - rest[name]))
+        ends[name] = begins + gets[name]
     return gets
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from plans.model import AtDeadline, Others, PlanSpec
+from plans.model import AtDeadline, Others, PlanSpec, ProviderRef
 
 BATCH = {"name": "batch", "members": [{"providerRef": {"name": "pve"}, "labels": {"tags": "batch"}}]}
 DATABASES = {"name": "databases", "members": [{"vms": ["vcenter/db-1", "lab/dc/vm/db-2"]}], "minimum": "4m"}
@@ -50,6 +50,10 @@ def test_tiers_are_a_graph() -> None:
     assert plan(tiers=written).graph["last"] == ("batch", "databases")
 
 
+def test_a_provider_of_another_namespace_is_named_with_it() -> None:
+    assert [ProviderRef(name="pve").key, ProviderRef(name="pve", namespace="prod").key] == ["pve", "prod/pve"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -61,7 +65,7 @@ def test_tiers_are_a_graph() -> None:
         ({"tiers": tiers({"after": ["databases"]}, {})}, "they wait for one another"),
         ({"tiers": tiers({"after": ["batch"]})}, "they wait for one another: batch after batch"),
         ({"tiers": tiers({}, {"minimum": "11m"})}, "tiers.1.minimum: is more than the budget leaves"),
-        ({"tiers": tiers({"atDeadline": "Kill"})}, "tiers.0.atDeadline: Input should be 'Respect'"),
+        ({"tiers": tiers({"atDeadline": "Save"})}, "tiers.0.atDeadline: Input should be 'Respect', 'Force' or 'Stop'"),
         ({"tiers": tiers({"members": []})}, "tiers.0.members: Tuple should have at least 1 item"),
         ({"tiers": tiers({"members": [{}]})}, "tiers.0.members.0: Value error, give exactly one of vms"),
         ({"tiers": tiers({"members": [{"providerRef": {"name": "pve"}}]})}, "providerRef and labels belong together"),

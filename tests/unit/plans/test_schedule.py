@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plans.schedule import Member, Schedule, Stage, share
+from plans.schedule import Member, Schedule, Stage, behind, portion, share
 
 MINUTES = 12
 
@@ -108,9 +108,24 @@ def test_a_tier_without_members_takes_no_time() -> None:
     }
 
 
-def test_a_tier_that_runs_already_is_not_squeezed() -> None:
-    running = stage("batch", 2, minimum=2)
-    assert gets(share((running, stage("apps", 3, after=("batch",))), minutes(4))) == {"batch": 2, "apps": 2}
+def test_a_tier_that_begins_early_gets_more_of_what_it_needs() -> None:
+    apps = LINE[1]
+    assert gets(share(LINE, minutes(7)))["apps"] == 1.5
+    assert portion(apps, left=minutes(6.9), behind=minutes(5)) == minutes(1.9)
+
+
+def test_a_tier_that_begins_late_gets_its_minimum_all_the_same() -> None:
+    assert portion(LINE[1], left=minutes(5.5), behind=minutes(5)) == minutes(1)
+
+
+def test_a_tier_gets_no_more_than_there_is() -> None:
+    assert portion(LINE[1], left=minutes(0.5), behind=minutes(5)) == minutes(0.5)
+    assert portion(LINE[1], left=minutes(-1), behind=minutes(5)) == timedelta()
+
+
+def test_behind_a_tier_is_the_longest_way_from_it_to_the_end() -> None:
+    stages = (stage("a", 4), stage("b", 6, after=("a",)), stage("c", 3, after=("a",)))
+    assert behind(stages) == {"a": minutes(6), "b": timedelta(), "c": timedelta()}
 
 
 @st.composite
@@ -154,6 +169,30 @@ def test_where_it_fits_each_gets_its_minimum(stages: tuple[Stage, ...], budget: 
 def test_with_slack_nobody_is_cut(stages: tuple[Stage, ...], budget: timedelta) -> None:
     schedule = share(stages, budget)
     assert (schedule.slack < timedelta()) or not schedule.cut
+
+
+@PLANS
+def test_a_tier_that_begins_as_scheduled_gets_what_was_scheduled(stages: tuple[Stage, ...], budget: timedelta) -> None:
+    schedule, rest = share(stages, budget), behind(stages)
+    for each in stages:
+        slot = schedule.slots[each.name]
+        assert portion(each, budget - slot.begins, rest[each.name]) == slot.gets
+
+
+@given(stages=graphs(), budget=st.integers(0, 60).map(minutes), early=st.integers(0, 30).map(minutes))
+def test_a_tier_that_begins_earlier_gets_no_less(
+    stages: tuple[Stage, ...], budget: timedelta, early: timedelta
+) -> None:
+    schedule, rest = share(stages, budget), behind(stages)
+    for each in stages:
+        slot = schedule.slots[each.name]
+        assert portion(each, budget - slot.begins + early, rest[each.name]) >= slot.gets
+
+
+@given(stages=graphs(), budget=st.integers(0, 60).map(minutes), more=st.integers(0, 30).map(minutes))
+def test_with_more_time_none_gets_less(stages: tuple[Stage, ...], budget: timedelta, more: timedelta) -> None:
+    less, enough = share(stages, budget), share(stages, budget + more)
+    assert all(enough.slots[each.name].gets >= less.slots[each.name].gets for each in stages)
 
 
 @pytest.mark.parametrize("budget", [5, 8, 20])

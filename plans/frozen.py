@@ -1,0 +1,114 @@
+"""What a run has decided before it does anything: which VMs each tier stands for, how they are asked, how long they
+need. It is written down, and does not change. Everything is immutable.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+from pydantic import BaseModel, ConfigDict
+
+from plans.model import AtDeadline
+from plans.schedule import ZERO, Member, Stage
+from protos.power.v1 import power_pb2 as pb
+
+SETTLE: Final = timedelta(seconds=5)
+"""From `force_after` until a VM that is forced is known to be off. A tier's time ends with it, so that the tiers behind
+one with a deaf guest still begin in time."""
+HOOK: Final = timedelta(seconds=30)
+"""The timeout of a hook that names none (protos/power/v1/power.proto)."""
+OTHERS, SELF = "(others)", "(self)"
+"""The tiers that no plan writes: running VMs that no tier names, and the VM that this program runs on. No tier of a
+plan can be called so."""
+
+
+class Record(BaseModel):
+    """The base of what is written down: nothing unknown gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Target(Record):
+    """A VM of a tier. `vm` is its id at the provider; `runs`: it ran when the plan was resolved; `need` is the longest
+    that its hooks, its own timeout and the end of a forced stop take; `request` is the ShutdownRequest by which it is
+    asked, as proto JSON, without what each run adds; `resource` is the VirtualMachine that says so, if one does."""
+
+    provider: str
+    vm: str
+    name: str
+    runs: bool
+    need: timedelta
+    request: dict[str, Any] = {}
+    resource: str = ""
+
+    @property
+    def key(self) -> str:
+        """One VM of all providers."""
+        return f"{self.provider}/{self.vm}"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.provider}/{self.name}"
+
+    def shutdown(self) -> pb.ShutdownRequest:
+        """The request, of which each call gets its own."""
+        return ParseDict(self.request, pb.ShutdownRequest(vm=self.vm), ignore_unknown_fields=True)
+
+
+class FrozenTier(Record):
+    """A tier, the names of those that end before it begins, and what is done at the end of its time."""
+
+    name: str
+    targets: tuple[Target, ...]
+    after: tuple[str, ...] = ()
+    minimum: timedelta = ZERO
+    at_deadline: AtDeadline = AtDeadline.RESPECT
+
+    @property
+    def stage(self) -> Stage:
+        """As it is scheduled: one that was off takes no time."""
+        members = tuple(Member(each.key, each.need) for each in self.targets if each.runs)
+        return Stage(self.name, members, self.after, self.minimum + SETTLE)
+
+
+def scheduled(tiers: Sequence[FrozenTier]) -> list[Stage]:
+    """Those that share the time of a budget: all but our own VM's, whose time is the reserve and what is left over."""
+    return [tier.stage for tier in tiers if tier.name != SELF]
+
+
+def target(provider: str, vm: pb.VM, timeout: timedelta, request: pb.ShutdownRequest, resource: str = "") -> Target:
+    """A VM that is asked by `request`; without a timeout it has `timeout`, the provider's default."""
+    own = request.timeout.ToTimedelta() if request.HasField("timeout") else timeout
+    hooks = (hook.timeout.ToTimedelta() if hook.HasField("timeout") else HOOK for hook in request.pre_stop)
+    return Target(
+        provider=provider,
+        vm=vm.id,
+        name=vm.name or vm.id,
+        runs=vm.power_state != pb.POWER_STATE_OFF,
+        need=sum(hooks, ZERO) + own + SETTLE,
+        request=_written(request),
+        resource=resource,
+    )
+
+
+def _written(request: pb.ShutdownRequest) -> dict[str, Any]:
+    """The request as it may be written to disk: without secrets, and without what is said when it is sent."""
+    copy = pb.ShutdownRequest()
+    copy.CopyFrom(request)
+    for field in ("vm", "request_id", "force_after", "timeout"):
+        copy.ClearField(field)
+    _forget_secrets(copy)
+    return MessageToDict(copy)
+
+
+def _forget_secrets(message: Message) -> None:
+    """Clear the fields that the contract marks as `debug_redact`."""
+    for field, value in message.ListFields():
+        if field.GetOptions().debug_redact:
+            message.ClearField(field.name)
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in [value] if isinstance(value, Message) else value:
+                _forget_secrets(each)

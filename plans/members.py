@@ -1,0 +1,247 @@
+"""Which VMs the tiers of a plan stand for, by what providers list. Pure.
+
+A plan that cannot be meant is refused as a whole, each mistake with the field that it is in: nothing is shut down by a
+guess.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import NamedTuple
+
+from common.text import some
+from plans.frozen import OTHERS, SELF, FrozenTier, Target, target
+from plans.model import Members, Others, PlanSpec
+from protos.power.v1 import power_pb2 as pb
+
+RUNS = frozenset({pb.POWER_STATE_ON, pb.POWER_STATE_PAUSED})
+MANAGED_BY = "managed-by"
+"""The label by which vSphere's provider names the solution that a VM belongs to."""
+SEPARATOR = ";"
+"""Between several values in one label, as in Proxmox VE's `tags`."""
+
+
+class Violation(NamedTuple):
+    """What is wrong, and the path of the field that it is in."""
+
+    field: str
+    message: str
+
+
+class PlanRefused(Exception):
+    """The plan cannot be run as it is written; nothing was done."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(f"{each.field}: {each.message}" for each in violations))
+        self.violations = tuple(violations)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What one provider said: its VMs, and the timeout of one that names none. `called` are the ids of VMs by what a
+    plan calls them, where that is neither id nor name (a path, say)."""
+
+    vms: Sequence[pb.VM]
+    timeout: timedelta
+    called: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> list[pb.VM]:
+        """All VMs that may be meant: the one with this id, or else those with this name."""
+        wanted = self.called.get(name, name)
+        return [vm for vm in self.vms if vm.id == wanted] or [vm for vm in self.vms if vm.name == wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A VirtualMachine resource, and how its owner wants it shut down. `vm` is the VM's id or name at the provider."""
+
+    resource: str
+    provider: str
+    vm: str
+    labels: Mapping[str, str]
+    request: pb.ShutdownRequest
+
+
+def resolve(
+    spec: PlanSpec, providers: Mapping[str, Provider], declared: Sequence[Declared] = (), own: str = ""
+) -> tuple[FrozenTier, ...]:
+    """The tiers with their VMs; those that no plan writes (OTHERS, SELF) among them. `own` is the VM that this program
+    runs on, as PROVIDER/VM, or its UUID where that is the VM's id; one that is at none of the providers is not theirs.
+
+    Suspended VMs run nowhere: they are left as they are.
+
+    Raises:
+        PlanRefused
+    """
+    found = _Resolution(providers, declared, _own(own, providers))
+    tiers = [_tier(spec, number, found) for number in range(len(spec.tiers))]
+    others = found.others(spec.others)
+    if found.violations:
+        raise PlanRefused(found.violations)
+    return tuple(found.with_own(_with_others(tiers, spec.others, others)))
+
+
+def _tier(spec: PlanSpec, number: int, found: "_Resolution") -> FrozenTier:
+    tier = spec.tiers[number]
+    for place, members in enumerate(tier.members):
+        found.take(tier.name, f"tiers.{number}.members.{place}", members)
+    return FrozenTier(
+        name=tier.name,
+        targets=found.of(tier.name),
+        after=spec.graph[tier.name],
+        minimum=tier.minimum,
+        at_deadline=tier.at_deadline,
+    )
+
+
+def _own(own: str, providers: Mapping[str, Provider]) -> tuple[str, pb.VM] | None:
+    """Our own VM and its provider."""
+    for name, provider in providers.items():
+        wanted = own.removeprefix(f"{name}/")
+        for vm in provider.vms:
+            if vm.id.lower() == wanted.lower() or (wanted != own and vm.name == wanted):
+                return name, vm
+    return None
+
+
+class _Resolution:
+    """What is found while the tiers are gone through, in their order."""
+
+    def __init__(
+        self, providers: Mapping[str, Provider], declared: Sequence[Declared], own: tuple[str, pb.VM] | None
+    ) -> None:
+        self._providers, self._declared, self._own = providers, declared, own
+        self._taken: dict[str, tuple[str, Target]] = {}
+        """The tier that each VM is in."""
+        self._meant: set[str] = set()
+        """The providers that the plan names."""
+        self.violations: list[Violation] = []
+
+    def take(self, tier: str, field: str, members: Members) -> None:
+        """Put all that `members` stands for into the tier."""
+        if members.provider_ref is not None:
+            self._take_labelled(tier, field, members.provider_ref.key, members.labels or {})
+        elif members.selector is not None:
+            self._take_declared(tier, field, members.selector.match_labels)
+        for number, name in enumerate(members.vms):
+            self._take_named(tier, f"{field}.vms.{number}", name)
+
+    def of(self, tier: str) -> tuple[Target, ...]:
+        return tuple(target for name, target in self._taken.values() if name == tier)
+
+    def others(self, policy: Others) -> tuple[Target, ...]:
+        """The running VMs of the plan's providers that are in no tier."""
+        free = [
+            target(name, vm, self._providers[name].timeout, pb.ShutdownRequest())
+            for name in self._providers
+            if name in self._meant
+            for vm in self._providers[name].vms
+            if vm.power_state in RUNS and self._may_be_matched(name, vm) and f"{name}/{vm.id}" not in self._taken
+        ]
+        if free and policy is Others.REFUSE:
+            names = some([each.title for each in free], 5)
+            self._refuse("others", f"no tier names {names}, which run; name them, or write First, Last or Ignore")
+        return () if policy in {Others.REFUSE, Others.IGNORE} else tuple(free)
+
+    def with_own(self, tiers: Sequence[FrozenTier]) -> Iterator[FrozenTier]:
+        """The tiers, and behind all of them our own VM's."""
+        yield from tiers
+        if self._own:
+            name, vm = self._own
+            own = target(name, vm, self._providers[name].timeout, pb.ShutdownRequest())
+            yield FrozenTier(name=SELF, targets=(own,), after=tuple(tier.name for tier in tiers))
+
+    def _take_named(self, tier: str, field: str, written: str) -> None:
+        name, vm_name = self._split(written)
+        if (provider := self._provider(field, name)) is None:
+            return
+        found = provider.find(vm_name)
+        if not found:
+            self._refuse(field, f"provider {name!r} has no VM with the id or name {vm_name!r}")
+        elif len(found) > 1:
+            self._refuse(field, f"several VMs are called so; write one of the ids {some([vm.id for vm in found], 5)}")
+        elif self._own == (name, found[0]):
+            self._refuse(field, "is the VM that this program runs on, which goes down last by itself")
+        else:
+            self._put(tier, field, target(name, found[0], provider.timeout, pb.ShutdownRequest()), found[0])
+
+    def _take_labelled(self, tier: str, field: str, name: str, labels: Mapping[str, str]) -> None:
+        if (provider := self._provider(f"{field}.providerRef", name)) is None:
+            return
+        for vm in provider.vms:
+            if _has(vm.labels, labels) and self._may_be_matched(name, vm):
+                self._put(tier, field, target(name, vm, provider.timeout, pb.ShutdownRequest()), vm)
+
+    def _take_declared(self, tier: str, field: str, labels: Mapping[str, str]) -> None:
+        selected = [each for each in self._declared if _has(each.labels, labels)]
+        if not self._declared:
+            self._refuse(f"{field}.selector", "no VirtualMachine resources are known here")
+        for each in selected:
+            if (provider := self._provider(f"{field}.selector", each.provider)) is None:
+                continue
+            found = provider.find(each.vm)
+            if len(found) != 1:
+                self._refuse(f"{field}.selector", f"{each.resource} is about {each.vm!r}, of which there is not one")
+            elif self._may_be_matched(each.provider, found[0]):
+                wanted = target(each.provider, found[0], provider.timeout, each.request, each.resource)
+                self._put(tier, f"{field}.selector", wanted, found[0])
+
+    def _put(self, tier: str, field: str, wanted: Target, vm: pb.VM) -> None:
+        if vm.power_state == pb.POWER_STATE_SUSPENDED:
+            return
+        there, known = self._taken.get(wanted.key, (tier, wanted))
+        if there != tier:
+            self._refuse(field, f"{wanted.title} is in tier {there!r} already")
+        elif known.resource and wanted.resource not in {"", known.resource}:
+            self._refuse(field, f"{wanted.title} has two resources, {known.resource} and {wanted.resource}")
+        elif wanted.resource or wanted.key not in self._taken:
+            self._taken[wanted.key] = (tier, wanted)
+
+    def _split(self, written: str) -> tuple[str, str]:
+        """The provider and the VM. A provider may be called NAMESPACE/NAME, and a VM by a path."""
+        longest = max((name for name in self._providers if written.startswith(f"{name}/")), key=len, default="")
+        name = longest or written.partition("/")[0]
+        return name, written.removeprefix(f"{name}/")
+
+    def _provider(self, field: str, name: str) -> Provider | None:
+        if name not in self._providers:
+            self._refuse(field, f"no provider is called {name!r}; known: {some(sorted(self._providers), 5) or 'none'}")
+            return None
+        self._meant.add(name)
+        return self._providers[name]
+
+    def _may_be_matched(self, provider: str, vm: pb.VM) -> bool:
+        """Whether it may be a member without being named: neither our own VM nor the platform's."""
+        return not is_platform(vm) and self._own != (provider, vm)
+
+    def _refuse(self, field: str, message: str) -> None:
+        self.violations.append(Violation(field, message))
+
+
+def _with_others(tiers: Sequence[FrozenTier], policy: Others, others: tuple[Target, ...]) -> list[FrozenTier]:
+    """With a tier for VMs that no tier names, before all others or behind them."""
+    if not others:
+        return list(tiers)
+    if policy is Others.FIRST:
+        first = FrozenTier(name=OTHERS, targets=others)
+        return [first, *(tier if tier.after else tier.model_copy(update={"after": (OTHERS,)}) for tier in tiers)]
+    followed = {earlier for tier in tiers for earlier in tier.after}
+    ends = tuple(tier.name for tier in tiers if tier.name not in followed)
+    return [*tiers, FrozenTier(name=OTHERS, targets=others, after=ends)]
+
+
+def is_platform(vm: pb.VM) -> bool:
+    """Whether a solution of the hypervisor's owns it (vSphere's vCLS, or what has `managedBy`), so that it is a member
+    only where it is named."""
+    managed = any(pb.CAUSE_MANAGED in problem.causes for problem in vm.forecast.problems)
+    return managed or bool(vm.labels.get(MANAGED_BY))
+
+
+def _has(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether all that is wanted is there; of a label with several values one is enough."""
+
+    def there(name: str) -> Iterable[str]:
+        value = labels.get(name)
+        return () if value is None else (value, *value.split(SEPARATOR))
+
+    return all(value in there(name) for name, value in wanted.items())
