@@ -1,0 +1,183 @@
+"""What has become of a run: how it started, and each event since. The record that is written down and told.
+
+An event is a fact, with the moment at which it became one. The same events make the same history, so that a run that
+is taken up again knows what it knew.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from plans.frozen import SETTLE, FrozenTier, Record, Target, scheduled
+from plans.model import PlanSpec
+from plans.schedule import ZERO, Schedule, share
+
+
+class Start(Record):
+    """What a run has decided before it does anything. `ends` is the moment at which its budget is over; `ahead` is by
+    how much each provider's clock was ahead of ours."""
+
+    event: Literal["started"] = "started"
+    run: str
+    plan: str
+    spec: PlanSpec
+    tiers: tuple[FrozenTier, ...]
+    at: datetime
+    ends: datetime
+    ahead: Mapping[str, timedelta] = {}
+
+    @property
+    def deadline(self) -> datetime:
+        """The end of what the tiers share; what is left then is dealt with in the reserve."""
+        return self.ends - self.spec.budget.reserve
+
+    @property
+    def forecast(self) -> Schedule:
+        """How the tiers share the time, by what is known at the start."""
+        return share(scheduled(self.tiers), self.deadline - self.at)
+
+
+class TierBegan(Record):
+    """A tier's VMs are asked from now on, and have `gets` until the tier's time is over."""
+
+    event: Literal["tier began"] = "tier began"
+    tier: str
+    at: datetime
+    gets: timedelta
+
+
+class VMEnded(Record):
+    """What became of a VM. `outcome` is the verdict's or, without a verdict: GONE, REFUSED, NOT_ASKED, OUT_OF_TIME.
+    `off`: it was verified to be off; `stopped`: this run has, or may have, brought it down."""
+
+    event: Literal["vm ended"] = "vm ended"
+    tier: str
+    vm: str
+    at: datetime
+    outcome: str
+    reason: str = ""
+    operation: str = ""
+    message: str = ""
+    off: bool = False
+    stopped: bool = False
+
+
+class TierOver(Record):
+    """All VMs of a tier have ended, or its time is over: those behind it may begin."""
+
+    event: Literal["tier over"] = "tier over"
+    tier: str
+    at: datetime
+
+
+class Aborted(Record):
+    """No further tier begins: what has not asked its guest is cancelled, what has asked runs on."""
+
+    event: Literal["aborted"] = "aborted"
+    at: datetime
+
+
+class Stopped(Record):
+    """A VM of a tier with `atDeadline: Stop` is not off, and no further tier begins."""
+
+    event: Literal["stopped"] = "stopped"
+    tier: str
+    at: datetime
+
+
+class BroughtDown(Record):
+    """Nothing more is brought down."""
+
+    event: Literal["brought down"] = "brought down"
+    at: datetime
+
+
+class VMUp(Record):
+    """A VM that this run had stopped was started. `ready`: it gave the signal that the plan waits for."""
+
+    event: Literal["vm up"] = "vm up"
+    tier: str
+    vm: str
+    at: datetime
+    ready: bool
+    operation: str = ""
+    message: str = ""
+
+
+class Closed(Record):
+    """The run is over; `message` says why, where it did not come to its end."""
+
+    event: Literal["closed"] = "closed"
+    at: datetime
+    message: str = ""
+
+
+Event = Annotated[
+    TierBegan | VMEnded | TierOver | Aborted | Stopped | BroughtDown | VMUp | Closed, Field(discriminator="event")
+]
+
+
+class History:
+    """A run as it stands."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.events: list[Event] = []
+        self.begun: dict[str, TierBegan] = {}
+        self.ended: dict[str, VMEnded] = {}
+        """By the key of the VM."""
+        self.over: dict[str, TierOver] = {}
+        self.up: dict[str, VMUp] = {}
+        self.aborted: Aborted | None = None
+        self.stopped: Stopped | None = None
+        self.brought_down: BroughtDown | None = None
+        self.closed: Closed | None = None
+        self.listeners: list[Callable[[Event], None]] = []
+
+    def note(self, event: Event) -> None:
+        """Something has become a fact."""
+        match event:
+            case TierBegan():
+                self.begun[event.tier] = event
+            case VMEnded():
+                self.ended[event.vm] = event
+            case TierOver():
+                self.over[event.tier] = event
+            case VMUp():
+                self.up[event.vm] = event
+            case Aborted():
+                self.aborted = event
+            case Stopped():
+                self.stopped = event
+            case BroughtDown():
+                self.brought_down = event
+            case Closed():
+                self.closed = event
+        self.events.append(event)
+        for listener in self.listeners:
+            listener(event)
+
+    @property
+    def no_more_tiers(self) -> bool:
+        """Whether no further tier may begin."""
+        return self.aborted is not None or self.stopped is not None
+
+    def is_off(self, target: Target) -> bool:
+        """Whether a VM was verified to be off."""
+        ended = self.ended.get(target.key)
+        return ended is not None and ended.off
+
+    def force_after(self, tier: str, target: Target) -> datetime:
+        """The moment until which a VM of a tier that has begun has time: its own, as far as the tier has it."""
+        began = self.begun[tier]
+        time = min(target.need, began.gets) if target.runs else began.gets
+        return began.at + max(ZERO, time - SETTLE)
+
+    def request_id(self, tier: str, target: Target, step: str = "") -> str:
+        """The same for the same step of a run, whoever takes it and however often: it is taken once. Names of any
+        length make an id that the contract takes."""
+        said = "\0".join((tier, target.key, step)).encode()
+        return f"{self.start.run}/{hashlib.sha256(said).hexdigest()[:32]}"

@@ -1,0 +1,39 @@
+from datetime import timedelta
+
+from plans.frozen import SELF, SETTLE, FrozenTier, Target, scheduled, target
+from protos.power.v1 import power_pb2 as pb
+
+MINUTE = timedelta(minutes=1)
+VM = pb.VM(id="7", name="web", power_state=pb.POWER_STATE_ON)
+
+
+def of(request: pb.ShutdownRequest, vm: pb.VM = VM) -> Target:
+    return target("lab", vm, MINUTE, request)
+
+
+def test_a_vm_without_a_name_is_called_by_its_id() -> None:
+    assert of(pb.ShutdownRequest(), pb.VM(id="7")).title == "lab/7"
+
+
+def test_a_request_is_as_it_was_but_for_what_each_run_says() -> None:
+    policy = pb.SignalPolicy(order=[pb.SIGNAL_ACPI])
+    request = pb.ShutdownRequest(vm="web", request_id="x", escalation=pb.ESCALATION_ASK, signal_policy=policy)
+    request.timeout.FromTimedelta(MINUTE)
+    expected = pb.ShutdownRequest(vm="7", escalation=pb.ESCALATION_ASK, signal_policy=policy)
+    assert of(request).shutdown() == expected
+
+
+def test_each_call_has_a_request_of_its_own() -> None:
+    one = of(pb.ShutdownRequest())
+    one.shutdown().reason = "mine"
+    assert one.shutdown().reason == ""
+
+
+def test_a_tiers_minimum_is_for_its_guests() -> None:
+    tier = FrozenTier(name="a", targets=(of(pb.ShutdownRequest()),), minimum=MINUTE)
+    assert tier.stage.minimum == MINUTE + SETTLE
+
+
+def test_our_own_vm_shares_no_time_with_the_tiers() -> None:
+    tiers = FrozenTier(name="a", targets=()), FrozenTier(name=SELF, targets=(), after=("a",))
+    assert [stage.name for stage in scheduled(tiers)] == ["a"]

@@ -1,0 +1,78 @@
+from datetime import timedelta
+
+from plans.frozen import Target
+from plans.history import Aborted, History, Stopped, TierBegan, VMEnded
+from tests.unit.plans.builders import EPOCH
+from tests.unit.plans.test_journal import BEGAN, START, TARGET
+
+
+def seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+def began(gets: float) -> History:
+    history = History(START)
+    history.note(BEGAN.model_copy(update={"gets": seconds(gets)}))
+    return history
+
+
+def test_the_tiers_share_what_is_before_the_reserve() -> None:
+    assert START.deadline == EPOCH + timedelta(minutes=9)
+    assert START.forecast.slack == timedelta(minutes=9) - seconds(65)
+
+
+def test_a_vm_has_its_own_time_and_no_more() -> None:
+    assert began(300).force_after("a", TARGET) == EPOCH + seconds(60)
+
+
+def test_a_vm_of_a_squeezed_tier_has_what_the_tier_has_without_the_end_of_a_forced_stop() -> None:
+    assert began(30).force_after("a", TARGET) == EPOCH + seconds(25)
+
+
+def test_with_no_time_at_all_a_vm_is_forced_at_once() -> None:
+    assert began(0).force_after("a", TARGET) == EPOCH
+
+
+def test_a_vm_that_did_not_run_has_the_time_of_its_tier() -> None:
+    off = TARGET.model_copy(update={"runs": False})
+    assert began(300).force_after("a", off) == EPOCH + seconds(295)
+
+
+def test_a_request_id_is_the_same_for_a_step_and_another_for_each_other() -> None:
+    history, again = History(START), History(START)
+    other = Target.model_validate(TARGET.model_dump() | {"vm": "2"})
+    ids = [history.request_id("a", TARGET), history.request_id("a", TARGET, "up"), history.request_id("a", other)]
+    assert len(set(ids)) == 3
+    assert again.request_id("a", TARGET) == ids[0]
+    assert ids[0].startswith("test-1/")
+
+
+def test_a_request_id_is_no_longer_than_the_contract_takes() -> None:
+    name = Target.model_validate(TARGET.model_dump() | {"vm": "x" * 1024})
+    assert len(History(START.model_copy(update={"run": "r" * 90})).request_id("t" * 253, name, "up")) <= 256
+
+
+def test_no_further_tier_begins_once_it_was_aborted_or_stopped() -> None:
+    for event in (Aborted(at=EPOCH), Stopped(tier="a", at=EPOCH)):
+        history = History(START)
+        assert not history.no_more_tiers
+        history.note(event)
+        assert history.no_more_tiers
+
+
+def test_a_vm_is_off_once_that_was_verified() -> None:
+    history = History(START)
+    assert not history.is_off(TARGET)
+    history.note(VMEnded(tier="a", vm=TARGET.key, at=EPOCH, outcome="STILL_RUNNING"))
+    assert not history.is_off(TARGET)
+    history.note(VMEnded(tier="a", vm=TARGET.key, at=EPOCH, outcome="GRACEFUL", off=True))
+    assert history.is_off(TARGET)
+
+
+def test_listeners_are_told() -> None:
+    heard: list[object] = []
+    history = History(START)
+    history.listeners.append(heard.append)
+    history.note(BEGAN)
+    assert heard == [BEGAN]
+    assert isinstance(BEGAN, TierBegan)
