@@ -1,0 +1,112 @@
+"""What a plan would do now: every provider is asked once for what it has, and from then on nothing is looked up again.
+
+Also the API server, vCenter or the DNS may be among what goes down.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from client.errors import ProviderError
+from client.power import PowerClient
+from client.times import moment
+from plans.clock import Clock
+from plans.frozen import FrozenTier
+from plans.history import Start
+from plans.members import Declared, Provider, resolve
+from plans.model import PlanSpec
+from protos.power.v1 import power_pb2 as pb
+
+
+class Unreachable(Exception):
+    """A provider could not be asked, so nothing was done.
+
+    Attributes:
+        provider: its name.
+        error: what came instead of an answer.
+    """
+
+    def __init__(self, provider: str, error: ProviderError) -> None:
+        super().__init__(f"{provider}: {error.message}")
+        self.provider, self.error = provider, error
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The tiers with their VMs, and by how much each provider's clock is ahead of ours."""
+
+    tiers: tuple[FrozenTier, ...]
+    ahead: Mapping[str, timedelta]
+
+    def start(self, plan: str, spec: PlanSpec, now: datetime) -> Start:
+        """A run of it that begins now."""
+        name = f"{plan[:63]}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+        return Start(
+            run=name, plan=plan, spec=spec, tiers=self.tiers, at=now, ends=now + spec.budget.total, ahead=self.ahead
+        )
+
+
+async def freeze(
+    spec: PlanSpec,
+    clients: Mapping[str, PowerClient],
+    clock: Clock,
+    declared: Sequence[Declared] = (),
+    own: str = "",
+) -> Frozen:
+    """Ask all providers at once. No guest is touched. For `declared` and `own` see `resolve`.
+
+    Raises:
+        Unreachable: one of them does not answer.
+        PlanRefused
+    """
+    used = _used(spec, clients, declared)
+    asked = await asyncio.gather(*(_ask(name, clients[name], _named(spec, name), clock) for name in used))
+    seen = {name: provider for name, (provider, _) in zip(used, asked, strict=True)}
+    ahead = {name: by for name, (_, by) in zip(used, asked, strict=True)}
+    return Frozen(resolve(spec, seen, declared, own), ahead)
+
+
+def _used(spec: PlanSpec, clients: Mapping[str, PowerClient], declared: Sequence[Declared]) -> list[str]:
+    """The providers that the plan may mean: one which it has nothing to do with may be away."""
+    by_selector = {each.provider for each in declared}
+    meant = set[str]()
+    for tier in spec.tiers:
+        for members in tier.members:
+            if members.provider_ref:
+                meant.add(members.provider_ref.key)
+            if members.selector:
+                meant |= by_selector
+            meant |= {name for name in clients for vm in members.vms if vm.startswith(f"{name}/")}
+    return [name for name in clients if name in meant]
+
+
+def _named(spec: PlanSpec, provider: str) -> list[str]:
+    """What the plan calls this provider's VMs by."""
+    prefix = f"{provider}/"
+    every = [vm for tier in spec.tiers for members in tier.members for vm in members.vms]
+    return [vm.removeprefix(prefix) for vm in every if vm.startswith(prefix)]
+
+
+async def _ask(name: str, client: PowerClient, named: Sequence[str], clock: Clock) -> tuple[Provider, timedelta]:
+    try:
+        before = clock()
+        info = await client.call(pb.GetProviderInfoRequest())
+        ahead = moment(info.time) - (before + (clock() - before) / 2) if info.HasField("time") else timedelta()
+        vms = await client.list_vms()
+        known = {vm.id for vm in vms} | {vm.name for vm in vms}
+        called = {vm: await _id(client, vm) for vm in named if vm not in known}
+    except ProviderError as error:
+        raise Unreachable(name, error) from error
+    return Provider(vms, info.default_timeout.ToTimedelta(), called), ahead
+
+
+async def _id(client: PowerClient, called: str) -> str:
+    """The id of the VM that its provider knows by this name, a path for instance; the name itself if it knows none."""
+    try:
+        return (await client.call(pb.GetVMRequest(vm=called))).id
+    except ProviderError as error:
+        if error.reason in {"VM_NOT_FOUND", "AMBIGUOUS_NAME"}:
+            return called
+        raise

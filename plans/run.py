@@ -1,0 +1,272 @@
+"""The run of a plan: its tiers go down in their order, within one time, and whatever happens is written down.
+
+The engine is one coroutine for each tier and one for each VM of a tier that has begun. It may be killed at any moment:
+taken up again it goes through the same steps, with the same moments and the same request_ids, so that each provider
+does each of them once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
+
+import structlog
+
+from client.errors import ProviderError
+from client.power import has_ended
+from client.words import short
+from plans.bring_up import BringUp
+from plans.calls import Calls
+from plans.clock import Clock
+from plans.frozen import SELF, SETTLE, FrozenTier, Target, scheduled
+from plans.history import Aborted, BroughtDown, Closed, Event, History, Stopped, TierBegan, TierOver, VMEnded
+from plans.journal import Journal, JournalError
+from plans.model import AtDeadline
+from plans.schedule import ZERO, behind, portion
+from protos.power.v1 import power_pb2 as pb
+
+NOT_ASKED_YET = frozenset({pb.OPERATION_STATE_PENDING, pb.OPERATION_STATE_RUNNING_HOOKS})
+ESCALATIONS = {AtDeadline.FORCE: pb.ESCALATION_FORCE, AtDeadline.STOP: pb.ESCALATION_NEVER}
+"""What counts instead of the VM's own."""
+OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN})
+"""How a VM ends that this run has brought down, or may have."""
+LAST_LOOK = 5.0
+"""Seconds for what is still to be learnt when the budget is over."""
+
+log = structlog.get_logger()
+
+
+class Run:
+    """One run of a plan, from where its history stands."""
+
+    def __init__(self, history: History, journal: Journal, calls: Calls, clock: Clock) -> None:
+        self.history, self._start = history, history.start
+        self._journal, self._calls, self._clock = journal, calls, clock
+        self._behind = behind(scheduled(self._start.tiers))
+        self._over = {tier.name: asyncio.Event() for tier in self._start.tiers}
+        self._ended = {target.key: asyncio.Event() for tier in self._start.tiers for target in tier.targets}
+        self._no_more_tiers = asyncio.Event()
+        self._under_way: dict[str, tuple[Target, pb.Operation]] = {}
+        """The operations of this run that have not ended, by their VM's key."""
+        history.listeners.append(self._noted)
+        for event in history.events:
+            self._noted(event)
+
+    async def carry_out(self) -> None:
+        """Bring down what the plan says, within its time; then, if it was aborted, bring up what this run stopped."""
+        if self.history.brought_down is None:
+            await self._bring_down()
+            await self._note(BroughtDown(at=self._clock()))
+        if self.history.aborted and self.history.closed is None:
+            await BringUp(self.history, self._calls, self._clock, self._note).carry_out()
+        if self.history.closed is None:
+            await self._note(Closed(at=self._clock()))
+
+    async def abort(self) -> None:
+        """Begin no further tier, cancel what has not asked its guest yet, and let run on what has."""
+        if self.history.no_more_tiers or self.history.brought_down:
+            return
+        await self._note(Aborted(at=self._clock()))
+        await asyncio.gather(*(self._call_off(target, now) for target, now in list(self._under_way.values())))
+
+    # The tiers
+
+    async def _bring_down(self) -> None:
+        """All tiers, until all their VMs have ended or the budget is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._clock.left(self._start.ends)), asyncio.TaskGroup() as group:
+                for tier in self._start.tiers:
+                    group.create_task(self._bring_tier_down(tier, group))
+        left = [
+            self._look_once_more(tier, target)
+            for tier in self._start.tiers
+            for target in tier.targets
+            if tier.name in self.history.begun and target.key not in self.history.ended
+        ]
+        await asyncio.gather(*left)
+
+    async def _bring_tier_down(self, tier: FrozenTier, group: asyncio.TaskGroup) -> None:
+        """Wait for its turn, ask its VMs, and end when all are off or its time is over. VMs that are late are followed
+        all the same, until the budget is over."""
+        if tier.name not in self.history.begun and not await self._turn(tier):
+            return
+        began = self.history.begun.get(tier.name) or await self._begin(tier)
+        downs = [
+            group.create_task(self._bring_vm_down(tier, target))
+            for target in tier.targets
+            if target.key not in self.history.ended
+        ]
+        if downs:
+            await asyncio.wait(downs, timeout=self._clock.left(began.at + began.gets))
+        if tier.name not in self.history.over:
+            if tier.at_deadline is AtDeadline.STOP and not all(map(self.history.is_off, tier.targets)):
+                await self._note(Stopped(tier=tier.name, at=self._clock()))
+            await self._note(TierOver(tier=tier.name, at=self._clock()))
+
+    async def _turn(self, tier: FrozenTier) -> bool:
+        """Wait until those before it are over, or the tiers' time is; whether it may begin then. Our own VM waits for
+        those that are late too."""
+        before: list[asyncio.Event] = [self._over[name] for name in tier.after]
+        if tier.name == SELF:
+            before += [
+                self._ended[target.key] for each in self._start.tiers if each is not tier for target in each.targets
+            ]
+        await _first_of(_all(before), self._no_more_tiers.wait(), self._clock.sleep_until(self._start.deadline))
+        return not self._no_more_tiers.is_set() and self._clock() < self._start.ends
+
+    async def _begin(self, tier: FrozenTier) -> TierBegan:
+        """Write down that it begins, and how long it has. Our own VM, and what could not begin before the tiers' time
+        was over, has what is left in the reserve."""
+        now = self._clock()
+        late = tier.name == SELF or now >= self._start.deadline
+        left = (self._start.ends if late else self._start.deadline) - now
+        gets = portion(tier.stage, left, ZERO if late else self._behind[tier.name])
+        began = TierBegan(tier=tier.name, at=now, gets=gets)
+        await self._note(began)
+        return began
+
+    # One VM
+
+    async def _bring_vm_down(self, tier: FrozenTier, target: Target) -> None:
+        """Ask it and follow that to its verdict. With Force, what is not off at the end has its power cut."""
+        try:
+            ended = await self._within_its_time(tier, target)
+        except Exception as error:
+            log.exception("a bug in vmpower: a VM could not be brought down", vm=target.title)
+            ended = self._without_verdict(tier, target, "REFUSED", f"{type(error).__name__}: {error}")
+        await self._note(ended)
+
+    async def _within_its_time(self, tier: FrozenTier, target: Target) -> VMEnded:
+        if tier.at_deadline is not AtDeadline.FORCE:
+            return await self._shut_down(tier, target)
+        began, ended = self.history.begun[tier.name], None
+        end = max(self._start.deadline, began.at + began.gets - SETTLE)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._clock.left(end)):
+                ended = await self._shut_down(tier, target)
+        if ended and (ended.off or ended.outcome == "GONE"):
+            return ended
+        await self._clock.sleep_until(end)
+        if self.history.aborted:
+            return ended or await self._shut_down(tier, target)
+        return await self._cut(tier, target)
+
+    async def _shut_down(self, tier: FrozenTier, target: Target) -> VMEnded:
+        """Its Shutdown, from the request to the verdict. Once aborted, none is begun."""
+        request = target.shutdown()
+        request.request_id = self.history.request_id(tier.name, target)
+        request.escalation = ESCALATIONS.get(tier.at_deadline, request.escalation)
+        request.reason = request.reason or f"plan {self._start.plan}"
+        by_its_clock = self.history.force_after(tier.name, target) + self._start.ahead.get(target.provider, ZERO)
+        request.force_after.FromDatetime(by_its_clock)
+        return await self._carried_out(tier, target, request)
+
+    async def _cut(self, tier: FrozenTier, target: Target) -> VMEnded:
+        """A PowerOff, which pre-empts whatever else is active on the VM."""
+        request_id = self.history.request_id(tier.name, target, "cut")
+        request = pb.PowerOffRequest(vm=target.vm, request_id=request_id, reason=f"plan {self._start.plan}")
+        return await self._carried_out(tier, target, request)
+
+    async def _carried_out(
+        self, tier: FrozenTier, target: Target, request: pb.ShutdownRequest | pb.PowerOffRequest
+    ) -> VMEnded:
+        try:
+            operation = await self._calls.begin(target, request, lambda: self.history.aborted is not None)
+            if operation is None:
+                return self._without_verdict(tier, target, "NOT_ASKED", "The run was aborted before.")
+            await self._follow(target, operation)
+        except ProviderError as error:
+            outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "REFUSED"
+            return self._without_verdict(tier, target, outcome, error.message)
+        return _ended(tier, target, self._under_way.pop(target.key)[1], self._clock)
+
+    async def _look_once_more(self, tier: FrozenTier, target: Target) -> None:
+        """Note what has become of a VM when the budget is over; its operation may have ended while no engine ran."""
+        request_id, ended = self.history.request_id(tier.name, target), None
+        with suppress(TimeoutError, ProviderError):
+            async with asyncio.timeout(LAST_LOOK):
+                found = await self._calls.find(target, request_id)
+                if found:
+                    self._under_way[target.key] = (target, found)
+                    ended = _ended(tier, target, found, self._clock) if has_ended(found) else None
+        await self._note(ended or self._without_verdict(tier, target, "OUT_OF_TIME", "What was begun goes on."))
+
+    async def _follow(self, target: Target, operation: pb.Operation) -> None:
+        """Until it has ended; when the run is aborted it is called off, if that is possible still."""
+        self._under_way[target.key] = (target, operation)
+
+        async def changed(now: pb.Operation) -> None:
+            self._under_way[target.key] = (target, now)
+            if self.history.aborted:
+                await self._call_off(target, now)
+
+        await self._calls.follow(target, operation.id, changed)
+
+    async def _call_off(self, target: Target, operation: pb.Operation) -> None:
+        """Cancel an operation that has not asked its guest; one that cannot be cancelled any more runs on."""
+        if operation.state in NOT_ASKED_YET:
+            with suppress(ProviderError):
+                await self._calls.cancel(target, operation.id)
+
+    def _without_verdict(self, tier: FrozenTier, target: Target, outcome: str, message: str) -> VMEnded:
+        now = self._under_way.pop(target.key, None)
+        return VMEnded(
+            tier=tier.name,
+            vm=target.key,
+            at=self._clock(),
+            outcome=outcome,
+            operation=now[1].id if now else "",
+            message=message,
+            stopped=now is not None,
+        )
+
+    # The record
+
+    async def _note(self, event: Event) -> None:
+        """Something has happened, or is about to. While the disk cannot be written the run goes on: the power will not
+        wait, and a provider takes each step once anyway."""
+        try:
+            await self._journal.write(event)
+        except JournalError:
+            log.exception("the run goes on without its record", run=self._start.run)
+        self.history.note(event)
+
+    def _noted(self, event: Event) -> None:
+        match event:
+            case TierOver():
+                self._over[event.tier].set()
+            case VMEnded():
+                self._ended[event.vm].set()
+            case Aborted() | Stopped():
+                self._no_more_tiers.set()
+
+
+def _ended(tier: FrozenTier, target: Target, operation: pb.Operation, clock: Clock) -> VMEnded:
+    """What an operation that has ended says of its VM."""
+    off = operation.state == pb.OPERATION_STATE_SUCCEEDED
+    verdict = operation.verdict
+    return VMEnded(
+        tier=tier.name,
+        vm=target.key,
+        at=clock(),
+        outcome=short(pb.Outcome, verdict.outcome) or short(pb.OperationState, operation.state),
+        reason=short(pb.Reason, verdict.reason),
+        operation=operation.id,
+        message=verdict.message or operation.error.message,
+        off=off,
+        stopped=verdict.outcome in OURS or operation.state == pb.OPERATION_STATE_CANCELLED,
+    )
+
+
+async def _all(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
+
+
+async def _first_of(*waits: Awaitable[object]) -> None:
+    """Return when one of them has ended."""
+    tasks = [asyncio.ensure_future(each) for each in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,179 @@
+"""A provider in virtual time, as its client sees it: guests that obey, are slow or deaf, and their operations."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import datetime, timedelta
+from typing import Any
+
+from client.errors import ProviderError
+from client.power import OnBreak, PowerClient, has_ended, raise_refusal
+from client.times import duration, moment, timestamp
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.plans.builders import EPOCH
+
+DEFAULT = timedelta(seconds=60)
+SUCCEEDED, FAILED, CANCELLED = pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED
+HOOKS, WAITING = pb.OPERATION_STATE_RUNNING_HOOKS, pb.OPERATION_STATE_WAITING_FOR_GUEST
+
+
+def wall() -> datetime:
+    return EPOCH + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+class FakeProvider(PowerClient):
+    """`takes`: the seconds in which each guest goes down; None: it never does. `hooks`: the seconds that its hooks take
+    before."""
+
+    def __init__(self, **takes: float | None) -> None:
+        super().__init__("unix:///nowhere")
+        self.takes, self.hooks = takes, dict.fromkeys(takes, 0.0)
+        self.vms = {name: pb.VM(id=name, name=name, power_state=pb.POWER_STATE_ON) for name in takes}
+        self.agents = False
+        """Whether guests that were started have an agent that answers, a second later."""
+        self.operations: dict[str, pb.Operation] = {}
+        self.requests: list[Any] = []
+        self.away = False
+        self.ahead = timedelta()
+        self.refusal: ProviderError | None = None
+        self.asked: dict[str, float] = {}
+        self.off: dict[str, float] = {}
+        """When each VM was asked, and went off, in seconds since the test began."""
+        self.at_once, self.most_at_once = 0, 0
+        self._changed = asyncio.Condition()
+
+    def sent(self, kind: type[Any]) -> list[Any]:
+        return [request for request in self.requests if isinstance(request, kind)]
+
+    async def call(self, request: Any, timeout: float = 10.0) -> Any:
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            await asyncio.sleep(0.01)
+            self.requests.append(request)
+            return await self._answer(request)
+        finally:
+            self.at_once -= 1
+
+    async def _answer(self, request: Any) -> Any:
+        self._require_here()
+        match request:
+            case pb.GetProviderInfoRequest():
+                return pb.GetProviderInfoResponse(
+                    default_timeout=duration(DEFAULT), time=timestamp(wall() + self.ahead), connected=True
+                )
+            case pb.GetVMRequest():
+                return self._vm(request.vm)
+            case pb.CancelOperationRequest():
+                return await self._end(self.operations[request.id], CANCELLED)
+        if self.refusal:
+            raise self.refusal
+        known = [each for each in self.operations.values() if each.request_id == request.request_id]
+        if known:
+            return known[0]
+        vm = self._vm(request.vm)
+        active = [each for each in self.operations.values() if each.vm == vm.id and not has_ended(each)]
+        if active and isinstance(request, pb.ShutdownRequest):
+            raise ProviderError("ABORTED", "active", "OPERATION_ACTIVE", {"operation_id": active[0].id})
+        return self.begin(vm.id, request)
+
+    def begin(self, vm: str, request: Any) -> pb.Operation:
+        operation = pb.Operation(id=f"op-{len(self.operations)}", vm=vm, vm_name=vm, request_id=request.request_id)
+        operation.state = HOOKS if self.hooks[vm] else WAITING
+        self.operations[operation.id] = operation
+        self.asked.setdefault(vm, asyncio.get_running_loop().time())
+        self._task = asyncio.ensure_future(self._carry_out(operation, request))
+        return operation
+
+    async def _carry_out(self, operation: pb.Operation, request: Any) -> None:
+        vm = self.vms[operation.vm]
+        if isinstance(request, pb.PowerOnRequest):
+            await self.turn(vm.id, pb.POWER_STATE_ON)
+            await self._end(operation, SUCCEEDED, pb.OUTCOME_STARTED)
+            if self.agents:
+                await asyncio.sleep(1)
+                vm.forecast.signals.append(pb.SIGNAL_GUEST_AGENT)
+                await self.turn(vm.id, pb.POWER_STATE_ON)
+            return
+        if vm.power_state == pb.POWER_STATE_OFF:
+            await self._end(operation, SUCCEEDED, pb.OUTCOME_ALREADY_OFF)
+            return
+        if isinstance(request, pb.PowerOffRequest):
+            for each in self.operations.values():
+                if each.vm == vm.id and each is not operation and not has_ended(each):
+                    await self._end(each, SUCCEEDED, pb.OUTCOME_FORCED)
+            await self._go_off(operation, pb.OUTCOME_FORCED)
+            return
+        await asyncio.sleep(self.hooks[vm.id])
+        if has_ended(operation):
+            return
+        operation.state = WAITING
+        left = (moment(request.force_after) - wall() - self.ahead).total_seconds()
+        takes = self.takes[vm.id]
+        if takes is not None and takes <= left:
+            await asyncio.sleep(takes)
+            await self._go_off(operation, pb.OUTCOME_GRACEFUL)
+            return
+        await asyncio.sleep(max(0, left))
+        if request.escalation == pb.ESCALATION_NEVER:
+            await self._end(operation, FAILED, pb.OUTCOME_STILL_RUNNING)
+        else:
+            await self._go_off(operation, pb.OUTCOME_FORCED)
+
+    async def _go_off(self, operation: pb.Operation, outcome: pb.Outcome.ValueType) -> None:
+        if not has_ended(operation):
+            self.off[operation.vm] = asyncio.get_running_loop().time()
+            await self.turn(operation.vm, pb.POWER_STATE_OFF)
+            await self._end(operation, SUCCEEDED, outcome)
+
+    async def _end(
+        self, operation: pb.Operation, state: pb.OperationState.ValueType, outcome: pb.Outcome.ValueType | None = None
+    ) -> pb.Operation:
+        async with self._changed:
+            operation.state = state
+            operation.verdict.outcome = outcome or pb.OUTCOME_UNSPECIFIED
+            self._changed.notify_all()
+        return operation
+
+    async def turn(self, vm: str, state: pb.PowerState.ValueType) -> None:
+        async with self._changed:
+            self.vms[vm].power_state = state
+            self._changed.notify_all()
+
+    async def list_vms(self) -> list[pb.VM]:
+        self._require_here()
+        return list(self.vms.values())
+
+    async def list_operations(
+        self, vm: str = "", *, active_only: bool = False, requested_by: str = "", limit: int
+    ) -> list[pb.Operation]:
+        self._require_here()
+        return [each for each in self.operations.values() if each.vm == vm]
+
+    async def watch_operation(
+        self, operation: str, on_break: OnBreak = raise_refusal
+    ) -> AsyncGenerator[pb.Operation, None]:
+        while True:
+            now = pb.Operation.FromString(self.operations[operation].SerializeToString())
+            yield now
+            if has_ended(now):
+                return
+            async with self._changed:
+                await self._changed.wait()
+
+    async def watch_vms(
+        self, on_break: OnBreak = raise_refusal
+    ) -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:
+        while True:
+            for vm in self.vms.values():
+                yield pb.WatchVMsResponse(changed=vm)
+            async with self._changed:
+                await self._changed.wait()
+
+    def _vm(self, name: str) -> pb.VM:
+        if name not in self.vms:
+            raise ProviderError("NOT_FOUND", f"There is no {name}.", "VM_NOT_FOUND")
+        return self.vms[name]
+
+    def _require_here(self) -> None:
+        if self.away:
+            raise ProviderError("UNAVAILABLE", "Connection refused")

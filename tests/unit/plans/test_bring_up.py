@@ -1,0 +1,111 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from plans.history import Aborted, BroughtDown, Event
+from plans.run import Run
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.plans.builders import plan, tier
+from tests.unit.plans.conftest import Engine
+from tests.unit.plans.fake import FakeProvider
+
+pytestmark = pytest.mark.looptime
+AGENT = {"ready": {"signal": "Agent", "timeout": "30s"}}
+
+
+async def brought_down(engine: Engine, bring_up: dict[str, Any] | None, lab: FakeProvider) -> Run:
+    """A run whose two tiers are down, and that was aborted after that."""
+    spec = plan(tier("a", "lab/app"), tier("b", "lab/db"), bringUp=bring_up)
+    run = await engine.start(spec, lab=lab)
+    noted = run._note
+
+    async def stop_before_the_end(event: Any) -> None:
+        if event.event == "brought down":
+            await noted(Aborted(at=event.at))
+        await noted(event)
+
+    run._note = stop_before_the_end  # type: ignore[method-assign]
+    return run
+
+
+def started(lab: FakeProvider) -> list[str]:
+    return [request.vm for request in lab.sent(pb.PowerOnRequest)]
+
+
+def ready(run: Run) -> dict[str, bool]:
+    return {vm: up.ready for vm, up in run.history.up.items()}
+
+
+async def test_tiers_come_up_in_reverse(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {}, lab)
+    await run.carry_out()
+    assert started(lab) == ["db", "app"]
+    assert ready(run) == {"lab/db": True, "lab/app": True}
+
+
+async def test_a_plan_without_bring_up_leaves_all_off(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    await (await brought_down(engine, None, lab)).carry_out()
+    assert started(lab) == []
+
+
+async def test_what_was_off_before_stays_off(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.vms["db"].power_state = pb.POWER_STATE_OFF
+    await (await brought_down(engine, {}, lab)).carry_out()
+    assert started(lab) == ["app"]
+
+
+async def test_a_tier_waits_for_the_agents_of_those_behind_it(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.agents = True
+    run = await brought_down(engine, AGENT, lab)
+    await run.carry_out()
+    database, app = run.history.up["lab/db"], run.history.up["lab/app"]
+    assert (database.ready, app.ready) == (True, True)
+    assert (app.at - database.at).total_seconds() >= 1
+
+
+async def test_a_vm_that_is_not_ready_in_time_is_told_and_the_next_tier_comes_up(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, AGENT, lab)
+    await run.carry_out()
+    assert ready(run) == {"lab/db": False, "lab/app": False}
+    assert run.history.up["lab/db"].message == "It was not ready in time."
+    assert asyncio.get_running_loop().time() == pytest.approx(62, abs=1)
+
+
+async def test_with_stop_nothing_more_comes_up_then(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {"ready": AGENT["ready"] | {"onTimeout": "Stop"}}, lab)
+    await run.carry_out()
+    assert (started(lab), ready(run)) == (["db"], {"lab/db": False})
+
+
+async def test_a_vm_that_is_gone_is_told(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {}, lab)
+
+    def delete(event: Event) -> None:
+        if isinstance(event, BroughtDown):
+            del lab.vms["db"]
+
+    run.history.listeners.append(delete)
+    await run.carry_out()
+    assert run.history.up["lab/db"].message == "There is no db."
+    assert ready(run) == {"lab/db": False, "lab/app": True}
+
+
+async def test_taken_up_again_it_starts_each_once(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {}, lab)
+    work = asyncio.ensure_future(run.carry_out())
+    up = asyncio.Event()
+    run.history.listeners.append(lambda event: up.set() if event.event == "vm up" else None)
+    await up.wait()
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    await engine.resume(run, lab=lab).carry_out()
+    assert len([each for each in lab.operations.values() if each.verdict.outcome == pb.OUTCOME_STARTED]) == 2

@@ -1,0 +1,70 @@
+from datetime import timedelta
+
+import pytest
+
+from client.errors import ProviderError
+from plans.clock import Clock
+from plans.freeze import Unreachable, freeze
+from plans.members import PlanRefused
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.plans.builders import plan, tier
+from tests.unit.plans.fake import DEFAULT, FakeProvider, wall
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_vm_has_the_timeout_of_its_provider() -> None:
+    frozen = await freeze(plan(tier("a", "lab/app")), {"lab": FakeProvider(app=1)}, Clock(wall))
+    assert frozen.tiers[0].targets[0].need >= DEFAULT
+
+
+async def test_no_guest_is_touched() -> None:
+    lab = FakeProvider(app=1)
+    await freeze(plan(tier("a", "lab/app")), {"lab": lab}, Clock(wall))
+    assert {type(request) for request in lab.requests} == {pb.GetProviderInfoRequest}
+
+
+async def test_a_path_is_looked_up_at_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = FakeProvider(app=1)
+    monkeypatch.setattr(lab, "_vm", lambda name: lab.vms[name.rpartition("/")[2]])
+    frozen = await freeze(plan(tier("a", "lab/dc/vm/app")), {"lab": lab}, Clock(wall))
+    assert frozen.tiers[0].targets[0].vm == "app"
+
+
+async def test_how_far_a_clock_is_ahead_is_measured() -> None:
+    lab = FakeProvider(app=1)
+    lab.ahead = timedelta(minutes=-5)
+    frozen = await freeze(plan(tier("a", "lab/app")), {"lab": lab}, Clock(wall))
+    assert frozen.ahead["lab"].total_seconds() == pytest.approx(-300, abs=0.1)
+
+
+async def test_a_provider_that_the_plan_does_not_name_may_be_away() -> None:
+    pve = FakeProvider(x=1)
+    pve.away = True
+    frozen = await freeze(plan(tier("a", "lab/app")), {"lab": FakeProvider(app=1), "pve": pve}, Clock(wall))
+    assert frozen.ahead.keys() == {"lab"}
+
+
+async def test_one_that_it_names_may_not() -> None:
+    lab = FakeProvider(app=1)
+    lab.away = True
+    with pytest.raises(Unreachable, match="lab: Connection refused") as refused:
+        await freeze(plan(tier("a", "lab/app")), {"lab": lab}, Clock(wall))
+    assert isinstance(refused.value.error, ProviderError)
+
+
+async def test_a_vm_that_is_not_there_is_refused_by_its_field() -> None:
+    with pytest.raises(PlanRefused, match=r"tiers\.0\.members\.0\.vms\.0: provider 'lab' has no VM .* 'mail'"):
+        await freeze(plan(tier("a", "lab/mail")), {"lab": FakeProvider(app=1)}, Clock(wall))
+
+
+async def test_a_plan_of_unknown_providers_is_refused_by_its_field() -> None:
+    with pytest.raises(PlanRefused, match=r"tiers\.0\.members\.0\.vms\.0: no provider is called 'pve'"):
+        await freeze(plan(tier("a", "pve/app")), {"lab": FakeProvider(app=1)}, Clock(wall))
+
+
+async def test_a_run_ends_when_its_budget_is_over() -> None:
+    clock, spec = Clock(wall), plan(tier("a", "lab/app"), total="10m")
+    start = (await freeze(spec, {"lab": FakeProvider(app=1)}, clock)).start("nightly", spec, clock())
+    assert start.ends - start.at == timedelta(minutes=10)
+    assert start.run.startswith("nightly-20300101-0000")

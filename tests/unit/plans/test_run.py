@@ -1,0 +1,342 @@
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from client.errors import ProviderError
+from client.times import moment, timestamp
+from plans.frozen import SETTLE
+from plans.journal import JournalError
+from plans.run import Run
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.plans.builders import EPOCH, plan, tier
+from tests.unit.plans.conftest import Engine, begun, outcomes
+from tests.unit.plans.fake import FakeProvider
+
+pytestmark = pytest.mark.looptime
+
+LINE = tier("batch", "pve/batch"), tier("apps", "lab/app"), tier("databases", "lab/db")
+FAR = timestamp(EPOCH + timedelta(hours=1))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@pytest.fixture
+def lab() -> Iterator[FakeProvider]:
+    yield FakeProvider(app=5, db=5)
+
+
+async def until(condition: str, run: Run) -> None:
+    """Wait for an event of this tier or VM."""
+    happened = asyncio.Event()
+    run.history.listeners.append(lambda event: happened.set() if condition in str(event) else None)
+    await happened.wait()
+
+
+def force_after(provider: FakeProvider, vm: str) -> float:
+    """In seconds since the test began."""
+    (request,) = [each for each in provider.sent(pb.ShutdownRequest) if each.vm == vm]
+    return (moment(request.force_after) - EPOCH).total_seconds()
+
+
+# Order and time
+
+
+async def test_a_tier_is_asked_when_those_before_it_are_off(engine: Engine) -> None:
+    lab, pve = FakeProvider(app=5, db=5), FakeProvider(batch=7)
+    run = await engine.start(plan(*LINE), lab=lab, pve=pve)
+    await run.carry_out()
+    assert outcomes(run) == {"pve/batch": "GRACEFUL", "lab/app": "GRACEFUL", "lab/db": "GRACEFUL"}
+    assert pve.off["batch"] <= lab.asked["app"] <= pve.off["batch"] + 0.1
+    assert lab.off["app"] <= lab.asked["db"] <= lab.off["app"] + 0.1
+
+
+async def test_tiers_that_wait_for_none_go_down_beside_each_other(engine: Engine) -> None:
+    lab = FakeProvider(app=5, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db", after=[])), lab=lab)
+    await run.carry_out()
+    assert now() < 6
+
+
+async def test_a_vm_has_its_own_time_where_there_is_enough(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "FORCED"}
+    assert lab.off["app"] == pytest.approx(60, abs=0.1)
+
+
+async def test_a_tier_that_is_squeezed_gives_back_what_the_next_ones_need(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=None)
+    spec = plan(tier("a", "lab/app", minimum="20s"), tier("b", "lab/db"), total="100s", reserve="0s")
+    run = await engine.start(spec, lab=lab)
+    await run.carry_out()
+    assert force_after(lab, "app") == pytest.approx(100 - 65 - SETTLE.total_seconds(), abs=0.1)
+    assert lab.off["db"] <= 100
+
+
+async def test_what_a_tier_did_not_use_goes_to_the_next(engine: Engine) -> None:
+    lab = FakeProvider(app=2, db=None)
+    spec = plan(tier("a", "lab/app"), tier("b", "lab/db"), total="80s", reserve="0s")
+    run = await engine.start(spec, lab=lab)
+    named = run.history.start.forecast.slots["b"]
+    assert (named.begins, named.gets) == (timedelta(seconds=15), timedelta(seconds=65))
+    await run.carry_out()
+    assert lab.off["db"] == pytest.approx(62, abs=0.2)
+
+
+async def test_a_late_vm_does_not_hold_up_the_next_tier_beyond_its_time(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    run.history.start.tiers[0].targets[0].request["escalation"] = "ESCALATION_ASK"
+    lab.takes["app"] = None
+    lab.hooks["app"] = 300  # longer than its tier has
+    await run.carry_out()
+    assert lab.asked["db"] == pytest.approx(65, abs=0.2)
+    assert outcomes(run)["lab/app"] == "FORCED"
+
+
+async def test_each_provider_is_told_the_moment_by_its_own_clock(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    lab.ahead = timedelta(hours=1)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await run.carry_out()
+    assert force_after(lab, "app") == pytest.approx(3660, abs=0.1)
+    assert lab.off["app"] == pytest.approx(60, abs=0.1)
+
+
+async def test_only_so_many_are_begun_at_once_at_one_provider(engine: Engine) -> None:
+    names = [f"vm{number}" for number in range(30)]
+    lab = FakeProvider(**dict.fromkeys(names, 5.0))
+    run = await engine.start(plan(tier("a", *(f"lab/{name}" for name in names))), room=7, lab=lab)
+    await run.carry_out()
+    assert lab.most_at_once == 7
+    assert len(lab.off) == 30
+
+
+async def test_our_own_vm_goes_last_and_has_the_reserve(engine: Engine) -> None:
+    lab = FakeProvider(app=None, me=None)
+    spec = plan(tier("a", "lab/app"), total="100s", reserve="30s")
+    run = await engine.start(spec, own="lab/me", lab=lab)
+    await run.carry_out()
+    assert lab.off["app"] <= lab.asked["me"]
+    assert force_after(lab, "me") == pytest.approx(100 - SETTLE.total_seconds(), abs=0.1)
+
+
+# The end of a tier's time, and of all
+
+
+async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force")), lab=lab)
+    await run.carry_out()
+    assert lab.sent(pb.ShutdownRequest)[0].escalation == pb.ESCALATION_FORCE
+
+
+async def test_with_force_what_is_not_off_at_the_end_is_cut(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force"), total="100s", reserve="30s"), lab=lab)
+    lab.begin("app", pb.ShutdownRequest(request_id="somebody's", escalation=pb.ESCALATION_NEVER, force_after=FAR))
+    await run.carry_out()
+    assert lab.off["app"] == pytest.approx(70, abs=0.2)
+    assert (outcomes(run), len(lab.sent(pb.PowerOffRequest))) == ({"lab/app": "FORCED"}, 1)
+
+
+async def test_without_it_what_somebody_else_does_is_left_alone(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app"), total="100s", reserve="30s"), lab=lab)
+    lab.begin("app", pb.ShutdownRequest(request_id="somebody's", escalation=pb.ESCALATION_NEVER, force_after=FAR))
+    await run.carry_out()
+    assert now() == pytest.approx(100, abs=0.2)
+    assert (outcomes(run), lab.off) == ({"lab/app": "OUT_OF_TIME"}, {})
+
+
+async def test_a_vm_that_somebody_shuts_down_is_asked_after_that(engine: Engine) -> None:
+    lab = FakeProvider(app=5)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    lab.begin("app", pb.ShutdownRequest(request_id="somebody's", force_after=FAR))
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "ALREADY_OFF"}
+    assert not run.history.ended["lab/app"].stopped
+
+
+async def test_stop_leaves_the_vm_on_and_begins_no_later_tier(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Stop"), tier("b", "lab/db")), lab=lab)
+    await run.carry_out()
+    assert (outcomes(run), begun(run), lab.off) == ({"lab/app": "STILL_RUNNING"}, ["a"], {})
+
+
+async def test_what_could_not_begin_in_time_begins_at_the_end_and_has_the_reserve(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=None)
+    lab.hooks["app"] = 80
+    spec = plan(tier("a", "lab/app", minimum="60s"), tier("b", "lab/db", minimum="60s"), total="100s", reserve="30s")
+    run = await engine.start(spec, lab=lab)
+    assert run.history.start.forecast.short > timedelta()
+    await run.carry_out()
+    assert lab.asked["db"] == pytest.approx(65, abs=0.2)
+    assert lab.off["db"] <= 100
+
+
+# What goes wrong at a VM
+
+
+async def test_a_vm_that_is_gone_holds_up_nothing(engine: Engine) -> None:
+    lab = FakeProvider(app=5, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    del lab.vms["app"]
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "GONE", "lab/db": "GRACEFUL"}
+    assert now() < 6
+
+
+async def test_a_refusal_is_told_and_holds_up_nothing(engine: Engine) -> None:
+    lab, pve = FakeProvider(app=5), FakeProvider(batch=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "pve/batch")), lab=lab, pve=pve)
+    lab.refusal = ProviderError("PERMISSION_DENIED", "You may not.", "NOT_ALLOWED")
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "REFUSED", "pve/batch": "GRACEFUL"}
+    assert run.history.ended["lab/app"].message == "You may not."
+
+
+async def test_a_provider_that_is_away_is_asked_until_it_answers(engine: Engine) -> None:
+    lab = FakeProvider(app=5)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    lab.away = True
+    asyncio.get_running_loop().call_later(20, lambda: setattr(lab, "away", False))
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "GRACEFUL"}
+    assert 20 < lab.asked["app"] < 23
+
+
+async def test_a_fault_of_ours_at_one_vm_is_told_and_ends_no_run(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = FakeProvider(app=5, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    answer = lab._answer
+
+    async def broken(request: object) -> object:
+        if isinstance(request, pb.ShutdownRequest) and request.vm == "app":
+            raise ZeroDivisionError
+        return await answer(request)
+
+    monkeypatch.setattr(lab, "_answer", broken)
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "REFUSED", "lab/db": "GRACEFUL"}
+
+
+async def test_a_disk_that_is_full_holds_up_no_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = FakeProvider(app=5)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+
+    async def full(*_: object) -> None:
+        raise JournalError("No space left on device")
+
+    monkeypatch.setattr(run._journal, "write", full)
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "GRACEFUL"}
+
+
+# Aborted
+
+
+async def test_aborted_it_begins_no_further_tier_and_what_has_asked_runs_on(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await until("tier began", run)
+    await asyncio.sleep(1)
+    await run.abort()
+    await work
+    assert (outcomes(run), begun(run)) == ({"lab/app": "GRACEFUL"}, ["a"])
+
+
+async def test_aborted_it_cancels_what_has_not_asked_yet(engine: Engine, lab: FakeProvider) -> None:
+    lab.hooks["app"] = 20
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await until("tier began", run)
+    await asyncio.sleep(1)
+    await run.abort()
+    await work
+    assert (outcomes(run), lab.off) == ({"lab/app": "CANCELLED"}, {})
+
+
+async def test_aborted_it_brings_up_what_it_stopped(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db"), bringUp={}), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await until("'lab/app'", run)
+    await run.abort()
+    await work
+    assert [request.vm for request in lab.sent(pb.PowerOnRequest)] == ["app"]
+    assert lab.vms["app"].power_state == pb.POWER_STATE_ON
+
+
+async def test_a_run_that_is_over_cannot_be_aborted(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app"), bringUp={}), lab=lab)
+    await run.carry_out()
+    await run.abort()
+    assert run.history.aborted is None
+
+
+# Killed, and taken up again
+
+
+async def killed(run: Run, when: str) -> None:
+    """SIGKILL at this event, and three seconds until the next process."""
+    work = asyncio.ensure_future(run.carry_out())
+    await until(when, run)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    await asyncio.sleep(3)
+
+
+@pytest.mark.parametrize("when", ["tier='a'", "'lab/app'", "tier over", "tier='b'", "'lab/db'", "brought down"])
+async def test_taken_up_again_it_does_each_step_once_with_the_same_moments(engine: Engine, when: str) -> None:
+    lab = FakeProvider(app=None, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    await killed(run, when)
+    again = engine.resume(run, lab=lab)
+    await again.carry_out()
+    assert outcomes(again) == {"lab/app": "FORCED", "lab/db": "GRACEFUL"}
+    assert lab.off["app"] == pytest.approx(60, abs=0.1)
+    assert len(lab.operations) == 2
+    moments = {(each.vm, each.request_id, each.force_after.ToNanoseconds()) for each in lab.sent(pb.ShutdownRequest)}
+    assert len(moments) == 2
+
+
+async def test_taken_up_again_after_it_was_aborted_it_begins_nothing(engine: Engine) -> None:
+    lab = FakeProvider(app=5, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db"), bringUp={}), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await until("'lab/app'", run)
+    work.cancel()
+    await run.abort()
+    again = engine.resume(run, lab=lab)
+    await again.carry_out()
+    assert [request.vm for request in lab.sent(pb.ShutdownRequest)] == ["app"]
+    assert [request.vm for request in lab.sent(pb.PowerOnRequest)] == ["app"]
+
+
+async def test_taken_up_again_when_its_budget_is_over_it_begins_nothing_and_learns_what_was(engine: Engine) -> None:
+    lab = FakeProvider(app=5, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await until("tier began", run)
+    await asyncio.sleep(1)
+    work.cancel()
+    await asyncio.sleep(3600)
+    again = engine.resume(run, lab=lab)
+    await again.carry_out()
+    assert outcomes(again) == {"lab/app": "GRACEFUL"}
+    assert "db" not in lab.asked
+
+
+async def test_a_run_of_another_process_is_left_to_it(engine: Engine, tmp_path: Path, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    with pytest.raises(JournalError, match="Another process carries out run"):
+        engine.runs.resume(run.history.start.run)
