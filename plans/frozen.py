@@ -19,6 +19,8 @@ SETTLE: Final = timedelta(seconds=5)
 one with a deaf guest still begin in time."""
 HOOK: Final = timedelta(seconds=30)
 """The timeout of a hook that names none (protos/power/v1/power.proto)."""
+LEAST: Final = timedelta(milliseconds=100)
+"""Of a hook that has no time left: its provider takes no timeout of 0."""
 OTHERS, SELF = "(others)", "(self)"
 """The tiers that no plan writes: running VMs that no tier names, and the VM that this program runs on. No tier of a
 plan can be called so."""
@@ -53,9 +55,14 @@ class Target(Record):
         """What people call it."""
         return f"{self.provider}/{self.name}"
 
-    def shutdown(self) -> pb.ShutdownRequest:
-        """The request, of which each call gets its own."""
-        return ParseDict(self.request, pb.ShutdownRequest(vm=self.vm), ignore_unknown_fields=True)
+    def shutdown(self, time: timedelta) -> pb.ShutdownRequest:
+        """The request, of which each call gets its own, for a VM that has so much time. Of less than it needs its hooks
+        get their share, as a provider lets them end before it looks at `force_after`."""
+        request = ParseDict(self.request, pb.ShutdownRequest(vm=self.vm), ignore_unknown_fields=True)
+        share = min(1.0, time / (self.need - SETTLE)) if self.need > SETTLE else 1.0
+        for hook in request.pre_stop:
+            hook.timeout.FromTimedelta(max(LEAST, _hook_timeout(hook) * share))
+        return request
 
 
 class FrozenTier(Record):
@@ -82,7 +89,7 @@ def scheduled(tiers: Sequence[FrozenTier]) -> list[Stage]:
 def target(provider: str, vm: pb.VM, timeout: timedelta, request: pb.ShutdownRequest, resource: str = "") -> Target:
     """A VM that is asked by `request`; without a timeout it has `timeout`, the provider's default."""
     own = request.timeout.ToTimedelta() if request.HasField("timeout") else timeout
-    hooks = (hook.timeout.ToTimedelta() if hook.HasField("timeout") else HOOK for hook in request.pre_stop)
+    hooks = map(_hook_timeout, request.pre_stop)
     return Target(
         provider=provider,
         vm=vm.id,
@@ -92,6 +99,10 @@ def target(provider: str, vm: pb.VM, timeout: timedelta, request: pb.ShutdownReq
         request=_written(request),
         resource=resource,
     )
+
+
+def _hook_timeout(hook: pb.Hook) -> timedelta:
+    return hook.timeout.ToTimedelta() if hook.HasField("timeout") else HOOK
 
 
 def _written(request: pb.ShutdownRequest) -> dict[str, Any]:

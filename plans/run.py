@@ -152,12 +152,12 @@ class Run:
 
     async def _shut_down(self, tier: FrozenTier, target: Target) -> VMEnded:
         """Its Shutdown, from the request to the verdict. Once aborted, none is begun."""
-        request = target.shutdown()
+        began, force_after = self.history.begun[tier.name], self.history.force_after(tier.name, target)
+        request = target.shutdown(force_after - began.at)
         request.request_id = self.history.request_id(tier.name, target)
         request.escalation = ESCALATIONS.get(tier.at_deadline, request.escalation)
         request.reason = request.reason or f"plan {self._start.plan}"
-        by_its_clock = self.history.force_after(tier.name, target) + self._start.ahead.get(target.provider, ZERO)
-        request.force_after.FromDatetime(by_its_clock)
+        request.force_after.FromDatetime(force_after + self._start.ahead.get(target.provider, ZERO))
         return await self._carried_out(tier, target, request)
 
     async def _cut(self, tier: FrozenTier, target: Target) -> VMEnded:

@@ -123,7 +123,7 @@ def test_the_lifecycle_of_a_resource_counts() -> None:
     hooks[1].timeout.FromTimedelta(timedelta(seconds=10))
     (tier,) = resolve(spec(selected(tier="web")), LAB, [declared("w", pre_stop=hooks)])
     (target,) = tier.targets
-    asked = target.shutdown()
+    asked = target.shutdown(MINUTE)
     assert target.need == timedelta(seconds=30 + 30 + 10) + SETTLE
     assert (asked.vm, asked.escalation, len(asked.pre_stop)) == ("id-web", pb.ESCALATION_NEVER, 2)
     assert target.resource == "default/w"
@@ -140,7 +140,7 @@ def test_secrets_are_not_kept() -> None:
     hook = pb.Hook(http_get=pb.HttpGetHook(url="http://:8080/", headers={"Authorization": "hunter2"}))
     (tier,) = resolve(spec(selected(tier="web")), LAB, [declared("w", guest_credentials=login, pre_stop=[hook])])
     assert "hunter2" not in tier.model_dump_json()
-    assert tier.targets[0].shutdown().pre_stop[0].http_get.url == "http://:8080/"
+    assert tier.targets[0].shutdown(MINUTE).pre_stop[0].http_get.url == "http://:8080/"
 
 
 # What is refused
