@@ -32,7 +32,8 @@ class BringUp:
         plan = self._history.start.spec.bring_up
         if plan is None:
             return
-        watching = [asyncio.ensure_future(each.listen()) for each in self._heard.values()]
+        heard = self._heard.values() if plan.ready.signal == "Agent" else ()
+        watching = [asyncio.ensure_future(each.listen()) for each in heard]
         try:
             async with asyncio.TaskGroup() as group:
                 for tier in self._history.start.tiers:

@@ -31,8 +31,9 @@ class Start(Record):
 
     @property
     def deadline(self) -> datetime:
-        """The end of what the tiers share; what is left then is dealt with in the reserve."""
-        return self.ends - self.spec.budget.reserve
+        """The end of what the tiers share. What is left then is dealt with in the reserve, which takes SETTLE at least:
+        also what is forced at the last moment is to be off in time."""
+        return self.ends - max(self.spec.budget.reserve, SETTLE)
 
     @property
     def forecast(self) -> Schedule:

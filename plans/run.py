@@ -57,9 +57,13 @@ class Run:
             await self._bring_down()
             await self._note(BroughtDown(at=self._clock()))
         if self.history.aborted and self.history.closed is None:
-            await BringUp(self.history, self._calls, self._clock, self._note).carry_out()
+            await self.bring_up()
         if self.history.closed is None:
             await self._note(Closed(at=self._clock()))
+
+    async def bring_up(self) -> None:
+        """Start what this run has stopped, as the plan says; each VM once."""
+        await BringUp(self.history, self._calls, self._clock, self._note).carry_out()
 
     async def abort(self) -> None:
         """Begin no further tier, cancel what has not asked its guest yet, and let run on what has."""

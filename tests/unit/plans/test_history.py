@@ -1,6 +1,6 @@
 from datetime import timedelta
 
-from plans.frozen import Target
+from plans.frozen import SETTLE, Target
 from plans.history import Aborted, History, Stopped, TierBegan, VMEnded
 from tests.unit.plans.builders import EPOCH
 from tests.unit.plans.test_journal import BEGAN, START, TARGET
@@ -19,6 +19,12 @@ def began(gets: float) -> History:
 def test_the_tiers_share_what_is_before_the_reserve() -> None:
     assert START.deadline == EPOCH + timedelta(minutes=9)
     assert START.forecast.slack == timedelta(minutes=9) - seconds(65)
+
+
+def test_without_a_reserve_there_is_time_for_what_is_forced_at_the_last_moment() -> None:
+    budget = START.spec.budget.model_copy(update={"reserve": timedelta()})
+    start = START.model_copy(update={"spec": START.spec.model_copy(update={"budget": budget})})
+    assert start.deadline == start.ends - SETTLE
 
 
 def test_a_vm_has_its_own_time_and_no_more() -> None:

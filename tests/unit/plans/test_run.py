@@ -75,13 +75,13 @@ async def test_a_tier_that_is_squeezed_gives_back_what_the_next_ones_need(engine
     spec = plan(tier("a", "lab/app", minimum="20s"), tier("b", "lab/db"), total="100s", reserve="0s")
     run = await engine.start(spec, lab=lab)
     await run.carry_out()
-    assert force_after(lab, "app") == pytest.approx(100 - 65 - SETTLE.total_seconds(), abs=0.1)
+    assert force_after(lab, "app") == pytest.approx(25, abs=0.1)
     assert lab.off["db"] <= 100
 
 
 async def test_what_a_tier_did_not_use_goes_to_the_next(engine: Engine) -> None:
     lab = FakeProvider(app=2, db=None)
-    spec = plan(tier("a", "lab/app"), tier("b", "lab/db"), total="80s", reserve="0s")
+    spec = plan(tier("a", "lab/app"), tier("b", "lab/db"), total="85s", reserve="0s")
     run = await engine.start(spec, lab=lab)
     named = run.history.start.forecast.slots["b"]
     assert (named.begins, named.gets) == (timedelta(seconds=15), timedelta(seconds=65))
@@ -144,6 +144,15 @@ async def test_with_force_what_is_not_off_at_the_end_is_cut(engine: Engine) -> N
     await run.carry_out()
     assert lab.off["app"] == pytest.approx(70, abs=0.2)
     assert (outcomes(run), len(lab.sent(pb.PowerOffRequest))) == ({"lab/app": "FORCED"}, 1)
+
+
+async def test_without_a_reserve_it_is_cut_so_early_that_it_is_off_in_time(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force"), total="100s", reserve="0s"), lab=lab)
+    lab.begin("app", pb.ShutdownRequest(request_id="somebody's", escalation=pb.ESCALATION_NEVER, force_after=FAR))
+    await run.carry_out()
+    assert lab.off["app"] < 100
+    assert outcomes(run) == {"lab/app": "FORCED"}
 
 
 async def test_without_it_what_somebody_else_does_is_left_alone(engine: Engine) -> None:
@@ -266,6 +275,18 @@ async def test_aborted_it_cancels_what_has_not_asked_yet(engine: Engine, lab: Fa
     assert (outcomes(run), lab.off) == ({"lab/app": "CANCELLED"}, {})
 
 
+async def test_aborted_it_asks_nobody_whom_an_outage_kept_it_from_asking(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    lab.away = True
+    work = asyncio.ensure_future(run.carry_out())
+    await until("tier began", run)
+    await asyncio.sleep(1)
+    await run.abort()
+    lab.away = False
+    await work
+    assert (outcomes(run), lab.operations) == ({"lab/app": "NOT_ASKED"}, {})
+
+
 async def test_aborted_it_brings_up_what_it_stopped(engine: Engine, lab: FakeProvider) -> None:
     run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db"), bringUp={}), lab=lab)
     work = asyncio.ensure_future(run.carry_out())
@@ -281,6 +302,13 @@ async def test_a_run_that_is_over_cannot_be_aborted(engine: Engine, lab: FakePro
     await run.carry_out()
     await run.abort()
     assert run.history.aborted is None
+
+
+async def test_what_a_run_that_is_over_has_stopped_can_be_brought_up(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db"), bringUp={}), lab=lab)
+    await run.carry_out()
+    await engine.resume(run, lab=lab).bring_up()
+    assert [request.vm for request in lab.sent(pb.PowerOnRequest)] == ["db", "app"]
 
 
 # Killed, and taken up again
