@@ -64,8 +64,10 @@ def root(
 ) -> None:
     """Both options may stand before or after the command's name."""
     shared = {"provider": provider, "output": output.value}
-    names = [info.name for info in app.registered_commands]
-    context.default_map = {name: shared for name in names if name}
+    context.default_map = dict.fromkeys(_names_of(app), shared)
+    for group in app.registered_groups:
+        if group.name and group.typer_instance:
+            context.default_map[group.name] = dict.fromkeys(_names_of(group.typer_instance), shared)
 
 
 @app.command("help")
@@ -85,11 +87,15 @@ def show_help(
             typer.echo(found.get_help(typer.Context(found, parent=root_context, info_name=name)))
 
 
-def command(name: str) -> Callable[[Body[P]], Callable[P, None]]:
+def _names_of(group: typer.Typer) -> list[str]:
+    return [info.name for info in group.registered_commands if info.name]
+
+
+def command(name: str, group: typer.Typer = app) -> Callable[[Body[P]], Callable[P, None]]:
     """Register a coroutine as the command `name`: it returns its exit code or raises `Failure`."""
 
     def register(body: Body[P]) -> Callable[P, None]:
-        @app.command(name)
+        @group.command(name)
         @functools.wraps(body)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
             raise typer.Exit(_run(body(*args, **kwargs)))

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from cli import verdict
 from cli.options import Output
@@ -31,7 +32,7 @@ _UNBOUNDED = 10_000
 """Columns of a pipe: programs that read tables line by line must not find them folded."""
 
 
-def show_table(table: Table | Text) -> None:
+def show_table(table: Table | Text | Tree) -> None:
     """Print on stdout: coloured and folded to a terminal's width, plain and never folded anywhere else."""
     if sys.stdout.isatty():
         console(sys.stdout).print(table)

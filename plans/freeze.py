@@ -35,10 +35,12 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """The tiers with their VMs, and by how much each provider's clock is ahead of ours."""
+    """The tiers with their VMs, by how much each provider's clock is ahead of ours, and each VM as its provider told
+    it, by its key."""
 
     tiers: tuple[FrozenTier, ...]
     ahead: Mapping[str, timedelta]
+    vms: Mapping[str, pb.VM]
 
     def start(self, plan: str, spec: PlanSpec, now: datetime) -> Start:
         """A run of it that begins now."""
@@ -65,7 +67,8 @@ async def freeze(
     asked = await asyncio.gather(*(_ask(name, clients[name], _named(spec, name), clock) for name in used))
     seen = {name: provider for name, (provider, _) in zip(used, asked, strict=True)}
     ahead = {name: by for name, (_, by) in zip(used, asked, strict=True)}
-    return Frozen(resolve(spec, seen, declared, own), ahead)
+    vms = {f"{name}/{vm.id}": vm for name, provider in seen.items() for vm in provider.vms}
+    return Frozen(resolve(spec, seen, declared, own), ahead, vms)
 
 
 def _used(spec: PlanSpec, clients: Mapping[str, PowerClient], declared: Sequence[Declared]) -> list[str]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from common.durations import Duration, Timeout
@@ -18,8 +18,16 @@ from common.durations import Duration, Timeout
 MOST_TIERS, MOST_MEMBERS = 100, 1000
 """Of a plan, and entries of a tier, each of which may stand for many VMs."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-VmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9.]*/.+$", max_length=1300)]
-"""`PROVIDER/VM`: the VM's name, id or path at that Provider."""
+
+
+def _names_both(written: str) -> str:
+    provider, _, vm = written.partition("/")
+    if not provider or not vm:
+        raise ValueError("write PROVIDER/VM: the VM's name, id or path at that provider")
+    return written
+
+
+VmName = Annotated[str, StringConstraints(max_length=1300), AfterValidator(_names_both)]
 Labels = Annotated[dict[str, str], Field(min_length=1, max_length=100)]
 
 
@@ -46,6 +54,14 @@ class Model(BaseModel):
     """The base of everything here."""
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True, extra="forbid")
+
+
+class Metadata(BaseModel):
+    """What a plan is called. What else Kubernetes keeps there is not the plan's."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Name
 
 
 class Budget(Model):
@@ -167,3 +183,12 @@ class PlanSpec(Model):
             if tier.minimum > self.budget.for_tiers:
                 raise ValueError(f"tiers.{number}.minimum: is more than the budget leaves for all tiers")
         return self
+
+
+class PowerPlan(Model):
+    """The manifest."""
+
+    api_version: Literal["infra.virtrigaud.io/v1beta1", "infra.vmpower/v1beta1"]
+    kind: Literal["PowerPlan"]
+    metadata: Metadata
+    spec: PlanSpec

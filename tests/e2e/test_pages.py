@@ -26,6 +26,7 @@ PAGES: dict[str, list[str] | None] = {
     "grpcurl": [],
     "cli": None,
     "doctor": [FOUR],
+    "plans": None,
     "sim": None,
     "security": [],
     "monitoring": [FOUR, f"--metrics-listen=127.0.0.1:{METRICS}"],

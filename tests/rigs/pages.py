@@ -18,6 +18,7 @@ RUN_BY = {
     "docs/install.md": "tests/e2e/test_install_page.py",
     "docs/kubernetes.md": "tests/e2e/kubernetes/test_docs.py",
     "docs/monitoring.md": "tests/e2e/test_pages.py",
+    "docs/plans.md": "tests/e2e/test_pages.py",
     "docs/proxmox.md": "tests/e2e/proxmox/test_page.py",
     "docs/security.md": "tests/e2e/test_pages.py",
     "docs/sim.md": "tests/e2e/test_pages.py",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from plans.model import AtDeadline, Others, PlanSpec, ProviderRef
+from plans.model import AtDeadline, Others, PlanSpec, PowerPlan, ProviderRef
 
 BATCH = {"name": "batch", "members": [{"providerRef": {"name": "pve"}, "labels": {"tags": "batch"}}]}
 DATABASES = {"name": "databases", "members": [{"vms": ["vcenter/db-1", "lab/dc/vm/db-2"]}], "minimum": "4m"}
@@ -69,9 +69,25 @@ def test_a_provider_of_another_namespace_is_named_with_it() -> None:
         ({"tiers": tiers({"members": []})}, "tiers.0.members: Tuple should have at least 1 item"),
         ({"tiers": tiers({"members": [{}]})}, "tiers.0.members.0: Value error, give exactly one of vms"),
         ({"tiers": tiers({"members": [{"providerRef": {"name": "pve"}}]})}, "providerRef and labels belong together"),
-        ({"tiers": tiers({"members": [{"vms": ["db-1"]}]})}, "tiers.0.members.0.vms.0: String should match"),
+        ({"tiers": tiers({"members": [{"vms": ["db-1"]}]})}, "tiers.0.members.0.vms.0: Value error, write PROVIDER/VM"),
         ({"teirs": []}, "teirs: Extra inputs are not permitted"),
     ],
 )
 def test_what_is_no_plan_is_refused_by_its_field(changes: dict[str, Any], said: str) -> None:
     assert said in refusal(**changes)
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    document = {"apiVersion": "infra.vmpower/v1beta1", "kind": "PowerPlan", "metadata": {"name": "night"}, "spec": SPEC}
+    return document | changes
+
+
+def test_a_manifest_is_read_with_whatever_else_its_metadata_has() -> None:
+    read = PowerPlan.model_validate(manifest(metadata={"name": "night", "labels": {"a": "b"}}))
+    assert (read.metadata.name, read.spec) == ("night", plan())
+
+
+@pytest.mark.parametrize("changes", [{"kind": "PowerRun"}, {"apiVersion": "v1"}, {"metadata": {}}, {"status": {}}])
+def test_what_is_no_power_plan_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PowerPlan.model_validate(manifest(**changes))

@@ -1,0 +1,264 @@
+"""`plan`: one ordered shutdown over several providers inside one time: what it would do, doing it, and what it did."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from cli import config, plans, render
+from cli.app import Format, app, command
+from cli.errors import ExitCode, Failure, translate, usage
+from cli.options import Output
+from client.power import PowerClient
+from common.mistakes import sentence
+from common.settings import state_home
+from common.text import clean
+from common.yaml_reader import Fault, field_path, load_file
+from plans.calls import Calls
+from plans.clock import Clock
+from plans.freeze import Frozen, Unreachable, freeze
+from plans.history import Closed, Event, History
+from plans.journal import Journal, JournalError, Runs
+from plans.members import PlanRefused
+from plans.model import PowerPlan
+from plans.run import Run
+
+group = typer.Typer(
+    help="One ordered shutdown over all providers of the configuration, inside one time.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(group, name="plan")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A PowerPlan, in YAML.")]
+Own = Annotated[
+    str,
+    typer.Option(
+        "--self", metavar="UUID|PROVIDER/VM", help="The VM that this command runs on: it goes down after all others."
+    ),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        envvar="VMPOWER_STATE_DIR",
+        help="Where the records of runs are; default: ~/.local/state/vmpower/plans.",
+    ),
+]
+RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="The name of a run; default: the latest.")]
+
+
+@command("forecast", group)
+async def forecast(
+    file: File,
+    *,
+    own: Own = "",
+    check: Annotated[bool, typer.Option("--check", help="Exit with 3 if a VM gets less time than it needs.")] = False,
+    output: Format = Output.TABLE,
+) -> ExitCode:
+    """What a run would do now, tier by tier, and whether it fits. No guest is touched."""
+    manifest, clock = _read(file), Clock()
+    async with _clients() as clients:
+        frozen = await _freeze(manifest, clients, clock, own)
+    start = frozen.start(manifest.metadata.name, manifest.spec, clock())
+    if output is Output.TABLE:
+        render.show_table(plans.forecast_tree(start, frozen))
+    else:
+        render.emit(output, plans.forecast_data(start, frozen))
+    return ExitCode.FORCED if check and plans.lacks_time(start) else ExitCode.WANTED
+
+
+@command("run", group)
+async def run(file: File, *, own: Own = "", state_dir: StateDir = None, output: Format = Output.TABLE) -> ExitCode:
+    """Bring down what the plan says, and wait for the end. A run that was left is taken up again. Ctrl-C aborts it:
+    no further tier begins, and what it stopped comes up again if the plan says so."""
+    manifest, clock, runs = _read(file), Clock(), Runs(_folder(state_dir))
+    async with _clients() as clients:
+        history, journal = await _taken_up(manifest, runs, clock) or await _begun(manifest, clients, runs, clock, own)
+        try:
+            history.listeners.append(lambda event: _tell(history, event))
+            await _until_its_end(Run(history, journal, Calls(_known(history, clients)), clock))
+        finally:
+            journal.close()
+    _show(output, history)
+    return plans.exit_code(history)
+
+
+@command("report", group)
+async def report(name: RunName = "", *, state_dir: StateDir = None, output: Format = Output.TABLE) -> ExitCode:
+    """What a run has done: when each tier began and ended, and how each VM went down. Its exit code is the run's."""
+    history = _found(name, Runs(_folder(state_dir)), state_dir)
+    _show(output, history)
+    return plans.exit_code(history)
+
+
+@command("up", group)
+async def up(name: RunName = "", *, state_dir: StateDir = None, output: Format = Output.TABLE) -> ExitCode:
+    """Start what a run has stopped, the tiers in reverse, each when those behind it are ready: its plan's bringUp."""
+    runs = Runs(_folder(state_dir))
+    history, journal = _resumed(runs, _found(name, runs, state_dir).start.run)
+    try:
+        if history.start.spec.bring_up is None:
+            raise usage(f"The plan of {history.start.run} has no bringUp, so that nothing is started.")
+        if history.closed is None:
+            raise usage(f"Run {history.start.run} has not ended: vmpower plan run FILE takes it up again.")
+        history.listeners.append(lambda event: _tell(history, event))
+        async with _clients() as clients:
+            await Run(history, journal, Calls(_known(history, clients)), Clock()).bring_up()
+    finally:
+        journal.close()
+    _show(output, history)
+    return ExitCode.WANTED if all(each.ready for each in history.up.values()) else ExitCode.FAILED
+
+
+def _found(name: str, runs: Runs, state_dir: Path | None) -> History:
+    """The run of this name, or the latest.
+
+    Raises:
+        Failure: there is none.
+    """
+    try:
+        history = runs.read(name) if name else next(reversed(runs.all()), None)
+    except JournalError as error:
+        raise usage(str(error)) from None
+    if history is None:
+        raise usage(f"There is no run in {_folder(state_dir)}.")
+    return history
+
+
+def _resumed(runs: Runs, name: str) -> tuple[History, Journal]:
+    try:
+        return runs.resume(name)
+    except JournalError as error:
+        raise Failure(str(error), ExitCode.FAILED) from None
+
+
+async def _taken_up(manifest: PowerPlan, runs: Runs, clock: Clock) -> tuple[History, Journal] | None:
+    """The run of this plan that was left, if there is time for it still. One that was left longer ago is closed.
+
+    Raises:
+        Failure: a run of another plan is under way, or another process carries it out.
+    """
+    try:
+        for left in [history for history in runs.all() if history.closed is None]:
+            history, journal = _resumed(runs, left.start.run)
+            if clock() < history.start.ends and history.start.plan == manifest.metadata.name:
+                print(f"Run {history.start.run} is taken up again.", file=sys.stderr)
+                return history, journal
+            if clock() < history.start.ends:
+                journal.close()
+                raise usage(
+                    f"Run {history.start.run} of another plan has not ended; take that up, or wait for its end."
+                )
+            await journal.write(Closed(at=clock(), message="No process carried it out to its end."))
+            journal.close()
+    except JournalError as error:
+        raise Failure(str(error), ExitCode.FAILED) from None
+    return None
+
+
+async def _begun(
+    manifest: PowerPlan, clients: Mapping[str, PowerClient], runs: Runs, clock: Clock, own: str
+) -> tuple[History, Journal]:
+    frozen = await _freeze(manifest, clients, clock, own)
+    try:
+        history, journal = await runs.create(frozen.start(manifest.metadata.name, manifest.spec, clock()))
+    except JournalError as error:
+        raise Failure(str(error), ExitCode.FAILED) from None
+    print(f"Run {history.start.run} began.", file=sys.stderr)
+    return history, journal
+
+
+async def _until_its_end(carried_out: Run) -> None:
+    """The first Ctrl-C aborts the run, the second one leaves it as it is."""
+    loop, work = asyncio.get_running_loop(), asyncio.ensure_future(carried_out.carry_out())
+    aborting: list[asyncio.Task[None]] = []
+
+    def interrupted() -> None:
+        if aborting:
+            work.cancel()
+            return
+        print("Aborting: no further tier begins. Ctrl-C again leaves the run as it is.", file=sys.stderr)
+        aborting.append(asyncio.ensure_future(carried_out.abort()))
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    try:
+        await work
+    except asyncio.CancelledError:
+        message = f"Run {carried_out.history.start.run} is left as it is; what was begun goes on."
+        raise Failure(message, ExitCode.INTERRUPTED, ["vmpower plan run FILE takes it up again."]) from None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def _freeze(manifest: PowerPlan, clients: Mapping[str, PowerClient], clock: Clock, own: str) -> Frozen:
+    try:
+        return await freeze(manifest.spec, clients, clock, own=own)
+    except Unreachable as error:
+        raise translate(error.error, clients[error.provider].address) from None
+    except PlanRefused as error:
+        lines = [f"{_path(each.field)}: {each.message}" for each in error.violations]
+        raise usage("The plan is refused; nothing was done.", *lines) from None
+
+
+def _read(file: Path) -> PowerPlan:
+    """The plan in a file.
+
+    Raises:
+        Failure: it cannot be read, or is none; says which field.
+    """
+    try:
+        return PowerPlan.model_validate(load_file(file) or {})
+    except Fault as fault:
+        raise usage(f"{file} cannot be read: {fault}") from None
+    except ValidationError as error:
+        lines = [f"{field_path(each['loc'])}: {sentence(each)}" for each in error.errors()]
+        raise usage(f"{file} is no PowerPlan.", *lines) from None
+
+
+def _path(field: str) -> str:
+    return field_path(("spec", *(int(part) if part.isdigit() else part for part in field.split("."))))
+
+
+@asynccontextmanager
+async def _clients() -> AsyncIterator[Mapping[str, PowerClient]]:
+    """All providers of the configuration, by their names."""
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(PowerClient(endpoint.address, config.tls_files(endpoint)))
+            for name, endpoint in config.load().meant("").items()
+        }
+
+
+def _known(history: History, clients: Mapping[str, PowerClient]) -> Mapping[str, PowerClient]:
+    """The providers of a run.
+
+    Raises:
+        Failure: the configuration has lost one since the run began.
+    """
+    needed = {target.provider for tier in history.start.tiers for target in tier.targets}
+    if missing := sorted(needed - clients.keys()):
+        raise usage(f"The run needs {', '.join(missing)}, which {config.path()} does not name any more.")
+    return clients
+
+
+def _folder(state_dir: Path | None) -> Path:
+    return (state_dir or state_home() / "plans").expanduser()
+
+
+def _tell(history: History, event: Event) -> None:
+    print(clean(f"{event.at.astimezone():%H:%M:%S} {plans.line(history, event)}"), file=sys.stderr, flush=True)
+
+
+def _show(output: Output, history: History) -> None:
+    if output is Output.TABLE:
+        render.show_table(plans.report_tree(history))
+    else:
+        render.emit(output, plans.report_data(history))

@@ -1,0 +1,279 @@
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.rpc import code_pb2
+
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.cli.conftest import Ended, Shell
+from tests.unit.cli.fake import FakeProvider, not_found, refusal
+from tests.unit.cli.samples import ended, running
+
+SPEC: dict[str, Any] = {
+    "budget": {"total": "10m", "reserve": "1m"},
+    "tiers": [
+        {"name": "apps", "members": [{"vms": ["lab/web"]}]},
+        {"name": "databases", "members": [{"vms": ["lab/db"]}]},
+    ],
+    "others": "Ignore",
+    "bringUp": {},
+}
+Plan = Callable[..., Ended]
+
+
+@pytest.fixture
+def vms(provider: FakeProvider) -> list[pb.VM]:
+    graceful = pb.Forecast(graceful=True, signals=[pb.SIGNAL_ACPI])
+    vms = [
+        pb.VM(id=f"id-{name}", name=name, power_state=pb.POWER_STATE_ON, forecast=graceful) for name in ("web", "db")
+    ]
+    info = pb.GetProviderInfoResponse(type="fake")
+    info.default_timeout.FromSeconds(60)
+    provider.answers["GetProviderInfo"] = info
+    provider.answers["ListVMs"] = pb.ListVMsResponse(vms=vms)
+    return vms
+
+
+@pytest.fixture
+def obedient(provider: FakeProvider, vms: list[pb.VM]) -> FakeProvider:
+    """Each VM that is asked goes down."""
+
+    def asked(request: pb.ShutdownRequest) -> pb.Operation:
+        name = request.vm.removeprefix("id-")
+        provider.streams.append([running(name), ended(name)])
+        return running(name)
+
+    provider.answers["Shutdown"] = asked
+    return provider
+
+
+@pytest.fixture
+def plan(
+    vmpower: Shell, own_configuration: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> Plan:
+    """`vmpower plan`; FILE is the plan, with these changes."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    own_configuration.parent.mkdir(parents=True)
+    own_configuration.write_text(yaml.safe_dump({"providers": {"lab": {"address": address}}}))
+    file = tmp_path / "night.yaml"
+
+    def run(*words: str, name: str = "night", **changes: Any) -> Ended:
+        document = {"apiVersion": "infra.virtrigaud.io/v1beta1", "kind": "PowerPlan", "metadata": {"name": name}}
+        file.write_text(yaml.safe_dump(document | {"spec": SPEC | changes}))
+        return vmpower("plan", *(str(file) if word == "FILE" else word for word in words))
+
+    return run
+
+
+# forecast
+
+
+def test_a_forecast_is_a_tree_of_tiers_and_asks_no_guest(plan: Plan, provider: FakeProvider, vms: list[pb.VM]) -> None:
+    told = plan("forecast", "FILE")
+    assert told.code == 0
+    assert told.out == (
+        "night: it fits, with 6 min 50 s to spare\n"
+        "├── 9 min 00 s for the tiers, 1 min 00 s for what is left over\n"
+        "├── apps: begins after 0.0 s, has 1 min 05 s, 6 min 50 s to spare; critical\n"
+        "│   └── lab/web: graceful by ACPI, has 1 min 00 s\n"
+        "└── databases, after apps: begins after 1 min 05 s, has 1 min 05 s, 6 min 50 s to spare; critical\n"
+        "    └── lab/db: graceful by ACPI, has 1 min 00 s\n"
+    )
+    assert provider.requests("Shutdown") == []
+
+
+def test_a_forecast_names_who_lacks_time_and_exits_with_3_where_that_is_asked(plan: Plan, vms: list[pb.VM]) -> None:
+    budget = {"total": "2m", "reserve": "10s"}
+    told = plan("forecast", "FILE", "--check", budget=budget)
+    assert told.code == 3
+    assert told.out.startswith("night: it fits because tiers give back 20.0 s\n")
+    assert "lab/web: graceful by ACPI, has 40.0 s of the 1 min 00 s that it needs" in told.out
+    assert plan("forecast", "FILE", budget=budget).code == 0
+
+
+def test_a_forecast_for_programs_has_the_times_as_go_writes_them(plan: Plan, vms: list[pb.VM]) -> None:
+    told = json.loads(plan("forecast", "FILE", "-o", "json").out)
+    assert (told["plan"], told["slack"], told["critical"]) == ("night", "6m50s", ["apps", "databases"])
+    assert told["tiers"][1]["vms"] == [{"vm": "lab/db", "id": "id-db", "needs": "1m", "has": "1m", "graceful": True}]
+
+
+def test_our_own_vm_is_told_last(plan: Plan, vms: list[pb.VM]) -> None:
+    tiers = SPEC["tiers"][:1]
+    told = plan("forecast", "FILE", "--self", "lab/db", tiers=tiers)
+    assert "└── (self), the VM that this runs on: in the reserve, when all others are off\n" in told.out
+
+
+# What is refused
+
+
+def test_mistakes_in_a_plan_are_told_by_their_fields(plan: Plan, provider: FakeProvider, vms: list[pb.VM]) -> None:
+    provider.answers["GetVM"] = not_found("VM", "mail")
+    told = plan("run", "FILE", tiers=[{"name": "a", "members": [{"vms": ["lab/mail", "pve/x"]}]}])
+    assert told.code == 2
+    assert told.err == (
+        "vmpower: The plan is refused; nothing was done.\n"
+        "  spec.tiers[0].members[0].vms[0]: provider 'lab' has no VM with the id or name 'mail'\n"
+        "  spec.tiers[0].members[0].vms[1]: no provider is called 'pve'; known: lab\n"
+    )
+
+
+def test_a_file_that_is_no_plan_is_told_by_its_fields(plan: Plan) -> None:
+    told = plan("forecast", "FILE", budget={"total": "1m", "reserve": "2m"}, more=1)
+    assert told.code == 2
+    assert "is no PowerPlan.\n" in told.err
+    assert "  spec.budget: reserve must be less than total\n" in told.err
+    assert "  spec.more: is not known here\n" in told.err
+
+
+def test_a_file_that_is_not_there_is_told(vmpower: Shell) -> None:
+    told = vmpower("plan", "forecast", "nothing.yaml")
+    assert (told.code, "nothing.yaml cannot be read: No such file" in told.err) == (2, True)
+
+
+def test_a_provider_that_does_not_answer_is_told_and_nothing_is_done(plan: Plan, provider: FakeProvider) -> None:
+    provider.answers["GetProviderInfo"] = refusal(code_pb2.UNAVAILABLE, "It is away.", "HYPERVISOR_UNAVAILABLE")
+    told = plan("run", "FILE")
+    assert (told.code, "It is away." in told.err, provider.requests("Shutdown")) == (5, True, [])
+
+
+# run and report
+
+
+def test_a_run_asks_tier_by_tier_and_reports(plan: Plan, obedient: FakeProvider) -> None:
+    done = plan("run", "FILE")
+    assert done.code == 0
+    assert [request.vm for request in obedient.requests("Shutdown")] == ["id-web", "id-db"]
+    assert "lab/db: GRACEFUL. The guest shut itself down." in done.out
+    lines = [line.split(" ", 1)[1] for line in done.err.splitlines()[1:]]
+    assert lines[1:3] == ["lab/web: GRACEFUL. The guest shut itself down.", "tier apps is over; all are off"]
+
+
+def test_the_report_says_what_the_run_said(plan: Plan, obedient: FakeProvider) -> None:
+    done = plan("run", "FILE")
+    assert plan("report").out == done.out
+    name = done.out.split(":")[0]
+    assert plan("report", name).out == done.out
+    events = json.loads(plan("report", name, "-o", "json").out)["events"]
+    assert [event["event"] for event in events][:2] == ["tier began", "vm ended"]
+
+
+def test_the_shared_options_may_stand_before_the_command(plan: Plan, vmpower: Shell, obedient: FakeProvider) -> None:
+    plan("run", "FILE")
+    assert json.loads(vmpower("-o", "json", "plan", "report").out)["start"]["plan"] == "night"
+
+
+def test_a_forced_vm_exits_with_3(plan: Plan, provider: FakeProvider, vms: list[pb.VM]) -> None:
+    provider.answers["Shutdown"] = ended("web", pb.OUTCOME_FORCED)
+    provider.streams = [[ended("web", pb.OUTCOME_FORCED)], [ended("db")]]
+    assert plan("run", "FILE").code == 3
+    assert plan("report").code == 3
+
+
+def test_a_vm_that_still_runs_exits_with_4(plan: Plan, provider: FakeProvider, vms: list[pb.VM]) -> None:
+    still = ended("web", pb.OUTCOME_STILL_RUNNING, state=pb.OPERATION_STATE_FAILED)
+    provider.answers["Shutdown"] = still
+    provider.streams = [[still], [ended("db")]]
+    done = plan("run", "FILE")
+    assert (done.code, "tier apps is over; not off: lab/web" in done.err) == (4, True)
+
+
+def test_without_a_run_there_is_no_report(plan: Plan) -> None:
+    assert (plan("report").code, "There is no run in" in plan("report").err) == (2, True)
+
+
+def test_a_report_of_a_run_that_is_not_there_is_refused(plan: Plan) -> None:
+    assert plan("report", "nothing").code == 2
+
+
+# Ctrl-C, and runs that were left
+
+
+def test_ctrl_c_aborts_a_run_and_what_it_stopped_comes_up_again(plan: Plan, obedient: FakeProvider) -> None:
+    asked = obedient.answers["Shutdown"]
+
+    def interrupted(request: pb.ShutdownRequest) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return asked(request)  # type: ignore[operator]
+
+    def started(request: pb.PowerOnRequest) -> pb.Operation:
+        obedient.streams.append([ended("web", pb.OUTCOME_STARTED, kind=pb.OPERATION_KIND_POWER_ON)])
+        return running("web", kind=pb.OPERATION_KIND_POWER_ON)
+
+    obedient.answers |= {"Shutdown": interrupted, "PowerOn": started, "ListOperations": pb.ListOperationsResponse()}
+    done = plan("run", "FILE")
+    assert [request.vm for request in obedient.requests("Shutdown")] == ["id-web"]
+    assert [request.vm for request in obedient.requests("PowerOn")] == ["id-web"]
+    assert (done.code, "aborted after" in done.out, "Up again." in done.out) == (4, True, True)
+
+
+def test_what_a_run_has_stopped_is_brought_up_by_name(plan: Plan, obedient: FakeProvider) -> None:
+    name = plan("run", "FILE").out.split(":")[0]
+
+    def started(request: pb.PowerOnRequest) -> pb.Operation:
+        vm = request.vm.removeprefix("id-")
+        obedient.streams.append([ended(vm, pb.OUTCOME_STARTED, kind=pb.OPERATION_KIND_POWER_ON)])
+        return running(vm, kind=pb.OPERATION_KIND_POWER_ON)
+
+    obedient.answers["PowerOn"] = started
+    up = plan("up", name)
+    assert (up.code, up.out.count("Up again.")) == (0, 2)
+    assert [request.vm for request in obedient.requests("PowerOn")] == ["id-db", "id-web"]
+
+
+def test_a_plan_without_bring_up_starts_nothing(plan: Plan, obedient: FakeProvider) -> None:
+    plan("run", "FILE", bringUp=None)
+    told = plan("up")
+    assert (told.code, "has no bringUp" in told.err) == (2, True)
+
+
+@pytest.fixture
+def killed(plan: Plan, obedient: FakeProvider, tmp_path: Path) -> Path:
+    """The record of a run whose process was killed when its first VM had been asked."""
+    plan("run", "FILE")
+    (record,) = (tmp_path / "state" / "vmpower" / "plans").iterdir()
+    lines = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join(lines[:2]))
+    obedient.asked.clear()
+    return record
+
+
+def test_a_run_that_was_left_is_taken_up_again_with_the_same_requests(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    done = plan("run", "FILE")
+    assert (done.code, f"Run {killed.stem} is taken up again." in done.err) == (0, True)
+    assert [request.vm for request in obedient.requests("Shutdown")] == ["id-web", "id-db"]
+    assert obedient.requests("ListVMs") == []
+    assert len(list(killed.parent.iterdir())) == 1
+
+
+def test_another_plan_waits_for_the_end_of_a_run_that_was_left(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    told = plan("run", "FILE", name="other")
+    assert (told.code, f"Run {killed.stem} of another plan has not ended" in told.err) == (2, True)
+    assert obedient.requests("Shutdown") == []
+
+
+def test_a_run_whose_budget_is_over_is_closed_and_another_begins(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    start, *events = killed.read_text().splitlines()
+    old = json.loads(start) | {"at": "2020-01-01T00:00:00Z", "ends": "2020-01-01T00:10:00Z"}
+    killed.write_text("\n".join([json.dumps(old), *events, ""]))
+    assert plan("run", "FILE").code == 0
+    assert len(list(killed.parent.iterdir())) == 2
+    assert "No process carried it out to its end." in killed.read_text()
+
+
+def test_a_run_that_another_process_carries_out_is_left_to_it(plan: Plan, killed: Path) -> None:
+    with killed.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        told = plan("run", "FILE")
+    assert (told.code, f"Another process carries out run {killed.stem}." in told.err) == (4, True)

@@ -1,0 +1,118 @@
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from cli.errors import ExitCode
+from cli.plans import exit_code, line, report_tree
+from plans.frozen import FrozenTier, Target
+from plans.history import Aborted, Closed, Event, History, Start, Stopped, TierBegan, TierOver, VMEnded, VMUp
+from plans.model import PlanSpec
+from tests.unit.cli.samples import BEGAN
+
+MINUTE = timedelta(minutes=1)
+SPEC = PlanSpec.model_validate({"budget": {"total": "10m"}, "tiers": [{"name": "a", "members": [{"vms": ["lab/x"]}]}]})
+WEB, DB = (Target(provider="lab", vm=f"id-{name}", name=name, runs=True, need=MINUTE) for name in ("web", "db"))
+TIERS = FrozenTier(name="a", targets=(WEB,)), FrozenTier(name="b", targets=(DB,), after=("a",))
+START = Start(run="night-1", plan="night", spec=SPEC, tiers=TIERS, at=BEGAN, ends=BEGAN + 10 * MINUTE)
+
+
+def tier(name: str) -> TierBegan:
+    return TierBegan(tier=name, at=BEGAN, gets=MINUTE)
+
+
+def down(target: Target, outcome: str = "GRACEFUL", *, off: bool = True, tier: str = "a") -> VMEnded:
+    at = BEGAN + timedelta(seconds=3)
+    return VMEnded(tier=tier, vm=target.key, at=at, outcome=outcome, off=off, message="So it was.")
+
+
+def history(*events: Event) -> History:
+    made = History(START)
+    for event in events:
+        made.note(event)
+    return made
+
+
+def shown(*events: Event) -> Sequence[str]:
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(report_tree(history(*events)))
+    return printed.get().splitlines()
+
+
+def closed(seconds: float) -> Closed:
+    return Closed(at=BEGAN + timedelta(seconds=seconds))
+
+
+def test_a_run_under_way_says_when_its_budget_is_over() -> None:
+    assert shown()[0].startswith("night-1: began at ")
+    assert ", under way, its budget is over at " in shown()[0]
+
+
+def test_a_tier_and_a_vm_under_way_are_told_so() -> None:
+    assert shown(tier("a"))[1:3] == [
+        "├── a: began after 0.0 s, had 1 min 00 s, under way",
+        "│   └── lab/web: under way",
+    ]
+
+
+def test_what_did_not_begin_is_told_so() -> None:
+    assert shown(tier("a"))[3:] == ["└── b, after a: did not begin", "    └── lab/db: was not asked"]
+
+
+def test_a_run_that_took_longer_than_its_budget_says_so() -> None:
+    assert shown(closed(601))[0] == "night-1: done after 10 min 01 s, after its budget was over"
+
+
+@pytest.mark.parametrize(("event", "word"), [(Aborted(at=BEGAN), "aborted"), (Stopped(tier="a", at=BEGAN), "stopped")])
+def test_a_run_that_did_not_go_to_its_end_says_why(event: Event, word: str) -> None:
+    assert shown(event, closed(60))[0] == f"night-1: {word} after 1 min 00 s, 9 min 00 s before its budget was over"
+
+
+def test_a_vm_that_is_not_up_again_says_why() -> None:
+    up = VMUp(tier="a", vm=WEB.key, at=BEGAN, ready=False, message="It was not ready in time.")
+    assert shown(tier("a"), down(WEB), up)[2] == (
+        "│   └── lab/web: GRACEFUL. So it was. (3.0 s) Not up again: It was not ready in time."
+    )
+
+
+def test_what_a_guest_says_cannot_move_the_cursor() -> None:
+    ended = down(WEB).model_copy(update={"message": "\x1b[2J"})
+    assert r"\x1b[2J" in shown(tier("a"), ended)[2]
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (TierOver(tier="a", at=BEGAN), "tier a is over; not off: lab/web"),
+        (Stopped(tier="a", at=BEGAN), "tier a has Stop and is not off: no further tier begins"),
+        (Aborted(at=BEGAN), "the run is aborted: no further tier begins"),
+        (Closed(at=BEGAN, message="Nobody was there."), "the run is over: Nobody was there."),
+        (VMUp(tier="a", vm=WEB.key, at=BEGAN, ready=True), "lab/web: Up again."),
+    ],
+)
+def test_events_are_told_in_words(event: Event, text: str) -> None:
+    assert line(history(), event) == text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "off", "code"),
+    [
+        ("GRACEFUL", True, ExitCode.WANTED),
+        ("ALREADY_OFF", True, ExitCode.WANTED),
+        ("FORCED", True, ExitCode.FORCED),
+        ("OUT_OF_BAND", True, ExitCode.FORCED),
+        ("STILL_RUNNING", False, ExitCode.FAILED),
+        ("REFUSED", False, ExitCode.FAILED),
+        ("OUT_OF_TIME", False, ExitCode.FAILED),
+        ("GONE", False, ExitCode.UNKNOWN),
+        ("UNKNOWN", True, ExitCode.UNKNOWN),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst_vm(outcome: str, off: bool, code: ExitCode) -> None:
+    assert exit_code(history(down(WEB, outcome, off=off), down(DB, tier="b"))) == code
+
+
+def test_a_vm_that_was_not_asked_counts_as_failed() -> None:
+    assert exit_code(history(down(WEB))) == ExitCode.FAILED
