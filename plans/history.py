@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
+import structlog
 from pydantic import Field
 
 from plans.frozen import SETTLE, FrozenTier, Record, Target, scheduled
 from plans.model import PlanSpec
 from plans.schedule import ZERO, Schedule, share
+
+log = structlog.get_logger()
 
 
 class Start(Record):
@@ -159,7 +162,10 @@ class History:
                 self.closed = event
         self.events.append(event)
         for listener in self.listeners:
-            listener(event)
+            try:
+                listener(event)
+            except Exception:  # who only looks on must not end the run
+                log.exception("a bug in vmpower: a listener of a run failed")
 
     @property
     def no_more_tiers(self) -> bool:

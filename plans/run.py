@@ -29,6 +29,8 @@ ESCALATIONS = {AtDeadline.FORCE: pb.ESCALATION_FORCE, AtDeadline.STOP: pb.ESCALA
 """What counts instead of the VM's own."""
 OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN})
 """How a VM ends that this run has brought down, or may have."""
+LONGEST_WRITE = 2.0
+"""Seconds that an event waits for the disk."""
 LAST_LOOK = 5.0
 """Seconds for what is still to be learnt when the budget is over."""
 
@@ -226,11 +228,12 @@ class Run:
     # The record
 
     async def _note(self, event: Event) -> None:
-        """Something has happened, or is about to. While the disk cannot be written the run goes on: the power will not
-        wait, and a provider takes each step once anyway."""
+        """Something has happened, or is about to. While the disk cannot be written, or hangs, the run goes on: the
+        power will not wait, and a provider takes each step once anyway."""
         try:
-            await self._journal.write(event)
-        except JournalError:
+            async with asyncio.timeout(LONGEST_WRITE):
+                await self._journal.write(event)
+        except (JournalError, TimeoutError):
             log.exception("the run goes on without its record", run=self._start.run)
         self.history.note(event)
 

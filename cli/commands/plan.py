@@ -4,10 +4,11 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 from pydantic import ValidationError
 
@@ -177,7 +178,7 @@ async def _begun(
 
 
 async def _until_its_end(carried_out: Run) -> None:
-    """The first Ctrl-C aborts the run, the second one leaves it as it is."""
+    """The first Ctrl-C aborts the run, the second one leaves it as it is. That the terminal is closed ends no run."""
     loop, work = asyncio.get_running_loop(), asyncio.ensure_future(carried_out.carry_out())
     aborting: list[asyncio.Task[None]] = []
 
@@ -188,6 +189,8 @@ async def _until_its_end(carried_out: Run) -> None:
         print("Aborting: no further tier begins. Ctrl-C again leaves the run as it is.", file=sys.stderr)
         aborting.append(asyncio.ensure_future(carried_out.abort()))
 
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
         await work
@@ -196,6 +199,8 @@ async def _until_its_end(carried_out: Run) -> None:
         raise Failure(message, ExitCode.INTERRUPTED, ["vmpower plan run FILE takes it up again."]) from None
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGHUP)
+        structlog.reset_defaults()
 
 
 async def _freeze(manifest: PowerPlan, clients: Mapping[str, PowerClient], clock: Clock, own: str) -> Frozen:
@@ -254,7 +259,8 @@ def _folder(state_dir: Path | None) -> Path:
 
 
 def _tell(history: History, event: Event) -> None:
-    print(clean(f"{event.at.astimezone():%H:%M:%S} {plans.line(history, event)}"), file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal is gone; the run goes on
+        print(clean(f"{event.at.astimezone():%H:%M:%S} {plans.line(history, event)}"), file=sys.stderr, flush=True)
 
 
 def _show(output: Output, history: History) -> None:

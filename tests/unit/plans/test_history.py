@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 from plans.frozen import SETTLE, Target
-from plans.history import Aborted, History, Stopped, TierBegan, VMEnded
+from plans.history import Aborted, Event, History, Stopped, TierBegan, VMEnded
 from tests.unit.plans.builders import EPOCH
 from tests.unit.plans.test_journal import BEGAN, START, TARGET
 
@@ -73,6 +73,18 @@ def test_a_vm_is_off_once_that_was_verified() -> None:
     assert not history.is_off(TARGET)
     history.note(VMEnded(tier="a", vm=TARGET.key, at=EPOCH, outcome="GRACEFUL", off=True))
     assert history.is_off(TARGET)
+
+
+def test_a_listener_that_fails_ends_no_run() -> None:
+    heard: list[object] = []
+    history = History(START)
+
+    def broken(_: Event) -> None:
+        raise BrokenPipeError
+
+    history.listeners += [broken, heard.append]
+    history.note(BEGAN)
+    assert heard == [BEGAN]
 
 
 def test_listeners_are_told() -> None:

@@ -251,6 +251,19 @@ async def test_a_disk_that_is_full_holds_up_no_run(engine: Engine, monkeypatch: 
     assert outcomes(run) == {"lab/app": "GRACEFUL"}
 
 
+async def test_a_disk_that_hangs_holds_up_no_run_for_long(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = FakeProvider(app=5)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+
+    async def hangs(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(run._journal, "write", hangs)
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "GRACEFUL"}
+    assert lab.asked["app"] < 3
+
+
 # Aborted
 
 

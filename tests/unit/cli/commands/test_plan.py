@@ -212,6 +212,17 @@ def test_ctrl_c_aborts_a_run_and_what_it_stopped_comes_up_again(plan: Plan, obed
     assert (done.code, "aborted after" in done.out, "Up again." in done.out) == (4, True, True)
 
 
+def test_a_terminal_that_is_closed_ends_no_run(plan: Plan, obedient: FakeProvider) -> None:
+    asked = obedient.answers["Shutdown"]
+
+    def hung_up(request: pb.ShutdownRequest) -> Any:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return asked(request)  # type: ignore[operator]
+
+    obedient.answers["Shutdown"] = hung_up
+    assert plan("run", "FILE").code == 0
+
+
 def test_what_a_run_has_stopped_is_brought_up_by_name(plan: Plan, obedient: FakeProvider) -> None:
     name = plan("run", "FILE").out.split(":")[0]
 
