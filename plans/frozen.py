@@ -87,8 +87,12 @@ def scheduled(tiers: Sequence[FrozenTier]) -> list[Stage]:
 
 
 def target(provider: str, vm: pb.VM, timeout: timedelta, request: pb.ShutdownRequest, resource: str = "") -> Target:
-    """A VM that is asked by `request`; without a timeout it has `timeout`, the provider's default."""
-    own = request.timeout.ToTimedelta() if request.HasField("timeout") else timeout
+    """A VM that is asked by `request`; without a timeout it has the hypervisor's own for it or, where there is none,
+    `timeout`, the provider's default."""
+    if request.HasField("timeout"):
+        own = request.timeout.ToTimedelta()
+    else:
+        own = vm.own_timeout.ToTimedelta() if vm.HasField("own_timeout") else timeout
     hooks = map(_hook_timeout, request.pre_stop)
     return Target(
         provider=provider,

@@ -165,6 +165,10 @@ def _timeout(value: Operation) -> Duration | None:
     return duration(value.timeout) if value.request.kind in (Kind.SHUTDOWN, Kind.REBOOT) else None
 
 
+def _own_timeout(vm: VM) -> Duration | None:
+    return duration(vm.delegation.own_timeout) if vm.delegation and vm.delegation.own_timeout else None
+
+
 Fields = Mapping[str, Callable[[Any], Any]]
 _VM: Fields = {
     "id": lambda vm: encodable(vm.id),
@@ -174,6 +178,7 @@ _VM: Fields = {
     "node": lambda vm: encodable(vm.node),
     "labels": lambda vm: {encodable(key): encodable(value) for key, value in vm.labels.items()},
     "off_cause": lambda vm: enum(pb.OffCause, vm.off_cause),
+    "own_timeout": _own_timeout,
 }
 _OPERATION: Fields = {
     "id": lambda op: encodable(op.id),

@@ -560,6 +560,7 @@ class VM(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     OFF_CAUSE_FIELD_NUMBER: _builtins.int
+    OWN_TIMEOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The hypervisor's own identifier (libvirt: UUID; vSphere: instance UUID; Proxmox VE: vmid)."""
     name: _builtins.str
@@ -574,6 +575,12 @@ class VM(_message.Message):
     def forecast(self) -> Global___Forecast: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def own_timeout(self) -> _duration_pb2.Duration:
+        """How long its hypervisor lets its guest take to shut down, where it has a time of its own for that (Proxmox VE). It
+        counts where a Shutdown names no timeout.
+        """
+
     def __init__(
         self,
         *,
@@ -585,10 +592,11 @@ class VM(_message.Message):
         node: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         off_cause: Global___OffCause.ValueType = ...,
+        own_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "own_timeout", b"own_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "power_state", b"power_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "own_timeout", b"own_timeout", "power_state", b"power_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -100,6 +100,13 @@ def test_a_vm_needs_the_time_of_its_provider_and_some_to_be_seen_off() -> None:
     assert tier.targets[0].need == MINUTE + SETTLE
 
 
+def test_the_hypervisors_own_time_for_a_vm_comes_before_its_providers() -> None:
+    slow = vm("web")
+    slow.own_timeout.FromTimedelta(3 * MINUTE)
+    (tier,) = resolve(spec(vms("lab/web")), {"lab": provider(slow)})
+    assert tier.targets[0].need == 3 * MINUTE + SETTLE
+
+
 def test_a_vm_that_is_off_takes_no_time_and_is_asked_all_the_same() -> None:
     (tier,) = resolve(spec(vms("lab/web")), {"lab": provider(vm("web", OFF))})
     assert (tier.stage.need, [target.vm for target in tier.targets]) == (timedelta(), ["id-web"])

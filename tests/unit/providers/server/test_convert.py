@@ -8,6 +8,7 @@ from providers.core import adapter, model
 from providers.core.adapter import (
     VM,
     Cause,
+    Delegation,
     Diagnosis,
     GuestCredentials,
     MissingPrivilege,
@@ -196,6 +197,13 @@ def test_a_vm_is_told_with_its_operation() -> None:
     said = convert.vm(vm, "op")
     assert (said.id, said.name, said.power_state) == ("1", "web", pb.POWER_STATE_PAUSED)
     assert (said.node, dict(said.labels), said.active_operation) == ("host-1", {"tier": "front"}, "op")
+
+
+def test_the_hypervisors_own_time_for_a_vm_is_told_where_it_has_one() -> None:
+    delegation = Delegation(own_timeout=timedelta(seconds=90))
+    assert convert.vm(VM("1", "web", PowerState.ON, delegation=delegation), "").own_timeout.seconds == 90
+    for other in (None, Delegation()):
+        assert not convert.vm(VM("1", "web", PowerState.ON, delegation=other), "").HasField("own_timeout")
 
 
 def test_a_power_state_that_the_hypervisor_cannot_tell_is_unknown() -> None:
