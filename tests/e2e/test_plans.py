@@ -24,7 +24,7 @@ apiVersion: infra.virtrigaud.io/v1beta1
 kind: PowerPlan
 metadata: {name: night}
 spec:
-  budget: {total: 35s, reserve: 5s}
+  budget: {total: 120s, reserve: 5s}
   tiers:
   - {name: apps, members: [{vms: [lab/app, lab/deaf]}], minimum: 5s}
   - {name: databases, members: [{vms: [lab/db]}], minimum: 10s}
