@@ -2,6 +2,7 @@ import fcntl
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,23 @@ def test_ctrl_c_aborts_a_run_and_what_it_stopped_comes_up_again(plan: Plan, obed
     assert [request.vm for request in obedient.requests("Shutdown")] == ["id-web"]
     assert [request.vm for request in obedient.requests("PowerOn")] == ["id-web"]
     assert (done.code, "aborted after" in done.out, "Up again." in done.out) == (4, True, True)
+
+
+def test_a_second_ctrl_c_leaves_a_run_as_it_is(plan: Plan, provider: FakeProvider, vms: list[pb.VM]) -> None:
+    def interrupted(_: pb.ShutdownRequest) -> pb.Operation:
+        os.kill(os.getpid(), signal.SIGINT)
+        return running("web")
+
+    provider.answers["Shutdown"] = interrupted
+
+    def again() -> None:
+        provider.opened.get()  # its operation is watched
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=again, daemon=True).start()
+    left = plan("run", "FILE")
+    assert left.code == 130
+    assert "is left as it is; what was begun goes on.\n  vmpower plan run FILE takes it up again.\n" in left.err
 
 
 def test_a_terminal_that_is_closed_ends_no_run(plan: Plan, obedient: FakeProvider) -> None:
