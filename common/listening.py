@@ -58,7 +58,7 @@ def _of_a_server(path: str) -> Iterator[str]:
 def _of_port(host: str, port: str) -> Iterator[str]:
     """Nothing where one of the host's addresses can be bound: gRPC then listens at that."""
     try:
-        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        places = socket.getaddrinfo(host.strip("[]").encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         yield f"the host {host} has no address here ({error.strerror})"
         return

@@ -17,8 +17,9 @@ from providers.core.run import Run
 
 AT_ONCE = timedelta(seconds=1)
 """Within this time of the grace period's beginning, a hypervisor's own time is as good as begun with it."""
-ANSWER_SECONDS = 5.0
-"""How long somebody who extends a shutdown waits for the hypervisor at most: half of what our clients wait."""
+ANSWER_SECONDS = 8.0
+"""How long somebody who extends a shutdown waits for the hypervisor at most: less than the 10 s that our clients wait,
+and more than Proxmox VE takes to end the task of a container (5 s, pve-common, `PVE::RESTEnvironment`)."""
 
 
 def timeout(request: Request, vm: VM | None, default: timedelta) -> dict[str, Any]:

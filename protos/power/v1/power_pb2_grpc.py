@@ -223,7 +223,7 @@ class PowerServiceServicer:
     def ExtendOperation(self, request, context):
         """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting. Where the
         hypervisor itself would cut the power before (Proxmox VE), this is answered once it has taken that back; if it does
-        not within 5 s, it is FAILED_PRECONDITION and says when the power may be cut.
+        not within 8 s, it is FAILED_PRECONDITION and says when the power may be cut.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

@@ -94,7 +94,7 @@ class PowerServiceStub:
     ExtendOperation: _grpc.UnaryUnaryMultiCallable[_power_pb2.ExtendOperationRequest, _power_pb2.Operation]
     """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting. Where the
     hypervisor itself would cut the power before (Proxmox VE), this is answered once it has taken that back; if it does
-    not within 5 s, it is FAILED_PRECONDITION and says when the power may be cut.
+    not within 8 s, it is FAILED_PRECONDITION and says when the power may be cut.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -168,7 +168,7 @@ class PowerServiceAsyncStub(PowerServiceStub):
     ExtendOperation: _aio.UnaryUnaryMultiCallable[_power_pb2.ExtendOperationRequest, _power_pb2.Operation]  # type: ignore[assignment]
     """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting. Where the
     hypervisor itself would cut the power before (Proxmox VE), this is answered once it has taken that back; if it does
-    not within 5 s, it is FAILED_PRECONDITION and says when the power may be cut.
+    not within 8 s, it is FAILED_PRECONDITION and says when the power may be cut.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -317,7 +317,7 @@ class PowerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_power_pb2.Operation, _abc.Awaitable[_power_pb2.Operation]]:
         """Moves force_after of a running Shutdown or Reboot. An operation in AWAITING_DECISION goes back to waiting. Where the
         hypervisor itself would cut the power before (Proxmox VE), this is answered once it has taken that back; if it does
-        not within 5 s, it is FAILED_PRECONDITION and says when the power may be cut.
+        not within 8 s, it is FAILED_PRECONDITION and says when the power may be cut.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
