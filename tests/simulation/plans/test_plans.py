@@ -1,5 +1,5 @@
-"""2,000 random plans over real providers: killed engines and providers, deaf and slow guests, removed VMs. A seed that
-fails is told with the command that plays it again."""
+"""Random plans over real providers: killed engines and providers, deaf and slow guests, removed VMs. A seed that
+fails is told with the command that plays it again. `make soak PLANS=2000` plays more."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.simulation.plans.__main__ import failing
 from tests.simulation.plans.play import play
 from tests.simulation.plans.scenario import make
 
-SEEDS, CHUNK = 2000, 50
+SEEDS, CHUNK = 500, 50
 
 
 @pytest.mark.timeout(300)
@@ -22,4 +22,4 @@ def test_the_same_seed_is_the_same_history() -> None:
 
 
 def test_plans_are_of_up_to_200_vms() -> None:
-    assert max(make(seed).vms for seed in range(1, SEEDS + 1)) > 190
+    assert max(make(seed).vms for seed in range(1, 2000)) > 190
