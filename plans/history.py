@@ -7,6 +7,7 @@ is taken up again knows what it knew.
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Literal
 
 import structlog
@@ -38,7 +39,7 @@ class Start(Record):
         also what is forced at the last moment is to be off in time."""
         return self.ends - max(self.spec.budget.reserve, SETTLE)
 
-    @property
+    @cached_property
     def forecast(self) -> Schedule:
         """How the tiers share the time, by what is known at the start."""
         return share(scheduled(self.tiers), self.deadline - self.at)
