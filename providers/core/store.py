@@ -191,13 +191,19 @@ def _scrubbed(value: Any) -> Any:
 
 
 def _upgrade(db: sqlite3.Connection) -> None:
-    """Rewrite the records of earlier versions: before 1, a request's timeout had the default filled in, and signals had
-    no numbers; before 2, signals were refused or not. One that is no record of a version stays as it is. Before 3, each
-    save gave its row another place."""
+    """Before version 3, each save gave its row another place, and before 2 records were written otherwise."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version >= VERSION:
         return
     db.execute("INSERT OR REPLACE INTO operations SELECT * FROM operations ORDER BY create_time, id")
+    if version < 2:
+        _rewrite(db, version)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _rewrite(db: sqlite3.Connection, version: int) -> None:
+    """The records: before 1, a request's timeout had the default filled in, and signals had no numbers; before 2,
+    signals were refused or not. One that is no record of a version stays as it is."""
     rows = db.execute("SELECT record, id FROM operations").fetchall()
     for record, key in rows:
         try:
@@ -205,16 +211,14 @@ def _upgrade(db: sqlite3.Connection) -> None:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         db.execute("UPDATE operations SET record = ? WHERE id = ?", (upgraded, key))
-    db.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _upgraded(record: str, version: int) -> str:
     operation = json.loads(record)
     if version < 1:
         _number(operation)
-    if version < 2:
-        for sent in operation["sent"]:
-            sent["delivery"] = "REFUSED" if sent.pop("refused", False) else "ACCEPTED"
+    for sent in operation["sent"]:
+        sent["delivery"] = "REFUSED" if sent.pop("refused", False) else "ACCEPTED"
     return json.dumps(operation)
 
 
