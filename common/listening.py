@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common.addresses import socket_path
@@ -21,6 +22,21 @@ def require_listenable(address: str, flag: str) -> None:
     """
     if trouble := "; ".join(_troubles(address)):
         raise CannotListen(f"{address}: {trouble}; mend that or choose another {flag}.")
+
+
+@contextmanager
+def listening(address: str, flag: str) -> Iterator[None]:
+    """Listen at an address within this, as the flag says.
+
+    Raises:
+        CannotListen: that cannot be, as was found before, or is by what listens.
+    """
+    require_listenable(address, flag)
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        why = str(error) if isinstance(error, OSError) else "gRPC cannot listen there"
+        raise CannotListen(f"{address}: {why}; mend that or choose another {flag}.") from error
 
 
 def _troubles(address: str) -> Iterator[str]:

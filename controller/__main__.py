@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from common import logs, service_manager
-from common.listening import CannotListen, require_listenable
+from common.listening import CannotListen, listening
 from common.metrics_server import MetricsServer
 from controller.check import check
 from controller.client import ProviderClient, own_certificate
@@ -55,7 +55,8 @@ async def _serve(settings: Settings) -> None:
     if health is not None:
         await health.start()
     if settings.metrics_listen:
-        await _listen(scrapes, settings.metrics_listen)
+        with listening(settings.metrics_listen, "--metrics-listen"):
+            await scrapes.start(settings.metrics_listen)
     log.info("started", **settings.model_dump(mode="json", include={"kubernetes", "manifests", "identity"}))
     service_manager.ready()
     try:
@@ -70,14 +71,6 @@ async def _serve(settings: Settings) -> None:
         await scrapes.stop()
         if health is not None:
             await health.stop()
-
-
-async def _listen(scrapes: MetricsServer, address: str) -> None:
-    require_listenable(address, "--metrics-listen")
-    try:
-        await scrapes.start(address)
-    except OSError as error:
-        raise CannotListen(f"{address}: {error}; choose another --metrics-listen.") from error
 
 
 def _source(settings: Settings) -> Source:

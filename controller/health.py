@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from common.listening import CannotListen, require_listenable
+from common.listening import listening
 from common.probes import PROBES
 
 SERVICES = ("", "liveness")
@@ -29,11 +29,8 @@ class Health:
         Raises:
             CannotListen: another process serves at this address, or it is not an address.
         """
-        require_listenable(self._address, "--health-listen")
-        try:
+        with listening(self._address, "--health-listen"):
             self._server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise CannotListen(f"{self._address}: gRPC cannot listen there; choose another --health-listen.") from error
         for service in SERVICES:
             await self._checker.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()

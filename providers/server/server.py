@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from common import logs, service_manager
-from common.listening import CannotListen, require_listenable
+from common.listening import CannotListen, listening
 from common.metrics_server import MetricsServer
 from common.probes import PROBES
 from protos.power.v1 import power_pb2_grpc
@@ -119,8 +119,8 @@ def _server(
         options |= tls.options(settings)
     server = grpc.aio.server(interceptors=[Interceptor(settings)], options=list(options.items()))
     reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
-    require_listenable(settings.listen, "--listen")
-    _bind(server, door.grpc_address, credentials, "--listen")
+    with listening(settings.listen, "--listen"):
+        _bind(server, door.grpc_address, credentials)
     return server
 
 
@@ -129,30 +129,24 @@ def _health_server(settings: Settings, health: Health) -> grpc.aio.Server:
     server = grpc.aio.server(options=list(PROBES.items()))
     health.add_to(server)
     if settings.health_listen:
-        require_listenable(settings.health_listen, "--health-listen")
-        _bind(server, settings.health_listen, None, "--health-listen")
+        with listening(settings.health_listen, "--health-listen"):
+            _bind(server, settings.health_listen, None)
     return server
 
 
-def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, flag: str) -> None:
-    try:
-        with for_owner_and_group():
-            if credentials is None:
-                server.add_insecure_port(address)
-            else:
-                server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        raise CannotListen(f"{address}: gRPC cannot listen there; mend that or choose another {flag}.") from error
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> None:
+    with for_owner_and_group():
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
 
 
 async def _start_metrics(settings: Settings, context: Context, operations: Operations) -> MetricsServer:
     server = MetricsServer(metrics.registry(context.adapter, context.inventory, operations, context.journal))
     if settings.metrics_listen:
-        require_listenable(settings.metrics_listen, "--metrics-listen")
-        try:
+        with listening(settings.metrics_listen, "--metrics-listen"):
             await server.start(settings.metrics_listen)
-        except OSError as error:
-            raise CannotListen(f"{settings.metrics_listen}: {error}; choose another --metrics-listen.") from error
     return server
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from common.listening import CannotListen, require_listenable
+from common.listening import CannotListen, listening, require_listenable
 
 
 def said(address: str) -> str:
@@ -71,3 +71,13 @@ def test_a_host_without_an_address_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert "the host provider.example has no address here" in said("provider.example:9443")
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(OSError("Too many open files"), "Too many open files"), (RuntimeError(), "gRPC cannot listen there")],
+)
+def test_what_listens_may_find_a_trouble_of_its_own(error: Exception, why: str) -> None:
+    with pytest.raises(CannotListen) as refused, listening("127.0.0.1:0", "--listen"):
+        raise error
+    assert str(refused.value) == f"127.0.0.1:0: {why}; mend that or choose another --listen."
