@@ -141,6 +141,11 @@ class PowerClient:
             if not request.page_token or len(found) >= limit:
                 return found[:limit]
 
+    async def find_operation(self, vm: str, request_id: str, among: int = 100) -> pb.Operation | None:
+        """The operation that this request began, if it is `among` so many newest of its VM."""
+        newest = await self.list_operations(vm, limit=among)
+        return next((each for each in newest if each.request_id == request_id), None)
+
     def watch_vms(
         self, on_break: OnBreak = raise_refusal
     ) -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:

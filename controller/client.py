@@ -22,8 +22,6 @@ HYPERVISOR_AWAY = "HYPERVISOR_UNAVAILABLE"
 TLS_AGE, TLS_RETRY = 60.0, 10.0
 """Seconds for which what a Secret held serves new connections, and after which one that could not be read is asked for
 again."""
-SEARCHED = 100
-"""How many of a VM's latest operations are searched for one of ours."""
 UNREACHABLE = "ProviderUnreachable"
 NO_ENDPOINT = "NoEndpoint"
 NOWHERE = "unix:nowhere"
@@ -111,10 +109,6 @@ class ProviderClient(PowerClient):
             if error.code != "NOT_FOUND":
                 raise
             self.cache.remove(vm)
-
-    async def find_operation(self, vm: str, request_id: str) -> pb.Operation | None:
-        latest = await self.list_operations(vm, limit=SEARCHED)
-        return next((each for each in latest if each.request_id == request_id), None)
 
     def _take_in(self, message: pb.GetProviderInfoResponse | pb.WatchVMsResponse) -> None:
         if isinstance(message, pb.GetProviderInfoResponse):

@@ -78,13 +78,11 @@ class Calls:
         pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                found = await self._clients[vm.provider].list_operations(vm.vm, limit=RECENT)
+                return await self._clients[vm.provider].find_operation(vm.vm, request_id, RECENT)
             except ProviderError as error:
                 if error.reason == "VM_NOT_FOUND":
                     return None
                 raise_refusal(error)
-            else:
-                return next((each for each in found if each.request_id == request_id), None)
             await asyncio.sleep(pauses.next())
 
     def watch(self, provider: str) -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:

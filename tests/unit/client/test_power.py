@@ -32,6 +32,14 @@ async def client(fake: FakeProvider, tmp_path: Path) -> AsyncIterator[PowerClien
         yield client
 
 
+async def test_an_operation_is_found_by_its_request_id(client: PowerClient, fake: FakeProvider) -> None:
+    fake.listed = [pb.Operation(id="op-2", request_id="b"), pb.Operation(id="op-1", request_id="a")]
+    found = await client.find_operation("1", "a")
+    assert found
+    assert found.id == "op-1"
+    assert await client.find_operation("1", "c") is None
+
+
 async def test_a_request_calls_the_method_that_is_named_for_it(client: PowerClient) -> None:
     assert (await client.call(pb.GetVMRequest(vm="1"))).name == "web"
     assert (await client.call(pb.ShutdownRequest(vm="1"))).id == "op-1"

@@ -155,7 +155,7 @@ class FakeClient(ProviderClient):
         self.requests.append(("cancel", operation))
         return await self.end(operation, "STILL_RUNNING", state=CANCELLED)
 
-    async def find_operation(self, vm: str, request_id: str) -> pb.Operation | None:
+    async def find_operation(self, vm: str, request_id: str, among: int = 100) -> pb.Operation | None:
         self.requests.append(("find", vm, request_id))
         return next((each for each in self.operations.values() if each.request_id == request_id), None)
 

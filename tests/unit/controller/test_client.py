@@ -194,14 +194,6 @@ async def test_an_operation_that_does_not_exist_is_an_error(fake: FakeProvider, 
     assert caught.value.reason == "OPERATION_NOT_FOUND"
 
 
-async def test_an_operation_is_found_by_its_request_id(fake: FakeProvider, live: Following) -> None:
-    fake.listed = [pb.Operation(id="op-2", request_id="b"), pb.Operation(id="op-1", request_id="a")]
-    found = await live.client.find_operation("1", "a")
-    assert found
-    assert found.id == "op-1"
-    assert await live.client.find_operation("1", "c") is None
-
-
 async def test_a_vm_is_read_anew(fake: FakeProvider, live: Following) -> None:
     fake.vms = [pb.VM(id="1", name="web", power_state=pb.POWER_STATE_OFF)]
     await live.client.refresh("1")
