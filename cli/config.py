@@ -13,14 +13,13 @@ import re
 from dataclasses import astuple, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from cli.errors import usage
+from cli.files import read_as
 from client.channel import Tls
 from common.addresses import is_local, mistake
 from common.environment import variable
-from common.mistakes import sentence
-from common.yaml_reader import Fault, load_file
 
 
 class _Strict(BaseModel):
@@ -90,13 +89,7 @@ def load() -> Config:
     file = path()
     if not file.exists() and not variable("VMPOWER_CONFIG"):
         return Config()
-    try:
-        return Config.model_validate(load_file(file) or {})
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, each['loc']))}: {sentence(each)}" for each in error.errors()]
-        raise usage(f"{file} is not a vmpower configuration.", *lines) from None
-    except Fault as fault:
-        raise usage(f"{file} cannot be read: {fault}") from None
+    return read_as(Config, file, "is not a vmpower configuration")
 
 
 def tls_files(endpoint: Endpoint) -> Tls | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
 
+from cli import files
 from cli.errors import usage
 from cli.options import word
 from client.words import value
 from common import durations
-from common.yaml_reader import Fault, load_file
 from protos.power.v1 import power_pb2 as pb
 
 
@@ -52,7 +52,7 @@ def credentials(file: Path) -> pb.GuestCredentials:
     Raises:
         Failure: it is not such a file. The message holds nothing of its contents.
     """
-    data = _yaml(file, as_written=True)
+    data = files.read(file, as_written=True)
     login = data if isinstance(data, dict) else {}
     if set(login) != {"username", "password"} or not all(isinstance(text, str) for text in login.values()):
         raise usage(f"{file} must hold exactly `username` and `password`, both texts.")
@@ -67,16 +67,9 @@ def _words(line: str) -> list[str]:
 
 
 def _from_file(file: Path) -> list[pb.Hook]:
-    data = _yaml(file)
+    data = files.read(file)
     entries = data if isinstance(data, list) else [data]
     return [_hook(entry, f"{file}, hook {place}") for place, entry in enumerate(entries, 1)]
-
-
-def _yaml(file: Path, *, as_written: bool = False) -> Any:
-    try:
-        return load_file(file, as_written=as_written)
-    except Fault as fault:
-        raise usage(f"{file} cannot be read: {fault}") from None
 
 
 def _hook(entry: Any, where: str) -> pb.Hook:

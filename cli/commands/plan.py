@@ -10,17 +10,16 @@ from typing import Annotated
 
 import structlog
 import typer
-from pydantic import ValidationError
 
 from cli import config, plans, render
 from cli.app import Format, app, command
 from cli.errors import ExitCode, Failure, translate, usage
+from cli.files import read_as
 from cli.options import Output
 from client.power import PowerClient
-from common.mistakes import sentence
 from common.settings import state_home
 from common.text import clean
-from common.yaml_reader import Fault, field_path, load_file
+from common.yaml_reader import field_path
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
@@ -37,6 +36,7 @@ group = typer.Typer(
 )
 app.add_typer(group, name="plan")
 
+NO_PLAN = "is no PowerPlan"
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A PowerPlan, in YAML.")]
 Own = Annotated[
     str,
@@ -65,7 +65,7 @@ async def forecast(
     output: Format = Output.TABLE,
 ) -> ExitCode:
     """What a run would do now, tier by tier, and whether it fits. No guest is touched."""
-    manifest, clock = _read(file), Clock()
+    manifest, clock = read_as(PowerPlan, file, NO_PLAN), Clock()
     async with _clients() as clients:
         frozen = await _freeze(manifest, clients, clock, own)
     start = frozen.start(manifest.metadata.name, manifest.spec, clock())
@@ -80,7 +80,7 @@ async def forecast(
 async def run(file: File, *, own: Own = "", state_dir: StateDir = None, output: Format = Output.TABLE) -> ExitCode:
     """Bring down what the plan says, and wait for the end. A run that was left is taken up again. Ctrl-C aborts it:
     no further tier begins, and what it stopped comes up again if the plan says so."""
-    manifest, clock, runs = _read(file), Clock(), Runs(_folder(state_dir))
+    manifest, clock, runs = read_as(PowerPlan, file, NO_PLAN), Clock(), Runs(_folder(state_dir))
     async with _clients() as clients:
         history, journal = await _taken_up(manifest, runs, clock) or await _begun(manifest, clients, runs, clock, own)
         try:
@@ -211,21 +211,6 @@ async def _freeze(manifest: PowerPlan, clients: Mapping[str, PowerClient], clock
     except PlanRefused as error:
         lines = [f"{_path(each.field)}: {each.message}" for each in error.violations]
         raise usage("The plan is refused; nothing was done.", *lines) from None
-
-
-def _read(file: Path) -> PowerPlan:
-    """The plan in a file.
-
-    Raises:
-        Failure: it cannot be read, or is none; says which field.
-    """
-    try:
-        return PowerPlan.model_validate(load_file(file) or {})
-    except Fault as fault:
-        raise usage(f"{file} cannot be read: {fault}") from None
-    except ValidationError as error:
-        lines = [f"{field_path(each['loc'])}: {sentence(each)}" for each in error.errors()]
-        raise usage(f"{file} is no PowerPlan.", *lines) from None
 
 
 def _path(field: str) -> str:
