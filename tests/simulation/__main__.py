@@ -1,12 +1,11 @@
 """`python -m tests.simulation --seeds 20000`: play many seeds; `--seed N`: play one, and print all that happened."""
 
-import argparse
 import os
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.checks import violations
+from tests.simulation.command import Seen, run
 from tests.simulation.play import play
 from tests.simulation.scenario import make
 from tests.simulation.shrink import shrink
@@ -14,35 +13,9 @@ from tests.simulation.shrink import shrink
 CHUNK = 100
 
 
-def main() -> None:
-    """Exit with 1 if an invariant was broken."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2000, help="how many")
-    parser.add_argument("--first", type=int, default=1, help="the first of them")
-    parser.add_argument("--seed", type=int, help="play this one alone, and print its history")
-    parser.add_argument("--until-found", action="store_true", help="stop at the first that fails, and use one process")
-    arguments = parser.parse_args()
-    if arguments.seed is not None:
-        sys.exit(_show(arguments.seed))
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    sys.exit(_find(seeds) if arguments.until_found else _play_many(seeds))
-
-
-def _show(seed: int) -> int:
+def see(seed: int) -> Seen:
     history = play(make(seed))
-    broken = violations(history)
-    print("\n".join(history.lines()))
-    for line in broken:
-        print("BROKEN:", line)
-    return 1 if broken else 0
-
-
-def _find(seeds: range) -> int:
-    for seed in seeds:
-        if broken := violations(play(make(seed))):
-            print(f"seed {seed}", *(f"BROKEN: {line}" for line in broken), sep="\n")
-            return 1
-    return 0
+    return Seen(history.lines(), violations(history))
 
 
 def _play_many(seeds: range) -> int:
@@ -79,4 +52,4 @@ def report(seed: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, see, _play_many)

@@ -345,7 +345,7 @@ def play(scenario: Scenario, kill_at: int = 0) -> History:
             bugs.append(f"{event['event']}: {event.get('exc_info')!r} {event}")
         raise structlog.DropEvent
 
-    with tempfile.TemporaryDirectory(prefix="vmp-", dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="vmp-", dir=in_memory()) as folder:
         playing = Play(scenario, Path(folder), kill_at)
         made = mock.Mock(side_effect=lambda: uuid.UUID(int=playing.universe.random.getrandbits(128)))
         chance = playing.universe.random
@@ -360,7 +360,7 @@ def play(scenario: Scenario, kill_at: int = 0) -> History:
     return history
 
 
-def _memory() -> str | None:
+def in_memory() -> str | None:
     """A folder in memory, where there is one: nothing here is about the real disk."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 

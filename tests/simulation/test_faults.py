@@ -1,16 +1,12 @@
 """Each kind of fault, put back as a patch: the simulation must find it."""
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.rigs.process import ROOT
+from tests.simulation.put_back import must_find
 
 FAULTS = sorted((Path(__file__).parent / "faults").glob("*.patch"))
-PARTS = ("common", "client", "controller", "protos", "providers", "tests/simulation")
 SEEDS = 4000
 """How many are played until one fails; most faults need fewer than a hundred."""
 FIRST = {
@@ -36,11 +32,4 @@ FIRST = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda path: path.stem)
 def test_the_simulation_finds_it(fault: Path, tmp_path: Path) -> None:
-    for part in PARTS:
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run(["git", "apply", str(fault)], cwd=tmp_path, check=True)
-    command = [sys.executable, "-m", "tests.simulation", "--seeds", str(SEEDS), "--until-found"]
-    command += ["--first", str(FIRST.get(fault.stem, 1))]
-    played = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert played.returncode == 1, f"not found: {played.stdout[-2000:]}{played.stderr[-2000:]}"
-    assert "BROKEN" in played.stdout, played.stderr
+    must_find("tests.simulation", fault, tmp_path, SEEDS, FIRST.get(fault.stem, 1))

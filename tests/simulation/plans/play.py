@@ -24,7 +24,7 @@ from tests.simulation.hypervisor import Fact, Hypervisor
 from tests.simulation.network import Network
 from tests.simulation.plans.engine import EngineMachine
 from tests.simulation.plans.scenario import Owned, Scenario
-from tests.simulation.play import _memory
+from tests.simulation.play import in_memory
 from tests.simulation.provider import EPOCH, Process, ProviderMachine
 from tests.simulation.universe import Universe
 
@@ -195,7 +195,7 @@ def play(scenario: Scenario) -> Played:
             bugs.append(f"{event['event']}: {event.get('exc_info')!r} {event}")
         raise structlog.DropEvent
 
-    with tempfile.TemporaryDirectory(prefix="vmp-", dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="vmp-", dir=in_memory()) as folder:
         playing = Play(scenario, Path(folder))
         chance = playing.universe.random
         made = mock.Mock(side_effect=lambda: uuid.UUID(int=chance.getrandbits(128)))
