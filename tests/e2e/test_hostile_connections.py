@@ -26,6 +26,8 @@ SHORT = {"handshake": "grpc.server_handshake_timeout_ms", "idle": "grpc.max_conn
 LONG_MS, SHORT_MS = 3_600_000, 1_000
 FILES = 400
 BROKEN_OFF = 40_000
+UNHEARD = 2.0
+"""Seconds without room for one more call, after which a client takes it that nobody hears it."""
 
 
 def provider(*args: str, **milliseconds: int) -> Provider:
@@ -115,13 +117,25 @@ def test_watches_of_health_do_not_keep_probes_out_for_long() -> None:
         poll(lambda: serves(port), timeout=10)
 
 
-def test_calls_that_are_broken_off_at_once_take_little_memory_and_hold_up_nothing() -> None:
+def break_off(client: Connection, *, listens: bool) -> None:
+    """One that does not listen is not heard for long either: gRPC reads no more of a connection while too much of what
+    it has to say there is not taken."""
+    client.acknowledge()
+    for _ in range(BROKEN_OFF):
+        if not select.select([], [client.socket], [], PATIENCE if listens else UNHEARD)[1]:
+            assert not listens
+            return
+        client.call("/power.v1.PowerService/GetProviderInfo", broken_off=True)
+        if listens:
+            client.read_what_is_there()
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_calls_that_are_broken_off_at_once_take_little_memory_and_hold_up_nothing(listens: bool) -> None:
     with Provider("sim") as running, calls(running.address) as client:
         for _ in range(4):
             with Connection(path(running)) as hasty, suppress(ConnectionError):
-                hasty.acknowledge()
-                for _ in range(BROKEN_OFF):
-                    hasty.call("/power.v1.PowerService/GetProviderInfo", broken_off=True)
+                break_off(hasty, listens=listens)
             assert client.vm("web").name == "web"
         most = rss(running.process.pid, peak=True)
         print(f"{4 * BROKEN_OFF} calls broken off: {most} MiB at the most")

@@ -6,6 +6,7 @@ RFC 9113 (frames), RFC 7541 (headers).
 import socket
 import ssl
 import struct
+from contextlib import suppress
 from itertools import count
 from typing import Self
 
@@ -58,6 +59,12 @@ class Connection:
     def acknowledge(self) -> None:
         """Accept the server's settings."""
         self.socket.sendall(frame(SETTINGS, 1, 0, b""))
+
+    def read_what_is_there(self) -> None:
+        """Read what the server has said so far, and look at none of it."""
+        with suppress(BlockingIOError):
+            while self.socket.recv(65_536, socket.MSG_DONTWAIT):
+                pass
 
     def wait_until_closed(self, timeout: float) -> None:
         """Read and answer nothing until the server closes the connection.
