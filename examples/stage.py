@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import fcntl
+import os
 import shutil
 import signal
 import sys
@@ -26,11 +28,22 @@ def set_up(description: str | None) -> tuple[Callable[[Console], AbstractContext
     parser.add_argument("--hypervisor", choices=HYPERVISORS, default="libvirt")
     chosen = HYPERVISORS[parser.parse_args().hypervisor]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    _require_alone()
     shutil.rmtree(RUN / "controller", ignore_errors=True)
     for left in ("provider.sock", "verdicts.jsonl"):
         (RUN / left).unlink(missing_ok=True)
     (RUN / "controller").mkdir(parents=True)
     return chosen, Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+
+
+def _require_alone() -> None:
+    """Keep `.run/` for this process, until it ends."""
+    RUN.mkdir(exist_ok=True)
+    handle = os.open(RUN / "lock", os.O_CREAT | os.O_RDWR)  # the system closes it at the end
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"Another `make run` or `make run-k8s` is under way in {ROOT}; wait until it ends.")
 
 
 @contextlib.contextmanager

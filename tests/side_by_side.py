@@ -5,7 +5,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-CLUSTER = ("tests/e2e/kubernetes/", "tests/e2e/test_kubernetes_rig.py", "tests/e2e/test_run_k8s.py")
+CLUSTER = ("tests/e2e/kubernetes/", "tests/e2e/test_kubernetes_rig.py")
 """The tests that use an API server."""
 GUESTS = (
     "tests/e2e/libvirt_adapter/",
@@ -14,9 +14,10 @@ GUESTS = (
     "tests/e2e/test_real_guests.py",
     "tests/e2e/test_rig.py",
     "tests/e2e/test_run.py",
+    "tests/e2e/test_run_k8s.py",
     "tests/conformance/",
 )
-"""The tests that boot guests."""
+"""The tests that boot guests, or show in `.run/` what those do: there is place for one at a time."""
 SIMULATED = ("sim", "vsphere", "proxmox")
 """The conformance suite's rigs without real guests; each is started once."""
 

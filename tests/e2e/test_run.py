@@ -1,5 +1,6 @@
 """`make run` and `make run-k8s`, on real guests and the sim: each verdict, and the guest's own console that agrees."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -64,6 +65,16 @@ def test_nothing_is_left_running(shown: str) -> None:
     ours = (".run/controller", "controller-0")
     left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if any(word in _read(path) for word in ours)]
     assert left == []
+
+
+def test_a_second_one_beside_it_is_refused_before_it_touches_anything() -> None:
+    with (ROOT / ".run" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = (sys.executable, "-m", "examples.run", "--hypervisor", "sim")
+        second = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert "Another `make run` or `make run-k8s` is under way" in second.stderr
+    assert (ROOT / ".run" / "verdicts.jsonl").exists()
 
 
 def _read(path: Path) -> str:

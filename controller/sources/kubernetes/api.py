@@ -155,12 +155,14 @@ class Api:
                 while line := await _line(stream):
                     yield _event(line)
 
-    async def patch(self, key: Key, body: Any, content_type: str = MERGE) -> None:
+    async def patch(self, key: Key, body: Any, content_type: str = MERGE) -> Object:
+        """The object as it is after that."""
         with translated(self._group):
-            await self._resources.patch_namespaced_custom_object(
+            changed: Any = await self._resources.patch_namespaced_custom_object(
                 self._group, VERSION, key.namespace, PLURALS[key.kind], key.name, body,
                 _content_type=content_type, _request_timeout=CALL_TIMEOUT,
             )  # fmt: skip
+            return cast(Object, changed)
 
     async def patch_status(self, key: Key, operations: Operations) -> None:
         with translated(self._group):

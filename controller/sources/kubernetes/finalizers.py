@@ -13,7 +13,7 @@ from controller.sources.kubernetes.api import JSON_PATCH, MERGE, ApiError, Objec
 from controller.sources.kubernetes.resources import FINALIZER, IN_USE, is_deleted, is_held, wants_hold
 
 log = structlog.get_logger()
-Patch = Callable[[Key, Object], Awaitable[None]]
+Patch = Callable[[Key, Object], Awaitable[object]]
 
 
 def correction(raw: Object) -> Object | None:
@@ -73,9 +73,11 @@ class Finalizers:
         backoff = Backoff(0.5, 30.0)
         while True:
             try:
-                return await self._patch(key, body)
+                await self._patch(key, body)
             except ApiError as error:
                 if error.status in {404, 409}:  # the watch brings the newer version, or its end
-                    return None
+                    return
                 log.warning("finalizer not written; to be tried again", resource=str(key), error=str(error))
+            else:
+                return
             await asyncio.sleep(backoff.next())

@@ -108,13 +108,19 @@ def annotation(raw: Object, name: str) -> str | None:
 def decided(key: Key, raw: Object) -> Decided | None:
     """The decision in the annotation, with the field manager that wrote it where the API server names one."""
     text = annotation(raw, DECISION)
-    return None if text is None else Decided(key, text, _writer(raw)[0])
+    return None if text is None else Decided(key, text, _decider(raw))
 
 
 def decision_id(raw: Object) -> tuple[str, ...] | None:
-    """Identifies a decision: the same text written again is another one."""
+    """Which decision about which object it bears; None where it bears none."""
     text = annotation(raw, DECISION)
-    return None if text is None else (raw["metadata"]["uid"], text, *_writer(raw))
+    return None if text is None else (raw["metadata"]["uid"], text)
+
+
+def version(raw: Object) -> int:
+    """Of two versions of an object the later one is the greater number:
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions"""
+    return int(raw["metadata"]["resourceVersion"])
 
 
 def _manager(raw: Object) -> str:
@@ -124,10 +130,10 @@ def _manager(raw: Object) -> str:
     return str(latest.get("manager", ""))
 
 
-def _writer(raw: Object) -> tuple[str, str]:
-    """The field manager that wrote the decision, and when. The API server does not keep the user."""
+def _decider(raw: Object) -> str:
+    """The field manager that wrote the decision. The API server does not keep the user."""
     for entry in raw["metadata"].get("managedFields", ()):
         fields = entry.get("fieldsV1", {}).get("f:metadata", {}).get("f:annotations", {})
         if f"f:{DECISION}" in fields:
-            return entry.get("manager", ""), entry.get("time", "")
-    return "", ""
+            return str(entry.get("manager", ""))
+    return ""

@@ -6,6 +6,7 @@ One controller of several leads (lease.py); it alone lists, watches and writes.
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,9 @@ class KubernetesSource:
         """Remove the annotation, unless its text has changed since."""
         path = "/metadata/annotations/" + DECISION.replace("/", "~1")  # RFC 6901
         operations = [{"op": "test", "path": path, "value": decided.text}, {"op": "remove", "path": path}]
-        await self._patch(decided.key, operations, gone={404, 422})
+        removed = await self._patch(decided.key, operations, gone={404, 422})
+        if removed is not None:
+            self._known.decision_removed(decided.key, removed)
 
     async def remove_finalizer(self, key: Key) -> None:
         """Remove our finalizer; those of others stay."""
@@ -167,12 +170,14 @@ class KubernetesSource:
         if patch is not None:
             await self._patch(key, *patch, gone={404})
 
-    async def _patch(self, key: Key, patch: Any, kind: str = JSON_PATCH, *, gone: set[int]) -> None:
+    async def _patch(self, key: Key, patch: Any, kind: str = JSON_PATCH, *, gone: set[int]) -> Object | None:
+        """The object as it is then; None where there is nothing to patch."""
         try:
-            await self._api.patch(key, patch, kind)
+            return await self._api.patch(key, patch, kind)
         except ApiError as error:
             if error.status not in gone:
                 raise
+            return None
 
     async def guest_credentials(self, namespace: str, name: str) -> GuestCredentials:
         needs = "username and password, as text"
@@ -213,6 +218,20 @@ class KubernetesSource:
         return str(raw["metadata"]["uid"])
 
 
+@dataclass(slots=True)
+class _SeenDecision:
+    """A decision that an object bore first in the version `since`, and that we took off it in `removed`."""
+
+    identity: tuple[str, ...]
+    since: int
+    removed: int | None = None
+
+    def is_still(self, identity: tuple[str, ...], version: int) -> bool:
+        """Whether this decision is what an object of that version bears; after we took it off, the same words are
+        another one."""
+        return identity == self.identity and (self.removed is None or version < self.removed)
+
+
 class _KnownObjects:
     """The latest state of each resource, to tell a change from the echo of our own write."""
 
@@ -220,7 +239,7 @@ class _KnownObjects:
         self.latest: dict[Key, Object] = {}
         self._unlisted = {*PLURALS} if namespace else {*PLURALS, NAMESPACES}
         self._labels: dict[str, Mapping[str, str]] = {}
-        self._decisions: dict[Key, tuple[str, ...]] = {}
+        self._decisions: dict[Key, _SeenDecision] = {}
 
     def all_listed(self, kind: str) -> bool:
         """Note that all resources of a kind have been listed; True once, when that is so of every kind."""
@@ -251,9 +270,20 @@ class _KnownObjects:
         )
 
     def is_new_decision(self, key: Key, raw: Object) -> bool:
-        """Remember the decision; whether it is another one than before."""
-        now = resources.decision_id(raw)
-        before = self._decisions.pop(key, None)
-        if now is not None:
-            self._decisions[key] = now
-        return now is not None and now != before
+        """Remember the decision; whether it is another one than before. When it was written is not told: the time in
+        `managedFields` is that of all that its writer wrote."""
+        identity, version = resources.decision_id(raw), resources.version(raw)
+        before = self._decisions.get(key)
+        if identity is None:
+            self._decisions.pop(key, None)
+            return False
+        if before is not None and before.is_still(identity, version):
+            return False
+        self._decisions[key] = _SeenDecision(identity, version)
+        return True
+
+    def decision_removed(self, key: Key, without: Object) -> None:
+        """Note that we took the decision off; `without` is the object as it was then."""
+        seen, version = self._decisions.get(key), resources.version(without)
+        if seen is not None and seen.since < version:
+            seen.removed = version

@@ -42,6 +42,9 @@ class FakeApi:
         self.calls: list[tuple[Any, ...]] = []
         self.events: list[tuple[str, Any]] = []
         self.secrets: dict[str, Mapping[str, str | bytes]] = {}
+        self.answers = asyncio.Event()
+        """While this is not set, what is patched is changed and the answer still to come."""
+        self.answers.set()
         self._failures: dict[str, deque[Exception | None]] = {}
         self._history: list[tuple[int, str, Object]] = []
         self._streams: list[tuple[str, asyncio.Queue[Object | ApiError | None]]] = []
@@ -107,10 +110,13 @@ class FakeApi:
                 raise told
             yield told
 
-    async def patch(self, key: Key, body: Any, content_type: str = MERGE) -> None:
+    async def patch(self, key: Key, body: Any, content_type: str = MERGE) -> Object:
         self._called("patch", key, body, content_type)
         found = self._found(key)
         self.put(merged(found, body) if content_type == MERGE else patched(found, body))
+        made = self.objects[key]
+        await self.answers.wait()
+        return made
 
     async def patch_status(self, key: Key, operations: Operations) -> None:
         self._called("patch_status", key, operations)

@@ -1,10 +1,12 @@
 """Decisions, and resources with mistakes."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from controller.source import Decided
 from controller.sources.kubernetes.api import Object
 from tests.unit.controller.sources.kubernetes.fakes import GONE, WEB, raw
 from tests.unit.controller.sources.kubernetes.watched import Watched, warnings
@@ -47,10 +49,47 @@ async def test_the_same_words_after_the_first_were_taken_are_another_decision(wa
     assert await watched.put(decision("extend=5m")) == ["decided extend=5m by kubectl-annotate"]
 
 
-async def test_the_same_words_at_another_time_are_another_decision(watched: Watched) -> None:
+async def test_what_else_its_writer_writes_makes_no_other_decision(watched: Watched) -> None:
+    """All that a field manager wrote bears the time at which it wrote last."""
+    await watched.start(decision("cancel"))
+    later = decision("cancel", time="2030-01-01T12:05:00Z", generation=2)
+    assert await watched.put(later) == ["applied web 2"]
+
+
+def decided(watched: Watched) -> Decided:
+    """The first that was told, of all since the last look."""
+    return next(change for change in watched.changes if isinstance(change, Decided))
+
+
+async def test_the_same_words_after_an_unseen_removal_are_another_decision(watched: Watched) -> None:
     await watched.start(decision("extend=5m"))
-    later = decision("extend=5m", time="2030-01-01T12:05:00Z", manager="kubectl-edit")
-    assert await watched.put(later) == ["decided extend=5m by kubectl-edit"]
+    watched.api.end()
+    await watched.source.acknowledge(decided(watched))
+    watched.told()
+    watched.api.put(decision("extend=5m"))
+    watched.api.forget()
+    await watched.settle(1)
+    assert watched.told() == ["decided extend=5m by kubectl-annotate"]
+
+
+async def test_an_object_of_before_the_removal_bears_no_other_decision(watched: Watched) -> None:
+    await watched.start(decision("extend=5m"))
+    watched.api.put(decision("extend=5m", status={"phase": "ShuttingDown"}))
+    await watched.source.acknowledge(decided(watched))
+    await watched.settle()
+    assert watched.told().count("decided extend=5m by kubectl-annotate") == 1
+
+
+async def test_the_same_words_that_are_seen_before_the_removal_is_answered_are_told_once(watched: Watched) -> None:
+    await watched.start(decision("extend=5m"))
+    watched.api.answers.clear()
+    removing = asyncio.create_task(watched.source.acknowledge(decided(watched)))
+    await watched.settle()
+    watched.told()
+    assert await watched.put(decision("extend=5m")) == ["decided extend=5m by kubectl-annotate"]
+    watched.api.answers.set()
+    await removing
+    assert await watched.put(decision("extend=5m", status={"phase": "ShuttingDown"})) == []
 
 
 async def test_other_words_are_another_decision(watched: Watched) -> None:
