@@ -48,12 +48,15 @@ def served(vcenter: VCenter) -> Iterator[Served]:
 
 @pytest.fixture
 def web(served: Served, guest: Guest) -> Guest:
-    """Adds a VM that the provider knows by the time its id is returned."""
+    """Adds a VM that the provider knows with its behaviour by the time its id is returned: the rig makes one that is
+    off first, and then that of it."""
     served.provider.start()  # whatever became of it in the test before
 
     def add(key: str = "web", **behaviour: object) -> str:
         vm_id = guest(key, **behaviour)
-        served.calls.wait_vm(str(behaviour.get("name", key)), lambda vm: vm.id == vm_id)
+        power = pb.PowerState.Value(f"POWER_STATE_{behaviour.get('power', 'on')}".upper())
+        name = str(behaviour.get("name", key))
+        served.calls.wait_vm(name, lambda vm: (vm.id, vm.power_state) == (vm_id, power))
         return vm_id
 
     return add
