@@ -10,6 +10,7 @@ CLUSTER = ("tests/e2e/kubernetes/", "tests/e2e/test_kubernetes_rig.py")
 GUESTS = (
     "tests/e2e/libvirt_adapter/",
     "tests/e2e/test_pages.py",
+    "tests/e2e/test_plan_on_all.py",
     "tests/e2e/test_readme.py",
     "tests/e2e/test_real_guests.py",
     "tests/e2e/test_rig.py",

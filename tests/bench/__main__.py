@@ -27,6 +27,7 @@ NAMES = (
     "vsphere-rush",
     "vsphere-idle-2000",
     "proxmox-500",
+    "plans-2000",
 )
 
 LONG = ("deaf-2000",)
