@@ -7,6 +7,7 @@ https://pkg.go.dev/time#ParseDuration. There are no days, and a number needs a u
 import re
 from datetime import timedelta
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
@@ -21,6 +22,7 @@ MAX_TIMEOUT = timedelta(hours=24)
 """The longest grace period and hook timeout; a longer one is taken for a mistake in the unit."""
 
 
+@lru_cache(maxsize=1024)  # thousands of resources have the same few
 def parse(text: str) -> timedelta:
     """The duration that `text` means, to the microsecond.
 

@@ -2,7 +2,7 @@
 
 A worker is held for the length of a call, never for the length of a shutdown: what is under way wakes its
 key when there is news. So thousands of VMs need a handful of workers, and none waits for another's guest.
-Writes of status have a queue and workers of their own.
+Writes of status have a queue and workers of their own, and wait while calls follow one another (rush.py).
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from controller.owners import Owners
 from controller.pool import Connect, Connection, Pool
 from controller.provider_status import provider_status
 from controller.queue import KeyQueue
+from controller.rush import Rush
 from controller.source import (
     Applied,
     Change,
@@ -120,6 +121,7 @@ class Runner:
         self._rejected: dict[Key, Rejected] = {}
         """Resources that cannot be acted upon, with what is wrong."""
         self._leads = False
+        self._rush = Rush()
         self.on_turn: list[Callable[[Turn], None]] = []
         """Told of each turn that has ended."""
 
@@ -258,6 +260,10 @@ class Runner:
         now = asyncio.get_running_loop().time
         while True:
             key = await queue.get()
+            if work is Work.RECONCILE:
+                self._rush.note_call()
+            else:
+                await self._rush.over()
             begun = now()
             try:
                 result = await self._do(queue, deed, key)

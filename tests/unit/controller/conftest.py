@@ -11,6 +11,7 @@ import pytest
 from controller.client import Changed
 from controller.models import Resource, Runtime
 from controller.runner import Runner
+from controller.rush import QUIET
 from controller.trust import EVERYBODY, Trust
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import machine, provider
@@ -41,7 +42,8 @@ class Controller:
         self.source.apply(*resources)
         await self.settle()
 
-    async def settle(self, seconds: float = 0.01) -> None:
+    async def settle(self, seconds: float = QUIET + 0.01) -> None:
+        """Let happen what needs no more time than that; statuses are written when calls are."""
         await asyncio.sleep(seconds)
 
     async def stop(self) -> None:
