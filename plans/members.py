@@ -5,9 +5,11 @@ guess.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from common.text import some
 from plans.frozen import OTHERS, SELF, FrozenTier, Target, target
@@ -34,6 +36,13 @@ class PlanRefused(Exception):
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__("; ".join(f"{each.field}: {each.message}" for each in violations))
         self.violations = tuple(violations)
+
+
+class OwnVMUnclear(Exception):
+    """Several VMs may be the one that this program runs on; nothing was done."""
+
+    def __init__(self, own: str, found: Sequence[str]) -> None:
+        super().__init__(f"{own!r} may be any of {some(found, 5)}; write one of these instead.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +75,13 @@ def resolve(
     spec: PlanSpec, providers: Mapping[str, Provider], declared: Sequence[Declared] = (), own: str = ""
 ) -> tuple[FrozenTier, ...]:
     """The tiers with their VMs; those that no plan writes (OTHERS, SELF) among them. `own` is the VM that this program
-    runs on, as PROVIDER/VM, or its UUID where that is the VM's id; one that is at none of the providers is not theirs.
+    runs on, as PROVIDER/VM, or its UUID: its id or what its firmware has; one that is at none of the providers is not
+    theirs.
 
     Suspended VMs run nowhere: they are left as they are.
 
     Raises:
+        OwnVMUnclear
         PlanRefused
     """
     found = _Resolution(providers, declared, _own(own, providers))
@@ -95,13 +106,31 @@ def _tier(spec: PlanSpec, number: int, found: "_Resolution") -> FrozenTier:
 
 
 def _own(own: str, providers: Mapping[str, Provider]) -> tuple[str, pb.VM] | None:
-    """Our own VM and its provider."""
-    for name, provider in providers.items():
-        wanted = own.removeprefix(f"{name}/")
-        for vm in provider.vms:
-            if vm.id.lower() == wanted.lower() or (wanted != own and vm.name == wanted):
-                return name, vm
-    return None
+    """Our own VM and its provider.
+
+    Raises:
+        OwnVMUnclear
+    """
+    found = [(name, vm) for name, provider in providers.items() for vm in provider.vms if _is_own(own, name, vm)]
+    if len(found) > 1:
+        raise OwnVMUnclear(own, [f"{name}/{vm.id}" for name, vm in found])
+    return found[0] if found else None
+
+
+def _is_own(own: str, provider: str, vm: pb.VM) -> bool:
+    """By its UUID or, behind its provider's name, its id or name."""
+    written = own.removeprefix(f"{provider}/")
+    named = written != own and written in {vm.id, vm.name}
+    return named or written.lower() in {vm.id.lower(), *_system_uuids(vm)}
+
+
+def _system_uuids(vm: pb.VM) -> Iterator[str]:
+    """How a VM's guest may show its UUID. Since SMBIOS 2.6 the bytes of the first three groups are in little-endian
+    order (DSP0134, 7.2.1), while vSphere tells them in that of RFC 9562: by the version of its virtual hardware a guest
+    shows the one or the other."""
+    with suppress(ValueError):
+        told = UUID(vm.system_uuid)
+        yield from (str(told), str(UUID(bytes_le=told.bytes)))
 
 
 class _Resolution:

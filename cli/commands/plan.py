@@ -17,6 +17,7 @@ from cli.errors import ExitCode, Failure, translate, usage
 from cli.files import read_as
 from cli.options import Output
 from client.power import PowerClient
+from common.own_machine import system_uuid
 from common.settings import state_home
 from common.text import clean
 from common.yaml_reader import field_path
@@ -25,7 +26,7 @@ from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
 from plans.history import Closed, Event, History
 from plans.journal import Journal, JournalError, Runs
-from plans.members import PlanRefused
+from plans.members import OwnVMUnclear, PlanRefused
 from plans.model import PowerPlan
 from plans.run import Run
 
@@ -41,7 +42,9 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A PowerPlan, in YAML
 Own = Annotated[
     str,
     typer.Option(
-        "--self", metavar="UUID|PROVIDER/VM", help="The VM that this command runs on: it goes down after all others."
+        "--self",
+        metavar="UUID|PROVIDER/VM",
+        help="The VM that this command runs on: it goes down after all others; default: by this machine's UUID.",
     ),
 ]
 StateDir = Annotated[
@@ -205,9 +208,11 @@ async def _until_its_end(carried_out: Run) -> None:
 
 async def _freeze(manifest: PowerPlan, clients: Mapping[str, PowerClient], clock: Clock, own: str) -> Frozen:
     try:
-        return await freeze(manifest.spec, clients, clock, own=own)
+        return await freeze(manifest.spec, clients, clock, own=own or system_uuid())
     except Unreachable as error:
         raise translate(error.error, clients[error.provider].address) from None
+    except OwnVMUnclear as error:
+        raise usage(f"--self: {error}") from None
     except PlanRefused as error:
         lines = [f"{_path(each.field)}: {each.message}" for each in error.violations]
         raise usage("The plan is refused; nothing was done.", *lines) from None

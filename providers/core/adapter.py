@@ -146,7 +146,8 @@ class VM:
     `delegation` is None where the hypervisor keeps no deadlines. `run_id` tells its present run (from its start until
     it is off) from every other run of it, also after the provider or the hypervisor was restarted; a reboot by the
     guest is the same run. Empty: it does not run, or the hypervisor does not tell. `crashed`: the guest of this run has
-    panicked, though the VM is kept, or was reset, by its hypervisor.
+    panicked, though the VM is kept, or was reset, by its hypervisor. `system_uuid` is what its virtual firmware gives
+    its guest; empty: it has none, or the hypervisor does not tell.
     """
 
     id: str
@@ -169,6 +170,7 @@ class VM:
     delegation: Delegation | None = None
     run_id: str = ""
     crashed: bool = False
+    system_uuid: str = ""
 
     @property
     def graceful(self) -> bool:

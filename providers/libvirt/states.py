@@ -262,6 +262,7 @@ def to_vm(domain: Domain, heard: Heard = NOTHING) -> VM:
         addresses=domain.addresses,
         run_id=domain.run if domain.runs else "",
         crashed=domain.runs and (domain.panicked or heard.panic),
+        system_uuid=domain.id,
     )
 
 

@@ -64,6 +64,7 @@ class Config:
     startup: str = ""
     down: timedelta | None = None
     protection: bool = False
+    system_uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ def config(answer: Mapping[str, Any]) -> Config:
         startup=startup,
         down=timedelta(seconds=int(down)) if down.isdecimal() and int(down) else None,
         protection=_true(answer.get("protection", 0)),
+        system_uuid=_properties(str(answer.get("smbios1") or "")).get("uuid", "").lower(),
     )
 
 

@@ -143,6 +143,7 @@ def to_vm(guest: Guest, details: GuestDetails, *, may_press: bool = False) -> VM
         runs_programs=bool(details.answers),
         run_id=details.run or "",
         crashed=guest.status == PANICKED,
+        system_uuid=seen.config.system_uuid,
     )
 
 

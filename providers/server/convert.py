@@ -179,6 +179,7 @@ _VM: Fields = {
     "labels": lambda vm: {encodable(key): encodable(value) for key, value in vm.labels.items()},
     "off_cause": lambda vm: enum(pb.OffCause, vm.off_cause),
     "own_timeout": _own_timeout,
+    "system_uuid": lambda vm: encodable(vm.system_uuid),
 }
 _OPERATION: Fields = {
     "id": lambda op: encodable(op.id),

@@ -28,6 +28,7 @@ def to_vm(guest: Guest, now: float) -> VM:
         labels=script.labels,
         addresses=script.addresses if state is PowerState.ON else (),
         run_id="" if state is PowerState.OFF or guest.powered_at is None else f"{guest.powered_at:.6f}",
+        system_uuid=guest.id,
     )
 
 

@@ -66,6 +66,7 @@ class VMProperties:
     addresses: tuple[str, ...] = ()
     family: str = ""
     guest_id: str = ""
+    system_uuid: str = ""
     disabled: frozenset[str] = frozenset()
     managed_by: Manager = NOBODY
     seen_running: bool = False
@@ -178,6 +179,7 @@ VM_PATHS: Mapping[str, Field] = {
     "parent": ("parent", _moid),
     "parentVApp": ("vapp", _moid),
     "config.instanceUuid": ("id", canonical),
+    "config.uuid": ("system_uuid", canonical),
     "config.template": ("template", bool),
     "config.ftInfo": ("ft_role", lambda info: int(info.role)),
     "config.managedBy": ("managed_by", lambda info: Manager(str(info.extensionKey), str(info.type))),

@@ -174,6 +174,7 @@ def to_vm(
         guest_addresses=properties.addresses if state is PowerState.ON else (),
         run_id=properties.boot_time if state in (PowerState.ON, PowerState.SUSPENDED) else "",
         crashed=properties.crashed,
+        system_uuid=properties.system_uuid,
     )
 
 

@@ -561,6 +561,7 @@ class VM(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     OFF_CAUSE_FIELD_NUMBER: _builtins.int
     OWN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    SYSTEM_UUID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The hypervisor's own identifier (libvirt: UUID; vSphere: instance UUID; Proxmox VE: vmid)."""
     name: _builtins.str
@@ -571,6 +572,10 @@ class VM(_message.Message):
     """The host it runs on, where the hypervisor knows several."""
     off_cause: Global___OffCause.ValueType
     """Who ended its last run, where it is off and its hypervisor tells."""
+    system_uuid: _builtins.str
+    """The UUID that its virtual firmware gives its guest (SMBIOS; in Linux /sys/class/dmi/id/product_uuid), where its
+    hypervisor tells it. A guest on vSphere may show the bytes of the first three groups in reverse.
+    """
     @_builtins.property
     def forecast(self) -> Global___Forecast: ...
     @_builtins.property
@@ -593,10 +598,11 @@ class VM(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         off_cause: Global___OffCause.ValueType = ...,
         own_timeout: _duration_pb2.Duration | None = ...,
+        system_uuid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "own_timeout", b"own_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "own_timeout", b"own_timeout", "power_state", b"power_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "own_timeout", b"own_timeout", "power_state", b"power_state", "system_uuid", b"system_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,7 @@
 """What there is, where, and how it comes and goes: the adapter on the rig."""
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 
@@ -164,3 +165,9 @@ async def test_the_addresses_that_tools_report_are_told(adapter: VsphereAdapter,
     vcenter.add("addressed", address="198.51.100.7")
     (vm,) = [vm for vm in await adapter.list() if vm.name == "addressed"]
     assert ((await adapter.get(vm.id)).guest_addresses, vm.guest_addresses) == (("198.51.100.7",), ("198.51.100.7",))
+
+
+async def test_the_uuid_of_its_firmware_is_another_than_its_id(adapter: VsphereAdapter) -> None:
+    told = [(UUID(vm.system_uuid), UUID(vm.id)) for vm in await adapter.list()]
+    assert told
+    assert all(firmware != vm_id for firmware, vm_id in told)

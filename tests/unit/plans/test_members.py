@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from plans.frozen import OTHERS, SELF, SETTLE, FrozenTier
-from plans.members import Declared, PlanRefused, Provider, resolve
+from plans.members import Declared, OwnVMUnclear, PlanRefused, Provider, resolve
 from plans.model import PlanSpec
 from protos.power.v1 import power_pb2 as pb
 
@@ -264,6 +264,26 @@ def test_our_own_vm_goes_down_after_all_others(own: str) -> None:
     tiers = resolve(spec(vms("lab/web"), vms("pve/x")), OWN, own=own)
     assert names(tiers) == {"t0": ["lab/web"], "t1": ["pve/x"], SELF: ["lab/me"]}
     assert tiers[-1].after == ("t0", "t1")
+
+
+BIOS_UUID = "422e8ad7-6b1c-5b3f-0d0c-7d2a4f1e9b60"
+
+
+@pytest.mark.parametrize("own", [BIOS_UUID, BIOS_UUID.upper(), "d78a2e42-1c6b-3f5b-0d0c-7d2a4f1e9b60"])
+def test_our_own_vm_is_known_by_what_its_firmware_has_in_either_order_of_its_bytes(own: str) -> None:
+    there = {"vcenter": provider(vm("web"), pb.VM(id="i", name="me", power_state=ON, system_uuid=BIOS_UUID))}
+    assert names(resolve(spec(vms("vcenter/web")), there, own=own))[SELF] == ["vcenter/me"]
+
+
+def test_where_two_may_be_our_own_nothing_is_guessed() -> None:
+    twins = [pb.VM(id=f"i{number}", name="me", power_state=ON, system_uuid=BIOS_UUID) for number in (1, 2)]
+    with pytest.raises(OwnVMUnclear, match="vcenter/i1, vcenter/i2"):
+        resolve(spec(vms("vcenter/i1")), {"vcenter": provider(*twins)}, own=BIOS_UUID)
+
+
+@pytest.mark.parametrize("own", ["", "me", "unknown"])
+def test_a_bare_name_is_nobodys(own: str) -> None:
+    assert SELF not in names(resolve(spec(vms("lab/web")), OWN, own=own))
 
 
 def test_our_own_vm_is_matched_by_no_label_and_is_none_of_the_others() -> None:

@@ -137,6 +137,19 @@ def test_the_down_timeout_is_that_of_the_startup_property(startup: str, seconds:
     assert (config({"startup": startup}).down, config({"startup": startup}).startup) == (expected, startup)
 
 
+@pytest.mark.parametrize(
+    ("smbios", "told"),
+    [
+        ("uuid=6D3AFE9C-6ECD-4F3D-9FC0-1B0B0E5F8A01", "6d3afe9c-6ecd-4f3d-9fc0-1b0b0e5f8a01"),
+        ("base64=1,family=eA==,uuid=6d3afe9c-6ecd-4f3d-9fc0-1b0b0e5f8a01", "6d3afe9c-6ecd-4f3d-9fc0-1b0b0e5f8a01"),
+        ("family=x", ""),
+        (None, ""),
+    ],
+)
+def test_the_uuid_of_its_firmware_is_told(smbios: str | None, told: str) -> None:
+    assert config({"smbios1": smbios}).system_uuid == told
+
+
 @pytest.mark.parametrize(("protection", "protected"), [(1, True), ("1", True), (0, False)])
 def test_protection_is_told(protection: object, protected: bool) -> None:
     assert config({"protection": protection}).protection is protected

@@ -199,6 +199,10 @@ def test_a_vm_is_told_with_its_operation() -> None:
     assert (said.node, dict(said.labels), said.active_operation) == ("host-1", {"tier": "front"}, "op")
 
 
+def test_the_uuid_of_its_firmware_is_told() -> None:
+    assert convert.vm(VM("1", "web", PowerState.ON, system_uuid="4212-abc"), "").system_uuid == "4212-abc"
+
+
 def test_the_hypervisors_own_time_for_a_vm_is_told_where_it_has_one() -> None:
     delegation = Delegation(own_timeout=timedelta(seconds=90))
     assert convert.vm(VM("1", "web", PowerState.ON, delegation=delegation), "").own_timeout.seconds == 90

@@ -34,6 +34,7 @@ def adapters(*addresses: list[str] | None) -> Any:
     [
         ("name", "web", "web"),
         ("config.instanceUuid", "5012-abc", "5012-abc"),
+        ("config.uuid", "4212-ABC", "4212-ABC"),
         ("runtime.powerState", vim.VirtualMachine.PowerState.poweredOn, "poweredOn"),
         ("runtime.host", vim.HostSystem("host-1", None), "host-1"),
         ("runtime.question", question(), Question("Moved or copied?", ("moved", "copied"))),
