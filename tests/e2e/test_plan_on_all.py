@@ -37,7 +37,12 @@ spec:
   bringUp: {}
 """
 DEAF_SECONDS = 6
-GUESTS = (Guest("front", agent="off", shutdown_delay=1), Guest("db", shutdown_delay=3))
+GUESTS = (
+    Guest("front", agent="off", shutdown_delay=1),
+    Guest("db", shutdown_delay=3),
+    Guest("ours", agent="off", shutdown_delay=1),
+)
+"""On the last one vmpower is said to run."""
 CLUSTER = {
     "batch": {"tags": "batch;night", "agent": "answers", "shutdown_secs": 2},
     "container": {"tags": "batch", "kind": "lxc", "shutdown_secs": 1},
@@ -104,7 +109,9 @@ def outcome(hypervisors: Hypervisors, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "config.yaml").write_text(yaml.safe_dump({"providers": config}))
     (folder / "plan.yaml").write_text(PLAN)
     environment = {"VMPOWER_CONFIG": str(folder / "config.yaml"), "XDG_STATE_HOME": str(folder)}
-    run = vmpower("run", str(folder / "plan.yaml"), environment=environment)
+    with hypervisors.libvirtd.connect() as connection:
+        own = connection.lookupByName("ours").UUIDString()
+    run = vmpower("run", str(folder / "plan.yaml"), "--self", own, environment=environment)
     record = json.loads(vmpower("report", "-o", "json", environment=environment).stdout)
     return Outcome(run.returncode, run.stdout + run.stderr, record)
 
@@ -139,7 +146,7 @@ def test_each_tier_is_off_by_its_hypervisors_record_before_the_next_is_asked(
 
 def test_each_verdict_is_what_the_hypervisor_has(hypervisors: Hypervisors, outcome: Outcome) -> None:
     verdicts = sorted(each["outcome"] for each in outcome.record["events"] if each["event"] == "vm ended")
-    assert verdicts == ["FORCED", *["GRACEFUL"] * 6], outcome.printed
+    assert verdicts == ["FORCED", *["GRACEFUL"] * 7], outcome.printed
     assert hypervisors.vcenter.show("ci")["off_cause"] == "power_off"
     assert hypervisors.vcenter.show("web")["off_cause"] == "guest"
     assert {hypervisors.cluster.show(name)["off_cause"] for name in CLUSTER} == {"guest"}
@@ -150,6 +157,11 @@ def test_the_deaf_one_has_the_time_that_the_forecast_gave_it(hypervisors: Hyperv
     assert hypervisors.off_at("vcenter/ci") - hypervisors.asked_at("vcenter/ci") >= DEAF_SECONDS - 0.5
 
 
+def test_the_vm_that_it_runs_on_goes_last(hypervisors: Hypervisors, outcome: Outcome) -> None:
+    others = max(hypervisors.off_at(vm) for tier in TIERS.values() for vm in tier)
+    assert others < hypervisors.off_at("lab/ours")
+
+
 def test_all_are_off_within_the_budget(hypervisors: Hypervisors, outcome: Outcome) -> None:
-    last = max(hypervisors.off_at(vm) for tier in TIERS.values() for vm in tier)
+    last = hypervisors.off_at("lab/ours")
     assert last <= datetime.fromisoformat(outcome.record["start"]["ends"]).timestamp()
