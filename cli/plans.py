@@ -16,12 +16,15 @@ from plans.freeze import Frozen
 from plans.frozen import OTHERS, SELF, SETTLE, FrozenTier, Target
 from plans.history import (
     Aborted,
+    BringUpBegan,
     BroughtDown,
     Closed,
     Event,
     History,
+    Released,
     Start,
     Stopped,
+    TakenOver,
     TierBegan,
     TierOver,
     VMEnded,
@@ -113,6 +116,12 @@ def line(history: History, event: Event) -> str:
             text = f"{_title(history, event.tier, event.vm)}: {_up(event)}"
         case BroughtDown():
             text = "nothing more is brought down"
+        case BringUpBegan():
+            text = "what it stopped comes up again"
+        case TakenOver():
+            text = f"run {event.by} takes it over"
+        case Released():
+            text = "its VMs are released"
         case Stopped():
             text = f"tier {event.tier} has Stop and is not off: no further tier begins"
         case Aborted():
