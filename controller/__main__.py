@@ -18,6 +18,7 @@ from controller.config import Settings
 from controller.health import Health
 from controller.metrics import Metrics
 from controller.plan_host import PlanHost
+from controller.plan_server import PlanServer
 from controller.runner import Runner
 from controller.source import LeadLost, Source, SourceError
 from controller.sources.directory import DirectorySource
@@ -54,8 +55,11 @@ async def _serve(settings: Settings) -> None:
     scrapes = MetricsServer(metrics.registry)
     source, connect = _source(settings), partial(ProviderClient, own=own_certificate(settings))
     plans = PlanHost(settings.state_dir)
+    server = PlanServer(settings.listen, plans) if settings.listen else None
     if health is not None:
         await health.start()
+    if server is not None:
+        await server.start()
     if settings.metrics_listen:
         with listening(settings.metrics_listen, "--metrics-listen"):
             await scrapes.start(settings.metrics_listen)
@@ -69,6 +73,8 @@ async def _serve(settings: Settings) -> None:
                 await runner.run()
             log.warning("lead lost; standing by again")
     finally:
+        if server is not None:
+            await server.stop()
         await plans.close()
         await source.close()
         await scrapes.stop()

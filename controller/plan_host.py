@@ -6,9 +6,9 @@ the local disk; a controller that was restarted holds what was held, and takes u
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -29,7 +29,7 @@ from plans.calls import Calls, Named
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
 from plans.frozen import FrozenTier, Target
-from plans.history import Closed, History, Released, VMEnded, VMUp
+from plans.history import Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
 from plans.members import PlanRefused, Violation
@@ -42,6 +42,8 @@ PLAN_GRACE = 5.0
 """Seconds that a run waits for its plan, which may be declared a moment after it."""
 WRITE_AFTER = 2.0
 """Seconds until a run's status is written: many VMs that end together are one write."""
+MERGED = 0.2
+"""Seconds for which what happens in a run is told together."""
 WARNINGS = frozenset({"Refused", "Lost"})
 DOWN = frozenset({DesiredPower.OFF, DesiredPower.OFF_GRACEFUL})
 
@@ -105,12 +107,14 @@ class Hosted:
     taken_by: str = ""
     run: Run | None = None
     task: asyncio.Task[None] | None = None
+    on_pause: list[Callable[[], None]] = field(default_factory=list)
+    """Told when it is not carried out any more."""
 
     @property
     def is_open(self) -> bool:
         """Whether something is done, or is to be done after a restart."""
         under_way = self.task is not None and not self.task.done()
-        return under_way or self.history.closed is None or self.wants_release
+        return under_way or (self.history.released is None and (self.history.closed is None or self.wants_release))
 
     @property
     def wants_release(self) -> bool:
@@ -168,6 +172,7 @@ class PlanHost:
         self._declared = asyncio.Condition()
         """Told of plans that are declared."""
         self._one_start = asyncio.Lock()
+        """One run at a time is begun, brought up or released."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._holds: dict[tuple[str, str], str] = {}
         self._settled = False
@@ -274,6 +279,45 @@ class PlanHost:
         """All that are declared."""
         return list(self._plans.values())
 
+    def plan_key(self, name: str) -> Key:
+        """The plan that is called NAME or NAMESPACE/NAME.
+
+        Raises:
+            RunRefused: there is none, or there are several of this name.
+        """
+        found = [key for key in self._plans if name in {key.name, f"{key.namespace}/{key.name}"}]
+        if len(found) != 1:
+            several = f"Several PowerPlans are called {name!r}; write NAMESPACE/NAME."
+            raise RunRefused("PLAN_NOT_FOUND", several if found else f"No PowerPlan {name!r} is declared.")
+        return found[0]
+
+    async def follow(self, history: History) -> AsyncGenerator[list[Fact], None]:
+        """What happens in a run from now on, until nothing more happens by itself; what comes close together is told
+        together. First nothing: from then on all is heard."""
+        hosted = self._hosted.get(history.start.run)
+        if hosted is None:
+            yield []
+            return
+        untold, news = list[Fact](), asyncio.Event()
+
+        def heard(fact: Fact) -> None:
+            untold.append(fact)
+            news.set()
+
+        history.listeners.append(heard)
+        hosted.on_pause.append(news.set)
+        try:
+            yield []
+            while hosted.is_open or untold:
+                await news.wait()
+                await asyncio.sleep(MERGED)
+                told, untold[:] = untold[:], []
+                news.clear()
+                yield told
+        finally:
+            history.listeners.remove(heard)
+            hosted.on_pause.remove(news.set)
+
     def histories(self) -> list[History]:
         """Every run that can be read, oldest first."""
         return [self._known(history) for history in self._runs.all()]
@@ -326,8 +370,8 @@ class PlanHost:
 
     # What is done
 
-    async def forecast(self, plan: Key) -> tuple[PowerPlan, Frozen]:
-        """What a plan would do now; no guest is touched.
+    async def forecast(self, plan: Key) -> tuple[Start, Frozen]:
+        """What a run of a plan would do that begins now; no guest is touched.
 
         Raises:
             RunRefused
@@ -336,7 +380,8 @@ class PlanHost:
         within = self._require_world().scope(plan.namespace)
         clients = self._open(within.providers)
         try:
-            return found, await self._freeze(found, within, clients)
+            frozen = await self._freeze(found, within, clients)
+            return frozen.start(found.metadata.name, found.spec, self._clock()()), frozen
         finally:
             await _close(clients)
 
@@ -388,10 +433,11 @@ class PlanHost:
         Raises:
             RunRefused: there is no such run, or it is under way.
         """
-        hosted = self._found(name)
-        if hosted.is_open:
-            raise RunRefused("RUN_ACTIVE", f"Run {hosted.history.start.called} is under way: abort it first.")
-        await self._release(hosted)
+        async with self._one_start:
+            hosted = self._found(name)
+            if hosted.is_open:
+                raise RunRefused("RUN_ACTIVE", f"Run {hosted.history.start.called} is under way: abort it first.")
+            await self._release(hosted)
         return hosted.history
 
     async def bring_up(self, name: str) -> History:
@@ -400,14 +446,15 @@ class PlanHost:
         Raises:
             RunRefused: there is no such run, it is under way, or its plan brings nothing up.
         """
-        hosted = self._found(name)
-        start = hosted.history.start
-        if hosted.is_open:
-            raise RunRefused("RUN_ACTIVE", f"Run {start.called} is under way.")
-        if start.spec.bring_up is None:
-            raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
-        self._resume_journal(hosted)
-        await self._carry_on(hosted, self._reopened(hosted.history), bring_up=True)
+        async with self._one_start:
+            hosted = self._found(name)
+            start = hosted.history.start
+            if hosted.is_open:
+                raise RunRefused("RUN_ACTIVE", f"Run {start.called} is under way.")
+            if start.spec.bring_up is None:
+                raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
+            self._resume_journal(hosted)
+            await self._carry_on(hosted, self._reopened(hosted.history), bring_up=True)
         return hosted.history
 
     async def close(self) -> None:
@@ -514,11 +561,14 @@ class PlanHost:
         logins = await self._logins(history, clients)
         calls = HostedCalls(clients, logins, lambda target: self._machine(history, target))
         hosted.run = Run(history, journal, calls, self._clock(), partial(self._stays_off, history))
-        hosted.task = asyncio.create_task(self._work(hosted, hosted.run, clients, bring_up))
+        if bring_up:
+            await hosted.run.promise_bring_up()
+        hosted.task = asyncio.create_task(self._work(hosted, hosted.run, clients))
+        hosted.task.add_done_callback(lambda _: [told() for told in hosted.on_pause])
 
-    async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient], bring_up: bool) -> None:
+    async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient]) -> None:
         try:
-            await self._go_through(hosted, run, bring_up)
+            await self._go_through(hosted, run)
         except asyncio.CancelledError:
             if not hosted.taken_by:
                 raise
@@ -528,14 +578,14 @@ class PlanHost:
         finally:
             await _close(clients)
 
-    async def _go_through(self, hosted: Hosted, run: Run, bring_up: bool) -> None:
+    async def _go_through(self, hosted: Hosted, run: Run) -> None:
         if hosted.taken_by:
             await run.leave(hosted.taken_by)
         elif hosted.history.closed is None:
             await run.carry_out()
-        elif bring_up or hosted.history.bring_up_began:
+        elif hosted.history.bring_up_began:
             await run.bring_up()
-        if bring_up or hosted.wants_release:
+        if hosted.wants_release:
             await self._release(hosted)
 
     async def _release(self, hosted: Hosted) -> None:

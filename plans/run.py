@@ -86,9 +86,13 @@ class Run:
 
     async def bring_up(self) -> None:
         """Start what this run has stopped, as the plan says; each VM once."""
+        await self.promise_bring_up()
+        await BringUp(self.history, self._calls, self._clock, self._note, self._stays_off).carry_out()
+
+    async def promise_bring_up(self) -> None:
+        """Write down that what was stopped is to come up: whoever takes the run up goes on with that."""
         if self._start.spec.bring_up and self.history.bring_up_began is None:
             await self._note(BringUpBegan(at=self._clock()))
-        await BringUp(self.history, self._calls, self._clock, self._note, self._stays_off).carry_out()
 
     async def leave(self, by: str) -> None:
         """End a run that is not carried out any more, as another one counts; what was begun goes on."""

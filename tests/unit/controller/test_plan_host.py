@@ -403,8 +403,8 @@ async def test_another_namespaces_provider_is_meant_by_resources_alone(hosting: 
 async def test_a_forecast_touches_no_guest(hosting: Hosting) -> None:
     guests = lab()
     world = hosting.start(plan(), lab=guests)
-    _, frozen = await world.host.forecast(Key("PowerPlan", "default", "night"))
-    assert [tier.name for tier in frozen.tiers] == ["apps", "databases"]
+    start, frozen = await world.host.forecast(Key("PowerPlan", "default", "night"))
+    assert (start.plan, [tier.name for tier in frozen.tiers]) == ("night", ["apps", "databases"])
     assert not guests.operations
 
 
