@@ -1,16 +1,19 @@
 """The plans that a controller hosts, over gRPC. It speaks the messages of protos/plan/v1/plan.proto."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Self, overload
 
 from client.channel import Tls, open_channel
-from client.errors import translated
+from client.errors import ProviderError, translated
 from common.addresses import is_local, mistake
 from protos.plan.v1 import plan_pb2 as pb
 from protos.plan.v1.plan_pb2_grpc import PlanServiceStub
 
 CALL_TIMEOUT = 30.0
 """Seconds a call may take: a run begins when all its providers have been asked."""
+PAUSE = 0.2
+"""Seconds before a request is sent again."""
 ChangeRequest = pb.StartRunRequest | pb.AbortRunRequest | pb.ReleaseRunRequest | pb.BringUpRequest
 
 
@@ -40,10 +43,19 @@ class PlanClient:
     @overload
     async def call(self, request: pb.ForecastPlanRequest, timeout: float = ...) -> pb.ForecastPlanResponse: ...
     async def call(self, request: Any, timeout: float = CALL_TIMEOUT) -> Any:
-        """Call the method that takes this kind of request."""
+        """Call the method that takes this kind of request; again, while there is time, of a controller that was just
+        started and does not know yet what is declared."""
         method = getattr(self._stub, type(request).__name__.removesuffix("Request"))
-        with translated():
-            return await method(request, timeout=timeout)
+        now = asyncio.get_running_loop().time
+        deadline = now() + timeout
+        while True:
+            try:
+                with translated():
+                    return await method(request, timeout=deadline - now())
+            except ProviderError as error:
+                if error.reason != "NOT_READY" or now() + PAUSE >= deadline:
+                    raise
+            await asyncio.sleep(PAUSE)
 
     async def watch(self, run: str) -> AsyncGenerator[pb.WatchRunResponse, None]:
         """A run as it stands, then what has changed, until nothing more happens by itself."""

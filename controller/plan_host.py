@@ -276,7 +276,12 @@ class PlanHost:
             asyncio.get_running_loop().call_soon(lambda: self.holder("", ""))
 
     def plans(self) -> list[PowerPlan]:
-        """All that are declared."""
+        """All that are declared.
+
+        Raises:
+            RunRefused: they have not been read yet.
+        """
+        self._require_world()
         return list(self._plans.values())
 
     def plan_key(self, name: str) -> Key:
@@ -285,6 +290,7 @@ class PlanHost:
         Raises:
             RunRefused: there is none, or there are several of this name.
         """
+        self._require_world()
         found = [key for key in self._plans if name in {key.name, f"{key.namespace}/{key.name}"}]
         if len(found) != 1:
             several = f"Several PowerPlans are called {name!r}; write NAMESPACE/NAME."

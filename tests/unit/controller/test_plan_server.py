@@ -1,5 +1,6 @@
 """PlanService over a real socket, with guests in memory."""
 
+import asyncio
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -161,6 +162,20 @@ async def test_a_provider_that_is_away_is_told(served: Served) -> None:
     served.guests.away = True
     refused = await served.refusal(pb.StartRunRequest(plan="night"))
     assert (refused.code, refused.reason) == ("UNAVAILABLE", "PROVIDER_UNREACHABLE")
+
+
+async def test_a_controller_that_was_just_started_is_asked_again(served: Served) -> None:
+    host = served.world.host
+    host.attach(served.world)
+    asyncio.get_running_loop().call_later(0.3, host.synced)
+    assert len((await served.client.call(pb.ListPlansRequest())).plans) == 2
+
+
+async def test_but_not_for_longer_than_there_is_time(served: Served) -> None:
+    served.world.host.attach(served.world)
+    with pytest.raises(ProviderError) as refused:
+        await served.client.call(pb.ListPlansRequest(), timeout=0.1)
+    assert refused.value.reason == "NOT_READY"
 
 
 async def test_a_bug_is_told_as_one(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
