@@ -100,11 +100,12 @@ class World(Protocol):
 @dataclass(slots=True)
 class Hosted:
     """A run that is not released. `journal`: its record is this process's; `run` and `task`: it is carried out, unless
-    another run has taken it over."""
+    another run has taken it over. `given_up`: its PowerRun is gone."""
 
     history: History
     journal: Journal | None = None
     taken_by: str = ""
+    given_up: bool = False
     run: Run | None = None
     task: asyncio.Task[None] | None = None
     on_pause: list[Callable[[], None]] = field(default_factory=list)
@@ -202,14 +203,14 @@ class PlanHost:
         async with self._declared:
             self._declared.notify_all()
 
-    async def delete(self, key: Key) -> None:
+    def delete(self, key: Key) -> None:
         """What is no longer declared. A run that is under way is aborted; one that is over is released."""
         self._plans.pop(key, None)
         self._answers.pop(key, None)
         resource = self._asked.pop(key, None)
         hosted = self._hosted.get(self._by_uid.get(resource.metadata.uid, "")) if resource else None
         if hosted is not None:
-            await self._give_up(hosted)
+            self._spawn(self._give_up(hosted))
 
     def synced(self) -> None:
         """All that existed at the start has been applied: take up what was under way, and begin what is asked for."""
@@ -245,6 +246,10 @@ class PlanHost:
         except RunRefused as error:
             log.warning("run refused", run=str(key), error=str(error))
             self._answers[key] = refused(error.message, error.violations)
+            self._write(key)
+        except Exception:
+            log.exception("a bug in vmpower: a run is not begun", run=str(key))
+            self._answers[key] = refused("vmpower failed; its log says how. Nothing was done.")
             self._write(key)
         else:
             if key not in self._asked:  # deleted meanwhile
@@ -334,9 +339,11 @@ class PlanHost:
         Raises:
             RunRefused: there is none.
         """
+        hosted = [each.history for each in self._hosted.values() if name and _is_called(each.history.start, name)]
+        if hosted:  # without a look at the disk, which may hang
+            return max(hosted, key=lambda each: each.start.at)
         for history in reversed(self._runs.all()):
-            start = history.start
-            if name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}:
+            if _is_called(history.start, name):
                 return self._known(history)
         raise RunRefused("RUN_NOT_FOUND", f"There is no run {name!r} here.")
 
@@ -569,6 +576,8 @@ class PlanHost:
         hosted.run = Run(history, journal, calls, self._clock(), partial(self._stays_off, history))
         if bring_up:
             await hosted.run.promise_bring_up()
+        if hosted.given_up:
+            await hosted.run.abort()
         hosted.task = asyncio.create_task(self._work(hosted, hosted.run, clients))
         hosted.task.add_done_callback(lambda _: [told() for told in hosted.on_pause])
 
@@ -591,7 +600,7 @@ class PlanHost:
             await run.carry_out()
         elif hosted.history.bring_up_began:
             await run.bring_up()
-        if hosted.wants_release:
+        if hosted.wants_release or hosted.given_up:
             await self._release(hosted)
 
     async def _release(self, hosted: Hosted) -> None:
@@ -604,11 +613,12 @@ class PlanHost:
         self._unsettle()
 
     async def _give_up(self, hosted: Hosted) -> None:
-        """Of a run whose PowerRun is gone."""
-        if hosted.run is not None and hosted.history.brought_down is None:
-            await hosted.run.abort()
-        elif not hosted.is_open:
+        """Abort or release a run whose PowerRun is gone, or have that done as soon as it can be."""
+        hosted.given_up = True
+        if not hosted.is_open:
             await self._release(hosted)
+        elif hosted.run is not None:
+            await hosted.run.abort()
 
     def _resume_journal(self, hosted: Hosted) -> None:
         """Make the record of a run this process's.
@@ -678,6 +688,10 @@ class PlanHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_tell_of_a_bug)
+
+
+def _is_called(start: Start, name: str) -> bool:
+    return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
 
 
 def _targets(history: History) -> Iterable[Target]:

@@ -260,7 +260,7 @@ class Runner:
             await self._pool.remove(key)
         elif key.kind in PLAN_KINDS:
             if self._plans is not None:
-                await self._plans.delete(key)
+                self._plans.delete(key)
         elif reconciler is not None:
             self._departed[key] = reconciler
             self._queue.add(key)

@@ -254,7 +254,8 @@ async def test_a_run_that_is_under_way_is_not_released(hosting: Hosting) -> None
 async def test_a_run_that_is_deleted_when_it_is_over_is_released(hosting: Hosting) -> None:
     world = hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
-    await world.host.delete(key_of(run()))
+    world.host.delete(key_of(run()))
+    await asyncio.sleep(1)
     assert holders(world) == ("", "")
 
 
@@ -315,10 +316,26 @@ async def test_a_run_that_is_deleted_while_it_is_under_way_is_aborted(hosting: H
     guests = lab()
     world = hosting.start(plan(**UP), run(), lab=guests)
     await asyncio.sleep(2)
-    await world.host.delete(key_of(run()))
+    world.host.delete(key_of(run()))
     await asyncio.sleep(30)
     assert "db" not in guests.asked
     assert holders(world) == ("", "")
+
+
+async def test_a_run_that_is_deleted_while_it_is_begun_is_aborted(hosting: Hosting) -> None:
+    guests = lab()
+    world = hosting.start(plan(**UP), run(), lab=guests)
+    world.host.delete(key_of(run()))
+    await asyncio.sleep(30)
+    assert "db" not in guests.asked
+    assert holders(world) == ("", "")
+
+
+async def test_a_bug_in_the_beginning_of_a_run_is_told(hosting: Hosting) -> None:
+    world = hosting.start(plan(), run(), lab=lab())
+    world.scope = None  # type: ignore[assignment, method-assign]
+    await asyncio.sleep(1)
+    assert (world.status().phase, "its log says how" in world.status().message) == ("Refused", True)
 
 
 async def test_a_run_that_is_over_is_not_aborted(hosting: Hosting) -> None:
@@ -398,6 +415,16 @@ async def test_another_namespaces_provider_is_meant_by_resources_alone(hosting: 
     world.host.apply(key_of(run()), run())
     await asyncio.sleep(20)
     assert [refusal.field for refusal in world.status().refusals] == ["spec.tiers[0].members[0].vms[0]"]
+
+
+async def test_a_run_is_found_by_its_resource_and_by_its_own_name(hosting: Hosting) -> None:
+    world = hosting.start(plan(), run(), lab=lab())
+    await asyncio.sleep(20)
+    found = world.host.history("tonight")
+    names = found.start.run, "default/tonight", ""
+    assert all(world.host.history(name) is found for name in names)
+    await world.host.release("tonight")
+    assert world.host.history("tonight").released
 
 
 async def test_a_forecast_touches_no_guest(hosting: Hosting) -> None:
