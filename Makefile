@@ -89,7 +89,8 @@ format: $(DEV) ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix .
 
 proto: $(DEV) ## Generate the stubs beside the contract
-	@$(PY) -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. protos/power/v1/power.proto
+	@$(PY) -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
+	  protos/power/v1/power.proto protos/plan/v1/plan.proto
 
 release-contract: $(DEV) ## Take the contract as it is for the one that later changes must not break
 	@[ ! -e $(RELEASED) ] || $(BIN)/buf breaking --against $(RELEASED)

@@ -7,6 +7,7 @@ providers:
   prod:
     address: vmpower.example.com:9443
     tls: {ca: ca.pem, cert: me.pem, key: me.key} # relative to this file
+controller: {address: "unix:///run/vmpower/controller.sock"} # which hosts plans
 """
 
 import re
@@ -38,6 +39,27 @@ class Config(_Strict):
 
     providers: dict[str, Endpoint] = {}
     default: str = ""
+    controller: Endpoint | None = None
+
+    def controller_meant(self, address: str) -> Endpoint:
+        """The controller that hosts plans: at this address or, if empty, the one that is configured.
+
+        Raises:
+            Failure: none is meant, the address is none, or needs TLS and no files are configured.
+        """
+        known = self.controller
+        endpoint = Endpoint(address=address) if address and not (known and known.address == address) else known
+        if endpoint is None:
+            raise usage(
+                "Which controller? None is given and none is configured.",
+                "Give --controller ADDRESS (unix:///path or host:port), set VMPOWER_CONTROLLER,",
+                f"or name it in {path()}: controller: {{address: ...}}",
+            )
+        if wrong := mistake(endpoint.address):
+            raise usage(f"{endpoint.address!r} is no address of a controller: it {wrong}.")
+        if endpoint.tls is None and not is_local(endpoint.address):
+            raise usage(f"{endpoint.address} is not on this machine, so it needs mutual TLS.")
+        return endpoint
 
     def meant(self, provider: str) -> dict[str, Endpoint]:
         """By name, the endpoint that a name or an address means; if empty, all that are configured.

@@ -16,12 +16,15 @@ from plans.freeze import Frozen
 from plans.frozen import OTHERS, SELF, SETTLE, FrozenTier, Target
 from plans.history import (
     Aborted,
+    BringUpBegan,
     BroughtDown,
     Closed,
     Event,
     History,
+    Released,
     Start,
     Stopped,
+    TakenOver,
     TierBegan,
     TierOver,
     VMEnded,
@@ -83,7 +86,9 @@ def report_tree(history: History) -> Tree:
     start = history.start
     root = Tree(Text(clean(f"{start.run}: {_state(history)}"), style="bold"))
     for tier in _in_order(start):
-        branch = root.add(Text(clean(f"{tier.name}{_place(tier)}: {_course(history, tier)}")))
+        branch = root.add(
+            Text.assemble(clean(f"{tier.name}{_place(tier)}: {_course(history, tier)}"), _critical(history, tier))
+        )
         for target in tier.targets:
             line = Text(clean(f"{target.title}: {_became(history, tier, target)}"))
             for word, colour in _COLOURS.items():
@@ -113,6 +118,12 @@ def line(history: History, event: Event) -> str:
             text = f"{_title(history, event.tier, event.vm)}: {_up(event)}"
         case BroughtDown():
             text = "nothing more is brought down"
+        case BringUpBegan():
+            text = "what it stopped comes up again"
+        case TakenOver():
+            text = f"run {event.by} takes it over"
+        case Released():
+            text = "its VMs are released"
         case Stopped():
             text = f"tier {event.tier} has Stop and is not off: no further tier begins"
         case Aborted():
@@ -200,14 +211,23 @@ def _state(history: History) -> str:
     began, end = history.start.at, history.closed or history.brought_down
     words = "aborted" if history.aborted else "stopped" if history.stopped else "done" if history.closed else ""
     if end is None:
-        return f"began at {_clock(began)}, under way, its budget is over at {_clock(history.start.ends)}"
+        until = f"its budget is over at {_clock(history.start.ends)}"
+        return f"began at {_clock(began)}, under way, {until}; {_fit(history.start)}"
     spare = history.start.ends - end.at
     budget = f"{span(spare)} before its budget was over" if spare >= ZERO else "after its budget was over"
     return f"{words or 'down'} after {span(end.at - began)}, {budget}"
 
 
+def _critical(history: History, tier: FrozenTier) -> tuple[str, str]:
+    """What is told of a tier that is still to end, where all later ones depend on it."""
+    ahead = tier.name not in history.over and history.brought_down is None
+    return ("; critical" if ahead and tier.name in history.start.forecast.critical else "", "bold")
+
+
 def _course(history: History, tier: FrozenTier) -> str:
     began, over = history.begun.get(tier.name), history.over.get(tier.name)
+    if began is None and history.brought_down is None and not history.no_more_tiers:
+        return _slot(history.start, tier)
     if began is None:
         return "did not begin"
     after = f"began after {span(began.at - history.start.at)}, had {span(began.gets)}"

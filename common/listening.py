@@ -39,6 +39,16 @@ def listening(address: str, flag: str) -> Iterator[None]:
         raise CannotListen(f"{address}: {why}; mend that or choose another {flag}.") from error
 
 
+@contextmanager
+def for_owner_and_group() -> Iterator[None]:
+    """A unix socket that is made meanwhile is for its owner and group: 0660."""
+    umask = os.umask(0o117)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+
+
 def _troubles(address: str) -> Iterator[str]:
     if path := socket_path(address):
         yield from _of_socket(path)

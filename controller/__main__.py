@@ -17,6 +17,8 @@ from controller.client import ProviderClient, own_certificate
 from controller.config import Settings
 from controller.health import Health
 from controller.metrics import Metrics
+from controller.plan_host import PlanHost
+from controller.plan_server import PlanServer
 from controller.runner import Runner
 from controller.source import LeadLost, Source, SourceError
 from controller.sources.directory import DirectorySource
@@ -52,8 +54,12 @@ async def _serve(settings: Settings) -> None:
     metrics = Metrics()
     scrapes = MetricsServer(metrics.registry)
     source, connect = _source(settings), partial(ProviderClient, own=own_certificate(settings))
+    plans = PlanHost(settings.state_dir)
+    server = PlanServer(settings.listen, plans) if settings.listen else None
     if health is not None:
         await health.start()
+    if server is not None:
+        await server.start()
     if settings.metrics_listen:
         with listening(settings.metrics_listen, "--metrics-listen"):
             await scrapes.start(settings.metrics_listen)
@@ -62,11 +68,14 @@ async def _serve(settings: Settings) -> None:
     try:
         while True:
             with suppress(LeadLost):
-                runner = Runner(source, connect, settings.workers, trust=settings.trust)
+                runner = Runner(source, connect, settings.workers, trust=settings.trust, plans=plans)
                 metrics.follow(runner)
                 await runner.run()
             log.warning("lead lost; standing by again")
     finally:
+        if server is not None:
+            await server.stop()
+        await plans.close()
         await source.close()
         await scrapes.stop()
         if health is not None:

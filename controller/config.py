@@ -6,9 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_settings import NoDecode
 
+from common.addresses import is_local, mistake
 from common.durations import GoDuration
 from common.settings import HostPort, LogLevel, ProcessSettings, ReadableFile, comma_separated, state_home
 from controller.models import GROUP
@@ -17,6 +18,16 @@ from controller.trust import Trust
 LeaseDuration = Annotated[GoDuration, Field(ge=timedelta(seconds=4), le=timedelta(minutes=5))]
 
 
+def _on_this_machine(address: str) -> str:
+    """Who may reach it may bring everything down, and nothing but the machine guards it."""
+    if address and (wrong := mistake(address)):
+        raise ValueError(wrong)
+    if address and not is_local(address):
+        raise ValueError("must be a unix socket (unix:///path) or loopback: 127.0.0.1:PORT")
+    return address
+
+
+PlanListen = Annotated[str, AfterValidator(_on_this_machine)]
 TrustedProvider = Annotated[str, StringConstraints(pattern=r"^[-a-z0-9]+/[-a-z0-9.]+=.+$")]
 TrustedProviders = Annotated[tuple[TrustedProvider, ...], NoDecode, BeforeValidator(comma_separated)]
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -80,6 +91,11 @@ class Settings(ProcessSettings):
     tls_cert: Path | None = Field(None, description="the controller's certificate for them, PEM")
     tls_key: Path | None = Field(None, description="its key, PEM; all three are re-read when they change")
 
+    listen: PlanListen = Field(
+        "",
+        description="where plans are served (PlanService): unix:///path, for its owner and group, or loopback; empty: "
+        "nowhere",
+    )
     health_listen: HostPort = Field("", description="host:port for gRPC health checks, without TLS; empty: none")
     metrics_listen: HostPort = Field("", description="host:port for Prometheus; empty: no metrics are served")
     log_level: LogLevel = Field("info", description="how much is logged")

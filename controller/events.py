@@ -25,8 +25,15 @@ BY = {
 """Who ended the run of a VM that is off."""
 FINE = {"SUCCEEDED", "SKIPPED"}
 """States of a hook that cause no event."""
-TOLD_ELSEWHERE = {*PHASES.values(), "Working", "Pending", "ProviderUnreachable", "HypervisorUnreachable"}
-"""Reasons of Ready that cause no event of their own: the operation or the provider has one."""
+TOLD_ELSEWHERE = {
+    *PHASES.values(),
+    "Working",
+    "Pending",
+    "ProviderUnreachable",
+    "HypervisorUnreachable",
+    "HeldByPlan",
+}
+"""Reasons of Ready that cause no event of their own: the operation or the provider has one, or the run."""
 
 
 def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:

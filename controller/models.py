@@ -1,4 +1,5 @@
-"""The resources that people write: `VirtualMachine` and `Provider` of infra.virtrigaud.io/v1beta1.
+"""The resources that people write: `VirtualMachine`, `Provider`, `PowerPlan` and `PowerRun` of
+infra.virtrigaud.io/v1beta1.
 
 YAML spells them in camelCase. Fields of a spec that are not known here are kept as they are: the same
 manifest may serve another controller too. Everything is immutable.
@@ -17,7 +18,9 @@ from common.grants import Right, Scope
 from controller.annotations import MAX_REASON, PAUSED, REASON, REBIND, ours
 from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
 from controller.fields import Model, Name, Text
-from controller.status_models import ProviderStatus, VirtualMachineStatus
+from controller.run_status import PowerRunStatus
+from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
+from plans.model import PlanSpec
 
 GROUP: Final = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
@@ -278,6 +281,13 @@ class ProviderSpec(Model):
     access: Annotated[tuple[AccessRule, ...], Field(max_length=100)] = ()
 
 
+def _texts(written: Any) -> Any:
+    """Labels that select are text; a number that another tool's manifest has there selects nothing."""
+    if not isinstance(written, Mapping):
+        return written or {}
+    return {name: value for name, value in written.items() if isinstance(value, str)}
+
+
 class Metadata(Model):
     """A resource's identity. All but its names and annotations are the source's business; `leaving` says that it is
     deleted, and waits: a VirtualMachine for its VM to be brought down, a Provider for those that use it. `manager` is
@@ -289,6 +299,7 @@ class Metadata(Model):
     generation: int = 0
     leaving: bool = False
     manager: str = ""
+    labels: Annotated[dict[str, str], BeforeValidator(_texts)] = Field(default_factory=dict)
     annotations: Annotated[dict[str, str], AfterValidator(ours)] = Field(default_factory=dict)
 
     @property
@@ -342,9 +353,52 @@ class Provider(Model):
     status: ProviderStatus = ProviderStatus()
 
 
-Resource = VirtualMachine | Provider
-Status = VirtualMachineStatus | ProviderStatus
+class PowerPlanStatus(Model):
+    """Nothing: a plan does nothing by itself."""
+
+    conditions: tuple[Condition, ...] = ()
+
+
+class PowerPlan(Model):
+    """What is brought down and in which order, as plans/model.py has it."""
+
+    api_version: ApiVersion
+    kind: Literal["PowerPlan"]
+    metadata: Metadata
+    spec: PlanSpec
+    status: PowerPlanStatus = PowerPlanStatus()
+
+
+class PlanRef(Grant):
+    """Names a PowerPlan beside the run."""
+
+    name: Name
+
+
+class PowerRunSpec(Grant):
+    """One execution of a plan. An emergency takes over a run that is none; else the second of two is refused."""
+
+    plan_ref: PlanRef
+    reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
+    emergency: bool = False
+
+
+class PowerRun(Model):
+    """One execution, once; its status is the record."""
+
+    api_version: ApiVersion
+    kind: Literal["PowerRun"]
+    metadata: Metadata
+    spec: PowerRunSpec
+    status: PowerRunStatus = PowerRunStatus()
+
+
+Resource = VirtualMachine | Provider | PowerPlan | PowerRun
+Status = VirtualMachineStatus | ProviderStatus | PowerPlanStatus | PowerRunStatus
 KINDS: dict[str, type[VirtualMachine] | type[Provider]] = {
     "VirtualMachine": VirtualMachine,
     "Provider": Provider,
 }
+"""Those that a cluster knows."""
+PLAN_KINDS: dict[str, type[PowerPlan] | type[PowerRun]] = {"PowerPlan": PowerPlan, "PowerRun": PowerRun}
+"""Those that stand in a directory too."""

@@ -74,14 +74,22 @@ class Pool:
                 self._tell(key, None)
             return
         await self.remove(key)
-        client = self._connect(provider.spec.runtime, lambda names: self._tell(key, names))
-        client.trusted = self._trust.covers(provider)
-        tls = provider.spec.runtime.tls
-        if tls and tls.secret_ref and self._read_tls:
-            client.read_tls = partial(self._read_tls, key.namespace, tls.secret_ref.name)
+        client = self.open(provider, lambda names: self._tell(key, names))
         task = asyncio.create_task(client.run())
         task.add_done_callback(_tell_of_a_bug)
         self._connections[key] = Connection(provider, client, task)
+
+    def open(self, provider: Provider, changed: Changed = lambda _: None) -> ProviderClient:
+        """Another connection to a provider, which the caller closes."""
+        client, tls = self._connect(provider.spec.runtime, changed), provider.spec.runtime.tls
+        client.trusted = self._trust.covers(provider)
+        if tls and tls.secret_ref and self._read_tls:
+            client.read_tls = partial(self._read_tls, provider.metadata.namespace, tls.secret_ref.name)
+        return client
+
+    def providers(self) -> list[Provider]:
+        """Those that are declared."""
+        return [connection.provider for connection in self._connections.values()]
 
     async def remove(self, key: Key) -> None:
         """Disconnect; its VMs are queued."""

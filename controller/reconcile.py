@@ -14,7 +14,8 @@ The pause is by this controller's clock alone; the provider's may be another.
 An operation that another client started is left to its end, unless the spec was changed since or wants the
 VM hard off. A paused or suspended VM counts as on: it was paused, or saved when its host shut down, and is not
 resumed. A VM that is not there, or whose power is not known, is neither started nor cut, whatever is under way: it
-may run on another host. A resource that is annotated vmpower/paused is left alone: what is under way goes on.
+may run on another host. A resource that is annotated vmpower/paused is left alone: what is under way goes on. So is
+one whose VM a run of a plan holds: the run brings it down, and up again.
 """
 
 import re
@@ -77,6 +78,14 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A run of a plan holds the VM. `id` is an operation that is under way, of which news is heard; empty: none."""
+
+    run: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """The next attempt is not due before `until`."""
 
@@ -132,10 +141,12 @@ class Cancel(_Steer):
 
 
 Start = PowerOn | PowerOff | StartShutdown
-Action = Nothing | Hold | Wait | Find | Watch | Start | Extend | Force | Cancel
+Action = Nothing | Hold | Held | Wait | Find | Watch | Start | Extend | Force | Cancel
 
 
-def reconcile(resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operation | None, now: datetime) -> Action:
+def reconcile(
+    resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operation | None, now: datetime, held_by: str = ""
+) -> Action:
     """Decide the next action.
 
     Args:
@@ -143,7 +154,11 @@ def reconcile(resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operatio
         vm: the VM that it is bound to as its provider reports it, None where there is no such VM.
         operation: the last one on this VM that we have heard of, ended or not.
         now: for pauses between attempts; aware.
+        held_by: the run of a plan that holds the VM; empty: none.
     """
+    if held_by:
+        active = operation.id if operation is not None and not has_ended(operation) else ""
+        return Held(held_by, _unheard_of(resource.status.operation, vm, operation) or active)
     if operation is not None and not has_ended(operation):
         action = Watch(operation.id) if resource.metadata.paused else _steer(resource, operation)
         safe = (vm is not None and power_is_known(vm)) or isinstance(action, Watch | Extend | Cancel)
@@ -188,7 +203,7 @@ def requester(operation: pb.Operation) -> str:
 
 def unheard(action: Action | None, operation: pb.Operation | None) -> bool:
     """Whether the action is to watch another operation than the last one we know."""
-    return isinstance(action, Watch) and (operation is None or operation.id != action.id)
+    return isinstance(action, Watch | Held) and bool(action.id) and (operation is None or operation.id != action.id)
 
 
 def _escalation(operation: pb.Operation) -> Escalation | None:

@@ -7,7 +7,7 @@ Writes of status have a queue and workers of their own, and wait while calls fol
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, assert_never
@@ -15,9 +15,12 @@ from typing import Any, assert_never
 import structlog
 
 from client.errors import ProviderError
+from controller.client import ProviderClient
 from controller.events import provider_events
-from controller.models import Provider, Resource, VirtualMachine
+from controller.models import PLAN_KINDS, PowerPlan, PowerRun, Provider, Resource, VirtualMachine
 from controller.owners import Owners
+from controller.plan_host import PlanHost
+from controller.plan_scope import Scope, scope
 from controller.pool import Connect, Connection, Pool
 from controller.provider_status import provider_status
 from controller.queue import KeyQueue
@@ -41,6 +44,7 @@ from controller.status import rejected
 from controller.status_models import ProviderStatus, VirtualMachineStatus, condition
 from controller.trust import EVERYBODY, Trust
 from controller.vm_reconciler import Clock, VMReconciler, wall_clock
+from protos.power.v1 import power_pb2 as pb
 
 COUNT_AFTER = 5.0
 """Seconds until a provider's counts are looked at again: two thousand new VMs are one write."""
@@ -101,7 +105,11 @@ class Runner:
         workers: int = 16,
         clock: Clock = wall_clock,
         trust: Trust = EVERYBODY,
+        *,
+        plans: PlanHost | None = None,
     ) -> None:
+        """`plans` hosts their runs; without it they are left alone."""
+        self._plans = plans
         self._source, self._clock, self._workers, self._trust = source, clock, workers, trust
         self._queue: KeyQueue[Key] = KeyQueue()
         self._writing: KeyQueue[Key] = KeyQueue()
@@ -144,6 +152,8 @@ class Runner:
             SourceError: the source cannot go on.
         """
         tasks: list[asyncio.Task[None]] = []
+        if self._plans is not None:
+            self._plans.attach(self)
         try:
             async for change in self._source.watch():
                 self._leads = True
@@ -179,6 +189,8 @@ class Runner:
                 log.info("a decision about a VM that is gone", resource=str(change.key))
             case Synced():
                 log.info("synced", virtual_machines=len(self._reconcilers))
+                if self._plans is not None:
+                    self._plans.synced()
             case _:
                 assert_never(change)
 
@@ -187,10 +199,15 @@ class Runner:
             self._reject(Rejected(key, resource.metadata.generation, objection, resource.status, "NotTrusted"))
             return
         self._rejected.pop(key, None)
-        if isinstance(resource, Provider):
-            await self._pool.apply(resource)
-        else:
-            self._apply_vm(key, resource)
+        match resource:
+            case Provider():
+                await self._pool.apply(resource)
+            case VirtualMachine():
+                self._apply_vm(key, resource)
+            case PowerPlan() | PowerRun():
+                if self._plans is not None:
+                    self._plans.apply(key, resource)
+                return
         self._wake(key)
 
     def _label(self, namespace: str, labels: Mapping[str, str]) -> None:
@@ -218,6 +235,7 @@ class Runner:
             owners=self._owners,
             clock=self._clock,
             labels=lambda: self._labels.get(key.namespace, {}),
+            holder=self._plans.holder if self._plans is not None else lambda provider, vm: "",
         )
 
     def _reject(self, change: Rejected) -> None:
@@ -242,6 +260,9 @@ class Runner:
         reconciler = self._reconcilers.pop(key, None)
         if key.kind == "Provider":
             await self._pool.remove(key)
+        elif key.kind in PLAN_KINDS:
+            if self._plans is not None:
+                self._plans.delete(key)
         elif reconciler is not None:
             self._departed[key] = reconciler
             self._queue.add(key)
@@ -251,6 +272,51 @@ class Runner:
     def _part_with(self, key: Key) -> None:
         self._owners.release(key)
         self._pool.withdraw(key)
+
+    # What is declared, for plans
+
+    @property
+    def source(self) -> Source:
+        """Where it is declared."""
+        return self._source
+
+    def providers(self) -> Collection[Provider]:
+        """All that are declared."""
+        return self._pool.providers()
+
+    def machine(self, provider: str, vm: str) -> VirtualMachine | None:
+        """The resource that is bound to a VM of the Provider NAMESPACE/NAME."""
+        for reconciler in self._reconcilers.values():
+            bound = reconciler.resource.status.vm
+            if bound and bound.id == vm and bound.provider_ref == provider:
+                return reconciler.declared
+        return None
+
+    def scope(self, namespace: str) -> Scope:
+        """What plans of a namespace may mean."""
+        machines = [reconciler.declared for reconciler in self._reconcilers.values()]
+        return scope(namespace, self.providers(), machines, self._labels.get(namespace, {}), self._leads_to)
+
+    def _leads_to(self, machine: VirtualMachine) -> tuple[Provider, pb.VM | None] | None:
+        connection, bound = self._pool.connection_of(key_of(machine)), machine.status.vm
+        if connection is None:
+            return None
+        return connection.provider, connection.client.cache.get(bound.id) if bound else None
+
+    def open(self, provider: Provider) -> ProviderClient:
+        """A connection of the caller's own."""
+        return self._pool.open(provider)
+
+    def wake(self, vms: Collection[tuple[str, str]]) -> None:
+        """The resources of these VMs, each given by its Provider and id, have another look."""
+        for key, reconciler in self._reconcilers.items():
+            bound = reconciler.resource.status.vm
+            if bound and (bound.provider_ref, bound.id) in vms:
+                self._queue.add(key)
+
+    def write_within(self, key: Key, seconds: float) -> None:
+        """Have a status written."""
+        self._writing.add_within(key, seconds)
 
     def _work(self) -> Iterator[Coroutine[Any, Any, None]]:
         yield from (self._serve(Work.RECONCILE, self._queue, self._attend) for _ in range(self._workers))
@@ -310,7 +376,9 @@ class Runner:
 
     async def _write_down(self, key: Key) -> None:
         reconciler, connection = self._reconcilers.get(key), self._pool.get(key)
-        if reconciler is not None:
+        if key.kind in PLAN_KINDS and self._plans is not None:
+            await self._plans.write_down(key)
+        elif reconciler is not None:
             await reconciler.write_down()
         elif connection is not None:
             await self._report(key, connection)

@@ -17,7 +17,18 @@ from controller.binding import Obstacle
 from controller.enums import DesiredPower
 from controller.fields import word
 from controller.models import VirtualMachine
-from controller.reconcile import SATISFIED_BY, SERVED_BY, Action, Attempt, Hold, Wait, power_is_known, serves, unheard
+from controller.reconcile import (
+    SATISFIED_BY,
+    SERVED_BY,
+    Action,
+    Attempt,
+    Held,
+    Hold,
+    Wait,
+    power_is_known,
+    serves,
+    unheard,
+)
 from controller.source import Rejected
 from controller.status_models import (
     Binding,
@@ -49,6 +60,7 @@ POWER_OFF_OUTCOMES = {
 MOMENT = timedelta(seconds=1)
 """How long a PENDING operation is not yet written: most leave that state within milliseconds."""
 LEFT_ALONE = f'{PAUSED}: "true" is set: nothing is begun, and what is under way goes on; remove it to go on.'
+HELD = "Run {run} of a plan holds the VM: nothing else is done to it until the run brings it up or releases it."
 DRIFT = timedelta(seconds=5)
 """By how much the wall clock may differ from one that does not step; by more, it has been set."""
 
@@ -236,13 +248,22 @@ def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
         id=seen.vm.id if seen.vm else old.id,
         phase=_phase(active, power),
         power_state=power,
+        held_by=_held_by(old, seen),
         observed_generation=generation if acted else old.observed_generation,
         conditions=conditions(old.conditions, statements, seen.now, generation),
     )
 
 
+def _held_by(old: VirtualMachineStatus, seen: Observation) -> str | None:
+    """The run that holds the VM, as last known while its provider cannot be asked."""
+    if seen.trouble:
+        return old.held_by
+    return seen.action.run if isinstance(seen.action, Held) else None
+
+
 def _acted_upon(resource: VirtualMachine, seen: Observation) -> bool:
-    hindered = seen.error or seen.trouble or seen.obstacle or resource.metadata.paused
+    held = isinstance(seen.action, Held)
+    hindered = seen.error or seen.trouble or seen.obstacle or resource.metadata.paused or held
     return not hindered and not unheard(seen.action, seen.operation)
 
 
@@ -314,6 +335,8 @@ def _ready(resource: VirtualMachine, seen: Observation, active: pb.Operation | N
     hindered = _hindered(seen)
     if hindered:
         return hindered
+    if isinstance(seen.action, Held):
+        return Statement("False", "HeldByPlan", HELD.format(run=seen.action.run))
     if active:
         return _under_way(active)
     if resource.metadata.paused:

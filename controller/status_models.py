@@ -104,12 +104,14 @@ class Binding(Model):
 
 
 class VirtualMachineStatus(Model):
-    """What the controller knows of a VM. `observed_generation` is the last spec that was acted upon."""
+    """What the controller knows of a VM. `observed_generation` is the last spec that was acted upon; `held_by` is the
+    run of a plan that the VM is left to."""
 
     id: str = ""
     vm: Binding | None = None
     phase: str = "Pending"
     power_state: str = "Unknown"
+    held_by: str | None = None
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
     operation: OperationStatus | None = None

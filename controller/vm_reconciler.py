@@ -34,6 +34,7 @@ from controller.reconcile import (
     Extend,
     Find,
     Force,
+    Held,
     Nothing,
     PowerOff,
     PowerOn,
@@ -89,15 +90,17 @@ class VMReconciler:
         owners: Owners,
         clock: Clock,
         labels: Callable[[], Mapping[str, str]] = dict,
+        holder: Callable[[str, str], str] = lambda provider, vm: "",
     ) -> None:
-        """`labels` are those of the resource's namespace."""
+        """`labels` are those of the resource's namespace; `holder` tells which run of a plan holds a VM, which is given
+        by its Provider, as NAMESPACE/NAME, and its id; empty: none."""
         self.resource = resource
         """The one that is acted upon, with our own status."""
         self._declared = resource
         """The latest; it is acted upon from the next turn on."""
         self._key = key_of(resource)
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
-        self._owners, self._labels = owners, labels
+        self._owners, self._labels, self._holder = owners, labels, holder
         self._written = resource.status
         self._operation: pb.Operation | None = None
         self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
@@ -116,6 +119,11 @@ class VMReconciler:
         self._watching: tuple[ProviderClient, str] | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._watch_broke = False
+
+    @property
+    def declared(self) -> VirtualMachine:
+        """The latest spec, with our own status."""
+        return self._declared.model_copy(update={"status": self.resource.status})
 
     def apply(self, resource: VirtualMachine) -> None:
         """Use another spec from the next turn on: what is asked for now is the work of the one before, and is written
@@ -216,15 +224,15 @@ class VMReconciler:
         action, error, vm = None, None, self._vm(client)
         self._adopt()
         try:
-            action = reconcile(self.resource, vm, self._operation, self._clock())
+            action = self._decide(vm)
             if vm is not None and has_drifted(self.resource, vm, action):
                 self._untold.append(drift(self.resource, vm))
             if await self._apply_decisions(client, action, before=self.resource.metadata.generation):
-                action = reconcile(self.resource, vm, self._operation, self._clock())
+                action = self._decide(vm)
             await self._act(client, vm, action)
             if await self._apply_decisions(client, action):
                 # What the status says after the decision.
-                action = reconcile(self.resource, vm, self._operation, self._clock())
+                action = self._decide(vm)
         except ProviderError as refused:
             error = self._unless_it_ended(client, refused)
         self._watch_active(client, action)
@@ -240,6 +248,11 @@ class VMReconciler:
             raise error
         if isinstance(action, Wait):
             self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
+
+    def _decide(self, vm: pb.VM | None) -> Action:
+        bound = self.resource.status.vm
+        held_by = self._holder(bound.provider_ref, bound.id) if bound else ""
+        return reconcile(self.resource, vm, self._operation, self._clock(), held_by)
 
     def _doubt(self, error: ProviderError) -> None:
         """The provider did not answer a call about the present spec."""
@@ -319,7 +332,8 @@ class VMReconciler:
 
     def _is_down(self, vm: pb.VM | None, action: Action | None) -> bool:
         off = vm is None or vm.power_state == pb.POWER_STATE_OFF
-        return off and isinstance(action, Nothing | Find) and (self._operation is None or has_ended(self._operation))
+        idle = self._operation is None or has_ended(self._operation)
+        return off and isinstance(action, Nothing | Find | Held) and idle
 
     async def _apply_decisions(self, client: ProviderClient, action: Action, before: float = inf) -> bool:
         """Carry out the decisions that were made about generations before `before`; whether there were any. A decision
@@ -344,7 +358,7 @@ class VMReconciler:
         return None if error.reason in {"OPERATION_ACTIVE", "OPERATION_ENDED"} else error
 
     def _watch_active(self, client: ProviderClient, action: Action | None) -> None:
-        if isinstance(action, Watch):
+        if isinstance(action, Watch | Held) and action.id:
             self._watch(client, action.id)
         elif self._operation is not None and not has_ended(self._operation):
             self._watch(client, self._operation.id)

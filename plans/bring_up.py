@@ -20,8 +20,17 @@ AGENTS = frozenset({pb.SIGNAL_GUEST_AGENT, pb.SIGNAL_VMWARE_TOOLS, pb.SIGNAL_INI
 class BringUp:
     """The way up of one run, from where its history stands. A plan without `bringUp` leaves all as it is."""
 
-    def __init__(self, history: History, calls: Calls, clock: Clock, note: Callable[[Event], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        history: History,
+        calls: Calls,
+        clock: Clock,
+        note: Callable[[Event], Awaitable[None]],
+        stays_off: Callable[[Target], bool],
+    ) -> None:
+        """`stays_off`: whether a VM's owner wants it off by now."""
         self._history, self._calls, self._clock, self._note = history, calls, clock, note
+        self._stays_off = stays_off
         self._up = {tier.name: asyncio.Event() for tier in history.start.tiers}
         self._heard = {name: _Heard(calls, name) for name in self._providers()}
         self._stopped = asyncio.Event()
@@ -48,15 +57,17 @@ class BringUp:
             if tier.name in later.after:
                 await self._up[later.name].wait()
         if not self._stopped.is_set():
-            waiting = [target for target in self._of(tier) if target.key not in self._history.up]
+            up = self._history.up
+            wanted = [each for each in self._of(tier) if each.key in up or not self._stays_off(each)]
+            waiting = [target for target in wanted if target.key not in up]
             await asyncio.gather(*(self._bring_vm_up(tier, target, ready) for target in waiting))
-            if ready.on_timeout == "Stop" and not all(self._history.up[target.key].ready for target in self._of(tier)):
+            if ready.on_timeout == "Stop" and not all(up[target.key].ready for target in wanted):
                 self._stopped.set()
         self._up[tier.name].set()
 
     async def _bring_vm_up(self, tier: FrozenTier, target: Target, ready: Ready) -> None:
         request_id = self._history.request_id(tier.name, target, "up")
-        request = pb.PowerOnRequest(vm=target.vm, request_id=request_id, reason=f"plan {self._history.start.plan}")
+        request = pb.PowerOnRequest(vm=target.vm, request_id=request_id, reason=self._history.start.why)
         operation, message, up = "", "It was not ready in time.", False
         with suppress(TimeoutError):
             try:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from client.errors import ProviderError
 from client.power import PowerClient
@@ -42,11 +43,17 @@ class Frozen:
     ahead: Mapping[str, timedelta]
     vms: Mapping[str, pb.VM]
 
-    def start(self, plan: str, spec: PlanSpec, now: datetime) -> Start:
-        """A run of it that begins now."""
-        name = f"{plan[:63]}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    def start(self, plan: str, spec: PlanSpec, now: datetime, run: str = "", **more: Any) -> Start:
+        """A run of it that begins now, of this name or of one of its own; `more` are other fields of Start."""
         return Start(
-            run=name, plan=plan, spec=spec, tiers=self.tiers, at=now, ends=now + spec.budget.total, ahead=self.ahead
+            run=run or f"{plan[:63]}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}",
+            plan=plan,
+            spec=spec,
+            tiers=self.tiers,
+            at=now,
+            ends=now + spec.budget.total,
+            ahead=self.ahead,
+            **more,
         )
 
 

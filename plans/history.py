@@ -22,7 +22,10 @@ log = structlog.get_logger()
 
 class Start(Record):
     """What a run has decided before it does anything. `ends` is the moment at which its budget is over; `ahead` is by
-    how much each provider's clock was ahead of ours."""
+    how much each provider's clock was ahead of ours.
+
+    `reason` is why, in a person's words. An `emergency` takes over a run that is none. Where a controller carries it
+    out, `namespace` is the plan's, and `resource` and `uid` are of the PowerRun that asked for it, if one did."""
 
     event: Literal["started"] = "started"
     run: str
@@ -32,6 +35,21 @@ class Start(Record):
     at: datetime
     ends: datetime
     ahead: Mapping[str, timedelta] = {}
+    reason: str = ""
+    emergency: bool = False
+    namespace: str = ""
+    resource: str = ""
+    uid: str = ""
+
+    @property
+    def called(self) -> str:
+        """What people call the run."""
+        return self.resource or self.run
+
+    @property
+    def why(self) -> str:
+        """What providers are told, of at most 256 characters."""
+        return (f"plan {self.plan}: {self.reason}" if self.reason else f"plan {self.plan}")[:256]
 
     @property
     def deadline(self) -> datetime:
@@ -100,6 +118,13 @@ class BroughtDown(Record):
     at: datetime
 
 
+class BringUpBegan(Record):
+    """A run that is over was asked to start what it has stopped."""
+
+    event: Literal["bring-up began"] = "bring-up began"
+    at: datetime
+
+
 class VMUp(Record):
     """A VM that this run had stopped was started. `ready`: it gave the signal that the plan waits for."""
 
@@ -120,8 +145,34 @@ class Closed(Record):
     message: str = ""
 
 
+class TakenOver(Record):
+    """Another run, an emergency, counts instead: this one does nothing any more, and holds what it has stopped."""
+
+    event: Literal["taken over"] = "taken over"
+    at: datetime
+    by: str
+
+
+class Released(Record):
+    """The VMs are their owners' again: those that are off too."""
+
+    event: Literal["released"] = "released"
+    at: datetime
+
+
 Event = Annotated[
-    TierBegan | VMEnded | TierOver | Aborted | Stopped | BroughtDown | VMUp | Closed, Field(discriminator="event")
+    TierBegan
+    | VMEnded
+    | TierOver
+    | Aborted
+    | Stopped
+    | BroughtDown
+    | BringUpBegan
+    | VMUp
+    | Closed
+    | TakenOver
+    | Released,
+    Field(discriminator="event"),
 ]
 
 
@@ -139,7 +190,10 @@ class History:
         self.aborted: Aborted | None = None
         self.stopped: Stopped | None = None
         self.brought_down: BroughtDown | None = None
+        self.bring_up_began: BringUpBegan | None = None
         self.closed: Closed | None = None
+        self.taken_over: TakenOver | None = None
+        self.released: Released | None = None
         self.listeners: list[Callable[[Event], None]] = []
 
     def note(self, event: Event) -> None:
@@ -153,6 +207,21 @@ class History:
                 self.over[event.tier] = event
             case VMUp():
                 self.up[event.vm] = event
+            case BringUpBegan():
+                self.bring_up_began, self.taken_over = event, None
+            case TakenOver():
+                self.bring_up_began, self.taken_over = None, event
+            case _:
+                self._note_stage(event)
+        self.events.append(event)
+        for listener in self.listeners:
+            try:
+                listener(event)
+            except Exception:  # who only looks on must not end the run
+                log.exception("a bug in vmpower: a listener of a run failed")
+
+    def _note_stage(self, event: Aborted | Stopped | BroughtDown | Closed | Released) -> None:
+        match event:
             case Aborted():
                 self.aborted = event
             case Stopped():
@@ -161,12 +230,8 @@ class History:
                 self.brought_down = event
             case Closed():
                 self.closed = event
-        self.events.append(event)
-        for listener in self.listeners:
-            try:
-                listener(event)
-            except Exception:  # who only looks on must not end the run
-                log.exception("a bug in vmpower: a listener of a run failed")
+            case Released():
+                self.released = event
 
     @property
     def no_more_tiers(self) -> bool:
@@ -177,6 +242,14 @@ class History:
         """Whether a VM was verified to be off."""
         ended = self.ended.get(target.key)
         return ended is not None and ended.off
+
+    def holds(self, target: Target) -> bool:
+        """Whether nothing but this run may act upon a VM: until the run is over, and what is off then (or may be) until
+        it was brought up or is released."""
+        if self.released or target.key in self.up:
+            return False
+        ended = self.ended.get(target.key)
+        return self.closed is None or (ended is not None and (ended.off or ended.stopped))
 
     def force_after(self, tier: str, target: Target) -> datetime:
         """The moment until which a VM of a tier that has begun has time: its own, as far as the tier has it."""

@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,24 @@ _ID = re.compile(r"[a-z0-9][-a-z0-9.]*")
 
 class JournalError(Exception):
     """A record cannot be read or written; the message says what the operator does."""
+
+
+def line(record: Start | Event) -> str:
+    """A record as it is written, without the end of the line."""
+    return record.model_dump_json(by_alias=True)
+
+
+def event_of(written: str | bytes) -> Event:
+    """What a line that is not the first one says; raises ValueError."""
+    return _EVENT.validate_json(written)
+
+
+def history_of(lines: Sequence[str | bytes]) -> History:
+    """What all lines say; raises ValueError: this version cannot read them."""
+    history = History(Start.model_validate_json(lines[0]))
+    for each in lines[1:]:
+        history.note(event_of(each))
+    return history
 
 
 class Off(Protocol):
@@ -48,7 +66,7 @@ class Journal:
         Raises:
             JournalError: they could not be written; they are written together with the next ones.
         """
-        self._waiting += [record.model_dump_json(by_alias=True).encode() + b"\n" for record in records]
+        self._waiting += [line(record).encode() + b"\n" for record in records]
         if error := await asyncio.shield(self._write_waiting()):  # a write goes on though its caller is gone
             raise JournalError(
                 f"{self._file.name} cannot be written ({error}); the operator mends the disk."
@@ -169,11 +187,8 @@ def _read(file: IO[bytes]) -> tuple[History, int]:
         JournalError
     """
     whole = file.read().rpartition(b"\n")[0]
-    first, *lines = whole.split(b"\n")
     try:
-        history = History(Start.model_validate_json(first))
-        for line in lines:
-            history.note(_EVENT.validate_json(line))
+        history = history_of(whole.split(b"\n"))
     except ValidationError as error:
         raise JournalError(f"{file.name} is no record of a run that this version can read.") from error
     return history, len(whole) + 1

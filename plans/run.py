@@ -6,7 +6,7 @@ does each of them once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 import structlog
@@ -18,7 +18,20 @@ from plans.bring_up import BringUp
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.frozen import SELF, SETTLE, FrozenTier, Target, scheduled
-from plans.history import Aborted, BroughtDown, Closed, Event, History, Stopped, TierBegan, TierOver, VMEnded
+from plans.history import (
+    Aborted,
+    BringUpBegan,
+    BroughtDown,
+    Closed,
+    Event,
+    History,
+    Released,
+    Stopped,
+    TakenOver,
+    TierBegan,
+    TierOver,
+    VMEnded,
+)
 from plans.journal import Journal, JournalError
 from plans.model import AtDeadline
 from plans.schedule import ZERO, behind, portion
@@ -40,8 +53,16 @@ log = structlog.get_logger()
 class Run:
     """One run of a plan, from where its history stands."""
 
-    def __init__(self, history: History, journal: Journal, calls: Calls, clock: Clock) -> None:
-        self.history, self._start = history, history.start
+    def __init__(
+        self,
+        history: History,
+        journal: Journal,
+        calls: Calls,
+        clock: Clock,
+        stays_off: Callable[[Target], bool] = lambda _: False,
+    ) -> None:
+        """`stays_off`: whether a VM's owner wants it off by now, so that it is not brought up."""
+        self.history, self._start, self._stays_off = history, history.start, stays_off
         self._journal, self._calls, self._clock = journal, calls, clock
         self._behind = behind(scheduled(self._start.tiers))
         self._over = {tier.name: asyncio.Event() for tier in self._start.tiers}
@@ -65,7 +86,27 @@ class Run:
 
     async def bring_up(self) -> None:
         """Start what this run has stopped, as the plan says; each VM once."""
-        await BringUp(self.history, self._calls, self._clock, self._note).carry_out()
+        await self.promise_bring_up()
+        await BringUp(self.history, self._calls, self._clock, self._note, self._stays_off).carry_out()
+
+    async def promise_bring_up(self) -> None:
+        """Write down that what was stopped is to come up: whoever takes the run up goes on with that."""
+        if self._start.spec.bring_up and self.history.bring_up_began is None:
+            await self._note(BringUpBegan(at=self._clock()))
+
+    async def leave(self, by: str) -> None:
+        """End a run that is not carried out any more, as another one counts; what was begun goes on."""
+        if self.history.brought_down is None:
+            await self._look_at_the_rest()
+            await self._note(BroughtDown(at=self._clock()))
+        if self.history.closed is None:
+            await self._note(Closed(at=self._clock(), message=f"Taken over by run {by}."))
+        await self._note(TakenOver(at=self._clock(), by=by))
+
+    async def release(self) -> None:
+        """Give the VMs back to their owners, those that are off too."""
+        if self.history.released is None:
+            await self._note(Released(at=self._clock()))
 
     async def abort(self) -> None:
         """Begin no further tier, cancel what has not asked its guest yet, and let run on what has."""
@@ -82,6 +123,10 @@ class Run:
             async with asyncio.timeout(self._clock.left(self._start.ends)), asyncio.TaskGroup() as group:
                 for tier in self._start.tiers:
                     group.create_task(self._bring_tier_down(tier, group))
+        await self._look_at_the_rest()
+
+    async def _look_at_the_rest(self) -> None:
+        """Note what has become of the VMs that were asked, and of which no end is known."""
         left = [
             self._look_once_more(tier, target)
             for tier in self._start.tiers
@@ -162,14 +207,14 @@ class Run:
         request = target.shutdown(force_after - began.at)
         request.request_id = self.history.request_id(tier.name, target)
         request.escalation = ESCALATIONS.get(tier.at_deadline, request.escalation)
-        request.reason = request.reason or f"plan {self._start.plan}"
+        request.reason = request.reason or self._start.why
         request.force_after.FromDatetime(force_after + self._start.ahead.get(target.provider, ZERO))
         return await self._carried_out(tier, target, request)
 
     async def _cut(self, tier: FrozenTier, target: Target) -> VMEnded:
         """A PowerOff, which pre-empts whatever else is active on the VM."""
         request_id = self.history.request_id(tier.name, target, "cut")
-        request = pb.PowerOffRequest(vm=target.vm, request_id=request_id, reason=f"plan {self._start.plan}")
+        request = pb.PowerOffRequest(vm=target.vm, request_id=request_id, reason=self._start.why)
         return await self._carried_out(tier, target, request)
 
     async def _carried_out(

@@ -16,6 +16,7 @@ from cli.app import Format, app, command
 from cli.errors import ExitCode, Failure, translate, usage
 from cli.files import read_as
 from cli.options import Output
+from cli.plan_client import change
 from client.power import PowerClient
 from common.own_machine import system_uuid
 from common.settings import state_home
@@ -29,6 +30,7 @@ from plans.journal import Journal, JournalError, Runs
 from plans.members import OwnVMUnclear, PlanRefused
 from plans.model import PowerPlan
 from plans.run import Run
+from protos.plan.v1.plan_pb2 import BringUpRequest
 
 group = typer.Typer(
     help="One ordered shutdown over all providers of the configuration, inside one time.",
@@ -54,6 +56,15 @@ StateDir = Annotated[
         metavar="DIR",
         envvar="VMPOWER_STATE_DIR",
         help="Where the records of runs are; default: ~/.local/state/vmpower/plans.",
+    ),
+]
+Controller = Annotated[
+    str,
+    typer.Option(
+        "--controller",
+        metavar="ADDRESS",
+        envvar="VMPOWER_CONTROLLER",
+        help="gRPC address of a controller (unix:///path, host:port); else the one in the configuration.",
     ),
 ]
 RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="The name of a run; default: the latest.")]
@@ -87,7 +98,7 @@ async def run(file: File, *, own: Own = "", state_dir: StateDir = None, output: 
     async with _clients() as clients:
         history, journal = await _taken_up(manifest, runs, clock) or await _begun(manifest, clients, runs, clock, own)
         try:
-            history.listeners.append(lambda event: _tell(history, event))
+            history.listeners.append(lambda event: tell(history, event))
             await _until_its_end(Run(history, journal, Calls(_known(history, clients)), clock))
         finally:
             journal.close()
@@ -104,8 +115,14 @@ async def report(name: RunName = "", *, state_dir: StateDir = None, output: Form
 
 
 @command("up", group)
-async def up(name: RunName = "", *, state_dir: StateDir = None, output: Format = Output.TABLE) -> ExitCode:
-    """Start what a run has stopped, the tiers in reverse, each when those behind it are ready: its plan's bringUp."""
+async def up(
+    name: RunName = "", *, controller: Controller = "", state_dir: StateDir = None, output: Format = Output.TABLE
+) -> ExitCode:
+    """Start what a run has stopped, the tiers in reverse, each when those behind it are ready: its plan's bringUp. With
+    --controller a run that is hosted there, whose VMs are released then."""
+    if controller:
+        await change(controller, BringUpRequest(run=name))
+        return ExitCode.WANTED
     runs = Runs(_folder(state_dir))
     history, journal = _resumed(runs, _found(name, runs, state_dir).start.run)
     try:
@@ -113,7 +130,7 @@ async def up(name: RunName = "", *, state_dir: StateDir = None, output: Format =
             raise usage(f"The plan of {history.start.run} has no bringUp, so that nothing is started.")
         if history.closed is None:
             raise usage(f"Run {history.start.run} has not ended: vmpower plan run FILE takes it up again.")
-        history.listeners.append(lambda event: _tell(history, event))
+        history.listeners.append(lambda event: tell(history, event))
         async with _clients() as clients:
             await Run(history, journal, Calls(_known(history, clients)), Clock()).bring_up()
     finally:
@@ -248,7 +265,8 @@ def _folder(state_dir: Path | None) -> Path:
     return (state_dir or state_home() / "plans").expanduser()
 
 
-def _tell(history: History, event: Event) -> None:
+def tell(history: History, event: Event) -> None:
+    """Print what has happened, on stderr."""
     with suppress(OSError):  # the terminal is gone; the run goes on
         print(clean(f"{event.at.astimezone():%H:%M:%S} {plans.line(history, event)}"), file=sys.stderr, flush=True)
 

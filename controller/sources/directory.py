@@ -18,7 +18,7 @@ from watchfiles._rust_notify import WatchfilesRustInternalError  # its documenta
 
 from common.yaml_reader import Fault, read_text
 from controller.annotations import REBIND
-from controller.models import Status, VirtualMachine
+from controller.models import PowerRun, Status, VirtualMachine
 from controller.source import (
     Applied,
     Change,
@@ -174,13 +174,20 @@ class DirectorySource:
         good, refused = dict[Key, Manifest](), list[Problem]()
         for key, manifest in now.items():
             changed = key not in before or before[key].resource != manifest.resource
-            mistakes = list(_leading_away(manifest, self._state.binding(key))) if changed else []
+            mistakes = list(self._mistakes_of_an_edit(key, manifest)) if changed else []
             refused += mistakes
             if not mistakes:
                 good[key] = manifest
             elif key in before:
                 good[key] = before[key]
         return good, refused
+
+    def _mistakes_of_an_edit(self, key: Key, manifest: Manifest) -> Iterator[Problem]:
+        yield from _leading_away(manifest, self._state.binding(key))
+        remembered = self._state.origin(key)
+        if isinstance(manifest.resource, PowerRun) and remembered and remembered[1] != digest(manifest.raw):
+            message = "cannot change: a run is carried out once; declare another one under another metadata.name"
+            yield Problem(manifest.file, manifest.line, "spec", message)
 
     def _changes(
         self, before: dict[Key, Manifest], now: dict[Key, Manifest]

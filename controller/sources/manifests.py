@@ -17,12 +17,23 @@ from common.mistakes import sentence
 from common.yaml_reader import Document, Fault, FieldPath, documents, field_path, read_text
 from controller.annotations import DECISION, PREFIX
 from controller.annotations import mistakes as annotation_mistakes
-from controller.models import API_VERSION, GROUPS, KINDS, Lifecycle, Provider, Resource, Runtime
+from controller.models import (
+    API_VERSION,
+    GROUPS,
+    KINDS,
+    PLAN_KINDS,
+    Lifecycle,
+    Provider,
+    Resource,
+    Runtime,
+    VirtualMachine,
+)
 
 log = structlog.get_logger()
 BOUND = ("providerRef", "vmName")
 """Fields of a spec that lead to the VM."""
 LIST = "List"
+EVERY_KIND = KINDS | PLAN_KINDS
 _, _, VERSION = API_VERSION.partition("/")
 RUNTIME = ("spec", "runtime")
 IGNORED = "has no meaning here; it is kept, and ignored"
@@ -162,7 +173,7 @@ def _kind_of(document: Mapping[str, Any]) -> Any:
     for name, value in (("apiVersion", version), ("kind", kind)):
         if not isinstance(value, str):
             raise Mistake((name,), "is missing, or no text")
-    known = next((known for known in KINDS if str(kind).lower() in {known.lower(), f"{known}s".lower()}), "")
+    known = next((known for known in EVERY_KIND if str(kind).lower() in {known.lower(), f"{known}s".lower()}), "")
     if _group(version) not in GROUPS:
         if known == kind and (_group(version).lower() in GROUPS or "/" not in version):
             raise Mistake(("apiVersion",), f"{version!r} has no {kind}; write {API_VERSION}")
@@ -171,11 +182,11 @@ def _kind_of(document: Mapping[str, Any]) -> Any:
         raise _OtherKind
     if version.partition("/")[2] != VERSION:
         raise Mistake(("apiVersion",), f"{version!r} is not known; write {API_VERSION}")
-    if kind not in KINDS and known:
+    if kind not in EVERY_KIND and known:
         raise Mistake(("kind",), f"{kind!r} is not known; write {known}")
-    if kind not in KINDS:
+    if kind not in EVERY_KIND:
         raise _OtherKind
-    return KINDS[kind]
+    return EVERY_KIND[kind]
 
 
 def mistakes(error: ValidationError) -> Iterator[Mistake]:
@@ -221,6 +232,8 @@ def _slips(resource: Resource) -> Iterator[Mistake]:
 
 def _place_of(resource: Resource, name: str) -> str:
     """Where a field of this name belongs; empty: it is not known, or another controller's."""
+    if not isinstance(resource, VirtualMachine | Provider):
+        return ""
     inner: type[BaseModel] = Runtime if isinstance(resource, Provider) else Lifecycle
     places = {"spec": type(resource.spec), ".".join(RUNTIME) if inner is Runtime else "spec.lifecycle": inner}
     return next((place for place, model in places.items() if name in _fields_of(model)), "")

@@ -7,7 +7,7 @@ that are here (`OPTIONS` in server.py).
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -15,17 +15,15 @@ from typing import Any, NoReturn
 import grpc
 import structlog
 from google.protobuf import descriptor_pool
-from google.protobuf.any import pack
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from common.text import encodable
+from common import error_details
 from protos.power.v1 import power_pb2
 from providers.core.errors import Code, InvalidRequest, Violation, VmpowerError
 from providers.core.lanes import CALLER
@@ -33,7 +31,6 @@ from providers.core.settings import Settings
 from providers.server.audit import Audit
 from providers.server.clients import CLIENT, Client, Clients
 
-DOMAIN = "vmpower"
 READS = ("Get", "List", "Watch", "Forecast")
 """How the names of PowerService's methods begin that change nothing; any client may call them."""
 PAGES = {"ListVMs", "ListOperations", "ForecastShutdown"}
@@ -59,10 +56,6 @@ MOST_OF_ONE = {
 and a few."""
 RETRY_DELAY = timedelta(seconds=1)
 """How long a client waits that was refused for that: some 500 Shutdowns begin in that time on two cores."""
-
-ROOM = 1 << 10
-"""Bytes that an error's sentence, its metadata and its violations may each take: they travel as HTTP/2 headers, where a
-byte may take three, and gRPC ends a call whose headers are longer than 8 KiB in all, without any of them."""
 
 Request = Message | VmpowerError
 """What was asked, or what was wrong with its bytes."""
@@ -241,33 +234,17 @@ async def _end(context: Context, name: str, error: Exception) -> NoReturn:
 
 
 def status(error: VmpowerError) -> Status:
-    """An error as AIP-193 wants it: code, sentence, ErrorInfo and, for bad input, BadRequest; each cut to its room."""
-    metadata = {key: _cut(value, ROOM // len(error.metadata)) for key, value in error.metadata.items()}
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
-    if isinstance(error, InvalidRequest):
-        details.append(_bad_request(error.violations))
-    if error.retry_delay is not None:
-        details.append(RetryInfo(retry_delay=error.retry_delay))
-    return Status(code=error.code, message=_cut(error.message), details=[pack(detail) for detail in details])
-
-
-def _bad_request(violations: Sequence[Violation]) -> BadRequest:
-    """As many violations as there is room for, and how many there are beside."""
-    told = BadRequest()
-    for number, violation in enumerate(violations):
-        field, description = _cut(violation.field, ROOM // 8), _cut(violation.description, ROOM // 4)
-        one = BadRequest.FieldViolation(field=field, description=description)
-        if told.ByteSize() + one.ByteSize() > ROOM:
-            told.field_violations.add(field="request", description=f"{len(violations) - number} more are not told")
-            break
-        told.field_violations.append(one)
-    return told
-
-
-def _cut(text: str, room: int = ROOM) -> str:
-    """The text, in so many bytes."""
-    data = encodable(text).encode()
-    return data.decode() if len(data) <= room else f"{data[: room - 3].decode(errors='ignore')}…"
+    """An error as it is told."""
+    return error_details.status(
+        error.code,
+        error.message,
+        error.reason,
+        metadata=error.metadata,
+        violations=[(each.field, each.description) for each in error.violations]
+        if isinstance(error, InvalidRequest)
+        else None,
+        retry_delay=error.retry_delay,
+    )
 
 
 def _fields(descriptor: Descriptor, data: bytes) -> list[tuple[FieldDescriptor, bytes]]:

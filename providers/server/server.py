@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from common import logs, service_manager
-from common.listening import CannotListen, listening
+from common.listening import CannotListen, for_owner_and_group, listening
 from common.metrics_server import MetricsServer
 from common.probes import PROBES
 from protos.power.v1 import power_pb2_grpc
@@ -30,7 +30,6 @@ from providers.server.health import SERVICE, Health
 from providers.server.interceptor import Interceptor
 from providers.server.process import asked_to_stop, most_connections, raise_file_limit
 from providers.server.service import Service
-from providers.server.unix_front import for_owner_and_group
 
 S = TypeVar("S", bound=Settings)
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

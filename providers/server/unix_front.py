@@ -7,13 +7,10 @@ See docs/adr/0016.
 """
 
 import asyncio
-import os
 import re
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 import structlog
 
 from common.addresses import require_short
+from common.listening import for_owner_and_group
 
 _CREDENTIALS = struct.Struct("3i")
 """struct ucred: pid, uid, gid."""
@@ -36,16 +34,6 @@ TOLD_EVERY = 60.0
 """Seconds between lines of the log about clients that were turned away."""
 
 log = structlog.get_logger()
-
-
-@contextmanager
-def for_owner_and_group() -> Iterator[None]:
-    """A unix socket that is made meanwhile is for its owner and group: 0660."""
-    umask = os.umask(0o117)
-    try:
-        yield
-    finally:
-        os.umask(umask)
 
 
 def uid_of(peer: str) -> int | None:

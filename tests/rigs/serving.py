@@ -18,7 +18,8 @@ from pathlib import Path
 
 from tests.rigs.process import pidfd, serves, wait_for_end
 
-LISTENS = re.compile(r"--listen (\S+)")
+LISTENS = re.compile(r"python -m providers\..*--listen (\S+)", re.DOTALL)
+"""Where a provider is asked; a controller says by itself when it serves."""
 PATIENCE = 60
 
 

@@ -135,3 +135,29 @@ def test_an_empty_name_of_a_provider_means_all(
 ) -> None:
     written.write_text(f'providers: {{lab: {{address: "{address}"}}}}')
     assert Shell("")("info").code == 0
+
+
+# The controller
+
+
+def controller(address: str) -> Failure:
+    with pytest.raises(Failure) as caught:
+        config.load().controller_meant(address)
+    assert caught.value.code is ExitCode.USAGE
+    return caught.value
+
+
+def test_without_a_controller_it_is_said_how_to_name_one() -> None:
+    assert "--controller" in controller("").hints[0]
+
+
+@pytest.mark.parametrize(("address", "why"), [("nowhere", "no address"), ("10.0.0.7:9443", "mutual TLS")])
+def test_an_address_of_a_controller_that_cannot_serve_is_refused(address: str, why: str) -> None:
+    assert why in controller(address).message
+
+
+def test_the_controller_of_the_configuration_keeps_its_certificates(own_configuration: Path) -> None:
+    own_configuration.parent.mkdir(parents=True)
+    own_configuration.write_text(f'controller: {{address: "c.example:9443", {TLS}}}')
+    loaded = config.load()
+    assert loaded.controller_meant("") == loaded.controller_meant("c.example:9443") == loaded.controller

@@ -7,7 +7,22 @@ from rich.console import Console
 from cli.errors import ExitCode
 from cli.plans import exit_code, line, report_tree
 from plans.frozen import FrozenTier, Target
-from plans.history import Aborted, Closed, Event, History, Start, Stopped, TierBegan, TierOver, VMEnded, VMUp
+from plans.history import (
+    Aborted,
+    BringUpBegan,
+    BroughtDown,
+    Closed,
+    Event,
+    History,
+    Released,
+    Start,
+    Stopped,
+    TakenOver,
+    TierBegan,
+    TierOver,
+    VMEnded,
+    VMUp,
+)
 from plans.model import PlanSpec
 from tests.unit.cli.samples import BEGAN
 
@@ -52,13 +67,32 @@ def test_a_run_under_way_says_when_its_budget_is_over() -> None:
 
 def test_a_tier_and_a_vm_under_way_are_told_so() -> None:
     assert shown(tier("a"))[1:3] == [
-        "├── a: began after 0.0 s, had 1 min 00 s, under way",
+        "├── a: began after 0.0 s, had 1 min 00 s, under way; critical",
         "│   └── lab/web: under way",
     ]
 
 
 def test_what_did_not_begin_is_told_so() -> None:
-    assert shown(tier("a"))[3:] == ["└── b, after a: did not begin", "    └── lab/db: was not asked"]
+    told = shown(tier("a"), Stopped(tier="a", at=BEGAN), BroughtDown(at=BEGAN))
+    assert told[3:] == ["└── b, after a: did not begin", "    └── lab/db: was not asked"]
+
+
+def test_a_tier_that_is_still_to_begin_has_its_place_and_its_slack() -> None:
+    assert (
+        shown(tier("a"))[3] == "└── b, after a: begins after 1 min 00 s, has 1 min 00 s, 7 min 55 s to spare; critical"
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (BringUpBegan(at=BEGAN), "what it stopped comes up again"),
+        (TakenOver(at=BEGAN, by="fire"), "run fire takes it over"),
+        (Released(at=BEGAN), "its VMs are released"),
+    ],
+)
+def test_what_happens_after_a_run_is_told(event: Event, text: str) -> None:
+    assert line(history(), event) == text
 
 
 def test_a_run_that_took_longer_than_its_budget_says_so() -> None:

@@ -1,9 +1,10 @@
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 
-from common.listening import CannotListen, listening, require_listenable
+from common.listening import CannotListen, for_owner_and_group, listening, require_listenable
 
 
 def said(address: str) -> str:
@@ -81,3 +82,10 @@ def test_what_listens_may_find_a_trouble_of_its_own(error: Exception, why: str) 
     with pytest.raises(CannotListen) as refused, listening("127.0.0.1:0", "--listen"):
         raise error
     assert str(refused.value) == f"127.0.0.1:0: {why}; mend that or choose another --listen."
+
+
+def test_a_socket_that_is_made_meanwhile_is_for_its_owner_and_group(tmp_path: Path) -> None:
+    with for_owner_and_group(), socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "s"))
+    (tmp_path / "after").touch()
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o660

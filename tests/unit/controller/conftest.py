@@ -10,6 +10,7 @@ import pytest
 
 from controller.client import Changed
 from controller.models import Resource, Runtime
+from controller.plan_host import PlanHost
 from controller.runner import Runner
 from controller.rush import QUIET
 from controller.trust import EVERYBODY, Trust
@@ -22,11 +23,13 @@ class Controller:
     """A runner with its fakes. `settle` lets everything happen that needs no time. `elsewhere` has the clients of other
     providers than `local`, by their endpoints."""
 
-    def __init__(self, workers: int, *vms: pb.VM, trust: Trust = EVERYBODY) -> None:
+    def __init__(self, workers: int, *vms: pb.VM, trust: Trust = EVERYBODY, plans: PlanHost | None = None) -> None:
         self.source, self.client = FakeSource(), FakeClient(*vms)
         self.clock_set_by = timedelta(0)
         self.elsewhere: dict[str, FakeClient] = {}
-        self.runner = Runner(self.source, self._connect, workers, lambda: clock() + self.clock_set_by, trust)
+        self.runner = Runner(
+            self.source, self._connect, workers, lambda: clock() + self.clock_set_by, trust, plans=plans
+        )
         self._task: asyncio.Task[None] | None = None
 
     def _connect(self, runtime: Runtime, changed: Changed) -> FakeClient:
@@ -63,8 +66,8 @@ async def make_controller() -> AsyncIterator[Make]:
     """Controllers with these VMs, not yet started."""
     made: list[Controller] = []
 
-    def make(*vms: pb.VM, workers: int = 4, trust: Trust = EVERYBODY) -> Controller:
-        made.append(Controller(workers, *vms, trust=trust))
+    def make(*vms: pb.VM, workers: int = 4, trust: Trust = EVERYBODY, plans: PlanHost | None = None) -> Controller:
+        made.append(Controller(workers, *vms, trust=trust, plans=plans))
         return made[-1]
 
     yield make

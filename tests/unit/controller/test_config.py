@@ -101,3 +101,15 @@ def test_a_kubeconfig_that_is_not_there_is_a_mistake_in_the_settings(capsys: pyt
     words = "/nowhere/config: No such file or directory; name a file that can be read"
     said = f"controller: --kubeconfig (VMPOWER_KUBECONFIG): {words}\n"
     assert (ended.value.code, capsys.readouterr().err) == (2, said)
+
+
+@pytest.mark.parametrize("address", ["unix:///run/vmpower/controller.sock", "127.0.0.1:9444", ""])
+def test_plans_are_served_to_this_machine(address: str) -> None:
+    assert Settings.load("controller", ["--manifests", "m", "--listen", address]).listen == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9444", "c.example:9444", "127.0.0.1"])
+def test_and_to_no_other(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        Settings.load("controller", ["--manifests", "m", "--listen", address])
+    assert "--listen" in capsys.readouterr().err

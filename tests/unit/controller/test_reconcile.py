@@ -16,6 +16,7 @@ from controller.reconcile import (
     Extend,
     Find,
     Force,
+    Held,
     Hold,
     Nothing,
     PowerOff,
@@ -420,3 +421,26 @@ def test_every_attempt_is_of_the_present_spec(situation: tuple[Any, ...]) -> Non
 @given(situations())
 def test_the_decision_depends_on_nothing_else(situation: tuple[Any, ...]) -> None:
     assert reconcile(*situation) == reconcile(*situation)
+
+
+# Held by a run of a plan
+
+
+@pytest.mark.parametrize("power", ["On", "Off", "OffGraceful", None])
+@pytest.mark.parametrize("state", [ON, OFF, UNKNOWN])
+def test_what_a_run_holds_is_left_to_it(power: str | None, state: Any) -> None:
+    assert reconcile(acted_upon(power), vm(state), None, NOW, "tonight") == Held("tonight")
+
+
+def test_an_operation_of_our_own_is_not_steered_while_a_run_holds_the_vm() -> None:
+    assert reconcile(working("Off"), vm(), operation(), NOW, "tonight") == Held("tonight", "op-1")
+
+
+def test_of_what_a_run_does_there_is_news() -> None:
+    action = reconcile(acted_upon("On"), vm(active="op-7"), None, NOW, "tonight")
+    assert action == Held("tonight", "op-7")
+    assert unheard(action, None)
+
+
+def test_of_a_vm_that_is_held_and_idle_there_is_nothing_to_hear() -> None:
+    assert not unheard(Held("tonight"), None)

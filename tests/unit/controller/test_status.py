@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from client.errors import ProviderError
-from controller.reconcile import Attempt, Hold, Wait, Watch
+from controller.reconcile import Attempt, Held, Hold, Wait, Watch
 from controller.status import (
     Observation,
     Statement,
@@ -66,6 +66,9 @@ SAID: list[tuple[str, Any, dict[str, Any], tuple[str, str]]] = [
     ("asked", machine(), {"vm": vm(), "operation": operation(state=AWAITING_DECISION)},
      ("False", "AwaitingDecision")),
     ("cancelled", machine(), {"vm": vm(), "action": Hold()}, ("False", "Cancelled")),
+    ("held", machine("On"), {"vm": vm(pb.POWER_STATE_OFF), "action": Held("tonight")}, ("False", "HeldByPlan")),
+    ("held and going down", machine("On"), {"vm": vm(), "operation": operation(), "action": Held("tonight", "op-1")},
+     ("False", "HeldByPlan")),
     ("failed", with_status(machine(), operation=record(state=FAILED)), {"vm": vm(), "action": Wait(LATER)},
      ("False", "Failed")),
     ("waits", machine(), {"vm": vm(), "action": Wait(LATER)}, ("False", "Pending")),
@@ -447,3 +450,18 @@ def test_an_operation_that_has_ended_is_not_under_way() -> None:
         "True",
         "Off",
     )
+
+
+def test_the_run_that_holds_a_vm_is_named_and_its_spec_is_not_acted_upon() -> None:
+    found = report(machine("On"), Observation(NOW, vm(), action=Held("tonight")))
+    assert (found.held_by, found.observed_generation) == ("tonight", 0)
+
+
+def test_once_released_a_vm_is_held_by_none() -> None:
+    held = with_status(machine("On"), held_by="tonight")
+    assert report(held, Observation(NOW, vm())).held_by is None
+
+
+def test_a_provider_that_is_away_does_not_release_a_vm() -> None:
+    held = with_status(machine("On"), held_by="tonight")
+    assert report(held, Observation(NOW, trouble=AWAY)).held_by == "tonight"

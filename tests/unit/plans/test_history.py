@@ -1,7 +1,19 @@
 from datetime import timedelta
 
 from plans.frozen import SETTLE, Target
-from plans.history import Aborted, Event, History, Stopped, TierBegan, VMEnded
+from plans.history import (
+    Aborted,
+    BringUpBegan,
+    Closed,
+    Event,
+    History,
+    Released,
+    Stopped,
+    TakenOver,
+    TierBegan,
+    VMEnded,
+    VMUp,
+)
 from tests.unit.plans.builders import EPOCH
 from tests.unit.plans.test_journal import BEGAN, START, TARGET
 
@@ -94,3 +106,53 @@ def test_listeners_are_told() -> None:
     history.note(BEGAN)
     assert heard == [BEGAN]
     assert isinstance(BEGAN, TierBegan)
+
+
+# What a run holds
+
+
+def ended(*, off: bool, stopped: bool) -> VMEnded:
+    return VMEnded(tier="a", vm=TARGET.key, at=EPOCH, outcome="X", off=off, stopped=stopped)
+
+
+def holds(*events: Event) -> bool:
+    history = History(START)
+    for event in events:
+        history.note(event)
+    return history.holds(TARGET)
+
+
+def test_a_run_that_is_under_way_holds_its_vms() -> None:
+    assert holds()
+    assert holds(ended(off=False, stopped=False))
+
+
+def test_one_that_is_over_holds_what_is_off_or_may_be() -> None:
+    assert holds(ended(off=True, stopped=False), Closed(at=EPOCH))
+    assert holds(ended(off=False, stopped=True), Closed(at=EPOCH))
+    assert not holds(ended(off=False, stopped=False), Closed(at=EPOCH))
+    assert not holds(Closed(at=EPOCH))
+
+
+def test_what_was_brought_up_is_held_no_more() -> None:
+    up = VMUp(tier="a", vm=TARGET.key, at=EPOCH, ready=True)
+    assert not holds(ended(off=True, stopped=True), Closed(at=EPOCH), up)
+
+
+def test_nothing_is_held_after_a_release() -> None:
+    assert not holds(ended(off=True, stopped=True), Closed(at=EPOCH), Released(at=EPOCH))
+
+
+def test_a_bring_up_that_was_taken_over_may_begin_again() -> None:
+    history = History(START)
+    for event in (BringUpBegan(at=EPOCH), TakenOver(at=EPOCH, by="fire")):
+        history.note(event)
+    assert (history.bring_up_began, history.taken_over is not None) == (None, True)
+    history.note(BringUpBegan(at=EPOCH))
+    assert history.taken_over is None
+
+
+def test_a_run_is_called_by_its_resource_and_says_why() -> None:
+    start = START.model_copy(update={"resource": "tonight", "reason": "new UPS" + "!" * 300})
+    assert (START.called, start.called, len(start.why)) == (START.run, "tonight", 256)
+    assert start.why.startswith(f"plan {START.plan}: new UPS!")

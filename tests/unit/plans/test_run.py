@@ -381,3 +381,42 @@ async def test_a_run_of_another_process_is_left_to_it(engine: Engine, tmp_path: 
     run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
     with pytest.raises(JournalError, match="Another process carries out run"):
         engine.runs.resume(run.history.start.run)
+
+
+# Where another run counts, and after the end
+
+
+async def test_a_run_that_is_left_tells_what_it_had_begun(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await asyncio.sleep(2)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    await run.leave("fire")
+    assert outcomes(run) == {"lab/app": "OUT_OF_TIME"}
+    assert run.history.ended["lab/app"].stopped
+    assert run.history.closed is not None
+    assert run.history.closed.message == "Taken over by run fire."
+
+
+async def test_a_run_is_released_once(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await run.carry_out()
+    await run.release()
+    await run.release()
+    assert [event.event for event in run.history.events].count("released") == 1
+
+
+async def test_what_its_owner_wants_off_by_now_is_not_brought_up(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db"), bringUp={}), lab=lab)
+    await run.carry_out()
+    run._stays_off = lambda target: target.vm == "app"
+    await run.bring_up()
+    assert [request.vm for request in lab.sent(pb.PowerOnRequest)] == ["db"]
+
+
+async def test_that_a_bring_up_began_is_on_record_where_there_is_one(engine: Engine, lab: FakeProvider) -> None:
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await run.carry_out()
+    await run.bring_up()
+    assert run.history.bring_up_began is None

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from watchfiles import watch
 
 from controller.models import VirtualMachine
+from controller.run_status import PowerRunStatus
 from controller.source import (
     Applied,
     Change,
@@ -583,3 +584,33 @@ async def test_a_secret_without_a_key_is_named(tmp_path: Path) -> None:
         await source.tls_secret("default", "login")
     with pytest.raises(SecretUnavailable, match="--secrets-dir"):
         await DirectorySource(tmp_path, tmp_path / "state").tls_secret("default", "login")
+
+
+RUN = """\
+apiVersion: infra.virtrigaud.io/v1beta1
+kind: PowerRun
+metadata: {{name: tonight}}
+spec: {{planRef: {{name: {plan}}}}}
+"""
+
+
+async def test_a_run_is_a_resource_and_its_status_outlives_the_process(directory: Directory, tmp_path: Path) -> None:
+    directory.write("run.yaml", RUN.format(plan="night"))
+    await directory.first()
+    await directory.source.write_status(Key("PowerRun", "default", "tonight"), PowerRunStatus(phase="Held", run="x"))
+    await directory.changes.aclose()  # type: ignore[attr-defined]
+    async with aclosing(DirectorySource(directory.manifests, directory.state).watch()) as changes:  # type: ignore[type-var]
+        change = await anext(changes)
+    assert isinstance(change, Applied)
+    assert change.resource.status == PowerRunStatus(phase="Held", run="x")
+
+
+async def test_a_run_does_not_change(directory: Directory) -> None:
+    file = directory.write("run.yaml", RUN.format(plan="night"))
+    await directory.first()
+    with capture_logs() as logs:
+        file.write_text(RUN.format(plan="day"))
+        directory.write("web.yaml", manifest())
+        assert names([await directory.next()]) == {"web"}
+    (line,) = [line for line in logs if line["event"] == "bad manifest"]
+    assert (line["field"], "is carried out once" in line["error"]) == ("spec", True)

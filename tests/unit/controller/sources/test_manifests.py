@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from controller.models import VirtualMachine, VirtualMachineSpec
+from controller.models import PowerPlan, VirtualMachine, VirtualMachineSpec
 from controller.sources.manifests import Reading, read
 
 PROVIDER = "apiVersion: infra.virtrigaud.io/v1beta1\nkind: Provider\nmetadata: {name: lab}\n"
@@ -312,7 +312,9 @@ def test_yaml_for_another_purpose_is_mentioned_and_left_alone(file: Path) -> Non
 
 def test_a_status_in_a_manifest_is_not_believed(file: Path) -> None:
     text = HEAD + "spec: {providerRef: {name: a}}\nstatus: {phase: Off}\n"
-    assert given(file, text).manifests[0].resource.status.phase == "Pending"
+    (manifest,) = given(file, text).manifests
+    assert isinstance(manifest.resource, VirtualMachine)
+    assert manifest.resource.status.phase == "Pending"
 
 
 def test_a_slip_of_the_pen_is_a_warning_with_its_line(file: Path) -> None:
@@ -362,3 +364,39 @@ def test_the_example_is_read_without_a_word() -> None:
 @pytest.mark.parametrize("field", sorted(fields_below(VirtualMachineSpec)))
 def test_the_example_shows_every_field(field: str) -> None:
     assert re.search(rf"\b{field}\b", EXAMPLE.read_text())
+
+
+PLAN = """\
+apiVersion: infra.virtrigaud.io/v1beta1
+kind: PowerPlan
+metadata: {name: night}
+spec:
+  budget: {total: 5m}
+  tiers:
+  - name: apps
+    members: [{vms: [lab/web]}]
+"""
+
+
+def test_a_plan_is_a_manifest(file: Path) -> None:
+    (manifest,) = given(file, PLAN).manifests
+    assert isinstance(manifest.resource, PowerPlan)
+    assert [tier.name for tier in manifest.resource.spec.tiers] == ["apps"]
+
+
+def test_a_plan_that_is_half_understood_is_no_plan(file: Path) -> None:
+    assert (9, "spec.tiers[0].minimun") in told(given(file, PLAN + "    minimun: 20s\n"))
+
+
+def test_a_run_takes_no_field_that_is_not_known(file: Path) -> None:
+    text = (
+        "apiVersion: infra.virtrigaud.io/v1beta1\nkind: PowerRun\nmetadata: {name: tonight}\n"
+        "spec:\n  planRef: {name: night}\n  dryRun: true\n"
+    )
+    assert told(given(file, text)) == [(6, "spec.dryRun")]
+
+
+def test_labels_that_are_no_text_select_nothing_and_are_no_mistake(file: Path) -> None:
+    text = HEAD.replace("{name: web}", "{name: web, labels: {tier: web, rank: 1}}") + "spec: {providerRef: {name: a}}"
+    (manifest,) = given(file, text).manifests
+    assert manifest.resource.metadata.labels == {"tier": "web"}
