@@ -55,10 +55,7 @@ class Config(_Strict):
                 "Give --controller ADDRESS (unix:///path or host:port), set VMPOWER_CONTROLLER,",
                 f"or name it in {path()}: controller: {{address: ...}}",
             )
-        if wrong := mistake(endpoint.address):
-            raise usage(f"{endpoint.address!r} is no address of a controller: it {wrong}.")
-        if endpoint.tls is None and not is_local(endpoint.address):
-            raise usage(f"{endpoint.address} is not on this machine, so it needs mutual TLS.")
+        _require_usable(endpoint, "controller")
         return endpoint
 
     def meant(self, provider: str) -> dict[str, Endpoint]:
@@ -77,13 +74,8 @@ class Config(_Strict):
                 f"or name your providers in {path()}.",
             )
         for endpoint in found.values():
-            if wrong := mistake(endpoint.address):
-                raise usage(f"{endpoint.address!r} is no address of a provider: it {wrong}.")
-            if endpoint.tls is None and not is_local(endpoint.address):
-                raise usage(
-                    f"{endpoint.address} is not on this machine, so it needs mutual TLS.",
-                    f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}",
-                )
+            advice = f"Name its certificates in {path()}: providers: {{NAME: {{address, tls: {{ca, cert, key}}}}}}"
+            _require_usable(endpoint, "provider", advice)
         return found
 
     def _endpoint(self, wanted: str) -> Endpoint:
@@ -94,6 +86,14 @@ class Config(_Strict):
             raise usage(f"No provider is called {wanted!r}; {path()} knows: {known}.")
         same = (endpoint for endpoint in self.providers.values() if endpoint.address == wanted)
         return next(same, Endpoint(address=wanted))
+
+
+def _require_usable(endpoint: Endpoint, of: str, *advice: str) -> None:
+    """Raises Failure: its address is none, or needs TLS and has no files; `advice` says what to write then."""
+    if wrong := mistake(endpoint.address):
+        raise usage(f"{endpoint.address!r} is no address of a {of}: it {wrong}.")
+    if endpoint.tls is None and not is_local(endpoint.address):
+        raise usage(f"{endpoint.address} is not on this machine, so it needs mutual TLS.", *advice)
 
 
 def path() -> Path:

@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 
 from client.errors import ProviderError
-from common.addresses import strangers
+from common.addresses import is_local, mistake, strangers
 from common.files import stamps
 from common.pem import File, require_fit
 
@@ -41,6 +41,14 @@ class Pem:
     cert: bytes = field(default=b"", repr=False)
     key: bytes = field(default=b"", repr=False)
     server_name: str = ""
+
+
+def require_secure(address: str, tls: Tls | Pem | None) -> None:
+    """Raises ValueError: the address is none, or is another machine's and needs `tls`."""
+    if wrong := mistake(address):
+        raise ValueError(f"{address}: {wrong}")
+    if tls is None and not is_local(address):
+        raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
 
 
 def open_channel(address: str, tls: Tls | Pem | None) -> grpc.aio.Channel:

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Self, overload
 
-from client.channel import Tls, open_channel
+from client.channel import Tls, open_channel, require_secure
 from client.errors import ProviderError, translated
-from common.addresses import is_local, mistake
 from protos.plan.v1 import plan_pb2 as pb
 from protos.plan.v1.plan_pb2_grpc import PlanServiceStub
 
@@ -22,10 +21,7 @@ class PlanClient:
 
     def __init__(self, address: str, tls: Tls | None = None) -> None:
         """Raises ValueError: the address is none, or needs `tls`."""
-        if wrong := mistake(address):
-            raise ValueError(f"{address}: {wrong}")
-        if tls is None and not is_local(address):
-            raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
+        require_secure(address, tls)
         self.address = address
         self._channel = open_channel(address, tls)
         self._stub: PlanServiceStub = PlanServiceStub(self._channel)

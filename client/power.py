@@ -11,9 +11,8 @@ from weakref import WeakSet
 import grpc.aio
 from google.protobuf.message import Message
 
-from client.channel import Pem, Tls, open_channel, versions
+from client.channel import Pem, Tls, open_channel, require_secure, versions
 from client.errors import ProviderError, translated
-from common.addresses import is_local, mistake
 from common.backoff import Backoff
 from common.pem import BadFile
 from protos.power.v1 import power_pb2 as pb
@@ -59,10 +58,7 @@ class PowerClient:
 
     def __init__(self, address: str, tls: Tls | Pem | None = None) -> None:
         """Raises ValueError: the address is none, or needs `tls`."""
-        if wrong := mistake(address):
-            raise ValueError(f"{address}: {wrong}")
-        if tls is None and not is_local(address):
-            raise ValueError(f"{address} is not on this machine, so it needs mutual TLS")
+        require_secure(address, tls)
         self.address, self._tls, self._files = address, tls, versions(None)
         self._stub: PowerServiceStub | None = None
         self._channels = WeakSet[grpc.aio.Channel]()

@@ -17,7 +17,6 @@ import structlog
 
 from client.errors import ProviderError
 from client.power import WorkRequest
-from common.yaml_reader import field_path
 from controller import convert
 from controller.client import ProviderClient
 from controller.enums import DesiredPower
@@ -711,11 +710,7 @@ def _event(status: PowerRunStatus) -> Event:
 
 def _plan_refused(plan: PowerPlan, violations: Iterable[Violation]) -> RunRefused:
     message = f"PowerPlan {plan.metadata.name} cannot be run as it is; nothing was done."
-    return RunRefused("PLAN_REFUSED", message, [Violation(_path(each.field), each.message) for each in violations])
-
-
-def _path(field: str) -> str:
-    return field_path(("spec", *(int(part) if part.isdigit() else part for part in field.split("."))))
+    return RunRefused("PLAN_REFUSED", message, [Violation(each.path, each.message) for each in violations])
 
 
 def _tell_of_a_bug(task: asyncio.Task[None]) -> None:

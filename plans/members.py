@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from common.text import some
+from common.yaml_reader import field_path
 from plans.frozen import OTHERS, SELF, FrozenTier, Target, target
 from plans.model import Members, Others, PlanSpec
 from protos.power.v1 import power_pb2 as pb
@@ -24,10 +25,15 @@ SEPARATOR = ";"
 
 
 class Violation(NamedTuple):
-    """What is wrong, and the path of the field that it is in."""
+    """What is wrong, and the path of the field that it is in, below `spec`: `tiers.0.name`."""
 
     field: str
     message: str
+
+    @property
+    def path(self) -> str:
+        """The field as people read it in the manifest: `spec.tiers[0].name`."""
+        return field_path(("spec", *(int(part) if part.isdigit() else part for part in self.field.split("."))))
 
 
 class PlanRefused(Exception):

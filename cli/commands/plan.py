@@ -21,7 +21,6 @@ from client.power import PowerClient
 from common.own_machine import system_uuid
 from common.settings import state_home
 from common.text import clean
-from common.yaml_reader import field_path
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
@@ -231,12 +230,8 @@ async def _freeze(manifest: PowerPlan, clients: Mapping[str, PowerClient], clock
     except OwnVMUnclear as error:
         raise usage(f"--self: {error}") from None
     except PlanRefused as error:
-        lines = [f"{_path(each.field)}: {each.message}" for each in error.violations]
+        lines = [f"{each.path}: {each.message}" for each in error.violations]
         raise usage("The plan is refused; nothing was done.", *lines) from None
-
-
-def _path(field: str) -> str:
-    return field_path(("spec", *(int(part) if part.isdigit() else part for part in field.split("."))))
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from plans.frozen import OTHERS, SELF, SETTLE, FrozenTier
-from plans.members import Declared, OwnVMUnclear, PlanRefused, Provider, resolve
+from plans.members import Declared, OwnVMUnclear, PlanRefused, Provider, Violation, resolve
 from plans.model import PlanSpec
 from protos.power.v1 import power_pb2 as pb
 
@@ -252,6 +252,10 @@ def test_vms_of_the_platform_are_no_others(platform: Mapping[str, Provider]) -> 
 
 def test_vms_of_the_platform_are_members_where_they_are_named(platform: Mapping[str, Provider]) -> None:
     assert names(resolve(spec(vms("lab/vCLS-1")), platform)) == {"t0": ["lab/vCLS-1"]}
+
+
+def test_a_mistake_is_told_with_the_field_as_the_manifest_has_it() -> None:
+    assert Violation("tiers.0.members.1.vms.2", "is wrong").path == "spec.tiers[0].members[1].vms[2]"
 
 
 # Our own VM
