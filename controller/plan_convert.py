@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from client.times import duration, timestamp
 from controller.models import PowerPlan
-from controller.run_status import PowerRunStatus, RunTier, RunVM, run_status
+from controller.run_status import RunTier, RunVM, phase, run_status
 from plans.freeze import Frozen
 from plans.frozen import FrozenTier
 from plans.history import Event, History, Start
@@ -32,19 +32,18 @@ def summary(history: History) -> pb.RunSummary:
         name=start.run,
         resource=f"{start.namespace}/{start.resource}" if start.resource else "",
         plan=f"{start.namespace}/{start.plan}",
-        phase=PHASES[run_status(history).phase],
+        phase=PHASES[phase(history)],
         start_time=timestamp(start.at),
     )
 
 
 def run(history: History, record: Sequence[Start | Event] = ()) -> pb.Run:
     """`record` is what is told of it as it is written."""
-    status: PowerRunStatus = run_status(history)
     return pb.Run(
         summary=summary(history),
         record=[line(each) for each in record],
         end_time=timestamp(history.start.ends),
-        tiers=[_tier(tier) for tier in status.tiers],
+        tiers=[_tier(tier) for tier in run_status(history).tiers],
     )
 
 

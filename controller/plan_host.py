@@ -81,8 +81,9 @@ class World(Protocol):
 
     def providers(self) -> Collection[Provider]: ...
 
-    def machine(self, provider: str, vm: str) -> VirtualMachine | None:
-        """The resource that is bound to a VM of the Provider NAMESPACE/NAME."""
+    def machine(self, provider: str, vm: str, resource: str) -> VirtualMachine | None:
+        """The resource that is bound to a VM of the Provider NAMESPACE/NAME; `resource`: most likely this one, as
+        NAMESPACE/NAME; empty: any."""
 
     def scope(self, namespace: str) -> Scope: ...
 
@@ -137,8 +138,7 @@ class HostedCalls(Calls):
 
     async def begin(self, vm: Named, request: WorkRequest, given_up: Callable[[], bool]) -> pb.Operation | None:
         if isinstance(vm, Target) and vm.resource and isinstance(request, pb.ShutdownRequest | pb.PowerOnRequest):
-            machine = self._machine(vm)
-            if isinstance(request, pb.PowerOnRequest) and machine is not None:
+            if isinstance(request, pb.PowerOnRequest) and (machine := self._machine(vm)) is not None:
                 request.post_start.extend(convert.hooks(machine.spec.lifecycle.post_start))
             if login := convert.credentials(self._logins.get(vm.key)):
                 request.guest_credentials.CopyFrom(login)
@@ -361,8 +361,10 @@ class PlanHost:
             ResourceGone: there is nothing to write it to any more.
         """
         resource, world = self._asked.get(key), self._world
-        status = self._status(key, resource) if resource else None
-        if resource is None or world is None or status is None or status == resource.status:
+        if resource is None or world is None or resource.status.phase in ENDED:  # of what has ended all is written
+            return
+        status = self._status(key, resource)
+        if status is None or status == resource.status:
             return
         await world.source.write_status(key, status)
         self._asked[key] = resource.model_copy(update={"status": status})
@@ -675,7 +677,7 @@ class PlanHost:
     def _machine(self, history: History, target: Target) -> VirtualMachine | None:
         if self._world is None:
             return None
-        return self._world.machine(full_name(history.start.namespace, target.provider), target.vm)
+        return self._world.machine(full_name(history.start.namespace, target.provider), target.vm, target.resource)
 
     def _stays_off(self, history: History, target: Target) -> bool:
         """Whether a VM's owner wants it off by now."""

@@ -72,7 +72,7 @@ def run_status(history: History) -> PowerRunStatus:
     """Of a run as it stands."""
     start, closed = history.start, history.closed
     return PowerRunStatus(
-        phase=_phase(history),
+        phase=phase(history),
         run=start.run,
         message=closed.message if closed else "",
         aborted=history.aborted is not None,
@@ -83,7 +83,8 @@ def run_status(history: History) -> PowerRunStatus:
     )
 
 
-def _phase(history: History) -> Phase:
+def phase(history: History) -> Phase:
+    """Where a run stands."""
     if history.released:
         return "Released"
     if history.bring_up_began:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain
 from typing import Any, assert_never
 
 import structlog
@@ -284,9 +285,12 @@ class Runner:
         """All that are declared."""
         return self._pool.providers()
 
-    def machine(self, provider: str, vm: str) -> VirtualMachine | None:
-        """The resource that is bound to a VM of the Provider NAMESPACE/NAME."""
-        for reconciler in self._reconcilers.values():
+    def machine(self, provider: str, vm: str, resource: str) -> VirtualMachine | None:
+        """The resource that is bound to a VM of the Provider NAMESPACE/NAME; `resource`: most likely this one, so that
+        all VMs of a run are not looked for among all resources."""
+        namespace, _, name = resource.partition("/")
+        likely = self._reconcilers.get(Key("VirtualMachine", namespace, name))
+        for reconciler in chain([likely] if likely else [], self._reconcilers.values()):
             bound = reconciler.resource.status.vm
             if bound and bound.id == vm and bound.provider_ref == provider:
                 return reconciler.declared

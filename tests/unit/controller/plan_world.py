@@ -69,7 +69,7 @@ class FakeWorld:
     def providers(self) -> list[Provider]:
         return self.known or [provider(name) for name in self.guests]
 
-    def machine(self, provider: str, vm: str) -> VirtualMachine | None:
+    def machine(self, provider: str, vm: str, resource: str) -> VirtualMachine | None:
         bound = ((each, each.status.vm) for each in self.machines)
         return next((each for each, to in bound if to and (to.provider_ref, to.id) == (provider, vm)), None)
 
