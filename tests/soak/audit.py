@@ -434,10 +434,18 @@ def _untrue(books: Books, wish: Wish, final: Told) -> str:
         return f"that is not what a {wish.kind} is for"
     if wish.kind == "REBOOT" and final.state == "SUCCEEDED":
         went_down = ended if final.outcome != "ALREADY_OFF" else []  # what has ended since is what it has started
-        down = min((run.ended or 0 for run in went_down), default=wish.sent)
-        if not books.on_sometime(wish.vm, down + 2 * blur, final.at):
+        if not _started_again(books, wish, final, went_down):
             return "it was not started again"
     return _not_so(books, wish, final)
+
+
+def _started_again(books: Books, wish: Wish, final: Told, went_down: list[Run]) -> bool:
+    """Whether a run began once the VM was down, however soon the next request ended it. The runs of a VM are of one
+    book, so no blur is between them."""
+    if went_down:
+        down = min(run.ended for run in went_down if run.ended is not None)
+        return any(down <= run.began <= final.at + books.blur(wish.vm) for run in books.runs_of(wish.vm))
+    return books.on_sometime(wish.vm, wish.sent + 2 * books.blur(wish.vm), final.at)
 
 
 def _began(books: Books, wish: Wish, final: Told) -> float:

@@ -344,6 +344,13 @@ def test_a_reboot_whose_end_is_told_late_may_have_started_what_has_ended_since()
     assert found(begun("Reboot", 10, "again"), Run(VM, 10.5, 15.2, ("OTHER",)), end) == []
 
 
+def test_a_reboot_may_have_started_what_the_next_request_ended_at_once() -> None:
+    call = replace(shutdown(), method="Reboot")
+    runs = (Run(VM, 0, 15.1, ("PROVIDER",)), Run(VM, 15.11, 15.14, ("PROVIDER",)))
+    off = (begun("PowerOff", 15.125, "off"), Cut(15.13, VM), other_end("off", "POWER_OFF", 15.15, "FORCED"))
+    assert found(call, *runs, Cut(15.1, VM), ended(15.12, "FORCED", kind="REBOOT"), *off) == []
+
+
 def test_a_shutdown_that_succeeded_went_down() -> None:
     assert found(shutdown(), Run(VM, 0), ended(15.2, "STILL_RUNNING")) == [UNTRUE]
 

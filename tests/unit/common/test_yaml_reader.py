@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.text import to_yaml
 from common.yaml_reader import (
     MAX_BYTES,
     MAX_DEPTH,
@@ -54,8 +55,14 @@ def test_what_json_says_is_read_as_json_reads_it(value: Any) -> None:
 
 @settings(deadline=None)
 @given(JSON)
-def test_what_a_writer_of_yaml_wrote_is_read_as_it_was_meant(value: Any) -> None:
-    assert load(yaml.safe_dump(value, allow_unicode=True)) == value
+def test_what_we_write_as_yaml_is_read_as_it_was_meant(value: Any) -> None:
+    assert load(to_yaml(value)) == value
+
+
+@pytest.mark.parametrize("text", ["0E0", "1e3", "08"])
+def test_what_a_writer_of_yaml_1_1_leaves_plain_is_a_number_as_it_is_to_kubectl(text: str) -> None:
+    assert yaml.safe_dump(text).splitlines()[0] == text
+    assert load(text) == float(text)
 
 
 @settings(deadline=None)
