@@ -24,8 +24,9 @@ class Start(Record):
     """What a run has decided before it does anything. `ends` is the moment at which its budget is over; `ahead` is by
     how much each provider's clock was ahead of ours.
 
-    `reason` is why, in a person's words. An `emergency` takes over a run that is none. Where a controller carries it
-    out, `namespace` is the plan's, and `resource` and `uid` are of the PowerRun that asked for it, if one did."""
+    `reason` is why, in a person's words; `trigger` is what began it, "" if a person did. An `emergency` takes over a
+    run that is none. Where a controller carries it out, `namespace` is the plan's, and `resource` and `uid` are of the
+    PowerRun that asked for it, if one did."""
 
     event: Literal["started"] = "started"
     run: str
@@ -35,6 +36,7 @@ class Start(Record):
     at: datetime
     ends: datetime
     ahead: Mapping[str, timedelta] = {}
+    trigger: str = ""
     reason: str = ""
     emergency: bool = False
     namespace: str = ""
@@ -49,7 +51,8 @@ class Start(Record):
     @property
     def why(self) -> str:
         """What providers are told, of at most 256 characters."""
-        return (f"plan {self.plan}: {self.reason}" if self.reason else f"plan {self.plan}")[:256]
+        why = self.reason or self.trigger
+        return (f"plan {self.plan}: {why}" if why else f"plan {self.plan}")[:256]
 
     @property
     def deadline(self) -> datetime:

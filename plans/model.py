@@ -4,7 +4,7 @@ YAML spells it in camelCase. A field that is not known is refused: a plan that i
 is immutable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from common.durations import Duration, Timeout
+from common.durations import Duration, Interval, Timeout
 
 MOST_TIERS, MOST_MEMBERS = 100, 1000
 """Of a plan, and entries of a tier, each of which may stand for many VMs."""
@@ -27,6 +27,14 @@ def _names_both(written: str) -> str:
     return written
 
 
+def _at_least_a_tenth(interval: timedelta) -> timedelta:
+    if interval < timedelta(milliseconds=100):
+        raise ValueError("must be at least 100ms")
+    return interval
+
+
+UPS = r"(?P<ups>[A-Za-z0-9_.-]+)(@(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:(?P<port>[0-9]{1,5}))?)?"
+"""What NUT calls a UPS: its name at its upsd, and where that is. Pydantic's own expressions read it too."""
 VmName = Annotated[str, StringConstraints(max_length=1300), AfterValidator(_names_both)]
 Labels = Annotated[dict[str, str], Field(min_length=1, max_length=100)]
 
@@ -144,6 +152,74 @@ class BringUp(Model):
     ready: Ready = Ready()
 
 
+class Ups(Model):
+    """One UPS, as NUT writes it: UPS, UPS@HOST or UPS@HOST:PORT. `power_value`: how many of this site's supplies it
+    feeds; 0: it is only looked at."""
+
+    name: Annotated[str, StringConstraints(pattern=rf"^{UPS}$", max_length=300)]
+    power_value: Annotated[int, Field(ge=0, le=1000)] = 1
+
+
+class UpsTls(Model):
+    """The certificate authority, a file of PEM, by which each upsd is known. With it no password goes in plain text."""
+
+    ca: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class OnBattery(Model):
+    """The tiers, and those alone, that go down when the site has been on battery for so long."""
+
+    tiers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_TIERS)]
+    after: Interval = timedelta(minutes=2)
+
+
+class Below(Model):
+    """All goes down when a battery that is in use has less than this: percent of its charge, or time."""
+
+    charge: Annotated[int, Field(ge=1, le=100)] | None = None
+    runtime: Timeout | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.charge is None and self.runtime is None:
+            raise ValueError("give charge, runtime or both")
+        return self
+
+
+class Nut(Model):
+    """What the UPS says, by NUT's upsd. All goes down at its LB or FSD, whatever else is written here."""
+
+    ups: Annotated[tuple[Ups, ...], Field(min_length=1, max_length=20)]
+    minimum_supplies: Annotated[int, Field(ge=1, le=20000)] = 1
+    user: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,128}$")]
+    password_file: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    tls: UpsTls | None = None
+    on_battery: OnBattery | None = None
+    below: Below | None = None
+    lost_contact: Interval = timedelta(seconds=30)
+    """On battery, without contact for so long: all goes down."""
+    back_on_line: Interval = timedelta(minutes=1)
+    """The power counts as back after so long without a break."""
+    margin: Interval = timedelta(minutes=1)
+    """Of what the UPS says its battery lasts, kept for the hosts themselves."""
+    poll_every: Annotated[Interval, AfterValidator(_at_least_a_tenth)] = timedelta(seconds=5)
+
+    @model_validator(mode="after")
+    def _can_be_supplied(self) -> Self:
+        names = [ups.name for ups in self.ups]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"ups: two are named {twice!r}")
+        if sum(ups.power_value for ups in self.ups) < self.minimum_supplies:
+            raise ValueError("minimumSupplies: is more than all powerValues together")
+        return self
+
+
+class Trigger(Model):
+    """What begins a run by itself."""
+
+    nut: Nut
+
+
 class PlanSpec(Model):
     """The plan. `self` is the VM or host that vmpower runs on."""
 
@@ -152,6 +228,7 @@ class PlanSpec(Model):
     others: Others = Others.REFUSE
     own: Annotated[Literal["Last"], Field(alias="self")] = "Last"
     bring_up: BringUp | None = None
+    triggers: Annotated[tuple[Trigger, ...], Field(max_length=1)] = ()
 
     @property
     def graph(self) -> Mapping[str, tuple[str, ...]]:
@@ -183,6 +260,25 @@ class PlanSpec(Model):
             if tier.minimum > self.budget.for_tiers:
                 raise ValueError(f"tiers.{number}.minimum: is more than the budget leaves for all tiers")
         return self
+
+    @model_validator(mode="after")
+    def _triggers_name_tiers(self) -> Self:
+        """The tiers of a first stage can be run without the others."""
+        for number, trigger in enumerate(self.triggers):
+            named = trigger.nut.on_battery.tiers if trigger.nut.on_battery else ()
+            field = f"triggers.{number}.nut.onBattery.tiers"
+            for name in named:
+                if name not in self.graph:
+                    raise ValueError(f"{field}: there is no tier {name!r}")
+                if missing := next((each for each in self.graph[name] if each not in named), None):
+                    raise ValueError(f"{field}: {name!r} comes after {missing!r}, which is not named")
+        return self
+
+    def only(self, tiers: Collection[str]) -> Self:
+        """The same for these tiers alone, and no other VM."""
+        after = self.graph
+        kept = tuple(each.model_copy(update={"after": after[each.name]}) for each in self.tiers if each.name in tiers)
+        return self.model_copy(update={"tiers": kept, "others": Others.IGNORE, "triggers": ()})
 
 
 class PowerPlan(Model):

@@ -156,3 +156,7 @@ def test_a_run_is_called_by_its_resource_and_says_why() -> None:
     start = START.model_copy(update={"resource": "tonight", "reason": "new UPS" + "!" * 300})
     assert (START.called, start.called, len(start.why)) == (START.run, "tonight", 256)
     assert start.why.startswith(f"plan {START.plan}: new UPS!")
+
+
+def test_a_run_that_a_trigger_began_says_that() -> None:
+    assert START.model_copy(update={"trigger": "lab@nas says FSD"}).why == f"plan {START.plan}: lab@nas says FSD"

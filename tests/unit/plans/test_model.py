@@ -91,3 +91,57 @@ def test_a_manifest_is_read_with_whatever_else_its_metadata_has() -> None:
 def test_what_is_no_power_plan_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         PowerPlan.model_validate(manifest(**changes))
+
+
+# Triggers
+
+NUT: dict[str, Any] = {"ups": [{"name": "lab@nas"}], "user": "vmpower", "passwordFile": "password"}
+
+
+def triggered(**changes: Any) -> dict[str, Any]:
+    return {"triggers": [{"nut": NUT | changes}]}
+
+
+def test_a_trigger_has_defaults() -> None:
+    (trigger,) = plan(**triggered(onBattery={"tiers": ["batch"]})).triggers
+    nut = trigger.nut
+    assert nut.on_battery is not None
+    assert (nut.on_battery.after, nut.minimum_supplies, nut.below) == (timedelta(minutes=2), 1, None)
+    assert (nut.lost_contact, nut.back_on_line) == (timedelta(seconds=30), timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("name", ["lab", "lab@nas", "lab@nas.example.com:3493", "lab@[::1]", "lab@192.0.2.1"])
+def test_a_ups_is_named_as_nut_names_it(name: str) -> None:
+    assert plan(**triggered(ups=[{"name": name}])).triggers[0].nut.ups[0].name == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ups": []}, "triggers.0.nut.ups: Tuple should have at least 1 item"),
+        ({"ups": [{"name": "a b"}]}, "triggers.0.nut.ups.0.name: String should match pattern"),
+        ({"ups": [{"name": "lab@nas\nX"}]}, "triggers.0.nut.ups.0.name: String should match pattern"),
+        ({"ups": NUT["ups"] * 2}, "triggers.0.nut: Value error, ups: two are named 'lab@nas'"),
+        ({"minimumSupplies": 2}, "triggers.0.nut: Value error, minimumSupplies: is more than all powerValues"),
+        ({"user": "a\nb"}, "triggers.0.nut.user: String should match pattern"),
+        ({"password": "secret"}, "triggers.0.nut.password: Extra inputs are not permitted"),
+        ({"below": {}}, "triggers.0.nut.below: Value error, give charge, runtime or both"),
+        ({"below": {"charge": 101}}, "triggers.0.nut.below.charge: Input should be less than or equal to 100"),
+        ({"pollEvery": "10ms"}, "triggers.0.nut.pollEvery: Value error, must be at least 100ms"),
+        ({"onBattery": {"tiers": ["x"]}}, "triggers.0.nut.onBattery.tiers: there is no tier 'x'"),
+        (
+            {"onBattery": {"tiers": ["databases"]}},
+            "triggers.0.nut.onBattery.tiers: 'databases' comes after 'batch', which is not named",
+        ),
+    ],
+)
+def test_what_is_no_trigger_is_refused_by_its_field(changes: dict[str, Any], said: str) -> None:
+    assert said in refusal(**triggered(**changes))
+
+
+def test_a_plan_of_some_tiers_alone_has_no_other_vm() -> None:
+    whole = plan(others="Last", tiers=tiers({}, {}, {"name": "last", "after": []}), **triggered())
+    some = whole.only(["batch", "last"])
+    assert some.graph == {"batch": (), "last": ()}
+    assert (some.others, some.triggers, some.budget) == (Others.IGNORE, (), whole.budget)
+    assert PlanSpec.model_validate_json(some.model_dump_json(by_alias=True)) == some

@@ -1,0 +1,321 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from plans.calls import Calls
+from plans.clock import Clock
+from plans.freeze import freeze
+from plans.model import PlanSpec
+from plans.run import Run
+from plans.ups.follow import NotLetIn, Seen
+from plans.ups.stages import Reading, Stage
+from plans.ups.wait import Begun, CannotBegin, Waiting
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.plans.builders import plan, tier
+from tests.unit.plans.conftest import Engine
+from tests.unit.plans.fake import FakeProvider, wall
+
+pytestmark = pytest.mark.looptime
+
+NUT: dict[str, Any] = {
+    "ups": [{"name": "a"}],
+    "user": "vmpower",
+    "passwordFile": "password",
+    "onBattery": {"after": "2m", "tiers": ["batch"]},
+    "below": {"charge": 40},
+    "pollEvery": "5s",
+}
+TIERS = tier("batch", "lab/batch"), tier("apps", "lab/app"), tier("databases", "lab/db")
+ON_LINE, ON_BATTERY, LOW = "OL", "OB", "OB LB"
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Host:
+    """Where a plan waits. `says` is what its UPS says from now on; None: there is no contact."""
+
+    def __init__(self, engine: Engine, lab: FakeProvider, **changes: Any) -> None:
+        self.spec: PlanSpec = plan(*TIERS, **{"bringUp": {}, "triggers": [{"nut": NUT}]} | changes)
+        self.lab, self.lines, self.begun = lab, list[str](), list[Begun]()
+        self.untils: list[float] = []
+        self.failure = ""
+        self.logged_out: float | None = None
+        self._engine, self._says = engine, Reading(frozenset({ON_LINE}), 100.0, timedelta(hours=1))
+        self._contact, self._polled = True, asyncio.Condition()
+        self.waiting = Waiting(self.spec, self._begin, Clock(wall), self.lines.append)
+        self.work = asyncio.ensure_future(self.waiting.carry_out(self._follow))
+
+    async def says(self, words: str | None, charge: float = 100, minutes: float = 60) -> None:
+        self._contact = words is not None
+        if words is not None:
+            self._says = Reading(frozenset(words.split()), charge, timedelta(minutes=minutes))
+        async with self._polled:
+            await self._polled.wait()
+
+    async def told(self, line: str) -> None:
+        """Wait until a line with this was said."""
+        async with self._polled:
+            await self._polled.wait_for(lambda: any(line in each for each in self.lines))
+
+    async def went_off(self, *vms: str) -> None:
+        async with self._polled:
+            await self._polled.wait_for(lambda: all(vm in self.lab.off for vm in vms))
+
+    async def began(self, runs: int) -> None:
+        async with self._polled:
+            await self._polled.wait_for(lambda: len(self.begun) == runs)
+
+    def asked(self, kind: type[Any] = pb.ShutdownRequest) -> list[str]:
+        return [request.vm for request in self.lab.sent(kind)]
+
+    async def _follow(self, ups: str, seen: Callable[[Seen], None]) -> None:
+        try:
+            while True:
+                seen(Seen(ups, self._says) if self._contact else Seen(ups, None, "it is gone"))
+                async with self._polled:
+                    self._polled.notify_all()
+                await asyncio.sleep(5)
+        finally:
+            self.logged_out = now()
+
+    async def _begin(self, stage: Stage, why: str, until: datetime) -> Begun:
+        if self.failure:
+            raise CannotBegin(self.failure)
+        clock, spec = Clock(wall), self.spec.only(["batch"]) if stage is Stage.NAMED else self.spec
+        frozen = await freeze(spec, {"lab": self.lab}, clock)
+        start = frozen.start("test", spec, clock()).model_copy(update={"trigger": why, "ends": until})
+        self.untils.append((until - clock()).total_seconds())
+        history, journal = await self._engine.runs.create(start)
+        self._engine._journals.append(journal)
+        begun = Begun(stage, history, journal, lambda: Run(history, journal, Calls({"lab": self.lab}), clock))
+        self.begun.append(begun)
+        return begun
+
+    async def close(self) -> None:
+        self.work.cancel()
+        await asyncio.gather(self.work, return_exceptions=True)
+
+
+@pytest.fixture
+def lab() -> FakeProvider:
+    return FakeProvider(batch=5, app=30, db=5)
+
+
+@pytest.fixture
+async def host(engine: Engine, lab: FakeProvider) -> AsyncIterator[Host]:
+    host = Host(engine, lab)
+    yield host
+    await host.close()
+
+
+async def test_a_flap_is_told_and_nothing_is_done(host: Host) -> None:
+    await host.says(ON_BATTERY, 97)
+    await host.says(ON_LINE)
+    await asyncio.sleep(3600)
+    assert host.lines == [
+        "a: OL, 100 % of its charge, lasts 60 min",
+        "a: OB, 97 % of its charge, lasts 60 min",
+        "a: OL, 100 % of its charge, lasts 60 min",
+    ]
+    assert host.begun == []
+
+
+async def test_on_battery_for_its_time_the_named_tiers_go_down_and_no_other(host: Host) -> None:
+    await host.says(ON_BATTERY)
+    await asyncio.sleep(600)
+    assert host.asked() == ["batch"]
+    assert host.begun[0].history.start.trigger == "a has been on battery for 2m"
+
+
+async def test_the_named_tiers_come_up_when_the_power_is_back(host: Host) -> None:
+    await host.says(ON_BATTERY)
+    await host.went_off("batch")
+    await host.says(ON_LINE)
+    await host.told("has been brought up again")
+    assert host.asked(pb.PowerOnRequest) == ["batch"]
+
+
+async def test_a_battery_that_is_low_in_the_first_stage_brings_all_down(host: Host) -> None:
+    await host.says(ON_BATTERY)
+    await host.went_off("batch")
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("app", "db")
+    assert [begun.stage for begun in host.begun] == [Stage.NAMED, Stage.ALL]
+
+
+async def test_power_that_is_back_aborts_and_brings_up_in_reverse_over_both_stages(host: Host) -> None:
+    await host.says(ON_BATTERY)
+    await host.went_off("batch")
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("app", "db")
+    await host.says(ON_LINE)
+    await host.told("has been brought up again")
+    assert host.asked(pb.PowerOnRequest) == ["db", "app", "batch"]
+
+
+async def test_power_that_is_back_while_a_tier_goes_down_begins_no_further_one(engine: Engine) -> None:
+    host = Host(engine, FakeProvider(batch=5, app=55, db=5), triggers=[{"nut": NUT | {"backOnLine": "5s"}}])
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch")
+    await host.says(ON_LINE)
+    await host.told("has been brought up again")
+    assert host.asked() == ["batch", "app"]
+    assert host.asked(pb.PowerOnRequest) == ["app", "batch"]
+    await host.close()
+
+
+async def test_what_the_first_stage_has_asked_is_asked_once_more_by_nobody(engine: Engine) -> None:
+    lab = FakeProvider(batch=50, app=5, db=5)
+    host = Host(engine, lab)
+    await host.says(ON_BATTERY)
+    await host.told("The named tiers go down")
+    await host.says(LOW)
+    await host.work
+    assert [each.vm for each in lab.operations.values()].count("batch") == 2  # the second says ALREADY_OFF
+    assert lab.off["batch"] < lab.asked["app"]
+
+
+async def test_what_two_stages_have_stopped_comes_up_though_the_first_was_left(engine: Engine) -> None:
+    host = Host(engine, FakeProvider(batch=50, app=5, db=5))
+    await host.says(ON_BATTERY)
+    await host.told("The named tiers go down")
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("db")
+    await host.says(ON_LINE)
+    await host.told("has been brought up again")
+    assert host.asked(pb.PowerOnRequest) == ["db", "app", "batch"]
+    await host.close()
+
+
+@pytest.mark.parametrize("words", [LOW, "FSD OB", "FSD OL CHRG"])
+async def test_without_return_it_logs_out_after_the_last_verdict_and_ends(host: Host, words: str) -> None:
+    await host.says(words)
+    await host.work
+    assert host.lab.off.keys() == {"batch", "app", "db"}
+    assert host.logged_out is not None
+    assert host.logged_out >= max(host.lab.off.values())
+    assert host.begun[-1].history.closed is not None
+
+
+async def test_without_return_power_that_is_back_ends_nothing(host: Host) -> None:
+    await host.says("FSD OB")
+    await host.says("FSD OL CHRG")
+    await host.work
+    assert host.begun[0].history.aborted is None
+    assert host.asked(pb.PowerOnRequest) == []
+
+
+async def test_all_down_it_stays_logged_in_until_the_ups_says_fsd(host: Host) -> None:
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("db")
+    await asyncio.sleep(600)
+    assert host.logged_out is None
+    await host.says("FSD OB LB")
+    await host.work
+    assert len(host.begun) == 1
+
+
+async def test_a_run_of_the_first_stage_that_was_left_is_closed_in_the_end(engine: Engine) -> None:
+    host = Host(engine, FakeProvider(batch=50, app=5, db=5))
+    await host.says(ON_BATTERY)
+    await host.told("The named tiers go down")
+    await host.says(LOW)
+    await host.work
+    closed = host.begun[0].history.closed
+    assert closed is not None
+    assert closed.message == f"Taken over by run {host.begun[1].history.start.run}."
+
+
+async def test_power_that_fails_again_while_all_comes_up_brings_it_down_again(engine: Engine) -> None:
+    ready = {"ready": {"signal": "Agent", "timeout": "10m"}}
+    host = Host(engine, FakeProvider(batch=5, app=5, db=5), bringUp=ready)
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("db")
+    await host.says(ON_LINE)
+    await host.told("The power is back")
+    await asyncio.sleep(30)
+    host.lab.off.clear()
+    await host.says(ON_BATTERY, charge=20)
+    await host.went_off("db")
+    assert len(host.begun) == 2
+    await host.close()
+
+
+@pytest.mark.parametrize("words", [ON_BATTERY, LOW])
+async def test_power_that_fails_again_goes_through_the_stages_again(engine: Engine, words: str) -> None:
+    ready = {"ready": {"signal": "Agent", "timeout": "30m"}}
+    host = Host(engine, FakeProvider(batch=5, app=5, db=5), bringUp=ready)
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("db")
+    await host.says(ON_LINE)
+    await host.told("The power is back")
+    await host.says(ON_BATTERY)
+    await host.told("The named tiers go down")
+    await host.says(words, charge=20)
+    await host.began(3)
+    assert [begun.stage for begun in host.begun] == [Stage.ALL, Stage.NAMED, Stage.ALL]
+    await host.close()
+
+
+async def test_a_run_ends_before_the_battery_does(host: Host) -> None:
+    await host.says(ON_BATTERY, charge=30, minutes=5)
+    await host.went_off("batch")
+    assert host.untils == [pytest.approx(240, abs=5)]
+
+
+async def test_contact_that_is_lost_on_battery_brings_all_down(host: Host) -> None:
+    await host.says(ON_BATTERY)
+    await host.says(None)
+    await host.went_off("db")
+    assert "a: no contact: it is gone" in host.lines
+
+
+async def test_a_run_that_cannot_begin_is_tried_again(host: Host) -> None:
+    host.failure = "lab: it is away"
+    await host.says(LOW)
+    await asyncio.sleep(60)
+    host.failure = ""
+    await host.work
+    assert host.lines.count("The run cannot begin; it is tried again. lab: it is away") == 1
+    assert host.lab.off.keys() == {"batch", "app", "db"}
+
+
+async def test_a_run_that_cannot_begin_within_its_budget_ends_it(host: Host) -> None:
+    host.failure = "lab: it is away"
+    await host.says(LOW)
+    with pytest.raises(CannotBegin):
+        await host.work
+    assert now() == pytest.approx(600, abs=30)
+
+
+async def test_told_to_leave_it_leaves_the_run_as_it_is(host: Host) -> None:
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch")
+    await host.close()
+    assert host.begun[0].history.closed is None
+    assert host.logged_out == pytest.approx(now(), abs=0.1)
+
+
+async def test_runs_that_were_left_are_gone_on_with(host: Host) -> None:
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch")
+    await host.close()
+    again = Waiting(host.spec, host._begin, Clock(wall), host.lines.append, host.begun)
+    work = asyncio.ensure_future(again.carry_out(host._follow))
+    await host.says(LOW)
+    await work
+    assert host.lab.off.keys() == {"batch", "app", "db"}
+    assert len(host.begun) == 1
+
+
+async def test_who_is_not_let_in_is_told(host: Host) -> None:
+    async def refuse(ups: str, seen: Callable[[Seen], None]) -> None:
+        raise NotLetIn(f"{ups}: ACCESS-DENIED")
+
+    with pytest.raises(NotLetIn):
+        await Waiting(host.spec, host._begin, Clock(wall), host.lines.append).carry_out(refuse)
