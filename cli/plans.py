@@ -85,6 +85,8 @@ def report_tree(history: History) -> Tree:
     """What a run has done."""
     start = history.start
     root = Tree(Text(clean(f"{start.run}: {_state(history)}"), style="bold"))
+    if start.trigger:
+        root.add(Text(clean(f"begun by a trigger: {start.trigger}")))
     for tier in _in_order(start):
         branch = root.add(
             Text.assemble(clean(f"{tier.name}{_place(tier)}: {_course(history, tier)}"), _critical(history, tier))

@@ -150,3 +150,10 @@ def test_the_exit_code_is_that_of_the_worst_vm(outcome: str, off: bool, code: Ex
 
 def test_a_vm_that_was_not_asked_counts_as_failed() -> None:
     assert exit_code(history(down(WEB))) == ExitCode.FAILED
+
+
+def test_a_run_that_a_trigger_began_says_so() -> None:
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(report_tree(History(START.model_copy(update={"trigger": "lab@nas says FSD"}))))
+    assert printed.get().splitlines()[1] == "├── begun by a trigger: lab@nas says FSD"
