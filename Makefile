@@ -31,7 +31,7 @@ run: setup-$(HYPERVISOR) ## Boot four guests and bring them down as examples/ sa
 run-k8s: setup-$(HYPERVISOR) setup-k8s ## The same on a Kubernetes API server of our own, with kubectl
 	@$(PY) -m examples.run_k8s --hypervisor $(HYPERVISOR)
 
-test: lint setup-libvirt setup-k8s setup-vsphere setup-govc setup-soak setup-monitoring setup-installed ## Everything: lint, types, unit, end-to-end and conformance tests
+test: lint setup-libvirt setup-k8s setup-vsphere setup-govc setup-soak setup-monitoring setup-nut setup-installed ## Everything: lint, types, unit, end-to-end and conformance tests
 	@$(BIN)/pytest -n 6 tests/e2e tests/conformance tests/soak tests/simulation tests/unit
 
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000, PLANS=2000
@@ -49,7 +49,7 @@ fuzz: $(DEV) $(FUZZ) ## 100,000 random requests to a provider, then a minute of 
 unit: $(DEV) $(LIBVIRT) ## The quick tests
 	@$(BIN)/pytest tests/unit
 
-e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc setup-monitoring setup-installed ## Real guests, real processes
+e2e: $(DEV) setup-libvirt setup-k8s setup-vsphere setup-govc setup-monitoring setup-nut setup-installed ## Real guests, real processes
 	@$(BIN)/pytest tests/e2e
 
 conformance: $(DEV) ## The suite against any server: make conformance ADDR=unix:///path VMS=roles.yaml
@@ -118,6 +118,9 @@ setup-soak:
 setup-monitoring: $(DEV)
 	@tests/rigs/packages.sh $(CACHE) curl
 	@$(PY) -m tests.rigs.prometheus > /dev/null
+
+setup-nut: $(DEV)
+	@$(PY) -m tests.rigs.nut.programs > /dev/null
 
 setup-deb: $(DEV)
 	@tests/rigs/packages.sh $(CACHE) dpkg-dev $(BINDING)

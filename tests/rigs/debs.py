@@ -19,13 +19,33 @@ def programs(name: str, *packages: str) -> Path:
     return folder
 
 
-def _fetch(folder: Path, packages: tuple[str, ...]) -> None:
+def unpacked(name: str, *packages: str) -> Path:
+    """The cache's folder `name` with all that is in these packages, as it would lie in `/`."""
+    with locked(name) as cache:
+        folder = cache / "debs" / name
+        if not folder.exists():
+            new = folder.with_suffix(".half")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            with tempfile.TemporaryDirectory() as half:
+                _download(Path(half), packages)
+                for package in Path(half).glob("*.deb"):
+                    subprocess.run(["dpkg-deb", "--extract", str(package), str(new)], check=True)
+            new.rename(folder)
+    return folder
+
+
+def _download(folder: Path, packages: tuple[str, ...]) -> None:
     print(f"fetching {', '.join(packages)}: once", file=sys.stderr, flush=True)
-    new = folder.with_suffix(".half")
     sudo = ["sudo"] if os.geteuid() else []
     subprocess.run([*sudo, "apt-get", "-qq", "update"], check=True)  # packages.sh reads the lists only for its own sake
+    subprocess.run(["apt-get", "-qq", "download", *packages], cwd=folder, check=True, stderr=subprocess.DEVNULL)
+
+
+def _fetch(folder: Path, packages: tuple[str, ...]) -> None:
+    new = folder.with_suffix(".half")
     with tempfile.TemporaryDirectory() as half:
-        subprocess.run(["apt-get", "-qq", "download", *packages], cwd=half, check=True, stderr=subprocess.DEVNULL)
+        _download(Path(half), packages)
         for package in Path(half).glob("*.deb"):
             subprocess.run(["dpkg-deb", "--extract", str(package), f"{half}/tree"], check=True)
         new.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,124 @@
+"""A site with one UPS: a real upsd with Debian's dummy-ups and, where wanted, the primary's upsmon. On loopback, with
+all files in a folder of its own.
+
+    with Site() as site:
+        site.says("OB DISCHRG")
+        site.upsd.kill()
+
+All calls block.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from tests.rigs.nut.programs import libraries, program
+from tests.rigs.polling import poll
+from tests.rigs.ports import free_port
+from tests.rigs.process import Process
+from tests.rigs.rig import Rig
+
+HOST_SYNC = 30
+"""Seconds for which the primary waits for us."""
+USERS = """
+[vmpower]
+    password = "se cret"
+    upsmon secondary
+[primary]
+    password = primary
+    upsmon primary
+"""
+
+
+class Site(Rig):
+    """`monitored`: the primary's upsmon runs, and its SHUTDOWNCMD makes the file `shut_down`."""
+
+    def __init__(self, *, monitored: bool = False) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
+        self.port = free_port()
+        self.ups = f"dummy@127.0.0.1:{self.port}"
+        self.password_file = self.folder / "password"
+        self.shut_down = self.folder / "shut-down"
+        self._monitored = monitored
+        self._battery, self._changes = {"charge": 100, "runtime": 3600}, 0
+        self._write_all()
+        environment = {
+            "LD_LIBRARY_PATH": libraries(),
+            "NUT_CONFPATH": str(self.folder),
+            "NUT_STATEPATH": str(self.folder),
+            "NUT_ALTPIDPATH": str(self.folder),
+        }
+        commands = {
+            "dummy-ups": ["-a", "dummy", "-u", "root", "-D"],
+            "upsd": ["-u", "root", "-D"],
+            "upsmon": ["-p", "-u", "root", "-D"],
+        }
+        self.driver, self.upsd, self.upsmon = (
+            Process([str(program(name)), *words], self.folder / f"{name}.log", environment)
+            for name, words in commands.items()
+        )
+
+    def start(self) -> None:
+        """Returns when upsd knows the UPS."""
+        self.driver.start()
+        self.upsd.start()
+        self.says("OL")
+        if self._monitored:
+            self.upsmon.start()
+            poll(lambda: self.logins() == 1)
+
+    def close(self) -> None:
+        """Kill all, and remove the folder."""
+        for process in (self.upsmon, self.upsd, self.driver):
+            if process.runs():
+                process.kill()
+        shutil.rmtree(self.folder)
+
+    def says(self, status: str, **battery: int) -> None:
+        """The UPS's status and values of its battery; returns when upsd tells so."""
+        self._battery |= battery
+        lines = [f"ups.status: {status}", *(f"battery.{name}: {value}" for name, value in self._battery.items())]
+        self._write("dummy.dev", "\n".join(lines) + "\n")
+        self._changes += 1
+        os.utime(self.folder / "dummy.dev", (self._changes, self._changes))  # the driver looks at whole seconds
+        poll(lambda: status.split() == [word for word in self._status().split() if word != "FSD"])
+
+    def logins(self) -> int:
+        """How many are logged in to the UPS."""
+        return int(self._ask("GET NUMLOGINS dummy").split()[-1])
+
+    def _status(self) -> str:
+        """Empty while it cannot be read."""
+        try:
+            answer = self._ask("GET VAR dummy ups.status")
+        except OSError:
+            return ""
+        return "" if answer.startswith("ERR") else answer.split('"')[1]
+
+    def _ask(self, line: str) -> str:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection, connection.makefile() as file:
+            connection.sendall(f"{line}\n".encode())
+            return file.readline().strip()
+
+    def _write(self, name: str, text: str) -> None:
+        """In one step, so that no half is read."""
+        new = self.folder / f".{name}"
+        new.write_text(text)
+        new.chmod(0o600)
+        new.rename(self.folder / name)
+
+    def _write_all(self) -> None:
+        files = {
+            "ups.conf": "pollinterval = 1\n[dummy]\n  driver = dummy-ups\n  port = dummy.dev\n  mode = dummy-once\n",
+            "dummy.dev": "ups.status: OL\n",
+            "upsd.conf": f"LISTEN 127.0.0.1 {self.port}\nSTATEPATH {self.folder}\n",
+            "upsd.users": USERS,
+            "upsmon.conf": f"MONITOR {self.ups} 1 primary primary primary\n"
+            f'SHUTDOWNCMD "touch {self.shut_down}"\nPOWERDOWNFLAG {self.folder}/killpower\n'
+            f"HOSTSYNC {HOST_SYNC}\nPOLLFREQ 1\nPOLLFREQALERT 1\nFINALDELAY 0\nNOTIFYFLAG ONBATT IGNORE\n",
+            "password": "se cret\n",
+        }
+        for name, text in files.items():
+            self._write(name, text)
