@@ -4,10 +4,11 @@ Each page runs in one shell, with a sim of its own unless it starts one itself.
 """
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.rigs.cache import cache as cached
 from tests.rigs.grpcurl import grpcurl
+from tests.rigs.nut.programs import libraries, program
 from tests.rigs.page import Example, Result, placed, require_shown, type_all
 from tests.rigs.pages import typed
 from tests.rigs.ports import free_port
@@ -33,8 +35,13 @@ PAGES: dict[str, list[str] | None] = {
     "controller": [],
 }
 """By name: the flags of its sim, beside --allow-guest-exec; None: it starts its own."""
-HERE = {"sim": "127.0.0.1:9443"}
-"""An address of a page, for which there is another one here."""
+HERE = {"sim": ["127.0.0.1:9443"], "plans": ["127.0.0.1:3493", "127.0.0.1 3493"]}
+"""A port of a page, as it writes it, for which there is another one here."""
+NEEDS: dict[str, list[Callable[[], Path]]] = {
+    "grpcurl": [grpcurl],
+    "plans": [partial(program, "upsd"), partial(program, "upsc")],
+}
+"""Programs that the commands of a page are."""
 
 pytestmark = pytest.mark.timeout(300)  # the first test of a page runs all of it
 
@@ -50,7 +57,7 @@ def results(name: str) -> list[Result]:
     """What each command of a page printed."""
     flags = PAGES[name]
     with _own_sim(flags) if flags is not None else _no_sim() as (folder, sims):
-        places = [ROOT, Path(sys.executable).parent, *([grpcurl().parent] if name == "grpcurl" else [])]
+        places = [ROOT, Path(sys.executable).parent, *(each().parent for each in NEEDS.get(name, []))]
         environment = os.environ | {
             "VMPOWER_CACHE": str(cached()),
             "METRICS": str(METRICS),
@@ -60,9 +67,21 @@ def results(name: str) -> list[Result]:
         }
         (folder / "examples").symlink_to(ROOT / "examples")
         there = placed(page(name), {"/tmp/": f"{folder}/"}) if flags is None else page(name)
-        if name in HERE:
-            there = placed(there, {HERE[name]: f"127.0.0.1:{free_port()}"})
-        return type_all(there, folder, environment | sims)
+        port = str(free_port())
+        here = {written: re.sub(r"\d+$", port, written) for written in HERE.get(name, [])}
+        there = placed(there, here)
+        if name == "plans":
+            there = placed(there, {"/lib/nut/": f"{program('dummy-ups').parent}/"})
+            environment |= {"LD_LIBRARY_PATH": libraries()}
+        done = type_all(there, folder, environment | sims)
+        return [Result(_as_written(result.printed, here), result.status) for result in done]
+
+
+def _as_written(printed: str, here: Mapping[str, str]) -> str:
+    """With the page's own ports."""
+    for written, there in here.items():
+        printed = printed.replace(there, written)
+    return printed
 
 
 @contextmanager
