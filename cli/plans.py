@@ -22,6 +22,7 @@ from plans.history import (
     Event,
     History,
     Released,
+    Shortened,
     Start,
     Stopped,
     TakenOver,
@@ -87,6 +88,8 @@ def report_tree(history: History) -> Tree:
     root = Tree(Text(clean(f"{start.run}: {_state(history)}"), style="bold"))
     if start.trigger:
         root.add(Text(clean(f"begun by a trigger: {start.trigger}")))
+    if short := history.shortened:
+        root.add(Text(clean(f"shortened after {span(short.at - start.at)}: {short.why}")))
     for tier in _in_order(start):
         branch = root.add(
             Text.assemble(clean(f"{tier.name}{_place(tier)}: {_course(history, tier)}"), _critical(history, tier))
@@ -126,6 +129,8 @@ def line(history: History, event: Event) -> str:
             text = f"run {event.by} takes it over"
         case Released():
             text = "its VMs are released"
+        case Shortened():
+            text = f"less time is left, its budget is over at {_clock(event.ends)}: {event.why}"
         case Stopped():
             text = f"tier {event.tier} has Stop and is not off: no further tier begins"
         case Aborted():
@@ -213,9 +218,9 @@ def _state(history: History) -> str:
     began, end = history.start.at, history.closed or history.brought_down
     words = "aborted" if history.aborted else "stopped" if history.stopped else "done" if history.closed else ""
     if end is None:
-        until = f"its budget is over at {_clock(history.start.ends)}"
+        until = f"its budget is over at {_clock(history.ends)}"
         return f"began at {_clock(began)}, under way, {until}; {_fit(history.start)}"
-    spare = history.start.ends - end.at
+    spare = history.ends - end.at
     budget = f"{span(spare)} before its budget was over" if spare >= ZERO else "after its budget was over"
     return f"{words or 'down'} after {span(end.at - began)}, {budget}"
 

@@ -42,7 +42,7 @@ def run(history: History, record: Sequence[Start | Event] = ()) -> pb.Run:
     return pb.Run(
         summary=summary(history),
         record=[line(each) for each in record],
-        end_time=timestamp(history.start.ends),
+        end_time=timestamp(history.ends),
         tiers=[_tier(tier) for tier in run_status(history).tiers],
     )
 

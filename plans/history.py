@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field
 
-from plans.frozen import SETTLE, FrozenTier, Record, Target, scheduled
+from plans.frozen import SELF, SETTLE, FrozenTier, Record, Target, scheduled
 from plans.model import PlanSpec
-from plans.schedule import ZERO, Schedule, share
+from plans.schedule import ZERO, Schedule, behind, portion, share
 
 log = structlog.get_logger()
 
@@ -58,7 +58,12 @@ class Start(Record):
     def deadline(self) -> datetime:
         """The end of what the tiers share. What is left then is dealt with in the reserve, which takes SETTLE at least:
         also what is forced at the last moment is to be off in time."""
-        return self.ends - max(self.spec.budget.reserve, SETTLE)
+        return self.ends - self.reserve
+
+    @property
+    def reserve(self) -> timedelta:
+        """The time from the tiers' deadline to the end."""
+        return max(self.spec.budget.reserve, SETTLE)
 
     @cached_property
     def forecast(self) -> Schedule:
@@ -112,6 +117,15 @@ class Stopped(Record):
     event: Literal["stopped"] = "stopped"
     tier: str
     at: datetime
+
+
+class Shortened(Record):
+    """Less time is left than was thought: the budget is over at `ends`. `why` is told to providers too."""
+
+    event: Literal["shortened"] = "shortened"
+    at: datetime
+    ends: datetime
+    why: str
 
 
 class BroughtDown(Record):
@@ -169,6 +183,7 @@ Event = Annotated[
     | TierOver
     | Aborted
     | Stopped
+    | Shortened
     | BroughtDown
     | BringUpBegan
     | VMUp
@@ -192,6 +207,7 @@ class History:
         self.up: dict[str, VMUp] = {}
         self.aborted: Aborted | None = None
         self.stopped: Stopped | None = None
+        self.shortened: Shortened | None = None
         self.brought_down: BroughtDown | None = None
         self.bring_up_began: BringUpBegan | None = None
         self.closed: Closed | None = None
@@ -214,6 +230,8 @@ class History:
                 self.bring_up_began, self.taken_over = event, None
             case TakenOver():
                 self.bring_up_began, self.taken_over = None, event
+            case Shortened():
+                self.shortened = event
             case _:
                 self._note_stage(event)
         self.events.append(event)
@@ -241,6 +259,27 @@ class History:
         """Whether no further tier may begin."""
         return self.aborted is not None or self.stopped is not None
 
+    @property
+    def ends(self) -> datetime:
+        """When the budget is over, as far as is known by now."""
+        return min(self.start.ends, self.shortened.ends) if self.shortened else self.start.ends
+
+    @property
+    def deadline(self) -> datetime:
+        """The end of what the tiers share, as far as is known by now."""
+        return self.ends - self.start.reserve
+
+    def gets(self, tier: FrozenTier, began: datetime) -> timedelta:
+        """How long a tier has that began then: what those behind it leave. Our own VM, and what could not begin before
+        the tiers' time was over, has what is left in the reserve."""
+        late = tier.name == SELF or began >= self.deadline
+        left = (self.ends if late else self.deadline) - began
+        return portion(tier.stage, left, ZERO if late else self._behind[tier.name])
+
+    @cached_property
+    def _behind(self) -> Mapping[str, timedelta]:
+        return behind(scheduled(self.start.tiers))
+
     def is_off(self, target: Target) -> bool:
         """Whether a VM was verified to be off."""
         ended = self.ended.get(target.key)
@@ -254,14 +293,28 @@ class History:
         ended = self.ended.get(target.key)
         return self.closed is None or (ended is not None and (ended.off or ended.stopped))
 
+    def over_by(self, tier: FrozenTier) -> datetime:
+        """When the time of a tier that has begun is over: as it was given, or sooner if less is left since."""
+        began = self.begun[tier.name]
+        return began.at + (min(began.gets, self.gets(tier, began.at)) if self.shortened else began.gets)
+
     def force_after(self, tier: str, target: Target) -> datetime:
-        """The moment until which a VM of a tier that has begun has time: its own, as far as the tier has it."""
+        """The moment until which a VM of a tier that has begun is promised time: its own, as far as the tier has it."""
         began = self.begun[tier]
-        time = min(target.need, began.gets) if target.runs else began.gets
-        return began.at + max(ZERO, time - SETTLE)
+        return _forced(began.at, began.gets, target)
+
+    def forced_by(self, tier: FrozenTier, target: Target) -> datetime:
+        """The same as far as is known by now: sooner if less is left than was promised."""
+        began = self.begun[tier.name].at
+        return _forced(began, self.over_by(tier) - began, target)
 
     def request_id(self, tier: str, target: Target, step: str = "") -> str:
         """The same for the same step of a run, whoever takes it and however often: it is taken once. Names of any
         length make an id that the contract takes."""
         said = "\0".join((tier, target.key, step)).encode()
         return f"{self.start.run}/{hashlib.sha256(said).hexdigest()[:32]}"
+
+
+def _forced(began: datetime, gets: timedelta, target: Target) -> datetime:
+    time = min(target.need, gets) if target.runs else gets
+    return began + max(ZERO, time - SETTLE)

@@ -8,6 +8,7 @@ does each of them once.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -16,8 +17,8 @@ from client.power import has_ended
 from client.words import short
 from plans.bring_up import BringUp
 from plans.calls import Calls
-from plans.clock import Clock
-from plans.frozen import SELF, SETTLE, FrozenTier, Target, scheduled
+from plans.clock import Clock, Deadlines
+from plans.frozen import SELF, SETTLE, FrozenTier, Target
 from plans.history import (
     Aborted,
     BringUpBegan,
@@ -26,6 +27,7 @@ from plans.history import (
     Event,
     History,
     Released,
+    Shortened,
     Stopped,
     TakenOver,
     TierBegan,
@@ -34,14 +36,17 @@ from plans.history import (
 )
 from plans.journal import Journal, JournalError
 from plans.model import AtDeadline
-from plans.schedule import ZERO, behind, portion
+from plans.schedule import ZERO
 from protos.power.v1 import power_pb2 as pb
 
 NOT_ASKED_YET = frozenset({pb.OPERATION_STATE_PENDING, pb.OPERATION_STATE_RUNNING_HOOKS})
 ESCALATIONS = {AtDeadline.FORCE: pb.ESCALATION_FORCE, AtDeadline.STOP: pb.ESCALATION_NEVER}
 """What counts instead of the VM's own."""
+MAY_BE_FORCED = frozenset({pb.ESCALATION_UNSPECIFIED, pb.ESCALATION_FORCE})
 OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN})
 """How a VM ends that this run has brought down, or may have."""
+LEAST_SHORTER = timedelta(seconds=1)
+"""By which a run is shortened at least: what a UPS says of its battery comes each few seconds, and is never exact."""
 LONGEST_WRITE = 2.0
 """Seconds that an event waits for the disk."""
 LAST_LOOK = 5.0
@@ -64,7 +69,7 @@ class Run:
         """`stays_off`: whether a VM's owner wants it off by now, so that it is not brought up."""
         self.history, self._start, self._stays_off = history, history.start, stays_off
         self._journal, self._calls, self._clock = journal, calls, clock
-        self._behind = behind(scheduled(self._start.tiers))
+        self._deadlines = Deadlines(clock)
         self._over = {tier.name: asyncio.Event() for tier in self._start.tiers}
         self._ended = {target.key: asyncio.Event() for tier in self._start.tiers for target in tier.targets}
         self._no_more_tiers = asyncio.Event()
@@ -115,12 +120,18 @@ class Run:
         await self._note(Aborted(at=self._clock()))
         await asyncio.gather(*(self._call_off(target, now) for target, now in list(self._under_way.values())))
 
+    async def shorten(self, ends: datetime, why: str) -> None:
+        """Less is left than was thought: the budget is over at `ends`, if that is sooner by LEAST_SHORTER. What has
+        asked its guest and may be forced is forced that much sooner."""
+        if self.history.brought_down is None and ends + LEAST_SHORTER <= self.history.ends:
+            await self._note(Shortened(at=self._clock(), ends=ends, why=why))
+
     # The tiers
 
     async def _bring_down(self) -> None:
         """All tiers, until all their VMs have ended or the budget is over."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._clock.left(self._start.ends)), asyncio.TaskGroup() as group:
+            async with self._deadlines.limit(lambda: self.history.ends), asyncio.TaskGroup() as group:
                 for tier in self._start.tiers:
                     group.create_task(self._bring_tier_down(tier, group))
         await self._look_at_the_rest()
@@ -140,14 +151,17 @@ class Run:
         all the same, until the budget is over."""
         if tier.name not in self.history.begun and not await self._turn(tier):
             return
-        began = self.history.begun.get(tier.name) or await self._begin(tier)
+        if tier.name not in self.history.begun:
+            await self._begin(tier)
         downs = [
             group.create_task(self._bring_vm_down(tier, target))
             for target in tier.targets
             if target.key not in self.history.ended
         ]
         if downs:
-            await asyncio.wait(downs, timeout=self._clock.left(began.at + began.gets))
+            with suppress(TimeoutError):
+                async with self._deadlines.limit(lambda: self.history.over_by(tier)):
+                    await asyncio.wait(downs)
         if tier.name not in self.history.over:
             if tier.at_deadline is AtDeadline.STOP and not all(map(self.history.is_off, tier.targets)):
                 await self._note(Stopped(tier=tier.name, at=self._clock()))
@@ -161,19 +175,14 @@ class Run:
             before += [
                 self._ended[target.key] for each in self._start.tiers if each is not tier for target in each.targets
             ]
-        await _first_of(_all(before), self._no_more_tiers.wait(), self._clock.sleep_until(self._start.deadline))
-        return not self._no_more_tiers.is_set() and self._clock() < self._start.ends
+        deadline = self._deadlines.sleep_until(lambda: self.history.deadline)
+        await _first_of(_all(before), self._no_more_tiers.wait(), deadline)
+        return not self._no_more_tiers.is_set() and self._clock() < self.history.ends
 
-    async def _begin(self, tier: FrozenTier) -> TierBegan:
-        """Write down that it begins, and how long it has. Our own VM, and what could not begin before the tiers' time
-        was over, has what is left in the reserve."""
+    async def _begin(self, tier: FrozenTier) -> None:
+        """Write down that it begins, and how long it has."""
         now = self._clock()
-        late = tier.name == SELF or now >= self._start.deadline
-        left = (self._start.ends if late else self._start.deadline) - now
-        gets = portion(tier.stage, left, ZERO if late else self._behind[tier.name])
-        began = TierBegan(tier=tier.name, at=now, gets=gets)
-        await self._note(began)
-        return began
+        await self._note(TierBegan(tier=tier.name, at=now, gets=self.history.gets(tier, now)))
 
     # One VM
 
@@ -189,14 +198,17 @@ class Run:
     async def _within_its_time(self, tier: FrozenTier, target: Target) -> VMEnded:
         if tier.at_deadline is not AtDeadline.FORCE:
             return await self._shut_down(tier, target)
-        began, ended = self.history.begun[tier.name], None
-        end = max(self._start.deadline, began.at + began.gets - SETTLE)
+        ended: VMEnded | None = None
+
+        def end() -> datetime:
+            return max(self.history.deadline, self.history.over_by(tier) - SETTLE)
+
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._clock.left(end)):
+            async with self._deadlines.limit(end):
                 ended = await self._shut_down(tier, target)
         if ended and (ended.off or ended.outcome == "GONE"):
             return ended
-        await self._clock.sleep_until(end)
+        await self._deadlines.sleep_until(end)
         if self.history.aborted:
             return ended or await self._shut_down(tier, target)
         return await self._cut(tier, target)
@@ -224,7 +236,8 @@ class Run:
             operation = await self._calls.begin(target, request, lambda: self.history.aborted is not None)
             if operation is None:
                 return self._without_verdict(tier, target, "NOT_ASKED", "The run was aborted before.")
-            await self._follow(target, operation)
+            may_be_forced = isinstance(request, pb.ShutdownRequest) and request.escalation in MAY_BE_FORCED
+            await self._follow(tier, target, operation, may_be_forced=may_be_forced)
         except ProviderError as error:
             outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "REFUSED"
             return self._without_verdict(tier, target, outcome, error.message)
@@ -241,7 +254,9 @@ class Run:
                     ended = _ended(tier, target, found, self._clock) if has_ended(found) else None
         await self._note(ended or self._without_verdict(tier, target, "OUT_OF_TIME", "What was begun goes on."))
 
-    async def _follow(self, target: Target, operation: pb.Operation) -> None:
+    async def _follow(
+        self, tier: FrozenTier, target: Target, operation: pb.Operation, *, may_be_forced: bool
+    ) -> None:
         """Until it has ended; when the run is aborted it is called off, if that is possible still."""
         self._under_way[target.key] = (target, operation)
 
@@ -250,7 +265,20 @@ class Run:
             if self.history.aborted:
                 await self._call_off(target, now)
 
-        await self._calls.follow(target, operation.id, changed)
+        forcing = asyncio.ensure_future(self._force_sooner(tier, target, operation.id)) if may_be_forced else None
+        try:
+            await self._calls.follow(target, operation.id, changed)
+        finally:
+            if forcing:
+                forcing.cancel()
+
+    async def _force_sooner(self, tier: FrozenTier, target: Target, operation: str) -> None:
+        """Where the run was shortened since, force what was promised more time."""
+        await self._deadlines.sleep_until(lambda: self.history.forced_by(tier, target))
+        promised, shortened = self.history.force_after(tier.name, target), self.history.shortened
+        if shortened and not self.history.aborted and self.history.forced_by(tier, target) < promised:
+            with suppress(ProviderError):
+                await self._calls.force(target, operation, f"{self._start.why}: {shortened.why}"[:256])
 
     async def _call_off(self, target: Target, operation: pb.Operation) -> None:
         """Cancel an operation that has not asked its guest; one that cannot be cancelled any more runs on."""
@@ -290,6 +318,8 @@ class Run:
                 self._ended[event.vm].set()
             case Aborted() | Stopped():
                 self._no_more_tiers.set()
+            case Shortened():
+                self._deadlines.moved()
 
 
 def _ended(tier: FrozenTier, target: Target, operation: pb.Operation, clock: Clock) -> VMEnded:

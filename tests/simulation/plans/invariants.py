@@ -5,7 +5,7 @@ What really happened is told by the hypervisors' facts; the engine's record is h
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 
 from plans.frozen import SETTLE, FrozenTier, Target
@@ -34,15 +34,15 @@ def violations(played: Played) -> list[str]:
 def it_ends(played: Played, history: History) -> Iterator[str]:
     if history.closed is None:
         yield "the run has not ended"
-    elif not history.aborted and since(history.closed.at) > since(history.start.ends) + 6:
-        yield f"the run ended at {since(history.closed.at)}, its budget at {since(history.start.ends)}"
+    elif not history.aborted and since(history.closed.at) > _end(played, history) + 6:
+        yield f"the run ended at {since(history.closed.at)}, its budget at {_end(played, history)}"
 
 
 def the_budget_is_kept(played: Played, history: History) -> Iterator[str]:
     """At its end every VM is off, unless its owner or the plan said that it is not to be forced, or it was removed."""
     if history.no_more_tiers:
         return
-    end = since(history.start.ends)
+    end = _end(played, history)
     removed = {fact.vm for fact in played.facts if fact.what == "removed"}
     for tier, target in _targets(history):
         if _runs_at(played, target, end) and not _may_be_kept(played, tier, target) and target.key not in removed:
@@ -58,7 +58,7 @@ def tiers_wait_for_those_before_them(played: Played, history: History) -> Iterat
         at = since(began.at)
         for earlier in (each for each in history.start.tiers if each.name in tier.after):
             before = history.begun.get(earlier.name)
-            if at >= since(history.start.deadline) or (before and at >= since(before.at + before.gets)):
+            if at >= since(history.deadline) or (before and at >= since(history.over_by(earlier))):
                 continue
             for target in earlier.targets:
                 ended = history.ended.get(target.key)
@@ -90,7 +90,7 @@ def what_was_forecast_is_given(played: Played, history: History) -> Iterator[str
     start = history.start
     away = sum(to - begin for begin, to in played.away)
     for name, slot in start.forecast.slots.items():
-        if (began := history.begun.get(name)) is None:
+        if (began := history.begun.get(name)) is None or _was_short(history, began.at):
             continue
         late = since(began.at) - since(start.at + slot.begins)
         if late <= 0 and began.gets < slot.gets:
@@ -112,6 +112,10 @@ def nobody_is_forced_before_the_time_that_the_forecast_named(played: Played, his
         operation = verdicts.get((target.key, history.request_id(tier.name, target)))
         if began is None or slot is None or operation is None or not target.runs:
             continue
+        if history.shortened:
+            yield from _forced_too_soon(played, history, tier, target, operation)
+        if _was_short(history, began.at):
+            continue
         named = max(timedelta(), min(target.need, slot.gets) - SETTLE)
         earliest = min(since(began.at + named), since(history.start.at + slot.begins + named))
         verdict = operation.verdict
@@ -119,6 +123,17 @@ def nobody_is_forced_before_the_time_that_the_forecast_named(played: Played, his
             cut = next((fact.time for fact in played.facts if fact.vm == target.key and fact.what == "cut"), None)
             if cut is not None and cut < earliest - MOMENT * len(history.start.tiers):
                 yield f"{target.key} was forced at {cut}, before {earliest}"
+
+
+def _forced_too_soon(
+    played: Played, history: History, tier: FrozenTier, target: Target, operation: Operation
+) -> Iterator[str]:
+    """What a run that was shortened has forced has had what is left of its time."""
+    by, verdict = since(history.forced_by(tier, target)), operation.verdict
+    if verdict and verdict.outcome is Outcome.FORCED and verdict.reason in {Reason.TIMEOUT, Reason.REQUESTED}:
+        cut = next((fact.time for fact in played.facts if fact.vm == target.key and fact.what == "cut"), None)
+        if cut is not None and cut < by - MOMENT:
+            yield f"{target.key} was forced at {cut}, and had until {by}"
 
 
 def each_step_is_taken_once(played: Played, history: History) -> Iterator[str]:
@@ -208,6 +223,19 @@ CHECKS = (
     nothing_begins_after_an_abort_or_a_stop,
     an_aborted_run_brings_up_what_it_stopped,
 )
+
+
+def _end(played: Played, history: History) -> float:
+    """When all has to be over. Providers know of a time that became shorter only by the engine: while none ran, nobody
+    could be told."""
+    short = history.shortened
+    late = sum(to - max(begin, since(short.at)) for begin, to in played.away if to > since(short.at)) if short else 0
+    return since(history.ends) + late
+
+
+def _was_short(history: History, at: datetime) -> bool:
+    """Whether the run had been shortened by then, so that the forecast did not count any more."""
+    return history.shortened is not None and history.shortened.at <= at
 
 
 def _targets(history: History) -> Iterator[tuple[FrozenTier, Target]]:

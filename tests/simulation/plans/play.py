@@ -163,6 +163,8 @@ class Play:
                 hypervisor.remove(vm)
             case "abort":
                 self.engine.abort()
+            case "shorten":
+                self.engine.shorten(act["to"])
             case "cut by somebody":
                 if hypervisor.machines[vm].here:
                     hypervisor.cut(vm, "cut by somebody")

@@ -11,6 +11,8 @@ HARMS = ("kill the engine", "kill the engine", "kill a provider", "kill a provid
 OTHERS = ("abort", "abort", "abort", "cut by somebody", "shut down by somebody", "shut down by somebody")
 LAST_WORD = 12.0
 """The longest that anything harmed is away, in seconds."""
+LEAST_LEFT = 10.0
+"""Seconds that a run has at least when it is told that less is left."""
 CALM = 75.0
 """Seconds of reserve that a plan with harm has at least: each of three harms may take some of it."""
 
@@ -64,6 +66,9 @@ def make(seed: int) -> Scenario:
     if chance.random() < 0.5:
         acts += _by_somebody(chance, vms, behaviours, total)
     off = tuple(vm for vm in vms if chance.random() < 0.1)
+    if chance.random() < 0.25:  # the battery lasts less long than it said
+        left = round(chance.uniform(CALM if harms else LEAST_LEFT, total + reserve), 3)
+        acts.append(Act(_soon(chance, total), "shorten", vms[0], (("to", left),)))
     return Scenario(seed, behaviours, spec, owned, off, tuple(sorted(acts, key=lambda act: act.at)))
 
 

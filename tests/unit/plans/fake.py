@@ -65,6 +65,12 @@ class FakeProvider(PowerClient):
                 return self._vm(request.vm)
             case pb.CancelOperationRequest():
                 return await self._end(self.operations[request.id], CANCELLED)
+            case pb.ForceOperationRequest():
+                operation = self.operations[request.id]
+                if has_ended(operation):
+                    raise ProviderError("FAILED_PRECONDITION", "ended", "OPERATION_ENDED")
+                await self._go_off(operation, pb.OUTCOME_FORCED)
+                return operation
         if self.refusal:
             raise self.refusal
         known = [each for each in self.operations.values() if each.request_id == request.request_id]

@@ -127,6 +127,84 @@ async def test_our_own_vm_goes_last_and_has_the_reserve(engine: Engine) -> None:
     assert force_after(lab, "me") == pytest.approx(100 - SETTLE.total_seconds(), abs=0.1)
 
 
+# Less time than was thought
+
+
+async def shortened(run: Run, at: float, ends: float) -> None:
+    """Carry it out, and tell it after `at` seconds that its budget is over at `ends`."""
+    work = asyncio.ensure_future(run.carry_out())
+    await asyncio.sleep(at)
+    await run.shorten(EPOCH + timedelta(seconds=ends), "the battery is low")
+    await work
+
+
+async def test_a_tier_that_begins_later_has_what_is_left_of_a_shorter_time(engine: Engine) -> None:
+    lab = FakeProvider(app=20, db=None)
+    run = await engine.start(plan(tier("a", "lab/app", minimum="30s"), tier("b", "lab/db")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert lab.off["db"] == pytest.approx(35, abs=0.1)
+    assert outcomes(run) == {"lab/app": "GRACEFUL", "lab/db": "FORCED"}
+
+
+async def test_what_was_asked_is_forced_as_soon_as_its_tier_has_to_be_over(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert lab.off["app"] == pytest.approx(35, abs=0.1)
+    assert lab.sent(pb.ForceOperationRequest)[0].reason == "plan test: the battery is low"
+
+
+async def test_what_may_not_be_forced_is_not(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Stop")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert lab.off == {}
+
+
+async def test_a_guest_that_goes_down_in_the_shorter_time_is_not_forced(engine: Engine) -> None:
+    lab = FakeProvider(app=30)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert outcomes(run) == {"lab/app": "GRACEFUL"}
+
+
+async def test_a_run_is_shortened_and_never_made_longer(engine: Engine) -> None:
+    lab = FakeProvider(app=30)
+    run = await engine.start(plan(tier("a", "lab/app"), total="5m"), lab=lab)
+    await shortened(run, at=10, ends=3000)
+    assert run.history.shortened is None
+
+
+async def test_a_run_that_is_taken_up_again_is_as_short_as_it_was(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    work = asyncio.ensure_future(shortened(run, at=10, ends=100))
+    await until("shortened", run)
+    work.cancel()
+    await engine.resume(run, lab=lab).carry_out()
+    assert lab.off["app"] == pytest.approx(35, abs=0.1)
+
+
+async def test_once_less_than_the_reserve_is_left_all_that_remains_begins_at_once(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    await shortened(run, at=10, ends=50)
+    assert lab.asked["db"] == pytest.approx(10, abs=0.1)
+    assert lab.off["app"] == pytest.approx(45, abs=0.1)
+
+
+async def test_an_operation_that_cannot_be_forced_while_its_provider_is_away_is_forced_then(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    work = asyncio.ensure_future(shortened(run, at=10, ends=100))
+    await asyncio.sleep(30)
+    lab.away = True
+    await asyncio.sleep(10)
+    lab.away = False
+    await work
+    assert lab.off["app"] == pytest.approx(41, abs=2)
+
+
 # The end of a tier's time, and of all
 
 
