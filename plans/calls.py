@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from client.errors import ProviderError
 from client.power import PowerClient, WorkRequest, raise_refusal
+from client.times import timestamp
 from common.backoff import Backoff
 from protos.power.v1 import power_pb2 as pb
 
@@ -88,14 +90,15 @@ class Calls:
         """All VMs of a provider, then each change, without end."""
         return self._clients[provider].watch_vms()
 
-    async def force(self, vm: Named, operation: str, reason: str) -> None:
-        """Have it forced now, through outages.
+    async def bring_forward(self, vm: Named, operation: str, force_after: datetime, reason: str) -> None:
+        """Give its guest until this moment, which is sooner, through outages.
 
         Raises:
             ProviderError: it is refused; an operation that has ended is.
         """
+        request = pb.ExtendOperationRequest(id=operation, reason=reason, force_after=timestamp(force_after))
         client = self._clients[vm.provider]
-        await _through_outages(lambda: client.call(pb.ForceOperationRequest(id=operation, reason=reason)))
+        await _through_outages(lambda: client.call(request))
 
     async def cancel(self, vm: Named, operation: str) -> None:
         """Give an operation up, if that is possible still.

@@ -304,7 +304,7 @@ class History:
         return _forced(began.at, began.gets, target)
 
     def forced_by(self, tier: FrozenTier, target: Target) -> datetime:
-        """The same as far as is known by now: sooner if less is left than was promised."""
+        """The same as far as is known by now: sooner if less is left than was promised, and never later."""
         began = self.begun[tier.name].at
         return _forced(began, self.over_by(tier) - began, target)
 

@@ -42,11 +42,12 @@ from protos.power.v1 import power_pb2 as pb
 NOT_ASKED_YET = frozenset({pb.OPERATION_STATE_PENDING, pb.OPERATION_STATE_RUNNING_HOOKS})
 ESCALATIONS = {AtDeadline.FORCE: pb.ESCALATION_FORCE, AtDeadline.STOP: pb.ESCALATION_NEVER}
 """What counts instead of the VM's own."""
-MAY_BE_FORCED = frozenset({pb.ESCALATION_UNSPECIFIED, pb.ESCALATION_FORCE})
 OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN})
 """How a VM ends that this run has brought down, or may have."""
 LEAST_SHORTER = timedelta(seconds=1)
 """By which a run is shortened at least: what a UPS says of its battery comes each few seconds, and is never exact."""
+SOON = timedelta(seconds=1)
+"""From now until the earliest moment that a provider is told, as it takes none that has passed."""
 LONGEST_WRITE = 2.0
 """Seconds that an event waits for the disk."""
 LAST_LOOK = 5.0
@@ -69,7 +70,7 @@ class Run:
         """`stays_off`: whether a VM's owner wants it off by now, so that it is not brought up."""
         self.history, self._start, self._stays_off = history, history.start, stays_off
         self._journal, self._calls, self._clock = journal, calls, clock
-        self._deadlines = Deadlines(clock)
+        self._deadlines, self._shorter = Deadlines(clock), asyncio.Event()
         self._over = {tier.name: asyncio.Event() for tier in self._start.tiers}
         self._ended = {target.key: asyncio.Event() for tier in self._start.tiers for target in tier.targets}
         self._no_more_tiers = asyncio.Event()
@@ -121,8 +122,8 @@ class Run:
         await asyncio.gather(*(self._call_off(target, now) for target, now in list(self._under_way.values())))
 
     async def shorten(self, ends: datetime, why: str) -> None:
-        """Less is left than was thought: the budget is over at `ends`, if that is sooner by LEAST_SHORTER. What has
-        asked its guest and may be forced is forced that much sooner."""
+        """Less is left than was thought: the budget is over at `ends`, if that is sooner by LEAST_SHORTER. Operations
+        under way get their new moments, which count at their providers also if this engine is gone."""
         if self.history.brought_down is None and ends + LEAST_SHORTER <= self.history.ends:
             await self._note(Shortened(at=self._clock(), ends=ends, why=why))
 
@@ -236,8 +237,7 @@ class Run:
             operation = await self._calls.begin(target, request, lambda: self.history.aborted is not None)
             if operation is None:
                 return self._without_verdict(tier, target, "NOT_ASKED", "The run was aborted before.")
-            may_be_forced = isinstance(request, pb.ShutdownRequest) and request.escalation in MAY_BE_FORCED
-            await self._follow(tier, target, operation, may_be_forced=may_be_forced)
+            await self._follow(tier, target, operation, timed=isinstance(request, pb.ShutdownRequest))
         except ProviderError as error:
             outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "REFUSED"
             return self._without_verdict(tier, target, outcome, error.message)
@@ -254,10 +254,9 @@ class Run:
                     ended = _ended(tier, target, found, self._clock) if has_ended(found) else None
         await self._note(ended or self._without_verdict(tier, target, "OUT_OF_TIME", "What was begun goes on."))
 
-    async def _follow(
-        self, tier: FrozenTier, target: Target, operation: pb.Operation, *, may_be_forced: bool
-    ) -> None:
-        """Until it has ended; when the run is aborted it is called off, if that is possible still."""
+    async def _follow(self, tier: FrozenTier, target: Target, operation: pb.Operation, *, timed: bool) -> None:
+        """Until it has ended; when the run is aborted it is called off, if that is possible still. `timed`: it gives
+        its guest time, which may become less."""
         self._under_way[target.key] = (target, operation)
 
         async def changed(now: pb.Operation) -> None:
@@ -265,20 +264,25 @@ class Run:
             if self.history.aborted:
                 await self._call_off(target, now)
 
-        forcing = asyncio.ensure_future(self._force_sooner(tier, target, operation.id)) if may_be_forced else None
+        moving = asyncio.ensure_future(self._bring_forward(tier, target, operation.id)) if timed else None
         try:
             await self._calls.follow(target, operation.id, changed)
         finally:
-            if forcing:
-                forcing.cancel()
+            if moving:
+                moving.cancel()
 
-    async def _force_sooner(self, tier: FrozenTier, target: Target, operation: str) -> None:
-        """Where the run was shortened since, force what was promised more time."""
-        await self._deadlines.sleep_until(lambda: self.history.forced_by(tier, target))
-        promised, shortened = self.history.force_after(tier.name, target), self.history.shortened
-        if shortened and not self.history.aborted and self.history.forced_by(tier, target) < promised:
-            with suppress(ProviderError):
-                await self._calls.force(target, operation, f"{self._start.why}: {shortened.why}"[:256])
+    async def _bring_forward(self, tier: FrozenTier, target: Target, operation: str) -> None:
+        """Tell its provider the new moment, each time the run is shortened."""
+        told = self.history.force_after(tier.name, target)
+        while True:
+            shorter, short = self._shorter, self.history.shortened
+            until = max(self.history.forced_by(tier, target), self._clock() + SOON)
+            if short and until < told and not self.history.aborted:
+                told, ahead = until, self._start.ahead.get(target.provider, ZERO)
+                with suppress(ProviderError):
+                    why = f"{self._start.why}: {short.why}"[:256]
+                    await self._calls.bring_forward(target, operation, until + ahead, why)
+            await shorter.wait()
 
     async def _call_off(self, target: Target, operation: pb.Operation) -> None:
         """Cancel an operation that has not asked its guest; one that cannot be cancelled any more runs on."""
@@ -320,6 +324,8 @@ class Run:
                 self._no_more_tiers.set()
             case Shortened():
                 self._deadlines.moved()
+                self._shorter.set()
+                self._shorter = asyncio.Event()
 
 
 def _ended(tier: FrozenTier, target: Target, operation: pb.Operation, clock: Clock) -> VMEnded:

@@ -114,7 +114,6 @@ def nobody_is_forced_before_the_time_that_the_forecast_named(played: Played, his
             continue
         if history.shortened:
             yield from _forced_too_soon(played, history, tier, target, operation)
-        if _was_short(history, began.at):
             continue
         named = max(timedelta(), min(target.need, slot.gets) - SETTLE)
         earliest = min(since(began.at + named), since(history.start.at + slot.begins + named))
@@ -130,7 +129,7 @@ def _forced_too_soon(
 ) -> Iterator[str]:
     """What a run that was shortened has forced has had what is left of its time."""
     by, verdict = since(history.forced_by(tier, target)), operation.verdict
-    if verdict and verdict.outcome is Outcome.FORCED and verdict.reason in {Reason.TIMEOUT, Reason.REQUESTED}:
+    if verdict and verdict.outcome is Outcome.FORCED and verdict.reason is Reason.TIMEOUT:
         cut = next((fact.time for fact in played.facts if fact.vm == target.key and fact.what == "cut"), None)
         if cut is not None and cut < by - MOMENT:
             yield f"{target.key} was forced at {cut}, and had until {by}"
@@ -274,11 +273,14 @@ def _by_somebody(played: Played, fact: Fact) -> bool:
 
 
 def _went_off_later(played: Played, history: History, key: str) -> bool:
-    """Whether it went off after it was told to be up or not to be: somebody cut it, or a guest that had been asked, and
-    whose shutdown was called off too late, obeyed in the end."""
+    """Whether it went off after its PowerOn had ended: somebody cut it, or a guest that had been asked, and whose
+    shutdown was called off too late, obeyed in the end."""
     up = history.up.get(key)
-    return up is not None and any(
-        fact.vm == key and fact.what in OFF and fact.time > since(up.at) for fact in played.facts
+    operations = chain.from_iterable(played.operations.values())
+    ends = (each.verdict.end_time for each in operations if up and each.id == up.operation and each.verdict)
+    told = next(ends, up.at if up else None)
+    return told is not None and any(
+        fact.vm == key and fact.what in OFF and fact.time > since(told) for fact in played.facts
     )
 
 

@@ -151,7 +151,23 @@ async def test_what_was_asked_is_forced_as_soon_as_its_tier_has_to_be_over(engin
     run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
     await shortened(run, at=10, ends=100)
     assert lab.off["app"] == pytest.approx(35, abs=0.1)
-    assert lab.sent(pb.ForceOperationRequest)[0].reason == "plan test: the battery is low"
+    assert lab.sent(pb.ExtendOperationRequest)[0].reason == "plan test: the battery is low"
+
+
+async def test_each_provider_is_told_the_new_moment_by_its_own_clock(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    lab.ahead = timedelta(hours=1)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    (request,) = lab.sent(pb.ExtendOperationRequest)
+    assert (moment(request.force_after) - EPOCH).total_seconds() == pytest.approx(3635, abs=0.1)
+
+
+async def test_a_new_moment_that_has_passed_is_a_moment_to_come(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    await shortened(run, at=40, ends=130)  # the first tier has what the second one leaves of 70 s
+    assert lab.off["app"] == pytest.approx(41, abs=0.1)
 
 
 async def test_what_may_not_be_forced_is_not(engine: Engine) -> None:
@@ -193,16 +209,16 @@ async def test_once_less_than_the_reserve_is_left_all_that_remains_begins_at_onc
     assert lab.off["app"] == pytest.approx(45, abs=0.1)
 
 
-async def test_an_operation_that_cannot_be_forced_while_its_provider_is_away_is_forced_then(engine: Engine) -> None:
+async def test_a_provider_that_is_away_is_told_when_it_is_back(engine: Engine) -> None:
     lab = FakeProvider(app=None)
     run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
     work = asyncio.ensure_future(shortened(run, at=10, ends=100))
-    await asyncio.sleep(30)
+    await asyncio.sleep(9)
     lab.away = True
     await asyncio.sleep(10)
     lab.away = False
     await work
-    assert lab.off["app"] == pytest.approx(41, abs=2)
+    assert lab.off["app"] == pytest.approx(35, abs=0.1)
 
 
 # The end of a tier's time, and of all
