@@ -132,6 +132,22 @@ def test_power_that_is_back_in_tier_2_aborts_and_brings_up_in_order(site: Site, 
     assert operations(waiting, lab)["db"] == 0
 
 
+def test_a_battery_that_lasts_less_long_shortens_the_run_under_way(site: Site, wait: Plan, lab: Provider) -> None:
+    waiting = wait(site, margin="5s")
+    site.says("OB DISCHRG", charge=30, runtime=3600)
+    waiting.wait_output("tier app-tier began")
+    site.says("OB DISCHRG", charge=30, runtime=47)
+    waiting.wait_output("less time is left")
+    waiting.wait_output("the run is over")
+    assert set(outcomes(waiting).values()) == {"GRACEFUL"}
+    (app,) = (each for each in _told(waiting, "operations", "-p", lab.address) if each["vmName"] == "app")
+    assert any(step["message"].startswith("extended: until") for step in app["steps"])
+    starts = _told(waiting, "plan", "report")["start"]["at"]
+    (shorter,) = (event for event in events(waiting) if event["event"] == "shortened")
+    lasts = datetime.fromisoformat(shorter["ends"]) - datetime.fromisoformat(starts)
+    assert 40 < lasts.total_seconds() < 60
+
+
 def test_lb_in_tier_1_brings_all_down_and_ends(site: Site, wait: Plan, lab: Provider) -> None:
     waiting = wait(site)
     site.says("OB DISCHRG", charge=90)
