@@ -6,15 +6,15 @@ Also the API server, vCenter or the DNS may be among what goes down.
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from client.errors import ProviderError
 from client.power import PowerClient
 from client.times import moment
 from plans.clock import Clock
-from plans.frozen import FrozenTier
+from plans.frozen import SELF, FrozenTier
 from plans.history import Start
 from plans.members import Declared, Provider, resolve
 from plans.model import PlanSpec
@@ -42,6 +42,10 @@ class Frozen:
     tiers: tuple[FrozenTier, ...]
     ahead: Mapping[str, timedelta]
     vms: Mapping[str, pb.VM]
+
+    def without_own(self) -> Self:
+        """The same without the VM that this program runs on."""
+        return replace(self, tiers=tuple(tier for tier in self.tiers if tier.name != SELF))
 
     def start(self, plan: str, spec: PlanSpec, now: datetime, run: str = "", **more: Any) -> Start:
         """A run of it that begins now, of this name or of one of its own; `more` are other fields of Start."""

@@ -170,6 +170,12 @@ def test_the_shared_options_may_stand_before_the_command(plan: Plan, vmpower: Sh
     assert json.loads(vmpower("-o", "json", "plan", "report").out)["start"]["plan"] == "night"
 
 
+def test_our_own_vm_is_left_alone_where_that_is_asked(plan: Plan, obedient: FakeProvider) -> None:
+    tiers = SPEC["tiers"][:1]
+    assert plan("run", "FILE", "--self", "lab/db", "--leave-self", tiers=tiers, others="First").code == 0
+    assert [request.vm for request in obedient.requests("Shutdown")] == ["id-web"]
+
+
 def test_a_forced_vm_exits_with_3(plan: Plan, provider: FakeProvider, vms: list[pb.VM]) -> None:
     provider.answers["Shutdown"] = ended("web", pb.OUTCOME_FORCED)
     provider.streams = [[ended("web", pb.OUTCOME_FORCED)], [ended("db")]]
