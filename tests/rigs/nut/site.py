@@ -16,6 +16,10 @@ import tempfile
 from pathlib import Path
 
 import trustme
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
 
 from tests.rigs.nut.programs import libraries, program
 from tests.rigs.polling import poll
@@ -23,7 +27,6 @@ from tests.rigs.ports import free_port
 from tests.rigs.process import Process
 from tests.rigs.rig import Rig
 
-_WORD = ("-passout", "pass:secret")
 HOST_SYNC = 30
 """Seconds for which the primary waits for us."""
 USERS = """
@@ -120,15 +123,17 @@ class Site(Rig):
     def _certify(self) -> None:
         """A database of NSS with upsd's certificate: Debian's upsd is built with NSS."""
         authority, database, secret = trustme.CA(), self.folder / "certificates", self.folder / "database-password"
-        certificate = authority.issue_cert("127.0.0.1")
         authority.cert_pem.write_to_path(self.ca)
-        (key, chain) = (self.folder / name for name in ("upsd.key", "upsd.pem"))
-        certificate.private_key_pem.write_to_path(key)
-        certificate.cert_chain_pems[0].write_to_path(chain)
+        issued = authority.issue_cert("127.0.0.1")
+        key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        certificate = load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+        both = self.folder / "upsd.p12"
+        both.write_bytes(
+            serialize_key_and_certificates(b"upsd", key, certificate, None, BestAvailableEncryption(b"secret"))
+        )
         database.mkdir()
         secret.write_text("secret\n")
-        both = self.folder / "upsd.p12"
-        _run("openssl", "pkcs12", "-export", "-in", chain, "-inkey", key, "-out", both, "-name", "upsd", *_WORD)
         _run(program("certutil"), "-N", "-d", database, "-f", secret)
         _run(program("pk12util"), "-i", both, "-d", database, "-k", secret, "-W", "secret")
 
