@@ -205,7 +205,7 @@ def test_a_purge_leaves_nothing_but_what_its_owner_put_there(machine: Machine, b
 
 def prepare_host_plan(machine: Machine) -> None:
     machine.run(f"cat > /etc/vmpower/host.yaml << END\n{HOST_PLAN}\nEND")
-    machine.run(f"echo \"{CONFIGURATION}\" > /etc/vmpower/vmpower.yaml")
+    machine.run(f'echo "{CONFIGURATION}" > /etc/vmpower/vmpower.yaml')
     machine.run("systemctl start vmpower-provider@sim vmpower-host")
 
 
