@@ -20,6 +20,7 @@ from providers.core.adapter import (
     Listed,
     Signal,
     none_active,
+    unsupported,
 )
 from providers.core.errors import CommandFailed, HypervisorError, Locked, Unsupported, VMNotFound
 from providers.core.lanes import Bound, Lane, Lanes
@@ -124,6 +125,8 @@ class LibvirtAdapter:
             finally:
                 cutting.cancel()
             return ours and not self._tracker.left(vm_id)
+
+    save = unsupported
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest: one flag a signal. By the agent, this returns when it has refused or the guest is gone.

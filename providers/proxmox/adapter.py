@@ -25,6 +25,7 @@ from providers.core.adapter import (
     PowerState,
     Signal,
     none_active,
+    unsupported,
 )
 from providers.core.clock import monotonic
 from providers.core.errors import (
@@ -146,6 +147,8 @@ class ProxmoxAdapter:
         with suppress(HypervisorUnavailable, CommandFailed):  # the power is off, as we know
             return await ended_by(self._api, await self._find(vm_id), task)
         return True
+
+    save = unsupported
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Let Proxmox VE shut it down; returns when its task has ended, which for HA's guests is at once."""

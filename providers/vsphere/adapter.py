@@ -22,6 +22,7 @@ from providers.core.adapter import (
     MissingPrivilege,
     Signal,
     none_active,
+    unsupported,
 )
 from providers.core.errors import CommandFailed, HypervisorError, Locked
 from providers.core.lanes import Lane
@@ -121,6 +122,8 @@ class VsphereAdapter:
             raise
         self._unanswered.pop(moid, None)
         return ours or (again and await self._was_cut_by_us(moid))
+
+    save = unsupported
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest's VMware Tools; one call."""

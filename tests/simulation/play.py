@@ -376,6 +376,7 @@ def _request(act: Act) -> Request:
         request_id=fields["request_id"],
         timeout=timedelta(seconds=fields["timeout"]),
         escalation=Escalation(fields["escalation"]),
+        save_fallback=Escalation(fields.get("save_fallback", "NEVER")),
         resend_interval=timedelta(seconds=fields["resend"]),
         hooks=tuple(
             Hook(name=f"hook-{n}", handler=ExecHook(command=(fields["request_id"], f"hook-{n}")))
