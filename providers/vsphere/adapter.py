@@ -22,7 +22,6 @@ from providers.core.adapter import (
     MissingPrivilege,
     Signal,
     none_active,
-    unsupported,
 )
 from providers.core.errors import CommandFailed, HypervisorError, Locked
 from providers.core.lanes import Lane
@@ -42,7 +41,7 @@ from providers.vsphere.task_waits import TaskWaits
 from providers.vsphere.tracker import Tracker
 from providers.vsphere.watch import Feed, open_feed
 
-ON, OFF = "poweredOn", "poweredOff"
+ON, OFF, SUSPENDED = "poweredOn", "poweredOff", "suspended"
 NEWS_SECONDS = 10
 """How long the watch may lag behind a read. vCenter tells of changes within a second or so."""
 EVENTS_SECONDS = 10
@@ -123,7 +122,15 @@ class VsphereAdapter:
         self._unanswered.pop(moid, None)
         return ours or (again and await self._was_cut_by_us(moid))
 
-    save = unsupported
+    async def save(self, vm_id: str) -> bool:
+        """Suspend it: its memory goes to its datastore, from which PowerOn resumes it."""
+        moid = await self._moid(vm_id)
+        try:
+            return await self._do(Lane.SAVE, moid, lambda vm: vm.Suspend(), SUSPENDED)
+        except CommandFailed as error:
+            if not _is_already(error, OFF):
+                raise
+            return False
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest's VMware Tools; one call."""
