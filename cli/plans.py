@@ -34,8 +34,8 @@ from plans.history import (
 from plans.schedule import ZERO
 from protos.power.v1 import power_pb2 as pb
 
-_COLOURS = {"FORCED": "yellow", "OUT_OF_BAND": "yellow", "GRACEFUL": "green", "ALREADY_OFF": "green"}
-_NOT_BY_ITSELF = frozenset({"FORCED", "CRASHED", "OUT_OF_BAND"})
+_COLOURS = {"FORCED": "yellow", "OUT_OF_BAND": "yellow", "SAVED": "yellow", "GRACEFUL": "green", "ALREADY_OFF": "green"}
+_NOT_BY_ITSELF = frozenset({"FORCED", "CRASHED", "OUT_OF_BAND", "SAVED"})
 _IN_WORDS = {OTHERS: "running VMs that no tier names", SELF: "the VM that this runs on"}
 
 

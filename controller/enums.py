@@ -17,6 +17,7 @@ class Escalation(StrEnum):
     FORCE = "Force"
     NEVER = "Never"
     ASK = "Ask"
+    SAVE = "Save"
 
 
 class FailurePolicy(StrEnum):

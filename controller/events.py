@@ -16,6 +16,7 @@ WENT_DOWN = {
     "OUT_OF_BAND": ("Warning", "OutOfBand"),
     "STILL_RUNNING": ("Warning", "StillRunning"),
     "UNKNOWN": ("Warning", "PowerOffUnknown"),
+    "SAVED": ("Normal", "MemorySaved"),
 }
 """The event for each way of going down; an outcome that is new to us is a warning of its own name."""
 BY = {

@@ -13,9 +13,10 @@ The pause is by this controller's clock alone; the provider's may be another.
 
 An operation that another client started is left to its end, unless the spec was changed since or wants the
 VM hard off. A paused or suspended VM counts as on: it was paused, or saved when its host shut down, and is not
-resumed. A VM that is not there, or whose power is not known, is neither started nor cut, whatever is under way: it
-may run on another host. A resource that is annotated vmpower/paused is left alone: what is under way goes on. So is
-one whose VM a run of a plan holds: the run brings it down, and up again.
+resumed. One whose memory this resource's own shutdown has saved (escalation Save) is resumed, and with that escalation
+a suspended VM is as far down as OffGraceful asks. A VM that is not there, or whose power is not known, is neither
+started nor cut, whatever is under way: it may run on another host. A resource that is annotated vmpower/paused is left
+alone: what is under way goes on. So is one whose VM a run of a plan holds: the run brings it down, and up again.
 """
 
 import re
@@ -169,9 +170,27 @@ def reconcile(
     wanted = resource.wanted
     if vm is None or wanted is None or resource.metadata.paused or not power_is_known(vm):
         return Nothing()
-    if vm.power_state in SATISFIED_BY[wanted]:
+    if is_as_wanted(resource, wanted, vm):
         return _settled(resource, wanted)
     return _begin(resource, wanted, now)
+
+
+def is_as_wanted(resource: VirtualMachine, wanted: DesiredPower, vm: pb.VM) -> bool:
+    """Whether a VM without an operation is in a power state that the spec is satisfied by."""
+    if vm.power_state != pb.POWER_STATE_SUSPENDED:
+        return vm.power_state in SATISFIED_BY[wanted]
+    match wanted:
+        case DesiredPower.ON:
+            return not _was_saved_for(resource)
+        case DesiredPower.OFF_GRACEFUL:
+            return resource.spec.lifecycle.escalation is Escalation.SAVE
+    return False
+
+
+def _was_saved_for(resource: VirtualMachine) -> bool:
+    """Whether the last operation for this resource has saved the VM's memory."""
+    record, last = resource.status.operation, resource.status.last_power_off
+    return bool(record and last and record.id and (last.operation, last.outcome) == (record.id, "SAVED"))
 
 
 def power_is_known(vm: pb.VM) -> bool:
@@ -235,7 +254,7 @@ def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:
 def _adjust(resource: VirtualMachine, record: OperationStatus, operation: pb.Operation) -> Action:
     lifecycle = resource.spec.lifecycle
     escalation, timeout = lifecycle.escalation, lifecycle.graceful_shutdown_timeout
-    if operation.state == pb.OPERATION_STATE_FORCING:
+    if operation.state in (pb.OPERATION_STATE_FORCING, pb.OPERATION_STATE_SAVING):
         return Watch(operation.id)
     if operation.state == pb.OPERATION_STATE_AWAITING_DECISION and escalation is Escalation.FORCE:
         return Force(operation.id)

@@ -22,6 +22,7 @@ from controller.binding import Obstacle, Place, hypervisor_of, resolve, undeclar
 from controller.client import ProviderClient
 from controller.convert import power_on_request, shutdown_request
 from controller.decisions import answer
+from controller.enums import DesiredPower
 from controller.events import drift, ended_operation, events
 from controller.models import Hook, VirtualMachine
 from controller.owners import Owners
@@ -42,6 +43,7 @@ from controller.reconcile import (
     Wait,
     Watch,
     has_drifted,
+    is_as_wanted,
     reconcile,
     requester,
     unheard,
@@ -331,7 +333,9 @@ class VMReconciler:
         self._report(status.Observation(self._clock(), None, self._operation, obstacle=obstacle))
 
     def _is_down(self, vm: pb.VM | None, action: Action | None) -> bool:
-        off = vm is None or vm.power_state == pb.POWER_STATE_OFF
+        graceful = self.resource.wanted is DesiredPower.OFF_GRACEFUL
+        saved = graceful and vm is not None and is_as_wanted(self.resource, DesiredPower.OFF_GRACEFUL, vm)
+        off = vm is None or vm.power_state == pb.POWER_STATE_OFF or saved
         idle = self._operation is None or has_ended(self._operation)
         return off and isinstance(action, Nothing | Find | Held) and idle
 

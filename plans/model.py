@@ -45,6 +45,8 @@ class AtDeadline(StrEnum):
     RESPECT = "Respect"
     """What its owner says: the VM's own escalation."""
     FORCE = "Force"
+    SAVE = "Save"
+    """Its memory is saved, and it is stopped; where that cannot be done it is left running."""
     STOP = "Stop"
     """Nothing more is done to it, and no later tier begins."""
 

@@ -40,9 +40,13 @@ from plans.schedule import ZERO
 from protos.power.v1 import power_pb2 as pb
 
 NOT_ASKED_YET = frozenset({pb.OPERATION_STATE_PENDING, pb.OPERATION_STATE_RUNNING_HOOKS})
-ESCALATIONS = {AtDeadline.FORCE: pb.ESCALATION_FORCE, AtDeadline.STOP: pb.ESCALATION_NEVER}
+ESCALATIONS = {
+    AtDeadline.FORCE: pb.ESCALATION_FORCE,
+    AtDeadline.SAVE: pb.ESCALATION_SAVE,
+    AtDeadline.STOP: pb.ESCALATION_NEVER,
+}
 """What counts instead of the VM's own."""
-OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN})
+OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN, pb.OUTCOME_SAVED})
 """How a VM ends that this run has brought down, or may have."""
 LEAST_SHORTER = timedelta(seconds=1)
 """By which a run is shortened at least: what a UPS says of its battery comes each few seconds, and is never exact."""
@@ -219,7 +223,9 @@ class Run:
         began, force_after = self.history.begun[tier.name], self.history.force_after(tier.name, target)
         request = target.shutdown(force_after - began.at)
         request.request_id = self.history.request_id(tier.name, target)
-        request.escalation = ESCALATIONS.get(tier.at_deadline, request.escalation)
+        if escalation := ESCALATIONS.get(tier.at_deadline):
+            request.escalation = escalation
+            request.ClearField("save_fallback")  # which belongs to what the VM's owner says
         request.reason = request.reason or self._start.why
         request.force_after.FromDatetime(force_after + self._start.ahead.get(target.provider, ZERO))
         return await self._carried_out(tier, target, request)

@@ -151,6 +151,7 @@ def test_events_are_told_in_words(event: Event, text: str) -> None:
         ("ALREADY_OFF", True, ExitCode.WANTED),
         ("FORCED", True, ExitCode.FORCED),
         ("OUT_OF_BAND", True, ExitCode.FORCED),
+        ("SAVED", True, ExitCode.FORCED),
         ("STILL_RUNNING", False, ExitCode.FAILED),
         ("REFUSED", False, ExitCode.FAILED),
         ("OUT_OF_TIME", False, ExitCode.FAILED),

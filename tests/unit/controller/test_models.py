@@ -97,7 +97,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"preStop": [STOP]}, "preStop", "write several hooks as {hooks: [...]}"),
     ({"preStop": {"hooks": [STOP], "timeout": "5s"}}, "preStop", "either one hook, or hooks alone"),
     ({"guestCredentialsSecretRef": {"name": "Not A Name"}}, "guestCredentialsSecretRef.name", "match pattern"),
-    ({"escalation": "Sometimes"}, "escalation", "'Force', 'Never' or 'Ask'"),
+    ({"escalation": "Sometimes"}, "escalation", "'Force', 'Never', 'Ask' or 'Save'"),
     ({"gracefulShutdownTimeout": 120}, "gracefulShutdownTimeout", "with a unit"),
     ({"signalPolicy": {"order": ["SHOUT"]}}, "signalPolicy.order.0", "GUEST_AGENT"),
 ]

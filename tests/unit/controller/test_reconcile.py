@@ -28,7 +28,7 @@ from controller.reconcile import (
     serves,
     unheard,
 )
-from controller.status_models import OperationStatus
+from controller.status_models import LastPowerOff, OperationStatus
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     NOW,
@@ -75,6 +75,17 @@ def older(power: str, was: Any) -> VirtualMachine:
     return with_status(working(power, was, 3), observed_generation=3)
 
 
+def saved_for(power: str, **lifecycle: Any) -> VirtualMachine:
+    """A resource whose own shutdown has saved the VM's memory."""
+    resource = working(power, done(observed_end_time=NOW - timedelta(hours=1)), **lifecycle)
+    return with_status(resource, last_power_off=last_power_off("SAVED"))
+
+
+def last_power_off(outcome: str) -> LastPowerOff:
+    moments: dict[str, Any] = {"start_time": NOW, "completion_time": NOW, "duration_seconds": 0.0}
+    return LastPowerOff(operation="op-1", outcome=outcome, **moments)
+
+
 AT_REST: list[tuple[str, VirtualMachine, pb.VM | None, Action]] = [
     ("off as wanted", acted_upon("Off"), vm(OFF), Nothing()),
     ("off satisfies OffGraceful", acted_upon("OffGraceful"), vm(OFF), Nothing()),
@@ -92,6 +103,10 @@ AT_REST: list[tuple[str, VirtualMachine, pb.VM | None, Action]] = [
     ("runs, is to be cut off", machine("Off"), vm(ON), PowerOff(FIRST)),
     ("off, is to run", machine("On"), vm(OFF), PowerOn(FIRST)),
     ("suspended, as hosts do when they shut down, is to run", machine("On"), vm(SUSPENDED), Nothing()),
+    ("saved for it, is to run", saved_for("On"), vm(SUSPENDED), PowerOn(SECOND)),
+    ("saved as its spec says", saved_for("OffGraceful", escalation="Save"), vm(SUSPENDED), Nothing()),
+    ("suspended, is to be off by being asked", machine("OffGraceful"), vm(SUSPENDED), StartShutdown(FIRST)),
+    ("saved, is to be off hard", machine("Off", escalation="Save"), vm(SUSPENDED), PowerOff(FIRST)),
     ("paused, is to go down", machine("OffGraceful"), vm(PAUSED), StartShutdown(FIRST)),
     ("suspended, is to be off", machine("Off"), vm(SUSPENDED), PowerOff(FIRST)),
     ("drifted, first time", acted_upon("OffGraceful"), vm(ON), StartShutdown(FIRST)),

@@ -116,6 +116,19 @@ def test_the_forecast_is_a_condition(
     assert (said.status, said.reason) == expected
 
 
+def test_a_vm_that_was_saved_as_its_spec_says_is_ready() -> None:
+    status = report(machine("OffGraceful", escalation="Save"), Observation(NOW, vm(pb.POWER_STATE_SUSPENDED)))
+    assert (condition(status).status, condition(status).reason) == ("True", "Saved")
+    assert condition(status, "GracefulShutdownReady").reason == "NotRunning"
+
+
+@pytest.mark.parametrize(("escalation", "told"), [("Save", True), ("Force", False)])
+def test_what_keeps_memory_from_being_saved_is_told_where_it_is_to_be_saved(escalation: str, told: bool) -> None:
+    foreseen = pb.Forecast(graceful=True, save_problems=[pb.Problem(message="It is tied.")])
+    status = report(machine("On", escalation=escalation), Observation(NOW, vm(forecast=foreseen)))
+    assert ("It is tied." in condition(status, "GracefulShutdownReady").message) is told
+
+
 def test_the_reason_of_a_bad_forecast_is_the_first_that_a_problem_has() -> None:
     problems = [pb.Problem(message="slow"), pb.Problem(reason=pb.REASON_SUSPENDED, message="asleep")]
     seen = vm(pb.POWER_STATE_SUSPENDED, forecast=pb.Forecast(signals=[pb.SIGNAL_ACPI], problems=problems))

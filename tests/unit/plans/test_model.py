@@ -65,7 +65,10 @@ def test_a_provider_of_another_namespace_is_named_with_it() -> None:
         ({"tiers": tiers({"after": ["databases"]}, {})}, "they wait for one another"),
         ({"tiers": tiers({"after": ["batch"]})}, "they wait for one another: batch after batch"),
         ({"tiers": tiers({}, {"minimum": "11m"})}, "tiers.1.minimum: is more than the budget leaves"),
-        ({"tiers": tiers({"atDeadline": "Save"})}, "tiers.0.atDeadline: Input should be 'Respect', 'Force' or 'Stop'"),
+        (
+            {"tiers": tiers({"atDeadline": "Keep"})},
+            "tiers.0.atDeadline: Input should be 'Respect', 'Force', 'Save' or 'Stop'",
+        ),
         ({"tiers": tiers({"members": []})}, "tiers.0.members: Tuple should have at least 1 item"),
         ({"tiers": tiers({"members": [{}]})}, "tiers.0.members.0: Value error, give exactly one of vms"),
         ({"tiers": tiers({"members": [{"providerRef": {"name": "pve"}}]})}, "providerRef and labels belong together"),

@@ -231,6 +231,15 @@ async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) ->
     assert lab.sent(pb.ShutdownRequest)[0].escalation == pb.ESCALATION_FORCE
 
 
+async def test_save_counts_instead_of_the_vms_own_escalation_and_falls_back_to_nothing(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save")), lab=lab)
+    await run.carry_out()
+    (request,) = lab.sent(pb.ShutdownRequest)
+    assert (request.escalation, request.save_fallback) == (pb.ESCALATION_SAVE, pb.ESCALATION_UNSPECIFIED)
+    assert lab.sent(pb.PowerOffRequest) == []
+
+
 async def test_with_force_what_is_not_off_at_the_end_is_cut(engine: Engine) -> None:
     lab = FakeProvider(app=None)
     run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force"), total="100s", reserve="30s"), lab=lab)
