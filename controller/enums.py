@@ -20,6 +20,13 @@ class Escalation(StrEnum):
     SAVE = "Save"
 
 
+class SaveFallback(StrEnum):
+    """What happens instead to a VM whose memory cannot be saved."""
+
+    FORCE = "Force"
+    NEVER = "Never"
+
+
 class FailurePolicy(StrEnum):
     """What a hook's failure does to the operation."""
 

@@ -13,10 +13,11 @@ The pause is by this controller's clock alone; the provider's may be another.
 
 An operation that another client started is left to its end, unless the spec was changed since or wants the
 VM hard off. A paused or suspended VM counts as on: it was paused, or saved when its host shut down, and is not
-resumed. One whose memory this resource's own shutdown has saved (escalation Save) is resumed, and with that escalation
-a suspended VM is as far down as OffGraceful asks. A VM that is not there, or whose power is not known, is neither
-started nor cut, whatever is under way: it may run on another host. A resource that is annotated vmpower/paused is left
-alone: what is under way goes on. So is one whose VM a run of a plan holds: the run brings it down, and up again.
+resumed. One that has not run since a shutdown saved its memory (escalation Save), whoever asked for that, has drifted
+like one that is off; and with that escalation a suspended VM is as far down as OffGraceful asks. A VM that is not
+there, or whose power is not known, is neither started nor cut, whatever is under way: it may run on another host. A
+resource that is annotated vmpower/paused is left alone: what is under way goes on. So is one whose VM a run of a plan
+holds: the run brings it down, and up again.
 """
 
 import re
@@ -25,9 +26,9 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from client.power import has_ended
-from controller.enums import DesiredPower, Escalation
+from controller.enums import DesiredPower, Escalation, SaveFallback
 from controller.fields import word
-from controller.models import VirtualMachine
+from controller.models import Lifecycle, VirtualMachine
 from controller.status_models import OperationStatus, is_true
 from protos.power.v1 import power_pb2 as pb
 
@@ -41,6 +42,8 @@ SATISFIED_BY = {
     DesiredPower.OFF: {pb.POWER_STATE_OFF},
     DesiredPower.OFF_GRACEFUL: {pb.POWER_STATE_OFF},
 }
+DECIDES = {Escalation.NEVER, Escalation.SAVE}
+"""What ends the wait for a decision by another attempt."""
 SERVED_BY = {
     DesiredPower.ON: {pb.OPERATION_KIND_POWER_ON},
     DesiredPower.OFF: {pb.OPERATION_KIND_POWER_OFF, pb.OPERATION_KIND_SHUTDOWN},
@@ -181,16 +184,16 @@ def is_as_wanted(resource: VirtualMachine, wanted: DesiredPower, vm: pb.VM) -> b
         return vm.power_state in SATISFIED_BY[wanted]
     match wanted:
         case DesiredPower.ON:
-            return not _was_saved_for(resource)
+            return not _was_saved(resource)
         case DesiredPower.OFF_GRACEFUL:
             return resource.spec.lifecycle.escalation is Escalation.SAVE
     return False
 
 
-def _was_saved_for(resource: VirtualMachine) -> bool:
-    """Whether the last operation for this resource has saved the VM's memory."""
-    record, last = resource.status.operation, resource.status.last_power_off
-    return bool(record and last and record.id and (last.operation, last.outcome) == (record.id, "SAVED"))
+def _was_saved(resource: VirtualMachine) -> bool:
+    """Whether the VM's memory was saved by an operation, this resource's, a plan's or a person's, and not resumed."""
+    last = resource.status.last_power_off
+    return last is not None and last.outcome == "SAVED" and not last.resumed
 
 
 def power_is_known(vm: pb.VM) -> bool:
@@ -208,10 +211,14 @@ def has_drifted(resource: VirtualMachine, vm: pb.VM | None, action: Action) -> b
 
 def serves(resource: VirtualMachine, operation: pb.Operation) -> bool:
     """Whether `operation` brings about what the present spec wants, in the way it wants it."""
-    wanted, escalation = resource.wanted, resource.spec.lifecycle.escalation
+    wanted, lifecycle = resource.wanted, resource.spec.lifecycle
     if wanted is None or operation.kind not in SERVED_BY[wanted]:
         return False
-    return wanted is not DesiredPower.OFF_GRACEFUL or escalation in {None, _escalation(operation)}
+    if wanted is not DesiredPower.OFF_GRACEFUL or lifecycle.escalation is None:
+        return True
+    saves = lifecycle.escalation is Escalation.SAVE
+    as_wanted = not saves or _forces_unsaved(operation) == (lifecycle.save_fallback is SaveFallback.FORCE)
+    return lifecycle.escalation is _escalation(operation) and as_wanted
 
 
 def requester(operation: pb.Operation) -> str:
@@ -227,6 +234,23 @@ def unheard(action: Action | None, operation: pb.Operation | None) -> bool:
 
 def _escalation(operation: pb.Operation) -> Escalation | None:
     return Escalation.__members__.get(word(pb.Escalation, operation.escalation))
+
+
+def _forces_unsaved(operation: pb.Operation) -> bool:
+    """Whether it cuts the power of a VM whose memory cannot be saved."""
+    return operation.save_fallback == pb.ESCALATION_FORCE
+
+
+def _may_do_too_much(lifecycle: Lifecycle, operation: pb.Operation) -> bool:
+    """Whether it would force or save a VM that its owner wants so no more. That cannot be taken back from an operation;
+    the next one begins without."""
+    match lifecycle.escalation:
+        case Escalation.NEVER | Escalation.ASK:
+            return _escalation(operation) in {Escalation.FORCE, Escalation.SAVE}
+        case Escalation.SAVE:
+            forces = _forces_unsaved(operation) and lifecycle.save_fallback is not SaveFallback.FORCE
+            return _escalation(operation) is Escalation.FORCE or forces
+    return False
 
 
 def _unheard_of(record: OperationStatus | None, vm: pb.VM | None, operation: pb.Operation | None) -> str:
@@ -258,10 +282,9 @@ def _adjust(resource: VirtualMachine, record: OperationStatus, operation: pb.Ope
         return Watch(operation.id)
     if operation.state == pb.OPERATION_STATE_AWAITING_DECISION and escalation is Escalation.FORCE:
         return Force(operation.id)
-    if escalation is Escalation.NEVER and operation.state == pb.OPERATION_STATE_AWAITING_DECISION:
+    decided = operation.state == pb.OPERATION_STATE_AWAITING_DECISION and escalation in DECIDES
+    if decided or _may_do_too_much(lifecycle, operation):
         return Cancel(operation.id)
-    if escalation not in {None, Escalation.FORCE} and _escalation(operation) is Escalation.FORCE:
-        return Cancel(operation.id)  # force cannot be taken back from a running operation; the next one begins without
     if timeout is not None and timeout != record.timeout:
         return Extend(operation.id, timeout)
     return Watch(operation.id)

@@ -131,7 +131,10 @@ def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) 
         }
         status = _update(status, operation=record.model_copy(update=change))
     if operation.verdict.outcome in POWER_OFF_OUTCOMES and not _lost_at_start(operation):
-        return _update(status, last_power_off=_last_power_off(operation))
+        told, known = _last_power_off(operation), status.last_power_off
+        if known is not None and known.operation == told.operation:
+            told = told.model_copy(update={"resumed": known.resumed})
+        return _update(status, last_power_off=told)
     return status
 
 
@@ -250,6 +253,7 @@ def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
         phase=_phase(active, power),
         power_state=power,
         held_by=_held_by(old, seen),
+        last_power_off=_last_as_seen(old.last_power_off, seen),
         observed_generation=generation if acted else old.observed_generation,
         conditions=conditions(old.conditions, statements, seen.now, generation),
     )
@@ -260,6 +264,16 @@ def _held_by(old: VirtualMachineStatus, seen: Observation) -> str | None:
     if seen.trouble:
         return old.held_by
     return seen.action.run if isinstance(seen.action, Held) else None
+
+
+def _last_as_seen(last: LastPowerOff | None, seen: Observation) -> LastPowerOff | None:
+    """What was SAVED and is on or off now is so no more: if it is suspended again later, somebody else did that."""
+    if last is None or last.outcome != "SAVED" or last.resumed:
+        return last
+    known = seen.vm if not (_active(seen) or seen.trouble or seen.hypervisor_problem) else None
+    if known is None or known.power_state not in (pb.POWER_STATE_ON, pb.POWER_STATE_OFF):
+        return last
+    return last.model_copy(update={"resumed": True})
 
 
 def _acted_upon(resource: VirtualMachine, seen: Observation) -> bool:

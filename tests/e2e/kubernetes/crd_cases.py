@@ -98,6 +98,7 @@ ONE_HANDLER = "give exactly one of exec, httpGet and snapshot"
 A_HANDLER = "give exec, httpGet or snapshot, or several hooks"
 TIME = "must be a time of more than 0s and at most 24h with its unit, such as 90s, 2m or 1m30s"
 NO_TARGET = "give either url, or port with path"
+ONLY_WITH_SAVE = "has no meaning unless escalation is Save"
 FILES = {"caFile": "ca", "certFile": "cert", "keyFile": "key"}
 TLS = {"secretRef": {"name": "vmpower-client"}}
 ONE_TLS = "give either secretRef, or controllerCertificate: true"
@@ -109,6 +110,8 @@ GOOD = {
     "ACPI never again": vm({"signalPolicy": {"order": ["ACPI", "GUEST_AGENT"], "resendInterval": "0s"}}),
     "every signal": vm({"signalPolicy": {"order": [str(signal) for signal in Signal]}}),
     "Ask with OffGraceful": vm({"escalation": "Ask"}, powerState="OffGraceful"),
+    "Save": vm({"escalation": "Save"}),
+    "Save or Force": vm({"escalation": "Save", "saveFallback": "Force"}, powerState="OffGraceful"),
     "Off with Never": vm({"escalation": "Never"}, powerState="Off"),
     "a hook with all": vm({"preStop": EXEC | {"name": "sync", "timeout": "5s", "failurePolicy": "Abort"}}),
     "a snapshot with all": vm({"postStart": {"snapshot": {"name": "a", "description": "b", "includeMemory": True}}}),
@@ -166,6 +169,9 @@ BAD: list[tuple[Document, str, str]] = [
     (vm(powerState="off"), "spec.powerState", 'supported values: "On", "Off", "OffGraceful"'),
     (vm({"escalation": "Sometimes"}), "spec.lifecycle.escalation", 'supported values: "Force", "Never", "Ask"'),
     (vm({"escalation": "Ask"}, powerState="Off"), "spec.lifecycle.escalation", "take escalation Ask out, or write"),
+    (vm({"saveFallback": "Never"}), "spec.lifecycle.saveFallback", ONLY_WITH_SAVE),
+    (vm({"escalation": "Force", "saveFallback": "Force"}), "spec.lifecycle.saveFallback", ONLY_WITH_SAVE),
+    (vm({"escalation": "Save", "saveFallback": "Ask"}), "spec.lifecycle.saveFallback", 'supported values: "Force"'),
     (vm({"preStop": {"timeout": "5s"}}), "spec.lifecycle.preStop", A_HANDLER),
     (vm({"preStop": EXEC | SNAP | {"name": "both"}}), "spec.lifecycle.preStop", "a name is for one of exec"),
     (vm({"postStart": {"name": "nothing"}}), "spec.lifecycle.postStart", A_HANDLER),

@@ -62,6 +62,20 @@ async def test_it_is_started_once_it_is_released(make_controller: Make, plans: P
     assert [request[0] for request in controller.client.requests] == ["power_on"]
 
 
+async def test_one_that_the_run_has_saved_is_resumed_once_it_is_released(make_controller: Make, plans: Plans) -> None:
+    controller = await begun(make_controller, plans, "On", pb.POWER_STATE_ON)
+    saving = await controller.client.call(pb.ShutdownRequest(vm="id-web", request_id="tonight/1"))
+    controller.client.turn(pb.POWER_STATE_ON, active=saving.id)
+    await controller.settle()
+    await controller.client.end(saving.id, outcome="SAVED")
+    await controller.settle()
+    before = len(controller.client.requests)
+    plans.held.clear()
+    controller.runner.wake({WEB})
+    await controller.settle()
+    assert [request[0] for request in controller.client.requests[before:]] == ["power_on"]
+
+
 async def test_another_vm_of_the_provider_is_acted_upon(make_controller: Make, plans: Plans) -> None:
     controller = make_controller(vm(pb.POWER_STATE_OFF), vm(pb.POWER_STATE_OFF, name="db"), plans=plans)
     await controller.start(machine("On"), machine("On", name="db"))
