@@ -13,7 +13,7 @@ from cli.proto_text import span
 from common.durations import to_text
 from common.text import clean
 from plans.freeze import Frozen
-from plans.frozen import OTHERS, SELF, SETTLE, FrozenTier, Target
+from plans.frozen import OTHERS, SELF, FrozenTier, Target
 from plans.history import (
     Aborted,
     BringUpBegan,
@@ -32,7 +32,6 @@ from plans.history import (
     VMUp,
 )
 from plans.schedule import ZERO
-from protos.power.v1 import power_pb2 as pb
 
 _COLOURS = {"FORCED": "yellow", "OUT_OF_BAND": "yellow", "SAVED": "yellow", "GRACEFUL": "green", "ALREADY_OFF": "green"}
 _NOT_BY_ITSELF = frozenset({"FORCED", "CRASHED", "OUT_OF_BAND", "SAVED"})
@@ -49,7 +48,7 @@ def forecast_tree(start: Start, frozen: Frozen) -> Tree:
         critical = ("; critical", "bold") if tier.name in schedule.critical else ""
         branch = root.add(Text.assemble(clean(f"{tier.name}{_place(tier)}: {_slot(start, tier)}"), critical))
         for target in tier.targets:
-            branch.add(Text(clean(f"{target.title}: {_prospect(start, tier, target, frozen.vms[target.key])}")))
+            branch.add(Text(clean(f"{target.title}: {_prospect(start, tier, target, frozen)}")))
     return root
 
 
@@ -70,9 +69,10 @@ def forecast_data(start: Start, frozen: Frozen) -> dict[str, Any]:
                     {
                         "vm": target.title,
                         "id": target.vm,
-                        "needs": to_text(target.need - SETTLE),
+                        "needs": to_text(target.own),
                         "has": to_text(_time(start, tier, target)),
                         "graceful": frozen.vms[target.key].forecast.graceful,
+                        **_saving_data(frozen, tier, target),
                     }
                     for target in tier.targets
                 ],
@@ -203,15 +203,33 @@ def _slot(start: Start, tier: FrozenTier) -> str:
 
 def _time(start: Start, tier: FrozenTier, target: Target) -> timedelta:
     slot = start.forecast.slots.get(tier.name)
-    has = target.need if slot is None else min(target.need, slot.gets)
-    return max(ZERO, has - SETTLE)
+    return tier.time(target, target.need if slot is None else min(target.need, slot.gets))
 
 
-def _prospect(start: Start, tier: FrozenTier, target: Target, vm: pb.VM) -> str:
+def _prospect(start: Start, tier: FrozenTier, target: Target, frozen: Frozen) -> str:
+    vm = frozen.vms[target.key]
     if not target.runs:
         return render.forecast(vm)
-    time, need = _time(start, tier, target), target.need - SETTLE
-    return f"{render.forecast(vm)}, has {span(time)}" + (f" of the {span(need)} that it needs" if time < need else "")
+    time, need = _time(start, tier, target), target.own
+    of = f" of the {span(need)} that it needs" if time < need else ""
+    return f"{render.forecast(vm)}, has {span(time)}{of}{_saving(frozen, tier, target)}"
+
+
+def _saving(frozen: Frozen, tier: FrozenTier, target: Target) -> str:
+    """What becomes of its memory when its time is over."""
+    if not tier.saves(target):
+        return ""
+    if problems := frozen.save_problems(tier, target):
+        what = "is forced then" if tier.forces_unsaved(target) else "is left running then"
+        return f"; {what}, as it cannot be saved: {' '.join(problems)}"
+    return "; is saved then"
+
+
+def _saving_data(frozen: Frozen, tier: FrozenTier, target: Target) -> dict[str, Any]:
+    if not tier.saves(target):
+        return {}
+    problems, forces = list(frozen.save_problems(tier, target)), tier.forces_unsaved(target)
+    return {"saveTime": to_text(target.save_time), "saveProblems": problems, "forcedIfUnsaved": forces}
 
 
 def _state(history: History) -> str:

@@ -199,6 +199,7 @@ class History:
 
     def __init__(self, start: Start) -> None:
         self.start = start
+        self._tiers = {tier.name: tier for tier in start.tiers}
         self.events: list[Event] = []
         self.begun: dict[str, TierBegan] = {}
         self.ended: dict[str, VMEnded] = {}
@@ -301,20 +302,15 @@ class History:
     def force_after(self, tier: str, target: Target) -> datetime:
         """The moment until which a VM of a tier that has begun is promised time: its own, as far as the tier has it."""
         began = self.begun[tier]
-        return _forced(began.at, began.gets, target)
+        return began.at + self._tiers[tier].time(target, began.gets)
 
     def forced_by(self, tier: FrozenTier, target: Target) -> datetime:
         """The same as far as is known by now: sooner if less is left than was promised, and never later."""
         began = self.begun[tier.name].at
-        return _forced(began, self.over_by(tier) - began, target)
+        return began + tier.time(target, self.over_by(tier) - began)
 
     def request_id(self, tier: str, target: Target, step: str = "") -> str:
         """The same for the same step of a run, whoever takes it and however often: it is taken once. Names of any
         length make an id that the contract takes."""
         said = "\0".join((tier, target.key, step)).encode()
         return f"{self.start.run}/{hashlib.sha256(said).hexdigest()[:32]}"
-
-
-def _forced(began: datetime, gets: timedelta, target: Target) -> datetime:
-    time = min(target.need, gets) if target.runs else gets
-    return began + max(ZERO, time - SETTLE)

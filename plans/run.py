@@ -40,12 +40,6 @@ from plans.schedule import ZERO
 from protos.power.v1 import power_pb2 as pb
 
 NOT_ASKED_YET = frozenset({pb.OPERATION_STATE_PENDING, pb.OPERATION_STATE_RUNNING_HOOKS})
-ESCALATIONS = {
-    AtDeadline.FORCE: pb.ESCALATION_FORCE,
-    AtDeadline.SAVE: pb.ESCALATION_SAVE,
-    AtDeadline.STOP: pb.ESCALATION_NEVER,
-}
-"""What counts instead of the VM's own."""
 OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN, pb.OUTCOME_SAVED})
 """How a VM ends that this run has brought down, or may have."""
 LEAST_SHORTER = timedelta(seconds=1)
@@ -192,7 +186,8 @@ class Run:
     # One VM
 
     async def _bring_vm_down(self, tier: FrozenTier, target: Target) -> None:
-        """Ask it and follow that to its verdict. With Force, what is not off at the end has its power cut."""
+        """Ask it and follow that to its verdict. With Force, also instead of Save, what is not off at the end has its
+        power cut."""
         try:
             ended = await self._within_its_time(tier, target)
         except Exception as error:
@@ -201,7 +196,7 @@ class Run:
         await self._note(ended)
 
     async def _within_its_time(self, tier: FrozenTier, target: Target) -> VMEnded:
-        if tier.at_deadline is not AtDeadline.FORCE:
+        if not tier.cuts:
             return await self._shut_down(tier, target)
         ended: VMEnded | None = None
 
@@ -221,11 +216,8 @@ class Run:
     async def _shut_down(self, tier: FrozenTier, target: Target) -> VMEnded:
         """Its Shutdown, from the request to the verdict. Once aborted, none is begun."""
         began, force_after = self.history.begun[tier.name], self.history.force_after(tier.name, target)
-        request = target.shutdown(force_after - began.at)
+        request = tier.request(target, force_after - began.at)
         request.request_id = self.history.request_id(tier.name, target)
-        if escalation := ESCALATIONS.get(tier.at_deadline):
-            request.escalation = escalation
-            request.ClearField("save_fallback")  # which belongs to what the VM's owner says
         request.reason = request.reason or self._start.why
         request.force_after.FromDatetime(force_after + self._start.ahead.get(target.provider, ZERO))
         return await self._carried_out(tier, target, request)
@@ -338,6 +330,7 @@ def _ended(tier: FrozenTier, target: Target, operation: pb.Operation, clock: Clo
     """What an operation that has ended says of its VM."""
     off = operation.state == pb.OPERATION_STATE_SUCCEEDED
     verdict = operation.verdict
+    saved_before = verdict.outcome == pb.OUTCOME_SAVED and not verdict.reason  # nothing was done to it
     return VMEnded(
         tier=tier.name,
         vm=target.key,
@@ -347,7 +340,7 @@ def _ended(tier: FrozenTier, target: Target, operation: pb.Operation, clock: Clo
         operation=operation.id,
         message=verdict.message or operation.error.message,
         off=off,
-        stopped=verdict.outcome in OURS or operation.state == pb.OPERATION_STATE_CANCELLED,
+        stopped=(verdict.outcome in OURS and not saved_before) or operation.state == pb.OPERATION_STATE_CANCELLED,
     )
 
 

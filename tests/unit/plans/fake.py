@@ -37,10 +37,13 @@ class FakeProvider(PowerClient):
         self.requests: list[Any] = []
         self.away = False
         self.ahead = timedelta()
+        self.saves, self.save_time = True, 10.0
+        """Whether it saves memory, and how many seconds that takes."""
         self.refusal: ProviderError | None = None
         self.asked: dict[str, float] = {}
         self.off: dict[str, float] = {}
-        """When each VM was asked, and went off, in seconds since the test began."""
+        self.saved: dict[str, float] = {}
+        """When each VM was asked, went off, and was saved, in seconds since the test began."""
         self.at_once, self.most_at_once = 0, 0
         self._changed = asyncio.Condition()
         self._moved: dict[str, asyncio.Event] = {}
@@ -63,8 +66,9 @@ class FakeProvider(PowerClient):
         self._require_here()
         match request:
             case pb.GetProviderInfoRequest():
+                time = timestamp(wall() + self.ahead)
                 return pb.GetProviderInfoResponse(
-                    default_timeout=duration(DEFAULT), time=timestamp(wall() + self.ahead), connected=True
+                    default_timeout=duration(DEFAULT), time=time, connected=True, save=self.saves
                 )
             case pb.GetVMRequest():
                 return self._vm(request.vm)
@@ -126,6 +130,10 @@ class FakeProvider(PowerClient):
             await self._go_off(operation, pb.OUTCOME_GRACEFUL)
         elif request.escalation == pb.ESCALATION_NEVER:
             await self._end(operation, FAILED, pb.OUTCOME_STILL_RUNNING)
+        elif request.escalation == pb.ESCALATION_SAVE:
+            operation.state = pb.OPERATION_STATE_SAVING
+            await asyncio.sleep(self.save_time)
+            await self._save(operation)
         else:
             await self._go_off(operation, pb.OUTCOME_FORCED)
 
@@ -140,6 +148,13 @@ class FakeProvider(PowerClient):
             self._changed.notify_all()
         self._moved[operation.id].set()
         return operation
+
+    async def _save(self, operation: pb.Operation) -> None:
+        if not has_ended(operation):
+            self.saved[operation.vm] = asyncio.get_running_loop().time()
+            await self.turn(operation.vm, pb.POWER_STATE_SUSPENDED)
+            operation.verdict.reason = pb.REASON_TIMEOUT
+            await self._end(operation, SUCCEEDED, pb.OUTCOME_SAVED)
 
     async def _go_off(self, operation: pb.Operation, outcome: pb.Outcome.ValueType) -> None:
         if not has_ended(operation):

@@ -231,13 +231,79 @@ async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) ->
     assert lab.sent(pb.ShutdownRequest)[0].escalation == pb.ESCALATION_FORCE
 
 
-async def test_save_counts_instead_of_the_vms_own_escalation_and_falls_back_to_nothing(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("written", "said"), [({}, pb.ESCALATION_NEVER), ({"saveFallback": "Force"}, pb.ESCALATION_FORCE)]
+)
+async def test_save_counts_instead_of_the_vms_own_escalation(
+    engine: Engine, written: dict[str, str], said: "pb.Escalation.ValueType"
+) -> None:
     lab = FakeProvider(app=None)
-    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save")), lab=lab)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save", **written)), lab=lab)
     await run.carry_out()
     (request,) = lab.sent(pb.ShutdownRequest)
-    assert (request.escalation, request.save_fallback) == (pb.ESCALATION_SAVE, pb.ESCALATION_UNSPECIFIED)
-    assert lab.sent(pb.PowerOffRequest) == []
+    assert (request.escalation, request.save_fallback) == (pb.ESCALATION_SAVE, said)
+    assert outcomes(run) == {"lab/app": "SAVED"}
+
+
+async def test_a_vm_has_its_own_time_and_the_next_tier_waits_while_it_is_saved(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    lab.save_time = 100
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save"), tier("b", "lab/db")), lab=lab)
+    await run.carry_out()
+    assert lab.saved["app"] == pytest.approx(160, abs=0.1)
+    assert lab.saved["app"] <= lab.asked["db"] <= lab.saved["app"] + 0.2
+
+
+async def test_where_time_is_short_saving_begins_so_early_that_it_ends_with_its_tier(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    written = tier("a", "lab/app", atDeadline="Save", saveTime="40s")
+    run = await engine.start(plan(written, total="100s", reserve="30s"), lab=lab)
+    await run.carry_out()
+    assert force_after(lab, "app") == pytest.approx(70 - 5 - 40, abs=0.1)
+
+
+async def test_what_takes_longer_to_save_than_there_is_time_is_left_to_it(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    lab.save_time = 3600
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save"), total="200s", reserve="10s"), lab=lab)
+    await run.carry_out()
+    assert (outcomes(run), lab.sent(pb.PowerOffRequest)) == ({"lab/app": "OUT_OF_TIME"}, [])
+    assert run.history.ended["lab/app"].stopped
+
+
+async def test_with_force_instead_it_is_cut_when_the_tiers_time_has_passed(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    lab.save_time = 3600
+    written = tier("a", "lab/app", atDeadline="Save", saveFallback="Force")
+    run = await engine.start(plan(written, total="200s", reserve="10s"), lab=lab)
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "FORCED"}
+    assert lab.off["app"] == pytest.approx(190, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [({}, pb.ESCALATION_NEVER), ({"saveFallback": "Force"}, pb.ESCALATION_FORCE)]
+)
+async def test_a_provider_that_saves_nothing_is_told_what_is_done_instead(
+    engine: Engine, written: dict[str, str], said: "pb.Escalation.ValueType"
+) -> None:
+    lab = FakeProvider(app=None)
+    lab.saves = False
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save", **written)), lab=lab)
+    await run.carry_out()
+    (request,) = lab.sent(pb.ShutdownRequest)
+    assert (request.escalation, request.save_fallback) == (said, pb.ESCALATION_UNSPECIFIED)
+
+
+async def test_what_this_run_has_saved_is_stopped_by_it_and_what_was_saved_before_is_not(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=None)
+    run = await engine.start(plan(tier("a", "lab/app", "lab/db", atDeadline="Save")), lab=lab)
+    saved = pb.Operation(vm="db", request_id=run.history.request_id("a", run.history.start.tiers[0].targets[1]))
+    saved.id, saved.state = "before", pb.OPERATION_STATE_SUCCEEDED
+    saved.verdict.outcome = pb.OUTCOME_SAVED
+    lab.operations["before"] = saved
+    await run.carry_out()
+    assert [run.history.ended[vm].stopped for vm in ("lab/app", "lab/db")] == [True, False]
 
 
 async def test_with_force_what_is_not_off_at_the_end_is_cut(engine: Engine) -> None:
