@@ -102,7 +102,8 @@ def _tied(chance: random.Random, behaviour: Behaviour) -> Behaviour:
 
 
 def _declared(seed: int, chance: random.Random) -> Scenario:
-    behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+    found = (_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+    behaviours = tuple(replace(each, saves=chance.choice((0.5, 2.0, 20.0, None))) for each in found)
     acts = [act for n in range(len(behaviours)) for act in declared(chance, f"vm-{n}")]
     clocks = (chance.choice(CLOCKS), chance.choice(CLOCKS))
     return Scenario(seed, behaviours, tuple(sorted(acts, key=lambda act: act.at)), clocks)
