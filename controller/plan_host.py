@@ -28,7 +28,7 @@ from plans.calls import Calls, Named
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
 from plans.frozen import FrozenTier, Target
-from plans.history import Closed, History, Released, Start, VMEnded, VMUp
+from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
 from plans.members import PlanRefused, Violation
@@ -175,8 +175,9 @@ class PlanHost:
         """One run at a time is begun, brought up or released."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._holds: dict[tuple[str, str], str] = {}
+        self._saves: dict[tuple[str, str], str] = {}
         self._settled = False
-        """Whether `_holds` is as the histories say."""
+        """Whether `_holds` and `_saves` are as the histories say."""
 
     # What is declared
 
@@ -262,15 +263,24 @@ class PlanHost:
             self._settle()
         return self._holds.get((provider, vm), "")
 
+    def saved(self, provider: str, vm: str) -> str:
+        """The operation by which the run that holds a VM has saved its memory; empty: none has."""
+        if not self._settled:
+            self._settle()
+        return self._saves.get((provider, vm), "")
+
     def _settle(self) -> None:
-        before, self._settled = self._holds, True
-        self._holds = {
-            (full_name(hosted.history.start.namespace, target.provider), target.vm): hosted.history.start.called
-            for hosted in self._hosted.values()
-            for target in _targets(hosted.history)
-            if hosted.history.holds(target)
-        }
-        changed = {vm for vm, _ in before.items() ^ self._holds.items()}
+        held, saved, self._settled = self._holds, self._saves, True
+        self._holds, self._saves = {}, {}
+        for hosted in self._hosted.values():
+            history = hosted.history
+            for target in _targets(history):
+                vm = (full_name(history.start.namespace, target.provider), target.vm)
+                if history.holds(target):
+                    self._holds[vm] = history.start.called
+                    if operation := history.saved_by(target):
+                        self._saves[vm] = operation
+        changed = {vm for vm, _ in (held.items() ^ self._holds.items()) | (saved.items() ^ self._saves.items())}
         if changed and self._world is not None:
             self._world.wake(changed)
 
@@ -489,7 +499,8 @@ class PlanHost:
         return hosted
 
     def _noted(self, history: History, fact: Fact) -> None:
-        if isinstance(fact, Closed | Released | VMUp):
+        saved = isinstance(fact, VMEnded) and fact.outcome == SAVED
+        if saved or isinstance(fact, Closed | Released | VMUp):
             self._unsettle()
         if history.start.resource:
             key = Key("PowerRun", history.start.namespace, history.start.resource)

@@ -149,7 +149,13 @@ Action = Nothing | Hold | Held | Wait | Find | Watch | Start | Extend | Force | 
 
 
 def reconcile(
-    resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operation | None, now: datetime, held_by: str = ""
+    resource: VirtualMachine,
+    vm: pb.VM | None,
+    operation: pb.Operation | None,
+    now: datetime,
+    held_by: str = "",
+    *,
+    saved_by: str = "",
 ) -> Action:
     """Decide the next action.
 
@@ -159,10 +165,12 @@ def reconcile(
         operation: the last one on this VM that we have heard of, ended or not.
         now: for pauses between attempts; aware.
         held_by: the run of a plan that holds the VM; empty: none.
+        saved_by: the operation by which that run has saved the VM's memory; empty: it has not.
     """
     if held_by:
         active = operation.id if operation is not None and not has_ended(operation) else ""
-        return Held(held_by, _unheard_of(resource.status.operation, vm, operation) or active)
+        unheard_of = _unheard_of(resource.status.operation, vm, operation) or active
+        return Held(held_by, unheard_of or _unheard_save(resource, vm, saved_by))
     if operation is not None and not has_ended(operation):
         action = Watch(operation.id) if resource.metadata.paused else _steer(resource, operation)
         safe = (vm is not None and power_is_known(vm)) or isinstance(action, Watch | Extend | Cancel)
@@ -258,6 +266,13 @@ def _unheard_of(record: OperationStatus | None, vm: pb.VM | None, operation: pb.
     if record and record.id and record.id != heard and not record.ended:
         return record.id
     return vm.active_operation if vm and vm.active_operation != heard else ""
+
+
+def _unheard_save(resource: VirtualMachine, vm: pb.VM | None, saved_by: str) -> str:
+    """The operation of a run that has saved the VM while no controller ran: `On` resumes it once it is released."""
+    last = resource.status.last_power_off
+    suspended = vm is not None and vm.power_state == pb.POWER_STATE_SUSPENDED
+    return saved_by if suspended and (last is None or last.operation != saved_by) else ""
 
 
 def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:

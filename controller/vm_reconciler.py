@@ -93,9 +93,11 @@ class VMReconciler:
         clock: Clock,
         labels: Callable[[], Mapping[str, str]] = dict,
         holder: Callable[[str, str], str] = lambda provider, vm: "",
+        saver: Callable[[str, str], str] = lambda provider, vm: "",
     ) -> None:
         """`labels` are those of the resource's namespace; `holder` tells which run of a plan holds a VM, which is given
-        by its Provider, as NAMESPACE/NAME, and its id; empty: none."""
+        by its Provider, as NAMESPACE/NAME, and its id; empty: none. `saver` tells by which operation that run has saved
+        it."""
         self.resource = resource
         """The one that is acted upon, with our own status."""
         self._declared = resource
@@ -103,6 +105,7 @@ class VMReconciler:
         self._key = key_of(resource)
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
         self._owners, self._labels, self._holder = owners, labels, holder
+        self._saver = saver
         self._written = resource.status
         self._operation: pb.Operation | None = None
         self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
@@ -254,7 +257,8 @@ class VMReconciler:
     def _decide(self, vm: pb.VM | None) -> Action:
         bound = self.resource.status.vm
         held_by = self._holder(bound.provider_ref, bound.id) if bound else ""
-        return reconcile(self.resource, vm, self._operation, self._clock(), held_by)
+        saved_by = self._saver(bound.provider_ref, bound.id) if bound and held_by else ""
+        return reconcile(self.resource, vm, self._operation, self._clock(), held_by, saved_by=saved_by)
 
     def _doubt(self, error: ProviderError) -> None:
         """The provider did not answer a call about the present spec."""

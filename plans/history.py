@@ -17,6 +17,9 @@ from plans.frozen import SELF, SETTLE, FrozenTier, Record, Target, scheduled
 from plans.model import PlanSpec
 from plans.schedule import ZERO, Schedule, behind, portion, share
 
+SAVED = "SAVED"
+"""The outcome of a VM whose memory is on disk."""
+
 log = structlog.get_logger()
 
 
@@ -298,6 +301,12 @@ class History:
         """When the time of a tier that has begun is over: as it was given, or sooner if less is left since."""
         began = self.begun[tier.name]
         return began.at + (min(began.gets, self.gets(tier, began.at)) if self.shortened else began.gets)
+
+    def saved_by(self, target: Target) -> str:
+        """The operation by which this run has saved a VM's memory, until it is up again; empty: it has not."""
+        ended = self.ended.get(target.key)
+        saved = ended is not None and ended.stopped and ended.outcome == SAVED and target.key not in self.up
+        return ended.operation if ended and saved else ""
 
     def force_after(self, tier: str, target: Target) -> datetime:
         """The moment until which a VM of a tier that has begun is promised time: its own, as far as the tier has it."""

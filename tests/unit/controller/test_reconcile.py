@@ -502,3 +502,20 @@ def test_of_what_a_run_does_there_is_news() -> None:
 
 def test_of_a_vm_that_is_held_and_idle_there_is_nothing_to_hear() -> None:
     assert not unheard(Held("tonight"), None)
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "heard_of"),
+    [
+        (SUSPENDED, None, "op-7"),
+        (SUSPENDED, "op-3", "op-7"),
+        (SUSPENDED, "op-7", ""),
+        (ON, None, ""),
+        (OFF, "op-3", ""),
+    ],
+)
+def test_the_operation_that_has_saved_a_held_vm_is_heard_of_once(
+    state: "pb.PowerState.ValueType", last: str | None, heard_of: str
+) -> None:
+    resource = with_status(acted_upon("On"), last_power_off=last_power_off("SAVED", last) if last else None)
+    assert reconcile(resource, vm(state), None, NOW, "tonight", saved_by="op-7") == Held("tonight", heard_of)

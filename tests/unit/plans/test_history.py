@@ -1,5 +1,7 @@
 from datetime import timedelta
 
+import pytest
+
 from plans.frozen import SETTLE, Target
 from plans.history import (
     Aborted,
@@ -187,3 +189,15 @@ def test_a_run_is_called_by_its_resource_and_says_why() -> None:
 
 def test_a_run_that_a_trigger_began_says_that() -> None:
     assert START.model_copy(update={"trigger": "lab@nas says FSD"}).why == f"plan {START.plan}: lab@nas says FSD"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stopped", "operation"), [("SAVED", True, "op-1"), ("SAVED", False, ""), ("FORCED", True, "")]
+)
+def test_what_this_run_has_saved_it_knows_by_its_operation(outcome: str, stopped: bool, operation: str) -> None:
+    history = began(60)
+    ended = VMEnded(tier="a", vm=TARGET.key, at=EPOCH, outcome=outcome, operation="op-1", off=True, stopped=stopped)
+    history.note(ended)
+    assert history.saved_by(TARGET) == operation
+    history.note(VMUp(tier="a", vm=TARGET.key, at=EPOCH, ready=True))
+    assert history.saved_by(TARGET) == ""
