@@ -94,7 +94,7 @@ async def look_again(run: Run) -> None:
     """
     await run.inventory.refresh(run.vm_id)
     if not await run.within(RUN_TOLD, lambda: not run.of_no_known_run):
-        raise CommandFailed("The hypervisor does not tell whether the VM was started again; it is not cut for now.")
+        raise CommandFailed("The hypervisor does not tell whether the VM was started again; nothing is done for now.")
 
 
 async def start(run: Run) -> None:
