@@ -324,7 +324,7 @@ def _is_being_saved(played: Played, history: History, target: Target) -> bool:
         if key == target.key and request_id.startswith(history.start.run)
     ]
     saving = [step.time for operation in ours for step in operation.steps if step.state is State.SAVING]
-    return any(since(time) <= since(history.start.ends) for time in saving)
+    return any(since(time) <= _end(played, history) for time in saving)
 
 
 def _behaviour(played: Played, target: Target) -> Behaviour:
