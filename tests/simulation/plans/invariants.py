@@ -11,6 +11,7 @@ from itertools import chain
 from plans.frozen import SETTLE, FrozenTier, Target
 from plans.history import History
 from plans.model import AtDeadline, SaveFallback
+from plans.run import SOON
 from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import Reason
 from providers.core.model import Operation, Outcome, State
@@ -134,6 +135,20 @@ def nobody_is_forced_before_the_time_that_the_forecast_named(played: Played, his
                 yield f"{target.key}: {done} at {first}, before {earliest}"
 
 
+def a_provider_knows_of_a_shorter_time(played: Played, history: History) -> Iterator[str]:
+    """Soon after a run was shortened each operation under way has its new moment, where nothing else happens."""
+    short, verdicts = history.shortened, _verdicts(played)
+    if short is None or history.aborted or any(act.what != "shorten" for act in played.scenario.acts):
+        return
+    for tier, target in _targets(history):
+        operation = verdicts.get((target.key, history.request_id(tier.name, target)))
+        if operation is None or operation.force_after is None or operation.verdict is None:
+            continue
+        least = max(history.forced_by(tier, target), short.at + SOON) + _seconds(MOMENT)
+        if operation.verdict.end_time > short.at + _seconds(MOMENT) and operation.force_after > least:
+            yield f"{target.key} has until {since(operation.force_after)}, of a run that was shortened until {least}"
+
+
 def saving_has_its_time(played: Played, history: History) -> Iterator[str]:
     """What is kept for saving a VM's memory is left of the tier's time when its own is over, unless its guest has no
     more than the minimum. It is asked for where the tier or its owner says so, and nowhere else."""
@@ -255,6 +270,7 @@ CHECKS = (
     nothing_is_asked_before_its_tier_begins,
     what_was_forecast_is_given,
     nobody_is_forced_before_the_time_that_the_forecast_named,
+    a_provider_knows_of_a_shorter_time,
     saving_has_its_time,
     what_cannot_be_saved_is_left_alone,
     each_step_is_taken_once,
