@@ -1,4 +1,4 @@
-"""`vmpower plan run` killed in each of its tiers, and a provider killed meanwhile: real processes."""
+"""`vmpower plan run` killed in each of its tiers, and what else may happen meanwhile: real processes."""
 
 import json
 import os
@@ -6,12 +6,17 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.durations import parse
 from tests.rigs.process import ROOT, Program, Provider, interruptible
+from tests.rigs.sim import control
 
 SCRIPT = """
 guests:
@@ -32,37 +37,69 @@ spec:
 """
 
 
+Start = Callable[..., Program]
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Provider]:
-    (tmp_path / "guests.yaml").write_text(SCRIPT)
-    with Provider("sim", "--script", str(tmp_path / "guests.yaml"), "--default-timeout", "10s") as provider:
+def world(tmp_path: Path) -> Path:
+    return tmp_path / "world.db"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, world: Path) -> Iterator[Provider]:
+    script = tmp_path / "guests.yaml"
+    script.write_text(SCRIPT)
+    with Provider("sim", "--script", str(script), "--world", str(world), "--default-timeout", "10s") as provider:
         yield provider
 
 
 @pytest.fixture
-def plan(lab: Provider, tmp_path: Path) -> Iterator[Program]:
-    (tmp_path / "night.yaml").write_text(PLAN)
+def starting(lab: Provider, tmp_path: Path) -> Iterator[Start]:
+    """`vmpower plan run` of a plan."""
     (tmp_path / "config.yaml").write_text(f"providers: {{lab: {{address: '{lab.address}'}}}}\n")
     environment = {"VMPOWER_CONFIG": str(tmp_path / "config.yaml"), "XDG_STATE_HOME": str(tmp_path)}
-    with Program("cli", "plan", "run", str(tmp_path / "night.yaml"), env=environment) as plan:
-        plan.command = interruptible(plan.command)
-        yield plan
+    with ExitStack() as stack:
+
+        def start(text: str) -> Program:
+            (tmp_path / "night.yaml").write_text(text)
+            plan = Program("cli", "plan", "run", str(tmp_path / "night.yaml"), env=environment)
+            plan.command = interruptible(plan.command)
+            return stack.enter_context(plan)
+
+        yield start
+
+
+@pytest.fixture
+def plan(starting: Start) -> Program:
+    return starting(PLAN)
+
+
+def told(plan: Program, *words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "cli", "plan", *words, "-o", "json"]
+    environment = os.environ | plan.env
+    printed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False).stdout
+    return dict(json.loads(printed))
+
+
+def record(plan: Program) -> dict[str, Any]:
+    return told(plan, "report")
+
+
+def ends(plan: Program) -> dict[str, Any]:
+    """The events in which VMs ended, by their names."""
+    return {each["vm"]: each for each in record(plan)["events"] if each["event"] == "vm ended"}
 
 
 def report(plan: Program) -> dict[str, str]:
     """How each VM ended."""
-    command = [sys.executable, "-m", "cli", "plan", "report", "-o", "json"]
-    told = subprocess.run(
-        command, cwd=ROOT, env=os.environ | plan.env, capture_output=True, text=True, check=False
-    ).stdout
-    return {event["vm"]: event["outcome"] for event in json.loads(told)["events"] if event["event"] == "vm ended"}
+    return {vm: event["outcome"] for vm, event in ends(plan).items()}
 
 
 def operations(lab: Provider) -> Counter[str]:
     """How many each VM has had."""
     command = [sys.executable, "-m", "cli", "operations", "-p", lab.address, "-o", "json"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return Counter(operation["vmName"] for operation in json.loads(told))
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return Counter(operation["vmName"] for operation in json.loads(printed))
 
 
 @pytest.mark.parametrize("when", ["tier apps began", "lab/app: GRACEFUL", "tier databases began"])
@@ -96,3 +133,42 @@ def test_ctrl_c_aborts_and_what_was_stopped_comes_up_again(lab: Provider, plan: 
     assert plan.wait() == 4
     assert "lab/app: Up again." in plan.output()
     assert operations(lab)["db"] == 0
+
+
+def has_had_its_time(plan: Program, vm: str) -> bool:
+    """Whether a VM was forced no sooner after its tier began than the forecast had named."""
+    tiers = told(plan, "forecast", plan.command[-1])["tiers"]
+    (has,) = (each["has"] for tier in tiers for each in tier["vms"] if each["vm"] == f"lab/{vm}")
+    names = {target["vm"]: target["name"] for tier in record(plan)["start"]["tiers"] for target in tier["targets"]}
+    (ended,) = (event for key, event in ends(plan).items() if names[key.removeprefix("lab/")] == vm)
+    begins = {event["tier"]: event["at"] for event in record(plan)["events"] if event["event"] == "tier began"}
+    took = datetime.fromisoformat(ended["at"]) - datetime.fromisoformat(begins[ended["tier"]])
+    assert (ended["outcome"], ended["reason"]) == ("FORCED", "TIMEOUT")
+    return took >= parse(has) - timedelta(milliseconds=100)
+
+
+def test_a_deaf_database_has_the_time_that_the_forecast_named_and_is_forced_then(starting: Start, world: Path) -> None:
+    control(world, "set", "db", "agent=none", "acpi=ignores")
+    plan = starting(PLAN)
+    assert plan.wait() == 3
+    control(world, "on", "db")
+    assert has_had_its_time(plan, "db")
+
+
+def test_a_budget_that_is_too_small_squeezes_and_keeps_its_end(starting: Start, world: Path) -> None:
+    control(world, "set", "db", "shutdown_time=1h")
+    plan = starting(PLAN.replace("total: 120s", "total: 25s"))
+    plan.wait_output("tier apps began")
+    assert told(plan, "forecast", plan.command[-1])["slack"].startswith("-")
+    assert plan.wait() == 3
+    over = datetime.fromisoformat(record(plan)["start"]["ends"])
+    assert all(datetime.fromisoformat(each["at"]) <= over for each in ends(plan).values())
+
+
+def test_a_member_that_is_removed_meanwhile_is_gone_and_keeps_nobody_waiting(plan: Program, world: Path) -> None:
+    plan.start()
+    plan.wait_output("tier apps began")
+    control(world, "remove", "db")
+    assert plan.wait() != 0
+    assert sorted(report(plan).values()) == ["FORCED", "GONE", "GRACEFUL"]
+    assert "the run is over" in plan.output()
