@@ -10,10 +10,11 @@ from rich.table import Table
 
 from cli import plans, render
 from cli.app import Format, Reason, command
-from cli.commands.plan import Controller, RunName, group, tell
+from cli.commands.plan import Controller, RunName, group
 from cli.errors import ExitCode, Failure
 from cli.options import Output
 from cli.plan_client import change, connected
+from cli.plan_runs import tell
 from cli.proto_text import as_dict, span
 from cli.terminal import console
 from client.times import moment

@@ -1,0 +1,163 @@
+"""`plan wait`: a plan that is carried out when its UPS says so."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from cli import plans
+from cli.app import Format, command
+from cli.commands.plan import group, show
+from cli.errors import ExitCode, Failure, usage
+from cli.files import read_as
+from cli.options import Output
+from cli.plan_runs import (
+    NO_PLAN,
+    File,
+    Own,
+    StateDir,
+    clients_of,
+    clients_of_all,
+    folder,
+    frozen_now,
+    resumed,
+    say,
+    tell,
+)
+from client.power import PowerClient
+from plans.calls import Calls
+from plans.clock import Clock
+from plans.history import History
+from plans.journal import Journal, JournalError, Runs
+from plans.model import Nut, PowerPlan, UpsTls
+from plans.run import Run
+from plans.ups.client import Login
+from plans.ups.follow import NotLetIn, follow
+from plans.ups.stages import Stage
+from plans.ups.wait import Begun, CannotBegin, Waiting
+
+
+@command("wait", group)
+async def wait(file: File, *, own: Own = "", state_dir: StateDir = None, output: Format = Output.TABLE) -> ExitCode:
+    """Follow the UPS of the plan's triggers, and carry the plan out when it says so: a service's work, without end
+    until the UPS says FSD or LB. Then all is down, and the primary is told that it may go on (LOGOUT)."""
+    manifest, clock, runs = read_as(PowerPlan, file, NO_PLAN), Clock(), Runs(folder(state_dir))
+    if not manifest.spec.triggers:
+        raise usage(f"{file} has no spec.triggers, so that there is nothing to wait for.")
+    nut = manifest.spec.triggers[0].nut
+    reading = partial(follow, nut, _login(nut, file))
+    async with clients_of_all() as clients:
+        try:
+            await frozen_now(manifest, clients, clock, own)
+        except Failure as failure:
+            if failure.code is ExitCode.USAGE:
+                raise
+            say(clock(), f"The plan cannot be carried out now: {failure.message}")
+        host = _Host(manifest, clients, runs, clock, own)
+        waiting = Waiting(manifest.spec, host.begin, clock, host.say, host.left())
+        try:
+            await _until_told(waiting.carry_out(reading))
+        except NotLetIn as error:
+            raise Failure(f"{error}. The operator sets user and password (upsd.users).", ExitCode.FAILED) from None
+        except CannotBegin as error:
+            raise Failure(f"Nothing was brought down. {error}", ExitCode.UNREACHABLE) from None
+        finally:
+            for begun in waiting.runs:
+                begun.journal.close()
+    show(output, waiting.runs[-1].history)
+    return plans.exit_code(waiting.runs[-1].history)
+
+
+def _login(nut: Nut, file: Path) -> Login:
+    """Paths of a plan are relative to its file."""
+    folder = file.absolute().parent
+    tls = nut.tls and UpsTls(ca=str(folder / Path(nut.tls.ca).expanduser()))
+    return Login(nut.user, folder / Path(nut.password_file).expanduser(), tls)
+
+
+class _Host:
+    """What the runs of triggers are begun with."""
+
+    def __init__(
+        self, manifest: PowerPlan, clients: Mapping[str, PowerClient], runs: Runs, clock: Clock, own: str
+    ) -> None:
+        self._manifest, self._clients, self._runs, self._clock, self._own = manifest, clients, runs, clock, own
+
+    async def begin(self, stage: Stage, why: str, until: datetime) -> Begun:
+        """The run of a stage. Our own VM goes down with all others only.
+
+        Raises:
+            CannotBegin
+        """
+        spec, name = self._manifest.spec, self._manifest.metadata.name
+        named = spec.triggers[0].nut.on_battery
+        if stage is Stage.NAMED and named:
+            spec = spec.only(named.tiers)
+        try:
+            frozen = await frozen_now(
+                self._manifest.model_copy(update={"spec": spec}), self._clients, self._clock, self._own
+            )
+            if stage is Stage.NAMED:
+                frozen = frozen.without_own()
+            start = frozen.start(name, spec, self._clock(), trigger=why, emergency=True)
+            bounded = start.model_copy(update={"ends": min(start.ends, until)})
+            history, journal = await self._runs.create(bounded)
+        except Failure as failure:
+            raise CannotBegin(" ".join([failure.message, *failure.hints])) from None
+        except JournalError as error:
+            raise CannotBegin(str(error)) from None
+        self.say(f"Run {history.start.run} began.")
+        return self._hosted(stage, history, journal)
+
+    def left(self) -> list[Begun]:
+        """Runs of this plan's triggers that have not ended, and whose time is not over.
+
+        Raises:
+            Failure: another process carries one out.
+        """
+        found = []
+        for each in self._runs.all():
+            start = each.start
+            ours = start.trigger and start.plan == self._manifest.metadata.name
+            if ours and each.closed is None and self._clock() < start.ends:
+                history, journal = resumed(self._runs, start.run)
+                whole = {tier.name for tier in start.spec.tiers} == {tier.name for tier in self._manifest.spec.tiers}
+                self.say(f"Run {start.run} is taken up again.")
+                found.append(self._hosted(Stage.ALL if whole else Stage.NAMED, history, journal))
+        return found
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        say(self._clock(), line)
+
+    def _hosted(self, stage: Stage, history: History, journal: Journal) -> Begun:
+        history.listeners.append(lambda event: tell(history, event))
+        calls = Calls(clients_of(history, self._clients))
+        return Begun(stage, history, journal, lambda: Run(history, journal, calls, self._clock))
+
+
+async def _until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Until it is done, or SIGTERM or Ctrl-C says to leave: that logs out, and leaves a run as it is.
+
+    Raises:
+        Failure: it was told to leave.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        raise Failure("Left; the UPS is not followed any more.", ExitCode.INTERRUPTED) from None
+    finally:
+        for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+        structlog.reset_defaults()
