@@ -19,7 +19,12 @@ from controller.models import BESIDE, GROUP
 from controller.source import Key, SourceError
 
 VERSION = "v1beta1"
-PLURALS = {"VirtualMachine": "virtualmachines", "Provider": "providers"}
+PLURALS = {
+    "VirtualMachine": "virtualmachines",
+    "Provider": "providers",
+    "PowerPlan": "powerplans",
+    "PowerRun": "powerruns",
+}
 NAMESPACES = "Namespace"
 """The kind of namespaces, whose labels a Provider's access may be about."""
 OURS = "vmpower"

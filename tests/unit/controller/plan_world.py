@@ -110,7 +110,7 @@ class Hosting:
         self._folder = folder
         self.worlds: list[FakeWorld] = []
 
-    def start(
+    async def start(
         self, *resources: PowerPlan | PowerRun, machines: Sequence[VirtualMachine] = (), **guests: Guests
     ) -> FakeWorld:
         """The next process, with these declared."""
@@ -120,7 +120,7 @@ class Hosting:
         host.attach(world)
         for resource in resources:
             host.apply(key_of(resource), resource)
-        host.synced()
+        await host.synced()
         return world
 
     async def end(self) -> None:

@@ -174,7 +174,7 @@ def test_the_essence_tells_what_the_whole_object_tells(
 def test_the_essence_leaves_out_what_is_large() -> None:
     essence = resources.essence(decision(manager="kubectl-annotate") | {"status": {"phase": "Off"}})
     assert set(essence) == {"metadata"}
-    assert set(essence["metadata"]) == {"uid", "generation", "resourceVersion", "annotations"}
+    assert set(essence["metadata"]) == {"uid", "generation", "resourceVersion", "annotations", "labels"}
 
 
 # Decisions
