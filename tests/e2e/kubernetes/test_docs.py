@@ -82,7 +82,7 @@ def put_away(cluster: Cluster) -> None:
     for release, namespace in (("vmpower", "vmpower"), ("beside", "beside")):
         if cluster.helm("list", "--namespace", namespace, "--short"):
             cluster.helm("uninstall", release, "--namespace", namespace)
-    names = ("virtualmachines.infra.vmpower", "providers.infra.vmpower")
+    names = (f"{each}.infra.vmpower" for each in ("virtualmachines", "providers", "powerplans", "powerruns"))
     cluster.try_kubectl("delete", "crd", *names, "--ignore-not-found")
 
 

@@ -111,11 +111,15 @@ class Hosting:
         self.worlds: list[FakeWorld] = []
 
     async def start(
-        self, *resources: PowerPlan | PowerRun, machines: Sequence[VirtualMachine] = (), **guests: Guests
+        self,
+        *resources: PowerPlan | PowerRun,
+        machines: Sequence[VirtualMachine] = (),
+        source: FakeSource | None = None,
+        **guests: Guests,
     ) -> FakeWorld:
         """The next process, with these declared."""
         host = PlanHost(self._folder, lambda: Clock(wall), here)
-        world = FakeWorld(host, guests, list(machines))
+        world = FakeWorld(host, guests, list(machines), source or FakeSource())
         self.worlds.append(world)
         host.attach(world)
         for resource in resources:

@@ -109,6 +109,57 @@ async def test_a_bug_is_no_silence(watched: Watched) -> None:
         await watched.task
 
 
+async def test_while_another_one_leads_that_is_said_once(watched: Watched) -> None:
+    watched.lease.free.clear()
+    watched.lease.another_led.set()
+    await watched.start(raw())
+    await watched.settle(60)
+    assert watched.told() == ["standby"]
+    watched.lease.free.set()
+    await watched.settle()
+    assert watched.told() == ["applied web 1", "synced"]
+
+
+async def test_that_another_one_led_meanwhile_is_said_before_all_else(watched: Watched) -> None:
+    watched.lease.another_led.set()
+    await watched.start(raw())
+    assert watched.told() == ["standby", "applied web 1", "synced"]
+
+
+async def test_who_lost_the_lead_to_none_knows_best(watched: Watched) -> None:
+    await watched.start(raw())
+    watched.lease.lost.set()
+    await watched.settle()
+    watched.told()
+    await watched.start()
+    assert watched.told() == ["applied web 1", "synced"]
+
+
+# What is gone
+
+
+async def test_what_is_in_no_list_is_gone(watched: Watched) -> None:
+    await watched.start(raw())
+    assert [watched.source.is_gone(Key("VirtualMachine", "lab", name)) for name in ("web", "other")] == [True, True]
+    assert not watched.source.is_gone(Key("VirtualMachine", "elsewhere", "other"))  # nothing is known of there
+
+
+async def test_what_cannot_be_listed_is_not_gone(watched: Watched) -> None:
+    watched.api.fail("list", None, None, None, *[ApiError(403, "forbidden")] * 100)
+    await watched.start(raw())
+    assert watched.told() == ["applied web 1", "synced"]
+    assert not watched.source.is_gone(Key("PowerRun", "lab", "tonight"))
+
+
+async def test_a_plan_and_its_run_are_told(watched: Watched) -> None:
+    spec = {"budget": {"total": "10m"}, "tiers": [{"name": "apps", "members": [{"vms": ["lab/app"]}]}]}
+    plan = raw("night", kind="PowerPlan", spec=spec)
+    await watched.start(plan, raw("tonight", kind="PowerRun", spec={"planRef": {"name": "night"}}))
+    assert sorted(watched.told()) == ["applied night 1", "applied tonight 1", "synced"]
+    circle = spec | {"tiers": [spec["tiers"][0] | {"after": ["apps"]}]}  # type: ignore[index]
+    assert await watched.put(raw("night", kind="PowerPlan", generation=2, spec=circle)) == ["rejected night 2"]
+
+
 # What is news
 
 
