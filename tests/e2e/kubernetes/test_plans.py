@@ -11,18 +11,13 @@ import pytest
 from protos.power.v1 import power_pb2 as pb
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.lab import Lab, open_lab
-from tests.rigs.kubernetes.resources import Object, condition, virtual_machine
+from tests.rigs.kubernetes.resources import Object, condition, made, virtual_machine
 
 SCRIPT = "guests: {app: {shutdown_time: 4s}, db: {shutdown_time: 4s}}"
-HEAD: Object = {"apiVersion": "infra.virtrigaud.io/v1beta1"}
 APPS: Object = {"name": "apps", "members": [{"selector": {"matchLabels": {"tier": "app"}}}]}
 DATABASES: Object = {"name": "databases", "members": [{"vms": ["lab/db"]}]}
-PLAN: Object = HEAD | {
-    "kind": "PowerPlan",
-    "metadata": {"name": "night"},
-    "spec": {"budget": {"total": "120s", "reserve": "5s"}, "tiers": [APPS, DATABASES], "others": "Ignore"},
-}
-UP: Object = PLAN | {"spec": PLAN["spec"] | {"bringUp": {}}}
+SPEC: Object = {"budget": {"total": "120s", "reserve": "5s"}, "tiers": [APPS, DATABASES], "others": "Ignore"}
+PLAN, UP = made("PowerPlan", "night", SPEC), made("PowerPlan", "night", SPEC | {"bringUp": {}})
 SHUTDOWN, POWER_ON = pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_POWER_ON
 
 pytestmark = pytest.mark.timeout(180)
@@ -41,11 +36,11 @@ def lab(cluster: Cluster) -> Iterator[Lab]:
 
 
 def run(name: str = "tonight", **spec: Any) -> Object:
-    return HEAD | {"kind": "PowerRun", "metadata": {"name": name}, "spec": {"planRef": {"name": "night"}} | spec}
+    return made("PowerRun", name, {"planRef": {"name": "night"}} | spec)
 
 
-def create(lab: Lab, made: Object) -> None:
-    lab.vms.kubectl("create", "--filename", "-", input=json.dumps(made))
+def create(lab: Lab, run: Object) -> None:
+    lab.vms.kubectl("create", "--filename", "-", input=json.dumps(run))
 
 
 def status(lab: Lab, *phases: str, name: str = "tonight") -> Object:
@@ -146,7 +141,7 @@ def test_a_second_run_is_refused_by_its_field(lab: Lab) -> None:
 
 def test_a_plan_that_waits_for_itself_is_told_and_refuses_its_runs(lab: Lab) -> None:
     circle = [APPS | {"after": ["databases"]}, DATABASES]
-    lab.vms.apply(PLAN | {"spec": PLAN["spec"] | {"tiers": circle}})
+    lab.vms.apply(made("PowerPlan", "night", SPEC | {"tiers": circle}))
     assert "wait for one another" in lab.vms.wait_event("night", "InvalidSpec")["message"]
     create(lab, run())
     assert "wait for one another" in status(lab, "Refused")["message"]
