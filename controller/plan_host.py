@@ -42,7 +42,7 @@ FOLDER = ".runs"
 WRITE_AFTER = 2.0
 """Seconds until a run's status is written: many VMs that end together are one write."""
 WRITTEN = 50_000
-"""Bytes a second that the statuses of a run are written with while its VMs end: one of 2,000 VMs each 15 s."""
+"""Bytes a second that the statuses of a run are written with while its VMs end: one of 2,000 VMs each 20 s."""
 MERGED = 0.2
 """Seconds for which what happens in a run is told together."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0

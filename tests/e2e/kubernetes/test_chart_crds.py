@@ -135,7 +135,7 @@ def test_an_uninstall_deletes_them_where_the_values_say_so(alone: Cluster, place
 def test_a_later_upgrade_that_forgets_the_value_leaves_them(alone: Cluster, place: str) -> None:
     helm(alone, "install", place, *INSTALL, OWN)
     helm(alone, "upgrade", place)
-    assert len(crds(alone)) == 2
+    assert len(crds(alone)) == len(PLURALS)
 
 
 def test_those_of_the_other_group_are_written_too(alone: Cluster) -> None:

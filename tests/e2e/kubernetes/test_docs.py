@@ -75,6 +75,7 @@ def run(command: str, cluster: Cluster) -> Result:
 def put_away(cluster: Cluster) -> None:
     """Also what a page leaves that stops half-way."""
     ours = json.dumps({"metadata": {"finalizers": None}})
+    cluster.kubectl("delete", "powerruns.infra.virtrigaud.io,powerplans.infra.virtrigaud.io", "--all")
     for left in cluster.kubectl("get", "vm", "-o", "name").split():
         cluster.kubectl("patch", left, "--type", "merge", "--patch", ours)
         cluster.kubectl("delete", left)

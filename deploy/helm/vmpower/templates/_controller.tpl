@@ -15,7 +15,7 @@ args:
 - --lease-name={{ include "vmpower.fullname" . }}
 - --lease-duration={{ .Values.controller.leaseDuration }}
 - --state-dir=/var/lib/vmpower
-- --listen=unix:///tmp/plans.sock
+- --listen=unix:///var/lib/vmpower/plans.sock
 - --health-listen={{ .Values.bindAddress }}:9440
 - --workers={{ int .Values.controller.workers }}
 - --log-level={{ .Values.logLevel }}
@@ -32,7 +32,7 @@ args:
 {{- end }}
 env:
 - {name: VMPOWER_CONFIG, value: /etc/vmpower/cli/config.yaml} # for `vmpower`, by kubectl exec
-- {name: VMPOWER_CONTROLLER, value: "unix:///tmp/plans.sock"} # likewise, for `vmpower plan`
+- {name: VMPOWER_CONTROLLER, value: "unix:///var/lib/vmpower/plans.sock"} # likewise, for `vmpower plan`
 ports:
 - {name: health, containerPort: 9440}
 {{- if .Values.metrics.enabled }}
@@ -78,7 +78,7 @@ volumeMounts:
     - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
 - {name: cli, configMap: {name: {{ include "vmpower.fullname" . }}-cli}}
 - {name: tmp, emptyDir: {}}
-- {name: runs, emptyDir: {}} # of plans; what another pod needs of them is in the statuses of PowerRuns
+- {name: runs, emptyDir: {}} # what another pod needs of a run is in the status of its PowerRun
 {{- if eq .Values.form "sidecar" }}
 - {name: sockets, emptyDir: {}}
 {{- end }}
