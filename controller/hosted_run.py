@@ -34,6 +34,11 @@ class Hosted:
     on_pause: list[Callable[[], None]] = field(default_factory=list)
     """Told when it is not carried out any more."""
 
+    def pause(self) -> None:
+        """Tell that it is not carried out any more."""
+        for told in self.on_pause:
+            told()
+
     @property
     def is_open(self) -> bool:
         """Whether something is done, or is to be done after a restart."""

@@ -67,6 +67,8 @@ class Declared:
         self._begun: set[str] = set()
         """The uids of PowerRuns that have been begun, or refused."""
         self._counts = False
+        self._unseen: set[Key] = set()
+        """Those of before a pause that have not been declared again."""
 
     @property
     def plans(self) -> Mapping[Key, PowerPlan]:
@@ -75,6 +77,7 @@ class Declared:
 
     def apply(self, key: Key, resource: PowerPlan | PowerRun) -> None:
         """A plan, which replaces the one before, or a run, whose first spec counts."""
+        self._unseen.discard(key)
         if isinstance(resource, PowerPlan):
             self._plans[key] = resource
             self._wrong.pop(key, None)
@@ -94,6 +97,7 @@ class Declared:
     def reject(self, change: Rejected) -> None:
         """What cannot be acted upon. Of a plan nothing is in effect then: what was there before is not what its owner
         means by now."""
+        self._unseen.discard(change.key)
         if change.key.kind == "PowerPlan":
             self._plans.pop(change.key, None)
             self._wrong[change.key] = change.message
@@ -110,9 +114,13 @@ class Declared:
     def pause(self) -> None:
         """Nothing is begun until all that is declared is known again."""
         self._counts = False
+        self._unseen = {*self._plans, *self._wrong, *self._runs}
 
-    def count(self) -> None:
-        """All that there is has been applied: begin what is asked for."""
+    def count(self, is_gone: Callable[[Key], bool]) -> None:
+        """All that there is has been applied: begin what is asked for. What `is_gone` was deleted during the pause."""
+        for key in filter(is_gone, [*self._unseen]):
+            self.delete(key)
+        self._unseen.clear()
         self._counts = True
         for key in list(self._runs):
             self._consider(key)
@@ -121,6 +129,10 @@ class Declared:
     def uid(self, key: Key) -> str:
         """That of a PowerRun; empty: none is declared."""
         return self._runs[key].metadata.uid if key in self._runs else ""
+
+    def has_ended(self, key: Key, uid: str) -> bool:
+        """Whether the PowerRun of this uid says that nothing happens any more."""
+        return self.uid(key) == uid and self._runs[key].status.phase in ENDED
 
     def plan(self, key: Key) -> PowerPlan:
         """A plan.

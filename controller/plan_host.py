@@ -67,6 +67,8 @@ class PlanHost:
         self._known: World | None = None
         """That of which all is known: a run that is under way while the lead is lost looks there."""
         self._synced = False
+        self._another_led = False
+        """Whether another controller has led since the records on this disk were written, as far as is known."""
         self._declared = Declared(self, lambda: self._world)
         self._holds = Holds(lambda: [hosted.history for hosted in self._hosted.values()], self._wake)
         self._one_start = asyncio.Lock()
@@ -100,13 +102,15 @@ class PlanHost:
         be an old one.
         """
         await self._read_records()
-        self._known, self._synced = self._world, True
+        world = self._world
+        self._known, self._synced = world, True
         for hosted in list(self._hosted.values()):
             if hosted.given_up or self._is_gone(hosted):
                 self.spawn(self._give_up(hosted))
             if hosted.is_open and hosted.task is None:
                 self.spawn(self._take_up(hosted))
-        self._declared.count()
+        self._declared.count(world.source.is_gone if world is not None else lambda _: False)
+        self._another_led = False
         self._holds.changed()
 
     async def stand_down(self) -> None:
@@ -114,11 +118,14 @@ class PlanHost:
         if self._hosted:
             log.info("another controller goes on with the runs", runs=sorted(self._hosted))
         await self.close()
+        ended = [*self._hosted.values()]
         self._hosted.clear()
         self._by_uid.clear()
         self._declared.clear()
-        self._known, self._synced = None, False
+        self._known, self._synced, self._another_led = None, False, True
         self._holds.changed()
+        for hosted in ended:
+            hosted.pause()
 
     async def _read_records(self) -> None:
         """Those of the disk and, where it knows more, of the PowerRuns."""
@@ -126,12 +133,32 @@ class PlanHost:
         for history in on_disk:
             start = history.start
             self._by_uid[start.uid] = start.run
-            if history.released is None:
+            if history.released is None and start.run not in self._hosted and self._ended_elsewhere(start):
+                await self._end_on_disk(start.run)
+            elif history.released is None:
                 self._host(history)
             elif start.uid and self._declared.uid(_resource(start)) == start.uid:
                 self._declared.answer(_resource(start), run_status(history))
         for history in self._declared.records():
             self.take_in(history)
+
+    def _ended_elsewhere(self, start: Start) -> bool:
+        """Whether another controller has brought a run to its end, so that what is on this disk is old: its PowerRun
+        says so, or is gone since another one led."""
+        if not start.resource or self._world is None:
+            return False
+        key = _resource(start)
+        gone = self._another_led and not self._declared.uid(key) and self._world.source.is_gone(key)
+        return gone or self._declared.has_ended(key, start.uid)
+
+    async def _end_on_disk(self, run: str) -> None:
+        """Let no later process take a run up."""
+        try:
+            history, journal = self._runs.resume(run)
+            await Run(history, journal, Calls({}), self._clock()).release()
+            journal.close()
+        except JournalError as error:
+            log.warning("an old record of a run is left as it is", run=run, error=str(error))
 
     def take_in(self, history: History) -> None:
         """Go on with a run by the record that its PowerRun has, if that knows more than ours."""
@@ -210,7 +237,7 @@ class PlanHost:
         hosted.on_pause.append(news.set)
         try:
             yield []
-            while hosted.is_open or untold:
+            while (hosted.is_open and self._hosted.get(history.start.run) is hosted) or untold:
                 await news.wait()
                 await asyncio.sleep(MERGED)
                 told, untold[:] = untold[:], []
@@ -328,6 +355,9 @@ class PlanHost:
             RunRefused: there is no such run, or it is over.
         """
         hosted = await self._found(name)
+        if hosted.run is None and hosted.is_open:
+            called = hosted.history.start.called
+            raise RunRefused("NOT_READY", f"Run {called} is about to be taken up; ask again in a moment.")
         if hosted.run is None or hosted.history.brought_down is not None:
             raise RunRefused("RUN_OVER", f"Run {hosted.history.start.called} is over: bring it up, or release it.")
         await hosted.run.abort()
@@ -480,7 +510,7 @@ class PlanHost:
         if hosted.given_up:
             await hosted.run.abort()
         hosted.task = asyncio.create_task(self._work(hosted, hosted.run, clients))
-        hosted.task.add_done_callback(lambda _: [told() for told in hosted.on_pause])
+        hosted.task.add_done_callback(lambda _: hosted.pause())
 
     async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient]) -> None:
         try:

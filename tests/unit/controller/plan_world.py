@@ -115,12 +115,15 @@ class Hosting:
         *resources: PowerPlan | PowerRun,
         machines: Sequence[VirtualMachine] = (),
         source: FakeSource | None = None,
+        stood_by: bool = False,
         **guests: Guests,
     ) -> FakeWorld:
         """The next process, with these declared."""
         host = PlanHost(self._folder, lambda: Clock(wall), here)
         world = FakeWorld(host, guests, list(machines), source or FakeSource())
         self.worlds.append(world)
+        if stood_by:
+            await host.stand_down()
         host.attach(world)
         for resource in resources:
             host.apply(key_of(resource), resource)

@@ -74,6 +74,11 @@ async def host() -> FakeHost:
     return FakeHost()
 
 
+def is_gone(key: Key) -> bool:
+    """Nothing is."""
+    return False
+
+
 def known(status: PowerRunStatus, uid: str = run().metadata.uid) -> PowerRun:
     meta = run().metadata.model_copy(update={"uid": uid})
     return run().model_copy(update={"status": status, "metadata": meta})
@@ -92,16 +97,16 @@ async def test_nothing_is_begun_before_all_is_known(host: FakeHost) -> None:
     host.apply(plan(), run(reason="new UPS", emergency=True))
     await asyncio.sleep(20)
     assert host.asked == []
-    host.declared.count()
+    host.declared.count(is_gone)
     await asyncio.sleep(2)
     assert host.asked == [Asked(NIGHT, "new UPS", True, "tonight", run().metadata.uid)]
 
 
 async def test_a_run_is_begun_once(host: FakeHost) -> None:
-    host.declared.count()
+    host.declared.count(is_gone)
     for _ in range(3):
         host.apply(plan(), run())
-        host.declared.count()
+        host.declared.count(is_gone)
     await asyncio.sleep(20)
     assert len(host.asked) == 1
 
@@ -109,20 +114,20 @@ async def test_a_run_is_begun_once(host: FakeHost) -> None:
 @pytest.mark.parametrize("phase", ["Refused", "Released", "Lost"])
 async def test_one_that_has_ended_is_not_begun(host: FakeHost, phase: Any) -> None:
     host.apply(plan(), known(PowerRunStatus(phase=phase)))
-    host.declared.count()
+    host.declared.count(is_gone)
     await asyncio.sleep(20)
     assert (host.asked, host.taken_in) == ([], [])
 
 
 async def test_one_whose_status_has_the_record_is_taken_in(host: FakeHost) -> None:
-    host.declared.count()
+    host.declared.count(is_gone)
     host.apply(plan(), known(recorded()))
     await asyncio.sleep(20)
     assert ([history.start.uid for history in host.taken_in], host.asked) == ([run().metadata.uid], [])
 
 
 async def test_one_that_is_deleted_while_it_is_begun_is_given_up(host: FakeHost) -> None:
-    host.declared.count()
+    host.declared.count(is_gone)
     host.apply(plan(), run())
     await asyncio.sleep(0.5)
     host.declared.delete(TONIGHT)
@@ -132,7 +137,7 @@ async def test_one_that_is_deleted_while_it_is_begun_is_given_up(host: FakeHost)
 
 
 async def test_one_of_its_name_that_is_made_anew_gives_the_first_one_up(host: FakeHost) -> None:
-    host.declared.count()
+    host.declared.count(is_gone)
     host.apply(plan(), run(), known(PowerRunStatus(), uid="another"))
     await asyncio.sleep(20)
     assert host.given_up[0] == run().metadata.uid
@@ -141,7 +146,7 @@ async def test_one_of_its_name_that_is_made_anew_gives_the_first_one_up(host: Fa
 
 async def test_what_cannot_be_written_down_is_tried_again(host: FakeHost) -> None:
     host.failures = [AWAY, AWAY]
-    host.declared.count()
+    host.declared.count(is_gone)
     host.apply(plan(), run())
     await asyncio.sleep(30)
     assert len(host.asked) == 3
@@ -149,7 +154,7 @@ async def test_what_cannot_be_written_down_is_tried_again(host: FakeHost) -> Non
 
 async def test_what_is_gone_is_not(host: FakeHost) -> None:
     host.failures = [ResourceGone("tonight")]
-    host.declared.count()
+    host.declared.count(is_gone)
     host.apply(plan(), run())
     await asyncio.sleep(30)
     await host.declared.write_down(TONIGHT)
@@ -158,10 +163,10 @@ async def test_what_is_gone_is_not(host: FakeHost) -> None:
 
 async def test_what_the_host_is_not_ready_for_is_begun_when_all_is_known_again(host: FakeHost) -> None:
     host.failures = [RunRefused("NOT_READY", "Not yet.")]
-    host.declared.count()
+    host.declared.count(is_gone)
     host.apply(plan(), run())
     await asyncio.sleep(5)
-    host.declared.count()
+    host.declared.count(is_gone)
     await asyncio.sleep(5)
     assert len(host.asked) == 2
 
@@ -208,7 +213,7 @@ async def test_a_status_that_could_not_be_written_is_written_the_next_time(host:
 async def test_all_statuses_have_another_look_when_all_is_known_again(host: FakeHost) -> None:
     host.apply(plan(), run())
     host.writes.clear()
-    host.declared.count()
+    host.declared.count(is_gone)
     assert host.writes == [TONIGHT]
 
 
@@ -220,3 +225,25 @@ async def test_the_records_are_those_of_runs_that_are_not_over(host: FakeHost) -
     assert list(host.declared.records()) == []
     host.apply(known(recorded("another's")))
     assert list(host.declared.records()) == []
+
+
+async def test_what_was_deleted_during_a_pause_is_gone(host: FakeHost) -> None:
+    host.apply(plan(), run())
+    host.declared.pause()
+    host.declared.count(lambda _: True)
+    assert (dict(host.declared.plans), host.given_up) == ({}, [run().metadata.uid])
+
+
+async def test_what_cannot_be_told_to_be_gone_stays(host: FakeHost) -> None:
+    host.apply(plan(), run())
+    host.declared.pause()
+    host.declared.count(is_gone)
+    assert (list(host.declared.plans), host.given_up) == ([NIGHT], [])
+
+
+async def test_what_is_declared_again_stays(host: FakeHost) -> None:
+    host.apply(plan(), run())
+    host.declared.pause()
+    host.apply(plan(), run())
+    host.declared.count(lambda _: True)
+    assert (list(host.declared.plans), host.given_up) == ([NIGHT], [])

@@ -308,3 +308,79 @@ async def test_a_plan_that_became_invalid_is_not_in_effect_any_more(hosting: Hos
     await asyncio.sleep(1)
     assert (world.status().phase, guests.operations) == ("Refused", {})
     assert "they wait for one another" in world.status().message
+
+
+# Old records
+
+
+async def two_leaders(hosting: Hosting, elsewhere: Hosting, guests: Guests) -> PowerRun:
+    """The PowerRun as the second one, elsewhere, has ended and released it; the first one has an old record."""
+    world = await hosting.start(plan(bringUp={}), run(), source=shared(), lab=guests)
+    await asyncio.sleep(2)
+    await hosting.end()
+    world = await elsewhere.start(plan(bringUp={}), known(world.status()), source=shared(), lab=guests)
+    with pytest.raises(RunRefused, match="about to be taken up"):
+        await world.host.abort("tonight")
+    await asyncio.sleep(1)
+    await world.host.abort("tonight")
+    await asyncio.sleep(30)
+    assert world.status().phase == "Released"
+    return known(world.status())
+
+
+async def test_an_old_record_of_what_is_released_is_not_taken_up(hosting: Hosting, elsewhere: Hosting) -> None:
+    guests = lab()
+    released = await two_leaders(hosting, elsewhere, guests)
+    before = len(guests.operations)
+    world = await hosting.start(plan(bringUp={}), released, source=shared(), lab=guests)
+    await asyncio.sleep(20)
+    assert (holders(world), len(guests.operations)) == (("", ""), before)
+
+
+async def test_nor_is_it_when_the_power_run_is_deleted_later(hosting: Hosting, elsewhere: Hosting) -> None:
+    guests, source = lab(), shared()
+    released = await two_leaders(hosting, elsewhere, guests)
+    before = len(guests.operations)
+    await hosting.start(plan(bringUp={}), released, source=source, lab=guests)
+    await asyncio.sleep(1)
+    await hosting.end()
+    source.gone = {TONIGHT}
+    world = await hosting.start(plan(bringUp={}), source=source, lab=guests)
+    await asyncio.sleep(30)
+    assert (holders(world), len(guests.operations)) == (("", ""), before)
+
+
+async def test_what_was_deleted_since_another_one_led_is_released_and_no_more(
+    hosting: Hosting, elsewhere: Hosting
+) -> None:
+    guests, source = lab(), shared()
+    await two_leaders(hosting, elsewhere, guests)
+    before = len(guests.operations)
+    source.gone = {TONIGHT}
+    world = await hosting.start(plan(bringUp={}), source=source, stood_by=True, lab=guests)
+    await asyncio.sleep(30)
+    assert (holders(world), len(guests.operations)) == (("", ""), before)
+
+
+async def test_a_run_that_is_deleted_while_the_lead_is_lost_is_aborted(hosting: Hosting) -> None:
+    guests, source = lab(), shared()
+    world = await hosting.start(plan(bringUp={}), run(), source=source, lab=guests)
+    await asyncio.sleep(2)
+    world.host.attach(world)
+    source.gone = {TONIGHT}
+    world.host.apply(key_of(plan()), plan(bringUp={}))
+    await world.host.synced()
+    await asyncio.sleep(30)
+    assert ("db" in guests.asked, holders(world)) == (False, ("", ""))
+
+
+async def test_who_follows_a_run_is_told_when_another_one_leads(hosting: Hosting) -> None:
+    world = await hosting.start(plan(), run(), source=shared(), lab=lab())
+    await asyncio.sleep(2)
+    told = [facts async for facts in world.host.follow(await world.host.history("tonight")) if await stand_down(world)]
+    assert told == [[]]  # and that was all
+
+
+async def stand_down(world: FakeWorld) -> bool:
+    await world.host.stand_down()
+    return True
