@@ -181,14 +181,14 @@ class Declared:
         if status is not None and status != resource.status:
             await self._put(key, resource, status)
 
-    async def claim(self, key: Key, status: PowerRunStatus) -> None:
+    async def claim(self, key: Key, uid: str, status: PowerRunStatus) -> None:
         """Write down that a run begins, before it does: whichever controller leads then goes on with it.
 
         Raises:
             SourceError
-            ResourceGone
+            ResourceGone: the PowerRun of this uid is not declared any more.
         """
-        if key not in self._runs:
+        if self.uid(key) != uid:
             raise ResourceGone(str(key))
         await self._put(key, self._runs[key], status)
 

@@ -330,7 +330,7 @@ class PlanHost:
                 frozen = await self._freeze(plan, within, clients)
                 start = self._begun(asked, plan, frozen)
                 if world.source.shared:
-                    await self._declared.claim(_resource(start), self._status_of(History(start)))
+                    await self._declared.claim(_resource(start), start.uid, self._status_of(History(start)))
                 history, journal = await self._create(start)
             except BaseException:
                 await _close(clients)
@@ -607,7 +607,7 @@ class PlanHost:
         found = dict[str, GuestCredentials]()
         for target in targets(history):
             machine = self._machine(history, target) if target.resource else None
-            if machine is None or not clients[target.provider].trusted:
+            if machine is None or self._world is None or not clients[target.provider].trusted:
                 continue
             lifecycle = machine.spec.lifecycle
             reference = lifecycle.guest_credentials_secret_ref
@@ -615,8 +615,7 @@ class PlanHost:
                 continue
             try:
                 namespace = machine.metadata.namespace
-                source = self._require_world().source
-                found[target.key] = await source.guest_credentials(namespace, reference.name)
+                found[target.key] = await self._world.source.guest_credentials(namespace, reference.name)
             except (SecretUnavailable, SourceError) as error:  # a broken hook keeps no machine up
                 log.warning("guest credentials are not read", resource=str(key_of(machine)), error=str(error))
         return found

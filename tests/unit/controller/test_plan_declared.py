@@ -247,3 +247,16 @@ async def test_what_is_declared_again_stays(host: FakeHost) -> None:
     host.apply(plan(), run())
     host.declared.count(lambda _: True)
     assert (list(host.declared.plans), host.given_up) == ([NIGHT], [])
+
+
+async def test_a_run_that_is_declared_is_claimed(host: FakeHost) -> None:
+    host.apply(run())
+    await host.declared.claim(TONIGHT, run().metadata.uid, recorded())
+    assert host.written() == ["Running"]
+
+
+async def test_one_that_was_made_anew_is_not_claimed_for_the_first_one(host: FakeHost) -> None:
+    host.apply(known(PowerRunStatus(), uid="another"))
+    with pytest.raises(ResourceGone):
+        await host.declared.claim(TONIGHT, run().metadata.uid, recorded())
+    assert host.written() == []
