@@ -19,6 +19,8 @@ NOT_THERE: Mapping[str, frozenset[int]] = {
     **dict.fromkeys(OF_PLANS, frozenset({FORBIDDEN, UNKNOWN})),
 }
 """Kinds that a Role, or CRDs, of an earlier version do not have: VMs are looked after all the same."""
+ABSENT = 30.0
+"""Seconds until such a kind is looked for again."""
 
 log = structlog.get_logger()
 
@@ -70,17 +72,22 @@ class Reflector:
                     await self._list()
                 await self._watch()
             except ApiError as error:
-                self._missed(error)
+                if self._missed(error):
+                    await asyncio.sleep(ABSENT)
+                    continue
             await asyncio.sleep(self._backoff.next())
 
-    def _missed(self, error: ApiError) -> None:
+    def _missed(self, error: ApiError) -> bool:
+        """Whether the kind is not there at all."""
         if error.status == EXPIRED:
             self._version = ""
-        if error.status in NOT_THERE.get(self._kind, ()):
+        is_absent = error.status in NOT_THERE.get(self._kind, ())
+        if is_absent:
             self._tell(Listed(self._kind, seen=False))
         if str(error) != self._missed_for:  # what stays as it is would be told for days
             log.warning("watch broken; it is begun anew", kind=self._kind, error=str(error), relist=not self._version)
         self._missed_for = str(error)
+        return is_absent
 
     async def _list(self) -> None:
         listed = set[Key]()
