@@ -42,13 +42,13 @@ def moment(text: str | Timestamp) -> Timestamp:
     return stamp
 
 
-def escalation(text: str) -> "pb.Escalation.ValueType":
-    """`force`, `never` or `ask`; empty is the provider's default.
+def escalation(text: str, option: str = "--escalation") -> "pb.Escalation.ValueType":
+    """`force`, `never`, `ask` or `save`; empty is the provider's default.
 
     Raises:
         Failure: it is none of these.
     """
-    return word(pb.Escalation, text, "--escalation") if text else pb.ESCALATION_UNSPECIFIED
+    return word(pb.Escalation, text, option) if text else pb.ESCALATION_UNSPECIFIED
 
 
 def signals(text: str) -> list["pb.Signal.ValueType"]:

@@ -13,7 +13,7 @@ from cli.proto_text import span
 from common.durations import to_text
 from common.text import clean
 from plans.freeze import Frozen
-from plans.frozen import OTHERS, SELF, SETTLE, FrozenTier, Target
+from plans.frozen import OTHERS, SELF, FrozenTier, Target
 from plans.history import (
     Aborted,
     BringUpBegan,
@@ -22,6 +22,7 @@ from plans.history import (
     Event,
     History,
     Released,
+    Shortened,
     Start,
     Stopped,
     TakenOver,
@@ -31,10 +32,9 @@ from plans.history import (
     VMUp,
 )
 from plans.schedule import ZERO
-from protos.power.v1 import power_pb2 as pb
 
-_COLOURS = {"FORCED": "yellow", "OUT_OF_BAND": "yellow", "GRACEFUL": "green", "ALREADY_OFF": "green"}
-_NOT_BY_ITSELF = frozenset({"FORCED", "CRASHED", "OUT_OF_BAND"})
+_COLOURS = {"FORCED": "yellow", "OUT_OF_BAND": "yellow", "SAVED": "yellow", "GRACEFUL": "green", "ALREADY_OFF": "green"}
+_NOT_BY_ITSELF = frozenset({"FORCED", "CRASHED", "OUT_OF_BAND", "SAVED"})
 _IN_WORDS = {OTHERS: "running VMs that no tier names", SELF: "the VM that this runs on"}
 
 
@@ -48,7 +48,7 @@ def forecast_tree(start: Start, frozen: Frozen) -> Tree:
         critical = ("; critical", "bold") if tier.name in schedule.critical else ""
         branch = root.add(Text.assemble(clean(f"{tier.name}{_place(tier)}: {_slot(start, tier)}"), critical))
         for target in tier.targets:
-            branch.add(Text(clean(f"{target.title}: {_prospect(start, tier, target, frozen.vms[target.key])}")))
+            branch.add(Text(clean(f"{target.title}: {_prospect(start, tier, target, frozen)}")))
     return root
 
 
@@ -69,9 +69,10 @@ def forecast_data(start: Start, frozen: Frozen) -> dict[str, Any]:
                     {
                         "vm": target.title,
                         "id": target.vm,
-                        "needs": to_text(target.need - SETTLE),
+                        "needs": to_text(target.own),
                         "has": to_text(_time(start, tier, target)),
                         "graceful": frozen.vms[target.key].forecast.graceful,
+                        **_saving_data(frozen, tier, target),
                     }
                     for target in tier.targets
                 ],
@@ -87,6 +88,8 @@ def report_tree(history: History) -> Tree:
     root = Tree(Text(clean(f"{start.run}: {_state(history)}"), style="bold"))
     if start.trigger:
         root.add(Text(clean(f"begun by a trigger: {start.trigger}")))
+    if short := history.shortened:
+        root.add(Text(clean(f"shortened after {span(short.at - start.at)}: {short.why}")))
     for tier in _in_order(start):
         branch = root.add(
             Text.assemble(clean(f"{tier.name}{_place(tier)}: {_course(history, tier)}"), _critical(history, tier))
@@ -126,6 +129,8 @@ def line(history: History, event: Event) -> str:
             text = f"run {event.by} takes it over"
         case Released():
             text = "its VMs are released"
+        case Shortened():
+            text = f"less time is left, its budget is over at {_clock(event.ends)}: {event.why}"
         case Stopped():
             text = f"tier {event.tier} has Stop and is not off: no further tier begins"
         case Aborted():
@@ -198,24 +203,42 @@ def _slot(start: Start, tier: FrozenTier) -> str:
 
 def _time(start: Start, tier: FrozenTier, target: Target) -> timedelta:
     slot = start.forecast.slots.get(tier.name)
-    has = target.need if slot is None else min(target.need, slot.gets)
-    return max(ZERO, has - SETTLE)
+    return tier.time(target, target.need if slot is None else min(target.need, slot.gets))
 
 
-def _prospect(start: Start, tier: FrozenTier, target: Target, vm: pb.VM) -> str:
+def _prospect(start: Start, tier: FrozenTier, target: Target, frozen: Frozen) -> str:
+    vm = frozen.vms[target.key]
     if not target.runs:
         return render.forecast(vm)
-    time, need = _time(start, tier, target), target.need - SETTLE
-    return f"{render.forecast(vm)}, has {span(time)}" + (f" of the {span(need)} that it needs" if time < need else "")
+    time, need = _time(start, tier, target), target.own
+    of = f" of the {span(need)} that it needs" if time < need else ""
+    return f"{render.forecast(vm)}, has {span(time)}{of}{_saving(frozen, tier, target)}"
+
+
+def _saving(frozen: Frozen, tier: FrozenTier, target: Target) -> str:
+    """What becomes of its memory when its time is over."""
+    if not tier.saves(target):
+        return ""
+    if problems := frozen.save_problems(tier, target):
+        what = "is forced then" if tier.forces_unsaved(target) else "is left running then"
+        return f"; {what}, as it cannot be saved: {' '.join(problems)}"
+    return "; is saved then"
+
+
+def _saving_data(frozen: Frozen, tier: FrozenTier, target: Target) -> dict[str, Any]:
+    if not tier.saves(target):
+        return {}
+    problems, forces = list(frozen.save_problems(tier, target)), tier.forces_unsaved(target)
+    return {"saveTime": to_text(target.save_time), "saveProblems": problems, "forcedIfUnsaved": forces}
 
 
 def _state(history: History) -> str:
     began, end = history.start.at, history.closed or history.brought_down
     words = "aborted" if history.aborted else "stopped" if history.stopped else "done" if history.closed else ""
     if end is None:
-        until = f"its budget is over at {_clock(history.start.ends)}"
+        until = f"its budget is over at {_clock(history.ends)}"
         return f"began at {_clock(began)}, under way, {until}; {_fit(history.start)}"
-    spare = history.start.ends - end.at
+    spare = history.ends - end.at
     budget = f"{span(spare)} before its budget was over" if spare >= ZERO else "after its budget was over"
     return f"{words or 'down'} after {span(end.at - began)}, {budget}"
 

@@ -115,6 +115,14 @@ def _news(before: pb.Operation | None, now: pb.Operation) -> Iterator[tuple[Time
         yield step.time, step_text(step)
 
 
+ENDS = {
+    pb.ESCALATION_NEVER: "given up",
+    pb.ESCALATION_ASK: "you are asked",
+    pb.ESCALATION_SAVE: "its memory is saved",
+}
+"""What happens at force_after, where that is not force."""
+
+
 def countdown(operation: pb.Operation, now: datetime | None, age: float) -> str:
     """What happens at force_after, and how long until then.
 
@@ -123,9 +131,7 @@ def countdown(operation: pb.Operation, now: datetime | None, age: float) -> str:
     """
     if not operation.HasField("force_after") or operation.state != pb.OPERATION_STATE_WAITING_FOR_GUEST:
         return ""
-    what = {pb.ESCALATION_NEVER: "given up", pb.ESCALATION_ASK: "you are asked"}.get(
-        operation.escalation, "powered off hard"
-    )
+    what = ENDS.get(operation.escalation, "powered off hard")
     deadline, none = moment(operation.force_after), timedelta(0)
     most = deadline - latest(operation) - timedelta(seconds=age)
     left = deadline - (now or datetime.now(UTC))

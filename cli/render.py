@@ -24,7 +24,7 @@ from protos.power.v1 import power_pb2 as pb
 M = TypeVar("M", bound=Message)
 _COLOURS = {
     **dict.fromkeys(("ON", "GRACEFUL", "STARTED", "SUCCEEDED", "ALREADY_ON", "ALREADY_OFF"), "green"),
-    **dict.fromkeys(("FORCED", "OUT_OF_BAND", "PAUSED", "SUSPENDED", "CANCELLED"), "yellow"),
+    **dict.fromkeys(("FORCED", "OUT_OF_BAND", "SAVED", "PAUSED", "SUSPENDED", "CANCELLED"), "yellow"),
     **dict.fromkeys(("FAILED", "CRASHED", "STILL_RUNNING", "AWAITING_DECISION"), "red"),
     "UNKNOWN": "magenta",
 }

@@ -12,7 +12,7 @@ from common.text import clean
 from protos.power.v1 import power_pb2 as pb
 
 _IN_VAIN = (pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED)
-_NOT_BY_ITSELF = (pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_OUT_OF_BAND)
+_NOT_BY_ITSELF = (pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_OUT_OF_BAND, pb.OUTCOME_SAVED)
 _OUTPUT_LINES = 10
 """How much of a hook's output is shown; all 4 KiB of it are in `-o json`."""
 

@@ -51,13 +51,14 @@ def shutdown_request(
     login: GuestCredentials | None = None,
 ) -> pb.ShutdownRequest:
     """`force_after` counts instead of the timeout where it is known."""
-    policy, escalation = lifecycle.signal_policy, lifecycle.escalation
+    policy, escalation, fallback = lifecycle.signal_policy, lifecycle.escalation, lifecycle.save_fallback
     return pb.ShutdownRequest(
         vm=vm_id,
         request_id=request_id,
         timeout=duration(lifecycle.graceful_shutdown_timeout),
         force_after=timestamp(force_after),
         escalation=pb.Escalation.Value(f"ESCALATION_{escalation.name if escalation else 'UNSPECIFIED'}"),
+        save_fallback=pb.Escalation.Value(f"ESCALATION_{fallback.name if fallback else 'UNSPECIFIED'}"),
         pre_stop=hooks(lifecycle.pre_stop),
         signal_policy=pb.SignalPolicy(
             order=[pb.Signal.Value(f"SIGNAL_{signal.name}") for signal in policy.order],

@@ -17,6 +17,14 @@ class Escalation(StrEnum):
     FORCE = "Force"
     NEVER = "Never"
     ASK = "Ask"
+    SAVE = "Save"
+
+
+class SaveFallback(StrEnum):
+    """What happens instead to a VM whose memory cannot be saved."""
+
+    FORCE = "Force"
+    NEVER = "Never"
 
 
 class FailurePolicy(StrEnum):

@@ -16,6 +16,7 @@ WENT_DOWN = {
     "OUT_OF_BAND": ("Warning", "OutOfBand"),
     "STILL_RUNNING": ("Warning", "StillRunning"),
     "UNKNOWN": ("Warning", "PowerOffUnknown"),
+    "SAVED": ("Normal", "MemorySaved"),
 }
 """The event for each way of going down; an outcome that is new to us is a warning of its own name."""
 BY = {
@@ -38,13 +39,18 @@ TOLD_ELSEWHERE = {
 
 def events(old: VirtualMachineStatus, new: VirtualMachineStatus) -> Iterator[Event]:
     yield from _operation(old, new)
-    if new.last_power_off and new.last_power_off != old.last_power_off:
+    if new.last_power_off and _verdict(new.last_power_off) != _verdict(old.last_power_off):
         yield from _power_off(new.last_power_off, new.record_of(new.last_power_off.operation) is not None)
     yield from _problem(condition(old.conditions, "Ready"), condition(new.conditions, "Ready"))
     yield from _forecast(
         condition(old.conditions, "GracefulShutdownReady"), condition(new.conditions, "GracefulShutdownReady")
     )
     yield from _mistake(condition(old.conditions, "AnnotationsValid"), condition(new.conditions, "AnnotationsValid"))
+
+
+def _verdict(last: LastPowerOff | None) -> LastPowerOff | None:
+    """How it went down, without what came later."""
+    return last.model_copy(update={"resumed": None}) if last else None
 
 
 def provider_events(old: ProviderStatus, new: ProviderStatus) -> Iterator[Event]:

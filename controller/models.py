@@ -16,7 +16,7 @@ from common.addresses import is_local, mistake
 from common.durations import Interval, Timeout
 from common.grants import Right, Scope
 from controller.annotations import MAX_REASON, PAUSED, REASON, REBIND, ours
-from controller.enums import DesiredPower, Escalation, FailurePolicy, Signal
+from controller.enums import DesiredPower, Escalation, FailurePolicy, SaveFallback, Signal
 from controller.fields import Model, Name, Text
 from controller.run_status import PowerRunStatus
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
@@ -154,14 +154,22 @@ class SecretRef(Model):
 
 
 class Lifecycle(Model):
-    """How a VM goes down and comes up. A timeout of None is the provider's default."""
+    """How a VM goes down and comes up. A timeout of None is the provider's default; `save_fallback` is what happens to
+    one that cannot be saved, NEVER if it is None."""
 
     graceful_shutdown_timeout: Timeout | None = None
     escalation: Escalation | None = None
+    save_fallback: SaveFallback | None = None
     pre_stop: Hooks = ()
     post_start: Hooks = ()
     signal_policy: SignalPolicy = SignalPolicy()
     guest_credentials_secret_ref: SecretRef | None = None
+
+    @model_validator(mode="after")
+    def _falls_back_from_save(self) -> Self:
+        if self.save_fallback is not None and self.escalation is not Escalation.SAVE:
+            raise ValueError("saveFallback has no meaning unless escalation is Save")
+        return self
 
 
 class ProviderRef(Model):

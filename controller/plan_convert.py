@@ -42,7 +42,7 @@ def run(history: History, record: Sequence[Start | Event] = ()) -> pb.Run:
     return pb.Run(
         summary=summary(history),
         record=[line(each) for each in record],
-        end_time=timestamp(history.start.ends),
+        end_time=timestamp(history.ends),
         tiers=[_tier(tier) for tier in run_status(history).tiers],
     )
 
@@ -95,6 +95,9 @@ def _forecast_tier(start: Start, frozen: Frozen, tier: FrozenTier) -> pb.Forecas
                 id=target.vm,
                 graceful=frozen.vms[target.key].forecast.graceful,
                 runs=target.runs,
+                saves=tier.saves(target),
+                save_problems=frozen.save_problems(tier, target),
+                forced_if_unsaved=tier.saves(target) and tier.forces_unsaved(target),
             )
             for target in tier.targets
         ],

@@ -17,6 +17,7 @@ class Holds:
         """`wake` is told the VMs, each by its Provider and id, that another run holds than before, or none."""
         self._histories, self._wake = histories, wake
         self._holds: dict[tuple[str, str], str] = {}
+        self._saves: dict[tuple[str, str], str] = {}
         self._settled = False
 
     def holder(self, provider: str, vm: str) -> str:
@@ -25,6 +26,12 @@ class Holds:
             self._settle()
         return self._holds.get((provider, vm), "")
 
+    def saved(self, provider: str, vm: str) -> str:
+        """The operation by which the run that holds a VM has saved its memory; empty: none has."""
+        if not self._settled:
+            self._settle()
+        return self._saves.get((provider, vm), "")
+
     def changed(self) -> None:
         """A history has changed, or there is one more or less."""
         if self._settled:
@@ -32,13 +39,14 @@ class Holds:
             asyncio.get_running_loop().call_soon(lambda: self.holder("", ""))
 
     def _settle(self) -> None:
-        before, self._settled = self._holds, True
-        self._holds = {
-            (full_name(history.start.namespace, target.provider), target.vm): history.start.called
-            for history in self._histories()
-            for target in targets(history)
-            if history.holds(target)
-        }
-        changed = {vm for vm, _ in before.items() ^ self._holds.items()}
+        held, saved, self._settled = self._holds, self._saves, True
+        self._holds, self._saves = {}, {}
+        for history in self._histories():
+            for target in filter(history.holds, targets(history)):
+                vm = (full_name(history.start.namespace, target.provider), target.vm)
+                self._holds[vm] = history.start.called
+                if operation := history.saved_by(target):
+                    self._saves[vm] = operation
+        changed = {vm for vm, _ in (held.items() ^ self._holds.items()) | (saved.items() ^ self._saves.items())}
         if changed:
             self._wake(changed)

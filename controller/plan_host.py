@@ -31,7 +31,7 @@ from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
 from plans.frozen import Target
-from plans.history import Closed, History, Released, Start, VMEnded, VMUp
+from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
 from plans.members import PlanRefused, Violation
@@ -189,6 +189,10 @@ class PlanHost:
     def holder(self, provider: str, vm: str) -> str:
         """The run that holds a VM of the Provider NAMESPACE/NAME; empty: none."""
         return self._holds.holder(provider, vm)
+
+    def saved(self, provider: str, vm: str) -> str:
+        """The operation by which the run that holds a VM has saved its memory; empty: none has."""
+        return self._holds.saved(provider, vm)
 
     def _wake(self, vms: Collection[tuple[str, str]]) -> None:
         if self._world is not None:
@@ -417,7 +421,8 @@ class PlanHost:
         return self._hosted[run]
 
     def _noted(self, history: History, fact: Fact) -> None:
-        if isinstance(fact, Closed | Released | VMUp):
+        saved = isinstance(fact, VMEnded) and fact.outcome == SAVED
+        if saved or isinstance(fact, Closed | Released | VMUp):
             self._holds.changed()
         hosted = self._hosted.get(history.start.run)
         if history.start.resource and hosted is not None:

@@ -13,9 +13,11 @@ The pause is by this controller's clock alone; the provider's may be another.
 
 An operation that another client started is left to its end, unless the spec was changed since or wants the
 VM hard off. A paused or suspended VM counts as on: it was paused, or saved when its host shut down, and is not
-resumed. A VM that is not there, or whose power is not known, is neither started nor cut, whatever is under way: it
-may run on another host. A resource that is annotated vmpower/paused is left alone: what is under way goes on. So is
-one whose VM a run of a plan holds: the run brings it down, and up again.
+resumed. One that has not run since a shutdown saved its memory (escalation Save), whoever asked for that, has drifted
+like one that is off; and with that escalation a suspended VM is as far down as OffGraceful asks. A VM that is not
+there, or whose power is not known, is neither started nor cut, whatever is under way: it may run on another host. A
+resource that is annotated vmpower/paused is left alone: what is under way goes on. So is one whose VM a run of a plan
+holds: the run brings it down, and up again.
 """
 
 import re
@@ -24,9 +26,9 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from client.power import has_ended
-from controller.enums import DesiredPower, Escalation
+from controller.enums import DesiredPower, Escalation, SaveFallback
 from controller.fields import word
-from controller.models import VirtualMachine
+from controller.models import Lifecycle, VirtualMachine
 from controller.status_models import OperationStatus, is_true
 from protos.power.v1 import power_pb2 as pb
 
@@ -40,6 +42,8 @@ SATISFIED_BY = {
     DesiredPower.OFF: {pb.POWER_STATE_OFF},
     DesiredPower.OFF_GRACEFUL: {pb.POWER_STATE_OFF},
 }
+DECIDES = {Escalation.NEVER, Escalation.SAVE}
+"""What ends the wait for a decision by another attempt."""
 SERVED_BY = {
     DesiredPower.ON: {pb.OPERATION_KIND_POWER_ON},
     DesiredPower.OFF: {pb.OPERATION_KIND_POWER_OFF, pb.OPERATION_KIND_SHUTDOWN},
@@ -145,7 +149,13 @@ Action = Nothing | Hold | Held | Wait | Find | Watch | Start | Extend | Force | 
 
 
 def reconcile(
-    resource: VirtualMachine, vm: pb.VM | None, operation: pb.Operation | None, now: datetime, held_by: str = ""
+    resource: VirtualMachine,
+    vm: pb.VM | None,
+    operation: pb.Operation | None,
+    now: datetime,
+    held_by: str = "",
+    *,
+    saved_by: str = "",
 ) -> Action:
     """Decide the next action.
 
@@ -155,10 +165,12 @@ def reconcile(
         operation: the last one on this VM that we have heard of, ended or not.
         now: for pauses between attempts; aware.
         held_by: the run of a plan that holds the VM; empty: none.
+        saved_by: the operation by which that run has saved the VM's memory; empty: it has not.
     """
     if held_by:
         active = operation.id if operation is not None and not has_ended(operation) else ""
-        return Held(held_by, _unheard_of(resource.status.operation, vm, operation) or active)
+        unheard_of = _unheard_of(resource.status.operation, vm, operation) or active
+        return Held(held_by, unheard_of or _unheard_save(resource, vm, saved_by))
     if operation is not None and not has_ended(operation):
         action = Watch(operation.id) if resource.metadata.paused else _steer(resource, operation)
         safe = (vm is not None and power_is_known(vm)) or isinstance(action, Watch | Extend | Cancel)
@@ -169,9 +181,27 @@ def reconcile(
     wanted = resource.wanted
     if vm is None or wanted is None or resource.metadata.paused or not power_is_known(vm):
         return Nothing()
-    if vm.power_state in SATISFIED_BY[wanted]:
+    if is_as_wanted(resource, wanted, vm):
         return _settled(resource, wanted)
     return _begin(resource, wanted, now)
+
+
+def is_as_wanted(resource: VirtualMachine, wanted: DesiredPower, vm: pb.VM) -> bool:
+    """Whether a VM without an operation is in a power state that the spec is satisfied by."""
+    if vm.power_state != pb.POWER_STATE_SUSPENDED:
+        return vm.power_state in SATISFIED_BY[wanted]
+    match wanted:
+        case DesiredPower.ON:
+            return not _was_saved(resource)
+        case DesiredPower.OFF_GRACEFUL:
+            return resource.spec.lifecycle.escalation is Escalation.SAVE
+    return False
+
+
+def _was_saved(resource: VirtualMachine) -> bool:
+    """Whether the VM's memory was saved by an operation, this resource's, a plan's or a person's, and not resumed."""
+    last = resource.status.last_power_off
+    return last is not None and last.outcome == "SAVED" and not last.resumed
 
 
 def power_is_known(vm: pb.VM) -> bool:
@@ -189,10 +219,14 @@ def has_drifted(resource: VirtualMachine, vm: pb.VM | None, action: Action) -> b
 
 def serves(resource: VirtualMachine, operation: pb.Operation) -> bool:
     """Whether `operation` brings about what the present spec wants, in the way it wants it."""
-    wanted, escalation = resource.wanted, resource.spec.lifecycle.escalation
+    wanted, lifecycle = resource.wanted, resource.spec.lifecycle
     if wanted is None or operation.kind not in SERVED_BY[wanted]:
         return False
-    return wanted is not DesiredPower.OFF_GRACEFUL or escalation in {None, _escalation(operation)}
+    if wanted is not DesiredPower.OFF_GRACEFUL or lifecycle.escalation is None:
+        return True
+    saves = lifecycle.escalation is Escalation.SAVE
+    as_wanted = not saves or _forces_unsaved(operation) == (lifecycle.save_fallback is SaveFallback.FORCE)
+    return lifecycle.escalation is _escalation(operation) and as_wanted
 
 
 def requester(operation: pb.Operation) -> str:
@@ -210,11 +244,35 @@ def _escalation(operation: pb.Operation) -> Escalation | None:
     return Escalation.__members__.get(word(pb.Escalation, operation.escalation))
 
 
+def _forces_unsaved(operation: pb.Operation) -> bool:
+    """Whether it cuts the power of a VM whose memory cannot be saved."""
+    return operation.save_fallback == pb.ESCALATION_FORCE
+
+
+def _may_do_too_much(lifecycle: Lifecycle, operation: pb.Operation) -> bool:
+    """Whether it would force or save a VM that its owner wants so no more. That cannot be taken back from an operation;
+    the next one begins without."""
+    match lifecycle.escalation:
+        case Escalation.NEVER | Escalation.ASK:
+            return _escalation(operation) in {Escalation.FORCE, Escalation.SAVE}
+        case Escalation.SAVE:
+            forces = _forces_unsaved(operation) and lifecycle.save_fallback is not SaveFallback.FORCE
+            return _escalation(operation) is Escalation.FORCE or forces
+    return False
+
+
 def _unheard_of(record: OperationStatus | None, vm: pb.VM | None, operation: pb.Operation | None) -> str:
     heard = operation.id if operation else ""
     if record and record.id and record.id != heard and not record.ended:
         return record.id
     return vm.active_operation if vm and vm.active_operation != heard else ""
+
+
+def _unheard_save(resource: VirtualMachine, vm: pb.VM | None, saved_by: str) -> str:
+    """The operation of a run that has saved the VM while no controller ran: `On` resumes it once it is released."""
+    last = resource.status.last_power_off
+    suspended = vm is not None and vm.power_state == pb.POWER_STATE_SUSPENDED
+    return saved_by if suspended and (last is None or last.operation != saved_by) else ""
 
 
 def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:
@@ -235,14 +293,13 @@ def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:
 def _adjust(resource: VirtualMachine, record: OperationStatus, operation: pb.Operation) -> Action:
     lifecycle = resource.spec.lifecycle
     escalation, timeout = lifecycle.escalation, lifecycle.graceful_shutdown_timeout
-    if operation.state == pb.OPERATION_STATE_FORCING:
+    if operation.state in (pb.OPERATION_STATE_FORCING, pb.OPERATION_STATE_SAVING):
         return Watch(operation.id)
     if operation.state == pb.OPERATION_STATE_AWAITING_DECISION and escalation is Escalation.FORCE:
         return Force(operation.id)
-    if escalation is Escalation.NEVER and operation.state == pb.OPERATION_STATE_AWAITING_DECISION:
+    decided = operation.state == pb.OPERATION_STATE_AWAITING_DECISION and escalation in DECIDES
+    if decided or _may_do_too_much(lifecycle, operation):
         return Cancel(operation.id)
-    if escalation not in {None, Escalation.FORCE} and _escalation(operation) is Escalation.FORCE:
-        return Cancel(operation.id)  # force cannot be taken back from a running operation; the next one begins without
     if timeout is not None and timeout != record.timeout:
         return Extend(operation.id, timeout)
     return Watch(operation.id)

@@ -81,7 +81,7 @@ def run_status(history: History) -> PowerRunStatus:
         message=closed.message if closed else "",
         aborted=history.aborted is not None,
         began_at=start.at,
-        ends=start.ends,
+        ends=history.ends,
         over_at=history.brought_down.at if history.brought_down else None,
         slack=to_text(start.forecast.slack),
         tiers=tuple(_tier(history, tier) for tier in start.tiers),
@@ -104,7 +104,7 @@ def _tier(history: History, tier: FrozenTier) -> RunTier:
     return RunTier(
         name=tier.name,
         began_at=began.at if began else None,
-        until=began.at + began.gets if began else None,
+        until=history.over_by(tier) if began else None,
         over_at=over.at if over else None,
         vms=tuple(_vm(history, target) for target in tier.targets),
     )

@@ -241,6 +241,7 @@ class Runner:
             clock=self._clock,
             labels=lambda: self._labels.get(key.namespace, {}),
             holder=self._plans.holder if self._plans is not None else lambda provider, vm: "",
+            saver=self._plans.saved if self._plans is not None else lambda provider, vm: "",
         )
 
     def _reject(self, change: Rejected) -> None:

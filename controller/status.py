@@ -14,17 +14,17 @@ from client.power import SHUTDOWNS, has_ended
 from client.times import moment
 from controller.annotations import PAUSED, mistakes
 from controller.binding import Obstacle
-from controller.enums import DesiredPower
+from controller.enums import DesiredPower, Escalation
 from controller.fields import word
 from controller.models import VirtualMachine
 from controller.reconcile import (
-    SATISFIED_BY,
     SERVED_BY,
     Action,
     Attempt,
     Held,
     Hold,
     Wait,
+    is_as_wanted,
     power_is_known,
     serves,
     unheard,
@@ -55,6 +55,7 @@ POWER_OFF_OUTCOMES = {
     pb.OUTCOME_OUT_OF_BAND,
     pb.OUTCOME_STILL_RUNNING,
     pb.OUTCOME_UNKNOWN,
+    pb.OUTCOME_SAVED,
 }
 """How an operation that was to bring a VM down can end, the attempt in vain too; not that it was off already."""
 MOMENT = timedelta(seconds=1)
@@ -130,7 +131,10 @@ def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) 
         }
         status = _update(status, operation=record.model_copy(update=change))
     if operation.verdict.outcome in POWER_OFF_OUTCOMES and not _lost_at_start(operation):
-        return _update(status, last_power_off=_last_power_off(operation))
+        told, known = _last_power_off(operation), status.last_power_off
+        if known is not None and known.operation == told.operation:
+            told = told.model_copy(update={"resumed": known.resumed})
+        return _update(status, last_power_off=told)
     return status
 
 
@@ -236,7 +240,7 @@ def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
         ready = Statement("Unknown", "Pending", "The present spec is not acted upon yet.")
     statements = {
         "Ready": ready,
-        "GracefulShutdownReady": _graceful(seen, old),
+        "GracefulShutdownReady": _graceful(resource, seen, old),
         "ProviderReachable": _reachable(seen),
         "HypervisorReachable": _hypervisor(seen),
         "Bound": _bound(resource, seen),
@@ -249,6 +253,7 @@ def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
         phase=_phase(active, power),
         power_state=power,
         held_by=_held_by(old, seen),
+        last_power_off=_last_as_seen(old.last_power_off, seen),
         observed_generation=generation if acted else old.observed_generation,
         conditions=conditions(old.conditions, statements, seen.now, generation),
     )
@@ -259,6 +264,16 @@ def _held_by(old: VirtualMachineStatus, seen: Observation) -> str | None:
     if seen.trouble:
         return old.held_by
     return seen.action.run if isinstance(seen.action, Held) else None
+
+
+def _last_as_seen(last: LastPowerOff | None, seen: Observation) -> LastPowerOff | None:
+    """What was SAVED and is on or off now is so no more: if it is suspended again later, somebody else did that."""
+    if last is None or last.outcome != "SAVED" or last.resumed:
+        return last
+    known = seen.vm if not (_active(seen) or seen.trouble or seen.hypervisor_problem) else None
+    if known is None or known.power_state not in (pb.POWER_STATE_ON, pb.POWER_STATE_OFF):
+        return last
+    return last.model_copy(update={"resumed": True})
 
 
 def _acted_upon(resource: VirtualMachine, seen: Observation) -> bool:
@@ -361,8 +376,8 @@ def _idle(resource: VirtualMachine, seen: Observation, vm: pb.VM) -> Statement:
     match resource.wanted:
         case None:
             return Statement("True", "NotManaged", "spec.powerState is not set: power is left as it is")
-        case wanted if vm.power_state in SATISFIED_BY[wanted]:
-            return _as_wanted(vm)
+        case wanted if is_as_wanted(resource, wanted, vm):
+            return _as_wanted(vm, wanted)
     return _not_as_wanted(resource, vm, seen.action)
 
 
@@ -374,7 +389,9 @@ def _under_way(active: pb.Operation) -> Statement:
     return Statement("False", _doing(active), f"Operation {active.id} is under way.")
 
 
-def _as_wanted(vm: pb.VM) -> Statement:
+def _as_wanted(vm: pb.VM, wanted: DesiredPower) -> Statement:
+    if wanted is not DesiredPower.ON and vm.power_state == pb.POWER_STATE_SUSPENDED:
+        return Statement("True", "Saved", "Its memory is saved and it runs nowhere; powerState On resumes it.")
     if vm.power_state == pb.POWER_STATE_PAUSED:
         return Statement(
             "False", "Paused", "The VM is held by its hypervisor; the person or program that paused it resumes it."
@@ -425,7 +442,7 @@ def _power_without_vm(resource: VirtualMachine) -> str:
     return "Unknown"
 
 
-def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
+def _graceful(resource: VirtualMachine, seen: Observation, old: VirtualMachineStatus) -> Statement | None:
     known = condition(old.conditions, "GracefulShutdownReady") is not None
     if known and (_active(seen) or seen.trouble):
         return None
@@ -433,15 +450,22 @@ def _graceful(seen: Observation, old: VirtualMachineStatus) -> Statement | None:
         return Statement("Unknown", "NotYetKnown")
     if seen.obstacle:
         return Statement("Unknown", seen.obstacle.reason, "Its VM is not this resource's.")
-    if seen.vm is None or seen.vm.power_state == pb.POWER_STATE_OFF:
+    if seen.vm is None or seen.vm.power_state == pb.POWER_STATE_OFF or _is_saved_as_wanted(resource, seen.vm):
         return Statement("Unknown", "NotRunning", "There is no guest to ask.")
     if not power_is_known(seen.vm):
         return _power_unknown(seen.vm, "Whether there is a guest to ask cannot be told.")
-    return _forecast(seen.vm.forecast)
+    return _forecast(seen.vm.forecast, resource.spec.lifecycle.escalation is Escalation.SAVE)
 
 
-def _forecast(forecast: pb.Forecast) -> Statement:
-    problems = _problems(forecast)
+def _is_saved_as_wanted(resource: VirtualMachine, vm: pb.VM) -> bool:
+    graceful = resource.wanted is DesiredPower.OFF_GRACEFUL and vm.power_state == pb.POWER_STATE_SUSPENDED
+    return graceful and is_as_wanted(resource, DesiredPower.OFF_GRACEFUL, vm)
+
+
+def _forecast(forecast: pb.Forecast, saves: bool) -> Statement:
+    """`saves`: its memory is to be saved at the deadline, so that what keeps it from that is told, too."""
+    unsaved = " ".join(problem.message for problem in forecast.save_problems) if saves else ""
+    problems = f"{_problems(forecast)} {unsaved}".strip()
     if forecast.graceful:
         signals = ", ".join(word(pb.Signal, signal) for signal in forecast.signals)
         return Statement("True", "Graceful", f"The guest would be asked by {signals}. {problems}".rstrip())

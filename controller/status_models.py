@@ -69,7 +69,8 @@ class HookStatus(Model):
 
 class LastPowerOff(Model):
     """The verdict of the last attempt to bring the VM down, by this controller or another client: `requested_by` is who
-    asked as the provider knows it, `on_behalf_of` and `request_reason` are what the client added."""
+    asked as the provider knows it, `on_behalf_of` and `request_reason` are what the client added. `resumed`: of one
+    that was SAVED, whether the VM was seen running, or off, since."""
 
     operation: str
     outcome: str
@@ -84,6 +85,7 @@ class LastPowerOff(Model):
     requested_by: Sentence = ""
     on_behalf_of: Sentence = ""
     request_reason: Sentence = ""
+    resumed: bool | None = None
 
 
 class Binding(Model):

@@ -22,6 +22,7 @@ from controller.binding import Obstacle, Place, hypervisor_of, resolve, undeclar
 from controller.client import ProviderClient
 from controller.convert import power_on_request, shutdown_request
 from controller.decisions import answer
+from controller.enums import DesiredPower
 from controller.events import drift, ended_operation, events
 from controller.models import Hook, VirtualMachine
 from controller.owners import Owners
@@ -42,6 +43,7 @@ from controller.reconcile import (
     Wait,
     Watch,
     has_drifted,
+    is_as_wanted,
     reconcile,
     requester,
     unheard,
@@ -91,9 +93,11 @@ class VMReconciler:
         clock: Clock,
         labels: Callable[[], Mapping[str, str]] = dict,
         holder: Callable[[str, str], str] = lambda provider, vm: "",
+        saver: Callable[[str, str], str] = lambda provider, vm: "",
     ) -> None:
         """`labels` are those of the resource's namespace; `holder` tells which run of a plan holds a VM, which is given
-        by its Provider, as NAMESPACE/NAME, and its id; empty: none."""
+        by its Provider, as NAMESPACE/NAME, and its id; empty: none. `saver` tells by which operation that run has saved
+        it."""
         self.resource = resource
         """The one that is acted upon, with our own status."""
         self._declared = resource
@@ -101,6 +105,7 @@ class VMReconciler:
         self._key = key_of(resource)
         self._source, self._queue, self._writing, self._clock = source, queue, writing, clock
         self._owners, self._labels, self._holder = owners, labels, holder
+        self._saver = saver
         self._written = resource.status
         self._operation: pb.Operation | None = None
         self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
@@ -252,7 +257,8 @@ class VMReconciler:
     def _decide(self, vm: pb.VM | None) -> Action:
         bound = self.resource.status.vm
         held_by = self._holder(bound.provider_ref, bound.id) if bound else ""
-        return reconcile(self.resource, vm, self._operation, self._clock(), held_by)
+        saved_by = self._saver(bound.provider_ref, bound.id) if bound and held_by else ""
+        return reconcile(self.resource, vm, self._operation, self._clock(), held_by, saved_by=saved_by)
 
     def _doubt(self, error: ProviderError) -> None:
         """The provider did not answer a call about the present spec."""
@@ -331,7 +337,9 @@ class VMReconciler:
         self._report(status.Observation(self._clock(), None, self._operation, obstacle=obstacle))
 
     def _is_down(self, vm: pb.VM | None, action: Action | None) -> bool:
-        off = vm is None or vm.power_state == pb.POWER_STATE_OFF
+        graceful = self.resource.wanted is DesiredPower.OFF_GRACEFUL
+        saved = graceful and vm is not None and is_as_wanted(self.resource, DesiredPower.OFF_GRACEFUL, vm)
+        off = vm is None or vm.power_state == pb.POWER_STATE_OFF or saved
         idle = self._operation is None or has_ended(self._operation)
         return off and isinstance(action, Nothing | Find | Held) and idle
 

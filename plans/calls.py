@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, TypeVar
 
 from client.errors import ProviderError
 from client.power import PowerClient, WorkRequest, raise_refusal
+from client.times import timestamp
 from common.backoff import Backoff
 from protos.power.v1 import power_pb2 as pb
 
+T = TypeVar("T")
 ROOM = 20
 """Operations that are being begun at once at one provider. One that has begun takes no room: it may wait for hours."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -75,19 +78,27 @@ class Calls:
         Raises:
             ProviderError: it may not be asked for.
         """
-        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        while True:
-            try:
-                return await self._clients[vm.provider].find_operation(vm.vm, request_id, RECENT)
-            except ProviderError as error:
-                if error.reason == "VM_NOT_FOUND":
-                    return None
-                raise_refusal(error)
-            await asyncio.sleep(pauses.next())
+        client = self._clients[vm.provider]
+        try:
+            return await _through_outages(lambda: client.find_operation(vm.vm, request_id, RECENT))
+        except ProviderError as error:
+            if error.reason == "VM_NOT_FOUND":
+                return None
+            raise
 
     def watch(self, provider: str) -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:
         """All VMs of a provider, then each change, without end."""
         return self._clients[provider].watch_vms()
+
+    async def bring_forward(self, vm: Named, operation: str, force_after: datetime, reason: str) -> None:
+        """Give its guest until this moment, which is sooner, through outages.
+
+        Raises:
+            ProviderError: it is refused; an operation that has ended is.
+        """
+        request = pb.ExtendOperationRequest(id=operation, reason=reason, force_after=timestamp(force_after))
+        client = self._clients[vm.provider]
+        await _through_outages(lambda: client.call(request))
 
     async def cancel(self, vm: Named, operation: str) -> None:
         """Give an operation up, if that is possible still.
@@ -96,3 +107,18 @@ class Calls:
             ProviderError
         """
         await self._clients[vm.provider].call(pb.CancelOperationRequest(id=operation))
+
+
+async def _through_outages(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, once there is one.
+
+    Raises:
+        ProviderError: it is refused.
+    """
+    pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+    while True:
+        try:
+            return await ask()
+        except ProviderError as error:
+            raise_refusal(error)
+        await asyncio.sleep(pauses.next())

@@ -1,7 +1,8 @@
 """The time of a run: moments that do not step when the machine's clock is set."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 
@@ -23,5 +24,37 @@ class Clock:
         """The seconds until then; 0 if it has passed."""
         return max(0.0, (until - self()).total_seconds())
 
-    async def sleep_until(self, moment: datetime) -> None:
-        await asyncio.sleep(self.left(moment))
+
+class Deadlines:
+    """Moments that may come nearer while they are waited for: each is told by a function."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._armed: dict[asyncio.Timeout, Callable[[], datetime]] = {}
+
+    @asynccontextmanager
+    async def limit(self, moment: Callable[[], datetime]) -> AsyncIterator[None]:
+        """Until then, as `asyncio.timeout` does it.
+
+        Raises:
+            TimeoutError
+        """
+        async with asyncio.timeout(self._clock.left(moment())) as timeout:
+            self._armed[timeout] = moment
+            try:
+                yield
+            finally:
+                del self._armed[timeout]
+
+    async def sleep_until(self, moment: Callable[[], datetime]) -> None:
+        """Also if it comes nearer."""
+        with suppress(TimeoutError):
+            async with self.limit(moment):
+                await asyncio.get_running_loop().create_future()
+
+    def moved(self) -> None:
+        """Some have come nearer."""
+        now = asyncio.get_running_loop().time()
+        for timeout, moment in self._armed.items():
+            if not timeout.expired():
+                timeout.reschedule(now + self._clock.left(moment()))

@@ -6,15 +6,15 @@ Also the API server, vCenter or the DNS may be among what goes down.
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from client.errors import ProviderError
 from client.power import PowerClient
 from client.times import moment
 from plans.clock import Clock
-from plans.frozen import FrozenTier
+from plans.frozen import SELF, FrozenTier, Target
 from plans.history import Start
 from plans.members import Declared, Provider, resolve
 from plans.model import PlanSpec
@@ -42,6 +42,19 @@ class Frozen:
     tiers: tuple[FrozenTier, ...]
     ahead: Mapping[str, timedelta]
     vms: Mapping[str, pb.VM]
+
+    def without_own(self) -> Self:
+        """The same without the VM that this program runs on."""
+        return replace(self, tiers=tuple(tier for tier in self.tiers if tier.name != SELF))
+
+    def save_problems(self, tier: FrozenTier, target: Target) -> Sequence[str]:
+        """What keeps a VM's memory from being saved that is to be saved where it is late; empty: nothing that is known,
+        or it is not to be."""
+        if not tier.saves(target):
+            return []
+        if not target.can_save:
+            return ["Its provider saves no VM's memory."]
+        return [problem.message for problem in self.vms[target.key].forecast.save_problems]
 
     def start(self, plan: str, spec: PlanSpec, now: datetime, run: str = "", **more: Any) -> Start:
         """A run of it that begins now, of this name or of one of its own; `more` are other fields of Start."""
@@ -109,7 +122,7 @@ async def _ask(name: str, client: PowerClient, named: Sequence[str], clock: Cloc
         called = {vm: await _id(client, vm) for vm in named if vm not in known}
     except ProviderError as error:
         raise Unreachable(name, error) from error
-    return Provider(vms, info.default_timeout.ToTimedelta(), called), ahead
+    return Provider(vms, info.default_timeout.ToTimedelta(), called, info.save), ahead
 
 
 async def _id(client: PowerClient, called: str) -> str:

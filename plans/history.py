@@ -13,9 +13,12 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field
 
-from plans.frozen import SETTLE, FrozenTier, Record, Target, scheduled
+from plans.frozen import SELF, SETTLE, FrozenTier, Record, Target, scheduled
 from plans.model import PlanSpec
-from plans.schedule import ZERO, Schedule, share
+from plans.schedule import ZERO, Schedule, behind, portion, share
+
+SAVED = "SAVED"
+"""The outcome of a VM whose memory is on disk."""
 
 log = structlog.get_logger()
 
@@ -58,7 +61,12 @@ class Start(Record):
     def deadline(self) -> datetime:
         """The end of what the tiers share. What is left then is dealt with in the reserve, which takes SETTLE at least:
         also what is forced at the last moment is to be off in time."""
-        return self.ends - max(self.spec.budget.reserve, SETTLE)
+        return self.ends - self.reserve
+
+    @property
+    def reserve(self) -> timedelta:
+        """The time from the tiers' deadline to the end."""
+        return max(self.spec.budget.reserve, SETTLE)
 
     @cached_property
     def forecast(self) -> Schedule:
@@ -112,6 +120,15 @@ class Stopped(Record):
     event: Literal["stopped"] = "stopped"
     tier: str
     at: datetime
+
+
+class Shortened(Record):
+    """Less time is left than was thought: the budget is over at `ends`. `why` is told to providers too."""
+
+    event: Literal["shortened"] = "shortened"
+    at: datetime
+    ends: datetime
+    why: str
 
 
 class BroughtDown(Record):
@@ -169,6 +186,7 @@ Event = Annotated[
     | TierOver
     | Aborted
     | Stopped
+    | Shortened
     | BroughtDown
     | BringUpBegan
     | VMUp
@@ -184,6 +202,7 @@ class History:
 
     def __init__(self, start: Start) -> None:
         self.start = start
+        self._tiers = {tier.name: tier for tier in start.tiers}
         self.events: list[Event] = []
         self.begun: dict[str, TierBegan] = {}
         self.ended: dict[str, VMEnded] = {}
@@ -192,6 +211,7 @@ class History:
         self.up: dict[str, VMUp] = {}
         self.aborted: Aborted | None = None
         self.stopped: Stopped | None = None
+        self.shortened: Shortened | None = None
         self.brought_down: BroughtDown | None = None
         self.bring_up_began: BringUpBegan | None = None
         self.closed: Closed | None = None
@@ -214,6 +234,8 @@ class History:
                 self.bring_up_began, self.taken_over = event, None
             case TakenOver():
                 self.bring_up_began, self.taken_over = None, event
+            case Shortened():
+                self.shortened = event
             case _:
                 self._note_stage(event)
         self.events.append(event)
@@ -241,6 +263,27 @@ class History:
         """Whether no further tier may begin."""
         return self.aborted is not None or self.stopped is not None
 
+    @property
+    def ends(self) -> datetime:
+        """When the budget is over, as far as is known by now."""
+        return min(self.start.ends, self.shortened.ends) if self.shortened else self.start.ends
+
+    @property
+    def deadline(self) -> datetime:
+        """The end of what the tiers share, as far as is known by now."""
+        return self.ends - self.start.reserve
+
+    def gets(self, tier: FrozenTier, began: datetime) -> timedelta:
+        """How long a tier has that began then: what those behind it leave. Our own VM, and what could not begin before
+        the tiers' time was over, has what is left in the reserve."""
+        late = tier.name == SELF or began >= self.deadline
+        left = (self.ends if late else self.deadline) - began
+        return portion(tier.stage, left, ZERO if late else self._behind[tier.name])
+
+    @cached_property
+    def _behind(self) -> Mapping[str, timedelta]:
+        return behind(scheduled(self.start.tiers))
+
     def is_off(self, target: Target) -> bool:
         """Whether a VM was verified to be off."""
         ended = self.ended.get(target.key)
@@ -254,11 +297,26 @@ class History:
         ended = self.ended.get(target.key)
         return self.closed is None or (ended is not None and (ended.off or ended.stopped))
 
+    def over_by(self, tier: FrozenTier) -> datetime:
+        """When the time of a tier that has begun is over: as it was given, or sooner if less is left since."""
+        began = self.begun[tier.name]
+        return began.at + (min(began.gets, self.gets(tier, began.at)) if self.shortened else began.gets)
+
+    def saved_by(self, target: Target) -> str:
+        """The operation by which this run has saved a VM's memory, until it is up again; empty: it has not."""
+        ended = self.ended.get(target.key)
+        saved = ended is not None and ended.stopped and ended.outcome == SAVED and target.key not in self.up
+        return ended.operation if ended and saved else ""
+
     def force_after(self, tier: str, target: Target) -> datetime:
-        """The moment until which a VM of a tier that has begun has time: its own, as far as the tier has it."""
+        """The moment until which a VM of a tier that has begun is promised time: its own, as far as the tier has it."""
         began = self.begun[tier]
-        time = min(target.need, began.gets) if target.runs else began.gets
-        return began.at + max(ZERO, time - SETTLE)
+        return began.at + self._tiers[tier].time(target, began.gets)
+
+    def forced_by(self, tier: FrozenTier, target: Target) -> datetime:
+        """The same as far as is known by now: sooner if less is left than was promised, and never later."""
+        began = self.begun[tier.name].at
+        return began + tier.time(target, self.over_by(tier) - began)
 
     def request_id(self, tier: str, target: Target, step: str = "") -> str:
         """The same for the same step of a run, whoever takes it and however often: it is taken once. Names of any

@@ -14,7 +14,7 @@ from uuid import UUID
 from common.text import some
 from common.yaml_reader import field_path
 from plans.frozen import OTHERS, SELF, FrozenTier, Target, target
-from plans.model import Members, Others, PlanSpec
+from plans.model import SAVE_TIME, Members, Others, PlanSpec, SaveFallback
 from protos.power.v1 import power_pb2 as pb
 
 RUNS = frozenset({pb.POWER_STATE_ON, pb.POWER_STATE_PAUSED})
@@ -54,11 +54,12 @@ class OwnVMUnclear(Exception):
 @dataclass(frozen=True, slots=True)
 class Provider:
     """What one provider said: its VMs, and the timeout of one that names none. `called` are the ids of VMs by what a
-    plan calls them, where that is neither id nor name (a path, say)."""
+    plan calls them, where that is neither id nor name (a path, say). `saves`: it can save VMs' memory."""
 
     vms: Sequence[pb.VM]
     timeout: timedelta
     called: Mapping[str, str] = field(default_factory=dict)
+    saves: bool = True
 
     def find(self, name: str) -> list[pb.VM]:
         """All VMs that may be meant: the one with this id, or else those with this name."""
@@ -102,13 +103,17 @@ def _tier(spec: PlanSpec, number: int, found: "_Resolution") -> FrozenTier:
     tier = spec.tiers[number]
     for place, members in enumerate(tier.members):
         found.take(tier.name, f"tiers.{number}.members.{place}", members)
-    return FrozenTier(
+    frozen = FrozenTier(
         name=tier.name,
         targets=found.of(tier.name),
         after=spec.graph[tier.name],
         minimum=tier.minimum,
         at_deadline=tier.at_deadline,
+        save_fallback=tier.save_fallback or SaveFallback.NEVER,
     )
+    save_time = SAVE_TIME if tier.save_time is None else tier.save_time
+    targets = tuple(found.with_time_to_save(each, save_time) if frozen.saves(each) else each for each in frozen.targets)
+    return frozen.model_copy(update={"targets": targets})
 
 
 def _own(own: str, providers: Mapping[str, Provider]) -> tuple[str, pb.VM] | None:
@@ -163,6 +168,12 @@ class _Resolution:
 
     def of(self, tier: str) -> tuple[Target, ...]:
         return tuple(target for name, target in self._taken.values() if name == tier)
+
+    def with_time_to_save(self, target: Target, time: timedelta) -> Target:
+        """A VM whose memory is saved where it is late."""
+        if not self._providers[target.provider].saves:
+            return target.model_copy(update={"can_save": False})
+        return target.model_copy(update={"need": target.need + time, "save_time": time})
 
     def others(self, policy: Others) -> tuple[Target, ...]:
         """The running VMs of the plan's providers that are in no tier."""

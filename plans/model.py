@@ -15,6 +15,8 @@ from pydantic.alias_generators import to_camel
 
 from common.durations import Duration, Interval, Timeout
 
+SAVE_TIME = timedelta(minutes=2)
+"""What is kept for saving the memory of a tier's VMs, where the tier does not say how long that takes."""
 MOST_TIERS, MOST_MEMBERS = 100, 1000
 """Of a plan, and entries of a tier, each of which may stand for many VMs."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -50,8 +52,18 @@ class AtDeadline(StrEnum):
     RESPECT = "Respect"
     """What its owner says: the VM's own escalation."""
     FORCE = "Force"
+    SAVE = "Save"
+    """Its memory is saved, and it is stopped; where that cannot be done, SaveFallback counts."""
     STOP = "Stop"
     """Nothing more is done to it, and no later tier begins."""
+
+
+class SaveFallback(StrEnum):
+    """What becomes of a member whose memory is to be saved and cannot be."""
+
+    NEVER = "Never"
+    """It is left running."""
+    FORCE = "Force"
 
 
 class Others(StrEnum):
@@ -133,13 +145,23 @@ class Members(Model):
 
 class Tier(Model):
     """VMs that go down together. Without `after` it follows the tier that is written before it; `after: []` follows
-    none."""
+    none. `save_time` is how long it takes to save the memory of those that are late, all together."""
 
     name: Name
     members: Annotated[tuple[Members, ...], Field(min_length=1, max_length=MOST_MEMBERS)]
     after: Annotated[tuple[Name, ...], Field(max_length=MOST_TIERS)] | None = None
     minimum: Duration = timedelta()
     at_deadline: AtDeadline = AtDeadline.RESPECT
+    save_fallback: SaveFallback | None = None
+    save_time: Timeout | None = None
+
+    @model_validator(mode="after")
+    def _says_how_to_save_what_is_saved(self) -> Self:
+        if self.save_fallback is not None and self.at_deadline is not AtDeadline.SAVE:
+            raise ValueError("saveFallback has no meaning unless atDeadline is Save")
+        if self.save_time is not None and self.at_deadline not in {AtDeadline.SAVE, AtDeadline.RESPECT}:
+            raise ValueError("saveTime has no meaning with atDeadline Force or Stop")
+        return self
 
 
 class Ready(Model):

@@ -8,6 +8,7 @@ does each of them once.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -16,8 +17,8 @@ from client.power import has_ended
 from client.words import short
 from plans.bring_up import BringUp
 from plans.calls import Calls
-from plans.clock import Clock
-from plans.frozen import SELF, SETTLE, FrozenTier, Target, scheduled
+from plans.clock import Clock, Deadlines
+from plans.frozen import SELF, SETTLE, FrozenTier, Target
 from plans.history import (
     Aborted,
     BringUpBegan,
@@ -26,6 +27,7 @@ from plans.history import (
     Event,
     History,
     Released,
+    Shortened,
     Stopped,
     TakenOver,
     TierBegan,
@@ -34,14 +36,16 @@ from plans.history import (
 )
 from plans.journal import Journal, JournalError
 from plans.model import AtDeadline
-from plans.schedule import ZERO, behind, portion
+from plans.schedule import ZERO
 from protos.power.v1 import power_pb2 as pb
 
 NOT_ASKED_YET = frozenset({pb.OPERATION_STATE_PENDING, pb.OPERATION_STATE_RUNNING_HOOKS})
-ESCALATIONS = {AtDeadline.FORCE: pb.ESCALATION_FORCE, AtDeadline.STOP: pb.ESCALATION_NEVER}
-"""What counts instead of the VM's own."""
-OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN})
+OURS = frozenset({pb.OUTCOME_GRACEFUL, pb.OUTCOME_FORCED, pb.OUTCOME_CRASHED, pb.OUTCOME_UNKNOWN, pb.OUTCOME_SAVED})
 """How a VM ends that this run has brought down, or may have."""
+LEAST_SHORTER = timedelta(seconds=1)
+"""By which a run is shortened at least: what a UPS says of its battery comes each few seconds, and is never exact."""
+SOON = timedelta(seconds=1)
+"""From now until the earliest moment that a provider is told, as it takes none that has passed."""
 LONGEST_WRITE = 2.0
 """Seconds that an event waits for the disk."""
 LAST_LOOK = 5.0
@@ -64,7 +68,7 @@ class Run:
         """`stays_off`: whether a VM's owner wants it off by now, so that it is not brought up."""
         self.history, self._start, self._stays_off = history, history.start, stays_off
         self._journal, self._calls, self._clock = journal, calls, clock
-        self._behind = behind(scheduled(self._start.tiers))
+        self._deadlines, self._shorter = Deadlines(clock), asyncio.Event()
         self._over = {tier.name: asyncio.Event() for tier in self._start.tiers}
         self._ended = {target.key: asyncio.Event() for tier in self._start.tiers for target in tier.targets}
         self._no_more_tiers = asyncio.Event()
@@ -115,12 +119,18 @@ class Run:
         await self._note(Aborted(at=self._clock()))
         await asyncio.gather(*(self._call_off(target, now) for target, now in list(self._under_way.values())))
 
+    async def shorten(self, ends: datetime, why: str) -> None:
+        """Less is left than was thought: the budget is over at `ends`, if that is sooner by LEAST_SHORTER. Operations
+        under way get their new moments, which count at their providers also if this engine is gone."""
+        if self.history.brought_down is None and ends + LEAST_SHORTER <= self.history.ends:
+            await self._note(Shortened(at=self._clock(), ends=ends, why=why))
+
     # The tiers
 
     async def _bring_down(self) -> None:
         """All tiers, until all their VMs have ended or the budget is over."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._clock.left(self._start.ends)), asyncio.TaskGroup() as group:
+            async with self._deadlines.limit(lambda: self.history.ends), asyncio.TaskGroup() as group:
                 for tier in self._start.tiers:
                     group.create_task(self._bring_tier_down(tier, group))
         await self._look_at_the_rest()
@@ -140,14 +150,17 @@ class Run:
         all the same, until the budget is over."""
         if tier.name not in self.history.begun and not await self._turn(tier):
             return
-        began = self.history.begun.get(tier.name) or await self._begin(tier)
+        if tier.name not in self.history.begun:
+            await self._begin(tier)
         downs = [
             group.create_task(self._bring_vm_down(tier, target))
             for target in tier.targets
             if target.key not in self.history.ended
         ]
         if downs:
-            await asyncio.wait(downs, timeout=self._clock.left(began.at + began.gets))
+            with suppress(TimeoutError):
+                async with self._deadlines.limit(lambda: self.history.over_by(tier)):
+                    await asyncio.wait(downs)
         if tier.name not in self.history.over:
             if tier.at_deadline is AtDeadline.STOP and not all(map(self.history.is_off, tier.targets)):
                 await self._note(Stopped(tier=tier.name, at=self._clock()))
@@ -161,24 +174,20 @@ class Run:
             before += [
                 self._ended[target.key] for each in self._start.tiers if each is not tier for target in each.targets
             ]
-        await _first_of(_all(before), self._no_more_tiers.wait(), self._clock.sleep_until(self._start.deadline))
-        return not self._no_more_tiers.is_set() and self._clock() < self._start.ends
+        deadline = self._deadlines.sleep_until(lambda: self.history.deadline)
+        await _first_of(_all(before), self._no_more_tiers.wait(), deadline)
+        return not self._no_more_tiers.is_set() and self._clock() < self.history.ends
 
-    async def _begin(self, tier: FrozenTier) -> TierBegan:
-        """Write down that it begins, and how long it has. Our own VM, and what could not begin before the tiers' time
-        was over, has what is left in the reserve."""
+    async def _begin(self, tier: FrozenTier) -> None:
+        """Write down that it begins, and how long it has."""
         now = self._clock()
-        late = tier.name == SELF or now >= self._start.deadline
-        left = (self._start.ends if late else self._start.deadline) - now
-        gets = portion(tier.stage, left, ZERO if late else self._behind[tier.name])
-        began = TierBegan(tier=tier.name, at=now, gets=gets)
-        await self._note(began)
-        return began
+        await self._note(TierBegan(tier=tier.name, at=now, gets=self.history.gets(tier, now)))
 
     # One VM
 
     async def _bring_vm_down(self, tier: FrozenTier, target: Target) -> None:
-        """Ask it and follow that to its verdict. With Force, what is not off at the end has its power cut."""
+        """Ask it and follow that to its verdict. With Force, also instead of Save, what is not off at the end has its
+        power cut."""
         try:
             ended = await self._within_its_time(tier, target)
         except Exception as error:
@@ -187,16 +196,19 @@ class Run:
         await self._note(ended)
 
     async def _within_its_time(self, tier: FrozenTier, target: Target) -> VMEnded:
-        if tier.at_deadline is not AtDeadline.FORCE:
+        if not tier.cuts:
             return await self._shut_down(tier, target)
-        began, ended = self.history.begun[tier.name], None
-        end = max(self._start.deadline, began.at + began.gets - SETTLE)
+        ended: VMEnded | None = None
+
+        def end() -> datetime:
+            return max(self.history.deadline, self.history.over_by(tier) - SETTLE)
+
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._clock.left(end)):
+            async with self._deadlines.limit(end):
                 ended = await self._shut_down(tier, target)
         if ended and (ended.off or ended.outcome == "GONE"):
             return ended
-        await self._clock.sleep_until(end)
+        await self._deadlines.sleep_until(end)
         if self.history.aborted:
             return ended or await self._shut_down(tier, target)
         return await self._cut(tier, target)
@@ -204,9 +216,8 @@ class Run:
     async def _shut_down(self, tier: FrozenTier, target: Target) -> VMEnded:
         """Its Shutdown, from the request to the verdict. Once aborted, none is begun."""
         began, force_after = self.history.begun[tier.name], self.history.force_after(tier.name, target)
-        request = target.shutdown(force_after - began.at)
+        request = tier.request(target, force_after - began.at)
         request.request_id = self.history.request_id(tier.name, target)
-        request.escalation = ESCALATIONS.get(tier.at_deadline, request.escalation)
         request.reason = request.reason or self._start.why
         request.force_after.FromDatetime(force_after + self._start.ahead.get(target.provider, ZERO))
         return await self._carried_out(tier, target, request)
@@ -224,7 +235,7 @@ class Run:
             operation = await self._calls.begin(target, request, lambda: self.history.aborted is not None)
             if operation is None:
                 return self._without_verdict(tier, target, "NOT_ASKED", "The run was aborted before.")
-            await self._follow(target, operation)
+            await self._follow(tier, target, operation, timed=isinstance(request, pb.ShutdownRequest))
         except ProviderError as error:
             outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "REFUSED"
             return self._without_verdict(tier, target, outcome, error.message)
@@ -241,8 +252,9 @@ class Run:
                     ended = _ended(tier, target, found, self._clock) if has_ended(found) else None
         await self._note(ended or self._without_verdict(tier, target, "OUT_OF_TIME", "What was begun goes on."))
 
-    async def _follow(self, target: Target, operation: pb.Operation) -> None:
-        """Until it has ended; when the run is aborted it is called off, if that is possible still."""
+    async def _follow(self, tier: FrozenTier, target: Target, operation: pb.Operation, *, timed: bool) -> None:
+        """Until it has ended; when the run is aborted it is called off, if that is possible still. `timed`: it gives
+        its guest time, which may become less."""
         self._under_way[target.key] = (target, operation)
 
         async def changed(now: pb.Operation) -> None:
@@ -250,7 +262,25 @@ class Run:
             if self.history.aborted:
                 await self._call_off(target, now)
 
-        await self._calls.follow(target, operation.id, changed)
+        moving = asyncio.ensure_future(self._bring_forward(tier, target, operation.id)) if timed else None
+        try:
+            await self._calls.follow(target, operation.id, changed)
+        finally:
+            if moving:
+                moving.cancel()
+
+    async def _bring_forward(self, tier: FrozenTier, target: Target, operation: str) -> None:
+        """Tell its provider the new moment, each time the run is shortened."""
+        told = self.history.force_after(tier.name, target)
+        while True:
+            shorter, short = self._shorter, self.history.shortened
+            until = max(self.history.forced_by(tier, target), self._clock() + SOON)
+            if short and until < told and not self.history.aborted:
+                told, ahead = until, self._start.ahead.get(target.provider, ZERO)
+                with suppress(ProviderError):
+                    why = f"{self._start.why}: {short.why}"[:256]
+                    await self._calls.bring_forward(target, operation, until + ahead, why)
+            await shorter.wait()
 
     async def _call_off(self, target: Target, operation: pb.Operation) -> None:
         """Cancel an operation that has not asked its guest; one that cannot be cancelled any more runs on."""
@@ -290,12 +320,17 @@ class Run:
                 self._ended[event.vm].set()
             case Aborted() | Stopped():
                 self._no_more_tiers.set()
+            case Shortened():
+                self._deadlines.moved()
+                self._shorter.set()
+                self._shorter = asyncio.Event()
 
 
 def _ended(tier: FrozenTier, target: Target, operation: pb.Operation, clock: Clock) -> VMEnded:
     """What an operation that has ended says of its VM."""
     off = operation.state == pb.OPERATION_STATE_SUCCEEDED
     verdict = operation.verdict
+    saved_before = verdict.outcome == pb.OUTCOME_SAVED and not verdict.reason  # nothing was done to it
     return VMEnded(
         tier=tier.name,
         vm=target.key,
@@ -305,7 +340,7 @@ def _ended(tier: FrozenTier, target: Target, operation: pb.Operation, clock: Clo
         operation=operation.id,
         message=verdict.message or operation.error.message,
         off=off,
-        stopped=verdict.outcome in OURS or operation.state == pb.OPERATION_STATE_CANCELLED,
+        stopped=(verdict.outcome in OURS and not saved_before) or operation.state == pb.OPERATION_STATE_CANCELLED,
     )
 
 

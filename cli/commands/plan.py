@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,6 @@ from common.text import clean
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
-from plans.frozen import SELF
 from plans.history import Closed, Event, History
 from plans.journal import Journal, JournalError, Runs
 from plans.members import OwnVMUnclear, PlanRefused
@@ -98,12 +96,24 @@ async def forecast(
 
 
 @command("run", group)
-async def run(file: File, *, own: Own = "", state_dir: StateDir = None, output: Format = Output.TABLE) -> ExitCode:
+async def run(
+    file: File,
+    *,
+    own: Own = "",
+    leave_self: Annotated[
+        bool,
+        typer.Option("--leave-self", help="The VM that this command runs on is left alone: it goes down already."),
+    ] = False,
+    state_dir: StateDir = None,
+    output: Format = Output.TABLE,
+) -> ExitCode:
     """Bring down what the plan says, and wait for the end. A run that was left is taken up again. Ctrl-C aborts it:
     no further tier begins, and what it stopped comes up again if the plan says so."""
     manifest, clock, runs = read_as(PowerPlan, file, NO_PLAN), Clock(), Runs(_folder(state_dir))
     async with _clients() as clients:
-        history, journal = await _taken_up(manifest, runs, clock) or await _begun(manifest, clients, runs, clock, own)
+        history, journal = await _taken_up(manifest, runs, clock) or await _begun(
+            manifest, clients, runs, clock, own, leave_self=leave_self
+        )
         try:
             history.listeners.append(lambda event: tell(history, event))
             await _until_its_end(Run(history, journal, Calls(_known(history, clients)), clock))
@@ -174,7 +184,7 @@ class _Host:
                 self._manifest.model_copy(update={"spec": spec}), self._clients, self._clock, self._own
             )
             if stage is Stage.NAMED:
-                frozen = replace(frozen, tiers=tuple(tier for tier in frozen.tiers if tier.name != SELF))
+                frozen = frozen.without_own()
             start = frozen.start(name, spec, self._clock(), trigger=why, emergency=True)
             bounded = start.model_copy(update={"ends": min(start.ends, until)})
             history, journal = await self._runs.create(bounded)
@@ -313,9 +323,11 @@ async def _taken_up(manifest: PowerPlan, runs: Runs, clock: Clock) -> tuple[Hist
 
 
 async def _begun(
-    manifest: PowerPlan, clients: Mapping[str, PowerClient], runs: Runs, clock: Clock, own: str
+    manifest: PowerPlan, clients: Mapping[str, PowerClient], runs: Runs, clock: Clock, own: str, *, leave_self: bool
 ) -> tuple[History, Journal]:
     frozen = await _freeze(manifest, clients, clock, own)
+    if leave_self:
+        frozen = frozen.without_own()
     try:
         history, journal = await runs.create(frozen.start(manifest.metadata.name, manifest.spec, clock()))
     except JournalError as error:

@@ -36,8 +36,25 @@ Escalation = Annotated[
     str,
     typer.Option(
         "--escalation",
+        metavar="force|never|ask|save",
+        help="What happens to a VM that still runs then; default: the provider's. "
+        "save: its memory is saved to disk, and `vmpower on` resumes it.",
+    ),
+]
+RebootEscalation = Annotated[
+    str,
+    typer.Option(
+        "--escalation",
         metavar="force|never|ask",
         help="What happens to a VM that still runs then; default: the provider's.",
+    ),
+]
+SaveFallback = Annotated[
+    str,
+    typer.Option(
+        "--save-fallback",
+        metavar="never|force",
+        help="With --escalation save: what happens to a VM whose memory cannot be saved; default: never.",
     ),
 ]
 HookFile = Annotated[
@@ -124,6 +141,7 @@ async def shutdown(
     *,
     timeout: Timeout = None,
     escalation: Escalation = "",
+    save_fallback: SaveFallback = "",
     pre_stop_exec: Annotated[Texts, typer.Option(metavar="COMMAND", help=_EXEC)] = None,
     pre_stop_http: Annotated[Texts, typer.Option(metavar="URL", help=_HTTP)] = None,
     pre_stop_snapshot: Annotated[Texts, typer.Option(metavar="NAME", help=_SNAPSHOT)] = None,
@@ -160,6 +178,7 @@ async def shutdown(
     request = pb.ShutdownRequest(
         timeout=duration(timeout),
         escalation=options.escalation(escalation),
+        save_fallback=options.escalation(save_fallback, "--save-fallback"),
         pre_stop=hooks.gather(given),
         signal_policy=policy if order or resend is not None else None,
         force_after=force_after,
@@ -175,7 +194,7 @@ async def reboot(
     vms: VMs,
     *,
     timeout: Timeout = None,
-    escalation: Escalation = "",
+    escalation: RebootEscalation = "",
     request_id: RequestId = "",
     reason: Reason = "",
     wait: Wait = True,

@@ -60,11 +60,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """What is known of one UPS. `reading` is the last that could be read, at `read`; `on_battery` and `lost` are since
-    when; `forced`: it has said FSD, which stays, as the primary cuts its power whatever comes."""
+    """What is known of one UPS. `reading` is the last that could be read, at `read`; `empty` and `charge` are the more
+    hopeful of its last two on battery, as some say 0 while they switch over: when it is empty, and percent; None: there
+    are no two that say so. `on_battery` and `lost` are since when; `forced`: it has said FSD, which stays, as the
+    primary cuts its power whatever comes."""
 
     reading: Reading | None = None
     read: datetime | None = None
+    empty: datetime | None = None
+    charge: float | None = None
     on_battery: datetime | None = None
     lost: datetime | None = None
     forced: bool = False
@@ -75,10 +79,8 @@ class Supply:
         return self.lost is None and self.reading is not None and self.on_battery is None and not self.forced
 
     def runtime(self, now: datetime) -> timedelta | None:
-        """How long its battery lasts from now, by the last that it said; None: it is not in use, or does not say."""
-        if self.on_battery is None or self.reading is None or self.reading.runtime is None or self.read is None:
-            return None
-        return self.reading.runtime - (now - self.read)
+        """How long its battery lasts from now; None: it is not in use, or does not say."""
+        return None if self.empty is None else self.empty - now
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,21 @@ def _seen(supply: Supply, reading: Reading | None, now: datetime) -> Supply:
         since = supply.on_battery
     else:
         since = (supply.on_battery or now) if reading.on_battery else None
-    return Supply(reading, now, since, None, supply.forced or FORCED in reading.words)
+    empty, charge = _hopeful(supply, reading, now) if since and supply.on_battery else (None, None)
+    return Supply(reading, now, empty, charge, since, None, supply.forced or FORCED in reading.words)
+
+
+def _hopeful(supply: Supply, reading: Reading, now: datetime) -> tuple[datetime | None, float | None]:
+    """When it is empty and its charge, by the last two readings."""
+    before, at = supply.reading, supply.read
+    if before is None or at is None:
+        return None, None
+    empty = charge = None
+    if before.runtime is not None and reading.runtime is not None:
+        empty = max(at + before.runtime, now + reading.runtime)
+    if before.charge is not None and reading.charge is not None:
+        charge = max(before.charge, reading.charge)
+    return empty, charge
 
 
 def _reached(nut: Nut, supplies: Mapping[str, Supply], now: datetime) -> tuple[Stage, str]:
@@ -138,22 +154,22 @@ def _stage(nut: Nut, supply: Supply, now: datetime) -> tuple[Stage, str]:
         return Stage.NONE, ""
     if supply.reading.is_low:
         return Stage.NO_RETURN, "says LB"
-    if too_little := _too_little(nut, supply, supply.reading, now):
+    if too_little := _too_little(nut, supply, now):
         return Stage.ALL, too_little
     if nut.on_battery and now - supply.on_battery >= nut.on_battery.after:
         return Stage.NAMED, f"has been on battery for {to_text(nut.on_battery.after)}"
     return Stage.NONE, ""
 
 
-def _too_little(nut: Nut, supply: Supply, reading: Reading, now: datetime) -> str:
+def _too_little(nut: Nut, supply: Supply, now: datetime) -> str:
     """Why a battery that is in use cannot be relied on any more; "" if it can."""
     if supply.lost and now - supply.lost >= nut.lost_contact:
         return f"was on battery and has not been heard for {to_text(nut.lost_contact)}"
     least, runtime = nut.below or NOTHING_SAID, supply.runtime(now)
     if least.runtime is not None and runtime is not None and runtime < least.runtime:
         return f"lasts less than {to_text(least.runtime)}"
-    if least.charge is not None and reading.charge is not None and reading.charge < least.charge:
-        return f"has {reading.charge:g} % of its charge, less than {least.charge} %"
+    if least.charge is not None and supply.charge is not None and supply.charge < least.charge:
+        return f"has {supply.charge:g} % of its charge, less than {least.charge} %"
     return ""
 
 

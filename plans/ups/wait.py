@@ -44,6 +44,8 @@ class Begun:
     journal: Journal
     engine: Callable[[], Run]
     work: asyncio.Task[None] | None = None
+    carried_out: Run | None = None
+    """What carries it out now, or did."""
 
     @property
     def under_way(self) -> bool:
@@ -133,6 +135,7 @@ class Waiting:
                 await self._close_all()
                 return
             else:
+                await self._shorten()
                 await self._changed.wait()
 
     def _reached(self) -> Stage:
@@ -158,6 +161,13 @@ class Waiting:
         self.runs.append(new)
         self._start(new)
 
+    async def _shorten(self) -> None:
+        """A battery that lasts less long than it said leaves less time to the run that is under way."""
+        run, now = self.runs[-1] if self.runs else None, self._clock()
+        if run and run.under_way and run.carried_out and self._back is None:
+            until = ends(self._nut, self._state, now, self._total)
+            await run.carried_out.shorten(until, "the battery lasts less long than it said")
+
     async def _leave(self) -> None:
         """What is under way goes on at the providers alone."""
         left = [each.work for each in self.runs if each.work] + ([self._back] if self._back else [])
@@ -167,7 +177,8 @@ class Waiting:
         await asyncio.gather(*left, return_exceptions=True)
 
     def _start(self, run: Begun) -> None:
-        run.work = asyncio.ensure_future(self._guarded(run.engine().carry_out()))
+        run.carried_out = run.engine()
+        run.work = asyncio.ensure_future(self._guarded(run.carried_out.carry_out()))
         run.work.add_done_callback(lambda _: self._changed.set())
 
     async def _guarded(self, work: Awaitable[None]) -> None:

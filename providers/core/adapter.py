@@ -52,6 +52,8 @@ class Escalation(StrEnum):
     FORCE = "FORCE"
     NEVER = "NEVER"
     ASK = "ASK"
+    SAVE = "SAVE"
+    """Its memory is saved, and it is stopped."""
 
 
 class Reason(StrEnum):
@@ -147,7 +149,9 @@ class VM:
     it is off) from every other run of it, also after the provider or the hypervisor was restarted; a reboot by the
     guest is the same run. Empty: it does not run, or the hypervisor does not tell. `crashed`: the guest of this run has
     panicked, though the VM is kept, or was reset, by its hypervisor. `system_uuid` is what its virtual firmware gives
-    its guest; empty: it has none, or the hypervisor does not tell.
+    its guest; empty: it has none, or the hypervisor does not tell. `saved`: its memory is on disk and it runs nowhere;
+    `power_state` is SUSPENDED then. `save_problems`: what keeps its memory from being saved, as far as the hypervisor
+    tells beforehand.
     """
 
     id: str
@@ -171,6 +175,8 @@ class VM:
     run_id: str = ""
     crashed: bool = False
     system_uuid: str = ""
+    saved: bool = False
+    save_problems: tuple[Problem, ...] = ()
 
     @property
     def graceful(self) -> bool:
@@ -319,6 +325,17 @@ class Adapter(Protocol):
 
         Raises:
             VMNotFound, CommandFailed
+        """
+
+    async def save(self, vm_id: str) -> bool:
+        """Save its memory to disk and stop it; return once the hypervisor has done so. Whether this call did it: False
+        where it is saved or off already, or went off by other means meanwhile, which is no error.
+
+        Asked again while that is under way, it joins it, or raises Locked.
+
+        Raises:
+            Locked: something holds the VM, such as a save that is under way.
+            VMNotFound, CommandFailed, Unsupported
         """
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:

@@ -47,6 +47,8 @@ class Lane(StrEnum):
     """Cutting power, and what must be known right before."""
     START = "starts"
     """Starting and resuming."""
+    SAVE = "saves"
+    """Saving memory, which takes as long as the disk takes to write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class _Queue:
             del self.at_host[place.host]
 
 
-AT_ONCE: Mapping[Lane, int] = {Lane.READ: 4, Lane.ASK: 8, Lane.PROGRAM: 4, Lane.CUT: 4, Lane.START: 4}
+AT_ONCE: Mapping[Lane, int] = {Lane.READ: 4, Lane.ASK: 8, Lane.PROGRAM: 4, Lane.CUT: 4, Lane.START: 4, Lane.SAVE: 4}
 """How many calls of each lane may be under way, where no setting and no hypervisor's folder says otherwise."""
 PER_HOST, SLOW = 8, 50
 

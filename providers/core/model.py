@@ -35,6 +35,7 @@ class State(StrEnum):
     WAITING_FOR_GUEST = "WAITING_FOR_GUEST"
     AWAITING_DECISION = "AWAITING_DECISION"
     FORCING = "FORCING"
+    SAVING = "SAVING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -57,6 +58,8 @@ class Outcome(StrEnum):
     ALREADY_ON = "ALREADY_ON"
     UNKNOWN = "UNKNOWN"
     """It cannot be known how, or whether, it went down."""
+    SAVED = "SAVED"
+    """Its memory is saved, and it runs nowhere."""
 
 
 class FailurePolicy(StrEnum):
@@ -170,6 +173,8 @@ class Request(Record):
     timeout: timedelta | None = None
     force_after: datetime | None = None
     escalation: Escalation = Escalation.FORCE
+    save_fallback: Escalation = Escalation.NEVER
+    """FORCE or NEVER: instead of SAVE, where the memory cannot be saved."""
     hooks: tuple[Hook, ...] = ()
     signal_order: tuple[Signal, ...] = ()
     resend_interval: timedelta = timedelta(seconds=10)
@@ -260,7 +265,8 @@ class Operation(Record):
     `timeout` is the grace period that counts, from where `timeout_origin` says. `grace_start` is when
     the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
     is set once the operation came to the point where force is due, and `obstacle` is what stood in the way
-    then, for people. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
+    then, for people. `save_start` is when its memory began to be saved, and `save_failure` why that cannot be done, or
+    has failed. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
     `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was not known to be
     off when the operation was accepted, or was seen to run since; `asked_before`: an earlier operation had asked this
     run to go down, which it may still do; `asked_run` is the last run that one had asked and left alone, where the
@@ -278,6 +284,8 @@ class Operation(Record):
     force_after: datetime | None = None
     force_reason: Reason | None = None
     obstacle: str = ""
+    save_start: datetime | None = None
+    save_failure: str = ""
     decision: Decision | None = None
     hook_started: str = ""
     hooks: tuple[HookResult, ...] = ()
@@ -299,7 +307,7 @@ class Operation(Record):
         sent = (each.model_copy(update=_moved(each, by, "time", "handed_over")) for each in self.sent)
         steps = (each.model_copy(update=_moved(each, by, "time", "last_time")) for each in self.steps)
         request = self.request.model_copy(update=_moved(self.request, by, "force_after"))
-        own: dict[str, Any] = _moved(self, by, "create_time", "grace_start", "force_after")
+        own: dict[str, Any] = _moved(self, by, "create_time", "grace_start", "force_after", "save_start")
         if self.went_down:
             own["went_down"] = self.went_down.model_copy(update=_moved(self.went_down, by, "start_time", "end_time"))
         own |= {"boot": boot, "request": request, "sent": tuple(sent), "steps": tuple(steps)}
@@ -336,8 +344,12 @@ class Operation(Record):
 
     @property
     def escalation(self) -> Escalation:
-        """What happens at force_after: what was requested, unless the shutdown was called off."""
-        return Escalation.NEVER if self.decision is Decision.CALL_OFF else self.request.escalation
+        """What happens at force_after: what was requested, unless the shutdown was called off, or its memory cannot be
+        saved."""
+        if self.decision is Decision.CALL_OFF:
+            return Escalation.NEVER
+        cannot = self.request.escalation is Escalation.SAVE and self.save_failure
+        return self.request.save_fallback if cannot else self.request.escalation
 
     @property
     def hooks_left(self) -> tuple[Hook, ...]:

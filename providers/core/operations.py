@@ -190,7 +190,8 @@ class Operations:
         run = await self._run(operation_id)
 
         def changes(operation: Operation) -> Mapping[str, Any]:
-            _require_undecided(operation)
+            if operation.state is not State.SAVING or operation.decision:
+                _require_undecided(operation)
             return {"decision": Decision.FORCE}
 
         await run.decide(f"told to power off hard{asked}", changes)
@@ -384,7 +385,7 @@ def _past_deciding(operation: Operation) -> str:
         return f"has ended: {operation.state}; nothing is left to decide"
     if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
         return f"is a {operation.request.kind}: it does not wait"
-    if operation.state is State.FORCING or operation.decision or operation.went_down:
+    if operation.state in (State.FORCING, State.SAVING) or operation.decision or operation.went_down:
         return f"is past deciding: {operation.state}"
     return ""
 
@@ -393,6 +394,8 @@ def _advice(run: Run) -> str:
     """What one can do about an operation that is in the way of another one."""
     if run.operation.request.kind is Kind.POWER_ON:
         return "wait for it; only a PowerOff supersedes it"
+    if run.in_state(State.SAVING) and not run.decided:
+        return "wait for it, or force it"
     if _past_deciding(run.operation):
         return "wait for it"
     return "wait for it, or force it" if _is_irrevocable(run) else "wait for it, or extend, force or cancel it"

@@ -66,7 +66,8 @@ async def _goes_down(run: Run, asked: Operation) -> bool:
 async def force(run: Run, reason: Reason) -> Verdict:
     """Cut the power, verify that it is off, and tell how it went."""
     if not run.in_state(State.FORCING):
-        await run.record(f"powering off hard, reason {reason}", state=State.FORCING, force_reason=reason)
+        saved = "; its memory, which is saved, is discarded" if run.is_saved else ""
+        await run.record(f"powering off hard, reason {reason}{saved}", state=State.FORCING, force_reason=reason)
     if not await run.surely_off():
         with urgent():
             await _persist(run, lambda: _cut(run), lambda: run.off)
@@ -74,10 +75,8 @@ async def force(run: Run, reason: Reason) -> Verdict:
 
 
 async def _cut(run: Run) -> None:
-    if run.cut is None:  # an earlier call may have been lost or done, and somebody may have started it anew since
-        await run.inventory.refresh(run.vm_id)
-        if not await run.within(RUN_TOLD, lambda: not run.of_no_known_run):
-            raise CommandFailed("The hypervisor does not tell whether the VM was started again; it is not cut for now.")
+    if run.cut is None:
+        await look_again(run)
         if run.runs_anew:
             return  # of one that is off the adapter can still tell whether we have cut it
     try:
@@ -85,6 +84,17 @@ async def _cut(run: Run) -> None:
     except (HypervisorUnavailable, asyncio.CancelledError):
         run.cut = None  # it may have been done
         raise
+
+
+async def look_again(run: Run) -> None:
+    """An earlier call may have been lost or done, and somebody may have started the VM anew since.
+
+    Raises:
+        CommandFailed: the hypervisor does not tell which run of it this is.
+    """
+    await run.inventory.refresh(run.vm_id)
+    if not await run.within(RUN_TOLD, lambda: not run.of_no_known_run):
+        raise CommandFailed("The hypervisor does not tell whether the VM was started again; nothing is done for now.")
 
 
 async def start(run: Run) -> None:

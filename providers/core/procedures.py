@@ -47,7 +47,7 @@ async def _serve(run: Run, before: Sequence[Operation]) -> Verdict:
 LEAVES_IT = (Outcome.STILL_RUNNING, Outcome.UNKNOWN)
 """With these a VM that is not off is left as it is. It may have gone off untold, so it is looked at before that is
 said, and the procedure, entered again, goes by what was found."""
-WENT_DOWN = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.ALREADY_OFF)
+WENT_DOWN = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.ALREADY_OFF, Outcome.SAVED)
 
 
 async def carry_out(run: Run, before: Sequence[Operation] = (), *, fresh: bool = False) -> None:

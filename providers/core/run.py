@@ -71,6 +71,10 @@ class Run(Waiting):
         """The VM at the moment when its run was first known to be over, so that a quick restart is not overlooked."""
         self.cut: bool | None = False
         """Whether we have cut its power; None: an answer that would tell was lost, or the process that asked for it."""
+        self.saved: bool | None = False
+        """The same of saving its memory."""
+        self.seen_saved = False
+        """Whether it was seen saved since that began, so that a quick resume is not overlooked."""
         self.in_doubt = False
         """Whether an earlier process may have asked the guest without a record of it."""
         self.crashed = False
@@ -112,6 +116,11 @@ class Run(Waiting):
         return self.went_off is not None or is_off(self.vm)
 
     @property
+    def is_saved(self) -> bool:
+        """Whether its memory is on disk and it runs nowhere, as it was last seen."""
+        return self.vm is not None and self.vm.saved
+
+    @property
     def was_off_already(self) -> bool:
         """Whether it is off, and was so when the operation was accepted: as it was known then and was never seen to run
         since, or as the first look at it showed, for what was known of it may have been out of date."""
@@ -142,9 +151,11 @@ class Run(Waiting):
 
     @property
     def given_up(self) -> bool:
-        """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked."""
-        decision = self.operation.decision
-        return decision is Decision.CANCEL or (decision is Decision.CALL_OFF and self.operation.asked is None)
+        """Whether there is nothing left to wait for: cancelled, or called off before the guest was asked. A save that
+        is under way is brought to its end."""
+        decision, saving = self.operation.decision, self.in_state(State.SAVING)
+        called_off = decision is Decision.CALL_OFF and self.operation.asked is None
+        return decision is Decision.CANCEL or (called_off and not saving)
 
     @property
     def told_to_force(self) -> bool:
@@ -157,6 +168,7 @@ class Run(Waiting):
             self.change("", run_id=vm.run_id)  # some hypervisors tell it only a moment after a start
         if vm and vm.power_state not in (PowerState.OFF, PowerState.UNKNOWN) and not self.operation.ran:
             self.change("", ran=True)
+        self.seen_saved = self.seen_saved or bool(vm and vm.saved and self.in_state(State.SAVING))
         self.crashed = self.crashed or bool(vm and vm.crashed and not self._is_over(vm))
         if self.went_off is None and vm and self._is_over(vm):
             self.went_off = vm if is_off(vm) else VM(vm.id, vm.name, PowerState.OFF)
@@ -176,7 +188,8 @@ class Run(Waiting):
     def of_no_known_run(self) -> bool:
         """Whether the VM runs, and it is not told which run that is, though it was told of the one that this is about:
         so is one that was started a moment ago."""
-        return bool(self.operation.run_id and self.vm and not self.off and not self.vm.run_id)
+        unknown = self.vm is not None and not (self.vm.run_id or self.vm.saved)
+        return bool(self.operation.run_id and unknown and not self.off)
 
     def of_this_run(self, seen_off: bool) -> None:
         """Note which run of the VM this is about, if nothing has been done to it yet. `seen_off`: the run that was
@@ -203,8 +216,12 @@ class Run(Waiting):
         operation = self.operation
         in_time = operation.force_after is not None and self.now() < operation.force_after
         self.in_doubt = not (in_time and operation.asked)
-        if self.in_state(State.FORCING) or (operation.escalation is Escalation.FORCE and self.in_doubt):
+        request, saves = operation.request, operation.escalation is Escalation.SAVE
+        forces = operation.escalation is Escalation.FORCE or (saves and request.save_fallback is Escalation.FORCE)
+        if self.in_state(State.FORCING) or (forces and self.in_doubt):
             self.cut = None
+        if self.in_state(State.SAVING) or (saves and self.in_doubt):
+            self.saved = None
         self.begin()
 
     def move(self, by: timedelta) -> None:

@@ -32,6 +32,12 @@ def _known_client(rule: str) -> str:
     return rule if re.fullmatch(r"uid:\d+", rule, re.ASCII) else _known(rule)
 
 
+def _for_any_vm(escalation: Escalation) -> Escalation:
+    if escalation is Escalation.SAVE:
+        raise ValueError("SAVE is no default, for not every VM's memory can be saved: requests name it")
+    return escalation
+
+
 NAME_TYPES = ("cn", "dns", "uri")
 
 
@@ -40,6 +46,7 @@ def _network(text: Any) -> Any:
     return ip_network(text, strict=False) if isinstance(text, str) else text
 
 
+DefaultEscalation = Annotated[Escalation, AfterValidator(_for_any_vm)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(comma_separated)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(comma_separated)]
@@ -64,14 +71,19 @@ class Settings(ProcessSettings):
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
 
     default_timeout: Timeout = Field(timedelta(seconds=60), description="grace period where the request names none")
-    default_escalation: Escalation = Field(
-        Escalation.FORCE, description="FORCE, NEVER or ASK where the request names none"
+    default_escalation: DefaultEscalation = Field(
+        Escalation.FORCE, description="FORCE, NEVER or ASK where the request names none; SAVE is for requests to name"
     )
     resend_interval: Duration = Field(
         timedelta(seconds=10), description="how often ACPI is repeated: a booting guest drops it; 0s: never"
     )
     power_timeout: Timeout = Field(
         timedelta(seconds=60), description="how long the hypervisor may take to switch a VM on or hard off"
+    )
+    save_timeout: Timeout = Field(
+        timedelta(minutes=10),
+        description="how long the hypervisor may take to save a VM's memory, which is written to disk; after that the "
+        "save has failed",
     )
 
     max_reads: int = Field(
@@ -83,6 +95,7 @@ class Settings(ProcessSettings):
     )
     max_cuts: int = Field(AT_ONCE[Lane.CUT], ge=1, description="VMs whose power may be cut at once")
     max_starts: int = Field(AT_ONCE[Lane.START], ge=1, description="VMs that may be started at once")
+    max_saves: int = Field(AT_ONCE[Lane.SAVE], ge=1, description="VMs whose memory may be saved at once")
     max_per_host: int = Field(PER_HOST, ge=1, description="of each of these, how many at one host of the hypervisor")
     max_slow: int = Field(
         SLOW, ge=0, description="of each, how many more whose call was not answered within 1 s, so that others go on"

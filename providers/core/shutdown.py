@@ -18,6 +18,7 @@ from providers.core.lanes import urgent
 from providers.core.model import Decision, Delivery, Sent, State, TimeoutOrigin, Verdict
 from providers.core.power import force
 from providers.core.run import Run
+from providers.core.saving import save
 from providers.core.signals import Send, Wait, deaf_reason, next_step, obstacle, reason_at_deadline
 
 PAUSE = 1.0
@@ -40,6 +41,8 @@ async def shut_down(run: Run) -> Verdict:
     """Bring the VM down the way its owner wants."""
     if run.was_off_already or (run.gone and not run.decided):
         return verdicts.already_off(run) if run.off else verdicts.gone(run)
+    if run.is_saved and run.in_state(State.PENDING) and _escalation(run) is Escalation.SAVE:
+        return verdicts.saved(run)
     if not await hooks.run_all(run):
         return verdicts.hook_failed(run)
     if not run.given_up:
@@ -47,17 +50,26 @@ async def shut_down(run: Run) -> Verdict:
     deadline = deadlines.of(run)
     while isinstance(due := await _wait_for_guest(run, deadline), Reason):
         _note_obstacle(run, due)
-        match _escalation(run):
-            case Escalation.FORCE:
-                return await force(run, due)
-            case Escalation.NEVER:
-                return verdicts.not_forced(run, due)
-            case Escalation.ASK:
-                await _hold(run, due)
+        if verdict := await _escalate(run, due):
+            return verdict
     if due is Guest.OFF:
         await _note_cut(run, deadline)
         return verdicts.judge(run)
     return verdicts.given_up(run) if due is Guest.LEFT_ALONE else verdicts.gone(run)
+
+
+async def _escalate(run: Run, due: Reason) -> Verdict | None:
+    """Do as the escalation says; None: then look at the guest again."""
+    match _escalation(run):
+        case Escalation.FORCE:
+            return await force(run, due)
+        case Escalation.NEVER:
+            return verdicts.not_forced(run, due)
+        case Escalation.ASK:
+            await _hold(run, due)
+        case Escalation.SAVE:
+            return await save(run, due)
+    return None
 
 
 def _begin_grace(run: Run) -> None:
@@ -108,7 +120,7 @@ def _due(run: Run, vm: VM, deadline: Deadline) -> Reason | None:
     operation = run.operation
     if run.told_to_force:
         return Reason.PREEMPTED if operation.decision is Decision.PREEMPT else Reason.REQUESTED
-    if run.in_state(State.AWAITING_DECISION, State.FORCING) and operation.force_reason:
+    if run.in_state(State.AWAITING_DECISION, State.FORCING, State.SAVING) and operation.force_reason:
         return operation.force_reason
     if run.now() >= deadline.moment:
         return reason_at_deadline(vm, operation)
@@ -175,7 +187,7 @@ async def _send(run: Run, signal: Signal, deadline: Deadline) -> None:
 async def _deliver(run: Run, sent: Sent, deadline: Deadline) -> None:
     try:
         await run.inventory.connected.wait()
-        if run.decided or run.in_state(State.FORCING):  # an outage may have held this up until then
+        if run.decided or run.in_state(State.FORCING, State.SAVING):  # an outage may have held this up until then
             return await _not_sent(run, sent)
         await run.adapter.send_signal(run.vm_id, sent.signal, deadline.grace(sent))
     except VMNotFound:
@@ -219,8 +231,14 @@ async def _not_sent(run: Run, sent: Sent, message: str = "") -> None:
 
 
 def _escalation(run: Run) -> Escalation:
-    """What to do now that force is due; a decision comes before what was requested."""
-    return Escalation.FORCE if run.told_to_force or run.in_state(State.FORCING) else run.operation.escalation
+    """What to do now that force is due; a decision comes before what was requested, but for a save that is under way,
+    or was done after all."""
+    operation = run.operation
+    if run.told_to_force or run.in_state(State.FORCING):
+        return Escalation.FORCE
+    saving = run.in_state(State.SAVING) and not operation.save_failure
+    saved = run.is_saved and operation.request.escalation is Escalation.SAVE
+    return Escalation.SAVE if saving or saved else operation.escalation
 
 
 def _note_obstacle(run: Run, reason: Reason) -> None:

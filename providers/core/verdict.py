@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from providers.core import deadline as deadlines
-from providers.core.adapter import OffCause, PowerState, Reason
+from providers.core.adapter import Escalation, OffCause, PowerState, Reason
 from providers.core.clock import monotonic
 from providers.core.model import Decision, Delivery, Outcome, State, Verdict
 from providers.core.run import Run
@@ -41,7 +41,9 @@ def judge(run: Run) -> Verdict:
     if cause is OffCause.GUEST or deadline.left():
         return _left(run)
     if forcing and run.cut:
-        return _verdict(run, Outcome.FORCED, because(run, f"Powered off hard, reason {reason}."), reason)
+        failure = f" Its memory could not be saved: {run.operation.save_failure}" if run.operation.save_failure else ""
+        message = because(run, f"Powered off hard, reason {reason}.")
+        return _verdict(run, Outcome.FORCED, f"{message}{failure}", reason)
     return _not_ours(run, cause)
 
 
@@ -118,6 +120,22 @@ def off_by_superseded(run: Run, down: Verdict) -> Verdict:
     return verdict.model_copy(update={"signal": down.signal})
 
 
+def saved(run: Run, due: Reason | None = None) -> Verdict:
+    """Its memory is saved, and it runs nowhere."""
+    resumes = "A PowerOn resumes it."
+    match run.saved:
+        case True:
+            why = f", reason {due}" if due else ""
+            message = because(run, f"Its memory was saved and it was stopped{why}.")
+        case None:
+            message = "Its memory is saved, by vmpower or by somebody else."
+        case _ if run.in_state(State.PENDING):
+            message = "Its memory was saved already."
+        case _:
+            message = "Somebody else saved its memory while we waited."
+    return _verdict(run, Outcome.SAVED, f"{message.removesuffix('.')}. {resumes}", due)
+
+
 def hook_failed(run: Run) -> Verdict:
     """The VM runs on, as the hook's failure policy says."""
     return _left_as_it_is(run, "A hook failed and says to abort.", Reason.HOOK_FAILED)
@@ -126,7 +144,10 @@ def hook_failed(run: Run) -> Verdict:
 def not_forced(run: Run, due: Reason) -> Verdict:
     """Force was due for this reason, and the escalation is NEVER."""
     why = "a PowerOn called it off" if run.operation.decision is Decision.CALL_OFF else "as asked"
-    return _left_as_it_is(run, because(run, f"Not powered off hard, {why}."), due)
+    message = because(run, f"Not powered off hard, {why}.")
+    if failure := run.operation.save_failure:
+        message = f"Its memory could not be saved: {failure} {message}"
+    return _left_as_it_is(run, message, due)
 
 
 def given_up(run: Run) -> Verdict:
@@ -138,6 +159,11 @@ def _left_as_it_is(run: Run, message: str, reason: Reason | None = None) -> Verd
     """Nothing more is done to the VM. That it runs is said only where it is known; otherwise, what was last known."""
     if not run.unseen and run.gone:
         return gone(run)
+    if not run.unseen and run.is_saved and run.operation.request.escalation is Escalation.SAVE:
+        return saved(run, reason)
+    told = run.operation.obstacle and run.operation.obstacle in message
+    if run.is_saved and not told:
+        message = f"{message} Its memory is saved, and it runs nowhere."
     if not run.unseen and run.vm and run.vm.power_state is not PowerState.UNKNOWN:
         return _verdict(run, Outcome.STILL_RUNNING, message, reason)
     seen = "it was not seen since the provider was started"

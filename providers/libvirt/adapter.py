@@ -60,7 +60,8 @@ class LibvirtAdapter:
     all together no more than its twenty workers (max_client_requests and max_workers in libvirtd.conf): reads; ACPI,
     which waits 30 s for a job that holds the domain; shutdowns by the agent, which return when the guest is gone, and
     the agent's own command, which hangs as long as the agent does; programs and snapshots, which hang with it;
-    cutting, which takes as long as QEMU takes to die; starting; and what waits for jobs. A watch has one more, for
+    cutting, which takes as long as QEMU takes to die; starting; saving, which takes as long as the disk takes to write
+    all memory; and what waits for jobs. A watch has one more, for
     libvirt lets a connection subscribe only once.
     """
 
@@ -81,6 +82,7 @@ class LibvirtAdapter:
         self._cuts = Session(self._uri, "cuts", settings.max_cuts)
         self._kills = Session(self._uri, "kills", settings.max_cuts)
         self._starts = Session(self._uri, "starts", settings.max_starts)
+        self._saves = Session(self._uri, "saves", settings.max_saves)
         self._jobs = Session(self._uri, "jobs", 1)
         self._known_host: Host | None = None
         self._moved = MovedVMs(settings.state_dir / "libvirt.moved")
@@ -124,6 +126,12 @@ class LibvirtAdapter:
             finally:
                 cutting.cancel()
             return ours and not self._tracker.left(vm_id)
+
+    async def save(self, vm_id: str) -> bool:
+        """Save its memory as libvirt's managed save, from which the next start resumes it."""
+        self._require_here(vm_id)
+        async with self.lanes.place(Lane.SAVE):
+            return await self._saves.call(domains.save, vm_id)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest: one flag a signal. By the agent, this returns when it has refused or the guest is gone.
@@ -190,7 +198,7 @@ class LibvirtAdapter:
 
     async def close(self) -> None:
         cutting = (self._cuts, self._kills)
-        sessions = (*self._asks.values(), *cutting, self._reads, self._programs, self._starts, self._jobs)
+        sessions = (*self._asks.values(), *cutting, self._reads, self._programs, self._starts, self._saves, self._jobs)
         await asyncio.gather(*(session.close() for session in sessions))
 
     async def _host(self) -> Host:

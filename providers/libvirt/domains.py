@@ -120,8 +120,8 @@ def power_on(connection: Any, vm_id: str) -> None:
 
 
 def power_off(connection: Any, vm_id: str) -> bool:
-    """End it: QEMU is first asked (SIGTERM), so that it writes out its disks' caches, then killed. False: it was off
-    already, its guest had shut down, or somebody else was faster.
+    """End it: QEMU is first asked (SIGTERM), so that it writes out its disks' caches, then killed; of one whose memory
+    is saved, discard that. False: it was off already, its guest had shut down, or somebody else was faster.
 
     Raises:
         CommandFailed: it was moved to another host.
@@ -129,15 +129,35 @@ def power_off(connection: Any, vm_id: str) -> bool:
     handle = find(connection, vm_id)
     state = _state_here(handle)
     if state == libvirt.VIR_DOMAIN_SHUTOFF:
-        if handle.hasManagedSaveImage():
+        discarded = bool(handle.hasManagedSaveImage())
+        if discarded:
             handle.managedSaveRemove()
-        return False
+        return discarded
     try:
         handle.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
     except libvirt.libvirtError as error:
         terminated = error.get_error_code() in (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_OPERATION_TIMEOUT)
         return _destroy(handle) or terminated  # by SIGTERM, which QEMU has heeded late
     return bool(state != libvirt.VIR_DOMAIN_SHUTDOWN)
+
+
+def save(connection: Any, vm_id: str) -> bool:
+    """Save its memory as a managed save, which its next start resumes. False: it was saved or off already, or went off
+    meanwhile.
+
+    Raises:
+        CommandFailed: it was moved to another host.
+    """
+    handle = find(connection, vm_id)
+    if _state_here(handle) == libvirt.VIR_DOMAIN_SHUTOFF:
+        return False
+    try:
+        handle.managedSave()
+    except libvirt.libvirtError:
+        if not _is_off(handle):
+            raise
+        return False
+    return True
 
 
 def kill(connection: Any, vm_id: str) -> bool:

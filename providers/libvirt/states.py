@@ -93,6 +93,14 @@ JOBS = {
 """What refuses ACPI while it lasts (VIR_JOB_DEFAULT_MASK in src/hypervisor/domain_job.h); a backup does not
 (qemuBackupBegin in src/qemu/qemu_backup.c), nor does a block job. Agents are asked in spite of any of them."""
 
+TIES = {
+    "devices/hostdev": "a device of the host's",
+    "devices/interface[@type='hostdev']": "a network device of the host's",
+    "devices/filesystem/driver[@type='virtiofs']": "a file system of the host's (virtiofs)",
+    "devices/shmem": "memory that it shares with others (shmem)",
+}
+"""What QEMU refuses to save a domain with, and what that is (src/qemu/qemu_migration.c, qemuMigrationSrcIsAllowed)."""
+
 ANOTHER_JOB = "libvirt holds it for another call"
 
 MOVED = (
@@ -164,6 +172,8 @@ class Domain:
     """What refuses ACPI at the moment; empty: nothing does, or it was not asked about."""
     copying: tuple[str, ...] = ()
     """The disks that a block job copies or commits to."""
+    tied_by: str = ""
+    """The first of its devices whose state is not in its memory (passthrough), so that it cannot be saved; if any."""
     addresses: tuple[str, ...] = ()
 
     @property
@@ -239,6 +249,7 @@ def domain(xml: str, state: int, reason: int, *, persistent: bool, saved: bool, 
         agent=_agent(root),
         restarts=root.findtext("on_poweroff") in _RESTARTS,
         run=_run(root),
+        tied_by=next((what for path, what in TIES.items() if root.find(path) is not None), ""),
         copying=tuple(target.get("dev", "") for target in root.iterfind("devices/disk[mirror]/target")),
     )
 
@@ -263,7 +274,16 @@ def to_vm(domain: Domain, heard: Heard = NOTHING) -> VM:
         run_id=domain.run if domain.runs else "",
         crashed=domain.runs and (domain.panicked or heard.panic),
         system_uuid=domain.id,
+        saved=state is PowerState.SUSPENDED and domain.saved,
+        save_problems=tuple(_save_problems(domain)),
     )
+
+
+def _save_problems(domain: Domain) -> Iterator[Problem]:
+    if not domain.persistent:
+        yield Problem("Its memory cannot be saved: libvirt keeps no definition of it (transient) to resume it by.")
+    if domain.tied_by:
+        yield Problem(f"Its memory cannot be saved: it has {domain.tied_by}, whose state QEMU does not save.")
 
 
 def power_state(domain: Domain, heard: Heard = NOTHING) -> PowerState:

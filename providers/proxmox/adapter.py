@@ -46,7 +46,7 @@ from providers.proxmox.history import ended_by, stopped_by
 from providers.proxmox.poller import Poller, status_of
 from providers.proxmox.privileges import missing
 from providers.proxmox.session import Session, Unanswered
-from providers.proxmox.states import HIBERNATED, power_state, require_known
+from providers.proxmox.states import HIBERNATED, SAVING, power_state, require_known
 from providers.proxmox.tasks import HA, SHUTDOWNS, Task, gave_up, is_already
 from providers.proxmox.tracker import Tracker
 from providers.shared.errors import not_found
@@ -59,6 +59,7 @@ FRESH = 2.0
 """Seconds for which a guest is believed to be as it was."""
 ASKED_SECONDS = 0.5
 """How long the agent of a guest that was asked to go down is waited for: it goes first, and a ping takes 3 s then."""
+TO_DISK = {"todisk": 1}
 NEVER = float("-inf")
 ALREADY = {PowerState.ON: "already", PowerState.OFF: "not"}
 """metadata["running"] of the error by which a container's call fails at once if it is on, or off, already; of QEMU's
@@ -146,6 +147,20 @@ class ProxmoxAdapter:
         with suppress(HypervisorUnavailable, CommandFailed):  # the power is off, as we know
             return await ended_by(self._api, await self._find(vm_id), task)
         return True
+
+    async def save(self, vm_id: str) -> bool:
+        """Hibernate it: its memory goes to its node's storage, from which a start resumes it. Our shutdown of it, whose
+        task holds its configuration, is ended first."""
+        await self._at(vm_id, self._look_to_cut)
+        await self._end_shutdown(vm_id)
+        guest = await self._find(vm_id)
+        if guest.kind == LXC:
+            raise CommandFailed(f"{guest.name} is a container, whose memory Proxmox VE does not save.")
+        if guest.lock == SAVING:
+            raise Locked(f"The memory of {guest.name} is being saved; it is looked at again when that ends.")
+        if power_state(guest) in (PowerState.OFF, PowerState.SUSPENDED):
+            return False
+        return await self._done(await self._at(vm_id, lambda now: self._api.act(now, "suspend", TO_DISK)))
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Let Proxmox VE shut it down; returns when its task has ended, which for HA's guests is at once."""

@@ -17,7 +17,7 @@ from providers.proxmox.tasks import Task
 
 AGENT_SECONDS = 20.0
 """A call that asks an agent may take as long as Proxmox VE waits for it: 3 s for the ping before it, 10 s for most."""
-VERBS = {"stop": Lane.CUT, "shutdown": Lane.ASK, "start": Lane.START, "resume": Lane.START}
+VERBS = {"stop": Lane.CUT, "shutdown": Lane.ASK, "start": Lane.START, "resume": Lane.START, "suspend": Lane.SAVE}
 """What a guest can be told to do, each in its lane."""
 PRESS = {"command": "system_powerdown"}
 LOG_LINES = 200
@@ -108,7 +108,7 @@ class Api:
         return True
 
     async def act(self, guest: Guest, verb: str, params: Mapping[str, Any] | None = None) -> Task:
-        """Begin to start, stop, shut down or resume it."""
+        """Begin to start, stop, shut down, suspend or resume it."""
         return tasks.decode(await self._call("POST", f"{guest.path}/status/{verb}", params, VERBS[verb]))
 
     async def rights(self) -> Rights:

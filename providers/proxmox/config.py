@@ -50,6 +50,7 @@ class ProxmoxSettings(Settings):
     max_programs: int = Field(64, ge=1, description="calls to guest agents, and snapshots, at once, at all nodes")
     max_cuts: int = Field(64, ge=1, description="guests whose power may be cut at once, at all nodes")
     max_starts: int = Field(64, ge=1, description="guests that may be started at once, at all nodes")
+    max_saves: int = Field(64, ge=1, description="guests whose memory may be saved at once, at all nodes")
 
     active_interval: Timeout = Field(
         timedelta(seconds=2), description="how often the cluster is read while an operation is active"

@@ -3,6 +3,7 @@
 Shapes as in the API viewer (cluster/resources; nodes/{node}/qemu/{vmid}/config; nodes/{node}/lxc/{vmid}/config).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,6 +12,8 @@ from typing import Any
 from providers.core.adapter import Ended
 
 QEMU, LXC = "qemu", "lxc"
+TIES = re.compile(r"(hostpci|virtiofs)\d+")
+"""Entries of a configuration with which QEMU saves no state."""
 UNMANAGED = ("", "unmanaged", "ignored")
 """HA states in which the API acts by itself (`vm_is_ha_managed` in pve-ha-manager)."""
 GRACE = timedelta(seconds=60)
@@ -65,6 +68,8 @@ class Config:
     down: timedelta | None = None
     protection: bool = False
     system_uuid: str = ""
+    tied_by: str = ""
+    """The first entry that names a device of its node's, whose state is not in its memory; if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ def config(answer: Mapping[str, Any]) -> Config:
         down=timedelta(seconds=int(down)) if down.isdecimal() and int(down) else None,
         protection=_true(answer.get("protection", 0)),
         system_uuid=_properties(str(answer.get("smbios1") or "")).get("uuid", "").lower(),
+        tied_by=min((name for name in answer if TIES.fullmatch(name)), default=""),
     )
 
 

@@ -67,6 +67,7 @@ LOCKS = {
 """`suspended` says of a guest that does not run that it is hibernated."""
 
 HIBERNATED = "suspended"
+SAVING = "suspending"
 
 HA_BROKEN = {"error": "HA has given it up (state error)"}
 HA_BUSY = {
@@ -102,7 +103,10 @@ class _Seen:
 def power_state(guest: Guest) -> PowerState:
     """Its power; UNKNOWN for a status that is in no table, for which `require_known` raises."""
     state = STATES[guest.kind].get(guest.status, PowerState.UNKNOWN)
-    return PowerState.SUSPENDED if state is PowerState.OFF and guest.lock == HIBERNATED else state
+    if state is not PowerState.OFF:
+        return state
+    # Its QEMU ends a moment before its lock says that its memory is saved (qemu-server, `vm_suspend`).
+    return {HIBERNATED: PowerState.SUSPENDED, SAVING: PowerState.PAUSED}.get(guest.lock, state)
 
 
 def require_known(guest: Guest) -> None:
@@ -144,7 +148,20 @@ def to_vm(guest: Guest, details: GuestDetails, *, may_press: bool = False) -> VM
         run_id=details.run or "",
         crashed=guest.status == PANICKED,
         system_uuid=seen.config.system_uuid,
+        saved=seen.state is PowerState.SUSPENDED and guest.lock == HIBERNATED,
+        save_problems=tuple(_save_problems(seen)),
     )
+
+
+def _save_problems(seen: _Seen) -> list[Problem]:
+    if seen.guest.kind == LXC:
+        return [Problem("Its memory cannot be saved: Proxmox VE saves that of no container.")]
+    if seen.guest.managed:
+        return [
+            Problem("Its memory cannot be saved: it is managed by HA, which would start it again.", causes=(Cause.HA,))
+        ]
+    tied = f"Its memory cannot be saved: it has a device of its node's ({seen.config.tied_by})."
+    return [Problem(tied)] if seen.config.tied_by else []
 
 
 def _revocable(guest: Guest, config: Config | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 SHUTDOWNS = frozenset({"qmshutdown", "vzshutdown"})
 STOPS = frozenset({"qmstop", "vzstop"})
 STARTS = frozenset({"qmstart", "vzstart", "qmresume", "vzresume"})
+SUSPENSIONS = frozenset({"qmsuspend"})
 HA = frozenset({"hastart", "hastop"})
 RUNNING = "RUNNING"
 LOST = "lost: Proxmox VE does not know the task any more"
@@ -77,9 +78,9 @@ def gave_up(status: str) -> bool:
 
 
 def is_already(task: Task) -> bool:
-    """Whether a start failed because its guest runs already, or a stop because it does not run."""
+    """Whether a start failed because its guest runs already, or a stop or a suspension because it does not run."""
     started = task.kind in STARTS and "already running" in task.status
-    return started or (task.kind in STOPS and "not running" in task.status)
+    return started or (task.kind in STOPS | SUSPENSIONS and "not running" in task.status)
 
 
 def listed(row: Mapping[str, Any]) -> Task:

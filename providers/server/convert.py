@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.text import encodable
 from protos.power.v1 import power_pb2 as pb
-from providers.core.adapter import VM, Diagnosis, Problem, Signal, exit_code
+from providers.core.adapter import VM, Diagnosis, Escalation, Problem, Signal, exit_code
 from providers.core.errors import Code, HypervisorError, HypervisorUnavailable
 from providers.core.model import HookResult, Kind, Operation, Verdict
 
@@ -72,7 +72,9 @@ def _forecast(value: VM) -> pb.Forecast:
     problems = [_problem(problem) for problem in value.problems]
     if value.refused:
         problems.append(pb.Problem(message=encodable(value.refused)))
-    return pb.Forecast(graceful=value.graceful, signals=signals(value.signals), problems=problems)
+    unsaved = [_problem(problem) for problem in value.save_problems]
+    graceful, heard = value.graceful, signals(value.signals)
+    return pb.Forecast(graceful=graceful, signals=heard, problems=problems, save_problems=unsaved)
 
 
 def _problem(value: Problem) -> pb.Problem:
@@ -165,6 +167,11 @@ def _timeout(value: Operation) -> Duration | None:
     return duration(value.timeout) if value.request.kind in (Kind.SHUTDOWN, Kind.REBOOT) else None
 
 
+def _save_fallback(value: Operation) -> Any:
+    saves = value.request.escalation is Escalation.SAVE
+    return enum(pb.Escalation, value.request.save_fallback if saves else None)
+
+
 def _own_timeout(vm: VM) -> Duration | None:
     return duration(vm.delegation.own_timeout) if vm.delegation and vm.delegation.own_timeout else None
 
@@ -191,6 +198,7 @@ _OPERATION: Fields = {
     "create_time": lambda op: timestamp(op.create_time),
     "force_after": lambda op: timestamp(op.force_after),
     "escalation": lambda op: enum(pb.Escalation, op.request.escalation),
+    "save_fallback": _save_fallback,
     "timeout": _timeout,
     "verdict": lambda op: verdict(op.verdict) if op.verdict else None,
     "steps": _steps,

@@ -16,7 +16,7 @@ from common.grants import Right
 from common.text import clean, encodable
 from protos.power.v1 import power_pb2 as pb
 from protos.power.v1 import power_pb2_grpc
-from providers.core.adapter import VM, DiagnosingAdapter, Diagnosis, PowerState, supports
+from providers.core.adapter import VM, DiagnosingAdapter, Diagnosis, Escalation, PowerState, supports
 from providers.core.errors import Disabled, InvalidRequest, NotAllowed, Unsupported, Violation, VMRefused
 from providers.core.model import Asked, Hook, Kind, Operation, Request
 from providers.core.operations import Operations
@@ -66,6 +66,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             time=convert.timestamp(datetime.now(UTC)),
             role=pb.ROLE_OPERATOR if CLIENT.get().operates else pb.ROLE_READER,
             journal_error=encodable(self._journal.failure),
+            save=supports(adapter, "save"),
             **convert.diagnosis(adapter.diagnosis() if isinstance(adapter, DiagnosingAdapter) else Diagnosis()),
         )
 
@@ -237,6 +238,8 @@ class Service(power_pb2_grpc.PowerServiceServicer):
             request = request.model_copy(update={"asked": _asked(message)})
             for i, hook in enumerate(request.hooks):
                 self._require_possible(hook, i)
+            if request.escalation is Escalation.SAVE and not supports(self._adapter, "save"):
+                raise Unsupported(f"escalation SAVE: {self._adapter.type} saves no VM's memory; name another one.")
             known = await self._operations.start(request)
         return convert.operation(known)
 

@@ -120,6 +120,7 @@ def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Req
     force_after = check.moment(message, "force_after")
     resend = check.length(policy, "resend_interval", "signal_policy.", zero=True)
     order = check.enums(policy, "order", Signal, "signal_policy.")
+    fallback = _save_fallback(check, message)
     return _going_down(
         check,
         message,
@@ -127,15 +128,27 @@ def shutdown(message: pb.ShutdownRequest, find: Find, settings: Settings) -> Req
         find=find,
         settings=settings,
         force_after=force_after,
+        save_fallback=fallback,
         hooks=_hooks(check, message.pre_stop, "pre_stop"),
         signal_order=order,
         resend_interval=settings.resend_interval if resend is None else resend,
     )
 
 
+def _save_fallback(check: Checker, message: pb.ShutdownRequest) -> Escalation:
+    """What is done instead of SAVE, where the memory cannot be saved."""
+    fallback, field = check.enum(message, "save_fallback", Escalation), "save_fallback"
+    if fallback is not None:
+        check.require(message.escalation == pb.ESCALATION_SAVE, field, "has no meaning unless escalation is SAVE")
+        check.require(fallback in (Escalation.FORCE, Escalation.NEVER), field, "must be FORCE or NEVER")
+    return fallback or Escalation.NEVER
+
+
 def reboot(message: pb.RebootRequest, find: Find, settings: Settings) -> Request:
-    resend = settings.resend_interval
-    return _going_down(Checker(), message, kind=Kind.REBOOT, find=find, settings=settings, resend_interval=resend)
+    check, resend = Checker(), settings.resend_interval
+    saves = message.escalation == pb.ESCALATION_SAVE
+    check.require(not saves, "escalation", "SAVE is no way to reboot, for what is saved is resumed; name another one")
+    return _going_down(check, message, kind=Kind.REBOOT, find=find, settings=settings, resend_interval=resend)
 
 
 def power_on(message: pb.PowerOnRequest, find: Find, _: Settings) -> Request:

@@ -31,6 +31,7 @@ from providers.sim.transitions import (
     power_on,
     press_button,
     process_end,
+    save,
     start_process,
     take_snapshot,
 )
@@ -44,6 +45,7 @@ LANES: Mapping[GuestCall, Lane] = {
     "get": Lane.READ,
     "power_on": Lane.START,
     "power_off": Lane.CUT,
+    "save": Lane.SAVE,
     "send_signal": Lane.ASK,
     "guest_exec": Lane.PROGRAM,
     "poll": Lane.PROGRAM,
@@ -98,6 +100,12 @@ class SimAdapter:
         before = power_state(self._world.guest(vm_id), self._world.now())
         guest = await self._call(vm_id, "power_off", power_off, self._power_gone)
         return before is not PowerState.OFF and guest.off_cause is OffCause.HOST
+
+    async def save(self, vm_id: str) -> bool:
+        """Save a VM's memory; takes the guest's `save_time`."""
+        before = self._world.guest(vm_id)
+        await self._call(vm_id, "save", save, self._memory_saved)
+        return before.held is not PowerState.SUSPENDED
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         if signal not in ASK:
@@ -170,6 +178,10 @@ class SimAdapter:
     async def _power_gone(self, guest: Guest) -> None:
         if power_state(guest, self._world.now()) is not PowerState.OFF:
             await asyncio.sleep(guest.script.power_off_time)
+
+    async def _memory_saved(self, guest: Guest) -> None:
+        if guest.saved_at is not None:
+            await asyncio.sleep(max(guest.saved_at - self._world.now(), 0.0))
 
     async def _meet(self, fault: Fault, call: str) -> None:
         self._world.must_answer()

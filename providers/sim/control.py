@@ -19,7 +19,7 @@ from common.yaml_reader import Fault, load
 from providers.core.errors import AmbiguousName, VMNotFound, VmpowerError
 from providers.sim.guest import Guest, power_state, printed
 from providers.sim.script import GuestScript, SimError, explain, guest_id
-from providers.sim.transitions import Transition, crash, pause, power_off, power_on, resume, shut_down, suspend
+from providers.sim.transitions import Transition, crash, pause, power_off, power_on, resume, save, shut_down, suspend
 from providers.sim.wakeup import wake
 from providers.sim.world import World
 
@@ -30,6 +30,7 @@ TRANSITIONS: dict[str, Transition] = {
     "crash": crash,
     "pause": pause,
     "suspend": suspend,
+    "save": save,
     "resume": resume,
 }
 """`off` pulls the plug; `poweroff` is typed inside the guest."""

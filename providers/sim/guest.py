@@ -48,6 +48,7 @@ class Guest:
     `powered_at`: when its power came on; a guest that restarts by itself keeps it. `started_at`, `ready_at`,
     `agent_at`: when its system last began or begins to boot, is up, its agent answers. `off_at`: when that ended or
     will end; None: nothing will end it. `held`: PAUSED or SUSPENDED since `held_at`, a time that does not count for it.
+    `saved_at`: when its memory was, or will be, saved for good; until then it is paused.
     `calls` counts the calls made.
     """
 
@@ -61,6 +62,7 @@ class Guest:
     off_cause: OffCause | None = None
     held: PowerState | None = None
     held_at: float = 0.0
+    saved_at: float | None = None
     console: tuple[Line, ...] = ()
     processes: tuple[Process, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
@@ -69,9 +71,15 @@ class Guest:
 
 
 def power_state(guest: Guest, now: float) -> PowerState:
+    if is_being_saved(guest, now):
+        return PowerState.PAUSED
     if guest.held is not None:
         return guest.held
     return PowerState.OFF if guest.off_at is not None and guest.off_at <= now else PowerState.ON
+
+
+def is_being_saved(guest: Guest, now: float) -> bool:
+    return guest.held is not None and guest.saved_at is not None and guest.saved_at > now
 
 
 def signals(guest: Guest, now: float) -> tuple[Signal, ...]:
@@ -86,7 +94,7 @@ def signals(guest: Guest, now: float) -> tuple[Signal, ...]:
 
 def next_change(guest: Guest, now: float) -> float | None:
     """The next moment at which a hypervisor will see a difference, if all goes on as it is."""
-    moments = (guest.agent_at, guest.off_at) if guest.held is None else ()
+    moments = (guest.agent_at, guest.off_at) if guest.held is None else (guest.saved_at,)
     return min((at for at in moments if at is not None and at > now), default=None)
 
 

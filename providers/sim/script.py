@@ -40,7 +40,7 @@ class Fault(StrEnum):
     """No answer ever comes, and nothing is done."""
 
 
-GuestCall = Literal["get", "power_on", "power_off", "send_signal", "guest_exec", "poll", "snapshot"]
+GuestCall = Literal["get", "power_on", "power_off", "save", "send_signal", "guest_exec", "poll", "snapshot"]
 WorldCall = Literal["list", "watch"]
 
 
@@ -115,6 +115,8 @@ class GuestScript(_Part):
     boot_time: Seconds = 2.0
     shutdown_time: Seconds = 2.0
     power_off_time: Seconds = 0.0
+    save_time: Seconds = 1.0
+    unsavable: str = ""
     agent: Literal["up", "ignores", "refuses", "hanging", "down", "none"] = "up"
     agent_delay: Seconds = 0.0
     acpi: Literal["hears", "ignores", "none"] = "hears"

@@ -1,7 +1,7 @@
 """A guest of the sim as the VM of the adapter protocol."""
 
 from providers.core.adapter import VM, Cause, Ended, PowerState, Problem, Reason, Signal
-from providers.sim.guest import Guest, power_state, signals
+from providers.sim.guest import Guest, is_being_saved, power_state, signals
 
 HELD = {
     PowerState.PAUSED: Problem(
@@ -11,6 +11,7 @@ HELD = {
         "It is suspended and hears nothing; start it first.", Reason.SUSPENDED, causes=(Cause.SUSPENDED,)
     ),
 }
+SAVING = Problem("Its memory is being saved, and it is stopped then.", Reason.PAUSED, True, causes=(Cause.LOCKED,))
 
 
 def to_vm(guest: Guest, now: float) -> VM:
@@ -27,9 +28,17 @@ def to_vm(guest: Guest, now: float) -> VM:
         node=script.node,
         labels=script.labels,
         addresses=script.addresses if state is PowerState.ON else (),
-        run_id="" if state is PowerState.OFF or guest.powered_at is None else f"{guest.powered_at:.6f}",
+        run_id=f"{guest.powered_at:.6f}" if _runs(guest, state) else "",
         system_uuid=guest.id,
+        saved=state is PowerState.SUSPENDED,
+        save_problems=(Problem(f"It cannot be saved: {script.unsavable}."),) if script.unsavable else (),
     )
+
+
+def _runs(guest: Guest, state: PowerState) -> bool:
+    """Whether it is in a run, which ends for one whose memory was saved."""
+    saved = state is PowerState.SUSPENDED and guest.saved_at is not None
+    return state is not PowerState.OFF and not saved and guest.powered_at is not None
 
 
 def _problems(guest: Guest, now: float) -> tuple[Problem, ...]:
@@ -37,7 +46,7 @@ def _problems(guest: Guest, now: float) -> tuple[Problem, ...]:
     if state is PowerState.OFF:
         return ()
     if state in HELD:
-        return (HELD[state],)
+        return (SAVING if is_being_saved(guest, now) else HELD[state],)
     if script.question:
         question = f"The hypervisor waits for an answer: {script.question}"
         return (Problem(question, Reason.QUESTION_PENDING, causes=(Cause.QUESTION,)),)

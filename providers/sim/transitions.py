@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from providers.core.adapter import OffCause, PowerState, Signal
-from providers.core.errors import CommandFailed
-from providers.sim.guest import Guest, Line, Process, Snapshot, power_state, signals
+from providers.core.errors import CommandFailed, Locked
+from providers.sim.guest import Guest, Line, Process, Snapshot, is_being_saved, power_state, signals
 from providers.sim.script import GuestScript, HookScript
 
 KEPT_LINES = 200
@@ -65,10 +65,28 @@ def suspend(guest: Guest, now: float) -> Guest:
     return _hold(guest, now, PowerState.SUSPENDED)
 
 
+def save(guest: Guest, now: float) -> Guest:
+    """Save its memory, and stop it; takes `save_time`. One that is being saved, or is saved, is unchanged."""
+    script = guest.script
+    if script.unsavable or script.template:
+        raise CommandFailed(f"{guest.name} cannot be saved: {script.unsavable or 'it is a template'}.")
+    if script.locked:
+        raise Locked(f"{guest.name} is locked: {script.locked}.")
+    if power_state(guest, now) is PowerState.OFF:
+        raise CommandFailed(f"{guest.name} is off; it has no memory to save.")
+    if guest.held is PowerState.SUSPENDED:
+        return guest
+    since = now if guest.held is None else guest.held_at
+    return replace(guest, held=PowerState.SUSPENDED, held_at=since, saved_at=now + script.save_time)
+
+
 def resume(guest: Guest, now: float) -> Guest:
-    """Let a held guest go on: all that is planned for it is delayed by the time that it was held."""
+    """Let a held guest go on: all that is planned for it is delayed by the time that it was held. One whose memory was
+    saved begins another run with it."""
     if guest.held is None:
         raise CommandFailed(f"{guest.name} is neither paused nor suspended.")
+    if is_being_saved(guest, now):
+        raise Locked(f"The memory of {guest.name} is being saved; start it when that has ended.")
 
     def later(at: float) -> float:
         return at + now - guest.held_at if at > guest.held_at else at
@@ -76,6 +94,8 @@ def resume(guest: Guest, now: float) -> Guest:
     return replace(
         guest,
         held=None,
+        saved_at=None,
+        powered_at=guest.powered_at if guest.saved_at is None else now,
         ready_at=later(guest.ready_at),
         agent_at=later(guest.agent_at),
         off_at=None if guest.off_at is None else later(guest.off_at),
@@ -164,7 +184,7 @@ def _boot(guest: Guest, at: float) -> Guest:
 def _end(guest: Guest, at: float, cause: OffCause, text: str = "") -> Guest:
     lived = at if guest.held is None else guest.held_at
     console = tuple(line for line in guest.console if line.at <= lived)
-    ended = replace(guest, held=None, off_at=at, off_cause=cause, console=console)
+    ended = replace(guest, held=None, saved_at=None, off_at=at, off_cause=cause, console=console)
     return _say(ended, at, text) if text else ended
 
 

@@ -41,7 +41,7 @@ from providers.vsphere.task_waits import TaskWaits
 from providers.vsphere.tracker import Tracker
 from providers.vsphere.watch import Feed, open_feed
 
-ON, OFF = "poweredOn", "poweredOff"
+ON, OFF, SUSPENDED = "poweredOn", "poweredOff", "suspended"
 NEWS_SECONDS = 10
 """How long the watch may lag behind a read. vCenter tells of changes within a second or so."""
 EVENTS_SECONDS = 10
@@ -121,6 +121,16 @@ class VsphereAdapter:
             raise
         self._unanswered.pop(moid, None)
         return ours or (again and await self._was_cut_by_us(moid))
+
+    async def save(self, vm_id: str) -> bool:
+        """Suspend it: its memory goes to its datastore, from which PowerOn resumes it."""
+        moid = await self._moid(vm_id)
+        try:
+            return await self._do(Lane.SAVE, moid, lambda vm: vm.Suspend(), SUSPENDED)
+        except CommandFailed as error:
+            if not _is_already(error, OFF):
+                raise
+            return False
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         """Ask the guest's VMware Tools; one call."""

@@ -14,6 +14,7 @@ EVERYWHERE = "all VMs"
 PURPOSES = {
     "VirtualMachine.Interact.PowerOff": "every shutdown and stop",
     "VirtualMachine.Interact.PowerOn": "starts and reboots",
+    "VirtualMachine.Interact.Suspend": "shutdowns that save memory (escalation SAVE)",
     "VirtualMachine.State.CreateSnapshot": "snapshot hooks",
     "VirtualMachine.GuestOperations.Execute": "exec hooks",
     "VirtualMachine.GuestOperations.Query": "exec hooks",

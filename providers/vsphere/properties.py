@@ -171,8 +171,8 @@ def _addresses(adapters: Any) -> tuple[str, ...]:
 
 MAX_ADDRESSES = 64
 """So many addresses of a guest are kept."""
-WATCHED_METHODS = frozenset({"ShutdownGuest"})
-"""vCenter lists a hundred methods that are disabled on a VM; this one tells something."""
+WATCHED_METHODS = frozenset({"ShutdownGuest", "SuspendVM_Task"})
+"""vCenter lists a hundred methods that are disabled on a VM; these tell something."""
 
 VM_PATHS: Mapping[str, Field] = {
     "name": ("name", str),

@@ -54,6 +54,11 @@ TOOLS_SILENT = Problem(
     causes=(Cause.AGENT_BUSY,),
 )
 
+SUSPEND = "SuspendVM_Task"
+UNSAVABLE = Problem(
+    "Its memory cannot be saved: vCenter has disabled SuspendVM_Task for it, as it does where a VM has a device of its "
+    "host's or is fault tolerant."
+)
 DISABLED = Problem(
     "vCenter has disabled ShutdownGuest for it; whoever did (a backup, a solution) enables it again.",
     Reason.LOCKED,
@@ -175,6 +180,8 @@ def to_vm(
         run_id=properties.boot_time if state in (PowerState.ON, PowerState.SUSPENDED) else "",
         crashed=properties.crashed,
         system_uuid=properties.system_uuid,
+        saved=state is PowerState.SUSPENDED,
+        save_problems=(UNSAVABLE,) if state is PowerState.ON and SUSPEND in properties.disabled else (),
     )
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -183,3 +184,44 @@ async def test_a_power_on_brings_up_again_a_guest_that_is_going_down(power: Powe
     assert ending(await power.end(shutdown)).startswith("SUCCEEDED: GRACEFUL by ")
     assert ending(started) == "SUCCEEDED: STARTED"
     assert (await power.vm(slow.id)).power_state == pb.POWER_STATE_ON
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def savable(power: Power, deaf: pb.VM) -> pb.VM:
+    """A deaf VM whose memory can be saved."""
+    if not (await power.info()).save:
+        pytest.skip("this provider saves no memory")
+    if deaf.forecast.save_problems:
+        pytest.skip(f"its memory cannot be saved: {deaf.forecast.save_problems[0].message}")
+    return deaf
+
+
+async def test_a_deaf_guest_is_saved_at_its_timeout(power: Power, savable: pb.VM, grace: Grace) -> None:
+    operation = await power.shutdown(savable, timeout=grace(1), escalation=pb.ESCALATION_SAVE)
+    assert ending(await power.end(operation)) == "SUCCEEDED: SAVED/TIMEOUT"
+    assert (await power.vm(savable.id)).power_state == pb.POWER_STATE_SUSPENDED
+
+
+async def test_a_power_on_resumes_what_was_saved(power: Power, savable: pb.VM, grace: Grace) -> None:
+    await power.end(await power.shutdown(savable, timeout=grace(1), escalation=pb.ESCALATION_SAVE))
+    assert ending(await power.end(await power.power_on(savable))) == "SUCCEEDED: STARTED"
+    assert (await power.vm(savable.id)).power_state == pb.POWER_STATE_ON
+
+
+async def test_what_is_saved_already_stays_so(power: Power, savable: pb.VM, grace: Grace) -> None:
+    saves = {"timeout": grace(1), "escalation": pb.ESCALATION_SAVE}
+    for _ in range(2):
+        again = await power.end(await power.shutdown(savable, **saves))
+        assert again.verdict.outcome == pb.OUTCOME_SAVED
+
+
+async def test_a_reboot_does_not_save(power: Power, running: pb.VM) -> None:
+    request = pb.RebootRequest(vm=running.id, escalation=pb.ESCALATION_SAVE)
+    refused = await refusal(power.stub.Reboot(request))
+    assert (refused.code.name, refused.fields) == ("INVALID_ARGUMENT", ["escalation"])
+
+
+async def test_a_fallback_is_for_saves(power: Power, running: pb.VM) -> None:
+    async with power.untouched(running):
+        refused = await refusal(power.shutdown(running, save_fallback=pb.ESCALATION_FORCE))
+        assert (refused.code.name, refused.fields) == ("INVALID_ARGUMENT", ["save_fallback"])

@@ -1,5 +1,6 @@
 """The Debian package on a small Debian of its own with systemd: installed, used, upgraded, removed, purged."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from tests.rigs.debian.package import copy_tree, make_package
 from tests.rigs.polling import poll
 
 PROVIDERS = [f"vmpower-provider@{kind}.service" for kind in ("libvirt", "vsphere", "proxmox", "sim")]
-UNITS = [*PROVIDERS, "vmpower-controller.service"]
+UNITS = [*PROVIDERS, "vmpower-controller.service", "vmpower-host.service", "vmpower-ups.service"]
 IN_EVERY_DEBIAN = {"libc6", "libgcc-s1", "libstdc++6"}
 """apt needs them."""
 SIM = "unix:///run/vmpower/sim/provider.sock"
@@ -29,6 +30,23 @@ ExecStart=true
 ExecStop=sh -c 'systemctl is-active vmpower-provider@libvirt vmpower-controller > /run/host/%N'
 """
 """A unit that notes, when it is stopped, how ours are."""
+HOST_PLAN = """
+apiVersion: infra.virtrigaud.io/v1beta1
+kind: PowerPlan
+metadata: {name: host}
+spec:
+  budget: {total: 2m}
+  tiers:
+  - {name: apps, members: [{vms: [sim/web]}]}
+  - {name: databases, members: [{vms: [sim/legacy]}]}
+  others: Ignore
+"""
+CONFIGURATION = f"providers: {{sim: {{address: '{SIM}'}}}}"
+KEEP = """
+[Service]
+ExecStop=+cp -r /var/lib/vmpower/host /run/host/records
+"""
+"""What the host's unit leaves behind, for nothing else of the machine outlives it."""
 
 pytestmark = pytest.mark.timeout(300)  # the first test has the package built and the machine booted
 
@@ -183,6 +201,35 @@ def test_a_purge_leaves_nothing_but_what_its_owner_put_there(machine: Machine, b
     machine.run("apt-get purge -y vmpower")
     left = set(machine.run(FILES).stdout.splitlines()) - set(before)
     assert left == {"/etc/vmpower", "/etc/vmpower/manifests", "/etc/vmpower/manifests/mine.yaml"}
+
+
+def prepare_host_plan(machine: Machine) -> None:
+    machine.run(f"cat > /etc/vmpower/host.yaml << END\n{HOST_PLAN}\nEND")
+    machine.run(f'echo "{CONFIGURATION}" > /etc/vmpower/vmpower.yaml')
+    machine.run("systemctl start vmpower-provider@sim vmpower-host")
+
+
+def test_before_the_host_goes_down_its_plan_brings_down_its_vms_in_order(packages: list[Path]) -> None:
+    with Machine() as host:
+        (host.folder / "vmpower.deb").hardlink_to(packages[0])
+        host.run("apt-get install -y /run/host/vmpower.deb; mkdir -p /etc/systemd/system/vmpower-host.service.d")
+        host.run(f"cat > /etc/systemd/system/vmpower-host.service.d/keep.conf << END{KEEP}END\nsystemctl daemon-reload")
+        prepare_host_plan(host)
+        host.shut_down()
+        (record,) = (host.folder / "records").glob("*.jsonl")
+        events = [json.loads(line) for line in record.read_text().splitlines()]
+    ended = [(each["tier"], each["outcome"]) for each in events if each["event"] == "vm ended"]
+    assert ended == [("apps", "GRACEFUL"), ("databases", "GRACEFUL")]
+    assert events[-1]["event"] == "closed"
+
+
+def test_stopped_by_hand_the_hosts_unit_brings_nothing_down(packages: list[Path]) -> None:
+    with Machine() as host:
+        (host.folder / "vmpower.deb").hardlink_to(packages[0])
+        host.run("apt-get install -y /run/host/vmpower.deb")
+        prepare_host_plan(host)
+        host.run("systemctl restart vmpower-host; systemctl stop vmpower-host")
+        assert vmpower(host, "operations").splitlines()[1:] == []
 
 
 def test_at_the_hosts_shutdown_the_guests_go_when_controller_and_provider_have_gone(packages: list[Path]) -> None:

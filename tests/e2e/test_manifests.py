@@ -104,3 +104,19 @@ def test_on_calls_the_running_shutdown_off(controller: Controller) -> None:
 def powered_on(status: dict[str, Any]) -> bool:
     operation = status.get("operation") or {}
     return bool(operation.get("kind") == "POWER_ON" and operation.get("state") == "SUCCEEDED")
+
+
+def is_ready(status: dict[str, Any], reason: str) -> bool:
+    return any(
+        (one["type"], one["status"], one["reason"]) == ("Ready", "True", reason) for one in status.get("conditions", ())
+    )
+
+
+def test_what_is_saved_as_its_manifest_says_is_ready_and_on_resumes_it(controller: Controller) -> None:
+    lifecycle = '{gracefulShutdownTimeout: "1s", escalation: Save}'
+    controller.vm("deaf", "OffGraceful", lifecycle)
+    saved = controller.wait_status("deaf", lambda status: is_ready(status, "Saved"))
+    assert (saved["lastPowerOff"]["outcome"], saved["powerState"]) == ("SAVED", "Suspended")
+    controller.vm("deaf", "On", lifecycle)
+    resumed = controller.wait_status("deaf", lambda status: is_ready(status, "On"))
+    assert (resumed["powerState"], resumed["operation"]["kind"]) == ("On", "POWER_ON")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.rigs.nut.site import Site
 from tests.rigs.polling import poll
@@ -47,7 +48,7 @@ def wait(lab: Provider, tmp_path: Path) -> Iterator[Plan]:
     (tmp_path / "config.yaml").write_text(f"providers: {{lab: {{address: '{lab.address}'}}}}\n")
     with ExitStack() as stack:
 
-        def start(site: Site, **changes: Any) -> Program:
+        def start(site: Site, told: str = "OL", **changes: Any) -> Program:
             nut = {
                 "ups": [{"name": site.ups}],
                 "user": "vmpower",
@@ -66,7 +67,7 @@ def wait(lab: Provider, tmp_path: Path) -> Iterator[Plan]:
             environment = {"VMPOWER_CONFIG": str(tmp_path / "config.yaml"), "XDG_STATE_HOME": str(tmp_path)}
             program = Program("cli", "plan", "wait", str(tmp_path / "night.yaml"), env=environment)
             stack.enter_context(program)
-            program.wait_output(f"{site.ups}: OL")
+            program.wait_output(f"{site.ups}: {told}")
             return program
 
         yield start
@@ -132,6 +133,22 @@ def test_power_that_is_back_in_tier_2_aborts_and_brings_up_in_order(site: Site, 
     assert operations(waiting, lab)["db"] == 0
 
 
+def test_a_battery_that_lasts_less_long_shortens_the_run_under_way(site: Site, wait: Plan, lab: Provider) -> None:
+    waiting = wait(site, margin="5s")
+    site.says("OB DISCHRG", charge=30, runtime=3600)
+    waiting.wait_output("tier app-tier began")
+    site.says("OB DISCHRG", charge=30, runtime=47)
+    waiting.wait_output("less time is left")
+    waiting.wait_output("the run is over")
+    assert set(outcomes(waiting).values()) == {"GRACEFUL"}
+    (app,) = (each for each in _told(waiting, "operations", "-p", lab.address) if each["vmName"] == "app")
+    assert any(step["message"].startswith("extended: until") for step in app["steps"])
+    starts = _told(waiting, "plan", "report")["start"]["at"]
+    (shorter,) = (event for event in events(waiting) if event["event"] == "shortened")
+    lasts = datetime.fromisoformat(shorter["ends"]) - datetime.fromisoformat(starts)
+    assert 40 < lasts.total_seconds() < 60
+
+
 def test_lb_in_tier_1_brings_all_down_and_ends(site: Site, wait: Plan, lab: Provider) -> None:
     waiting = wait(site)
     site.says("OB DISCHRG", charge=90)
@@ -195,3 +212,25 @@ def test_killed_in_a_run_it_takes_it_up_again(site: Site, wait: Plan, lab: Provi
     waiting.wait_output("the run is over")
     assert "is taken up again" in waiting.output()
     assert operations(waiting, lab) == {"batch": 1, "app": 1, "db": 1}
+
+
+def test_a_upsd_with_a_certificate_of_the_plans_authority_is_followed_by_tls(wait: Plan) -> None:
+    with Site(tls=True) as site:
+        wait(site, tls={"ca": str(site.ca)})
+        assert site.logins() == 1
+
+
+def test_a_upsd_with_another_certificate_is_sent_no_password(wait: Plan, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    with Site(tls=True) as site:
+        waiting = wait(site, told="no contact", tls={"ca": str(tmp_path / "other.pem")})
+        assert "certificate verify failed" in waiting.output()
+        assert site.logins() == 0
+
+
+def test_a_upsd_without_tls_is_sent_no_password_where_the_plan_names_an_authority(wait: Plan, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    with Site() as site:
+        waiting = wait(site, told="no contact", tls={"ca": str(tmp_path / "ca.pem")})
+        assert "FEATURE-NOT-CONFIGURED" in waiting.output()
+        assert site.logins() == 0

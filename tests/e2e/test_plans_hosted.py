@@ -31,6 +31,16 @@ spec:
 )
 
 
+APP = (
+    HEAD
+    + """\
+kind: VirtualMachine
+metadata: {{name: app, labels: {{tier: app}}}}
+spec: {{providerRef: {{name: lab}}, powerState: On, lifecycle: {{gracefulShutdownTimeout: {timeout}}}}}
+"""
+)
+
+
 def run(name: str, spec: str = "") -> str:
     return HEAD + f"kind: PowerRun\nmetadata: {{name: {name}}}\nspec: {{planRef: {{name: night}}{spec}}}\n"
 
@@ -63,11 +73,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         controller = Controller(tmp_path)
         controller.provider(apps.address)
         controller.write("db", PROVIDER.format(address=databases.address).replace("name: lab", "name: db"))
-        controller.write(
-            "app",
-            HEAD + "kind: VirtualMachine\nmetadata: {name: app, labels: {tier: app}}\n"
-            "spec: {providerRef: {name: lab}, powerState: On, lifecycle: {gracefulShutdownTimeout: 20s}}\n",
-        )
+        controller.write("app", APP.format(timeout="20s"))
         controller.write("night", PLAN)
         with controller:
             controller.wait_status("app", lambda status: status.get("powerState") == "On")
@@ -141,3 +147,23 @@ def test_a_plan_that_cannot_be_meant_is_refused_by_its_field(rig: Rig) -> None:
     status = rig.status("tonight", "Refused")
     assert [refusal["field"] for refusal in status["refusals"]] == ["spec.tiers[1].members[0].vms[0]"]
     assert rig.kinds(rig.apps, "app") == []
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_a_run_has_saved_is_resumed_once_it_is_released(rig: Rig, killed: bool) -> None:
+    """Also where that was done while no controller ran."""
+    rig.controller.write("night", PLAN.replace("{tier: app}}}]}", "{tier: app}}}], atDeadline: Save}"))
+    rig.controller.write("app", APP.format(timeout="1s"))
+    rig.controller.wait_status("app", lambda status: status.get("observedGeneration") == 2)
+    rig.controller.write("run", run("tonight"))
+    rig.apps.wait_vm("app", lambda vm: bool(vm.active_operation))
+    if killed:
+        rig.controller.kill()
+        rig.apps.wait_vm("app", lambda vm: vm.power_state == pb.POWER_STATE_SUSPENDED)
+        rig.controller.start()
+    assert vms(rig.status("tonight", "Held")) == [("lab/app", "SAVED"), ("db/db", "GRACEFUL")]
+    rig.controller.wait_status("app", lambda status: status.get("lastPowerOff", {}).get("outcome") == "SAVED")
+    (rig.controller.manifests / "run.yaml").unlink()
+    rig.apps.wait_vm("app", lambda vm: vm.power_state == pb.POWER_STATE_ON)
+    rig.controller.wait_status("app", lambda status: bool(status["lastPowerOff"].get("resumed")))
+    assert rig.kinds(rig.apps, "app") == [pb.OPERATION_KIND_POWER_ON, pb.OPERATION_KIND_SHUTDOWN]

@@ -39,6 +39,19 @@ HANDED_OVER = (
     (),
 )
 """Harm that meets a deadline which the hypervisor keeps."""
+SAVED = (
+    ("kill",),
+    ("kill at step",),
+    ("kill at step", "restarted by somebody"),
+    ("lie",),
+    ("crash",),
+    ("cut by somebody",),
+    ("cut just before us",),
+    ("restart the daemon",),
+    ("be late",),
+    (),
+)
+"""More harm that meets a save."""
 LONGEST = {"fill the disk": 60.0, "lose answers": 3.0, "lose requests": 3.0, "lose signals": 3.0}
 """Seconds that harm lasts, where not 20."""
 JUST_BEFORE = 0.05
@@ -115,6 +128,32 @@ def handed_over(chance: random.Random, vm: str) -> tuple[Act, ...]:
     requests = _request(chance, "Shutdown", vm, at, 0, timeout), _request(chance, what, vm, decides, 1, timeout)
     harms = [_harm(chance, each, vm, decides - JUST_BEFORE) for each in chance.choice(HANDED_OVER)]
     return tuple(sorted((*requests, *harms), key=lambda act: act.at))
+
+
+def saved(chance: random.Random, vm: str) -> tuple[Act, ...]:
+    """The memory of a guest is saved when its time is over, and just then somebody decides otherwise, or harm comes."""
+    at, timeout = chance.uniform(1, 20), chance.choice((5.0, 5.0, 10.0, 30.0))
+    acts = [_request(chance, "Shutdown", vm, at, 0, timeout)]
+    over = at + timeout
+    if chance.random() < 0.6:
+        moment = over + chance.uniform(-EARLY, 2 * LATE)
+        acts.append(_request(chance, chance.choice((*SECOND, "PowerOn", "PowerOff", "Force")), vm, moment, 1, timeout))
+    if chance.random() < 0.3:
+        acts.append(_request(chance, chance.choice(("PowerOn", "Shutdown")), vm, over + chance.uniform(5, 20), 2, 5.0))
+    moment = max(over + chance.uniform(-EARLY, LATE), 0.0)
+    for what in chance.choice((*TOGETHER, *SAVED)):
+        acts.append(_harm(chance, what, vm, moment))
+        moment += chance.uniform(0, LATE)
+    return tuple(acts)
+
+
+def to_save(chance: random.Random, act: Act) -> Act:
+    """A shutdown, mostly as one that saves its guest's memory; any other act as it is."""
+    if act.what != "Shutdown" or chance.random() < 0.1:
+        return act
+    fallback = chance.choice(("NEVER", "NEVER", "FORCE"))
+    how = dict(act.how) | {"escalation": "SAVE", "save_fallback": fallback}
+    return Act(act.at, act.what, act.vm, tuple(how.items()))
 
 
 def _request(chance: random.Random, what: str, vm: str, at: float, number: int, timeout: float) -> Act:

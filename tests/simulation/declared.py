@@ -42,7 +42,8 @@ def declared(chance: random.Random, vm: str) -> tuple[Act, ...]:
     spec = {
         "powerState": chance.choice(FIRST),
         "timeout": chance.choice((5, 10, 30)),
-        "escalation": chance.choice(("Force", "Force", "Never", "Never", "Ask")),
+        "escalation": chance.choice(("Force", "Force", "Never", "Never", "Ask", "Save", "Save")),
+        "falls_back": chance.random() < 0.5,
         "hooks": chance.choice((0, 0, 1)),
     }
     at, acts = chance.uniform(0, 20), list[Act]()
@@ -62,7 +63,8 @@ def _change(chance: random.Random, spec: dict[str, Any]) -> None:
         case "a longer time":
             spec["timeout"] += 20
         case "another escalation":
-            spec["escalation"] = chance.choice(("Force", "Never", "Ask"))
+            spec["escalation"] = chance.choice(("Force", "Never", "Ask", "Save"))
+            spec["falls_back"] = chance.random() < 0.5
         case power:
             spec["powerState"] = power
 

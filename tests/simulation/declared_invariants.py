@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from client.power import ENDED
-from controller.enums import DesiredPower, Escalation
+from controller.enums import DesiredPower, Escalation, SaveFallback
 from controller.models import VirtualMachine
 from controller.reconcile import Attempt
 from providers.core.model import Kind, Operation, State
@@ -19,7 +19,7 @@ LONGEST_PAUSE = {State.FAILED: 3600.0, State.SUCCEEDED: 300.0}
 def a_status_is_true(history: History) -> Iterator[str]:
     """In the end it tells the VM's power as it is, and how the last attempt ended."""
     for vm, resource in history.declared.items():
-        truth, told = "On" if history.final_power[vm] else "Off", resource.status.power_state
+        truth, told = _power(history, vm), resource.status.power_state
         if told != truth:
             yield f"the status of {vm} says {told}, but it is {truth}"
         record = resource.status.operation
@@ -33,7 +33,7 @@ def what_is_declared_comes_true(history: History) -> Iterator[str]:
     for vm, resource in history.declared.items():
         wanted_on = resource.wanted is DesiredPower.ON
         if history.final_power[vm] is not wanted_on:
-            if not _may_stay_on(resource):
+            if not _may_stay_on(history, vm, resource):
                 yield f"{vm} is {'on' if history.final_power[vm] else 'off'}, but {resource.wanted} is declared"
         elif history.writes_when_settled and len(history.declared) == 1:
             yield f"{history.writes_when_settled} writes of the status while nothing was to be done"
@@ -70,9 +70,18 @@ DECLARED_INVARIANTS = (
 )
 
 
-def _may_stay_on(resource: VirtualMachine) -> bool:
-    graceful = resource.wanted is DesiredPower.OFF_GRACEFUL
-    return graceful and resource.spec.lifecycle.escalation in (Escalation.NEVER, Escalation.ASK)
+def _power(history: History, vm: str) -> str:
+    if vm in history.final_saved:
+        return "Suspended"
+    return "On" if history.final_power[vm] else "Off"
+
+
+def _may_stay_on(history: History, vm: str, resource: VirtualMachine) -> bool:
+    lifecycle, behaviour = resource.spec.lifecycle, history.scenario.behaviours[int(vm.removeprefix("vm-"))]
+    never = lifecycle.escalation in (Escalation.NEVER, Escalation.ASK)
+    unsaved = lifecycle.escalation is Escalation.SAVE and lifecycle.save_fallback is not SaveFallback.FORCE
+    kept = never or (unsaved and behaviour.saves is None)
+    return resource.wanted is DesiredPower.OFF_GRACEFUL and kept
 
 
 def _attempts(history: History, vm: str, resource: VirtualMachine) -> list[tuple[Attempt, Operation]]:

@@ -26,13 +26,14 @@ from providers.core.adapter import (
     Listed,
     OffCause,
     PowerState,
+    Problem,
     Reason,
     Removed,
     Signal,
     none_active,
     unsupported,
 )
-from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
+from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound
 from providers.core.lanes import Lanes, bounds
 from tests.simulation.universe import Universe
 
@@ -46,6 +47,8 @@ What = Literal[
     "cut by somebody",
     "started",
     "started by somebody",
+    "saving",
+    "saved",
     "hook",
     "removed",
 ]
@@ -80,6 +83,10 @@ class Behaviour:
     refuses: bool = False
     after: int = 1
     crashes: bool = False
+    saves: float | None = 2.0
+    """Seconds that it takes to save its memory; None: that is refused."""
+    told_unsavable: bool = True
+    """Whether its hypervisor tells before that it refuses to."""
 
 
 @dataclass(slots=True)
@@ -89,6 +96,10 @@ class Machine:
     id: str
     behaviour: Behaviour
     on: bool = True
+    """Whether it runs; one that is saved does not."""
+    saved: bool = False
+    saving: bool = False
+    saved_runs: set[int] = field(default_factory=set)
     run: int = 1
     presses: int = 0
     going_down: bool = False
@@ -174,19 +185,49 @@ class Hypervisor:
         if what == "cut" and vm in self.cut_first and machine.on:
             self.cut_first.discard(vm)
             self._end(machine, "cut by somebody")
-        if not machine.on:
+        if not machine.on and not machine.saved:
             return False
         self._end(machine, what)
         return True
 
     def start(self, vm: str, what: What) -> None:
         machine = self._find(vm)
+        if machine.saving and what == "started":
+            raise Locked("Its memory is being saved.")
         if machine.on:
             return
         machine.on, machine.run, machine.presses, machine.going_down = True, machine.run + 1, 0, False
-        machine.ended, machine.agent_up = None, True
+        machine.ended, machine.agent_up, machine.saved = None, True, False
         self.note(vm, what, f"run {machine.run}")
         self._tell(machine)
+
+    def save(self, vm: str) -> int:
+        """Begin to save its memory, of this run; 0: it is saved, or that is under way, as `is_saving` tells."""
+        machine = self._find(vm)
+        if machine.saved or machine.saving:
+            return 0
+        if not machine.on or machine.behaviour.saves is None:
+            raise CommandFailed(f"{vm} cannot be saved.")
+        machine.saving = True
+        self.note(vm, "saving", f"run {machine.run}")
+        self._tell(machine)
+        self.universe.after(machine.behaviour.saves, partial(self._saved, vm, machine.run))
+        return machine.run
+
+    def is_saving(self, vm: str) -> bool:
+        return self._find(vm).saving
+
+    def was_saved(self, vm: str, run: int) -> None:
+        if run not in self._find(vm).saved_runs:
+            raise CommandFailed("The save has failed.")
+
+    def _saved(self, vm: str, run: int) -> None:
+        machine = self.machines[vm]
+        if machine.on and machine.saving and machine.run == run:
+            machine.on, machine.saving, machine.saved, machine.ended = False, False, True, None
+            machine.saved_runs.add(run)
+            self.note(vm, "saved", f"run {run}")
+            self._tell(machine)
 
     def crash(self, vm: str) -> None:
         if self.machines[vm].on:
@@ -231,15 +272,26 @@ class Hypervisor:
     def vm(self, machine: Machine) -> VM:
         agent = (Signal.GUEST_AGENT,) if machine.behaviour.agent and machine.agent_up else ()
         signals = agent + ((Signal.ACPI,) if machine.behaviour.acpi else ())
+        hears, tied = machine.on and not machine.saving, machine.behaviour.saves is None
         return VM(
             machine.id,
             machine.id,
-            PowerState.ON if machine.on else PowerState.OFF,
+            self._power(machine),
             ended=machine.ended if not machine.on else None,
-            signals=signals if machine.on else (),
+            signals=signals if hears else (),
+            problems=_problems(machine),
+            saved=machine.saved,
+            save_problems=(Problem("It is tied."),) if tied and machine.behaviour.told_unsavable else (),
             delegation=Delegation() if self.delegates else None,
             run_id=str(machine.run) if machine.on else "",
         )
+
+    def _power(self, machine: Machine) -> PowerState:
+        if machine.saving:
+            return PowerState.PAUSED
+        if machine.saved:
+            return PowerState.SUSPENDED
+        return PowerState.ON if machine.on else PowerState.OFF
 
     def all(self) -> tuple[VM, ...]:
         return tuple(self.vm(machine) for machine in self.machines.values() if machine.here)
@@ -255,8 +307,8 @@ class Hypervisor:
 
     def _running(self, vm: str) -> Machine:
         machine = self._find(vm)
-        if not machine.on:
-            raise CommandFailed(f"{vm} is off.")
+        if not machine.on or machine.saving:
+            raise CommandFailed(f"{vm} does not run.")
         return machine
 
     def _leave_agent(self, vm: str, run: int) -> None:
@@ -268,7 +320,7 @@ class Hypervisor:
 
     def _go_down(self, vm: str, run: int, what: What) -> None:
         machine = self.machines[vm]
-        if machine.on and machine.run == run:
+        if machine.on and machine.run == run and not machine.saving:
             self._end(machine, what)
 
     def _come_to_deadline(self, vm: str, run: int, number: int) -> None:
@@ -277,7 +329,7 @@ class Hypervisor:
             self._end(machine, "cut", Reason.TIMEOUT)
 
     def _end(self, machine: Machine, what: What, reason: Reason | None = None) -> None:
-        machine.on = False
+        machine.on, machine.saving, machine.saved = False, False, False
         machine.ended = Ended(OFF[what], reason) if self.up else Ended()
         self.note(machine.id, what, f"run {machine.run}")
         self._tell(machine)
@@ -292,6 +344,12 @@ class Hypervisor:
     def _publish(self, change: Change | Exception) -> None:
         for subscriber in self.subscribers:
             subscriber(change)
+
+
+def _problems(machine: Machine) -> tuple[Problem, ...]:
+    if machine.saving:
+        return (Problem("Its memory is being saved.", Reason.PAUSED, passing=True),)
+    return (Problem("Its memory is saved.", Reason.SUSPENDED),) if machine.saved else ()
 
 
 @dataclass(slots=True)
@@ -319,6 +377,15 @@ class Connection:
 
     async def power_off(self, vm_id: str) -> bool:
         return await self._call(lambda: self.hypervisor.cut(vm_id, "cut"), lie=lambda: True)
+
+    async def save(self, vm_id: str) -> bool:
+        """Returns when it is saved, or is so no more."""
+        run = await self._call(lambda: self.hypervisor.save(vm_id), lie=lambda: -1)
+        while await self._call(lambda: self.hypervisor.is_saving(vm_id)):  # noqa: ASYNC110 - a task is polled
+            await asyncio.sleep(0.5)
+        if run > 0:
+            await self._call(lambda: self.hypervisor.was_saved(vm_id, run))
+        return bool(run)
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         def ask() -> None:

@@ -15,6 +15,10 @@ from tests.simulation.hypervisor import OFF, Fact
 from tests.simulation.play import KINDS, QUIET, SETTLED, Answer, History
 from tests.simulation.provider import EPOCH
 
+DOWN = (*OFF, "saved")
+"""What a VM runs no more after."""
+BY_US = ("cut", "saving")
+"""What is done to a guest whose time is over."""
 MOST_SENT = 8
 REQUESTS_AND_KILLS = (*KINDS, "Extend", "Force", "Cancel", "kill", "kill at step")
 LONGEST = 200.0
@@ -87,9 +91,9 @@ def one_active_operation(history: History) -> Iterator[str]:
 
 def nothing_is_cut_early(history: History) -> Iterator[str]:
     """A cut by us is what somebody asked for, or comes when the guest's time is over, or it could not hear."""
-    for cut in (fact for fact in history.facts if fact.what == "cut"):
+    for cut in (fact for fact in history.facts if fact.what in BY_US):
         if not _allowing(history, cut):
-            yield f"{cut.vm} was cut at {cut.time:.1f} s, and nothing allows that"
+            yield f"{cut.vm}: {cut.what} at {cut.time:.1f} s, and nothing allows that"
 
 
 def verdicts_are_true(history: History) -> Iterator[str]:
@@ -250,7 +254,7 @@ def what_was_told_stays_told(history: History) -> Iterator[str]:
 
 def only_its_own_run_is_cut(history: History) -> Iterator[str]:
     """A run that somebody else began is cut only for an operation that came after that, or had not looked before."""
-    for cut in (fact for fact in history.facts if fact.what == "cut"):
+    for cut in (fact for fact in history.facts if fact.what in BY_US):
         theirs = [
             fact.time
             for fact in history.facts
@@ -259,7 +263,22 @@ def only_its_own_run_is_cut(history: History) -> Iterator[str]:
         for began in theirs:
             known = cut.time - began < _on_its_way(history)
             if not known and not any(_looked(history, each) >= began - TICK for each in _allowing(history, cut)):
-                yield f"{cut.vm} was cut at {cut.time:.1f} s, though somebody had started it anew at {began:.1f} s"
+                yield f"{cut.vm}: {cut.what} at {cut.time:.1f} s, though somebody had started it anew at {began:.1f} s"
+
+
+def what_was_saved_stays_so(history: History) -> Iterator[str]:
+    """Memory is discarded for a PowerOff, a Force, or a request that forces, and never for one that saves alone."""
+    saved = dict[str, float]()
+    for fact in history.facts:
+        if fact.what == "saved":
+            saved[fact.vm] = fact.time
+        elif fact.what == "cut" and fact.vm in saved:
+            about = [each for each in _allowing(history, fact) if each.request.escalation is not Escalation.SAVE]
+            forced = any(act.what == "Force" and act.vm == fact.vm for _, act in history.sent)
+            if not about and not forced and fact.time > saved[fact.vm] + _on_its_way(history):
+                yield f"{fact.vm} was saved at {saved[fact.vm]:.1f} s and its memory discarded at {fact.time:.1f} s"
+        elif fact.what in DOWN or fact.what.startswith("started"):
+            saved.pop(fact.vm, None)
 
 
 def off_was_seen(history: History) -> Iterator[str]:
@@ -331,6 +350,7 @@ INVARIANTS = (
     nobody_is_pressed_who_goes_down,
     what_was_told_stays_told,
     only_its_own_run_is_cut,
+    what_was_saved_stays_so,
     off_was_seen,
     a_forced_end_has_its_reason,
     a_reboot_goes_down_once,
@@ -440,34 +460,46 @@ def _was_off(history: History, operation: Operation) -> bool:
     began = min(_began(history, each) for each in (operation, *before)) - (TICK if slow else 0.0)
     ended, on = _judged(history, operation) + TICK, True
     for fact in history.facts:
-        if fact.vm != operation.request.vm_id or fact.what not in (*OFF, "started", "started by somebody"):
+        if fact.vm != operation.request.vm_id or fact.what not in (*DOWN, "started", "started by somebody"):
             continue
         if fact.time > began and not on:
             return True
         if fact.time > ended:
             return False
-        on = fact.what not in OFF
+        on = fact.what not in DOWN
     return not on
 
 
-def _allows(history: History, operation: Operation, cut: Fact) -> bool:
+def _allows(history: History, operation: Operation, cut: Fact) -> bool:  # noqa: PLR0911 - one case after the other
     asked = _act(history, operation)
     if cut.time < asked:
         return False
     if operation.request.kind is Kind.POWER_OFF:
-        return True
+        return cut.what == "cut"
     if operation.request.kind is Kind.POWER_ON:
         return False
     forced = [time for time, act in history.sent if act.what == "Force" and act.vm == cut.vm]
-    if any(asked <= at <= cut.time for at in forced):
+    if cut.what == "cut" and any(asked <= at <= cut.time for at in forced):
         return True
-    if operation.request.escalation is not Escalation.FORCE:
+    if cut.what == "saving" and operation.request.escalation is not Escalation.SAVE:
+        return False
+    if cut.what == "cut" and not _may_force(operation):
         return False
     return _deaf(history, operation, cut) or cut.time >= asked + _time(history, operation, cut)
 
 
+def _may_force(operation: Operation) -> bool:
+    request = operation.request
+    falls_back = request.escalation is Escalation.SAVE and request.save_fallback is Escalation.FORCE
+    return request.escalation is Escalation.FORCE or falls_back
+
+
 def _deaf(history: History, operation: Operation, cut: Fact) -> bool:
-    """Whether the guest had no way of hearing anything: no button, and an agent that refused or was gone."""
+    """Whether the guest had no way of hearing anything: no button, and an agent that refused or was gone; or saved."""
+    power = [fact.what for fact in history.facts if fact.vm == cut.vm and fact.time < cut.time]
+    last = [what for what in power if what in DOWN or what.startswith("started")][-1:]
+    if last == ["saved"]:
+        return True
     behaviour = history.scenario.behaviours[int(cut.vm.removeprefix("vm-"))]
     began = _act(history, operation)
     accepted = [
@@ -521,6 +553,8 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
             return "" if any(time <= max(left) for time in asked) else "it was never asked"
         case Outcome.FORCED:
             return "" if "cut" in whats else f"we did not cut it: {sorted(whats)}"
+        case Outcome.SAVED:
+            return "" if _was_saved(history, operation, began, ended) else f"it was not saved: {sorted(whats)}"
         case Outcome.CRASHED:
             return "" if "crashed" in whats else f"it did not crash: {sorted(whats)}"
         case Outcome.OUT_OF_BAND:
@@ -528,9 +562,25 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
         case Outcome.ALREADY_OFF if operation.request.kind is not Kind.POWER_ON:
             later = [fact.what for fact in offs if fact.time > _began(history, operation) + TICK]
             return f"it went off later: {later}" if later else ""
+        case Outcome.STILL_RUNNING if operation.verdict and "is saved" in operation.verdict.message:
+            return "" if _was_saved(history, operation, began, ended) else "it was not suspended"
         case Outcome.STILL_RUNNING if not (_clock_was_set(history) and _told_late(history)):
             return "" if _was_on(history, operation, _judged(history, operation)) else "it was off"
     return ""
+
+
+def _was_saved(history: History, operation: Operation, began: float, ended: float) -> bool:
+    """Whether its memory was saved at any moment from the request to the verdict."""
+    saved = False
+    for fact in history.facts:
+        if fact.vm != operation.request.vm_id or fact.what not in (*DOWN, "started", "started by somebody"):
+            continue
+        if saved and fact.time >= began - _untold(history):
+            return True
+        if fact.time > ended:
+            return False
+        saved = fact.what == "saved"
+    return saved
 
 
 def _untold(history: History) -> float:
@@ -543,12 +593,12 @@ def _was_on(history: History, operation: Operation, time: float) -> bool:
     """Whether it ran at this moment, or about then."""
     state, about = True, False
     for fact in history.facts:
-        if fact.vm != operation.request.vm_id or fact.what not in (*OFF, "started", "started by somebody"):
+        if fact.vm != operation.request.vm_id or fact.what not in (*DOWN, "started", "started by somebody"):
             continue
         if fact.time > time + TICK:
             break
         about = about or abs(fact.time - time) <= 2 * TICK
-        state = fact.what not in OFF
+        state = fact.what not in DOWN
     return state or about
 
 
@@ -560,9 +610,9 @@ def _may_still_cut(operation: Operation) -> bool:
 def _cut_after(history: History, operation: Operation, answer: Answer, promise: str) -> Iterator[str]:
     later = [each for each in _of(history, operation.request.vm_id) if each.id != operation.id]
     for fact in history.facts:
-        ours = fact.what == "cut" and fact.vm == operation.request.vm_id and fact.time > answer.time
+        ours = fact.what in BY_US and fact.vm == operation.request.vm_id and fact.time > answer.time
         if ours and not any(_allows(history, each, fact) for each in later):
-            yield f"{_name(operation)} was cut at {fact.time:.1f} s after {promise} was answered"
+            yield f"{_name(operation)}: {fact.what} at {fact.time:.1f} s after {promise} was answered"
 
 
 def _is_early(history: History, operation: Operation, answer: Answer) -> bool:
@@ -573,7 +623,7 @@ def _is_early(history: History, operation: Operation, answer: Answer) -> bool:
     extensions = [each for each in history.answers if each.act.what == "Extend" and each.act.vm == answer.act.vm]
     if len(extensions) > 1:
         return False
-    cuts = [fact.time for fact in history.facts if fact.what == "cut" and fact.vm == operation.request.vm_id]
+    cuts = [fact.time for fact in history.facts if fact.what in BY_US and fact.vm == operation.request.vm_id]
     others = [each for each in _of(history, operation.request.vm_id) if each.id != operation.id]
     due = _act(history, operation) + answer.act["timeout"] - TICK
     return not others and any(answer.sent < cut < due for cut in cuts)

@@ -66,6 +66,8 @@ class History:
     known: dict[str, Operation] = field(default_factory=dict)
     """The operations on disk at the end."""
     final_power: dict[str, bool] = field(default_factory=dict)
+    final_saved: frozenset[str] = frozenset()
+    """The VMs whose memory is saved in the end."""
     complaints: list[str] = field(default_factory=list)
     calls_when_settled: int = 0
     declared: dict[str, VirtualMachine] = field(default_factory=dict)
@@ -122,6 +124,8 @@ class Play:
         self.history.declared = {vm: resource for vm, resource in found.items() if resource}
         self.history.steps = self.universe.steps
         self.history.final_power = {vm: machine.on for vm, machine in self.hypervisor.machines.items()}
+        saved = (vm for vm, machine in self.hypervisor.machines.items() if machine.saved)
+        self.history.final_saved = frozenset(saved)
         if process := self.machine.process:
             for operation in process.journal._store.many({}, "create_time, id"):
                 self.history.known[operation.id] = operation
@@ -376,6 +380,7 @@ def _request(act: Act) -> Request:
         request_id=fields["request_id"],
         timeout=timedelta(seconds=fields["timeout"]),
         escalation=Escalation(fields["escalation"]),
+        save_fallback=Escalation(fields.get("save_fallback", "NEVER")),
         resend_interval=timedelta(seconds=fields["resend"]),
         hooks=tuple(
             Hook(name=f"hook-{n}", handler=ExecHook(command=(fields["request_id"], f"hook-{n}")))
@@ -387,12 +392,14 @@ def _request(act: Act) -> Request:
 def _spec(act: Act) -> dict[str, Any]:
     """What the owner of a VM's resource writes."""
     asks = act["escalation"] == "Ask" and act["powerState"] == "Off"  # which the API refuses
+    falls_back = {"saveFallback": "Force"} if act["escalation"] == "Save" and act["falls_back"] else {}
     return {
         "providerRef": {"name": "local"},
         "powerState": act["powerState"],
         "lifecycle": {
             "gracefulShutdownTimeout": f"{act['timeout']}s",
             "escalation": "Force" if asks else act["escalation"],
+            **falls_back,
             "preStop": {"hooks": [{"exec": {"command": [f"drain-{n}"]}} for n in range(act["hooks"])]},
         },
     }

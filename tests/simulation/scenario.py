@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.simulation.act import Act
-from tests.simulation.aligned import aligned, cut_short, handed_over, set_back, told_late, unheard
+from tests.simulation.aligned import aligned, cut_short, handed_over, saved, set_back, to_save, told_late, unheard
 from tests.simulation.declared import CLOCKS, declared
 from tests.simulation.hypervisor import Behaviour
 
@@ -54,10 +54,13 @@ class Scenario:
 def make(seed: int) -> Scenario:
     """The scenario of a seed: of every third one, with harm that is aimed; of every sixth, with a controller; of every
     twelfth, with a guest that is hard to ask or a kill at its cut; of every twelfth, with a guest of which events tell
-    late or a clock that is set back; and of every twelfth, on a hypervisor that keeps deadlines."""
+    late or a clock that is set back; of every twelfth, on a hypervisor that keeps deadlines; and of every twelfth, with
+    guests whose memory is to be saved."""
     chance = random.Random(seed)
     if seed % 6 == 5:
         return _declared(seed, chance)
+    if seed % 12 == 4:
+        return _saving(seed, chance)
     return _aimed(seed, chance) or _at_random(seed, chance)
 
 
@@ -82,8 +85,25 @@ def _aimed(seed: int, chance: random.Random) -> Scenario | None:
     return Scenario(seed, (behaviour,), tuple(sorted(acts, key=lambda act: act.at)), delegates=seed % 12 == 10)
 
 
+def _saving(seed: int, chance: random.Random) -> Scenario:
+    """Of every second one, at random; of the others, aimed. The hypervisor of a few keeps deadlines."""
+    made = _at_random(seed, chance)
+    if seed % 24 == 4:
+        made = replace(made, behaviours=made.behaviours[:1], acts=saved(chance, "vm-0"))
+    behaviours = tuple(_tied(chance, each) for each in made.behaviours)
+    acts = sorted((to_save(chance, act) for act in made.acts), key=lambda act: act.at)
+    return replace(made, behaviours=behaviours, acts=tuple(acts), delegates=chance.random() < 0.2)
+
+
+def _tied(chance: random.Random, behaviour: Behaviour) -> Behaviour:
+    """Mostly deaf, and its memory takes more or less long to be saved, or cannot be."""
+    takes, saves = chance.choice((behaviour.takes, None)), chance.choice((0.1, 2.0, 2.0, 8.0, 30.0, None))
+    return replace(behaviour, takes=takes, saves=saves, told_unsavable=chance.random() < 0.5)
+
+
 def _declared(seed: int, chance: random.Random) -> Scenario:
-    behaviours = tuple(_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+    found = (_behaviour(chance) for _ in range(chance.choice((1, 1, 2))))
+    behaviours = tuple(replace(each, saves=chance.choice((0.5, 2.0, 20.0, None))) for each in found)
     acts = [act for n in range(len(behaviours)) for act in declared(chance, f"vm-{n}")]
     clocks = (chance.choice(CLOCKS), chance.choice(CLOCKS))
     return Scenario(seed, behaviours, tuple(sorted(acts, key=lambda act: act.at)), clocks)

@@ -17,6 +17,7 @@ FIRST = {
     "a-reboot-forgets-how-it-went-down": 2040,
     "a-vm-is-said-to-run-from-memory": 15860,
     "a-refusal-after-a-lost-answer-counts": 729,
+    "a-save-is-repeated-without-a-look": 3450,
     "an-extension-is-answered-before-the-hypervisor-gave-its-deadline-back": 160,
     "an-end-is-forgotten-before-it-is-on-disk": 177,
     "another-run-is-cut": 174,

@@ -21,6 +21,7 @@ SEEDS, CHUNK = 2000, 100
 PLAIN = Behaviour(takes=1.0)
 BUTTON = Behaviour(takes=1.0, agent=False)
 DEAF = Behaviour(takes=None, agent=False)
+TIED = Behaviour(takes=None, agent=False, saves=None, told_unsavable=False)
 LATE = Behaviour(takes=12.0, agent=False)
 
 
@@ -46,6 +47,12 @@ SCENARIOS = {
     "pre-empted": (DEAF, shutdown(timeout=30.0), call("PowerOff", 3.0)),
     "a power-off": (PLAIN, call("PowerOff", 1.0)),
     "off and on": (PLAIN, call("PowerOff", 1.0), call("PowerOn", 5.0, 8)),
+    "saved": (DEAF, shutdown(escalation="SAVE", save_fallback="NEVER")),
+    "saved, or forced": (TIED, shutdown(escalation="SAVE", save_fallback="FORCE")),
+    "saved, or not": (TIED, shutdown(escalation="SAVE", save_fallback="NEVER")),
+    "saved and resumed": (DEAF, shutdown(escalation="SAVE", save_fallback="NEVER"), call("PowerOn", 7.0)),
+    "forced while it is saved": (DEAF, shutdown(escalation="SAVE", save_fallback="NEVER"), call("Force", 7.0)),
+    "off while it is saved": (DEAF, shutdown(escalation="SAVE", save_fallback="NEVER"), call("PowerOff", 7.0)),
     "a reboot": (PLAIN, call("Reboot", 1.0, timeout=5.0, escalation="FORCE", hooks=0, resend=10.0)),
     "a reboot of a deaf guest": (DEAF, call("Reboot", 1.0, timeout=5.0, escalation="FORCE", hooks=0, resend=10.0)),
 }

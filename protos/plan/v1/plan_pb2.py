@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/plan/v1/plan.proto\x12\x07plan.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ListPlansRequest\"T\n\x11ListPlansResponse\x12\x1c\n\x05plans\x18\x01 \x03(\x0b\x32\r.plan.v1.Plan\x12!\n\x04runs\x18\x02 \x03(\x0b\x32\x13.plan.v1.RunSummary\"`\n\x04Plan\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05tiers\x18\x03 \x03(\t\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x89\x01\n\nRunSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0c\n\x04plan\x18\x03 \x01(\t\x12\x1d\n\x05phase\x18\x04 \x01(\x0e\x32\x0e.plan.v1.Phase\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"#\n\x13\x46orecastPlanRequest\x12\x0c\n\x04plan\x18\x01 \x01(\t\"\x90\x01\n\x14\x46orecastPlanResponse\x12$\n\x05tiers\x18\x01 \x03(\x0b\x32\x15.plan.v1.ForecastTier\x12(\n\x05slack\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05short\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xdc\x01\n\x0c\x46orecastTier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x03(\t\x12)\n\x06\x62\x65gins\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05needs\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03has\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ritical\x18\x06 \x01(\x08\x12 \n\x03vms\x18\x07 \x03(\x0b\x32\x13.plan.v1.ForecastVM\"D\n\nForecastVM\x12\n\n\x02vm\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x10\n\x08graceful\x18\x03 \x01(\x08\x12\x0c\n\x04runs\x18\x04 \x01(\x08\"B\n\x0fStartRunRequest\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\temergency\x18\x03 \x01(\x08\"\x1e\n\x0fWatchRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"=\n\x10WatchRunResponse\x12\x19\n\x03run\x18\x01 \x01(\x0b\x32\x0c.plan.v1.Run\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\"\x1e\n\x0f\x41\x62ortRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\" \n\x11ReleaseRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1d\n\x0e\x42ringUpRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x8a\x01\n\x03Run\x12$\n\x07summary\x18\x01 \x01(\x0b\x32\x13.plan.v1.RunSummary\x12\x0e\n\x06record\x18\x02 \x03(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05tiers\x18\x04 \x03(\x0b\x32\x10.plan.v1.RunTier\"\xc1\x01\n\x07RunTier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nbegin_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tover_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x03vms\x18\x05 \x03(\x0b\x32\x0e.plan.v1.RunVM\"\x89\x01\n\x05RunVM\x12\n\n\x02vm\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\toperation\x18\x05 \x01(\t\x12\x0b\n\x03off\x18\x06 \x01(\x08\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x0f\n\x02up\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x05\n\x03_up*\x80\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_RUNNING\x10\x01\x12\x12\n\x0ePHASE_ABORTING\x10\x02\x12\x0e\n\nPHASE_HELD\x10\x03\x12\x15\n\x11PHASE_BRINGING_UP\x10\x04\x12\x12\n\x0ePHASE_RELEASED\x10\x05\x32\xb3\x03\n\x0bPlanService\x12\x42\n\tListPlans\x12\x19.plan.v1.ListPlansRequest\x1a\x1a.plan.v1.ListPlansResponse\x12K\n\x0c\x46orecastPlan\x12\x1c.plan.v1.ForecastPlanRequest\x1a\x1d.plan.v1.ForecastPlanResponse\x12\x32\n\x08StartRun\x12\x18.plan.v1.StartRunRequest\x1a\x0c.plan.v1.Run\x12\x41\n\x08WatchRun\x12\x18.plan.v1.WatchRunRequest\x1a\x19.plan.v1.WatchRunResponse0\x01\x12\x32\n\x08\x41\x62ortRun\x12\x18.plan.v1.AbortRunRequest\x1a\x0c.plan.v1.Run\x12\x36\n\nReleaseRun\x12\x1a.plan.v1.ReleaseRunRequest\x1a\x0c.plan.v1.Run\x12\x30\n\x07\x42ringUp\x12\x17.plan.v1.BringUpRequest\x1a\x0c.plan.v1.Runb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/plan/v1/plan.proto\x12\x07plan.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ListPlansRequest\"T\n\x11ListPlansResponse\x12\x1c\n\x05plans\x18\x01 \x03(\x0b\x32\r.plan.v1.Plan\x12!\n\x04runs\x18\x02 \x03(\x0b\x32\x13.plan.v1.RunSummary\"`\n\x04Plan\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05tiers\x18\x03 \x03(\t\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x89\x01\n\nRunSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0c\n\x04plan\x18\x03 \x01(\t\x12\x1d\n\x05phase\x18\x04 \x01(\x0e\x32\x0e.plan.v1.Phase\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"#\n\x13\x46orecastPlanRequest\x12\x0c\n\x04plan\x18\x01 \x01(\t\"\x90\x01\n\x14\x46orecastPlanResponse\x12$\n\x05tiers\x18\x01 \x03(\x0b\x32\x15.plan.v1.ForecastTier\x12(\n\x05slack\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05short\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xdc\x01\n\x0c\x46orecastTier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x03(\t\x12)\n\x06\x62\x65gins\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05needs\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03has\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ritical\x18\x06 \x01(\x08\x12 \n\x03vms\x18\x07 \x03(\x0b\x32\x13.plan.v1.ForecastVM\"\x85\x01\n\nForecastVM\x12\n\n\x02vm\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x10\n\x08graceful\x18\x03 \x01(\x08\x12\x0c\n\x04runs\x18\x04 \x01(\x08\x12\r\n\x05saves\x18\x05 \x01(\x08\x12\x15\n\rsave_problems\x18\x06 \x03(\t\x12\x19\n\x11\x66orced_if_unsaved\x18\x07 \x01(\x08\"B\n\x0fStartRunRequest\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\temergency\x18\x03 \x01(\x08\"\x1e\n\x0fWatchRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"=\n\x10WatchRunResponse\x12\x19\n\x03run\x18\x01 \x01(\x0b\x32\x0c.plan.v1.Run\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\"\x1e\n\x0f\x41\x62ortRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\" \n\x11ReleaseRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1d\n\x0e\x42ringUpRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x8a\x01\n\x03Run\x12$\n\x07summary\x18\x01 \x01(\x0b\x32\x13.plan.v1.RunSummary\x12\x0e\n\x06record\x18\x02 \x03(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05tiers\x18\x04 \x03(\x0b\x32\x10.plan.v1.RunTier\"\xc1\x01\n\x07RunTier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nbegin_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tover_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x03vms\x18\x05 \x03(\x0b\x32\x0e.plan.v1.RunVM\"\x89\x01\n\x05RunVM\x12\n\n\x02vm\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\toperation\x18\x05 \x01(\t\x12\x0b\n\x03off\x18\x06 \x01(\x08\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x0f\n\x02up\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x05\n\x03_up*\x80\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_RUNNING\x10\x01\x12\x12\n\x0ePHASE_ABORTING\x10\x02\x12\x0e\n\nPHASE_HELD\x10\x03\x12\x15\n\x11PHASE_BRINGING_UP\x10\x04\x12\x12\n\x0ePHASE_RELEASED\x10\x05\x32\xb3\x03\n\x0bPlanService\x12\x42\n\tListPlans\x12\x19.plan.v1.ListPlansRequest\x1a\x1a.plan.v1.ListPlansResponse\x12K\n\x0c\x46orecastPlan\x12\x1c.plan.v1.ForecastPlanRequest\x1a\x1d.plan.v1.ForecastPlanResponse\x12\x32\n\x08StartRun\x12\x18.plan.v1.StartRunRequest\x1a\x0c.plan.v1.Run\x12\x41\n\x08WatchRun\x12\x18.plan.v1.WatchRunRequest\x1a\x19.plan.v1.WatchRunResponse0\x01\x12\x32\n\x08\x41\x62ortRun\x12\x18.plan.v1.AbortRunRequest\x1a\x0c.plan.v1.Run\x12\x36\n\nReleaseRun\x12\x1a.plan.v1.ReleaseRunRequest\x1a\x0c.plan.v1.Run\x12\x30\n\x07\x42ringUp\x12\x17.plan.v1.BringUpRequest\x1a\x0c.plan.v1.Runb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.plan.v1.plan_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=1662
-  _globals['_PHASE']._serialized_end=1790
+  _globals['_PHASE']._serialized_start=1728
+  _globals['_PHASE']._serialized_end=1856
   _globals['_LISTPLANSREQUEST']._serialized_start=103
   _globals['_LISTPLANSREQUEST']._serialized_end=121
   _globals['_LISTPLANSRESPONSE']._serialized_start=123
@@ -49,26 +49,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORECASTPLANRESPONSE']._serialized_end=629
   _globals['_FORECASTTIER']._serialized_start=632
   _globals['_FORECASTTIER']._serialized_end=852
-  _globals['_FORECASTVM']._serialized_start=854
-  _globals['_FORECASTVM']._serialized_end=922
-  _globals['_STARTRUNREQUEST']._serialized_start=924
-  _globals['_STARTRUNREQUEST']._serialized_end=990
-  _globals['_WATCHRUNREQUEST']._serialized_start=992
-  _globals['_WATCHRUNREQUEST']._serialized_end=1022
-  _globals['_WATCHRUNRESPONSE']._serialized_start=1024
-  _globals['_WATCHRUNRESPONSE']._serialized_end=1085
-  _globals['_ABORTRUNREQUEST']._serialized_start=1087
-  _globals['_ABORTRUNREQUEST']._serialized_end=1117
-  _globals['_RELEASERUNREQUEST']._serialized_start=1119
-  _globals['_RELEASERUNREQUEST']._serialized_end=1151
-  _globals['_BRINGUPREQUEST']._serialized_start=1153
-  _globals['_BRINGUPREQUEST']._serialized_end=1182
-  _globals['_RUN']._serialized_start=1185
-  _globals['_RUN']._serialized_end=1323
-  _globals['_RUNTIER']._serialized_start=1326
-  _globals['_RUNTIER']._serialized_end=1519
-  _globals['_RUNVM']._serialized_start=1522
-  _globals['_RUNVM']._serialized_end=1659
-  _globals['_PLANSERVICE']._serialized_start=1793
-  _globals['_PLANSERVICE']._serialized_end=2228
+  _globals['_FORECASTVM']._serialized_start=855
+  _globals['_FORECASTVM']._serialized_end=988
+  _globals['_STARTRUNREQUEST']._serialized_start=990
+  _globals['_STARTRUNREQUEST']._serialized_end=1056
+  _globals['_WATCHRUNREQUEST']._serialized_start=1058
+  _globals['_WATCHRUNREQUEST']._serialized_end=1088
+  _globals['_WATCHRUNRESPONSE']._serialized_start=1090
+  _globals['_WATCHRUNRESPONSE']._serialized_end=1151
+  _globals['_ABORTRUNREQUEST']._serialized_start=1153
+  _globals['_ABORTRUNREQUEST']._serialized_end=1183
+  _globals['_RELEASERUNREQUEST']._serialized_start=1185
+  _globals['_RELEASERUNREQUEST']._serialized_end=1217
+  _globals['_BRINGUPREQUEST']._serialized_start=1219
+  _globals['_BRINGUPREQUEST']._serialized_end=1248
+  _globals['_RUN']._serialized_start=1251
+  _globals['_RUN']._serialized_end=1389
+  _globals['_RUNTIER']._serialized_start=1392
+  _globals['_RUNTIER']._serialized_end=1585
+  _globals['_RUNVM']._serialized_start=1588
+  _globals['_RUNVM']._serialized_end=1725
+  _globals['_PLANSERVICE']._serialized_start=1859
+  _globals['_PLANSERVICE']._serialized_end=2294
 # @@protoc_insertion_point(module_scope)

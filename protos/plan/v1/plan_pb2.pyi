@@ -280,11 +280,22 @@ class ForecastVM(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     GRACEFUL_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
+    SAVES_FIELD_NUMBER: _builtins.int
+    SAVE_PROBLEMS_FIELD_NUMBER: _builtins.int
+    FORCED_IF_UNSAVED_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     """PROVIDER/NAME."""
     id: _builtins.str
     graceful: _builtins.bool
     runs: _builtins.bool
+    saves: _builtins.bool
+    """Whether its memory is to be saved where it is late."""
+    forced_if_unsaved: _builtins.bool
+    """Whether it is forced where it cannot be saved; otherwise it is left running."""
+    @_builtins.property
+    def save_problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What keeps its memory from being saved then, as far as that is known before."""
+
     def __init__(
         self,
         *,
@@ -292,10 +303,13 @@ class ForecastVM(_message.Message):
         id: _builtins.str = ...,
         graceful: _builtins.bool = ...,
         runs: _builtins.bool = ...,
+        saves: _builtins.bool = ...,
+        save_problems: _abc.Iterable[_builtins.str] | None = ...,
+        forced_if_unsaved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graceful", b"graceful", "id", b"id", "runs", b"runs", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forced_if_unsaved", b"forced_if_unsaved", "graceful", b"graceful", "id", b"id", "runs", b"runs", "save_problems", b"save_problems", "saves", b"saves", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,6 +134,10 @@ class _EscalationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Escalation
     """Leave it running; the operation fails with STILL_RUNNING."""
     ESCALATION_ASK: _Escalation.ValueType  # 3
     """Hold in AWAITING_DECISION until ExtendOperation, ForceOperation or CancelOperation."""
+    ESCALATION_SAVE: _Escalation.ValueType  # 4
+    """Save its memory to disk and stop it: OUTCOME_SAVED, and a PowerOn resumes it where it was. Where that is refused or
+    fails, `save_fallback` says what is done. Only for Shutdown: a guest that is resumed has not rebooted.
+    """
 
 class Escalation(_Escalation, metaclass=_EscalationEnumTypeWrapper):
     """What happens at force_after to a VM that still runs."""
@@ -146,6 +150,10 @@ ESCALATION_NEVER: Escalation.ValueType  # 2
 """Leave it running; the operation fails with STILL_RUNNING."""
 ESCALATION_ASK: Escalation.ValueType  # 3
 """Hold in AWAITING_DECISION until ExtendOperation, ForceOperation or CancelOperation."""
+ESCALATION_SAVE: Escalation.ValueType  # 4
+"""Save its memory to disk and stop it: OUTCOME_SAVED, and a PowerOn resumes it where it was. Where that is refused or
+fails, `save_fallback` says what is done. Only for Shutdown: a guest that is resumed has not rebooted.
+"""
 Global___Escalation: _TypeAlias = Escalation  # noqa: Y015
 
 class _FailurePolicy:
@@ -211,9 +219,13 @@ class _OperationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operat
     OPERATION_STATE_FAILED: _OperationState.ValueType  # 7
     """It is not; `error` and the verdict say why."""
     OPERATION_STATE_CANCELLED: _OperationState.ValueType  # 8
+    OPERATION_STATE_SAVING: _OperationState.ValueType  # 9
+    """Its memory is being saved; not final. It cannot be extended or cancelled any more. ForceOperation and PowerOff give the
+    save up and cut the power; a PowerOn waits for its end and resumes the VM.
+    """
 
 class OperationState(_OperationState, metaclass=_OperationStateEnumTypeWrapper):
-    """Where an operation stands. The last three are final."""
+    """Where an operation stands. SUCCEEDED, FAILED and CANCELLED are final."""
 
 OPERATION_STATE_UNSPECIFIED: OperationState.ValueType  # 0
 OPERATION_STATE_PENDING: OperationState.ValueType  # 1
@@ -226,6 +238,10 @@ OPERATION_STATE_SUCCEEDED: OperationState.ValueType  # 6
 OPERATION_STATE_FAILED: OperationState.ValueType  # 7
 """It is not; `error` and the verdict say why."""
 OPERATION_STATE_CANCELLED: OperationState.ValueType  # 8
+OPERATION_STATE_SAVING: OperationState.ValueType  # 9
+"""Its memory is being saved; not final. It cannot be extended or cancelled any more. ForceOperation and PowerOff give the
+save up and cut the power; a PowerOn waits for its end and resumes the VM.
+"""
 Global___OperationState: _TypeAlias = OperationState  # noqa: Y015
 
 class _Outcome:
@@ -249,6 +265,10 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_ALREADY_ON: _Outcome.ValueType  # 8
     OUTCOME_UNKNOWN: _Outcome.ValueType  # 9
     """It cannot be known how, or whether, it went down; `message` says what is known."""
+    OUTCOME_SAVED: _Outcome.ValueType  # 10
+    """Its memory is saved and it runs nowhere, as ESCALATION_SAVE asks; `reason` says why it was not waited for any longer. A
+    PowerOn resumes it, a PowerOff discards the memory.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How it ended."""
@@ -268,6 +288,10 @@ OUTCOME_STARTED: Outcome.ValueType  # 7
 OUTCOME_ALREADY_ON: Outcome.ValueType  # 8
 OUTCOME_UNKNOWN: Outcome.ValueType  # 9
 """It cannot be known how, or whether, it went down; `message` says what is known."""
+OUTCOME_SAVED: Outcome.ValueType  # 10
+"""Its memory is saved and it runs nowhere, as ESCALATION_SAVE asks; `reason` says why it was not waited for any longer. A
+PowerOn resumes it, a PowerOff discards the memory.
+"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Reason:
@@ -504,6 +528,7 @@ class Forecast(_message.Message):
     GRACEFUL_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    SAVE_PROBLEMS_FIELD_NUMBER: _builtins.int
     graceful: _builtins.bool
     @_builtins.property
     def signals(self) -> _containers.RepeatedScalarFieldContainer[Global___Signal.ValueType]:
@@ -511,16 +536,23 @@ class Forecast(_message.Message):
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]: ...
+    @_builtins.property
+    def save_problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
+        """What keeps its memory from being saved (ESCALATION_SAVE), as far as its hypervisor tells beforehand. It matters to that
+        alone: none of them is an obstacle to a graceful shutdown.
+        """
+
     def __init__(
         self,
         *,
         graceful: _builtins.bool = ...,
         signals: _abc.Iterable[Global___Signal.ValueType] | None = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
+        save_problems: _abc.Iterable[Global___Problem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graceful", b"graceful", "problems", b"problems", "signals", b"signals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graceful", b"graceful", "problems", b"problems", "save_problems", b"save_problems", "signals", b"signals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -981,6 +1013,7 @@ class Operation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    SAVE_FALLBACK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     vm: _builtins.str
     """The VM's id."""
@@ -997,6 +1030,8 @@ class Operation(_message.Message):
     """
     on_behalf_of: _builtins.str
     """For whom, as a program said that may say it."""
+    save_fallback: Global___Escalation.ValueType
+    """With ESCALATION_SAVE: what happens to a VM whose memory cannot be saved."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1034,10 +1069,11 @@ class Operation(_message.Message):
         reason: _builtins.str = ...,
         requested_by: _builtins.str = ...,
         on_behalf_of: _builtins.str = ...,
+        save_fallback: Global___Escalation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "force_after", b"force_after", "timeout", b"timeout", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "escalation", b"escalation", "force_after", b"force_after", "id", b"id", "kind", b"kind", "on_behalf_of", b"on_behalf_of", "reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "state", b"state", "steps", b"steps", "timeout", b"timeout", "verdict", b"verdict", "vm", b"vm", "vm_name", b"vm_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "escalation", b"escalation", "force_after", b"force_after", "id", b"id", "kind", b"kind", "on_behalf_of", b"on_behalf_of", "reason", b"reason", "request_id", b"request_id", "requested_by", b"requested_by", "save_fallback", b"save_fallback", "state", b"state", "steps", b"steps", "timeout", b"timeout", "verdict", b"verdict", "vm", b"vm", "vm_name", b"vm_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1080,6 +1116,7 @@ class GetProviderInfoResponse(_message.Message):
     MISSING_PRIVILEGES_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     JOURNAL_ERROR_FIELD_NUMBER: _builtins.int
+    SAVE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """"sim", "libvirt", "vsphere", "proxmox"."""
     version: _builtins.str
@@ -1100,6 +1137,8 @@ class GetProviderInfoResponse(_message.Message):
     """What the client that asks may do."""
     journal_error: _builtins.str
     """Why operations cannot be written to disk, so that none begins; empty: they can."""
+    save: _builtins.bool
+    """Whether it can save VMs' memory, so that ESCALATION_SAVE is not refused; VM.forecast.save_problems has those it cannot."""
     @_builtins.property
     def signals(self) -> _containers.RepeatedScalarFieldContainer[Global___Signal.ValueType]: ...
     @_builtins.property
@@ -1143,10 +1182,11 @@ class GetProviderInfoResponse(_message.Message):
         missing_privileges: _abc.Iterable[Global___MissingPrivilege] | None = ...,
         role: Global___Role.ValueType = ...,
         journal_error: _builtins.str = ...,
+        save: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection_error", b"connection_error", "default_timeout", b"default_timeout", "hypervisor_clock_ahead", b"hypervisor_clock_ahead", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "connected", b"connected", "connection_error", b"connection_error", "default_escalation", b"default_escalation", "default_timeout", b"default_timeout", "endpoint", b"endpoint", "guest_exec", b"guest_exec", "hypervisor_clock_ahead", b"hypervisor_clock_ahead", "journal_error", b"journal_error", "missing_privileges", b"missing_privileges", "on_behalf_of", b"on_behalf_of", "role", b"role", "signals", b"signals", "snapshot", b"snapshot", "time", b"time", "type", b"type", "version", b"version", "vm_count", b"vm_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "connected", b"connected", "connection_error", b"connection_error", "default_escalation", b"default_escalation", "default_timeout", b"default_timeout", "endpoint", b"endpoint", "guest_exec", b"guest_exec", "hypervisor_clock_ahead", b"hypervisor_clock_ahead", "journal_error", b"journal_error", "missing_privileges", b"missing_privileges", "on_behalf_of", b"on_behalf_of", "role", b"role", "save", b"save", "signals", b"signals", "snapshot", b"snapshot", "time", b"time", "type", b"type", "version", b"version", "vm_count", b"vm_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1450,6 +1490,7 @@ class ShutdownRequest(_message.Message):
     FORCE_AFTER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    SAVE_FALLBACK_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     """Id or unique name."""
     escalation: Global___Escalation.ValueType
@@ -1457,6 +1498,10 @@ class ShutdownRequest(_message.Message):
     reason: _builtins.str
     """As in PowerOnRequest."""
     on_behalf_of: _builtins.str
+    save_fallback: Global___Escalation.ValueType
+    """With ESCALATION_SAVE, and only then: what to do where the VM's memory cannot be saved, ESCALATION_FORCE or
+    ESCALATION_NEVER. Unset: NEVER.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """The grace period: more than 0, at most 24 h; it begins when the hooks have ended. Unset: the hypervisor's own for
@@ -1486,10 +1531,11 @@ class ShutdownRequest(_message.Message):
         force_after: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
         on_behalf_of: _builtins.str = ...,
+        save_fallback: Global___Escalation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["force_after", b"force_after", "guest_credentials", b"guest_credentials", "signal_policy", b"signal_policy", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalation", b"escalation", "force_after", b"force_after", "guest_credentials", b"guest_credentials", "on_behalf_of", b"on_behalf_of", "pre_stop", b"pre_stop", "reason", b"reason", "request_id", b"request_id", "signal_policy", b"signal_policy", "timeout", b"timeout", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["escalation", b"escalation", "force_after", b"force_after", "guest_credentials", b"guest_credentials", "on_behalf_of", b"on_behalf_of", "pre_stop", b"pre_stop", "reason", b"reason", "request_id", b"request_id", "save_fallback", b"save_fallback", "signal_policy", b"signal_policy", "timeout", b"timeout", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -232,7 +232,7 @@ class PowerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForceOperation(self, request, context):
-        """Ends the waiting now: the VM is powered off hard, whatever the escalation says.
+        """Ends the waiting now: the VM is powered off hard, whatever the escalation says. Also while its memory is being saved.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

@@ -99,7 +99,7 @@ class PowerServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     ForceOperation: _grpc.UnaryUnaryMultiCallable[_power_pb2.ForceOperationRequest, _power_pb2.Operation]
-    """Ends the waiting now: the VM is powered off hard, whatever the escalation says.
+    """Ends the waiting now: the VM is powered off hard, whatever the escalation says. Also while its memory is being saved.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -173,7 +173,7 @@ class PowerServiceAsyncStub(PowerServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     ForceOperation: _aio.UnaryUnaryMultiCallable[_power_pb2.ForceOperationRequest, _power_pb2.Operation]  # type: ignore[assignment]
-    """Ends the waiting now: the VM is powered off hard, whatever the escalation says.
+    """Ends the waiting now: the VM is powered off hard, whatever the escalation says. Also while its memory is being saved.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -328,7 +328,7 @@ class PowerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _power_pb2.ForceOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_power_pb2.Operation, _abc.Awaitable[_power_pb2.Operation]]:
-        """Ends the waiting now: the VM is powered off hard, whatever the escalation says.
+        """Ends the waiting now: the VM is powered off hard, whatever the escalation says. Also while its memory is being saved.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

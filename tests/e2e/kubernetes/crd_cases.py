@@ -154,6 +154,7 @@ ONE_HANDLER = "give exactly one of exec, httpGet and snapshot"
 A_HANDLER = "give exec, httpGet or snapshot, or several hooks"
 TIME = "must be a time of more than 0s and at most 24h with its unit, such as 90s, 2m or 1m30s"
 NO_TARGET = "give either url, or port with path"
+ONLY_WITH_SAVE = "has no meaning unless escalation is Save"
 FILES = {"caFile": "ca", "certFile": "cert", "keyFile": "key"}
 TLS = {"secretRef": {"name": "vmpower-client"}}
 ONE_TLS = "give either secretRef, or controllerCertificate: true"
@@ -165,6 +166,8 @@ GOOD = {
     "ACPI never again": vm({"signalPolicy": {"order": ["ACPI", "GUEST_AGENT"], "resendInterval": "0s"}}),
     "every signal": vm({"signalPolicy": {"order": [str(signal) for signal in Signal]}}),
     "Ask with OffGraceful": vm({"escalation": "Ask"}, powerState="OffGraceful"),
+    "Save": vm({"escalation": "Save"}),
+    "Save or Force": vm({"escalation": "Save", "saveFallback": "Force"}, powerState="OffGraceful"),
     "Off with Never": vm({"escalation": "Never"}, powerState="Off"),
     "a hook with all": vm({"preStop": EXEC | {"name": "sync", "timeout": "5s", "failurePolicy": "Abort"}}),
     "a snapshot with all": vm({"postStart": {"snapshot": {"name": "a", "description": "b", "includeMemory": True}}}),
@@ -216,6 +219,7 @@ GOOD = {
         {"name": "databases", "members": [{"selector": {"matchLabels": {"tier": "db"}}}], "after": ["apps", "batch"]},
         reserve="90s", others="Last", self="Last",
         bringUp={"what": "StoppedByThisRun", "ready": {"signal": "Agent", "timeout": "5m", "onTimeout": "Stop"}}),
+    "memory that is saved": plan(TIER | {"atDeadline": "Save", "saveFallback": "Force", "saveTime": "3m"}),
     "what a UPS says": nut(
         ups=[{"name": "lab@host:3493"}, {"name": "two@[::1]", "powerValue": 2}], minimumSupplies=3, tls={"ca": "ca"},
         onBattery={"after": "2m", "tiers": ["apps"]}, below={"charge": 40, "runtime": "10m"}, lostContact="30s",
@@ -235,6 +239,9 @@ BAD: list[tuple[Document, str, str]] = [
     (vm(powerState="off"), "spec.powerState", 'supported values: "On", "Off", "OffGraceful"'),
     (vm({"escalation": "Sometimes"}), "spec.lifecycle.escalation", 'supported values: "Force", "Never", "Ask"'),
     (vm({"escalation": "Ask"}, powerState="Off"), "spec.lifecycle.escalation", "take escalation Ask out, or write"),
+    (vm({"saveFallback": "Never"}), "spec.lifecycle.saveFallback", ONLY_WITH_SAVE),
+    (vm({"escalation": "Force", "saveFallback": "Force"}), "spec.lifecycle.saveFallback", ONLY_WITH_SAVE),
+    (vm({"escalation": "Save", "saveFallback": "Ask"}), "spec.lifecycle.saveFallback", 'supported values: "Force"'),
     (vm({"preStop": {"timeout": "5s"}}), "spec.lifecycle.preStop", A_HANDLER),
     (vm({"preStop": EXEC | SNAP | {"name": "both"}}), "spec.lifecycle.preStop", "a name is for one of exec"),
     (vm({"postStart": {"name": "nothing"}}), "spec.lifecycle.postStart", A_HANDLER),
@@ -277,7 +284,9 @@ BAD: list[tuple[Document, str, str]] = [
     (plan(TIER | {"minimum": "6m"}, total="7m", reserve="2m"), "spec.tiers", "a minimum is more than the budget"),
     (plan(TIER | {"name": "My Apps"}), "spec.tiers[0].name", "should match"),
     (plan(TIER | {"members": []}), "spec.tiers[0].members", "at least 1 items"),
-    (plan(TIER | {"atDeadline": "Save"}), "spec.tiers[0].atDeadline", 'supported values: "Respect", "Force", "Stop"'),
+    (plan(TIER | {"atDeadline": "Sleep"}), "spec.tiers[0].atDeadline", 'supported values: "Respect"'),
+    (plan(TIER | {"saveFallback": "Force"}), "spec.tiers[0].saveFallback", "has no meaning unless atDeadline is Save"),
+    (plan(TIER | {"atDeadline": "Stop", "saveTime": "1m"}), "spec.tiers[0].saveTime", "has no meaning with atDeadline"),
     (members(), "spec.tiers[0].members[0]", ONE_WAY),
     (members(vms=["lab/web"], selector={"matchLabels": {"a": "b"}}), "spec.tiers[0].members[0]", ONE_WAY),
     (members(providerRef={"name": "lab"}), "spec.tiers[0].members[0].labels", "providerRef and labels belong together"),

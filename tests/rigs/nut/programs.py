@@ -6,14 +6,14 @@ from pathlib import Path
 
 from tests.rigs.debs import unpacked
 
-PACKAGES = ("nut-server", "nut-client", "libwrap0", "libnss3", "libnspr4")
+PACKAGES = ("nut-server", "nut-client", "libwrap0", "libnss3", "libnspr4", "libnss3-tools")
 
 PLACES = {"bin", "sbin", "nut"}
 
 
 def tree() -> Path:
     """Where they are, with the libraries that they need."""
-    return unpacked("nut", *PACKAGES, _client_library())
+    return unpacked("nut-tls", *PACKAGES, _client_library())
 
 
 def program(name: str) -> Path:

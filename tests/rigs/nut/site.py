@@ -11,8 +11,15 @@ All calls block.
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
 
 from tests.rigs.nut.programs import libraries, program
 from tests.rigs.polling import poll
@@ -33,17 +40,21 @@ USERS = """
 
 
 class Site(Rig):
-    """`monitored`: the primary's upsmon runs, and its SHUTDOWNCMD makes the file `shut_down`."""
+    """`monitored`: the primary's upsmon runs, and its SHUTDOWNCMD makes the file `shut_down`. `tls`: upsd has a
+    certificate by the authority in the file `ca`."""
 
-    def __init__(self, *, monitored: bool = False) -> None:
+    def __init__(self, *, monitored: bool = False, tls: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vmp-", dir="/tmp"))
         self.port = free_port()
         self.ups = f"dummy@127.0.0.1:{self.port}"
         self.password_file = self.folder / "password"
         self.shut_down = self.folder / "shut-down"
-        self._monitored = monitored
+        self.ca = self.folder / "ca.pem"
+        self._monitored, self._tls = monitored, tls
         self._battery, self._changes = {"charge": 100, "runtime": 3600}, 0
         self._write_all()
+        if tls:
+            self._certify()
         environment = {
             "LD_LIBRARY_PATH": libraries(),
             "NUT_CONFPATH": str(self.folder),
@@ -109,11 +120,29 @@ class Site(Rig):
         new.chmod(0o600)
         new.rename(self.folder / name)
 
+    def _certify(self) -> None:
+        """A database of NSS with upsd's certificate: Debian's upsd is built with NSS."""
+        authority, database, secret = trustme.CA(), self.folder / "certificates", self.folder / "database-password"
+        authority.cert_pem.write_to_path(self.ca)
+        issued = authority.issue_cert("127.0.0.1")
+        key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        certificate = load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+        both = self.folder / "upsd.p12"
+        both.write_bytes(
+            serialize_key_and_certificates(b"upsd", key, certificate, None, BestAvailableEncryption(b"secret"))
+        )
+        database.mkdir()
+        secret.write_text("secret\n")
+        _run(program("certutil"), "-N", "-d", database, "-f", secret)
+        _run(program("pk12util"), "-i", both, "-d", database, "-k", secret, "-W", "secret")
+
     def _write_all(self) -> None:
+        certified = f"CERTPATH {self.folder}/certificates\nCERTIDENT upsd secret\n"
         files = {
             "ups.conf": "pollinterval = 1\n[dummy]\n  driver = dummy-ups\n  port = dummy.dev\n  mode = dummy-once\n",
             "dummy.dev": "ups.status: OL\n",
-            "upsd.conf": f"LISTEN 127.0.0.1 {self.port}\nSTATEPATH {self.folder}\n",
+            "upsd.conf": f"LISTEN 127.0.0.1 {self.port}\nSTATEPATH {self.folder}\n" + (certified if self._tls else ""),
             "upsd.users": USERS,
             "upsmon.conf": f"MONITOR {self.ups} 1 primary primary primary\n"
             f'SHUTDOWNCMD "touch {self.shut_down}"\nPOWERDOWNFLAG {self.folder}/killpower\n'
@@ -122,3 +151,8 @@ class Site(Rig):
         }
         for name, text in files.items():
             self._write(name, text)
+
+
+def _run(*command: str | Path) -> None:
+    environment = os.environ | {"LD_LIBRARY_PATH": libraries()}
+    subprocess.run(command, check=True, capture_output=True, env=environment)

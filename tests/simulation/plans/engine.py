@@ -90,6 +90,11 @@ class EngineMachine:
         if self._loop and self._run:
             self._loop.create_task(self._run.abort())
 
+    def shorten(self, seconds: float) -> None:
+        """The battery says that it lasts no longer. Where no process runs now, nobody hears it."""
+        if self._loop and self._run:
+            self._loop.create_task(self._run.shorten(self._wall() + timedelta(seconds=seconds), "the battery"))
+
     def history(self) -> History | None:
         """The run as it is on disk."""
         return self._runs.read(self._name) if self._name else None

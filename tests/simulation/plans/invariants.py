@@ -5,20 +5,23 @@ What really happened is told by the hypervisors' facts; the engine's record is h
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 from plans.frozen import SETTLE, FrozenTier, Target
 from plans.history import History
-from plans.model import AtDeadline
+from plans.model import AtDeadline, SaveFallback
+from plans.run import SOON
 from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import Reason
 from providers.core.model import Operation, Outcome, State
-from tests.simulation.hypervisor import Fact
+from tests.simulation.hypervisor import Behaviour, Fact
 from tests.simulation.plans.play import Played, since
 
-OFF = frozenset({"left", "crashed", "cut", "cut by somebody"})
+OFF = frozenset({"left", "crashed", "cut", "cut by somebody", "saved"})
 ON = frozenset({"started", "started by somebody"})
+DONE = {Outcome.FORCED: "cut", Outcome.SAVED: "saving"}
+"""What was done to a VM whose time was over."""
 MOMENT = 0.1
 """Seconds that a message, a write or an event may take here."""
 
@@ -32,20 +35,26 @@ def violations(played: Played) -> list[str]:
 
 
 def it_ends(played: Played, history: History) -> Iterator[str]:
+    """In time, or soon after an engine runs again that did not when its budget was over."""
+    back = max((to for _, to in played.away), default=0.0)
     if history.closed is None:
         yield "the run has not ended"
-    elif not history.aborted and since(history.closed.at) > since(history.start.ends) + 6:
-        yield f"the run ended at {since(history.closed.at)}, its budget at {since(history.start.ends)}"
+    elif not history.aborted and since(history.closed.at) > max(_end(played, history), back) + 6:
+        yield f"the run ended at {since(history.closed.at)}, its budget at {_end(played, history)}"
 
 
 def the_budget_is_kept(played: Played, history: History) -> Iterator[str]:
     """At its end every VM is off, unless its owner or the plan said that it is not to be forced, or it was removed."""
     if history.no_more_tiers:
         return
-    end = since(history.start.ends)
+    end = _end(played, history)
     removed = {fact.vm for fact in played.facts if fact.what == "removed"}
     for tier, target in _targets(history):
-        if _runs_at(played, target, end) and not _may_be_kept(played, tier, target) and target.key not in removed:
+        if (
+            _runs_at(played, target, end)
+            and not _may_be_kept(played, history, tier, target)
+            and target.key not in removed
+        ):
             yield f"{target.key} of {tier.name} runs at the end of the budget, {end}"
 
 
@@ -58,7 +67,7 @@ def tiers_wait_for_those_before_them(played: Played, history: History) -> Iterat
         at = since(began.at)
         for earlier in (each for each in history.start.tiers if each.name in tier.after):
             before = history.begun.get(earlier.name)
-            if at >= since(history.start.deadline) or (before and at >= since(before.at + before.gets)):
+            if at >= since(history.deadline) or (before and at >= since(history.over_by(earlier))):
                 continue
             for target in earlier.targets:
                 ended = history.ended.get(target.key)
@@ -79,7 +88,7 @@ def nothing_is_asked_before_its_tier_begins(played: Played, history: History) ->
         if _ours(history, asked.request) and asked.time < begins.get(key, float("inf")):
             yield f"{key} was asked at {asked.time}, before its tier began"
     for fact in played.facts:
-        mine = fact.what in {"asked", "cut", "hook"} and fact.vm in begins and not _by_somebody(played, fact)
+        mine = fact.what in {"asked", "cut", "hook", "saving"} and fact.vm in begins and not _by_somebody(played, fact)
         if mine and fact.time < begins[fact.vm] and fact.vm not in theirs:
             yield f"{fact.vm} {fact.what} at {fact.time}, before its tier began"
 
@@ -90,7 +99,7 @@ def what_was_forecast_is_given(played: Played, history: History) -> Iterator[str
     start = history.start
     away = sum(to - begin for begin, to in played.away)
     for name, slot in start.forecast.slots.items():
-        if (began := history.begun.get(name)) is None:
+        if (began := history.begun.get(name)) is None or _was_short(history, began.at):
             continue
         late = since(began.at) - since(start.at + slot.begins)
         if late <= 0 and began.gets < slot.gets:
@@ -112,13 +121,72 @@ def nobody_is_forced_before_the_time_that_the_forecast_named(played: Played, his
         operation = verdicts.get((target.key, history.request_id(tier.name, target)))
         if began is None or slot is None or operation is None or not target.runs:
             continue
-        named = max(timedelta(), min(target.need, slot.gets) - SETTLE)
+        if history.shortened:
+            yield from _done_too_soon(played, history, tier, target, operation)
+            continue
+        least = min(tier.minimum, target.own, slot.gets - SETTLE)
+        named = max(timedelta(), min(target.need, slot.gets) - SETTLE - target.save_time, least)
         earliest = min(since(began.at + named), since(history.start.at + slot.begins + named))
         verdict = operation.verdict
-        if verdict and verdict.outcome is Outcome.FORCED and verdict.reason is Reason.TIMEOUT:
-            cut = next((fact.time for fact in played.facts if fact.vm == target.key and fact.what == "cut"), None)
-            if cut is not None and cut < earliest - MOMENT * len(history.start.tiers):
-                yield f"{target.key} was forced at {cut}, before {earliest}"
+        if verdict and verdict.outcome in DONE and verdict.reason is Reason.TIMEOUT:
+            done = DONE[verdict.outcome]
+            first = next((fact.time for fact in played.facts if fact.vm == target.key and fact.what == done), None)
+            if first is not None and first < earliest - MOMENT * len(history.start.tiers):
+                yield f"{target.key}: {done} at {first}, before {earliest}"
+
+
+def a_provider_knows_of_a_shorter_time(played: Played, history: History) -> Iterator[str]:
+    """Soon after a run was shortened each operation under way has its new moment, where nothing else happens."""
+    short, verdicts = history.shortened, _verdicts(played)
+    if short is None or history.aborted or any(act.what != "shorten" for act in played.scenario.acts):
+        return
+    for tier, target in _targets(history):
+        operation = verdicts.get((target.key, history.request_id(tier.name, target)))
+        if operation is None or operation.force_after is None or operation.verdict is None:
+            continue
+        least = max(history.forced_by(tier, target), short.at + SOON) + _seconds(MOMENT)
+        if operation.verdict.end_time > short.at + _seconds(MOMENT) and operation.force_after > least:
+            yield f"{target.key} has until {since(operation.force_after)}, of a run that was shortened until {least}"
+
+
+def saving_has_its_time(played: Played, history: History) -> Iterator[str]:
+    """What is kept for saving a VM's memory is left of the tier's time when its own is over, unless its guest has no
+    more than the minimum. It is asked for where the tier or its owner says so, and nowhere else."""
+    tiers = {(target.key, history.request_id(tier.name, target)): (tier, target) for tier, target in _targets(history)}
+    for asked in played.asked:
+        found = tiers.get((f"{asked.provider}/{asked.request.vm}", asked.request.request_id))
+        if found is None or not isinstance(asked.request, pb.ShutdownRequest):
+            continue
+        tier, target = found
+        if (asked.request.escalation == pb.ESCALATION_SAVE) is not _is_saved(tier, target):
+            yield f"{target.key} is asked with {asked.request.escalation}, in a tier with {tier.at_deadline}"
+        began = history.begun.get(tier.name)
+        if began is None or not _is_saved(tier, target):
+            continue
+        over = since(asked.request.force_after.ToDatetime(UTC))
+        least = since(began.at + min(tier.minimum, target.own))
+        if over > max(least, since(began.at + began.gets - SETTLE - target.save_time)) + MOMENT:
+            yield f"{target.key} has until {over}, which leaves no {target.save_time} for saving its memory"
+
+
+def what_cannot_be_saved_is_left_alone(played: Played, history: History) -> Iterator[str]:
+    """Unless it is said to be forced then."""
+    for tier, target in _targets(history):
+        if not _is_saved(tier, target) or _falls_back(tier, target):
+            continue
+        yield from (f"{target.key} was cut at {fact.time}" for fact in played.facts if _is_cut(fact, target))
+
+
+def _done_too_soon(
+    played: Played, history: History, tier: FrozenTier, target: Target, operation: Operation
+) -> Iterator[str]:
+    """What a run that was shortened has forced, or saved, has had what is left of its time."""
+    by, verdict = since(history.forced_by(tier, target)), operation.verdict
+    if verdict and verdict.outcome in DONE and verdict.reason is Reason.TIMEOUT:
+        done = DONE[verdict.outcome]
+        first = next((fact.time for fact in played.facts if fact.vm == target.key and fact.what == done), None)
+        if first is not None and first < by - MOMENT:
+            yield f"{target.key}: {done} at {first}, and had until {by}"
 
 
 def each_step_is_taken_once(played: Played, history: History) -> Iterator[str]:
@@ -202,12 +270,28 @@ CHECKS = (
     nothing_is_asked_before_its_tier_begins,
     what_was_forecast_is_given,
     nobody_is_forced_before_the_time_that_the_forecast_named,
+    a_provider_knows_of_a_shorter_time,
+    saving_has_its_time,
+    what_cannot_be_saved_is_left_alone,
     each_step_is_taken_once,
     hooks_run_once,
     the_record_is_true,
     nothing_begins_after_an_abort_or_a_stop,
     an_aborted_run_brings_up_what_it_stopped,
 )
+
+
+def _end(played: Played, history: History) -> float:
+    """When all has to be over. Providers know of a time that became shorter only by the engine: while none ran, nobody
+    could be told."""
+    short = history.shortened
+    late = sum(to - max(begin, since(short.at)) for begin, to in played.away if to > since(short.at)) if short else 0
+    return since(history.ends) + late
+
+
+def _was_short(history: History, at: datetime) -> bool:
+    """Whether the run had been shortened by then, so that the forecast did not count any more."""
+    return history.shortened is not None and history.shortened.at <= at
 
 
 def _targets(history: History) -> Iterator[tuple[FrozenTier, Target]]:
@@ -220,13 +304,52 @@ def _ours(history: History, request: object) -> bool:
     return str(getattr(request, "request_id", "")).startswith(history.start.run)
 
 
-def _may_be_kept(played: Played, tier: FrozenTier, target: Target) -> bool:
+def _may_be_kept(played: Played, history: History, tier: FrozenTier, target: Target) -> bool:
     """Whether it is not forced by what was said: its owner's NEVER or ASK, a shutdown with NEVER that somebody else has
-    begun, or the tier's Stop."""
+    begun, or the tier's Stop; or it cannot be saved, or is being saved when all time is over, and is not forced."""
+    theirs = any(act.what == "shut down by somebody" and act.vm == target.key for act in played.scenario.acts)
+    if _is_saved(tier, target):
+        by_plan = tier.at_deadline is AtDeadline.SAVE
+        kept = not _falls_back(tier, target) and _behaviour(played, target).saves is None
+        return kept or (
+            not (by_plan and _falls_back(tier, target)) and (theirs or _is_being_saved(played, history, target))
+        )
     if tier.at_deadline is AtDeadline.RESPECT:
-        theirs = any(act.what == "shut down by somebody" and act.vm == target.key for act in played.scenario.acts)
         return theirs or target.request.get("escalation") in {"ESCALATION_NEVER", "ESCALATION_ASK"}
     return tier.at_deadline is AtDeadline.STOP
+
+
+def _is_saved(tier: FrozenTier, target: Target) -> bool:
+    """Whether its memory is to be saved where it is late."""
+    owner = target.request.get("escalation") == "ESCALATION_SAVE"
+    return tier.at_deadline is AtDeadline.SAVE or (tier.at_deadline is AtDeadline.RESPECT and owner)
+
+
+def _falls_back(tier: FrozenTier, target: Target) -> bool:
+    """Whether it is forced where it cannot be saved."""
+    if tier.at_deadline is AtDeadline.SAVE:
+        return tier.save_fallback is SaveFallback.FORCE
+    return target.request.get("saveFallback") == "ESCALATION_FORCE"
+
+
+def _is_being_saved(played: Played, history: History, target: Target) -> bool:
+    """Whether its save had begun when all time was over: several at once wait for one another."""
+    ours = [
+        operation
+        for (key, request_id), operation in _verdicts(played).items()
+        if key == target.key and request_id.startswith(history.start.run)
+    ]
+    saving = [step.time for operation in ours for step in operation.steps if step.state is State.SAVING]
+    return any(since(time) <= _end(played, history) for time in saving)
+
+
+def _behaviour(played: Played, target: Target) -> Behaviour:
+    place, number = int(target.provider.removeprefix("p")), int(target.vm.removeprefix("vm-"))
+    return played.scenario.behaviours[place][number]
+
+
+def _is_cut(fact: Fact, target: Target) -> bool:
+    return fact.vm == target.key and fact.what == "cut"
 
 
 def _runs_at(played: Played, target: Target, time: float) -> bool:
@@ -246,11 +369,14 @@ def _by_somebody(played: Played, fact: Fact) -> bool:
 
 
 def _went_off_later(played: Played, history: History, key: str) -> bool:
-    """Whether it went off after it was told to be up or not to be: somebody cut it, or a guest that had been asked, and
-    whose shutdown was called off too late, obeyed in the end."""
+    """Whether it went off after its PowerOn had ended: somebody cut it, or a guest that had been asked, and whose
+    shutdown was called off too late, obeyed in the end."""
     up = history.up.get(key)
-    return up is not None and any(
-        fact.vm == key and fact.what in OFF and fact.time > since(up.at) for fact in played.facts
+    operations = chain.from_iterable(played.operations.values())
+    ends = (each.verdict.end_time for each in operations if up and each.id == up.operation and each.verdict)
+    told = next(ends, up.at if up else None)
+    return told is not None and any(
+        fact.vm == key and fact.what in OFF and fact.time > since(told) for fact in played.facts
     )
 
 

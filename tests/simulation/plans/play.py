@@ -163,6 +163,8 @@ class Play:
                 hypervisor.remove(vm)
             case "abort":
                 self.engine.abort()
+            case "shorten":
+                self.engine.shorten(act["to"])
             case "cut by somebody":
                 if hypervisor.machines[vm].here:
                     hypervisor.cut(vm, "cut by somebody")
@@ -226,6 +228,8 @@ def _declared(key: str, owned: Owned) -> Declared:
         escalation=pb.Escalation.Value(f"ESCALATION_{owned.escalation}"),
         pre_stop=[pb.Hook(exec=pb.ExecHook(command=[f"hook-{number}"])) for number in range(owned.hooks)],
     )
+    if owned.escalation == "SAVE" and owned.falls_back:
+        request.save_fallback = pb.ESCALATION_FORCE
     request.timeout.FromTimedelta(timedelta(seconds=owned.timeout))
     return Declared(f"default/{key}", provider, vm, {"tier": owned.tier}, request)
 

@@ -11,18 +11,22 @@ HARMS = ("kill the engine", "kill the engine", "kill a provider", "kill a provid
 OTHERS = ("abort", "abort", "abort", "cut by somebody", "shut down by somebody", "shut down by somebody")
 LAST_WORD = 12.0
 """The longest that anything harmed is away, in seconds."""
+LEAST_LEFT = 10.0
+"""Seconds that a run has at least when it is told that less is left."""
 CALM = 75.0
 """Seconds of reserve that a plan with harm has at least: each of three harms may take some of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A VM as its owner declares it: the tier of its label, seconds, and how many hooks."""
+    """A VM as its owner declares it: the tier of its label, seconds, how many hooks, and whether it is forced where it
+    cannot be saved."""
 
     tier: str
     timeout: float
     escalation: str
     hooks: int
+    falls_back: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,9 @@ def make(seed: int) -> Scenario:
     if chance.random() < 0.5:
         acts += _by_somebody(chance, vms, behaviours, total)
     off = tuple(vm for vm in vms if chance.random() < 0.1)
+    if chance.random() < 0.25:  # the battery lasts less long than it said
+        left = round(chance.uniform(CALM if harms else LEAST_LEFT, total + reserve), 3)
+        acts.append(Act(_soon(chance, total), "shorten", vms[0], (("to", left),)))
     return Scenario(seed, behaviours, spec, owned, off, tuple(sorted(acts, key=lambda act: act.at)))
 
 
@@ -81,6 +88,8 @@ def _guest(chance: random.Random) -> Behaviour:
         acpi=not agent or chance.random() < 0.8,
         refuses=chance.random() < 0.1,
         crashes=chance.random() < 0.05,
+        saves=chance.choice((0.5, 3.0, 20.0, 100.0, None)),
+        told_unsavable=chance.random() < 0.5,
     )
 
 
@@ -100,8 +109,12 @@ def _tiers(chance: random.Random, vms: list[str], total: int) -> tuple[list[dict
             "name": f"t{number}",
             "members": members,
             "minimum": f"{min(total, chance.choice((0, 0, 5, 20, 60, 110)))}s",
-            "atDeadline": chance.choice(("Respect",) * 5 + ("Force",) * 4 + ("Stop",)),
+            "atDeadline": chance.choice(("Respect",) * 4 + ("Force",) * 3 + ("Save",) * 3 + ("Stop",)),
         }
+        if tier["atDeadline"] == "Save" and chance.random() < 0.5:
+            tier["saveFallback"] = chance.choice(("Force", "Force", "Never"))
+        if tier["atDeadline"] in ("Save", "Respect") and chance.random() < 0.7:
+            tier["saveTime"] = chance.choice(("2s", "10s", "30s"))
         if chance.random() < 0.5:
             names = [f"t{earlier}" for earlier in range(number)]
             tier["after"] = chance.sample(names, chance.randint(0, min(3, number)))
@@ -113,8 +126,9 @@ def _owned(chance: random.Random, tier: str) -> Owned:
     return Owned(
         tier=tier,
         timeout=chance.choice((5.0, 30.0, 60.0, 120.0)),
-        escalation=chance.choice(("FORCE", "FORCE", "FORCE", "NEVER", "ASK")),
+        escalation=chance.choice(("FORCE", "FORCE", "FORCE", "NEVER", "ASK", "SAVE", "SAVE")),
         hooks=chance.choice((0, 0, 1, 2)),
+        falls_back=chance.random() < 0.5,
     )
 
 

@@ -37,9 +37,19 @@ def test_escalation_in_any_case(vmpower: Shell, provider: FakeProvider, text: st
     assert sent(vmpower, provider, "--escalation", text).escalation == pb.ESCALATION_NEVER
 
 
+def test_what_happens_instead_of_a_save_is_an_option(vmpower: Shell, provider: FakeProvider) -> None:
+    request = sent(vmpower, provider, "--escalation", "save", "--save-fallback", "force")
+    assert (request.escalation, request.save_fallback) == (pb.ESCALATION_SAVE, pb.ESCALATION_FORCE)
+
+
+def test_an_unknown_fallback_names_its_option(vmpower: Shell) -> None:
+    ended = vmpower("shutdown", "web", "--escalation", "save", "--save-fallback", "maybe")
+    assert (ended.code, "--save-fallback: 'maybe'" in ended.err) == (2, True)
+
+
 def test_an_unknown_escalation_lists_the_known_ones(vmpower: Shell) -> None:
     ended = vmpower("shutdown", "web", "--escalation", "maybe")
-    assert (ended.code, ended.err) == (2, "vmpower: --escalation: 'maybe' is none of FORCE, NEVER, ASK.\n")
+    assert (ended.code, ended.err) == (2, "vmpower: --escalation: 'maybe' is none of FORCE, NEVER, ASK, SAVE.\n")
 
 
 def test_signals_by_their_brief_or_full_names(vmpower: Shell, provider: FakeProvider) -> None:

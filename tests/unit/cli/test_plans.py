@@ -15,6 +15,7 @@ from plans.history import (
     Event,
     History,
     Released,
+    Shortened,
     Start,
     Stopped,
     TakenOver,
@@ -27,6 +28,7 @@ from plans.model import PlanSpec
 from tests.unit.cli.samples import BEGAN
 
 MINUTE = timedelta(minutes=1)
+LATER = BEGAN + timedelta(seconds=90)
 SPEC = PlanSpec.model_validate({"budget": {"total": "10m"}, "tiers": [{"name": "a", "members": [{"vms": ["lab/x"]}]}]})
 WEB, DB = (Target(provider="lab", vm=f"id-{name}", name=name, runs=True, need=MINUTE) for name in ("web", "db"))
 TIERS = FrozenTier(name="a", targets=(WEB,)), FrozenTier(name="b", targets=(DB,), after=("a",))
@@ -104,6 +106,14 @@ def test_a_run_that_did_not_go_to_its_end_says_why(event: Event, word: str) -> N
     assert shown(event, closed(60))[0] == f"night-1: {word} after 1 min 00 s, 9 min 00 s before its budget was over"
 
 
+def test_a_run_that_was_shortened_says_when_and_why_and_is_held_to_its_shorter_budget() -> None:
+    short = Shortened(at=BEGAN + timedelta(seconds=20), ends=BEGAN + timedelta(seconds=90), why="ups1 lasts 2 min")
+    assert shown(short, closed(60))[:2] == [
+        "night-1: done after 1 min 00 s, 30.0 s before its budget was over",
+        "├── shortened after 20.0 s: ups1 lasts 2 min",
+    ]
+
+
 def test_a_vm_that_is_not_up_again_says_why() -> None:
     up = VMUp(tier="a", vm=WEB.key, at=BEGAN, ready=False, message="It was not ready in time.")
     assert shown(tier("a"), down(WEB), up)[2] == (
@@ -121,6 +131,10 @@ def test_what_a_guest_says_cannot_move_the_cursor() -> None:
     [
         (TierOver(tier="a", at=BEGAN), "tier a is over; not off: lab/web"),
         (Stopped(tier="a", at=BEGAN), "tier a has Stop and is not off: no further tier begins"),
+        (
+            Shortened(at=BEGAN, ends=LATER, why="battery"),
+            f"less time is left, its budget is over at {LATER.astimezone():%H:%M:%S}: battery",
+        ),
         (Aborted(at=BEGAN), "the run is aborted: no further tier begins"),
         (Closed(at=BEGAN, message="Nobody was there."), "the run is over: Nobody was there."),
         (VMUp(tier="a", vm=WEB.key, at=BEGAN, ready=True), "lab/web: Up again."),
@@ -137,6 +151,7 @@ def test_events_are_told_in_words(event: Event, text: str) -> None:
         ("ALREADY_OFF", True, ExitCode.WANTED),
         ("FORCED", True, ExitCode.FORCED),
         ("OUT_OF_BAND", True, ExitCode.FORCED),
+        ("SAVED", True, ExitCode.FORCED),
         ("STILL_RUNNING", False, ExitCode.FAILED),
         ("REFUSED", False, ExitCode.FAILED),
         ("OUT_OF_TIME", False, ExitCode.FAILED),

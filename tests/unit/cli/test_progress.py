@@ -96,6 +96,7 @@ def counted(operation: pb.Operation) -> str:
         (pb.ESCALATION_FORCE, "powered off hard in"),
         (pb.ESCALATION_NEVER, "given up in"),
         (pb.ESCALATION_ASK, "you are asked in"),
+        (pb.ESCALATION_SAVE, "its memory is saved in"),
     ],
 )
 def test_the_countdown_tells_what_will_happen(escalation: "pb.Escalation.ValueType", said: str) -> None:

@@ -16,6 +16,7 @@ from tests.unit.cli.samples import ended
         ("SHUTDOWN", pb.OUTCOME_FORCED, ExitCode.FORCED),
         ("SHUTDOWN", pb.OUTCOME_CRASHED, ExitCode.FORCED),
         ("SHUTDOWN", pb.OUTCOME_OUT_OF_BAND, ExitCode.FORCED),
+        ("SHUTDOWN", pb.OUTCOME_SAVED, ExitCode.FORCED),
         ("REBOOT", pb.OUTCOME_GRACEFUL, ExitCode.WANTED),
         ("REBOOT", pb.OUTCOME_FORCED, ExitCode.FORCED),
         ("POWER_OFF", pb.OUTCOME_FORCED, ExitCode.WANTED),

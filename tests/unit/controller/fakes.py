@@ -203,7 +203,8 @@ class FakeClient(ProviderClient):
         if state == SUCCEEDED:
             on = known.kind == POWER_ON
             name = known.vm.removeprefix("id-")
-            self.cache.put(vm(pb.POWER_STATE_ON if on else pb.POWER_STATE_OFF, name=name))
+            down = pb.POWER_STATE_SUSPENDED if outcome == "SAVED" else pb.POWER_STATE_OFF
+            self.cache.put(vm(pb.POWER_STATE_ON if on else down, name=name))
         began = moment(known.create_time)
         end = verdict(outcome, (self.clock() - began).total_seconds(), began=began, **news)
         told = await self.tell(operation, state=state, verdict=end, error=end.message)

@@ -32,6 +32,15 @@ def test_each_kind_of_hook_is_carried_whole() -> None:
     assert snapshot.failure_policy == pb.FAILURE_POLICY_ABORT
 
 
+@pytest.mark.parametrize(("fallback", "said"), [("Force", pb.ESCALATION_FORCE), ("Never", pb.ESCALATION_NEVER)])
+def test_what_becomes_of_a_vm_that_cannot_be_saved_goes_with_the_shutdown(
+    fallback: str, said: "pb.Escalation.ValueType"
+) -> None:
+    lifecycle = machine(escalation="Save", saveFallback=fallback).spec.lifecycle
+    request = convert.shutdown_request("1", lifecycle, "r", None)
+    assert (request.escalation, request.save_fallback) == (pb.ESCALATION_SAVE, said)
+
+
 def test_a_login_goes_with_the_shutdown() -> None:
     login = GuestCredentials("admin", "s3cret")
     request = convert.shutdown_request("1", machine().spec.lifecycle, "r", None, login)

@@ -49,6 +49,14 @@ def test_a_graceful_end_is_normal_and_a_forced_one_is_a_warning() -> None:
     }
 
 
+def test_that_a_saved_vm_was_resumed_is_no_other_end() -> None:
+    ended = heard(NONE, operation(state=SUCCEEDED, verdict=verdict("SAVED")), NOW)
+    last = ended.last_power_off
+    assert last is not None
+    resumed = ended.model_copy(update={"last_power_off": last.model_copy(update={"resumed": True})})
+    assert list(events(ended, resumed)) == []
+
+
 def test_a_hook_that_failed_is_told_with_its_exit_code_and_last_words() -> None:
     hooks = (hook_result("drain", "FAILED", 3, "queue on fire\n"), hook_result("sync", "SUCCEEDED"))
     ended = heard(NONE, operation(state=SUCCEEDED, verdict=verdict("GRACEFUL", hooks=hooks)), NOW)

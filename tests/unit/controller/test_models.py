@@ -97,7 +97,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"preStop": [STOP]}, "preStop", "write several hooks as {hooks: [...]}"),
     ({"preStop": {"hooks": [STOP], "timeout": "5s"}}, "preStop", "either one hook, or hooks alone"),
     ({"guestCredentialsSecretRef": {"name": "Not A Name"}}, "guestCredentialsSecretRef.name", "match pattern"),
-    ({"escalation": "Sometimes"}, "escalation", "'Force', 'Never' or 'Ask'"),
+    ({"escalation": "Sometimes"}, "escalation", "'Force', 'Never', 'Ask' or 'Save'"),
+    ({"escalation": "Save", "saveFallback": "Ask"}, "saveFallback", "'Force' or 'Never'"),
     ({"gracefulShutdownTimeout": 120}, "gracefulShutdownTimeout", "with a unit"),
     ({"signalPolicy": {"order": ["SHOUT"]}}, "signalPolicy.order.0", "GUEST_AGENT"),
 ]
@@ -115,6 +116,12 @@ def test_a_mistake_is_named_by_its_field(lifecycle: dict[str, Any], field: str, 
 def test_off_asks_nobody() -> None:
     with pytest.raises(ValidationError, match="cuts the power at once"):
         machine("Off", escalation="Ask")
+
+
+@pytest.mark.parametrize("lifecycle", [{}, {"escalation": "Force"}])
+def test_only_save_falls_back(lifecycle: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="saveFallback has no meaning unless escalation is Save"):
+        machine("OffGraceful", saveFallback="Force", **lifecycle)
 
 
 def test_a_vm_that_leaves_is_brought_down_whatever_its_spec_says() -> None:

@@ -363,6 +363,19 @@ async def test_the_next_process_goes_on_with_the_same_requests(hosting: Hosting)
     assert [vm.outcome for tier in world.status().tiers for vm in tier.vms] == ["GRACEFUL", "GRACEFUL"]
 
 
+async def test_what_a_run_has_saved_is_known_until_it_is_released(hosting: Hosting) -> None:
+    world = await hosting.start(plan(tier("apps", "lab/app", atDeadline="Save")), run(), lab=Guests(app=None, db=5))
+    await asyncio.sleep(60)
+    assert world.host.saved(*APP) == ""
+    await asyncio.sleep(20)
+    assert (world.host.saved(*APP), {APP} in map(set, world.woken)) == ("op-0", True)
+    await hosting.end()
+    world = await hosting.start(plan(), run(), lab=lab())
+    assert world.host.saved(*APP) == "op-0"
+    await world.host.release("tonight")
+    assert world.host.saved(*APP) == ""
+
+
 async def test_what_was_held_is_held_before_anything_is_declared(hosting: Hosting, tmp_path: Path) -> None:
     await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)

@@ -28,7 +28,7 @@ from controller.reconcile import (
     serves,
     unheard,
 )
-from controller.status_models import OperationStatus
+from controller.status_models import LastPowerOff, OperationStatus
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     NOW,
@@ -75,6 +75,22 @@ def older(power: str, was: Any) -> VirtualMachine:
     return with_status(working(power, was, 3), observed_generation=3)
 
 
+def saved_for(power: str, **lifecycle: Any) -> VirtualMachine:
+    """A resource whose VM's memory was saved by a shutdown of its own."""
+    resource = working(power, done(observed_end_time=NOW - timedelta(hours=1)), **lifecycle)
+    return with_status(resource, last_power_off=last_power_off("SAVED"))
+
+
+def saved_by_others(power: str, resumed: bool | None = None) -> VirtualMachine:
+    """One whose VM's memory was saved by a run of a plan, or a person's shutdown."""
+    return with_status(acted_upon(power), last_power_off=last_power_off("SAVED", operation="op-9", resumed=resumed))
+
+
+def last_power_off(outcome: str, operation: str = "op-1", resumed: bool | None = None) -> LastPowerOff:
+    moments: dict[str, Any] = {"start_time": NOW, "completion_time": NOW, "duration_seconds": 0.0}
+    return LastPowerOff(operation=operation, outcome=outcome, resumed=resumed, **moments)
+
+
 AT_REST: list[tuple[str, VirtualMachine, pb.VM | None, Action]] = [
     ("off as wanted", acted_upon("Off"), vm(OFF), Nothing()),
     ("off satisfies OffGraceful", acted_upon("OffGraceful"), vm(OFF), Nothing()),
@@ -92,6 +108,12 @@ AT_REST: list[tuple[str, VirtualMachine, pb.VM | None, Action]] = [
     ("runs, is to be cut off", machine("Off"), vm(ON), PowerOff(FIRST)),
     ("off, is to run", machine("On"), vm(OFF), PowerOn(FIRST)),
     ("suspended, as hosts do when they shut down, is to run", machine("On"), vm(SUSPENDED), Nothing()),
+    ("saved for it, is to run", saved_for("On"), vm(SUSPENDED), PowerOn(SECOND)),
+    ("saved by others, is to run", saved_by_others("On"), vm(SUSPENDED), PowerOn(FIRST)),
+    ("saved by others, resumed, suspended by its host", saved_by_others("On", True), vm(SUSPENDED), Nothing()),
+    ("saved as its spec says", saved_for("OffGraceful", escalation="Save"), vm(SUSPENDED), Nothing()),
+    ("suspended, is to be off by being asked", machine("OffGraceful"), vm(SUSPENDED), StartShutdown(FIRST)),
+    ("saved, is to be off hard", machine("Off", escalation="Save"), vm(SUSPENDED), PowerOff(FIRST)),
     ("paused, is to go down", machine("OffGraceful"), vm(PAUSED), StartShutdown(FIRST)),
     ("suspended, is to be off", machine("Off"), vm(SUSPENDED), PowerOff(FIRST)),
     ("drifted, first time", acted_upon("OffGraceful"), vm(ON), StartShutdown(FIRST)),
@@ -108,6 +130,11 @@ def test_without_an_operation(resource: VirtualMachine, seen: pb.VM | None, expe
 ASK: dict[str, Any] = {"escalation": "Ask"}
 NEVER: dict[str, Any] = {"escalation": "Never"}
 FORCE: dict[str, Any] = {"escalation": "Force"}
+SAVE: dict[str, Any] = {"escalation": "Save"}
+SAVE_OR_FORCE: dict[str, Any] = SAVE | {"saveFallback": "Force"}
+SAVES = operation(escalation="SAVE")
+SAVES_OR_FORCES = operation(escalation="SAVE", save_fallback=pb.ESCALATION_FORCE)
+SAVING = operation(escalation="SAVE", state=pb.OPERATION_STATE_SAVING)
 WAITS = operation()
 ASKS = operation(state=pb.OPERATION_STATE_AWAITING_DECISION, escalation="ASK")
 FORCING = operation(state=pb.OPERATION_STATE_FORCING)
@@ -133,6 +160,17 @@ UNDER_WAY: list[tuple[str, VirtualMachine, pb.Operation, Action]] = [
      Extend("op-1", seconds(300))),
     ("Force becomes Never", working("OffGraceful", generation=2, **NEVER), WAITS, Cancel("op-1")),
     ("Force becomes Ask", working("OffGraceful", generation=2, **ASK), WAITS, Cancel("op-1")),
+    ("Force becomes Save", working("OffGraceful", generation=2, **SAVE), WAITS, Cancel("op-1")),
+    ("Save decides", working("OffGraceful", generation=2, **SAVE), ASKS, Cancel("op-1")),
+    ("Save becomes Never", working("OffGraceful", generation=2, **NEVER), SAVES, Cancel("op-1")),
+    ("Save becomes Force", working("OffGraceful", generation=2, **FORCE), SAVES, Watch("op-1")),
+    ("Save waits for its time", working("OffGraceful", **SAVE), SAVES, Watch("op-1")),
+    ("what cannot be saved is no more to be forced", working("OffGraceful", generation=2, **SAVE), SAVES_OR_FORCES,
+     Cancel("op-1")),
+    ("what cannot be saved is forced still", working("OffGraceful", **SAVE_OR_FORCE), SAVES_OR_FORCES, Watch("op-1")),
+    ("Never, too late for a save that has begun", working("OffGraceful", generation=2, **NEVER), SAVING, Watch("op-1")),
+    ("Off gives a save up", working("Off", generation=2), SAVING, Force("op-1")),
+    ("On resumes what is being saved", working("On", generation=2), SAVING, PowerOn(NEW_SPEC)),
     ("Off cuts a shutdown short", working("Off", generation=2), WAITS, Force("op-1")),
     ("Off, being forced already", working("Off", generation=2), FORCING, Watch("op-1")),
     ("Off pre-empts a start", working("Off", record(POWER_ON), 2), operation(POWER_ON), PowerOff(NEW_SPEC)),
@@ -338,6 +376,22 @@ def test_an_operation_serves_the_spec_whose_end_and_way_it_has(
     assert serves(resource, operation(kind, escalation=escalation)) is expected
 
 
+@pytest.mark.parametrize(
+    ("lifecycle", "active", "expected"),
+    [
+        (SAVE, SAVES, True),
+        (SAVE, SAVES_OR_FORCES, False),
+        (SAVE_OR_FORCE, SAVES_OR_FORCES, True),
+        (SAVE_OR_FORCE, SAVES, False),
+        ({}, SAVES_OR_FORCES, True),
+    ],
+)
+def test_what_becomes_of_a_vm_that_cannot_be_saved_is_part_of_the_way(
+    lifecycle: dict[str, Any], active: pb.Operation, expected: bool
+) -> None:
+    assert serves(machine("OffGraceful", **lifecycle), active) is expected
+
+
 def test_the_same_attempt_has_the_same_request_id_and_no_other_has() -> None:
     attempts = [Attempt(uid, generation, number) for uid in "ab" for generation in (1, 11) for number in (1, 11)]
     assert len({attempt.request_id for attempt in attempts}) == len(attempts)
@@ -368,7 +422,11 @@ records = st.none() | st.builds(
 vms = st.none() | st.builds(vm, st.sampled_from(pb.PowerState.values()), active=st.sampled_from(["", "op-1", "op-9"]))
 ages = st.integers(0, 10_000)
 lifecycles = st.fixed_dictionaries(
-    {}, optional={"escalation": st.sampled_from(["Force", "Never", "Ask"]), "gracefulShutdownTimeout": st.just("9s")}
+    {},
+    optional={
+        "escalation": st.sampled_from(["Force", "Never", "Ask", "Save"]),
+        "gracefulShutdownTimeout": st.just("9s"),
+    },
 )
 
 
@@ -444,3 +502,20 @@ def test_of_what_a_run_does_there_is_news() -> None:
 
 def test_of_a_vm_that_is_held_and_idle_there_is_nothing_to_hear() -> None:
     assert not unheard(Held("tonight"), None)
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "heard_of"),
+    [
+        (SUSPENDED, None, "op-7"),
+        (SUSPENDED, "op-3", "op-7"),
+        (SUSPENDED, "op-7", ""),
+        (ON, None, ""),
+        (OFF, "op-3", ""),
+    ],
+)
+def test_the_operation_that_has_saved_a_held_vm_is_heard_of_once(
+    state: "pb.PowerState.ValueType", last: str | None, heard_of: str
+) -> None:
+    resource = with_status(acted_upon("On"), last_power_off=last_power_off("SAVED", last) if last else None)
+    assert reconcile(resource, vm(state), None, NOW, "tonight", saved_by="op-7") == Held("tonight", heard_of)

@@ -116,6 +116,51 @@ def test_the_forecast_is_a_condition(
     assert (said.status, said.reason) == expected
 
 
+def test_a_vm_that_was_saved_as_its_spec_says_is_ready() -> None:
+    status = report(machine("OffGraceful", escalation="Save"), Observation(NOW, vm(pb.POWER_STATE_SUSPENDED)))
+    assert (condition(status).status, condition(status).reason) == ("True", "Saved")
+    assert condition(status, "GracefulShutdownReady").reason == "NotRunning"
+
+
+@pytest.mark.parametrize(("escalation", "told"), [("Save", True), ("Force", False)])
+def test_what_keeps_memory_from_being_saved_is_told_where_it_is_to_be_saved(escalation: str, told: bool) -> None:
+    foreseen = pb.Forecast(graceful=True, save_problems=[pb.Problem(message="It is tied.")])
+    status = report(machine("On", escalation=escalation), Observation(NOW, vm(forecast=foreseen)))
+    assert ("It is tied." in condition(status, "GracefulShutdownReady").message) is told
+
+
+def saved() -> VirtualMachineStatus:
+    """Of a VM whose memory a shutdown has saved."""
+    return heard(VirtualMachineStatus(), operation(state=SUCCEEDED, verdict=verdict("SAVED")), NOW)
+
+
+@pytest.mark.parametrize(
+    ("seen", "resumed"),
+    [
+        ({"vm": vm(pb.POWER_STATE_SUSPENDED)}, None),
+        ({"vm": vm(pb.POWER_STATE_ON)}, True),
+        ({"vm": vm(pb.POWER_STATE_OFF)}, True),
+        ({"vm": vm(pb.POWER_STATE_UNKNOWN)}, None),
+        ({"vm": vm(pb.POWER_STATE_ON), "hypervisor_problem": "away"}, None),
+        ({"vm": vm(pb.POWER_STATE_ON), "operation": operation()}, None),
+    ],
+)
+def test_a_vm_that_was_saved_is_so_until_it_is_seen_on_or_off(seen: dict[str, Any], resumed: bool | None) -> None:
+    last = report(
+        with_status(machine("On"), last_power_off=saved().last_power_off), Observation(NOW, **seen)
+    ).last_power_off
+    assert last is not None
+    assert last.resumed is resumed
+
+
+def test_that_a_vm_was_resumed_is_not_forgotten_when_its_end_is_heard_again() -> None:
+    resource = with_status(machine("On"), last_power_off=saved().last_power_off)
+    resumed = report(resource, Observation(NOW, vm(pb.POWER_STATE_ON)))
+    last = heard(resumed, operation(state=SUCCEEDED, verdict=verdict("SAVED")), NOW).last_power_off
+    assert last is not None
+    assert last.resumed is True
+
+
 def test_the_reason_of_a_bad_forecast_is_the_first_that_a_problem_has() -> None:
     problems = [pb.Problem(message="slow"), pb.Problem(reason=pb.REASON_SUSPENDED, message="asleep")]
     seen = vm(pb.POWER_STATE_SUSPENDED, forecast=pb.Forecast(signals=[pb.SIGNAL_ACPI], problems=problems))
@@ -232,6 +277,7 @@ def test_a_verdict_becomes_the_last_power_off() -> None:
         "requestedBy": "",
         "onBehalfOf": "",
         "requestReason": "",
+        "resumed": None,
     }
 
 

@@ -21,8 +21,13 @@ class Plans(PlanHost):
         super().__init__(folder, off=here)
         self.held: dict[tuple[str, str], str] = {WEB: "tonight"}
 
+        self.saves: dict[tuple[str, str], str] = {}
+
     def holder(self, provider: str, vm: str) -> str:
         return self.held.get((provider, vm), "")
+
+    def saved(self, provider: str, vm: str) -> str:
+        return self.saves.get((provider, vm), "")
 
 
 @pytest.fixture
@@ -60,6 +65,37 @@ async def test_it_is_started_once_it_is_released(make_controller: Make, plans: P
     controller.runner.wake({WEB})
     await controller.settle()
     assert [request[0] for request in controller.client.requests] == ["power_on"]
+
+
+async def test_one_that_the_run_has_saved_is_resumed_once_it_is_released(make_controller: Make, plans: Plans) -> None:
+    controller = await begun(make_controller, plans, "On", pb.POWER_STATE_ON)
+    saving = await controller.client.call(pb.ShutdownRequest(vm="id-web", request_id="tonight/1"))
+    controller.client.turn(pb.POWER_STATE_ON, active=saving.id)
+    await controller.settle()
+    await controller.client.end(saving.id, outcome="SAVED")
+    await controller.settle()
+    before = len(controller.client.requests)
+    plans.held.clear()
+    controller.runner.wake({WEB})
+    await controller.settle()
+    assert [request[0] for request in controller.client.requests[before:]] == ["power_on"]
+
+
+async def test_so_is_one_that_the_run_has_saved_while_no_controller_ran(make_controller: Make, plans: Plans) -> None:
+    controller = make_controller(vm(pb.POWER_STATE_SUSPENDED), plans=plans)
+    saving = await controller.client.call(pb.ShutdownRequest(vm="id-web", request_id="tonight/1"))
+    await controller.client.end(saving.id, outcome="SAVED")
+    plans.saves[WEB] = saving.id
+    await controller.start(machine("On"))
+    await controller.settle()
+    last = controller.source.last().last_power_off
+    assert last is not None
+    assert (last.operation, last.outcome) == (saving.id, "SAVED")
+    before = len(controller.client.requests)
+    plans.held.clear()
+    controller.runner.wake({WEB})
+    await controller.settle()
+    assert [request[0] for request in controller.client.requests[before:]] == ["power_on"]
 
 
 async def test_another_vm_of_the_provider_is_acted_upon(make_controller: Make, plans: Plans) -> None:

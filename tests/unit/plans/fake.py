@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,8 @@ from protos.power.v1 import power_pb2 as pb
 from tests.unit.plans.builders import EPOCH
 
 DEFAULT = timedelta(seconds=60)
+SHORT = 0.001
+"""Seconds that are no time: virtual time goes on in steps."""
 SUCCEEDED, FAILED, CANCELLED = pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED
 HOOKS, WAITING = pb.OPERATION_STATE_RUNNING_HOOKS, pb.OPERATION_STATE_WAITING_FOR_GUEST
 
@@ -34,12 +37,17 @@ class FakeProvider(PowerClient):
         self.requests: list[Any] = []
         self.away = False
         self.ahead = timedelta()
+        self.saves, self.save_time = True, 10.0
+        """Whether it saves memory, and how many seconds that takes."""
         self.refusal: ProviderError | None = None
         self.asked: dict[str, float] = {}
         self.off: dict[str, float] = {}
-        """When each VM was asked, and went off, in seconds since the test began."""
+        self.saved: dict[str, float] = {}
+        """When each VM was asked, went off, and was saved, in seconds since the test began."""
         self.at_once, self.most_at_once = 0, 0
         self._changed = asyncio.Condition()
+        self._moved: dict[str, asyncio.Event] = {}
+        """Set when the moment of an operation is another."""
 
     def sent(self, kind: type[Any]) -> list[Any]:
         return [request for request in self.requests if isinstance(request, kind)]
@@ -58,13 +66,16 @@ class FakeProvider(PowerClient):
         self._require_here()
         match request:
             case pb.GetProviderInfoRequest():
+                time = timestamp(wall() + self.ahead)
                 return pb.GetProviderInfoResponse(
-                    default_timeout=duration(DEFAULT), time=timestamp(wall() + self.ahead), connected=True
+                    default_timeout=duration(DEFAULT), time=time, connected=True, save=self.saves
                 )
             case pb.GetVMRequest():
                 return self._vm(request.vm)
             case pb.CancelOperationRequest():
                 return await self._end(self.operations[request.id], CANCELLED)
+            case pb.ExtendOperationRequest():
+                return await self._extend(self.operations[request.id], request)
         if self.refusal:
             raise self.refusal
         known = [each for each in self.operations.values() if each.request_id == request.request_id]
@@ -79,6 +90,8 @@ class FakeProvider(PowerClient):
     def begin(self, vm: str, request: Any) -> pb.Operation:
         operation = pb.Operation(id=f"op-{len(self.operations)}", vm=vm, vm_name=vm, request_id=request.request_id)
         operation.state = HOOKS if self.hooks[vm] else WAITING
+        if isinstance(request, pb.ShutdownRequest):
+            operation.force_after.CopyFrom(request.force_after)
         self.operations[operation.id] = operation
         self.asked.setdefault(vm, asyncio.get_running_loop().time())
         self._task = asyncio.ensure_future(self._carry_out(operation, request))
@@ -107,17 +120,41 @@ class FakeProvider(PowerClient):
         if has_ended(operation):
             return
         operation.state = WAITING
-        left = (moment(request.force_after) - wall() - self.ahead).total_seconds()
-        takes = self.takes[vm.id]
-        if takes is not None and takes <= left:
-            await asyncio.sleep(takes)
+        takes, loop = self.takes[vm.id], asyncio.get_running_loop()
+        obeys = loop.time() + takes if takes is not None else float("inf")
+        while (left := min(self._left(operation), obeys - loop.time())) > SHORT and not has_ended(operation):
+            self._moved[operation.id] = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._moved[operation.id].wait(), left)
+        if obeys - loop.time() <= SHORT:
             await self._go_off(operation, pb.OUTCOME_GRACEFUL)
-            return
-        await asyncio.sleep(max(0, left))
-        if request.escalation == pb.ESCALATION_NEVER:
+        elif request.escalation == pb.ESCALATION_NEVER:
             await self._end(operation, FAILED, pb.OUTCOME_STILL_RUNNING)
+        elif request.escalation == pb.ESCALATION_SAVE:
+            operation.state = pb.OPERATION_STATE_SAVING
+            await asyncio.sleep(self.save_time)
+            await self._save(operation)
         else:
             await self._go_off(operation, pb.OUTCOME_FORCED)
+
+    def _left(self, operation: pb.Operation) -> float:
+        return (moment(operation.force_after) - wall() - self.ahead).total_seconds()
+
+    async def _extend(self, operation: pb.Operation, request: pb.ExtendOperationRequest) -> pb.Operation:
+        if has_ended(operation):
+            raise ProviderError("FAILED_PRECONDITION", "ended", "OPERATION_ENDED")
+        async with self._changed:
+            operation.force_after.CopyFrom(request.force_after)
+            self._changed.notify_all()
+        self._moved[operation.id].set()
+        return operation
+
+    async def _save(self, operation: pb.Operation) -> None:
+        if not has_ended(operation):
+            self.saved[operation.vm] = asyncio.get_running_loop().time()
+            await self.turn(operation.vm, pb.POWER_STATE_SUSPENDED)
+            operation.verdict.reason = pb.REASON_TIMEOUT
+            await self._end(operation, SUCCEEDED, pb.OUTCOME_SAVED)
 
     async def _go_off(self, operation: pb.Operation, outcome: pb.Outcome.ValueType) -> None:
         if not has_ended(operation):

@@ -38,6 +38,25 @@ async def test_how_far_a_clock_is_ahead_is_measured() -> None:
     assert frozen.ahead["lab"].total_seconds() == pytest.approx(-300, abs=0.1)
 
 
+@pytest.mark.parametrize(("at_deadline", "told"), [("Save", ["It is tied."]), ("Force", [])])
+async def test_what_keeps_memory_from_being_saved_is_told_of_those_that_are_to_be_saved(
+    at_deadline: str, told: list[str]
+) -> None:
+    lab = FakeProvider(app=1)
+    lab.vms["app"].forecast.save_problems.add(message="It is tied.")
+    frozen = await freeze(plan(tier("a", "lab/app", atDeadline=at_deadline)), {"lab": lab}, Clock(wall))
+    assert list(frozen.save_problems(frozen.tiers[0], frozen.tiers[0].targets[0])) == told
+
+
+async def test_a_provider_that_saves_nothing_is_told_before() -> None:
+    lab = FakeProvider(app=1)
+    lab.saves = False
+    frozen = await freeze(plan(tier("a", "lab/app", atDeadline="Save")), {"lab": lab}, Clock(wall))
+    (one,) = frozen.tiers[0].targets
+    assert list(frozen.save_problems(frozen.tiers[0], one)) == ["Its provider saves no VM's memory."]
+    assert one.save_time == timedelta()
+
+
 async def test_a_provider_that_the_plan_does_not_name_may_be_away() -> None:
     pve = FakeProvider(x=1)
     pve.away = True
@@ -68,3 +87,9 @@ async def test_a_run_ends_when_its_budget_is_over() -> None:
     start = (await freeze(spec, {"lab": FakeProvider(app=1)}, clock)).start("nightly", spec, clock())
     assert start.ends - start.at == timedelta(minutes=10)
     assert start.run.startswith("nightly-20300101-0000")
+
+
+async def test_without_our_own_vm_the_others_stay_as_they_are() -> None:
+    frozen = await freeze(plan(tier("a", "lab/app")), {"lab": FakeProvider(app=1, me=1)}, Clock(wall), own="lab/me")
+    assert [each.name for each in frozen.tiers] == ["a", "(self)"]
+    assert frozen.without_own().tiers == frozen.tiers[:1]

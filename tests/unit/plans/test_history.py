@@ -1,5 +1,7 @@
 from datetime import timedelta
 
+import pytest
+
 from plans.frozen import SETTLE, Target
 from plans.history import (
     Aborted,
@@ -8,6 +10,7 @@ from plans.history import (
     Event,
     History,
     Released,
+    Shortened,
     Stopped,
     TakenOver,
     TierBegan,
@@ -54,6 +57,32 @@ def test_with_no_time_at_all_a_vm_is_forced_at_once() -> None:
 def test_a_vm_that_did_not_run_has_the_time_of_its_tier() -> None:
     off = TARGET.model_copy(update={"runs": False})
     assert began(300).force_after("a", off) == EPOCH + seconds(295)
+
+
+def shortened(history: History, ends: float) -> History:
+    history.note(Shortened(at=EPOCH + seconds(10), ends=EPOCH + seconds(ends), why="the battery is low"))
+    return history
+
+
+def test_a_run_that_was_shortened_is_over_sooner_and_keeps_its_reserve() -> None:
+    history = shortened(began(300), 100)
+    assert (history.ends, history.deadline) == (EPOCH + seconds(100), EPOCH + seconds(40))
+
+
+def test_a_run_is_over_no_later_for_having_been_shortened() -> None:
+    assert shortened(began(300), 3600).ends == START.ends
+
+
+def test_a_tier_of_a_run_that_was_shortened_is_over_sooner_and_its_promise_stays() -> None:
+    history, (tier,) = shortened(began(65), 100), START.tiers
+    assert history.over_by(tier) == EPOCH + seconds(40)
+    assert history.forced_by(tier, TARGET) == EPOCH + seconds(35)
+    assert history.force_after("a", TARGET) == EPOCH + seconds(60)
+
+
+def test_a_tier_that_had_begun_when_its_time_was_over_already_has_the_reserve() -> None:
+    history, (tier,) = shortened(began(65), 50), START.tiers
+    assert history.over_by(tier) == EPOCH + seconds(50)
 
 
 def test_a_request_id_is_the_same_for_a_step_and_another_for_each_other() -> None:
@@ -160,3 +189,15 @@ def test_a_run_is_called_by_its_resource_and_says_why() -> None:
 
 def test_a_run_that_a_trigger_began_says_that() -> None:
     assert START.model_copy(update={"trigger": "lab@nas says FSD"}).why == f"plan {START.plan}: lab@nas says FSD"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stopped", "operation"), [("SAVED", True, "op-1"), ("SAVED", False, ""), ("FORCED", True, "")]
+)
+def test_what_this_run_has_saved_it_knows_by_its_operation(outcome: str, stopped: bool, operation: str) -> None:
+    history = began(60)
+    ended = VMEnded(tier="a", vm=TARGET.key, at=EPOCH, outcome=outcome, operation="op-1", off=True, stopped=stopped)
+    history.note(ended)
+    assert history.saved_by(TARGET) == operation
+    history.note(VMUp(tier="a", vm=TARGET.key, at=EPOCH, ready=True))
+    assert history.saved_by(TARGET) == ""

@@ -112,6 +112,26 @@ def test_a_vm_that_is_off_takes_no_time_and_is_asked_all_the_same() -> None:
     assert (tier.stage.need, [target.vm for target in tier.targets]) == (timedelta(), ["id-web"])
 
 
+def saving(**tier: Any) -> PlanSpec:
+    """A plan with one tier, which has atDeadline Save unless it says something else."""
+    written = {"name": "t0", "members": vms("lab/web"), "atDeadline": "Save"} | tier
+    return PlanSpec.model_validate({"budget": {"total": "10m"}, "tiers": [written], "others": "Ignore"})
+
+
+@pytest.mark.parametrize(("written", "seconds"), [({}, 120), ({"saveTime": "30s"}, 30)])
+def test_a_vm_whose_memory_is_saved_needs_time_for_that(written: dict[str, str], seconds: float) -> None:
+    (tier,) = resolve(saving(**written), LAB)
+    (one,) = tier.targets
+    assert (one.need, one.own) == (MINUTE + SETTLE + timedelta(seconds=seconds), MINUTE)
+
+
+def test_so_does_one_whose_owner_wants_it_saved_and_no_other() -> None:
+    owners = Declared("default/w", "lab", "web", {"a": "b"}, pb.ShutdownRequest(escalation=pb.ESCALATION_SAVE))
+    written = saving(members=[*vms("lab/db"), *selected(a="b")], atDeadline="Respect", saveTime="30s")
+    (tier,) = resolve(written, LAB, [owners])
+    assert {one.name: one.save_time.total_seconds() for one in tier.targets} == {"web": 30, "db": 0}
+
+
 def test_a_suspended_vm_is_left_as_it_is() -> None:
     assert names(resolve(spec(vms("lab/web")), {"lab": provider(vm("web", SUSPENDED))})) == {"t0": []}
 

@@ -65,7 +65,26 @@ def test_a_provider_of_another_namespace_is_named_with_it() -> None:
         ({"tiers": tiers({"after": ["databases"]}, {})}, "they wait for one another"),
         ({"tiers": tiers({"after": ["batch"]})}, "they wait for one another: batch after batch"),
         ({"tiers": tiers({}, {"minimum": "11m"})}, "tiers.1.minimum: is more than the budget leaves"),
-        ({"tiers": tiers({"atDeadline": "Save"})}, "tiers.0.atDeadline: Input should be 'Respect', 'Force' or 'Stop'"),
+        (
+            {"tiers": tiers({"atDeadline": "Keep"})},
+            "tiers.0.atDeadline: Input should be 'Respect', 'Force', 'Save' or 'Stop'",
+        ),
+        (
+            {"tiers": tiers({"atDeadline": "Force", "saveFallback": "Force"})},
+            "tiers.0: Value error, saveFallback has no meaning unless atDeadline is Save",
+        ),
+        (
+            {"tiers": tiers({"atDeadline": "Save", "saveFallback": "Ask"})},
+            "tiers.0.saveFallback: Input should be 'Never' or 'Force'",
+        ),
+        (
+            {"tiers": tiers({"atDeadline": "Stop", "saveTime": "1m"})},
+            "tiers.0: Value error, saveTime has no meaning with atDeadline Force or Stop",
+        ),
+        (
+            {"tiers": tiers({"atDeadline": "Save", "saveTime": "0s"})},
+            "tiers.0.saveTime: Value error, must be more than",
+        ),
         ({"tiers": tiers({"members": []})}, "tiers.0.members: Tuple should have at least 1 item"),
         ({"tiers": tiers({"members": [{}]})}, "tiers.0.members.0: Value error, give exactly one of vms"),
         ({"tiers": tiers({"members": [{"providerRef": {"name": "pve"}}]})}, "providerRef and labels belong together"),

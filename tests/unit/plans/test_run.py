@@ -127,6 +127,100 @@ async def test_our_own_vm_goes_last_and_has_the_reserve(engine: Engine) -> None:
     assert force_after(lab, "me") == pytest.approx(100 - SETTLE.total_seconds(), abs=0.1)
 
 
+# Less time than was thought
+
+
+async def shortened(run: Run, at: float, ends: float) -> None:
+    """Carry it out, and tell it after `at` seconds that its budget is over at `ends`."""
+    work = asyncio.ensure_future(run.carry_out())
+    await asyncio.sleep(at)
+    await run.shorten(EPOCH + timedelta(seconds=ends), "the battery is low")
+    await work
+
+
+async def test_a_tier_that_begins_later_has_what_is_left_of_a_shorter_time(engine: Engine) -> None:
+    lab = FakeProvider(app=20, db=None)
+    run = await engine.start(plan(tier("a", "lab/app", minimum="30s"), tier("b", "lab/db")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert lab.off["db"] == pytest.approx(35, abs=0.1)
+    assert outcomes(run) == {"lab/app": "GRACEFUL", "lab/db": "FORCED"}
+
+
+async def test_what_was_asked_is_forced_as_soon_as_its_tier_has_to_be_over(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert lab.off["app"] == pytest.approx(35, abs=0.1)
+    assert lab.sent(pb.ExtendOperationRequest)[0].reason == "plan test: the battery is low"
+
+
+async def test_each_provider_is_told_the_new_moment_by_its_own_clock(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    lab.ahead = timedelta(hours=1)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    (request,) = lab.sent(pb.ExtendOperationRequest)
+    assert (moment(request.force_after) - EPOCH).total_seconds() == pytest.approx(3635, abs=0.1)
+
+
+async def test_a_new_moment_that_has_passed_is_a_moment_to_come(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    await shortened(run, at=40, ends=130)  # the first tier has what the second one leaves of 70 s
+    assert lab.off["app"] == pytest.approx(41, abs=0.1)
+
+
+async def test_what_may_not_be_forced_is_not(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Stop")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert lab.off == {}
+
+
+async def test_a_guest_that_goes_down_in_the_shorter_time_is_not_forced(engine: Engine) -> None:
+    lab = FakeProvider(app=30)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    await shortened(run, at=10, ends=100)
+    assert outcomes(run) == {"lab/app": "GRACEFUL"}
+
+
+async def test_a_run_is_shortened_and_never_made_longer(engine: Engine) -> None:
+    lab = FakeProvider(app=30)
+    run = await engine.start(plan(tier("a", "lab/app"), total="5m"), lab=lab)
+    await shortened(run, at=10, ends=3000)
+    assert run.history.shortened is None
+
+
+async def test_a_run_that_is_taken_up_again_is_as_short_as_it_was(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    work = asyncio.ensure_future(shortened(run, at=10, ends=100))
+    await until("shortened", run)
+    work.cancel()
+    await engine.resume(run, lab=lab).carry_out()
+    assert lab.off["app"] == pytest.approx(35, abs=0.1)
+
+
+async def test_once_less_than_the_reserve_is_left_all_that_remains_begins_at_once(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    await shortened(run, at=10, ends=50)
+    assert lab.asked["db"] == pytest.approx(10, abs=0.1)
+    assert lab.off["app"] == pytest.approx(45, abs=0.1)
+
+
+async def test_a_provider_that_is_away_is_told_when_it_is_back(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    work = asyncio.ensure_future(shortened(run, at=10, ends=100))
+    await asyncio.sleep(9)
+    lab.away = True
+    await asyncio.sleep(10)
+    lab.away = False
+    await work
+    assert lab.off["app"] == pytest.approx(35, abs=0.1)
+
+
 # The end of a tier's time, and of all
 
 
@@ -135,6 +229,81 @@ async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) ->
     run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force")), lab=lab)
     await run.carry_out()
     assert lab.sent(pb.ShutdownRequest)[0].escalation == pb.ESCALATION_FORCE
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [({}, pb.ESCALATION_NEVER), ({"saveFallback": "Force"}, pb.ESCALATION_FORCE)]
+)
+async def test_save_counts_instead_of_the_vms_own_escalation(
+    engine: Engine, written: dict[str, str], said: "pb.Escalation.ValueType"
+) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save", **written)), lab=lab)
+    await run.carry_out()
+    (request,) = lab.sent(pb.ShutdownRequest)
+    assert (request.escalation, request.save_fallback) == (pb.ESCALATION_SAVE, said)
+    assert outcomes(run) == {"lab/app": "SAVED"}
+
+
+async def test_a_vm_has_its_own_time_and_the_next_tier_waits_while_it_is_saved(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    lab.save_time = 100
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save"), tier("b", "lab/db")), lab=lab)
+    await run.carry_out()
+    assert lab.saved["app"] == pytest.approx(160, abs=0.1)
+    assert lab.saved["app"] <= lab.asked["db"] <= lab.saved["app"] + 0.2
+
+
+async def test_where_time_is_short_saving_begins_so_early_that_it_ends_with_its_tier(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    written = tier("a", "lab/app", atDeadline="Save", saveTime="40s")
+    run = await engine.start(plan(written, total="100s", reserve="30s"), lab=lab)
+    await run.carry_out()
+    assert force_after(lab, "app") == pytest.approx(70 - 5 - 40, abs=0.1)
+
+
+async def test_what_takes_longer_to_save_than_there_is_time_is_left_to_it(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    lab.save_time = 3600
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save"), total="200s", reserve="10s"), lab=lab)
+    await run.carry_out()
+    assert (outcomes(run), lab.sent(pb.PowerOffRequest)) == ({"lab/app": "OUT_OF_TIME"}, [])
+    assert run.history.ended["lab/app"].stopped
+
+
+async def test_with_force_instead_it_is_cut_when_the_tiers_time_has_passed(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    lab.save_time = 3600
+    written = tier("a", "lab/app", atDeadline="Save", saveFallback="Force")
+    run = await engine.start(plan(written, total="200s", reserve="10s"), lab=lab)
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "FORCED"}
+    assert lab.off["app"] == pytest.approx(190, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [({}, pb.ESCALATION_NEVER), ({"saveFallback": "Force"}, pb.ESCALATION_FORCE)]
+)
+async def test_a_provider_that_saves_nothing_is_told_what_is_done_instead(
+    engine: Engine, written: dict[str, str], said: "pb.Escalation.ValueType"
+) -> None:
+    lab = FakeProvider(app=None)
+    lab.saves = False
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Save", **written)), lab=lab)
+    await run.carry_out()
+    (request,) = lab.sent(pb.ShutdownRequest)
+    assert (request.escalation, request.save_fallback) == (said, pb.ESCALATION_UNSPECIFIED)
+
+
+async def test_what_this_run_has_saved_is_stopped_by_it_and_what_was_saved_before_is_not(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=None)
+    run = await engine.start(plan(tier("a", "lab/app", "lab/db", atDeadline="Save")), lab=lab)
+    saved = pb.Operation(vm="db", request_id=run.history.request_id("a", run.history.start.tiers[0].targets[1]))
+    saved.id, saved.state = "before", pb.OPERATION_STATE_SUCCEEDED
+    saved.verdict.outcome = pb.OUTCOME_SAVED
+    lab.operations["before"] = saved
+    await run.carry_out()
+    assert [run.history.ended[vm].stopped for vm in ("lab/app", "lab/db")] == [True, False]
 
 
 async def test_with_force_what_is_not_off_at_the_end_is_cut(engine: Engine) -> None:

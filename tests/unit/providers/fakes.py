@@ -84,6 +84,7 @@ class OneVM:
 
     guest_exec = unsupported
     snapshot = unsupported
+    save = unsupported
 
     async def close(self) -> None:
         pass

@@ -105,6 +105,36 @@ def test_a_forecast_for_programs_has_the_times_as_go_writes_them(plan: Plan, vms
     assert told["tiers"][1]["vms"] == [{"vm": "lab/db", "id": "id-db", "needs": "1m", "has": "1m", "graceful": True}]
 
 
+def saving(provider: FakeProvider, vms: list[pb.VM], **tier: str) -> list[dict[str, Any]]:
+    """A tier whose VMs are to be saved, of which db cannot be; its provider saves memory."""
+    info = pb.GetProviderInfoResponse(type="fake", save=True)
+    info.default_timeout.FromSeconds(60)
+    vms[1].forecast.CopyFrom(pb.Forecast(graceful=True, save_problems=[pb.Problem(message="It is tied.")]))
+    provider.answers |= {"GetProviderInfo": info, "ListVMs": pb.ListVMsResponse(vms=vms)}
+    return [{"name": "apps", "members": [{"vms": ["lab/web", "lab/db"]}], "atDeadline": "Save"} | tier]
+
+
+@pytest.mark.parametrize(("written", "then"), [({}, "left running"), ({"saveFallback": "Force"}, "forced")])
+def test_a_forecast_names_who_is_saved_and_what_becomes_of_who_cannot_be(
+    plan: Plan, provider: FakeProvider, vms: list[pb.VM], written: dict[str, str], then: str
+) -> None:
+    told = plan("forecast", "FILE", tiers=saving(provider, vms, **written)).out.splitlines()
+    assert told[2] == "└── apps: begins after 0.0 s, has 3 min 05 s, 5 min 55 s to spare; critical"
+    assert told[3].endswith("lab/web: graceful by ACPI, has 1 min 00 s; is saved then")
+    assert told[4].endswith(f"has 1 min 00 s; is {then} then, as it cannot be saved: It is tied.")
+
+
+def test_programs_are_told_what_keeps_memory_from_being_saved(
+    plan: Plan, provider: FakeProvider, vms: list[pb.VM]
+) -> None:
+    told = json.loads(plan("forecast", "FILE", "-o", "json", tiers=saving(provider, vms, saveTime="90s")).out)
+    assert [vm["saveProblems"] for vm in told["tiers"][0]["vms"]] == [[], ["It is tied."]]
+    assert told["tiers"][0]["vms"][0] == {
+        "vm": "lab/web", "id": "id-web", "needs": "1m", "has": "1m", "graceful": True,
+        "saveTime": "1m30s", "saveProblems": [], "forcedIfUnsaved": False,
+    }  # fmt: skip
+
+
 def test_our_own_vm_is_told_last(plan: Plan, vms: list[pb.VM]) -> None:
     tiers = SPEC["tiers"][:1]
     told = plan("forecast", "FILE", "--self", "lab/db", tiers=tiers)
@@ -168,6 +198,12 @@ def test_the_report_says_what_the_run_said(plan: Plan, obedient: FakeProvider) -
 def test_the_shared_options_may_stand_before_the_command(plan: Plan, vmpower: Shell, obedient: FakeProvider) -> None:
     plan("run", "FILE")
     assert json.loads(vmpower("-o", "json", "plan", "report").out)["start"]["plan"] == "night"
+
+
+def test_our_own_vm_is_left_alone_where_that_is_asked(plan: Plan, obedient: FakeProvider) -> None:
+    tiers = SPEC["tiers"][:1]
+    assert plan("run", "FILE", "--self", "lab/db", "--leave-self", tiers=tiers, others="First").code == 0
+    assert [request.vm for request in obedient.requests("Shutdown")] == ["id-web"]
 
 
 def test_a_forced_vm_exits_with_3(plan: Plan, provider: FakeProvider, vms: list[pb.VM]) -> None:

@@ -33,6 +33,7 @@ def test_json_has_short_enums_and_every_field(vmpower: Shell, provider: FakeProv
         "graceful": False,
         "signals": [],
         "problems": [{"reason": "TOOLS_UNAVAILABLE", "message": "Neither agent nor ACPI.", "causes": []}],
+        "saveProblems": [],
     }
 
 

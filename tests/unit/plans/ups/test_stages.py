@@ -36,10 +36,12 @@ def reading(words: str, charge: float | None = 100, minutes: float | None = 60) 
 
 
 def played(site: Nut, *seen: tuple[float, str, str | Reading | None]) -> State:
-    """What is known after these: seconds, UPS, its status or reading."""
+    """What is known after these: seconds, UPS, its status or reading. What is said of charge and time is said twice, as
+    one reading alone does not count."""
     state = State()
     for seconds, ups, said in seen:
-        state = step(site, state, ups, reading(said) if isinstance(said, str) else said, at(seconds))
+        for _ in range(2 if isinstance(said, Reading) else 1):
+            state = step(site, state, ups, reading(said) if isinstance(said, str) else said, at(seconds))
     return state
 
 
@@ -68,7 +70,7 @@ def played(site: Nut, *seen: tuple[float, str, str | Reading | None]) -> State:
         (reading("OL", charge=5, minutes=1), Stage.NONE),
     ],
 )
-def test_one_reading_leads_to_its_stage(said: str | Reading, stage: Stage) -> None:
+def test_what_it_says_leads_to_its_stage(said: str | Reading, stage: Stage) -> None:
     assert played(nut(), (0, "a", said)).stage is stage
 
 
@@ -91,6 +93,19 @@ def test_a_plan_without_onbattery_has_no_first_stage() -> None:
 
 def test_a_stage_says_why() -> None:
     assert played(nut(), (0, "a", reading("OB", charge=30))).why == "a has 30 % of its charge, less than 40 %"
+
+
+@pytest.mark.parametrize("said", [reading("OB", charge=0), reading("OB", minutes=0)])
+def test_one_reading_of_an_empty_battery_between_two_others_counts_for_nothing(said: Reading) -> None:
+    state = step(nut(), played(nut(), (0, "a", "OB")), "a", said, at(5))
+    assert state.stage is Stage.NONE
+    assert ends(nut(), step(nut(), state, "a", reading("OB"), at(10)), at(10), TOTAL) == at(10) + TOTAL
+
+
+@pytest.mark.parametrize("said", [reading("OB", charge=0), reading("OB", minutes=0)])
+def test_the_first_reading_on_battery_tells_nothing_of_its_time(said: Reading) -> None:
+    state = step(nut(), played(nut(), (0, "a", "OL")), "a", said, at(5))
+    assert (state.stage, ends(nut(), state, at(5), TOTAL)) == (Stage.NONE, at(5) + TOTAL)
 
 
 # Power that is back

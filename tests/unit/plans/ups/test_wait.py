@@ -268,6 +268,28 @@ async def test_a_run_ends_before_the_battery_does(host: Host) -> None:
     assert host.untils == [pytest.approx(240, abs=5)]
 
 
+async def test_a_run_under_way_ends_sooner_when_the_battery_says_less_twice(host: Host) -> None:
+    host.lab.takes["app"] = None
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch")
+    run = host.begun[0].history
+    await host.says(ON_BATTERY, charge=30, minutes=2)
+    assert run.shortened is None
+    await host.says(ON_BATTERY, charge=30, minutes=2)
+    await asyncio.sleep(0.1)
+    assert (run.ends - wall()).total_seconds() == pytest.approx(60, abs=6)
+
+
+async def test_a_battery_that_lasts_longer_again_gives_nothing_back(host: Host) -> None:
+    host.lab.takes["app"] = None
+    await host.says(ON_BATTERY, charge=30, minutes=5)
+    await host.went_off("batch")
+    ends = host.begun[0].history.ends
+    await host.says(ON_BATTERY, charge=30, minutes=50)
+    await asyncio.sleep(30)
+    assert host.begun[0].history.ends == ends
+
+
 async def test_contact_that_is_lost_on_battery_brings_all_down(host: Host) -> None:
     await host.says(ON_BATTERY)
     await host.says(None)

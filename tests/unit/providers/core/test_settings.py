@@ -70,6 +70,8 @@ def test_the_journal_is_kept_where_state_belongs(monkeypatch: pytest.MonkeyPatch
         ("--default-timeout", "0s"),
         ("--default-timeout", "25h"),
         ("--default-escalation", "MAYBE"),
+        ("--default-escalation", "SAVE"),
+        ("--save-timeout", "0s"),
         ("--resend-interval", "-1s"),
         ("--power-timeout", "0s"),
         ("--max-request-bytes", "0"),
@@ -97,9 +99,9 @@ def test_an_address_that_is_missing_is_told(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_each_kind_of_call_has_a_bound_of_its_own() -> None:
-    numbers = ["--max-reads=1", "--max-asks=2", "--max-programs=3", "--max-cuts=4", "--max-starts=5"]
+    numbers = ["--max-reads=1", "--max-asks=2", "--max-programs=3", "--max-cuts=4", "--max-starts=5", "--max-saves=8"]
     found = load(*numbers, "--max-per-host=6", "--max-slow=7").bounds
-    assert {lane: bound.at_once for lane, bound in found.items()} == dict(zip(Lane, range(1, 6), strict=True))
+    assert {lane: bound.at_once for lane, bound in found.items()} == dict(zip(Lane, (1, 2, 3, 4, 5, 8), strict=True))
     assert {(bound.per_host, bound.slow) for bound in found.values()} == {(6, 7)}
 
 

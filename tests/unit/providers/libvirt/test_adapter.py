@@ -115,8 +115,26 @@ async def test_a_managed_save_is_discarded_by_power_off(adapter: LibvirtAdapter,
     handle.create()
     handle.managedSave()
     assert (await adapter.get(vm_id)).power_state is PowerState.SUSPENDED
-    await adapter.power_off(vm_id)
+    assert await adapter.power_off(vm_id)
     assert (await adapter.get(vm_id)).power_state is PowerState.OFF
+
+
+async def test_a_saved_guest_is_resumed_by_power_on(adapter: LibvirtAdapter, handle: Any, vm_id: str) -> None:
+    handle.create()
+    assert await adapter.save(vm_id)
+    vm = await adapter.get(vm_id)
+    assert (vm.power_state, vm.saved, vm.run_id) == (PowerState.SUSPENDED, True, "")
+    await adapter.power_on(vm_id)
+    assert (await adapter.get(vm_id)).power_state is PowerState.ON
+
+
+async def test_what_is_saved_or_off_already_was_not_saved_by_us(
+    adapter: LibvirtAdapter, handle: Any, vm_id: str
+) -> None:
+    handle.create()
+    assert [await adapter.save(vm_id) for _ in range(2)] == [True, False]
+    await adapter.power_off(vm_id)
+    assert not await adapter.save(vm_id)
 
 
 async def test_programs_run_in_qemus_guests_only(adapter: LibvirtAdapter, vm_id: str) -> None:

@@ -113,6 +113,35 @@ def test_an_unknown_state_is_an_error_and_never_off(state: int) -> None:
         to_vm(replace(RUNNING, state=state))
 
 
+@pytest.mark.parametrize(
+    ("devices", "why"),
+    [
+        ("<hostdev mode='subsystem' type='pci'/>", "a device of the host's"),
+        ("<interface type='hostdev'/>", "a network device of the host's"),
+        ("<filesystem type='mount'><driver type='virtiofs'/></filesystem>", "virtiofs"),
+        ("<shmem name='x'/>", "shmem"),
+    ],
+)
+def test_what_keeps_memory_from_being_saved_is_told_before(devices: str, why: str) -> None:
+    (problem,) = to_vm(parsed(xml(devices=devices))).save_problems
+    assert why in problem.message
+    assert problem.reason is None
+
+
+def test_a_transient_domain_cannot_be_saved() -> None:
+    (problem,) = to_vm(replace(RUNNING, persistent=False)).save_problems
+    assert "transient" in problem.message
+
+
+def test_an_ordinary_domain_can_be_saved() -> None:
+    assert to_vm(parsed(xml(devices="<interface type='network'/>"))).save_problems == ()
+
+
+def test_sleep_is_no_saved_memory() -> None:
+    asleep = to_vm(replace(RUNNING, state=libvirt.VIR_DOMAIN_PMSUSPENDED))
+    assert (asleep.power_state, asleep.saved) == (PowerState.SUSPENDED, False)
+
+
 def test_a_managed_save_is_suspended_and_says_what_force_would_cost() -> None:
     vm = to_vm(replace(OFF, saved=True))
     assert (vm.power_state, vm.problems[0].reason) == (PowerState.SUSPENDED, Reason.SUSPENDED)

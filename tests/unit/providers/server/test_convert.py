@@ -10,6 +10,7 @@ from providers.core.adapter import (
     Cause,
     Delegation,
     Diagnosis,
+    Escalation,
     GuestCredentials,
     MissingPrivilege,
     PowerState,
@@ -91,6 +92,18 @@ def test_an_operation_says_what_was_asked_and_what_came_of_it() -> None:
     assert said.escalation == pb.ESCALATION_FORCE
     assert (said.error.code, said.error.reason) == (9, "COMMAND_FAILED")
     assert [(step.message, step.time.ToDatetime(UTC)) for step in said.steps] == [("begun", NOW)]
+
+
+def test_what_happens_instead_of_a_save_is_told_of_saves_only() -> None:
+    saves = OPERATION.model_copy(update={"request": REQUEST.model_copy(update={"escalation": Escalation.SAVE})})
+    fallbacks = [convert.operation(each).save_fallback for each in (OPERATION, saves)]
+    assert fallbacks == [pb.ESCALATION_UNSPECIFIED, pb.ESCALATION_NEVER]
+
+
+def test_what_keeps_memory_from_being_saved_is_no_obstacle_to_a_shutdown() -> None:
+    tied = VM("1", "web", PowerState.ON, signals=(Signal.ACPI,), save_problems=(Problem("It has a device."),))
+    forecast = convert.vm(tied, "").forecast
+    assert (forecast.graceful, [problem.message for problem in forecast.save_problems]) == (True, ["It has a device."])
 
 
 def test_a_verdict_says_how_it_ended() -> None:

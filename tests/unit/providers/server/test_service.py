@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from common.grants import Right, Scope
 from protos.power.v1 import power_pb2 as pb
+from providers.core.adapter import unsupported
 from providers.core.errors import (
     Disabled,
     HypervisorUnavailable,
@@ -29,6 +30,7 @@ from providers.server.access import Rule
 from providers.server.clients import CLIENT, Client
 from providers.server.server import TRANSPORT_LIMIT
 from providers.server.service import OPERATIONS_AT_ONCE, PAGE_BYTES, VMS_AT_ONCE, Service
+from providers.sim.adapter import SimAdapter
 from providers.sim.script import guest_id
 from providers.sim.transitions import power_off
 from tests.unit.providers.fakes import OneVM
@@ -82,7 +84,7 @@ async def test_the_provider_says_what_it_is(make_provider: Make) -> None:
     provider = await make_provider(EXEC, web={}, db={})
     info = await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)
     assert (info.type, info.connected, info.vm_count) == ("sim", True, 2)
-    assert (info.guest_exec, info.snapshot) == (True, True)
+    assert (info.guest_exec, info.snapshot, info.save) == (True, True, True)
     assert info.default_timeout.ToSeconds() == 60
     assert info.default_escalation == pb.ESCALATION_FORCE
 
@@ -94,6 +96,17 @@ async def test_the_provider_answers_while_its_hypervisor_does_not(make_provider:
     assert not (await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)).connected
     with pytest.raises(HypervisorUnavailable):
         await served(provider).ListVMs(pb.ListVMsRequest(), CALL)
+
+
+async def test_a_save_is_refused_where_the_hypervisor_has_none(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SimAdapter, "save", unsupported)
+    provider = await make_provider(web={})
+    assert not (await served(provider).GetProviderInfo(pb.GetProviderInfoRequest(), CALL)).save
+    with pytest.raises(Unsupported, match="escalation SAVE: sim saves no VM's memory; name another one"):
+        await served(provider).Shutdown(pb.ShutdownRequest(vm="web", escalation=pb.ESCALATION_SAVE), CALL)
+    assert provider.operations.active() == []
 
 
 async def test_guest_exec_is_said_to_be_off_unless_it_is_turned_on(make_provider: Make) -> None:

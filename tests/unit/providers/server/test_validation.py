@@ -49,6 +49,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"timeout": Duration(seconds=25 * HOUR)}, "timeout", "must be at most 24h"),
     ({"timeout": Duration(seconds=1 << 62)}, "timeout", "must be at most 24h"),
     ({"escalation": 7}, "escalation", "7 is not a value of Escalation"),
+    ({"save_fallback": pb.ESCALATION_FORCE}, "save_fallback", "has no meaning unless escalation is SAVE"),
+    (
+        {"escalation": pb.ESCALATION_SAVE, "save_fallback": pb.ESCALATION_ASK},
+        "save_fallback",
+        "must be FORCE or NEVER",
+    ),
     ({"request_id": "x" * 257}, "request_id", "must be at most 256 long"),
     ({"vm": "x" * 1_025}, "vm", "must be at most 1024 long"),
     ({"pre_stop": [exec_hook()] * 33}, "pre_stop", "must be at most 32 hooks"),
@@ -174,10 +180,10 @@ def of(**fields: Any) -> Find:
 HA = of(delegation=Delegation(revocable=False, always_forced="HA forces."))
 
 
-@pytest.mark.parametrize("escalation", [pb.ESCALATION_NEVER, pb.ESCALATION_ASK])
+@pytest.mark.parametrize("escalation", [pb.ESCALATION_NEVER, pb.ESCALATION_ASK, pb.ESCALATION_SAVE])
 def test_a_vm_that_is_always_forced_is_not_promised_otherwise(escalation: pb.Escalation.ValueType) -> None:
     message = pb.ShutdownRequest(vm="web", escalation=escalation)
-    with pytest.raises(VMRefused, match=r"web: HA forces\. Escalation (NEVER|ASK) cannot be kept; ask with FORCE"):
+    with pytest.raises(VMRefused, match=r"web: HA forces\. Escalation (NEVER|ASK|SAVE) cannot be kept; ask with FORCE"):
         validation.shutdown(message, HA, SETTINGS)
 
 
@@ -226,6 +232,18 @@ def test_a_reboot_is_checked_like_a_shutdown() -> None:
     assert {one.field for one in refused.value.violations} == {"timeout", "escalation"}
 
 
+def test_a_reboot_does_not_save() -> None:
+    with pytest.raises(InvalidRequest, match="escalation: SAVE is no way to reboot"):
+        validation.reboot(pb.RebootRequest(vm="web", escalation=pb.ESCALATION_SAVE), find, SETTINGS)
+
+
+def test_what_cannot_be_saved_is_left_running_unless_the_request_says_otherwise() -> None:
+    saves = pb.ShutdownRequest(vm="web", escalation=pb.ESCALATION_SAVE)
+    forces = pb.ShutdownRequest(vm="web", escalation=pb.ESCALATION_SAVE, save_fallback=pb.ESCALATION_FORCE)
+    fallbacks = [validation.shutdown(message, find, SETTINGS).save_fallback for message in (saves, forces)]
+    assert fallbacks == [Escalation.NEVER, Escalation.FORCE]
+
+
 def test_an_extension_names_exactly_one_thing() -> None:
     assert validation.extension(pb.ExtendOperationRequest(extension=Duration(seconds=5))) == Extension(
         by=timedelta(seconds=5)
@@ -268,7 +286,8 @@ requests = st.builds(
     pb.ShutdownRequest,
     vm=text,
     timeout=maybe() | durations,
-    escalation=st.integers(-3, 5),
+    escalation=st.integers(-3, 6),
+    save_fallback=st.integers(-3, 6),
     pre_stop=st.lists(hooks, max_size=3),
     signal_policy=st.builds(
         pb.SignalPolicy, order=st.lists(st.integers(-2, 5), max_size=3), resend_interval=maybe() | durations

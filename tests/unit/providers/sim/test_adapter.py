@@ -146,7 +146,7 @@ async def test_a_snapshot_is_kept_in_the_world(make_world: Make) -> None:
 
 async def test_nothing_is_declared_as_unsupported(make_world: Make) -> None:
     adapter = SimAdapter(make_world())
-    assert all(supports(adapter, method) for method in ("guest_exec", "snapshot"))
+    assert all(supports(adapter, method) for method in ("guest_exec", "snapshot", "save"))
 
 
 async def test_a_refused_call_does_nothing(make_world: Make) -> None:

@@ -6,7 +6,7 @@ import pytest
 from providers.core.adapter import Cause, OffCause, PowerState, Problem, Reason
 from providers.sim.guest import Guest
 from providers.sim.states import to_vm
-from providers.sim.transitions import pause, power_off, power_on, shut_down
+from providers.sim.transitions import pause, power_off, power_on, resume, save, shut_down
 
 Make = Callable[..., Guest]
 
@@ -40,6 +40,16 @@ def test_a_lock_is_named_by_its_holder(make_guest: Make) -> None:
     assert to_vm(make_guest(locked="backup"), 1.0).problems == (
         Problem("It is locked: backup.", Reason.LOCKED, passing=True, causes=(Cause.LOCKED,)),
     )
+
+
+def test_a_guest_that_is_being_saved_says_so_and_that_it_passes(make_guest: Make) -> None:
+    assert problems(save(make_guest(save_time="5s"), 0.0)) == [(Reason.PAUSED, True)]
+
+
+def test_a_run_ends_with_a_save(make_guest: Make) -> None:
+    saved = save(make_guest(save_time="0s"), 0.0)
+    runs = [to_vm(guest, 1.0).run_id for guest in (make_guest(), saved, resume(saved, 1.0))]
+    assert runs == ["0.000000", "", "1.000000"]
 
 
 def test_a_guest_that_is_off_says_who_ended_it(make_guest: Make) -> None:

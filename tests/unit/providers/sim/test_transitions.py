@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.core.adapter import OffCause, PowerState, Signal
-from providers.core.errors import CommandFailed
+from providers.core.errors import CommandFailed, Locked
 from providers.sim.guest import Guest, power_state, printed, signals
 from providers.sim.script import GuestScript
 from providers.sim.transitions import (
@@ -19,6 +19,7 @@ from providers.sim.transitions import (
     press_button,
     process_end,
     resume,
+    save,
     shut_down,
     start_process,
     suspend,
@@ -266,7 +267,30 @@ def test_a_second_snapshot_of_one_name_is_refused(make_guest: Make) -> None:
         take_snapshot(guest, 2.0, "before", "", False)
 
 
-TRANSITIONS = [power_on, power_off, pause, suspend, resume, crash, shut_down, press_button, ask_agent]
+def test_a_guest_is_paused_while_it_is_saved(make_guest: Make) -> None:
+    guest = save(make_guest(save_time="5s"), 1.0)
+    assert [power_state(guest, at) for at in (5.9, 6.0)] == [PowerState.PAUSED, PowerState.SUSPENDED]
+
+
+def test_a_saved_guest_goes_on_where_it_was(make_guest: Make) -> None:
+    guest = resume(save(press_button(make_guest(shutdown_time="4s"), 1.0), 2.0), 100.0)
+    assert [power_state(guest, at) for at in (102.9, 103.0)] == [PowerState.ON, PowerState.OFF]
+
+
+def test_a_guest_that_is_being_saved_cannot_be_started(make_guest: Make) -> None:
+    with pytest.raises(Locked, match="is being saved"):
+        power_on(save(make_guest(save_time="5s"), 1.0), 2.0)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"unsavable": "it has a device"}, {"power": "off"}, {"template": True}, {"locked": "a backup"}]
+)
+def test_some_guests_cannot_be_saved(make_guest: Make, fields: dict[str, Any]) -> None:
+    with pytest.raises(CommandFailed):
+        save(make_guest(**fields), 1.0)
+
+
+TRANSITIONS = [power_on, power_off, pause, suspend, save, resume, crash, shut_down, press_button, ask_agent]
 
 
 @given(st.lists(st.tuples(st.sampled_from(TRANSITIONS), st.integers(0, 5)), max_size=12))
