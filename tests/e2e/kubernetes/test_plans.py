@@ -12,6 +12,7 @@ from protos.power.v1 import power_pb2 as pb
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.lab import Lab, open_lab
 from tests.rigs.kubernetes.resources import Object, condition, made, virtual_machine
+from tests.rigs.polling import poll
 
 SCRIPT = "guests: {app: {shutdown_time: 4s}, db: {shutdown_time: 4s}}"
 APPS: Object = {"name": "apps", "members": [{"selector": {"matchLabels": {"tier": "app"}}}]}
@@ -51,6 +52,12 @@ def status(lab: Lab, *phases: str, name: str = "tonight") -> Object:
 def tier_begun(number: int) -> Callable[[Object], bool]:
     """Whether so many tiers have begun, the last of them just now."""
     return lambda status: len([tier for tier in status.get("tiers", []) if "beganAt" in tier]) == number
+
+
+def wait_asked(lab: Lab, vm: str) -> None:
+    """Until its shutdown is under way: one that was not asked yet is given up when the run is."""
+    poll(lambda: bool(lab.operations(vm)), 30)
+    lab.calls.until_state(lab.operations(vm)[0], pb.OPERATION_STATE_WAITING_FOR_GUEST)
 
 
 def came_up_again(status: Object) -> bool:
@@ -108,7 +115,7 @@ def test_a_run_that_is_over_and_deleted_lets_its_vms_go(lab: Lab) -> None:
 def test_a_run_that_is_deleted_under_way_begins_no_further_tier(lab: Lab) -> None:
     lab.vms.apply(UP)
     create(lab, run())
-    lab.vms.wait_status("tonight", tier_begun(1), "powerrun")
+    wait_asked(lab, "app")
     lab.vms.kubectl("delete", "powerrun", "tonight")
     lab.vms.wait_status("app", came_up_again)
     assert kinds(lab, "app") == [POWER_ON, SHUTDOWN]
@@ -203,7 +210,7 @@ def test_a_controller_that_was_frozen_gives_the_run_up_to_the_one_that_leads(lab
 def test_a_run_that_is_deleted_while_there_is_no_controller_is_aborted_by_the_next_one(lab: Lab) -> None:
     lab.vms.apply(UP)
     create(lab, run())
-    lab.vms.wait_status("tonight", tier_begun(1), "powerrun")
+    wait_asked(lab, "app")
     lab.controller.kill()
     lab.vms.kubectl("delete", "powerrun", "tonight")
     lab.controller.start()
