@@ -58,7 +58,8 @@ class Settings(ProcessSettings):
     )
     state_dir: Path = Field(
         default_factory=lambda: state_home() / "controller",
-        description="keeps each resource's status beside --manifests; one controller process a directory",
+        description="keeps the records of runs of plans and, beside --manifests, each resource's status; one "
+        "controller process a directory",
     )
     secrets_dir: Path | None = Field(
         None, description="with --manifests: guest credentials, as <namespace>/<name>/username and .../password"

@@ -403,10 +403,11 @@ class PowerRun(Model):
 
 Resource = VirtualMachine | Provider | PowerPlan | PowerRun
 Status = VirtualMachineStatus | ProviderStatus | PowerPlanStatus | PowerRunStatus
-KINDS: dict[str, type[VirtualMachine] | type[Provider]] = {
+KINDS: dict[str, type[VirtualMachine] | type[Provider] | type[PowerPlan] | type[PowerRun]] = {
     "VirtualMachine": VirtualMachine,
     "Provider": Provider,
+    "PowerPlan": PowerPlan,
+    "PowerRun": PowerRun,
 }
-"""Those that a cluster knows."""
-PLAN_KINDS: dict[str, type[PowerPlan] | type[PowerRun]] = {"PowerPlan": PowerPlan, "PowerRun": PowerRun}
-"""Those that stand in a directory too."""
+OF_PLANS = frozenset({"PowerPlan", "PowerRun"})
+"""The kinds that the host of plans has to do with."""

@@ -1,293 +1,206 @@
 """The host of runs of plans: the engine of plans/ in the controller, on what is declared here.
 
 Everything that a run needs is read and connected when it begins, by connections of its own: it goes on whatever becomes
-of the resources, and of where they come from. While it holds a VM the reconciler leaves that alone. Its record is on
-the local disk; a controller that was restarted holds what was held, and takes up what was under way.
+of the resources, of where they come from, and of the lead. While it holds a VM the reconciler leaves that alone. Its
+record is on the local disk and, where another controller may go on with it, in its PowerRun's status: what leads next
+holds what was held, and takes up what was under way.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, TypeVar
 
 import structlog
 
 from client.errors import ProviderError
-from client.power import WorkRequest
-from controller import convert
+from common.backoff import Backoff
 from controller.client import ProviderClient
 from controller.enums import DesiredPower
+from controller.hosted_run import Hosted, HostedCalls, targets
 from controller.models import PowerPlan, PowerRun, Provider, Runtime, VirtualMachine
+from controller.plan_declared import Declared
+from controller.plan_holds import Holds
 from controller.plan_scope import Scope, called, full_name, violations
-from controller.run_status import ENDED, PowerRunStatus, refused, run_status
-from controller.source import Event, GuestCredentials, Key, SecretUnavailable, Source, SourceError, key_of
-from plans.calls import Calls, Named
+from controller.plan_terms import Asked, RunRefused, World
+from controller.run_record import later, recorded_status, size
+from controller.run_status import PowerRunStatus, run_status
+from controller.source import GuestCredentials, Key, Rejected, SecretUnavailable, SourceError, key_of
+from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
-from plans.frozen import FrozenTier, Target
+from plans.frozen import Target
 from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
 from plans.members import PlanRefused, Violation
 from plans.run import Run
-from protos.power.v1 import power_pb2 as pb
 
 FOLDER = ".runs"
 """Of the records, in the controller's state directory: no namespace is called so."""
-PLAN_GRACE = 5.0
-"""Seconds that a run waits for its plan, which may be declared a moment after it."""
 WRITE_AFTER = 2.0
 """Seconds until a run's status is written: many VMs that end together are one write."""
+WRITTEN = 50_000
+"""Bytes a second that the statuses of a run are written with while its VMs end: one of 2,000 VMs each 20 s."""
 MERGED = 0.2
 """Seconds for which what happens in a run is told together."""
-WARNINGS = frozenset({"Refused", "Lost"})
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a run whose record another process has is taken up again."""
 DOWN = frozenset({DesiredPower.OFF, DesiredPower.OFF_GRACEFUL})
 
+T = TypeVar("T")
 log = structlog.get_logger()
-
-
-class RunRefused(Exception):
-    """A run does not begin, or is not in a state for what is asked; nothing was done.
-
-    Attributes:
-        reason: one word for programs.
-        violations: the fields of the plan, or of the run, that are to blame.
-    """
-
-    def __init__(self, reason: str, message: str, violations: Iterable[Violation] = ()) -> None:
-        super().__init__(message)
-        self.reason, self.message, self.violations = reason, message, tuple(violations)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A run that is asked for. `resource` and `uid` are of the PowerRun, where there is one."""
-
-    plan: Key
-    reason: str = ""
-    emergency: bool = False
-    resource: str = ""
-    uid: str = ""
-
-
-class World(Protocol):
-    """What is declared, as the runner knows it."""
-
-    @property
-    def source(self) -> Source: ...
-
-    def providers(self) -> Collection[Provider]: ...
-
-    def machine(self, provider: str, vm: str, resource: str) -> VirtualMachine | None:
-        """The resource that is bound to a VM of the Provider NAMESPACE/NAME; `resource`: most likely this one, as
-        NAMESPACE/NAME; empty: any."""
-
-    def scope(self, namespace: str) -> Scope: ...
-
-    def open(self, provider: Provider) -> ProviderClient:
-        """A connection of the caller's own."""
-
-    def wake(self, vms: Collection[tuple[str, str]]) -> None:
-        """The resources of these VMs, each given by its Provider and id, have another look."""
-
-    def write_within(self, key: Key, seconds: float) -> None:
-        """Have the status of a PowerRun written."""
-
-
-@dataclass(slots=True)
-class Hosted:
-    """A run that is not released. `journal`: its record is this process's; `run` and `task`: it is carried out, unless
-    another run has taken it over. `given_up`: its PowerRun is gone."""
-
-    history: History
-    journal: Journal | None = None
-    taken_by: str = ""
-    given_up: bool = False
-    run: Run | None = None
-    task: asyncio.Task[None] | None = None
-    on_pause: list[Callable[[], None]] = field(default_factory=list)
-    """Told when it is not carried out any more."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether something is done, or is to be done after a restart."""
-        under_way = self.task is not None and not self.task.done()
-        return under_way or (self.history.released is None and (self.history.closed is None or self.wants_release))
-
-    @property
-    def wants_release(self) -> bool:
-        """Whether it is released as soon as what it stopped is up."""
-        goes_up = self.history.aborted is not None or self.history.bring_up_began is not None
-        return goes_up and self.history.taken_over is None
-
-
-class HostedCalls(Calls):
-    """Calls that bring what the record leaves out: guests' credentials, and the hooks of VMs that come up."""
-
-    def __init__(
-        self,
-        clients: Mapping[str, ProviderClient],
-        logins: Mapping[str, GuestCredentials],
-        machine: Callable[[Target], VirtualMachine | None],
-    ) -> None:
-        super().__init__(clients)
-        self._logins, self._machine = logins, machine
-
-    async def begin(self, vm: Named, request: WorkRequest, given_up: Callable[[], bool]) -> pb.Operation | None:
-        if isinstance(vm, Target) and vm.resource and isinstance(request, pb.ShutdownRequest | pb.PowerOnRequest):
-            if isinstance(request, pb.PowerOnRequest) and (machine := self._machine(vm)) is not None:
-                request.post_start.extend(convert.hooks(machine.spec.lifecycle.post_start))
-            if login := convert.credentials(self._logins.get(vm.key)):
-                request.guest_credentials.CopyFrom(login)
-        return await super().begin(vm, request, given_up)
 
 
 class PlanHost:
     """Plans and runs that are declared or asked for, and the runs that are under way or hold VMs."""
 
     def __init__(self, state_dir: Path, clock: Callable[[], Clock] = Clock, off: Off = asyncio.to_thread) -> None:
-        """`clock` makes the one of a run that begins, or is taken up; `off` runs what blocks.
-
-        The records are read here: what they hold is held before anything is reconciled.
-        """
-        self._runs, self._clock = Runs(state_dir / FOLDER, off), clock
+        """`clock` makes the one of a run that begins, or is taken up; `off` runs what blocks."""
+        self._runs, self._clock, self._off = Runs(state_dir / FOLDER, off), clock, off
         self._hosted: dict[str, Hosted] = {}
         self._by_uid: dict[str, str] = {}
         """The runs of PowerRuns, also those that are released."""
-        for history in self._runs.all():
-            self._by_uid[history.start.uid] = history.start.run
-            if history.released is None:
-                self._host(history)
-        self._plans: dict[Key, PowerPlan] = {}
-        self._asked: dict[Key, PowerRun] = {}
-        self._answers: dict[Key, PowerRunStatus] = {}
-        """The statuses of PowerRuns that have no record."""
-        self._begun: set[str] = set()
-        """The uids of PowerRuns that have been begun, or refused."""
         self._world: World | None = None
+        """That of whom to tell, and where statuses are written."""
+        self._known: World | None = None
+        """That of which all is known: a run that is under way while the lead is lost looks there."""
         self._synced = False
-        self._declared = asyncio.Condition()
-        """Told of plans that are declared."""
+        self._another_led = False
+        """Whether another controller has led since the records on this disk were written, as far as is known."""
+        self._declared = Declared(self, lambda: self._world)
+        self._holds = Holds(lambda: [hosted.history for hosted in self._hosted.values()], self._wake)
         self._one_start = asyncio.Lock()
         """One run at a time is begun, brought up or released."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._holds: dict[tuple[str, str], str] = {}
-        self._saves: dict[tuple[str, str], str] = {}
-        self._settled = False
-        """Whether `_holds` and `_saves` are as the histories say."""
 
     # What is declared
 
     def attach(self, world: World) -> None:
-        """Work on what this world declares."""
+        """Work on what this world declares, as soon as that is known. What is under way goes on meanwhile."""
         self._world, self._synced = world, False
+        self._declared.pause()
 
     def apply(self, key: Key, resource: PowerPlan | PowerRun) -> None:
         """A plan, which replaces the one before, or a run, whose first spec counts."""
-        if isinstance(resource, PowerPlan):
-            self._plans[key] = resource
-            self._spawn(self._tell_of_plans())
-            return
-        known = self._asked.get(key)
-        if known is not None and known.metadata.uid == resource.metadata.uid:
-            return
-        self._asked[key] = resource
-        self._write(key)
-        if self._synced:
-            self._consider(key)
+        self._declared.apply(key, resource)
 
-    async def _tell_of_plans(self) -> None:
-        async with self._declared:
-            self._declared.notify_all()
+    def reject(self, change: Rejected) -> None:
+        """A plan that cannot be acted upon."""
+        self._declared.reject(change)
 
     def delete(self, key: Key) -> None:
         """What is no longer declared. A run that is under way is aborted; one that is over is released."""
-        self._plans.pop(key, None)
-        self._answers.pop(key, None)
-        resource = self._asked.pop(key, None)
-        hosted = self._hosted.get(self._by_uid.get(resource.metadata.uid, "")) if resource else None
-        if hosted is not None:
-            self._spawn(self._give_up(hosted))
+        self._declared.delete(key)
 
-    def synced(self) -> None:
-        """All that existed at the start has been applied: take up what was under way, and begin what is asked for."""
-        self._synced = True
+    async def synced(self) -> None:
+        """All that existed at the start has been applied: hold what was held, take up what was under way, and begin
+        what is asked for.
+
+        The records are read here, before anything is reconciled: one that was read while another controller led would
+        be an old one.
+        """
+        await self._read_records()
+        world = self._world
+        self._known, self._synced = world, True
         for hosted in list(self._hosted.values()):
+            if hosted.given_up or self._is_gone(hosted):
+                self.spawn(self._give_up(hosted))
             if hosted.is_open and hosted.task is None:
-                self._spawn(self._take_up(hosted))
-        for key in list(self._asked):
-            self._consider(key)
+                self.spawn(self._take_up(hosted))
+        self._declared.count(world.source.is_gone if world is not None else lambda _: False)
+        self._another_led = False
+        self._holds.changed()
 
-    def _consider(self, key: Key) -> None:
-        """Begin a run that has not been begun; never one whose record is lost."""
-        resource = self._asked[key]
-        uid, phase = resource.metadata.uid, resource.status.phase
-        if uid in self._by_uid or uid in self._begun or phase in ENDED:
-            return
-        self._begun.add(uid)
-        if phase == "Pending":
-            self._spawn(self._begin_asked(key, resource))
-        else:
-            said = "The record of the run is lost, so that it is not known what became of it; it is not begun again."
-            self._answers[key] = PowerRunStatus(phase="Lost", message=said)
-            self._write(key)
+    async def stand_down(self) -> None:
+        """Another controller leads, and goes on with all runs: end them here, and forget what is known of them."""
+        if self._hosted:
+            log.info("another controller goes on with the runs", runs=sorted(self._hosted))
+        await self.close()
+        ended = [*self._hosted.values()]
+        self._hosted.clear()
+        self._by_uid.clear()
+        self._declared.clear()
+        self._known, self._synced, self._another_led = None, False, True
+        self._holds.changed()
+        for hosted in ended:
+            hosted.pause()
 
-    async def _begin_asked(self, key: Key, resource: PowerRun) -> None:
-        plan = Key("PowerPlan", key.namespace, resource.spec.plan_ref.name)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PLAN_GRACE), self._declared:
-                await self._declared.wait_for(lambda: plan in self._plans)
+    async def _read_records(self) -> None:
+        """Those of the disk and, where it knows more, of the PowerRuns."""
+        on_disk = await self._off_loop(self._runs.all)
+        for history in on_disk:
+            start = history.start
+            self._by_uid[start.uid] = start.run
+            if history.released is None and start.run not in self._hosted and self._ended_elsewhere(start):
+                await self._end_on_disk(start.run)
+            elif history.released is None:
+                self._host(history)
+            elif start.uid and self._declared.uid(_resource(start)) == start.uid:
+                self._declared.answer(_resource(start), run_status(history))
+        for history in self._declared.records():
+            self.take_in(history)
+
+    def _ended_elsewhere(self, start: Start) -> bool:
+        """Whether another controller has brought a run to its end, so that what is on this disk is old: its PowerRun
+        says so, or is gone since another one led."""
+        if not start.resource or self._world is None:
+            return False
+        key = _resource(start)
+        gone = self._another_led and not self._declared.uid(key) and self._world.source.is_gone(key)
+        return gone or self._declared.has_ended(key, start.uid)
+
+    async def _end_on_disk(self, run: str) -> None:
+        """Let no later process take a run up."""
         try:
-            spec = resource.spec
-            await self.start(Asked(plan, spec.reason, spec.emergency, key.name, resource.metadata.uid))
-        except RunRefused as error:
-            log.warning("run refused", run=str(key), error=str(error))
-            self._answers[key] = refused(error.message, error.violations)
-            self._write(key)
-        except Exception:
-            log.exception("a bug in vmpower: a run is not begun", run=str(key))
-            self._answers[key] = refused("vmpower failed; its log says how. Nothing was done.")
-            self._write(key)
-        else:
-            if key not in self._asked:  # deleted meanwhile
-                await self._give_up(self._hosted[self._by_uid[resource.metadata.uid]])
+            history, journal = self._runs.resume(run)
+            await Run(history, journal, Calls({}), self._clock()).release()
+            journal.close()
+        except JournalError as error:
+            log.warning("an old record of a run is left as it is", run=run, error=str(error))
+
+    def take_in(self, history: History) -> None:
+        """Go on with a run by the record that its PowerRun has, if that knows more than ours."""
+        run = history.start.run
+        known = self._hosted.get(run)
+        if known is not None and (known.journal is not None or later(known.history, history) is known.history):
+            return
+        if known is None and history.start.uid in self._by_uid:  # it is released, which its status does not say yet
+            return
+        self._by_uid[history.start.uid] = run
+        hosted = self._hosted[run] = self._new(history)
+        hosted.is_behind = True
+        self._holds.changed()
+        if self._synced and hosted.is_open:
+            self.spawn(self._take_up(hosted))
+
+    def _is_gone(self, hosted: Hosted) -> bool:
+        """Whether its PowerRun was deleted while no controller led: for certain, as a list of what there is may be cut
+        short."""
+        key, world = hosted.resource, self._world
+        if key is None or world is None:
+            return False
+        declared = self._declared.uid(key)
+        return declared != hosted.history.start.uid if declared else world.source.is_gone(key)
 
     # What is held, and what is known
 
     def holder(self, provider: str, vm: str) -> str:
         """The run that holds a VM of the Provider NAMESPACE/NAME; empty: none."""
-        if not self._settled:
-            self._settle()
-        return self._holds.get((provider, vm), "")
+        return self._holds.holder(provider, vm)
 
     def saved(self, provider: str, vm: str) -> str:
         """The operation by which the run that holds a VM has saved its memory; empty: none has."""
-        if not self._settled:
-            self._settle()
-        return self._saves.get((provider, vm), "")
+        return self._holds.saved(provider, vm)
 
-    def _settle(self) -> None:
-        held, saved, self._settled = self._holds, self._saves, True
-        self._holds, self._saves = {}, {}
-        for hosted in self._hosted.values():
-            history = hosted.history
-            for target in _targets(history):
-                vm = (full_name(history.start.namespace, target.provider), target.vm)
-                if history.holds(target):
-                    self._holds[vm] = history.start.called
-                    if operation := history.saved_by(target):
-                        self._saves[vm] = operation
-        changed = {vm for vm, _ in (held.items() ^ self._holds.items()) | (saved.items() ^ self._saves.items())}
-        if changed and self._world is not None:
-            self._world.wake(changed)
+    def _wake(self, vms: Collection[tuple[str, str]]) -> None:
+        if self._world is not None:
+            self._world.wake(vms)
 
-    def _unsettle(self) -> None:
-        if self._settled:
-            self._settled = False
-            asyncio.get_running_loop().call_soon(lambda: self.holder("", ""))
+    def knows(self, uid: str) -> bool:
+        """Whether there is a record of the run of a PowerRun."""
+        return uid in self._by_uid
 
     def plans(self) -> list[PowerPlan]:
         """All that are declared.
@@ -296,7 +209,7 @@ class PlanHost:
             RunRefused: they have not been read yet.
         """
         self._require_world()
-        return list(self._plans.values())
+        return list(self._declared.plans.values())
 
     def plan_key(self, name: str) -> Key:
         """The plan that is called NAME or NAMESPACE/NAME.
@@ -305,7 +218,7 @@ class PlanHost:
             RunRefused: there is none, or there are several of this name.
         """
         self._require_world()
-        found = [key for key in self._plans if name in {key.name, f"{key.namespace}/{key.name}"}]
+        found = [key for key in self._declared.plans if name in {key.name, f"{key.namespace}/{key.name}"}]
         if len(found) != 1:
             several = f"Several PowerPlans are called {name!r}; write NAMESPACE/NAME."
             raise RunRefused("PLAN_NOT_FOUND", several if found else f"No PowerPlan {name!r} is declared.")
@@ -328,7 +241,7 @@ class PlanHost:
         hosted.on_pause.append(news.set)
         try:
             yield []
-            while hosted.is_open or untold:
+            while (hosted.is_open and self._hosted.get(history.start.run) is hosted) or untold:
                 await news.wait()
                 await asyncio.sleep(MERGED)
                 told, untold[:] = untold[:], []
@@ -338,11 +251,13 @@ class PlanHost:
             history.listeners.remove(heard)
             hosted.on_pause.remove(news.set)
 
-    def histories(self) -> list[History]:
+    async def histories(self) -> list[History]:
         """Every run that can be read, oldest first."""
-        return [self._known(history) for history in self._runs.all()]
+        on_disk = {history.start.run: history for history in await self._off_loop(self._runs.all)}
+        hosted = {run: hosted.history for run, hosted in self._hosted.items()}
+        return sorted((on_disk | hosted).values(), key=lambda each: each.start.at)
 
-    def history(self, name: str) -> History:
+    async def history(self, name: str) -> History:
         """The run of this name, or of the PowerRun of this name or NAMESPACE/NAME; the latest, if there are several.
 
         Raises:
@@ -351,17 +266,26 @@ class PlanHost:
         hosted = [each.history for each in self._hosted.values() if name and _is_called(each.history.start, name)]
         if hosted:  # without a look at the disk, which may hang
             return max(hosted, key=lambda each: each.start.at)
-        for history in reversed(self._runs.all()):
+        for history in reversed(await self.histories()):
             if _is_called(history.start, name):
-                return self._known(history)
+                return history
         raise RunRefused("RUN_NOT_FOUND", f"There is no run {name!r} here.")
 
-    def _known(self, history: History) -> History:
-        """The one that is carried out, of a run that was read."""
-        hosted = self._hosted.get(history.start.run)
-        return hosted.history if hosted else history
-
     # The statuses
+
+    def status(self, uid: str) -> PowerRunStatus | None:
+        """That of the run of a PowerRun, if it is hosted."""
+        hosted = self._hosted.get(self._by_uid.get(uid, ""))
+        if hosted is None:
+            return None
+        status = self._status_of(hosted.history)
+        hosted.size = size(status)
+        return status
+
+    def _status_of(self, history: History) -> PowerRunStatus:
+        """With its record, where other controllers may have to go on by that."""
+        shared = self._world is not None and self._world.source.shared
+        return recorded_status(history) if shared else run_status(history)
 
     async def write_down(self, key: Key) -> None:
         """Write the status of a PowerRun, if it has changed.
@@ -370,27 +294,7 @@ class PlanHost:
             SourceError: it could not be written; to be tried again.
             ResourceGone: there is nothing to write it to any more.
         """
-        resource, world = self._asked.get(key), self._world
-        if resource is None or world is None or resource.status.phase in ENDED:  # of what has ended all is written
-            return
-        status = self._status(key, resource)
-        if status is None or status == resource.status:
-            return
-        await world.source.write_status(key, status)
-        self._asked[key] = resource.model_copy(update={"status": status})
-        if status.phase != resource.status.phase:
-            await world.source.emit_event(key, _event(status))
-
-    def _status(self, key: Key, resource: PowerRun) -> PowerRunStatus | None:
-        run = self._by_uid.get(resource.metadata.uid)
-        if run is None:
-            return self._answers.get(key)
-        hosted = self._hosted.get(run)
-        return run_status(hosted.history if hosted else self._runs.read(run))
-
-    def _write(self, key: Key, seconds: float = 0.0) -> None:
-        if self._world is not None:
-            self._world.write_within(key, seconds)
+        await self._declared.write_down(key)
 
     # What is done
 
@@ -400,7 +304,7 @@ class PlanHost:
         Raises:
             RunRefused
         """
-        found = self._plan(plan)
+        found = self._declared.plan(plan)
         within = self._require_world().scope(plan.namespace)
         clients = self._open(within.providers)
         try:
@@ -410,19 +314,28 @@ class PlanHost:
             await _close(clients)
 
     async def start(self, asked: Asked) -> History:
-        """Begin a run; it is on disk, and its VMs are held, when this returns.
+        """Begin a run; it is on disk, and its VMs are held, when this returns. Where other controllers may have to go
+        on with it, its PowerRun says before that it has begun.
 
         Raises:
             RunRefused: another one is under way, or the plan cannot be run as it is.
+            SourceError, ResourceGone: its PowerRun cannot say so; nothing was done.
         """
-        plan, world = self._plan(asked.plan), self._require_world()
+        world = self._require_world()
+        plan = self._declared.plan(asked.plan)
+        if world.source.shared and not asked.uid:
+            message = "Another controller could not go on with it: make a PowerRun of it, by kubectl create."
+            raise RunRefused("NO_RECORD", message)
         async with self._one_start:
             others = self._in_the_way(asked)
             within = world.scope(asked.plan.namespace)
             clients = self._open(within.providers)
             try:
                 frozen = await self._freeze(plan, within, clients)
-                history, journal = await self._create(asked, plan, frozen)
+                start = self._begun(asked, plan, frozen)
+                if world.source.shared:
+                    await self._declared.claim(_resource(start), start.uid, self._status_of(History(start)))
+                history, journal = await self._create(start)
             except BaseException:
                 await _close(clients)
                 raise
@@ -433,8 +346,8 @@ class PlanHost:
             hosted = self._host(history)
             hosted.journal = journal
             self._by_uid[history.start.uid] = history.start.run
-            self._unsettle()
-            needed = {target.provider for target in _targets(history)}
+            self._holds.changed()
+            needed = {target.provider for target in targets(history)}
             await _close({name: client for name, client in clients.items() if name not in needed})
             await self._carry_on(hosted, {name: client for name, client in clients.items() if name in needed})
         return history
@@ -445,7 +358,10 @@ class PlanHost:
         Raises:
             RunRefused: there is no such run, or it is over.
         """
-        hosted = self._found(name)
+        hosted = await self._found(name)
+        if hosted.run is None and hosted.is_open:
+            called = hosted.history.start.called
+            raise RunRefused("NOT_READY", f"Run {called} is about to be taken up; ask again in a moment.")
         if hosted.run is None or hosted.history.brought_down is not None:
             raise RunRefused("RUN_OVER", f"Run {hosted.history.start.called} is over: bring it up, or release it.")
         await hosted.run.abort()
@@ -458,7 +374,7 @@ class PlanHost:
             RunRefused: there is no such run, or it is under way.
         """
         async with self._one_start:
-            hosted = self._found(name)
+            hosted = await self._found(name)
             if hosted.is_open:
                 raise RunRefused("RUN_ACTIVE", f"Run {hosted.history.start.called} is under way: abort it first.")
             await self._release(hosted)
@@ -471,13 +387,13 @@ class PlanHost:
             RunRefused: there is no such run, it is under way, or its plan brings nothing up.
         """
         async with self._one_start:
-            hosted = self._found(name)
+            hosted = await self._found(name)
             start = hosted.history.start
             if hosted.is_open:
                 raise RunRefused("RUN_ACTIVE", f"Run {start.called} is under way.")
             if start.spec.bring_up is None:
                 raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
-            self._resume_journal(hosted)
+            await self._resume_journal(hosted)
             await self._carry_on(hosted, self._reopened(hosted.history), bring_up=True)
         return hosted.history
 
@@ -493,31 +409,33 @@ class PlanHost:
 
     # Inside
 
-    def _host(self, history: History) -> Hosted:
-        hosted = self._hosted[history.start.run] = Hosted(history)
+    def _new(self, history: History) -> Hosted:
         history.listeners.append(partial(self._noted, history))
-        return hosted
+        return Hosted(history)
+
+    def _host(self, history: History) -> Hosted:
+        """The run as it is known here, or else from this record on."""
+        run = history.start.run
+        if run not in self._hosted:
+            self._hosted[run] = self._new(history)
+        return self._hosted[run]
 
     def _noted(self, history: History, fact: Fact) -> None:
         saved = isinstance(fact, VMEnded) and fact.outcome == SAVED
         if saved or isinstance(fact, Closed | Released | VMUp):
-            self._unsettle()
-        if history.start.resource:
-            key = Key("PowerRun", history.start.namespace, history.start.resource)
-            self._write(key, WRITE_AFTER if isinstance(fact, VMEnded | VMUp) else WRITE_AFTER / 10)
+            self._holds.changed()
+        hosted = self._hosted.get(history.start.run)
+        if history.start.resource and hosted is not None:
+            often = max(WRITE_AFTER, hosted.size / WRITTEN)
+            seconds = often if isinstance(fact, VMEnded | VMUp) else WRITE_AFTER / 10
+            self._declared.write(_resource(history.start), seconds)
 
-    def _found(self, name: str) -> Hosted:
-        history = self.history(name)
+    async def _found(self, name: str) -> Hosted:
+        history = await self.history(name)
         hosted = self._hosted.get(history.start.run)
         if hosted is None:
             raise RunRefused("RUN_RELEASED", f"Run {history.start.called} is released: nothing is left to do.")
         return hosted
-
-    def _plan(self, key: Key) -> PowerPlan:
-        if key not in self._plans:
-            message = f"No PowerPlan {key.name!r} is declared in namespace {key.namespace}."
-            raise RunRefused("PLAN_NOT_FOUND", message, [Violation("spec.planRef.name", "names no PowerPlan")])
-        return self._plans[key]
 
     def _require_world(self) -> World:
         if self._world is None or not self._synced:
@@ -551,9 +469,9 @@ class PlanHost:
             message = f"Provider {error.provider} does not answer; nothing was done. {error.error.message}"
             raise RunRefused("PROVIDER_UNREACHABLE", message) from error
 
-    async def _create(self, asked: Asked, plan: PowerPlan, frozen: Frozen) -> tuple[History, Journal]:
+    def _begun(self, asked: Asked, plan: PowerPlan, frozen: Frozen) -> Start:
         name = f"{asked.resource[:63].rstrip('-.')}-{asked.uid[:8]}" if asked.uid else ""
-        start = frozen.start(
+        return frozen.start(
             plan.metadata.name,
             plan.spec,
             self._clock()(),
@@ -564,20 +482,26 @@ class PlanHost:
             resource=asked.resource,
             uid=asked.uid,
         )
+
+    async def _create(self, start: Start) -> tuple[History, Journal]:
         try:
             return await self._runs.create(start)
         except JournalError as error:
             raise RunRefused("NO_RECORD", f"{error} Nothing was done.") from error
 
     async def _take_up(self, hosted: Hosted) -> None:
-        """Go on with a run that was under way when the controller ended."""
-        try:
-            self._resume_journal(hosted)
-        except RunRefused:
-            log.exception("a run cannot be taken up", run=hosted.history.start.run)
-            return
-        log.info("run taken up again", run=hosted.history.start.run)
-        await self._carry_on(hosted, self._reopened(hosted.history))
+        """Go on with a run that was under way when a controller ended, or lost the lead. One that still carries it out,
+        on the same disk, is waited for."""
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while hosted.journal is None:
+            try:
+                await self._resume_journal(hosted)
+            except RunRefused as error:
+                log.warning("a run cannot be taken up yet", run=hosted.history.start.run, error=str(error))
+                await asyncio.sleep(pauses.next())
+        if hosted.is_open and hosted.task is None:
+            log.info("run taken up again", run=hosted.history.start.run)
+            await self._carry_on(hosted, self._reopened(hosted.history))
 
     async def _carry_on(self, hosted: Hosted, clients: Mapping[str, ProviderClient], bring_up: bool = False) -> None:
         history, journal = hosted.history, hosted.journal
@@ -591,7 +515,7 @@ class PlanHost:
         if hosted.given_up:
             await hosted.run.abort()
         hosted.task = asyncio.create_task(self._work(hosted, hosted.run, clients))
-        hosted.task.add_done_callback(lambda _: [told() for told in hosted.on_pause])
+        hosted.task.add_done_callback(lambda _: hosted.pause())
 
     async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient]) -> None:
         try:
@@ -616,34 +540,51 @@ class PlanHost:
             await self._release(hosted)
 
     async def _release(self, hosted: Hosted) -> None:
-        self._resume_journal(hosted)
+        start = hosted.history.start
+        await self._resume_journal(hosted)
         if hosted.journal is not None:
             run = hosted.run or Run(hosted.history, hosted.journal, Calls({}), self._clock())
             await run.release()
             hosted.journal.close()
-        self._hosted.pop(hosted.history.start.run, None)
-        self._unsettle()
+        self._hosted.pop(start.run, None)
+        if start.resource and self._declared.uid(_resource(start)) == start.uid:
+            self._declared.answer(_resource(start), self._status_of(hosted.history))
+        self._holds.changed()
+
+    def give_up(self, uid: str) -> None:
+        """The PowerRun is gone: abort its run, or release it, as soon as that can be done."""
+        hosted = self._hosted.get(self._by_uid.get(uid, ""))
+        if hosted is not None:
+            self.spawn(self._give_up(hosted))
 
     async def _give_up(self, hosted: Hosted) -> None:
-        """Abort or release a run whose PowerRun is gone, or have that done as soon as it can be."""
         hosted.given_up = True
         if not hosted.is_open:
             await self._release(hosted)
         elif hosted.run is not None:
             await hosted.run.abort()
 
-    def _resume_journal(self, hosted: Hosted) -> None:
-        """Make the record of a run this process's.
+    async def _resume_journal(self, hosted: Hosted) -> None:
+        """Make the record of a run this process's; what else it says is known then.
 
         Raises:
-            RunRefused: it is not readable, or another process's.
+            RunRefused: it is not readable or not writable, or another process's.
         """
         if hosted.journal is not None:
             return
+        resume = self._runs.adopt if hosted.is_behind else self._resumed
         try:
-            _, hosted.journal = self._runs.resume(hosted.history.start.run)
+            journal = await self._off_loop(partial(resume, hosted.history))
         except JournalError as error:
             raise RunRefused("NO_RECORD", str(error)) from error
+        hosted.journal, hosted.is_behind = journal, False
+
+    def _resumed(self, known: History) -> Journal:
+        """The record on the disk; one that another process went on with since it was read says more."""
+        history, journal = self._runs.resume(known.start.run)
+        for event in history.events[len(known.events) :]:
+            known.note(event)
+        return journal
 
     def _open(self, providers: Mapping[str, Provider]) -> dict[str, ProviderClient]:
         world = self._require_world()
@@ -653,7 +594,7 @@ class PlanHost:
         """Connections to the providers of a run; to one that is not declared any more, none that answers."""
         world, namespace = self._require_world(), history.start.namespace
         known = {called(namespace, provider): provider for provider in world.providers()}
-        needed = {target.provider for target in _targets(history)}
+        needed = {target.provider for target in targets(history)}
         return {
             name: world.open(known[name]) if name in known else ProviderClient(Runtime(), lambda _: None)
             for name in needed
@@ -669,9 +610,9 @@ class PlanHost:
             except ProviderError as error:
                 log.warning("a certificate is not read", provider=name, error=error.message)
         found = dict[str, GuestCredentials]()
-        for target in _targets(history):
+        for target in targets(history):
             machine = self._machine(history, target) if target.resource else None
-            if machine is None or not clients[target.provider].trusted:
+            if machine is None or self._world is None or not clients[target.provider].trusted:
                 continue
             lifecycle = machine.spec.lifecycle
             reference = lifecycle.guest_credentials_secret_ref
@@ -679,46 +620,45 @@ class PlanHost:
                 continue
             try:
                 namespace = machine.metadata.namespace
-                source = self._require_world().source
-                found[target.key] = await source.guest_credentials(namespace, reference.name)
+                found[target.key] = await self._world.source.guest_credentials(namespace, reference.name)
             except (SecretUnavailable, SourceError) as error:  # a broken hook keeps no machine up
                 log.warning("guest credentials are not read", resource=str(key_of(machine)), error=str(error))
         return found
 
     def _machine(self, history: History, target: Target) -> VirtualMachine | None:
-        if self._world is None:
+        if self._known is None:
             return None
-        return self._world.machine(full_name(history.start.namespace, target.provider), target.vm, target.resource)
+        return self._known.machine(full_name(history.start.namespace, target.provider), target.vm, target.resource)
 
     def _stays_off(self, history: History, target: Target) -> bool:
         """Whether a VM's owner wants it off by now."""
         machine = self._machine(history, target)
         return machine is not None and machine.wanted in DOWN
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done in the background."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_tell_of_a_bug)
+
+    async def _off_loop(self, call: Callable[[], T]) -> T:
+        found = list[T]()
+        await self._off(lambda: found.append(call()))
+        return found[0]
+
+
+def _resource(start: Start) -> Key:
+    """The PowerRun that asked for a run."""
+    return Key("PowerRun", start.namespace, start.resource)
 
 
 def _is_called(start: Start, name: str) -> bool:
     return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
 
 
-def _targets(history: History) -> Iterable[Target]:
-    tiers: Iterable[FrozenTier] = history.start.tiers
-    return (target for tier in tiers for target in tier.targets)
-
-
 async def _close(clients: Mapping[str, ProviderClient]) -> None:
     await asyncio.gather(*(client.close() for client in clients.values()))
-
-
-def _event(status: PowerRunStatus) -> Event:
-    said = " ".join((status.message, *(f"{each.field}: {each.message}" for each in status.refusals)))
-    level: Literal["Normal", "Warning"] = "Warning" if status.phase in WARNINGS else "Normal"
-    return Event(level, f"Run{status.phase}", said or f"Run {status.run}.")
 
 
 def _plan_refused(plan: PowerPlan, violations: Iterable[Violation]) -> RunRefused:

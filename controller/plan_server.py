@@ -3,7 +3,6 @@
 It is served on a unix socket of its owner and group (0660), or on loopback. Errors are told as those of providers are.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn, TypeVar
@@ -18,7 +17,8 @@ from common import error_details
 from common.listening import for_owner_and_group, listening
 from controller import plan_convert as convert
 from controller.annotations import MAX_REASON
-from controller.plan_host import Asked, PlanHost, RunRefused
+from controller.plan_host import PlanHost
+from controller.plan_terms import Asked, RunRefused
 from plans.history import History
 from plans.journal import line
 from plans.members import Violation
@@ -88,7 +88,7 @@ class PlanService(plan_pb2_grpc.PlanServiceServicer):
     async def ListPlans(self, request: pb.ListPlansRequest, context: Context) -> pb.ListPlansResponse:
         async def answer() -> pb.ListPlansResponse:
             plans = sorted(self._host.plans(), key=lambda each: (each.metadata.namespace, each.metadata.name))
-            runs = reversed(await asyncio.to_thread(self._host.histories))
+            runs = reversed(await self._host.histories())
             return pb.ListPlansResponse(plans=map(convert.plan, plans), runs=map(convert.summary, runs))
 
         return await _answered(answer, context)
@@ -110,7 +110,7 @@ class PlanService(plan_pb2_grpc.PlanServiceServicer):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         async def found() -> History:
-            return self._host.history(request.run)
+            return await self._host.history(request.run)
 
         history = await _answered(found, context)
         async with aclosing(self._host.follow(history)) as changes:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
+from common.durations import to_text
 from controller.fields import Model, Sentence
 from controller.status_models import Condition
 from plans.frozen import FrozenTier, Target
@@ -48,7 +49,8 @@ class RunTier(Model):
 
 
 class PowerRunStatus(Model):
-    """What has become of a run. `run` is the name of its record; `ends` the moment at which its budget is over."""
+    """What has become of a run. `run` is the name of its record; `ends` the moment at which its budget is over; `slack`
+    is how much of it was to spare at the start, as durations are written; `record` is run_record.py's."""
 
     phase: Phase = "Pending"
     run: str = ""
@@ -58,7 +60,9 @@ class PowerRunStatus(Model):
     began_at: datetime | None = None
     ends: datetime | None = None
     over_at: datetime | None = None
+    slack: str = ""
     tiers: tuple[RunTier, ...] = ()
+    record: str = ""
     conditions: tuple[Condition, ...] = ()
 
 
@@ -79,6 +83,7 @@ def run_status(history: History) -> PowerRunStatus:
         began_at=start.at,
         ends=history.ends,
         over_at=history.brought_down.at if history.brought_down else None,
+        slack=to_text(start.forecast.slack),
         tiers=tuple(_tier(history, tier) for tier in start.tiers),
     )
 

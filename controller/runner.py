@@ -18,7 +18,7 @@ import structlog
 from client.errors import ProviderError
 from controller.client import ProviderClient
 from controller.events import provider_events
-from controller.models import PLAN_KINDS, PowerPlan, PowerRun, Provider, Resource, VirtualMachine
+from controller.models import OF_PLANS, PowerPlan, PowerRun, Provider, Resource, VirtualMachine
 from controller.owners import Owners
 from controller.plan_host import PlanHost
 from controller.plan_scope import Scope, scope
@@ -38,6 +38,7 @@ from controller.source import (
     ResourceGone,
     Source,
     SourceError,
+    Standby,
     Synced,
     key_of,
 )
@@ -157,7 +158,7 @@ class Runner:
             self._plans.attach(self)
         try:
             async for change in self._source.watch():
-                self._leads = True
+                self._leads = not isinstance(change, Standby)
                 await self._take_in(change)
                 if isinstance(change, Synced) and not tasks:
                     tasks = [asyncio.create_task(work) for work in self._work()]
@@ -191,7 +192,10 @@ class Runner:
             case Synced():
                 log.info("synced", virtual_machines=len(self._reconcilers))
                 if self._plans is not None:
-                    self._plans.synced()
+                    await self._plans.synced()
+            case Standby():
+                if self._plans is not None:
+                    await self._plans.stand_down()
             case _:
                 assert_never(change)
 
@@ -241,7 +245,11 @@ class Runner:
         )
 
     def _reject(self, change: Rejected) -> None:
-        """A spec cannot be acted upon; the one before it stays in effect."""
+        """A spec cannot be acted upon; the one before it stays in effect, but that of a plan."""
+        if change.key.kind in OF_PLANS:
+            if self._plans is not None:
+                self._plans.reject(change)
+            return
         reconciler = self._reconcilers.get(change.key)
         if reconciler is not None:
             reconciler.reject(change)
@@ -262,7 +270,7 @@ class Runner:
         reconciler = self._reconcilers.pop(key, None)
         if key.kind == "Provider":
             await self._pool.remove(key)
-        elif key.kind in PLAN_KINDS:
+        elif key.kind in OF_PLANS:
             if self._plans is not None:
                 self._plans.delete(key)
         elif reconciler is not None:
@@ -381,7 +389,7 @@ class Runner:
 
     async def _write_down(self, key: Key) -> None:
         reconciler, connection = self._reconcilers.get(key), self._pool.get(key)
-        if key.kind in PLAN_KINDS and self._plans is not None:
+        if key.kind in OF_PLANS and self._plans is not None:
             await self._plans.write_down(key)
         elif reconciler is not None:
             await reconciler.write_down()

@@ -84,7 +84,13 @@ class Labelled:
     labels: Mapping[str, str]
 
 
-Change = Applied | Rejected | Deleted | Decided | Labelled | Synced
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """Another controller leads, or has led: what this one knew of its work is old. It comes before all that there is.
+    One that lost the lead, and has it again without this, knows best."""
+
+
+Change = Applied | Rejected | Deleted | Decided | Labelled | Synced | Standby
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +142,23 @@ class LeadLost(SourceError):
 class Source(Protocol):
     """Where resources come from: a cluster or a directory. The core does not know which."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether controllers elsewhere may go on with this one's work, by what the statuses say."""
+
     def watch(self) -> AsyncIterator[Change]:
         """What there is, then `Synced`, then each change, for ever.
 
-        Yields nothing while another controller leads. A change may be repeated; the latest spec of a resource must not
-        be left out.
+        Yields nothing but `Standby` while another controller leads. A change may be repeated; the latest spec of a
+        resource must not be left out.
 
         Raises:
             LeadLost: it is not ours to lead any more.
             SourceError: it cannot be read at all; the process ends.
         """
+
+    def is_gone(self, key: Key) -> bool:
+        """Whether a resource that was there once is there no more, for certain; to be asked once all is known."""
 
     async def close(self) -> None:
         """All work has ended: let another controller lead, and give back what is held."""

@@ -83,6 +83,14 @@ class Journal:
                 return error
         return None
 
+    def write_now(self, *records: Start | Event) -> None:
+        """The same before anything is written by `write`, and on this thread.
+
+        Raises:
+            OSError
+        """
+        self._append(b"".join(line(record).encode() + b"\n" for record in records))
+
     def close(self) -> None:
         """Let another process have the file."""
         self._file.close()
@@ -134,6 +142,22 @@ class Runs:
             raise
         return history, Journal(file, length, self._off)
 
+    def adopt(self, history: History) -> Journal:
+        """Make this the record of its run, whatever there was of it. It is on disk when this returns.
+
+        Raises:
+            JournalError: it cannot be written, or another process carries it out.
+        """
+        file = _opened(self._path(history.start.run), create=True, anew=False)
+        journal = Journal(file, 0, self._off)
+        try:
+            journal.write_now(history.start, *history.events)
+            _sync(self._folder)
+        except OSError as error:
+            journal.close()
+            raise JournalError(f"{self._folder} cannot be written ({error}).") from error
+        return journal
+
     def read(self, run: str) -> History:
         """A run as it stands, whoever carries it out.
 
@@ -160,13 +184,14 @@ class Runs:
         return self._folder / f"{run}{ENDING}"
 
 
-def _opened(path: Path, *, create: bool) -> IO[bytes]:
-    """The file, locked, and readable by this user alone.
+def _opened(path: Path, *, create: bool, anew: bool = True) -> IO[bytes]:
+    """The file, locked, and readable by this user alone; `anew`: one that is created is not there yet.
 
     Raises:
         JournalError
     """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT | os.O_EXCL if create else 0)
+    made = os.O_CREAT | (os.O_EXCL if anew else 0) if create else 0
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | made
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = open(path, "r+b", opener=lambda name, _: os.open(name, flags, 0o600))  # noqa: SIM115 - it is kept

@@ -37,7 +37,12 @@ def _at_least_a_tenth(interval: timedelta) -> timedelta:
 
 UPS = r"(?P<ups>[A-Za-z0-9_.-]+)(@(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:(?P<port>[0-9]{1,5}))?)?"
 """What NUT calls a UPS: its name at its upsd, and where that is. Pydantic's own expressions read it too."""
-VmName = Annotated[str, StringConstraints(max_length=1300), AfterValidator(_names_both)]
+VmName = Annotated[
+    str,
+    StringConstraints(max_length=1300),
+    AfterValidator(_names_both),
+    Field(json_schema_extra={"pattern": "^[^/]+/."}),  # the same for schemas, which know no sentences
+]
 Labels = Annotated[dict[str, str], Field(min_length=1, max_length=100)]
 
 

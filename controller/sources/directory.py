@@ -32,6 +32,7 @@ from controller.source import (
     SourceError,
     Synced,
     TlsSecret,
+    key_of,
 )
 from controller.sources.declared import Origin, settle
 from controller.sources.files import Stamp, listed
@@ -62,6 +63,8 @@ class DirectorySource:
 
     Hidden files and directories are left alone, and so is the state directory if it lies inside.
     """
+
+    shared = False
 
     def __init__(self, manifests: Path, state_dir: Path, secrets_dir: Path | None = None) -> None:
         self._root, self._state_dir, self._secrets = manifests.absolute(), state_dir.absolute(), secrets_dir
@@ -98,6 +101,15 @@ class DirectorySource:
             stop.set()
             edited.cancel()
             self._state.unlock()
+
+    def is_gone(self, key: Key) -> bool:
+        """Not while the file that declared it cannot be read, as it may be in there, nor while an edit is refused."""
+        origin, readings = self._state.origin(key), self._known.readings
+        written = (key_of(manifest.resource) for reading in readings.values() for manifest in reading.manifests)
+        if origin is None or key in written:
+            return False
+        reading = readings.get(self._root / origin[0])
+        return reading is None or not reading.problems
 
     async def write_status(self, key: Key, status: Status) -> None:
         if not await asyncio.to_thread(self._state.write_status, key, status):

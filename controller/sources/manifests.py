@@ -21,7 +21,6 @@ from controller.models import (
     API_VERSION,
     GROUPS,
     KINDS,
-    PLAN_KINDS,
     Lifecycle,
     Provider,
     Resource,
@@ -33,7 +32,6 @@ log = structlog.get_logger()
 BOUND = ("providerRef", "vmName")
 """Fields of a spec that lead to the VM."""
 LIST = "List"
-EVERY_KIND = KINDS | PLAN_KINDS
 _, _, VERSION = API_VERSION.partition("/")
 RUNTIME = ("spec", "runtime")
 IGNORED = "has no meaning here; it is kept, and ignored"
@@ -173,7 +171,7 @@ def _kind_of(document: Mapping[str, Any]) -> Any:
     for name, value in (("apiVersion", version), ("kind", kind)):
         if not isinstance(value, str):
             raise Mistake((name,), "is missing, or no text")
-    known = next((known for known in EVERY_KIND if str(kind).lower() in {known.lower(), f"{known}s".lower()}), "")
+    known = next((known for known in KINDS if str(kind).lower() in {known.lower(), f"{known}s".lower()}), "")
     if _group(version) not in GROUPS:
         if known == kind and (_group(version).lower() in GROUPS or "/" not in version):
             raise Mistake(("apiVersion",), f"{version!r} has no {kind}; write {API_VERSION}")
@@ -182,11 +180,11 @@ def _kind_of(document: Mapping[str, Any]) -> Any:
         raise _OtherKind
     if version.partition("/")[2] != VERSION:
         raise Mistake(("apiVersion",), f"{version!r} is not known; write {API_VERSION}")
-    if kind not in EVERY_KIND and known:
+    if kind not in KINDS and known:
         raise Mistake(("kind",), f"{kind!r} is not known; write {known}")
-    if kind not in EVERY_KIND:
+    if kind not in KINDS:
         raise _OtherKind
-    return EVERY_KIND[kind]
+    return KINDS[kind]
 
 
 def mistakes(error: ValidationError) -> Iterator[Mistake]:

@@ -37,6 +37,8 @@ class Cluster:
     """The API server: what is declared, and each status as last written. It outlives controllers. A controller's
     `Source`."""
 
+    shared = True
+
     def __init__(self, universe: Universe) -> None:
         self._universe = universe
         self.away = False
@@ -91,6 +93,9 @@ class Cluster:
 
     async def remove_finalizer(self, key: Key) -> None:
         pass
+
+    def is_gone(self, key: Key) -> bool:
+        return False
 
     async def hold_provider(self, key: Key, held: bool) -> None:
         pass

@@ -19,13 +19,20 @@ from controller.models import BESIDE, GROUP
 from controller.source import Key, SourceError
 
 VERSION = "v1beta1"
-PLURALS = {"VirtualMachine": "virtualmachines", "Provider": "providers"}
+PLURALS = {
+    "VirtualMachine": "virtualmachines",
+    "Provider": "providers",
+    "PowerPlan": "powerplans",
+    "PowerRun": "powerruns",
+}
 NAMESPACES = "Namespace"
 """The kind of namespaces, whose labels a Provider's access may be about."""
 OURS = "vmpower"
 """A category of our CRDs, as discovery tells it: those of another controller do not have it."""
 PAGE = 500
 """Objects a page: an answer of a megabyte or two."""
+FEWER = {"PowerRun": 10}
+"""Kinds of which one object may have a megabyte."""
 CALL_TIMEOUT = 10.0
 """Seconds a call may take; a frozen server keeps connections open and never answers."""
 WATCH_SECONDS = 240
@@ -131,10 +138,10 @@ class Api:
 
     async def list(self, kind: str) -> AsyncIterator[Object]:
         """All resources of a kind in pages, each with its `items` and the `metadata` of the list."""
-        token = ""
+        token, limit = "", FEWER.get(kind, PAGE)
         while True:
             with translated(self._group):
-                page = _page(await self._list(kind, limit=PAGE, _continue=token, _request_timeout=CALL_TIMEOUT))
+                page = _page(await self._list(kind, limit=limit, _continue=token, _request_timeout=CALL_TIMEOUT))
             yield page
             token = page["metadata"].get("continue", "")
             if not token:

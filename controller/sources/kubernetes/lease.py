@@ -48,6 +48,8 @@ class Lease:
         self._terms = terms
         self._leases = client.CoordinationV1Api(connection)
         self._lock = _Lock(terms, connection)
+        self.another_led = self._lock.another_led
+        """Set once the Lease was seen to be another's; whoever heeds it clears it."""
         self._keeping: asyncio.Task[None] | None = None
 
     async def acquire(self) -> "asyncio.Task[None]":
@@ -108,6 +110,7 @@ class _Lock(LeaseLock):
     def __init__(self, terms: Terms, connection: client.ApiClient) -> None:
         super().__init__(terms.name, terms.namespace, terms.identity, connection)
         self._timeout = terms.retry
+        self.another_led = asyncio.Event()
         self.renewed = -math.inf
         """Loop time at which the last successful write of the lease began."""
 
@@ -120,8 +123,9 @@ class _Lock(LeaseLock):
                     found, record = await super().get(name, namespace)
         except ApiError as error:
             return False, client.ApiException(error.status, str(error))
-        if isinstance(record, LeaderElectionRecord) and record.holder_identity not in {None, self.identity}:
+        if isinstance(record, LeaderElectionRecord) and record.holder_identity not in {None, "", self.identity}:
             self.renewed = -math.inf
+            self.another_led.set()
         return found, record  # type: ignore[return-value]  # the pair is one of those above
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:

@@ -1,18 +1,26 @@
 """All resources of one kind, then each change, through lost connections and expired versions."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from common.backoff import Backoff
+from controller.models import OF_PLANS
 from controller.source import Key
 from controller.sources.kubernetes.api import NAMESPACES, Api, ApiError, Object
 
 EXPIRED = 410
 """HTTP's Gone: the server has forgotten the version that we watch from, and everything is listed anew."""
-FORBIDDEN = 403
+FORBIDDEN, UNKNOWN = 403, 404
+NOT_THERE: Mapping[str, frozenset[int]] = {
+    NAMESPACES: frozenset({FORBIDDEN}),
+    **dict.fromkeys(OF_PLANS, frozenset({FORBIDDEN, UNKNOWN})),
+}
+"""Kinds that a Role, or CRDs, of an earlier version do not have: VMs are looked after all the same."""
+ABSENT = 30.0
+"""Seconds until such a kind is looked for again."""
 
 log = structlog.get_logger()
 
@@ -34,9 +42,10 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """All resources of the kind have been seen."""
+    """All resources of the kind have been seen; or none can be, for the time being."""
 
     kind: str
+    seen: bool = True
 
 
 Item = Seen | Gone | Listed
@@ -50,6 +59,7 @@ class Reflector:
         self._api, self._kind, self._tell = api, kind, tell
         self._known: dict[Key, str] = {}  # its uid
         self._version = ""
+        self._missed_for = ""
         self._backoff = Backoff(0.2, 5.0)
 
     async def run(self) -> None:
@@ -62,15 +72,22 @@ class Reflector:
                     await self._list()
                 await self._watch()
             except ApiError as error:
-                self._missed(error)
+                if self._missed(error):
+                    await asyncio.sleep(ABSENT)
+                    continue
             await asyncio.sleep(self._backoff.next())
 
-    def _missed(self, error: ApiError) -> None:
+    def _missed(self, error: ApiError) -> bool:
+        """Whether the kind is not there at all."""
         if error.status == EXPIRED:
             self._version = ""
-        if error.status == FORBIDDEN and self._kind == NAMESPACES:  # by a Role of an earlier version: none has labels
-            self._tell(Listed(self._kind))
-        log.warning("watch broken; it is begun anew", kind=self._kind, error=str(error), relist=not self._version)
+        is_absent = error.status in NOT_THERE.get(self._kind, ())
+        if is_absent:
+            self._tell(Listed(self._kind, seen=False))
+        if str(error) != self._missed_for:  # what stays as it is would be told for days
+            log.warning("watch broken; it is begun anew", kind=self._kind, error=str(error), relist=not self._version)
+        self._missed_for = str(error)
+        return is_absent
 
     async def _list(self) -> None:
         listed = set[Key]()
@@ -87,7 +104,7 @@ class Reflector:
         async for event in self._api.watch(self._kind, self._version):
             raw = event["object"]
             self._take_in(event["type"], raw)
-            self._version = raw["metadata"]["resourceVersion"]
+            self._version, self._missed_for = raw["metadata"]["resourceVersion"], ""
             self._backoff.reset()
 
     def _take_in(self, kind_of_event: str, raw: Object) -> None:

@@ -14,7 +14,6 @@ from controller.models import KINDS, Resource, Status
 from controller.source import Decided, Key
 from controller.sources.kubernetes.api import Object
 from controller.sources.manifests import said, with_status
-from controller.status_models import ProviderStatus, VirtualMachineStatus
 
 FINALIZER = "vmpower/on-delete"
 """Holds a deleted VirtualMachine until its VM is down."""
@@ -22,6 +21,8 @@ IN_USE = "vmpower/in-use"
 """Holds a deleted Provider until no VirtualMachine is bound to its VMs."""
 IDENTITY = ("name", "namespace", "uid", "generation")
 ESSENCE = ("uid", "generation", "resourceVersion", "finalizers", "deletionTimestamp")
+LABELLED = "VirtualMachine"
+"""The kind whose labels mean something: plans select by them."""
 
 
 class Invalid(Exception):
@@ -39,7 +40,7 @@ def resource_of(kind: str, raw: Object) -> Resource:
         "apiVersion": raw["apiVersion"],
         "kind": kind,
         "metadata": {name: raw["metadata"][name] for name in IDENTITY}
-        | {"leaving": is_leaving(raw), "annotations": wishes(raw), "manager": _manager(raw)},
+        | {"leaving": is_leaving(raw), "labels": labels(raw), "annotations": wishes(raw), "manager": _manager(raw)},
         "spec": _known_part(model.model_fields["spec"].annotation, raw.get("spec", {})),
     }
     try:
@@ -51,17 +52,19 @@ def resource_of(kind: str, raw: Object) -> Resource:
 
 def written_status(kind: str, raw: Object) -> Status:
     """The status of an object whose spec is invalid, as last written; a new one where it is not readable."""
-    model = VirtualMachineStatus if kind == "VirtualMachine" else ProviderStatus
+    empty: Status = KINDS[kind].model_fields["status"].default
     try:
-        return model.model_validate(raw.get("status", {}))
+        return type(empty).model_validate(raw.get("status", {}))
     except ValidationError:
-        return model()
+        return empty
 
 
 def _known_part(spec: Any, written: Any) -> Any:
     if not isinstance(written, Mapping):  # as a CRD that is not ours may allow
         return written
     model: type[BaseModel] = spec
+    if model.model_config.get("extra") == "forbid":  # what is not known may be meant to say much
+        return written
     known = {field.alias for field in model.model_fields.values()}
     return {name: value for name, value in written.items() if name in known}
 
@@ -70,7 +73,14 @@ def essence(raw: Object) -> Object:
     """The parts of an object by which a change of it is told."""
     meta = raw["metadata"]
     kept = ours(meta.get("annotations", {}))
-    return {"metadata": {name: meta[name] for name in ESSENCE if name in meta} | {"annotations": kept}}
+    known = {name: meta[name] for name in ESSENCE if name in meta} | {"annotations": kept, "labels": labels(raw)}
+    return {"metadata": known}
+
+
+def labels(raw: Object) -> Mapping[str, str]:
+    """Those of an object of which they mean something."""
+    found: Mapping[str, str] = raw["metadata"].get("labels") or {}
+    return found if raw.get("kind") == LABELLED else {}
 
 
 def wishes(raw: Object) -> dict[str, str]:

@@ -28,6 +28,7 @@ from controller.source import (
     Rejected,
     ResourceGone,
     SecretUnavailable,
+    Standby,
     Synced,
     TlsSecret,
 )
@@ -54,6 +55,8 @@ log = structlog.get_logger()
 class KubernetesSource:
     """Resources of one namespace, or of all where `namespace` is empty, in this API group."""
 
+    shared = True
+
     def __init__(self, kubeconfig: Path | None, namespace: str, terms: Terms, group: str = GROUP) -> None:
         self._kubeconfig, self._namespace, self._terms, self._group = kubeconfig, namespace, terms, group
         self._connection: client.ApiClient | None = None
@@ -66,7 +69,7 @@ class KubernetesSource:
             self._recorder = EventRecorder(self._api.create_event, self._terms.identity, f"{self._group}/{VERSION}")
 
     async def watch(self) -> AsyncIterator[Change]:
-        """Nothing until we lead; then what there is, `Synced`, and each change.
+        """Nothing but `Standby` until we lead; then what there is, `Synced`, and each change.
 
         Raises:
             LeadLost: the lease could not be renewed.
@@ -74,7 +77,19 @@ class KubernetesSource:
                 controller's.
         """
         await self._connect()
-        leading = await self._lease.acquire()
+        acquiring = asyncio.create_task(self._lease.acquire())
+        other = asyncio.create_task(self._lease.another_led.wait())
+        try:
+            await asyncio.wait([acquiring, other], return_when=asyncio.FIRST_COMPLETED)
+            if self._another_led():
+                yield Standby()
+            leading = await acquiring
+            if self._another_led():
+                yield Standby()
+        finally:
+            for waiting in (acquiring, other):
+                waiting.cancel()
+            await asyncio.gather(acquiring, other, return_exceptions=True)
         self._known = _KnownObjects(self._namespace)
         finalizers = Finalizers(self._api.patch)
         items: asyncio.Queue[Item | None] = asyncio.Queue()
@@ -96,10 +111,20 @@ class KubernetesSource:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _another_led(self) -> bool:
+        """Whether another controller has led since this was last asked."""
+        led = self._lease.another_led.is_set()
+        self._lease.another_led.clear()
+        return led
+
+    def is_gone(self, key: Key) -> bool:
+        watched = not self._namespace or key.namespace == self._namespace
+        return watched and self._known.is_seen(key.kind) and key not in self._known.latest
+
     def _changes(self, item: Item, finalizers: Finalizers) -> Iterator[Change]:
         match item:
-            case Listed(kind):
-                if self._known.all_listed(kind):
+            case Listed(kind, seen):
+                if self._known.all_listed(kind, seen):
                     yield Synced()
             case Seen(Key(kind="Namespace", name=name), raw):
                 labels = raw["metadata"].get("labels") or {}
@@ -238,14 +263,22 @@ class _KnownObjects:
     def __init__(self, namespace: str = "") -> None:
         self.latest: dict[Key, Object] = {}
         self._unlisted = {*PLURALS} if namespace else {*PLURALS, NAMESPACES}
+        self._seen: set[str] = set()
         self._labels: dict[str, Mapping[str, str]] = {}
         self._decisions: dict[Key, _SeenDecision] = {}
 
-    def all_listed(self, kind: str) -> bool:
-        """Note that all resources of a kind have been listed; True once, when that is so of every kind."""
+    def all_listed(self, kind: str, seen: bool) -> bool:
+        """Note that all resources of a kind have been listed, or cannot be; True once, when that is so of every
+        kind."""
+        if seen:
+            self._seen.add(kind)
         was = bool(self._unlisted)
         self._unlisted.discard(kind)
         return was and not self._unlisted
+
+    def is_seen(self, kind: str) -> bool:
+        """Whether all resources of a kind have been seen."""
+        return kind in self._seen
 
     def are_new(self, namespace: str, labels: Mapping[str, str]) -> bool:
         """Remember a namespace's labels; whether they are other ones than before."""
@@ -258,7 +291,8 @@ class _KnownObjects:
         return self.latest.pop(key, None) is not None
 
     def is_new(self, key: Key, raw: Object) -> bool:
-        """Remember the object; whether its spec, its annotations or its deletion is new. Our own writes change none."""
+        """Remember the object; whether its spec, its annotations, its labels or its deletion is new. Our own writes
+        change none."""
         before, meta = self.latest.get(key), raw["metadata"]
         self.latest[key] = resources.essence(raw)
         return (
@@ -266,6 +300,7 @@ class _KnownObjects:
             or before["metadata"]["uid"] != meta["uid"]
             or before["metadata"]["generation"] != meta["generation"]
             or resources.wishes(before) != resources.wishes(raw)
+            or before["metadata"]["labels"] != resources.labels(raw)
             or resources.is_leaving(before) != resources.is_leaving(raw)
         )
 

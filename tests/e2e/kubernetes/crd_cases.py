@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controller.enums import Signal
-from controller.models import API_VERSION
+from controller.models import API_VERSION, PowerPlanStatus, Status
+from controller.run_status import PowerRunStatus, Refusal, RunTier, RunVM
 from controller.status_models import (
     Capabilities,
     Condition,
@@ -22,7 +23,7 @@ NOON = datetime(2030, 1, 1, 12, 0, 0, 123456, UTC)
 CONDITION = Condition(
     type="Ready", status="True", reason="Off", message="As wanted.", last_transition_time=NOON, observed_generation=3
 )
-STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
+STATUS: dict[str, Status] = {
     "VirtualMachine": VirtualMachineStatus(
         id="id-1",
         phase="Off",
@@ -69,6 +70,41 @@ STATUS: dict[str, VirtualMachineStatus | ProviderStatus] = {
         declared_count=4,
         conditions=(CONDITION,),
     ),
+    "PowerPlan": PowerPlanStatus(conditions=(CONDITION,)),
+    "PowerRun": PowerRunStatus(
+        phase="Held",
+        run="tonight-1",
+        message="Taken over by run fire.",
+        refusals=(Refusal(field="spec.others", message="write Ignore"),),
+        aborted=True,
+        began_at=NOON,
+        ends=NOON + timedelta(minutes=12),
+        over_at=NOON + timedelta(minutes=2),
+        slack="-3.5s",
+        tiers=(
+            RunTier(
+                name="apps",
+                began_at=NOON,
+                until=NOON,
+                over_at=NOON,
+                vms=(
+                    RunVM(
+                        vm="lab/app",
+                        id="id-1",
+                        outcome="FORCED",
+                        reason="TIMEOUT",
+                        operation="op-1",
+                        off=True,
+                        ended_at=NOON,
+                        message="It was forced.",
+                        up=False,
+                    ),
+                ),
+            ),
+        ),
+        record="H4sI",
+        conditions=(CONDITION,),
+    ),
 }
 
 
@@ -88,10 +124,30 @@ def resource(kind: str, spec: Document) -> Document:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "web"}, "spec": spec}
 
 
+def plan(*tiers: Document, total: str = "10m", reserve: str = "0s", **more: Any) -> Document:
+    written = {"budget": {"total": total, "reserve": reserve}, "tiers": list(tiers or (TIER,)), **more}
+    return resource("PowerPlan", written)
+
+
+def members(**written: Any) -> Document:
+    return plan({"name": "apps", "members": [written]})
+
+
+def nut(**written: Any) -> Document:
+    ups: Document = {"ups": [{"name": "lab@host"}], "user": "vmpower", "passwordFile": "password"}
+    return plan(triggers=[{"nut": ups | written}])
+
+
+def run(**spec: Any) -> Document:
+    return resource("PowerRun", {"planRef": {"name": "night"}} | spec)
+
+
 def stop(*hooks: Document) -> Document:
     return vm({"preStop": {"hooks": list(hooks)}})
 
 
+TIER: Document = {"name": "apps", "members": [{"vms": ["lab/web"]}]}
+ONE_WAY = "give exactly one of vms, providerRef with labels, and selector"
 SNAP: Document = {"snapshot": {}}
 EXEC: Document = {"exec": {"command": ["/bin/sync"]}}
 ONE_HANDLER = "give exactly one of exec, httpGet and snapshot"
@@ -156,6 +212,20 @@ GOOD = {
         disks=[{"name": "data", "sizeGiB": 10, "scsi": {"controller": 1}}], resources={"cpu": 2, "memoryMiB": 512},
         userData={"cloudInit": {"inline": "#cloud-config"}}, placement={"cluster": "one", "host": "esx1"},
         snapshot={"revertToRef": {"name": "before"}}, tags=["web"]),
+    "a plan of one tier": plan(),
+    "a plan with all that it may say": plan(
+        TIER | {"minimum": "20s", "atDeadline": "Force"},
+        {"name": "batch", "members": [{"providerRef": {"name": "pve"}, "labels": {"tags": "batch"}}], "after": []},
+        {"name": "databases", "members": [{"selector": {"matchLabels": {"tier": "db"}}}], "after": ["apps", "batch"]},
+        reserve="90s", others="Last", self="Last",
+        bringUp={"what": "StoppedByThisRun", "ready": {"signal": "Agent", "timeout": "5m", "onTimeout": "Stop"}}),
+    "memory that is saved": plan(TIER | {"atDeadline": "Save", "saveFallback": "Force", "saveTime": "3m"}),
+    "what a UPS says": nut(
+        ups=[{"name": "lab@host:3493"}, {"name": "two@[::1]", "powerValue": 2}], minimumSupplies=3, tls={"ca": "ca"},
+        onBattery={"after": "2m", "tiers": ["apps"]}, below={"charge": 40, "runtime": "10m"}, lostContact="30s",
+        backOnLine="1m", margin="1m", pollEvery="100ms"),
+    "a run": run(),
+    "an emergency": run(reason="fire", emergency=True),
 }  # fmt: skip
 
 BAD: list[tuple[Document, str, str]] = [
@@ -205,4 +275,32 @@ BAD: list[tuple[Document, str, str]] = [
     (shared({"namespaces": {"names": ["a"], "selector": {}}, "allow": ["power"]}), "spec.access[0].namespaces",
      "give either names or selector"),
     (shared({"namespaces": {"names": ["a"]}, "vms": {}, "allow": ["power"]}), "spec.access[0].vms", "leave vms out"),
+    (plan(total="0s"), "spec.budget.total", TIME),
+    (plan(total="5m", reserve="5m"), "spec.budget.reserve", "must be less than total"),
+    (plan(total="5m", reserve="25h"), "spec.budget.reserve", "must be a time of 0s to 24h"),
+    (resource("PowerPlan", {"tiers": [TIER]}), "spec.budget", "Required value"),
+    (resource("PowerPlan", {"budget": {"total": "5m"}, "tiers": []}), "spec.tiers", "at least 1 items"),
+    (plan(TIER, TIER), "spec.tiers", "two tiers have the same name"),
+    (plan(TIER | {"minimum": "6m"}, total="7m", reserve="2m"), "spec.tiers", "a minimum is more than the budget"),
+    (plan(TIER | {"name": "My Apps"}), "spec.tiers[0].name", "should match"),
+    (plan(TIER | {"members": []}), "spec.tiers[0].members", "at least 1 items"),
+    (plan(TIER | {"atDeadline": "Sleep"}), "spec.tiers[0].atDeadline", 'supported values: "Respect"'),
+    (plan(TIER | {"saveFallback": "Force"}), "spec.tiers[0].saveFallback", "has no meaning unless atDeadline is Save"),
+    (plan(TIER | {"atDeadline": "Stop", "saveTime": "1m"}), "spec.tiers[0].saveTime", "has no meaning with atDeadline"),
+    (members(), "spec.tiers[0].members[0]", ONE_WAY),
+    (members(vms=["lab/web"], selector={"matchLabels": {"a": "b"}}), "spec.tiers[0].members[0]", ONE_WAY),
+    (members(providerRef={"name": "lab"}), "spec.tiers[0].members[0].labels", "providerRef and labels belong together"),
+    (members(selector={"matchLabels": {}}), "spec.tiers[0].members[0].selector.matchLabels", "at least 1 properties"),
+    (members(vms=["web"]), "spec.tiers[0].members[0].vms[0]", "should match"),
+    (plan(others="Force"), "spec.others", "supported values"),
+    (plan(self="First"), "spec.self", 'supported values: "Last"'),
+    (plan(bringUp={"ready": {"timeout": "0s"}}), "spec.bringUp.ready.timeout", TIME),
+    (nut(ups=[{"name": "a b"}]), "spec.triggers[0].nut.ups[0].name", "should match"),
+    (nut(ups=[{"name": "a"}, {"name": "a"}]), "spec.triggers[0].nut.ups", "two have the same name"),
+    (nut(minimumSupplies=2), "spec.triggers[0].nut.minimumSupplies", "is more than all powerValues together"),
+    (nut(below={}), "spec.triggers[0].nut.below", "give charge, runtime or both"),
+    (nut(pollEvery="50ms"), "spec.triggers[0].nut.pollEvery", "must be a time of 100ms to 24h"),
+    (run(planRef={"name": "My Plan"}), "spec.planRef.name", "should match"),
+    (run(planRef={}), "spec.planRef.name", "Required value"),
+    (run(reason="a" * 257), "spec.reason", "256"),
 ]  # fmt: skip

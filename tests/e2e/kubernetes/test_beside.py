@@ -19,6 +19,7 @@ from tests.rigs.watching import wait_for_change
 
 FOREIGN = ROOT / "tests" / "rigs" / "kubernetes" / "foreign.yaml"
 NAMES = ("virtualmachines", "providers")
+"""Of the CRDs that both have."""
 NOW = "2030-01-01T00:00:00Z"
 READY = {"type": "Ready", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": NOW}
 THEIRS: Object = {"phase": "Running", "powerState": "On", "ips": ["192.0.2.4"], "conditions": [READY]}
@@ -91,7 +92,7 @@ def beside(cluster: Cluster) -> None:
     for file in sorted(CRDS.glob("*.yaml")):
         text = file.read_text().replace("infra.virtrigaud.io", "infra.vmpower").replace("[vm]", "[vmp]")
         cluster.kubectl("apply", "-f", "-", input=text)
-    cluster.wait_established(*(f"crd/{name}.infra.vmpower" for name in NAMES))
+    cluster.wait_established(*(f"crd/{name}.infra.vmpower" for name in (*NAMES, "powerplans", "powerruns")))
 
 
 def controller(theirs: Theirs, *args: str) -> KubernetesController:

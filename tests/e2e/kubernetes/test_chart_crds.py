@@ -16,7 +16,7 @@ import yaml
 from tests.rigs.kubernetes.chart import CHART, of_kind, render
 from tests.rigs.kubernetes.cluster import CRDS, Cluster
 
-PLURALS = ("virtualmachines", "providers")
+PLURALS = ("virtualmachines", "providers", "powerplans", "powerruns")
 INSTALL = ("--set", "crds.install=true")
 OWN = "--take-ownership"
 WEB = """
@@ -40,7 +40,7 @@ def place(alone: Cluster) -> Iterator[str]:
     alone.kubectl("create", "namespace", name)
     yield name
     if crds(alone):
-        alone.kubectl("delete", "virtualmachines,providers", "--all", "--namespace", name)
+        alone.kubectl("delete", ",".join(PLURALS), "--all", "--namespace", name)
     if alone.helm("list", "--namespace", name, "--short"):
         alone.helm("uninstall", "vmpower", "--namespace", name)
     alone.try_kubectl("delete", "crd", "--all", "--wait")
@@ -135,11 +135,16 @@ def test_an_uninstall_deletes_them_where_the_values_say_so(alone: Cluster, place
 def test_a_later_upgrade_that_forgets_the_value_leaves_them(alone: Cluster, place: str) -> None:
     helm(alone, "install", place, *INSTALL, OWN)
     helm(alone, "upgrade", place)
-    assert len(crds(alone)) == 2
+    assert len(crds(alone)) == len(PLURALS)
 
 
 def test_those_of_the_other_group_are_written_too(alone: Cluster) -> None:
     objects = render(alone, "default", "values.yaml", "--set", "crds.install=true,apiGroup=infra.vmpower")
     found = {one["metadata"]["name"]: one["spec"]["names"].get("shortNames") for one in of_kind(
         objects, "CustomResourceDefinition")}  # fmt: skip
-    assert found == {"virtualmachines.infra.vmpower": ["vmp"], "providers.infra.vmpower": ["vmprov"]}
+    assert found == {
+        "virtualmachines.infra.vmpower": ["vmp"],
+        "providers.infra.vmpower": ["vmprov"],
+        "powerplans.infra.vmpower": ["pplan"],
+        "powerruns.infra.vmpower": ["prun"],
+    }

@@ -7,10 +7,12 @@ import pytest
 from pydantic import ValidationError
 
 from controller.models import KINDS, Lifecycle
+from controller.run_record import MOST, recorded_status, size
 from controller.sources import manifests
-from tests.e2e.kubernetes.crd_cases import BAD, EXEC, GOOD, STATUS, Document, provider, resource, shared, vm
+from tests.e2e.kubernetes.crd_cases import BAD, EXEC, GOOD, STATUS, Document, plan, provider, resource, run, shared, vm
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.process import ROOT
+from tests.unit.controller.test_run_record import crowd
 
 EXAMPLES = sorted((ROOT / "deploy" / "examples").glob("*.yaml"))
 BASIC = """
@@ -55,6 +57,8 @@ spec: {providerRef: {name: lab}, powerState: Off}
 EXAMPLE = {
     "VirtualMachine": vm({"preStop": EXEC}, powerState="OffGraceful"),
     "Provider": provider(endpoint="unix:/run/p.sock"),
+    "PowerPlan": plan(others="Last"),
+    "PowerRun": run(),
 }
 
 bad = pytest.mark.parametrize(("document", "field", "sentence"), BAD, ids=[f"{row[1]}: {row[2]}" for row in BAD])
@@ -126,6 +130,9 @@ def test_the_controller_takes_what_the_api_takes(document: Document) -> None:
             shared({"namespaces": {"names": ["a"]}, "vms": {"names": ["b"], "lables": {}}, "allow": ["power"]}),
             "spec.access[0].vms.lables",
         ),
+        (plan(other="Last"), "spec.other"),
+        (plan({"name": "apps", "members": [{"vms": ["lab/web"]}], "atDeadLine": "Force"}), "spec.tiers[0].atDeadLine"),
+        (run(emergnecy=True), "spec.emergnecy"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -165,7 +172,7 @@ def test_an_example_says_nothing_that_the_controller_ignores(file: Path) -> None
             "runtime": {"endpoint": "unix:/p", "service": {"port": 9443}},
         }),
     ],
-    ids=KINDS,
+    ids=["VirtualMachine", "Provider"],
 )  # fmt: skip
 def test_fields_of_others_survive(cluster: Cluster, namespace: str, document: Document) -> None:
     apply(cluster, namespace, document)
@@ -176,7 +183,7 @@ def test_fields_of_others_survive(cluster: Cluster, namespace: str, document: Do
 def test_a_manifest_cannot_change_the_status(cluster: Cluster, namespace: str, kind: str) -> None:
     apply(cluster, namespace, EXAMPLE[kind])
     written = write_status(cluster, namespace, kind)
-    apply(cluster, namespace, EXAMPLE[kind] | {"status": {"phase": "Invented"}})
+    apply(cluster, namespace, EXAMPLE[kind] | {"status": {"conditions": []}})
     assert stored(cluster, namespace, kind)["status"] == written
 
 
@@ -205,7 +212,42 @@ def test_kubectl_get_vmprov_shows_the_providers(cluster: Cluster, namespace: str
     assert row.split()[:-1] == ["web", "sim", "True", "5", "1.2.3"]
 
 
-def test_kubectl_get_vmpower_shows_both(cluster: Cluster, namespace: str) -> None:
+@pytest.mark.parametrize("name", ["pplan", "powerplan", "powerplans"])
+def test_kubectl_get_powerplans_shows_the_plans(cluster: Cluster, namespace: str, name: str) -> None:
+    apply(cluster, namespace, EXAMPLE["PowerPlan"])
+    heading, row = cluster.kubectl("get", name, "--namespace", namespace).splitlines()
+    assert heading.split() == ["NAME", "TOTAL", "OTHERS", "AGE"]
+    assert row.split()[:-1] == ["web", "10m", "Last"]
+
+
+@pytest.mark.parametrize("name", ["prun", "powerrun", "powerruns"])
+def test_kubectl_get_powerruns_shows_where_they_stand(cluster: Cluster, namespace: str, name: str) -> None:
+    apply(cluster, namespace, EXAMPLE["PowerRun"])
+    write_status(cluster, namespace, "PowerRun")
+    heading, row = cluster.kubectl("get", name, "--namespace", namespace).splitlines()
+    assert heading.split() == ["NAME", "PLAN", "PHASE", "SLACK", "ENDS", "AGE"]
+    assert row.split()[:-1] == ["web", "night", "Held", "-3.5s", "2030-01-01T12:12:00.123456Z"]
+
+
+def test_the_spec_of_a_run_cannot_change(cluster: Cluster, namespace: str) -> None:
+    apply(cluster, namespace, EXAMPLE["PowerRun"])
+    changed = json.dumps(run(emergency=True))
+    done = cluster.try_kubectl("apply", "--namespace", namespace, "-f", "-", input=changed)
+    assert "a run is carried out once, so its spec cannot change; make another PowerRun" in done.stderr
+
+
+def test_the_largest_status_of_a_run_is_taken(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    apply(cluster, namespace, EXAMPLE["PowerRun"])
+    status = recorded_status(crowd(2400))
+    assert size(status) > 0.95 * MOST
+    file = tmp_path / "patch.json"
+    file.write_text(json.dumps({"status": status.model_dump(mode="json", by_alias=True, exclude_none=True)}))
+    patch = ("--subresource=status", "--type=merge", "--patch-file", str(file))
+    cluster.kubectl("patch", "powerrun", "web", "--namespace", namespace, *patch)
+    assert KINDS["PowerRun"].model_validate(stored(cluster, namespace, "PowerRun")).status == status
+
+
+def test_kubectl_get_vmpower_shows_all(cluster: Cluster, namespace: str) -> None:
     for document in EXAMPLE.values():
         apply(cluster, namespace, document)
     shown = cluster.kubectl("get", "vmpower", "--namespace", namespace)

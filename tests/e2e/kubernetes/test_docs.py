@@ -27,6 +27,8 @@ guests:
 """
 LOOKS = ("kubectl get", "kubectl events", "kubectl describe", "kubectl wait --for=condition=Established")
 """Commands that only look: who is quicker than what they look for looks again."""
+DECIDES = "kubectl annotate vm deaf"
+"""Refused, and typed again, while the decision before has not been taken: people type more slowly."""
 PATIENCE = 20.0
 """Seconds until what they look for is there."""
 Result = tuple[str, int]
@@ -59,7 +61,7 @@ def result(example: Example, cluster: Cluster) -> Result:
 
     def done() -> bool:
         results.append(run(example.command, cluster))
-        return not example.command.startswith(LOOKS) or example.is_matched_by(results[-1][0])
+        return not example.command.startswith((*LOOKS, DECIDES)) or example.is_matched_by(results[-1][0])
 
     with suppress(TimeoutError):
         poll(done, PATIENCE)
@@ -75,6 +77,7 @@ def run(command: str, cluster: Cluster) -> Result:
 def put_away(cluster: Cluster) -> None:
     """Also what a page leaves that stops half-way."""
     ours = json.dumps({"metadata": {"finalizers": None}})
+    cluster.kubectl("delete", "powerruns.infra.virtrigaud.io,powerplans.infra.virtrigaud.io", "--all")
     for left in cluster.kubectl("get", "vm", "-o", "name").split():
         cluster.kubectl("patch", left, "--type", "merge", "--patch", ours)
         cluster.kubectl("delete", left)
@@ -82,7 +85,7 @@ def put_away(cluster: Cluster) -> None:
     for release, namespace in (("vmpower", "vmpower"), ("beside", "beside")):
         if cluster.helm("list", "--namespace", namespace, "--short"):
             cluster.helm("uninstall", release, "--namespace", namespace)
-    names = ("virtualmachines.infra.vmpower", "providers.infra.vmpower")
+    names = (f"{each}.infra.vmpower" for each in ("virtualmachines", "providers", "powerplans", "powerruns"))
     cluster.try_kubectl("delete", "crd", *names, "--ignore-not-found")
 
 

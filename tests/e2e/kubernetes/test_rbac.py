@@ -10,7 +10,7 @@ from tests.rigs.kubernetes.account import grants
 from tests.rigs.kubernetes.audit import AuditEvent
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.lab import Lab, open_lab
-from tests.rigs.kubernetes.resources import Object
+from tests.rigs.kubernetes.resources import Object, made
 
 SCRIPT = """
 guests:
@@ -36,6 +36,7 @@ def requests(lab: Lab) -> list[AuditEvent]:
     decide(lab)
     lab.vms.wait("lab", lambda state: bool(state["metadata"].get("finalizers")), kind="vmprov")
     bring_down_what_is_deleted(lab)
+    carry_a_plan_out(lab)
     hand_over(lab)
     return lab.cluster.audit(lab.user)
 
@@ -58,6 +59,13 @@ def bring_down_what_is_deleted(lab: Lab) -> None:
     lab.vms.annotate("web", "vmpower/on-delete=OffGraceful")
     lab.vms.wait("web", lambda state: bool(state["metadata"].get("finalizers")))
     lab.vms.kubectl("delete", "vm", "web")
+
+
+def carry_a_plan_out(lab: Lab) -> None:
+    tiers = [{"name": "apps", "members": [{"vms": ["lab/deaf"]}]}]
+    plan = {"budget": {"total": "1m"}, "tiers": tiers, "others": "Ignore"}
+    lab.vms.apply(made("PowerPlan", "night", plan), made("PowerRun", "tonight", {"planRef": {"name": "night"}}))
+    lab.vms.wait_event("tonight", "RunHeld")
 
 
 def hand_over(lab: Lab) -> None:

@@ -197,5 +197,5 @@ class Cluster(Rig):
 
     def _crds_are_published(self) -> bool:
         """Established ones are served at once, and described a moment later."""
-        explained = self.try_kubectl("explain", "virtualmachine.spec"), self.try_kubectl("explain", "provider.spec")
-        return all(done.returncode == 0 for done in explained)
+        kinds = ("virtualmachine", "provider", "powerplan", "powerrun")
+        return all(self.try_kubectl("explain", f"{kind}.spec").returncode == 0 for kind in kinds)

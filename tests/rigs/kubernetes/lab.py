@@ -100,10 +100,13 @@ def _world_of(provider: Provider) -> Path:
 
 
 def _controller(kubeconfig: Path, namespace: str, identity: str) -> KubernetesController:
-    return KubernetesController(
+    """Each on a disk of its own, as pods are."""
+    controller = KubernetesController(
         kubeconfig,
         f"--lease-duration={LEASE}s",
         namespace=namespace,
         lease_namespace=namespace,
         identity=identity,
     )
+    controller.command += ["--state-dir", str(controller.folder / "state")]
+    return controller

@@ -22,6 +22,7 @@ def fresh_namespace(cluster: Cluster) -> Iterator[str]:
 
 def _empty(cluster: Cluster, name: str) -> None:
     ours = ("virtualmachines,providers", "--namespace", name)
+    cluster.try_kubectl("delete", "powerruns,powerplans", "--namespace", name, "--all")  # where there are CRDs of them
     cluster.kubectl("delete", *ours, "--all", "--wait=false")
     for left in cluster.kubectl("get", *ours, "--output", "name").split():
         cluster.kubectl(

@@ -46,7 +46,7 @@ class Resources:
 
     def declare_provider(self, name: str, address: str) -> None:
         """A Provider of type sim at this gRPC target."""
-        self.apply(_object("Provider", name, {"type": "sim", "runtime": {"endpoint": address}}))
+        self.apply(made("Provider", name, {"type": "sim", "runtime": {"endpoint": address}}))
 
     def declare(self, name: str, power_state: str, lifecycle: Object | None = None) -> None:
         """A VirtualMachine of the provider `lab`."""
@@ -148,10 +148,11 @@ def condition(state: Object, name: str) -> Object:
 def virtual_machine(name: str, power_state: str, lifecycle: Object | None = None) -> Object:
     """A VirtualMachine of the provider `lab`."""
     spec = {"providerRef": {"name": "lab"}, "powerState": power_state, "lifecycle": lifecycle or {}}
-    return _object("VirtualMachine", name, spec)
+    return made("VirtualMachine", name, spec)
 
 
-def _object(kind: str, name: str, spec: Object) -> Object:
+def made(kind: str, name: str, spec: Object) -> Object:
+    """A resource of ours."""
     return {
         "apiVersion": "infra.virtrigaud.io/v1beta1",
         "kind": kind,

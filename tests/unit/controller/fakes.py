@@ -257,6 +257,8 @@ class FakeSource:
     held: dict[Key, bool] = field(default_factory=dict)
     secrets: dict[tuple[str, str], GuestCredentials] = field(default_factory=dict)
     tls_secrets: dict[tuple[str, str], TlsSecret] = field(default_factory=dict)
+    shared: bool = False
+    gone: set[Key] = field(default_factory=set)
 
     def apply(self, *resources: Resource) -> None:
         for resource in resources:
@@ -274,6 +276,9 @@ class FakeSource:
     async def watch(self) -> AsyncIterator[Change]:
         while True:
             yield await self.changes.get()
+
+    def is_gone(self, key: Key) -> bool:
+        return key in self.gone
 
     async def write_status(self, key: Key, status: Status) -> None:
         if self.failures:

@@ -110,17 +110,24 @@ class Hosting:
         self._folder = folder
         self.worlds: list[FakeWorld] = []
 
-    def start(
-        self, *resources: PowerPlan | PowerRun, machines: Sequence[VirtualMachine] = (), **guests: Guests
+    async def start(
+        self,
+        *resources: PowerPlan | PowerRun,
+        machines: Sequence[VirtualMachine] = (),
+        source: FakeSource | None = None,
+        stood_by: bool = False,
+        **guests: Guests,
     ) -> FakeWorld:
         """The next process, with these declared."""
         host = PlanHost(self._folder, lambda: Clock(wall), here)
-        world = FakeWorld(host, guests, list(machines))
+        world = FakeWorld(host, guests, list(machines), source or FakeSource())
         self.worlds.append(world)
+        if stood_by:
+            await host.stand_down()
         host.attach(world)
         for resource in resources:
             host.apply(key_of(resource), resource)
-        host.synced()
+        await host.synced()
         return world
 
     async def end(self) -> None:

@@ -21,7 +21,10 @@ CRDS = [yaml.safe_load(file.read_text("utf-8")) for file in sorted((ROOT / "cont
 BY_KIND = {crd["spec"]["names"]["kind"]: crd for crd in CRDS}
 OF_KUBERNETES = {"apiVersion", "kind", "metadata"}
 """What every resource has: the API server knows it without being told."""
-LIMITS = ("type", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
+LIMITS = (
+    "type", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties",
+    "maxProperties",
+)  # fmt: skip
 WORDS = {*LIMITS, "description", "enum", "format", "required", "properties", "items", "additionalProperties"}
 """All that our schemas need: no references, no logic but that of rules, no defaults (those are the provider's)."""
 
@@ -51,6 +54,8 @@ def plain(schema: Schema, defs: dict[str, Schema]) -> Schema:
     if "$ref" in schema:
         return plain(defs[schema["$ref"].rpartition("/")[2]], defs)
     found = dict(schema)
+    if "const" in found:  # a word that is the only one
+        found["enum"] = [found["const"]]
     if "properties" in found:
         found["properties"] = {name: plain(part, defs) for name, part in found["properties"].items()}
     for inner in ("items", "additionalProperties"):
@@ -218,7 +223,15 @@ def test_the_schema_is_structural(kind: str) -> None:
     assert not [fault for path, schema in fields(root(kind)) for fault in structural_faults(path, schema)]
 
 
-@pytest.mark.parametrize(("kind", "open_"), [("VirtualMachine", ["spec"]), ("Provider", ["spec", "spec.runtime"])])
+@pytest.mark.parametrize(
+    ("kind", "open_"),
+    [
+        ("VirtualMachine", ["spec"]),
+        ("Provider", ["spec", "spec.runtime"]),
+        ("PowerPlan", []),
+        ("PowerRun", []),
+    ],
+)
 def test_fields_of_others_are_kept_where_others_write_and_nowhere_else(kind: str, open_: list[str]) -> None:
     keeping = "x-kubernetes-preserve-unknown-fields"
     assert [path for path, schema in fields(root(kind)) if keeping in schema] == open_
@@ -234,6 +247,8 @@ def test_status_is_a_subresource(kind: str) -> None:
     [
         ("VirtualMachine", "DESIRED STATE PHASE VERDICT REASON READY PAUSED AGE"),
         ("Provider", "TYPE READY VMS VERSION AGE"),
+        ("PowerPlan", "TOTAL OTHERS AGE"),
+        ("PowerRun", "PLAN PHASE SLACK ENDS AGE"),
     ],
 )
 def test_columns_come_in_their_order(kind: str, headings: str) -> None:
@@ -253,3 +268,7 @@ def test_each_column_shows_a_field_that_is_there(kind: str) -> None:
 def test_a_crd_is_small_enough_for_kubectl_apply(kind: str) -> None:
     """kubectl keeps what was applied in an annotation, of at most 256 KiB."""
     assert len(json.dumps(BY_KIND[kind])) < 256 * 1024
+
+
+def test_the_spec_of_a_run_never_changes() -> None:
+    assert rules(root("PowerRun")["properties"]["spec"]) == "self == oldSelf"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from client.times import moment
-from controller.plan_host import FOLDER, RunRefused
+from controller.plan_host import FOLDER
+from controller.plan_terms import RunRefused
 from controller.source import GuestCredentials, Key, key_of
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import provider
@@ -40,14 +41,14 @@ def holders(world: FakeWorld) -> tuple[str, str]:
 
 async def test_a_run_brings_its_plan_down_in_order(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(), run(), lab=guests)
+    world = await hosting.start(plan(), run(), lab=guests)
     await asyncio.sleep(20)
     assert guests.off["app"] <= guests.asked["db"] < guests.off["app"] + 1
     assert world.status().phase == "Held"
 
 
 async def test_its_status_is_the_record(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
     apps, databases = world.status().tiers
     assert [(tier.name, vm.vm, vm.outcome, vm.off) for tier in (apps, databases) for vm in tier.vms] == [
@@ -60,13 +61,13 @@ async def test_its_status_is_the_record(hosting: Hosting) -> None:
 
 async def test_a_run_is_told_to_providers_with_its_reason(hosting: Hosting) -> None:
     guests = lab()
-    hosting.start(plan(), run(reason="new UPS"), lab=guests)
+    await hosting.start(plan(), run(reason="new UPS"), lab=guests)
     await asyncio.sleep(20)
     assert {request.reason for request in guests.sent(pb.ShutdownRequest)} == {"plan night: new UPS"}
 
 
 async def test_a_plan_that_is_declared_a_moment_later_is_waited_for(hosting: Hosting) -> None:
-    world = hosting.start(run(), lab=lab())
+    world = await hosting.start(run(), lab=lab())
     await asyncio.sleep(2)
     late = plan()
     world.host.apply(key_of(late), late)
@@ -75,14 +76,14 @@ async def test_a_plan_that_is_declared_a_moment_later_is_waited_for(hosting: Hos
 
 
 async def test_a_plan_that_is_not_there_is_refused_by_its_field(hosting: Hosting) -> None:
-    world = hosting.start(run(), lab=lab())
+    world = await hosting.start(run(), lab=lab())
     await asyncio.sleep(20)
     assert [refusal.field for refusal in world.status().refusals] == ["spec.planRef.name"]
 
 
 async def test_a_plan_that_cannot_be_meant_is_refused_by_its_field(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(tier("apps", "lab/wiki")), run(), lab=guests)
+    world = await hosting.start(plan(tier("apps", "lab/wiki")), run(), lab=guests)
     await asyncio.sleep(20)
     status = world.status()
     assert (status.phase, [each.field for each in status.refusals]) == ("Refused", ["spec.tiers[0].members[0].vms[0]"])
@@ -92,30 +93,30 @@ async def test_a_plan_that_cannot_be_meant_is_refused_by_its_field(hosting: Host
 async def test_a_provider_that_is_away_refuses_the_run(hosting: Hosting) -> None:
     guests = lab()
     guests.away = True
-    world = hosting.start(plan(), run(), lab=guests)
+    world = await hosting.start(plan(), run(), lab=guests)
     await asyncio.sleep(20)
     assert world.status().phase == "Refused"
     assert "lab" in world.status().message
 
 
 async def test_a_run_that_was_refused_is_not_begun_by_the_next_process(hosting: Hosting) -> None:
-    world = hosting.start(run(), lab=lab())
+    world = await hosting.start(run(), lab=lab())
     await asyncio.sleep(20)
     await hosting.end()
     guests, refused = lab(), run().model_copy(update={"status": world.status()})
-    hosting.start(plan(), refused, lab=guests)
+    await hosting.start(plan(), refused, lab=guests)
     await asyncio.sleep(20)
     assert not guests.sent(pb.ShutdownRequest)
 
 
 async def test_a_run_whose_record_is_lost_is_not_begun_again(hosting: Hosting, tmp_path: Path) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(3)
     await hosting.end()
     for file in (tmp_path / FOLDER).iterdir():
         file.unlink()
     guests, known = lab(), run().model_copy(update={"status": world.status()})
-    world = hosting.start(plan(), known, lab=guests)
+    world = await hosting.start(plan(), known, lab=guests)
     await asyncio.sleep(20)
     assert (world.status().phase, guests.sent(pb.ShutdownRequest)) == ("Lost", [])
 
@@ -133,7 +134,7 @@ async def test_a_selector_chooses_resources_and_their_lifecycle_counts(hosting: 
         preStop={"exec": {"command": ["save"]}, "timeout": "3s"},
     )
     members = {"name": "apps", "members": [{"selector": {"matchLabels": {"tier": "web"}}}]}
-    hosting.start(plan(members), run(), machines=[app, declared("db")], lab=guests)
+    await hosting.start(plan(members), run(), machines=[app, declared("db")], lab=guests)
     await asyncio.sleep(20)
     (request,) = guests.sent(pb.ShutdownRequest)
     assert (request.vm, request.escalation, request.pre_stop[0].exec.command) == ("app", pb.ESCALATION_NEVER, ["save"])
@@ -149,7 +150,7 @@ async def test_a_hook_in_a_guest_has_its_login_though_the_record_has_none(hostin
         guestCredentialsSecretRef={"name": "login"},
     )
     members = {"name": "apps", "members": [{"selector": {"matchLabels": {"tier": "web"}}}]}
-    world = hosting.start(plan(members), machines=[app], lab=guests)
+    world = await hosting.start(plan(members), machines=[app], lab=guests)
     world.source.secrets["default", "login"] = GuestCredentials("root", "s3cret")
     world.host.apply(key_of(run()), run())
     await asyncio.sleep(40)
@@ -162,7 +163,7 @@ async def test_a_hook_in_a_guest_has_its_login_though_the_record_has_none(hostin
 
 
 async def test_a_second_run_is_refused_while_one_is_under_way(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), run("second"), lab=lab())
+    world = await hosting.start(plan(), run(), run("second"), lab=lab())
     await asyncio.sleep(20)
     assert (world.status().phase, world.status("second").phase) == ("Held", "Refused")
     assert [refusal.field for refusal in world.status("second").refusals] == ["spec.emergency"]
@@ -170,7 +171,7 @@ async def test_a_second_run_is_refused_while_one_is_under_way(hosting: Hosting) 
 
 async def test_an_emergency_takes_a_maintenance_run_over(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(), plan(tier("db", "lab/db"), name="now"), run(), lab=guests)
+    world = await hosting.start(plan(), plan(tier("db", "lab/db"), name="now"), run(), lab=guests)
     await asyncio.sleep(3)
     emergency = run("fire", plan="now", emergency=True)
     world.host.apply(key_of(emergency), emergency)
@@ -180,7 +181,7 @@ async def test_an_emergency_takes_a_maintenance_run_over(hosting: Hosting) -> No
 
 
 async def test_what_a_run_that_was_taken_over_stopped_stays_held(hosting: Hosting) -> None:
-    world = hosting.start(plan(), plan(tier("db", "lab/db"), name="now"), run(), lab=lab())
+    world = await hosting.start(plan(), plan(tier("db", "lab/db"), name="now"), run(), lab=lab())
     await asyncio.sleep(3)
     emergency = run("fire", plan="now", emergency=True)
     world.host.apply(key_of(emergency), emergency)
@@ -189,7 +190,7 @@ async def test_what_a_run_that_was_taken_over_stopped_stays_held(hosting: Hostin
 
 
 async def test_an_emergency_does_not_take_over_another_one(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(emergency=True), run("second", emergency=True), lab=lab())
+    world = await hosting.start(plan(), run(emergency=True), run("second", emergency=True), lab=lab())
     await asyncio.sleep(20)
     assert world.status("second").phase == "Refused"
 
@@ -197,7 +198,7 @@ async def test_an_emergency_does_not_take_over_another_one(hosting: Hosting) -> 
 async def test_a_bring_up_that_an_emergency_took_over_is_not_taken_up_again(hosting: Hosting) -> None:
     guests = lab()
     plans = plan(bringUp={"ready": {"signal": "Agent"}}), plan(tier("db", "lab/db"), name="now")
-    world = hosting.start(*plans, run(), lab=guests)
+    world = await hosting.start(*plans, run(), lab=guests)
     await asyncio.sleep(20)
     await world.host.bring_up("tonight")
     await asyncio.sleep(1)
@@ -206,7 +207,7 @@ async def test_a_bring_up_that_an_emergency_took_over_is_not_taken_up_again(host
     await asyncio.sleep(20)
     before = len(guests.sent(pb.PowerOnRequest))
     await hosting.end()
-    hosting.start(*plans, run(), emergency, lab=guests)
+    await hosting.start(*plans, run(), emergency, lab=guests)
     await asyncio.sleep(60)
     assert len(guests.sent(pb.PowerOnRequest)) == before
 
@@ -215,28 +216,28 @@ async def test_a_bring_up_that_an_emergency_took_over_is_not_taken_up_again(host
 
 
 async def test_all_vms_of_a_run_are_held_while_it_is_under_way(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(1)
     assert holders(world) == ("tonight", "tonight")
     assert {vm for woken in world.woken for vm in woken} == {APP, DB}
 
 
 async def test_what_is_off_stays_held_when_the_run_is_over(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
     assert holders(world) == ("tonight", "tonight")
 
 
 async def test_a_vm_that_did_not_go_down_is_let_go_when_the_run_is_over(hosting: Hosting) -> None:
     guests = Guests(app=None, db=5)
-    world = hosting.start(plan(tier("apps", "lab/app", atDeadline="Stop"), total="2m"), run(), lab=guests)
+    world = await hosting.start(plan(tier("apps", "lab/app", atDeadline="Stop"), total="2m"), run(), lab=guests)
     await asyncio.sleep(300)
     assert world.status().tiers[0].vms[0].outcome == "STILL_RUNNING"
     assert holders(world) == ("", "")
 
 
 async def test_a_release_lets_all_go(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
     await world.host.release("tonight")
     await asyncio.sleep(1)
@@ -244,7 +245,7 @@ async def test_a_release_lets_all_go(hosting: Hosting) -> None:
 
 
 async def test_a_run_that_is_under_way_is_not_released(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(1)
     with pytest.raises(RunRefused) as refused:
         await world.host.release("tonight")
@@ -252,7 +253,7 @@ async def test_a_run_that_is_under_way_is_not_released(hosting: Hosting) -> None
 
 
 async def test_a_run_that_is_deleted_when_it_is_over_is_released(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
     world.host.delete(key_of(run()))
     await asyncio.sleep(1)
@@ -261,7 +262,7 @@ async def test_a_run_that_is_deleted_when_it_is_over_is_released(hosting: Hostin
 
 async def test_what_was_stopped_comes_up_and_is_released(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(**UP), run(), lab=guests)
+    world = await hosting.start(plan(**UP), run(), lab=guests)
     await asyncio.sleep(20)
     await world.host.bring_up("tonight")
     await asyncio.sleep(20)
@@ -270,7 +271,7 @@ async def test_what_was_stopped_comes_up_and_is_released(hosting: Hosting) -> No
 
 
 async def test_a_plan_without_a_bring_up_brings_nothing_up(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
     with pytest.raises(RunRefused) as refused:
         await world.host.bring_up("tonight")
@@ -279,7 +280,7 @@ async def test_a_plan_without_a_bring_up_brings_nothing_up(hosting: Hosting) -> 
 
 async def test_a_vm_that_its_owner_wants_off_by_now_stays_off(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(**UP), run(), machines=[declared("app")], lab=guests)
+    world = await hosting.start(plan(**UP), run(), machines=[declared("app")], lab=guests)
     await asyncio.sleep(20)
     world.machines = [declared("app", "Off")]
     await world.host.bring_up("tonight")
@@ -291,7 +292,7 @@ async def test_hooks_of_resources_run_when_their_vms_come_up(hosting: Hosting) -
     guests = lab()
     app = declared("app", meta={"labels": {"tier": "web"}}, postStart={"exec": {"command": ["mount"]}})
     members = {"name": "apps", "members": [{"selector": {"matchLabels": {"tier": "web"}}}]}
-    world = hosting.start(plan(members, **UP), run(), machines=[app], lab=guests)
+    world = await hosting.start(plan(members, **UP), run(), machines=[app], lab=guests)
     await asyncio.sleep(20)
     await world.host.bring_up("tonight")
     await asyncio.sleep(5)
@@ -303,7 +304,7 @@ async def test_hooks_of_resources_run_when_their_vms_come_up(hosting: Hosting) -
 
 async def test_an_aborted_run_brings_up_what_it_stopped_and_is_released(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(**UP), run(), lab=guests)
+    world = await hosting.start(plan(**UP), run(), lab=guests)
     await asyncio.sleep(2)
     await world.host.abort("tonight")
     await asyncio.sleep(30)
@@ -314,7 +315,7 @@ async def test_an_aborted_run_brings_up_what_it_stopped_and_is_released(hosting:
 
 async def test_a_run_that_is_deleted_while_it_is_under_way_is_aborted(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(**UP), run(), lab=guests)
+    world = await hosting.start(plan(**UP), run(), lab=guests)
     await asyncio.sleep(2)
     world.host.delete(key_of(run()))
     await asyncio.sleep(30)
@@ -324,7 +325,7 @@ async def test_a_run_that_is_deleted_while_it_is_under_way_is_aborted(hosting: H
 
 async def test_a_run_that_is_deleted_while_it_is_begun_is_aborted(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(**UP), run(), lab=guests)
+    world = await hosting.start(plan(**UP), run(), lab=guests)
     world.host.delete(key_of(run()))
     await asyncio.sleep(30)
     assert "db" not in guests.asked
@@ -332,14 +333,14 @@ async def test_a_run_that_is_deleted_while_it_is_begun_is_aborted(hosting: Hosti
 
 
 async def test_a_bug_in_the_beginning_of_a_run_is_told(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     world.scope = None  # type: ignore[assignment, method-assign]
     await asyncio.sleep(1)
     assert (world.status().phase, "its log says how" in world.status().message) == ("Refused", True)
 
 
 async def test_a_run_that_is_over_is_not_aborted(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
     with pytest.raises(RunRefused) as refused:
         await world.host.abort("tonight")
@@ -351,10 +352,10 @@ async def test_a_run_that_is_over_is_not_aborted(hosting: Hosting) -> None:
 
 async def test_the_next_process_goes_on_with_the_same_requests(hosting: Hosting) -> None:
     guests = lab()
-    hosting.start(plan(), run(), lab=guests)
+    await hosting.start(plan(), run(), lab=guests)
     await asyncio.sleep(2)
     await hosting.end()
-    world = hosting.start(plan(), run(), lab=guests)
+    world = await hosting.start(plan(), run(), lab=guests)
     await asyncio.sleep(20)
     asked = [request for request in guests.sent(pb.ShutdownRequest) if request.vm == "app"]
     assert len({(request.request_id, request.force_after.ToSeconds()) for request in asked}) == 1
@@ -363,45 +364,45 @@ async def test_the_next_process_goes_on_with_the_same_requests(hosting: Hosting)
 
 
 async def test_what_a_run_has_saved_is_known_until_it_is_released(hosting: Hosting) -> None:
-    world = hosting.start(plan(tier("apps", "lab/app", atDeadline="Save")), run(), lab=Guests(app=None, db=5))
+    world = await hosting.start(plan(tier("apps", "lab/app", atDeadline="Save")), run(), lab=Guests(app=None, db=5))
     await asyncio.sleep(60)
     assert world.host.saved(*APP) == ""
     await asyncio.sleep(20)
     assert (world.host.saved(*APP), {APP} in map(set, world.woken)) == ("op-0", True)
     await hosting.end()
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     assert world.host.saved(*APP) == "op-0"
     await world.host.release("tonight")
     assert world.host.saved(*APP) == ""
 
 
 async def test_what_was_held_is_held_before_anything_is_declared(hosting: Hosting, tmp_path: Path) -> None:
-    hosting.start(plan(), run(), lab=lab())
+    await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
     await hosting.end()
-    world = hosting.start(lab=lab())
+    world = await hosting.start(lab=lab())
     assert holders(world) == ("tonight", "tonight")
 
 
 async def test_the_next_process_brings_up_what_the_last_one_began_to(hosting: Hosting) -> None:
     guests = lab()
     slow = plan(bringUp={"ready": {"signal": "Agent", "timeout": "30s"}})
-    world = hosting.start(slow, run(), lab=guests)
+    world = await hosting.start(slow, run(), lab=guests)
     await asyncio.sleep(20)
     await world.host.bring_up("tonight")
     await asyncio.sleep(1)
     await hosting.end()
-    world = hosting.start(slow, run(), lab=guests)
+    world = await hosting.start(slow, run(), lab=guests)
     await asyncio.sleep(90)
     assert world.status().phase == "Released"
 
 
 async def test_the_next_process_brings_up_what_was_held(hosting: Hosting) -> None:
     guests = lab()
-    hosting.start(plan(**UP), run(), lab=guests)
+    await hosting.start(plan(**UP), run(), lab=guests)
     await asyncio.sleep(20)
     await hosting.end()
-    world = hosting.start(plan(**UP), run(), lab=guests)
+    world = await hosting.start(plan(**UP), run(), lab=guests)
     await world.host.bring_up("tonight")
     await asyncio.sleep(20)
     assert len(guests.sent(pb.PowerOnRequest)) == 2
@@ -411,10 +412,10 @@ async def test_the_next_process_brings_up_what_was_held(hosting: Hosting) -> Non
 async def test_a_provider_that_is_not_declared_any_more_holds_up_no_other(hosting: Hosting) -> None:
     guests, pve = Guests(db=5), Guests(batch=5)
     both = plan(tier("batch", "pve/batch"), tier("databases", "lab/db"), total="2m")
-    hosting.start(both, run(), lab=guests, pve=pve)
+    await hosting.start(both, run(), lab=guests, pve=pve)
     await asyncio.sleep(2)
     await hosting.end()
-    hosting.start(both, run(), lab=guests)
+    await hosting.start(both, run(), lab=guests)
     await asyncio.sleep(200)
     assert guests.off["db"] < 120
 
@@ -423,7 +424,7 @@ async def test_a_provider_that_is_not_declared_any_more_holds_up_no_other(hostin
 
 
 async def test_another_namespaces_provider_is_meant_by_resources_alone(hosting: Hosting) -> None:
-    world = hosting.start(plan(tier("apps", "infra/lab/app")), lab=lab())
+    world = await hosting.start(plan(tier("apps", "infra/lab/app")), lab=lab())
     world.known = [provider("lab", namespace="infra")]
     world.host.apply(key_of(run()), run())
     await asyncio.sleep(20)
@@ -431,18 +432,18 @@ async def test_another_namespaces_provider_is_meant_by_resources_alone(hosting: 
 
 
 async def test_a_run_is_found_by_its_resource_and_by_its_own_name(hosting: Hosting) -> None:
-    world = hosting.start(plan(), run(), lab=lab())
+    world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
-    found = world.host.history("tonight")
+    found = await world.host.history("tonight")
     names = found.start.run, "default/tonight", ""
-    assert all(world.host.history(name) is found for name in names)
+    assert [await world.host.history(name) is found for name in names] == [True] * 3
     await world.host.release("tonight")
-    assert world.host.history("tonight").released
+    assert (await world.host.history("tonight")).released
 
 
 async def test_a_forecast_touches_no_guest(hosting: Hosting) -> None:
     guests = lab()
-    world = hosting.start(plan(), lab=guests)
+    world = await hosting.start(plan(), lab=guests)
     start, frozen = await world.host.forecast(Key("PowerPlan", "default", "night"))
     assert (start.plan, [tier.name for tier in frozen.tiers]) == ("night", ["apps", "databases"])
     assert not guests.operations
@@ -450,6 +451,6 @@ async def test_a_forecast_touches_no_guest(hosting: Hosting) -> None:
 
 async def test_connections_are_closed_when_a_run_is_over(hosting: Hosting) -> None:
     guests, pve = lab(), Guests()
-    hosting.start(plan(), run(), lab=guests, pve=pve)
+    await hosting.start(plan(), run(), lab=guests, pve=pve)
     await asyncio.sleep(20)
     assert (guests.closed, pve.closed) == (1, 1)

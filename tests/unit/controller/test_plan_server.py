@@ -39,7 +39,7 @@ class Served:
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     guests, hosting = Guests(app=0.1, db=0.1), Hosting(tmp_path)
-    world = hosting.start(plan(bringUp={}), plan(tier("a", "lab/wiki"), name="wrong"), lab=guests)
+    world = await hosting.start(plan(bringUp={}), plan(tier("a", "lab/wiki"), name="wrong"), lab=guests)
     server = PlanServer(f"unix://{tmp_path}/s", world.host)
     await server.start()
     async with PlanClient(f"unix://{tmp_path}/s") as client:
@@ -167,7 +167,8 @@ async def test_a_provider_that_is_away_is_told(served: Served) -> None:
 async def test_a_controller_that_was_just_started_is_asked_again(served: Served) -> None:
     host = served.world.host
     host.attach(served.world)
-    asyncio.get_running_loop().call_later(0.3, host.synced)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.3, lambda: host.spawn(host.synced()))
     assert len((await served.client.call(pb.ListPlansRequest())).plans) == 2
 
 

@@ -1,13 +1,17 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from client.errors import ProviderError
-from controller.source import Key, ResourceGone, SourceError
+from controller.plan_host import PlanHost
+from controller.source import Key, Rejected, ResourceGone, SourceError, Standby
 from controller.status_models import ProviderStatus
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import binding, machine, provider, vm, with_status
 from tests.unit.controller.conftest import Begin, Make
+from tests.unit.controller.plan_world import plan
+from tests.unit.plans.builders import here
 
 pytestmark = pytest.mark.looptime
 
@@ -166,3 +170,51 @@ async def test_a_source_that_gives_up_ends_the_controller(make_controller: Make)
     await controller.start()
     with pytest.raises(SourceError, match="another controller leads"):
         await controller.stop()
+
+
+# Plans
+
+
+class Told(PlanHost):
+    """A host of plans, and what it was told."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, off=here)
+        self.told: list[str] = []
+
+    def reject(self, change: Rejected) -> None:
+        self.told.append(f"reject {change.key.name}: {change.message}")
+
+    async def synced(self) -> None:
+        self.told.append("synced")
+
+    async def stand_down(self) -> None:
+        self.told.append("stand down")
+
+
+async def test_a_host_of_plans_is_told_who_leads(make_controller: Make, tmp_path: Path) -> None:
+    plans = Told(tmp_path)
+    controller = make_controller(plans=plans)
+    controller.source.changes.put_nowait(Standby())
+    await controller.start()
+    assert plans.told == ["stand down", "synced"]
+    await controller.stop()
+
+
+async def test_who_stands_by_does_not_lead(make_controller: Make) -> None:
+    controller = make_controller()
+    await controller.start()
+    assert controller.runner.load().leads
+    controller.source.changes.put_nowait(Standby())
+    await controller.settle()
+    assert not controller.runner.load().leads
+
+
+async def test_a_plan_that_cannot_be_acted_upon_is_told_its_host(make_controller: Make, tmp_path: Path) -> None:
+    plans = Told(tmp_path)
+    controller = make_controller(plans=plans)
+    await controller.start()
+    controller.source.reject(plan(), 2, "spec.tiers: a circle")
+    await controller.settle()
+    assert plans.told[-1] == "reject night: spec.tiers: a circle"
+    assert Key("PowerPlan", "default", "night") not in controller.source.statuses

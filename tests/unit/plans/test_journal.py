@@ -162,6 +162,29 @@ async def test_all_runs_are_listed_oldest_first(runs: Runs, journal: Journal) ->
     assert [history.start.run for history in runs.all()] == ["test-0", "test-1"]
 
 
+async def test_a_record_that_is_adopted_replaces_what_there_was(runs: Runs, journal: Journal) -> None:
+    await journal.write(OVER, OVER)
+    journal.close()
+    history = History(START)
+    history.note(BEGAN)
+    adopted = runs.adopt(history)
+    await adopted.write(OVER)
+    adopted.close()
+    assert runs.read("test-1").events == [BEGAN, OVER]
+
+
+async def test_a_record_is_adopted_where_there_was_none(runs: Runs) -> None:
+    runs.adopt(History(START)).close()
+    assert (runs.read("test-1").start, resumed(runs).events) == (START, [])
+
+
+async def test_a_record_that_another_process_has_is_not_adopted(runs: Runs, journal: Journal) -> None:
+    await journal.write(BEGAN)
+    with pytest.raises(JournalError, match="Another process carries out run test-1"):
+        runs.adopt(History(START))
+    assert runs.read("test-1").events == [BEGAN]
+
+
 def test_without_a_folder_there_are_no_runs(runs: Runs) -> None:
     assert runs.all() == []
 

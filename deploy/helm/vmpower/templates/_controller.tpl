@@ -14,6 +14,8 @@ args:
 - --lease-namespace={{ .Release.Namespace }}
 - --lease-name={{ include "vmpower.fullname" . }}
 - --lease-duration={{ .Values.controller.leaseDuration }}
+- --state-dir=/var/lib/vmpower
+- --listen=unix:///var/lib/vmpower/plans.sock
 - --health-listen={{ .Values.bindAddress }}:9440
 - --workers={{ int .Values.controller.workers }}
 - --log-level={{ .Values.logLevel }}
@@ -30,6 +32,7 @@ args:
 {{- end }}
 env:
 - {name: VMPOWER_CONFIG, value: /etc/vmpower/cli/config.yaml} # for `vmpower`, by kubectl exec
+- {name: VMPOWER_CONTROLLER, value: "unix:///var/lib/vmpower/plans.sock"} # likewise, for `vmpower plan`
 ports:
 - {name: health, containerPort: 9440}
 {{- if .Values.metrics.enabled }}
@@ -42,6 +45,7 @@ volumeMounts:
 - {name: kube-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
 - {name: cli, mountPath: /etc/vmpower/cli, readOnly: true}
 - {name: tmp, mountPath: /tmp}
+- {name: runs, mountPath: /var/lib/vmpower}
 {{- if eq .Values.form "sidecar" }}
 - {name: sockets, mountPath: /run/vmpower, readOnly: true} # it connects, and makes no socket
 {{- end }}
@@ -74,6 +78,7 @@ volumeMounts:
     - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
 - {name: cli, configMap: {name: {{ include "vmpower.fullname" . }}-cli}}
 - {name: tmp, emptyDir: {}}
+- {name: runs, emptyDir: {}} # what another pod needs of a run is in the status of its PowerRun
 {{- if eq .Values.form "sidecar" }}
 - {name: sockets, emptyDir: {}}
 {{- end }}

@@ -20,7 +20,7 @@
 {{- end }}
 {{- include "vmpower.refusals.labels" (dict "at" "pod" "pod" .Values.pod) }}
 {{- if and .Release.IsInstall .Values.checkCRDs }}
-{{- range list "virtualmachines" "providers" }}
+{{- range list "virtualmachines" "providers" "powerplans" "powerruns" }}
 {{- $crd := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (printf "%s.%s" . $.Values.apiGroup) }}
 {{- if and $crd (not (has "vmpower" ($crd.spec.names.categories | default list))) }}
 {{- fail (printf "the CRD %s.%s of this cluster is another controller's, and is left as it is: to run vmpower beside it, set apiGroup: infra.vmpower (docs/kubernetes.md, Beside another controller)" . $.Values.apiGroup) }}

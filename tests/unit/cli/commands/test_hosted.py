@@ -32,7 +32,7 @@ class Hosted:
 
     async def _serve(self) -> None:
         self._hosting = Hosting(self._folder)
-        world = self._hosting.start(plan(bringUp={}), lab=self.guests)
+        world = await self._hosting.start(plan(bringUp={}), lab=self.guests)
         self._server = PlanServer(self.address, world.host)
         await self._server.start()
 

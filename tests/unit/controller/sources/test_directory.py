@@ -614,3 +614,38 @@ async def test_a_run_does_not_change(directory: Directory) -> None:
         assert names([await directory.next()]) == {"web"}
     (line,) = [line for line in logs if line["event"] == "bad manifest"]
     assert (line["field"], "is carried out once" in line["error"]) == ("spec", True)
+
+
+TONIGHT = Key("PowerRun", "default", "tonight")
+
+
+async def gone_afterwards(directory: Directory) -> bool:
+    """Whether the run is gone for the next process."""
+    await directory.changes.aclose()  # type: ignore[attr-defined]
+    source = DirectorySource(directory.manifests, directory.state)
+    async with aclosing(source.watch()) as changes:  # type: ignore[type-var]
+        while not isinstance(await anext(changes), Synced):
+            pass
+        return source.is_gone(TONIGHT)
+
+
+async def test_a_run_whose_manifest_was_taken_away_meanwhile_is_gone(directory: Directory) -> None:
+    file = directory.write("run.yaml", RUN.format(plan="night"))
+    await directory.first()
+    assert not directory.source.is_gone(TONIGHT)
+    file.unlink()
+    directory.write("web.yaml", manifest())
+    assert await gone_afterwards(directory)
+
+
+@pytest.mark.parametrize("text", ["{", RUN.format(plan="day")], ids=["broken", "edited"])
+async def test_a_run_whose_manifest_cannot_count_now_is_not_gone(directory: Directory, text: str) -> None:
+    file = directory.write("run.yaml", RUN.format(plan="night"))
+    await directory.first()
+    file.write_text(text)
+    assert not await gone_afterwards(directory)
+
+
+async def test_a_run_that_was_never_declared_is_not_gone(directory: Directory) -> None:
+    await directory.first()
+    assert not directory.source.is_gone(TONIGHT)

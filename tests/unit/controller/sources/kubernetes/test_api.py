@@ -26,6 +26,12 @@ async def test_pages_are_asked_for_by_their_size_and_at_no_version(http: Called)
     assert http.server.asked[0].query == {"limit": "500", "continue": ""}
 
 
+async def test_runs_of_which_each_may_be_large_come_in_small_pages(http: Called) -> None:
+    http.answer(page())
+    await http.items("PowerRun")
+    assert http.server.asked[0].query["limit"] == "10"
+
+
 async def test_resources_of_all_namespaces_are_one_list(http: Called) -> None:
     http.answer(page(), page())
     await http.items()

@@ -59,6 +59,25 @@ async def test_who_sees_another_hold_the_lease_leads_no_more(replicas: Replicas)
     assert replicas.server.holder == "b"
 
 
+async def test_a_lead_that_is_lost_to_none_is_known_from_one_that_another_took(replicas: Replicas) -> None:
+    lease, keeping = await replicas.leading("a")
+    replicas.server.outage = refuse
+    await keeping
+    replicas.server.outage = None
+    keeping = replicas.keep(await lease.acquire())
+    assert not lease.another_led.is_set()
+    replicas.server.write({"spec": replicas.server.spec | {"holderIdentity": "b"}})
+    await keeping
+    assert lease.another_led.is_set()
+
+
+async def test_a_lease_that_was_given_back_is_no_others(replicas: Replicas) -> None:
+    lease, _ = await replicas.leading("a")
+    await lease.release()
+    replicas.keep(await lease.acquire())
+    assert not lease.another_led.is_set()
+
+
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])
 async def test_a_wall_clock_that_is_set_does_not_prolong_the_lead(replicas: Replicas, step: float) -> None:
     _, keeping = await replicas.leading("a")

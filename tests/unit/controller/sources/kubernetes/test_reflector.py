@@ -260,3 +260,24 @@ async def test_whose_they_are_is_asked_again_where_the_server_did_not_answer(it:
     await it.start()
     await it.settle(1)
     assert it.told() == ["listed"]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("kind", ["PowerPlan", "PowerRun"])
+async def test_a_kind_that_an_earlier_version_does_not_have_holds_up_nothing(kind: str, status: int) -> None:
+    api, items = FakeApi(), list[Item]()
+    api.fail("list", ApiError(status, "no"), ApiError(status, "no"))
+    task = asyncio.create_task(Reflector(cast(Api, api), kind, items.append).run())
+    with capture_logs() as logs:
+        await asyncio.sleep(70)
+    task.cancel()
+    assert items == [Listed(kind, seen=False), Listed(kind, seen=False), Listed(kind)]
+    assert [line["error"] for line in logs] == ["no"]  # told once
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_kind_without_which_nothing_can_be_done_is_waited_for(it: Reflected, status: int) -> None:
+    it.api.fail("list", *[ApiError(status, "no")] * 100)
+    await it.start()
+    await it.settle(60)
+    assert it.told() == []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from controller.models import Provider, VirtualMachine
+from controller.models import PowerPlan, Provider, VirtualMachine
 from controller.source import Decided
 from controller.sources.kubernetes import resources
 from controller.sources.kubernetes.api import Object
@@ -174,7 +174,7 @@ def test_the_essence_tells_what_the_whole_object_tells(
 def test_the_essence_leaves_out_what_is_large() -> None:
     essence = resources.essence(decision(manager="kubectl-annotate") | {"status": {"phase": "Off"}})
     assert set(essence) == {"metadata"}
-    assert set(essence["metadata"]) == {"uid", "generation", "resourceVersion", "annotations"}
+    assert set(essence["metadata"]) == {"uid", "generation", "resourceVersion", "annotations", "labels"}
 
 
 # Decisions
@@ -238,3 +238,33 @@ def test_who_wrote_a_spec_is_its_latest_manager() -> None:
 
 def test_where_the_api_server_names_nobody_there_is_no_manager() -> None:
     assert vm_of(raw()).metadata.manager == ""
+
+
+# Plans and runs
+
+
+def plan_of(**spec: Any) -> Object:
+    tiers = [{"name": "apps", "members": [{"vms": ["lab/app"]}]}]
+    return raw("night", kind="PowerPlan", spec={"budget": {"total": "10m"}, "tiers": tiers} | spec)
+
+
+def test_a_plan_is_a_resource() -> None:
+    resource = resource_of("PowerPlan", plan_of())
+    assert isinstance(resource, PowerPlan)
+    assert [tier.name for tier in resource.spec.tiers] == ["apps"]
+
+
+def test_a_field_of_a_plan_that_is_not_known_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"spec\.other: is not known here"):
+        resource_of("PowerPlan", plan_of(other="Last"))
+
+
+def test_labels_of_a_vm_are_kept_as_plans_select_by_them() -> None:
+    assert vm_of(raw(labels={"tier": "web"})).metadata.labels == {"tier": "web"}
+
+
+@pytest.mark.parametrize("kind", ["VirtualMachine", "Provider", "PowerPlan", "PowerRun"])
+def test_each_kind_has_a_status_where_none_is_written(kind: str) -> None:
+    written = resources.written_status(kind, raw(kind=kind))
+    assert type(written).__name__ == f"{kind}Status"
+    assert resources.written_status(kind, raw(kind=kind, status={"conditions": 7})) == written

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.source import Key, LeadLost, Synced
-from controller.sources.kubernetes.api import ApiError, Foreign, Object
+from controller.sources.kubernetes.api import PLURALS, ApiError, Foreign, Object
 from controller.status_models import VirtualMachineStatus
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, GONE, WEB, raw
 from tests.unit.controller.sources.kubernetes.watched import Watched
@@ -27,7 +27,7 @@ async def test_what_there_is_comes_first_then_synced_then_each_change(watched: W
     assert await watched.put(raw("c")) == ["applied c 1"]
 
 
-async def test_synced_waits_for_both_kinds(watched: Watched) -> None:
+async def test_synced_waits_for_all_kinds(watched: Watched) -> None:
     watched.api.fail("list", None, AWAY, AWAY, AWAY, AWAY)
     await watched.start(PROVIDER, raw())
     assert Synced() not in watched.changes
@@ -41,7 +41,7 @@ async def test_synced_comes_once(watched: Watched) -> None:
     for _ in range(2):
         watched.api.end(GONE)
         await watched.settle(1)
-    assert (watched.told(), len(watched.api.asked("list"))) == ([], 6)
+    assert (watched.told(), len(watched.api.asked("list"))) == ([], 3 * len(PLURALS))
 
 
 async def test_only_the_namespace_that_was_named_is_asked_for(watched: Watched) -> None:
@@ -109,6 +109,57 @@ async def test_a_bug_is_no_silence(watched: Watched) -> None:
         await watched.task
 
 
+async def test_while_another_one_leads_that_is_said_once(watched: Watched) -> None:
+    watched.lease.free.clear()
+    watched.lease.another_led.set()
+    await watched.start(raw())
+    await watched.settle(60)
+    assert watched.told() == ["standby"]
+    watched.lease.free.set()
+    await watched.settle()
+    assert watched.told() == ["applied web 1", "synced"]
+
+
+async def test_that_another_one_led_meanwhile_is_said_before_all_else(watched: Watched) -> None:
+    watched.lease.another_led.set()
+    await watched.start(raw())
+    assert watched.told() == ["standby", "applied web 1", "synced"]
+
+
+async def test_who_lost_the_lead_to_none_knows_best(watched: Watched) -> None:
+    await watched.start(raw())
+    watched.lease.lost.set()
+    await watched.settle()
+    watched.told()
+    await watched.start()
+    assert watched.told() == ["applied web 1", "synced"]
+
+
+# What is gone
+
+
+async def test_what_is_in_no_list_is_gone(watched: Watched) -> None:
+    await watched.start(raw())
+    assert [watched.source.is_gone(Key("VirtualMachine", "lab", name)) for name in ("web", "other")] == [True, True]
+    assert not watched.source.is_gone(Key("VirtualMachine", "elsewhere", "other"))  # nothing is known of there
+
+
+async def test_what_cannot_be_listed_is_not_gone(watched: Watched) -> None:
+    watched.api.fail("list", None, None, None, *[ApiError(403, "forbidden")] * 100)
+    await watched.start(raw())
+    assert watched.told() == ["applied web 1", "synced"]
+    assert not watched.source.is_gone(Key("PowerRun", "lab", "tonight"))
+
+
+async def test_a_plan_and_its_run_are_told(watched: Watched) -> None:
+    spec = {"budget": {"total": "10m"}, "tiers": [{"name": "apps", "members": [{"vms": ["lab/app"]}]}]}
+    plan = raw("night", kind="PowerPlan", spec=spec)
+    await watched.start(plan, raw("tonight", kind="PowerRun", spec={"planRef": {"name": "night"}}))
+    assert sorted(watched.told()) == ["applied night 1", "applied tonight 1", "synced"]
+    circle = spec | {"tiers": [spec["tiers"][0] | {"after": ["apps"]}]}  # type: ignore[index]
+    assert await watched.put(raw("night", kind="PowerPlan", generation=2, spec=circle)) == ["rejected night 2"]
+
+
 # What is news
 
 
@@ -124,13 +175,23 @@ async def test_another_spec_is_applied(watched: Watched) -> None:
     [
         raw(status={"phase": "Off"}),
         raw(finalizers=["somebody/else"]),
-        raw(labels={"a": "b"}),
         raw(annotations={"a": "b"}),
     ],
 )
 async def test_what_leaves_the_spec_as_it_is_yields_nothing(watched: Watched, echo: Object) -> None:
     await watched.start(raw())
     assert await watched.put(echo) == []
+
+
+async def test_other_labels_are_applied_as_plans_select_by_them(watched: Watched) -> None:
+    await watched.start(raw())
+    assert await watched.put(raw(labels={"tier": "web"})) == ["applied web 1"]
+    assert watched.api.objects[WEB]["metadata"]["labels"] == {"tier": "web"}
+
+
+async def test_labels_of_other_kinds_mean_nothing(watched: Watched) -> None:
+    await watched.start(PROVIDER)
+    assert await watched.put(PROVIDER | {"metadata": PROVIDER["metadata"] | {"labels": {"a": "b"}}}) == []
 
 
 async def test_our_own_writes_yield_nothing(watched: Watched) -> None:
@@ -221,7 +282,7 @@ async def test_a_finalizer_that_could_not_be_written_is_written_when_the_object_
 async def test_two_thousand_resources_are_taken_in(watched: Watched) -> None:
     await watched.start(*(raw(f"vm-{number}") for number in range(2000)))
     assert len(watched.told()) == 2001
-    assert len(watched.api.asked("list")) == 4 + 1
+    assert len(watched.api.asked("list")) == 4 + 1 + 1 + 1
 
 
 async def test_resources_of_another_controller_end_it_with_a_sentence(watched: Watched) -> None:

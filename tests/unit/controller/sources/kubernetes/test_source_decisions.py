@@ -140,7 +140,7 @@ async def test_what_was_applied_before_a_mistake_stays(watched: Watched) -> None
 async def test_a_mistake_is_told_once(watched: Watched) -> None:
     with capture_logs() as logs:
         await watched.start(raw(spec=BAD))
-        await watched.put(raw(spec=BAD, labels={"a": "b"}))
+        await watched.put(raw(spec=BAD, annotations={"a": "b"}))
         watched.api.end(GONE)
         await watched.settle()
     assert (warnings(logs).count("not acted upon"), len(watched.api.events)) == (1, 1)

@@ -7,7 +7,7 @@ import pytest
 from structlog.typing import EventDict
 
 from controller.models import VirtualMachine
-from controller.source import Applied, Change, Decided, Deleted, Labelled, Rejected, Synced
+from controller.source import Applied, Change, Decided, Deleted, Labelled, Rejected, Standby, Synced
 from controller.sources.kubernetes import source as module
 from controller.sources.kubernetes.lease import Terms
 from controller.sources.kubernetes.source import KubernetesSource
@@ -18,7 +18,7 @@ class FakeLease:
     """It is free, unless a test takes it."""
 
     def __init__(self) -> None:
-        self.free, self.lost = asyncio.Event(), asyncio.Event()
+        self.free, self.lost, self.another_led = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.free.set()
         self.acquired, self.released = 0, 0
 
@@ -107,6 +107,8 @@ class Watched:
 
 
 def _short(change: Change) -> str:
+    if isinstance(change, Synced | Standby):
+        return type(change).__name__.lower()
     match change:
         case Applied(resource):
             leaving = " leaving" if resource.metadata.leaving else ""
@@ -117,8 +119,6 @@ def _short(change: Change) -> str:
             return f"deleted {key.name}"
         case Decided(_, text, by):
             return f"decided {text} by {by}"
-        case Synced():
-            return "synced"
         case Labelled(namespace, labels):
             return f"labelled {namespace} {dict(labels)}"
 

@@ -1,0 +1,60 @@
+"""What the host of plans and those around it say to one another: what is asked for, why it is refused, and what is
+declared."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.client import ProviderClient
+from controller.models import Provider, VirtualMachine
+from controller.plan_scope import Scope
+from controller.source import Key, Source
+from plans.members import Violation
+
+
+class RunRefused(Exception):
+    """A run does not begin, or is not in a state for what is asked; nothing was done.
+
+    Attributes:
+        reason: one word for programs.
+        violations: the fields of the plan, or of the run, that are to blame.
+    """
+
+    def __init__(self, reason: str, message: str, violations: Iterable[Violation] = ()) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.violations = reason, message, tuple(violations)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run that is asked for. `resource` and `uid` are of the PowerRun, where there is one."""
+
+    plan: Key
+    reason: str = ""
+    emergency: bool = False
+    resource: str = ""
+    uid: str = ""
+
+
+class World(Protocol):
+    """What is declared, as the runner knows it."""
+
+    @property
+    def source(self) -> Source: ...
+
+    def providers(self) -> Collection[Provider]: ...
+
+    def machine(self, provider: str, vm: str, resource: str) -> VirtualMachine | None:
+        """The resource that is bound to a VM of the Provider NAMESPACE/NAME; `resource`: most likely this one, as
+        NAMESPACE/NAME; empty: any."""
+
+    def scope(self, namespace: str) -> Scope: ...
+
+    def open(self, provider: Provider) -> ProviderClient:
+        """A connection of the caller's own."""
+
+    def wake(self, vms: Collection[tuple[str, str]]) -> None:
+        """The resources of these VMs, each given by its Provider and id, have another look."""
+
+    def write_within(self, key: Key, seconds: float) -> None:
+        """Have the status of a PowerRun written."""
