@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.side_by_side import SideBySide
+
+# How long an example takes is the machine's doing: six tests run on it at once.
+settings.register_profile("vmpower")
+settings.load_profile("vmpower")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.text import clean, encodable, is_visible, some, to_json, to_yaml
@@ -39,7 +39,6 @@ def test_json_says_the_same_and_shows_what_it_says(data: Any) -> None:
 ENCODABLE = st.text(st.characters(codec="utf-8"))
 
 
-@settings(deadline=None)
 @given(st.recursive(ENCODABLE, lambda inner: st.lists(inner) | st.dictionaries(ENCODABLE, inner)))
 def test_yaml_says_the_same_and_shows_what_it_says(data: Any) -> None:
     written = to_yaml(data)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.text import to_yaml
@@ -47,13 +47,11 @@ def fault(text: str) -> Fault:
     return caught.value
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_what_json_says_is_read_as_json_reads_it(value: Any) -> None:
     assert load(json.dumps(value, ensure_ascii=False)) == value
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_what_we_write_as_yaml_is_read_as_it_was_meant(value: Any) -> None:
     assert load(to_yaml(value)) == value
@@ -65,7 +63,6 @@ def test_what_a_writer_of_yaml_1_1_leaves_plain_is_a_number_as_it_is_to_kubectl(
     assert load(text) == float(text)
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=60).map("".join) | st.text(max_size=300))
 def test_any_text_is_a_value_or_a_fault_with_a_line(text: str) -> None:
     try:

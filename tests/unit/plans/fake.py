@@ -53,6 +53,7 @@ class FakeProvider(PowerClient):
         return [request for request in self.requests if isinstance(request, kind)]
 
     async def call(self, request: Any, timeout: float = 10.0) -> Any:
+        self._require_here()  # what is sent while it is away never comes
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:

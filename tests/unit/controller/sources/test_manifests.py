@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import pytest
 from hypothesis import given as given_any
-from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
@@ -163,7 +162,6 @@ def test_a_document_after_one_with_a_mistake_counts(file: Path) -> None:
     assert (told(reading), len(reading.manifests)) == ([(2, "a")], 1)
 
 
-@settings(deadline=None)
 @given_any(st.binary(max_size=400) | st.text(max_size=400).map(lambda text: text.encode(errors="surrogatepass")))
 def test_whatever_a_file_holds_it_is_read_or_told(data: bytes) -> None:
     with TemporaryDirectory() as folder:
