@@ -22,6 +22,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 """Seconds before a run is begun again whose begin could not be written down at its source."""
 WARNINGS = frozenset({"Refused", "Lost"})
 
+TRIGGERS = Event(
+    "Warning", "TriggersNotFollowed", "spec.triggers begin no run here: vmpower plan wait FILE follows them."
+)
+
 log = structlog.get_logger()
 
 
@@ -79,6 +83,8 @@ class Declared:
         """A plan, which replaces the one before, or a run, whose first spec counts."""
         self._unseen.discard(key)
         if isinstance(resource, PowerPlan):
+            if resource.spec.triggers and key not in self._plans:
+                self._host.spawn(self._tell_of_triggers(key))
             self._plans[key] = resource
             self._wrong.pop(key, None)
             self._host.spawn(self._tell_of_plans())
@@ -110,6 +116,12 @@ class Declared:
         resource = self._runs.pop(key, None)
         if resource is not None:
             self._host.give_up(resource.metadata.uid)
+
+    async def _tell_of_triggers(self, key: Key) -> None:
+        """Whoever wrote them relies on them."""
+        if (world := self._world()) is not None:
+            with suppress(SourceError, ResourceGone):
+                await world.source.emit_event(key, TRIGGERS)
 
     def pause(self) -> None:
         """Nothing is begun until all that is declared is known again."""

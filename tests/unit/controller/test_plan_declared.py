@@ -189,6 +189,14 @@ async def test_a_plan_that_is_not_there_is_told_by_its_field(host: FakeHost) -> 
     assert [each.field for each in refused.value.violations] == ["spec.planRef.name"]
 
 
+async def test_of_a_plan_with_triggers_its_owner_is_told_once_that_they_are_not_followed(host: FakeHost) -> None:
+    nut = {"ups": [{"name": "lab"}], "user": "vmpower", "passwordFile": "password"}
+    for _ in range(2):
+        host.declared.apply(NIGHT, plan(triggers=[{"nut": nut}]))
+        await asyncio.sleep(1)
+    assert [event.reason for _, event in host.source.events] == ["TriggersNotFollowed"]
+
+
 # Statuses
 
 
