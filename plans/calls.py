@@ -90,15 +90,20 @@ class Calls:
         """All VMs of a provider, then each change, without end."""
         return self._clients[provider].watch_vms()
 
-    async def bring_forward(self, vm: Named, operation: str, force_after: datetime, reason: str) -> None:
-        """Give its guest until this moment, which is sooner, through outages.
+    async def bring_forward(self, vm: Named, operation: str, force_after: Callable[[], datetime], reason: str) -> None:
+        """Give its guest until this moment, which is sooner, through outages: each attempt has its own moment, as a
+        provider takes none that has passed.
 
         Raises:
             ProviderError: it is refused; an operation that has ended is.
         """
-        request = pb.ExtendOperationRequest(id=operation, reason=reason, force_after=timestamp(force_after))
         client = self._clients[vm.provider]
-        await _through_outages(lambda: client.call(request))
+
+        def ask() -> Awaitable[object]:
+            moment = timestamp(force_after())
+            return client.call(pb.ExtendOperationRequest(id=operation, reason=reason, force_after=moment))
+
+        await _through_outages(ask)
 
     async def cancel(self, vm: Named, operation: str) -> None:
         """Give an operation up, if that is possible still.

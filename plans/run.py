@@ -46,6 +46,9 @@ LEAST_SHORTER = timedelta(seconds=1)
 """By which a run is shortened at least: what a UPS says of its battery comes each few seconds, and is never exact."""
 SOON = timedelta(seconds=1)
 """From now until the earliest moment that a provider is told, as it takes none that has passed."""
+LATEST = timedelta(seconds=16)
+"""From now until the moment that is told at last, where those before it had passed on the way: more than the 10 s that
+our clients wait for an answer."""
 LONGEST_WRITE = 2.0
 """Seconds that an event waits for the disk."""
 LAST_LOOK = 5.0
@@ -276,11 +279,26 @@ class Run:
             shorter, short = self._shorter, self.history.shortened
             until = max(self.history.forced_by(tier, target), self._clock() + SOON)
             if short and until < told and not self.history.aborted:
-                told, ahead = until, self._start.ahead.get(target.provider, ZERO)
-                with suppress(ProviderError):
-                    why = f"{self._start.why}: {short.why}"[:256]
-                    await self._calls.bring_forward(target, operation, until + ahead, why)
+                told = until
+                await self._tell_moment(tier, target, operation, f"{self._start.why}: {short.why}"[:256])
             await shorter.wait()
+
+    async def _tell_moment(self, tier: FrozenTier, target: Target, operation: str, why: str) -> None:
+        """The moment that counts now. Where it has passed on the way, a later one is told, unless the one that was
+        promised is as near."""
+        ahead, soon = self._start.ahead.get(target.provider, ZERO), SOON
+        promised = self.history.force_after(tier.name, target)
+
+        def moment() -> datetime:
+            return max(self.history.forced_by(tier, target), self._clock() + soon) + ahead
+
+        while True:
+            try:
+                return await self._calls.bring_forward(target, operation, moment, why)
+            except ProviderError as error:
+                soon *= 2
+                if error.code != "INVALID_ARGUMENT" or soon > LATEST or self._clock() + soon >= promised:
+                    return None
 
     async def _call_off(self, target: Target, operation: pb.Operation) -> None:
         """Cancel an operation that has not asked its guest; one that cannot be cancelled any more runs on."""

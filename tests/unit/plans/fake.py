@@ -36,6 +36,8 @@ class FakeProvider(PowerClient):
         self.operations: dict[str, pb.Operation] = {}
         self.requests: list[Any] = []
         self.away = False
+        self.slow: dict[type[Any], float] = {}
+        """The seconds that a request of this kind is under way, where that is long."""
         self.ahead = timedelta()
         self.saves, self.save_time = True, 10.0
         """Whether it saves memory, and how many seconds that takes."""
@@ -57,7 +59,7 @@ class FakeProvider(PowerClient):
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self.slow.get(type(request), 0.01))
             self.requests.append(request)
             return await self._answer(request)
         finally:
@@ -144,6 +146,8 @@ class FakeProvider(PowerClient):
     async def _extend(self, operation: pb.Operation, request: pb.ExtendOperationRequest) -> pb.Operation:
         if has_ended(operation):
             raise ProviderError("FAILED_PRECONDITION", "ended", "OPERATION_ENDED")
+        if moment(request.force_after) < wall() + self.ahead:
+            raise ProviderError("INVALID_ARGUMENT", "It is not within the next 24 h.", "INVALID_REQUEST")
         async with self._changed:
             operation.force_after.CopyFrom(request.force_after)
             self._changed.notify_all()

@@ -221,6 +221,26 @@ async def test_a_provider_that_is_away_is_told_when_it_is_back(engine: Engine) -
     assert lab.off["app"] == pytest.approx(35, abs=0.1)
 
 
+async def test_a_moment_that_passes_while_a_provider_is_away_is_a_moment_to_come(engine: Engine) -> None:
+    lab = FakeProvider(app=None)
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    work = asyncio.ensure_future(shortened(run, at=10, ends=100))
+    await asyncio.sleep(9)
+    lab.away = True
+    await asyncio.sleep(31)
+    lab.away = False
+    await work
+    assert lab.off["app"] == pytest.approx(42, abs=1.5)
+
+
+async def test_a_moment_that_passes_on_the_way_to_a_provider_is_told_anew(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5)
+    lab.slow[pb.ExtendOperationRequest] = 3
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    await shortened(run, at=40, ends=130)
+    assert lab.off["app"] == pytest.approx(50, abs=0.1)
+
+
 # The end of a tier's time, and of all
 
 
