@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from plans.model import UPS, UpsTls
 from plans.ups.stages import Reading
@@ -146,12 +146,31 @@ class Session:
             if refused.code not in _NO_TLS or login.tls:
                 raise
             return
+        context = login.context()
+        await self._require_nothing_more()
         try:
-            await self._writer.start_tls(
-                login.context(), server_hostname=address.host, ssl_handshake_timeout=LONGEST_ANSWER
-            )
+            await self._writer.start_tls(context, server_hostname=address.host, ssl_handshake_timeout=LONGEST_ANSWER)
         except (OSError, ssl.SSLError) as error:
             raise UpsError(f"no TLS with upsd at {address.host}: {error}") from None
+
+    async def _require_nothing_more(self) -> None:
+        """What came behind the last answer would be read as if it had been said by TLS (CVE-2011-0411).
+
+        Raises:
+            UpsError
+        """
+        transport = cast(asyncio.Transport, self._writer.transport)
+        transport.pause_reading()  # TLS resumes it: nothing comes in between
+        more = asyncio.ensure_future(self._reader.read(1))
+        await asyncio.sleep(0)  # it is done now if there is anything
+        if not more.done():
+            more.cancel()
+            await asyncio.wait([more])
+            return
+        with suppress(OSError):  # the connection is lost, which TLS will tell
+            if await more:
+                transport.resume_reading()
+                raise UpsError("upsd says more than it was asked before TLS begins: somebody may stand between")
 
     async def read(self) -> Reading:
         """What the UPS says now.

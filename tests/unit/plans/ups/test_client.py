@@ -171,6 +171,14 @@ async def test_with_a_ca_upsd_has_to_be_who_it_says(encrypted: Encrypted, login:
     assert (await read(encrypted[0], replace(login, tls=UpsTls(ca=str(tmp_path / "ca.pem"))))).charge == 97.5
 
 
+async def test_what_is_said_before_tls_counts_for_nothing(encrypted: Encrypted, login: Login, tmp_path: Path) -> None:
+    encrypted[1].cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    encrypted[0].answers["STARTTLS"] = 'OK STARTTLS\nOK\nOK\nOK\nVAR lab ups.status "FSD OL"'
+    told = await problem(encrypted[0], replace(login, tls=UpsTls(ca=str(tmp_path / "ca.pem"))))
+    assert told == "upsd says more than it was asked before TLS begins: somebody may stand between"
+    assert not [line for line in encrypted[0].asked if line.startswith("PASSWORD")]
+
+
 async def test_with_a_ca_another_upsd_gets_no_password(encrypted: Encrypted, login: Login, tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     told = await problem(encrypted[0], replace(login, tls=UpsTls(ca=str(tmp_path / "ca.pem"))))
