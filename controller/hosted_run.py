@@ -9,7 +9,7 @@ from controller import convert
 from controller.client import ProviderClient
 from controller.models import VirtualMachine
 from controller.source import GuestCredentials, Key
-from plans.calls import Calls, Named
+from plans.calls import Calls, Changed, Named
 from plans.frozen import FrozenTier, Target
 from plans.history import History
 from plans.journal import Journal
@@ -70,13 +70,15 @@ class HostedCalls(Calls):
         super().__init__(clients)
         self._logins, self._machine = logins, machine
 
-    async def begin(self, vm: Named, request: WorkRequest, given_up: Callable[[], bool]) -> pb.Operation | None:
+    async def begin(
+        self, vm: Named, request: WorkRequest, given_up: Callable[[], bool], in_the_way: Changed | None = None
+    ) -> pb.Operation | None:
         if isinstance(vm, Target) and vm.resource and isinstance(request, pb.ShutdownRequest | pb.PowerOnRequest):
             if isinstance(request, pb.PowerOnRequest) and (machine := self._machine(vm)) is not None:
                 request.post_start.extend(convert.hooks(machine.spec.lifecycle.post_start))
             if login := convert.credentials(self._logins.get(vm.key)):
                 request.guest_credentials.CopyFrom(login)
-        return await super().begin(vm, request, given_up)
+        return await super().begin(vm, request, given_up, in_the_way)
 
 
 def targets(history: History) -> Iterable[Target]:

@@ -13,6 +13,8 @@ from common.backoff import Backoff
 from protos.power.v1 import power_pb2 as pb
 
 T = TypeVar("T")
+Changed = Callable[[pb.Operation], Awaitable[None]]
+"""Is told each state of an operation."""
 ROOM = 20
 """Operations that are being begun at once at one provider. One that has begun takes no room: it may wait for hours."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -37,9 +39,12 @@ class Calls:
         self._clients = clients
         self._room = {name: asyncio.Semaphore(room) for name in clients}
 
-    async def begin(self, vm: Named, request: WorkRequest, given_up: Callable[[], bool]) -> pb.Operation | None:
+    async def begin(
+        self, vm: Named, request: WorkRequest, given_up: Callable[[], bool], in_the_way: Changed | None = None
+    ) -> pb.Operation | None:
         """The operation that the request begins, or began before, through outages; after another one that is active on
-        the VM. None: it was given up, and has begun none as far as the provider knows.
+        the VM, whose states `in_the_way` is told. None: it was given up, and has begun none as far as the provider
+        knows.
 
         Raises:
             ProviderError: it is refused.
@@ -51,15 +56,13 @@ class Calls:
                     return await self._clients[vm.provider].call(request)
             except ProviderError as error:
                 if error.reason == "OPERATION_ACTIVE":
-                    await self.follow(vm, error.metadata["operation_id"])
+                    await self.follow(vm, error.metadata["operation_id"], in_the_way)
                     continue
                 raise_refusal(error)
             await asyncio.sleep(pauses.next())
         return await self.find(vm, request.request_id)
 
-    async def follow(
-        self, vm: Named, operation: str, changed: Callable[[pb.Operation], Awaitable[None]] | None = None
-    ) -> pb.Operation:
+    async def follow(self, vm: Named, operation: str, changed: Changed | None = None) -> pb.Operation:
         """The operation as it ended; `changed` is told each state of it, also the last.
 
         Raises:

@@ -14,6 +14,7 @@ import structlog
 
 from client.errors import ProviderError
 from client.power import has_ended
+from client.times import moment
 from client.words import short
 from plans.bring_up import BringUp
 from plans.calls import Calls
@@ -77,6 +78,8 @@ class Run:
         self._no_more_tiers = asyncio.Event()
         self._under_way: dict[str, tuple[Target, pb.Operation]] = {}
         """The operations of this run that have not ended, by their VM's key."""
+        self.earlier: frozenset[str] = frozenset()
+        """Runs of the same plan before this one: what they have begun has no more time than this one gives."""
         history.listeners.append(self._noted)
         for event in history.events:
             self._noted(event)
@@ -234,14 +237,24 @@ class Run:
     async def _carried_out(
         self, tier: FrozenTier, target: Target, request: pb.ShutdownRequest | pb.PowerOffRequest
     ) -> VMEnded:
+        timed, hastened = isinstance(request, pb.ShutdownRequest), list[asyncio.Task[None]]()
+
+        async def in_the_way(now: pb.Operation) -> None:
+            if timed and not hastened and now.request_id.rpartition("/")[0] in self.earlier:
+                until = moment(now.force_after) - self._start.ahead.get(target.provider, ZERO)
+                hastened.append(asyncio.ensure_future(self._bring_forward(tier, target, now.id, until)))
+
         try:
-            operation = await self._calls.begin(target, request, lambda: self.history.aborted is not None)
+            operation = await self._calls.begin(target, request, lambda: self.history.aborted is not None, in_the_way)
             if operation is None:
                 return self._without_verdict(tier, target, "NOT_ASKED", "The run was aborted before.")
-            await self._follow(tier, target, operation, timed=isinstance(request, pb.ShutdownRequest))
+            await self._follow(tier, target, operation, timed=timed)
         except ProviderError as error:
             outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "REFUSED"
             return self._without_verdict(tier, target, outcome, error.message)
+        finally:
+            for task in hastened:
+                task.cancel()
         return _ended(tier, target, self._under_way.pop(target.key)[1], self._clock)
 
     async def _look_once_more(self, tier: FrozenTier, target: Target) -> None:
@@ -265,36 +278,38 @@ class Run:
             if self.history.aborted:
                 await self._call_off(target, now)
 
-        moving = asyncio.ensure_future(self._bring_forward(tier, target, operation.id)) if timed else None
+        told = self.history.force_after(tier.name, target)
+        moving = asyncio.ensure_future(self._bring_forward(tier, target, operation.id, told)) if timed else None
         try:
             await self._calls.follow(target, operation.id, changed)
         finally:
             if moving:
                 moving.cancel()
 
-    async def _bring_forward(self, tier: FrozenTier, target: Target, operation: str) -> None:
-        """Tell its provider the new moment, each time the run is shortened."""
-        told = self.history.force_after(tier.name, target)
+    async def _bring_forward(self, tier: FrozenTier, target: Target, operation: str, told: datetime) -> None:
+        """Tell its provider, which was `told` another moment, the new one, each time the run is shortened."""
         while True:
             shorter, short = self._shorter, self.history.shortened
             until = max(self.history.forced_by(tier, target), self._clock() + SOON)
-            if short and until < told and not self.history.aborted:
-                told = until
-                await self._tell_moment(tier, target, operation, f"{self._start.why}: {short.why}"[:256])
+            if until < told and not self.history.aborted:
+                why = f"{self._start.why}: {short.why}"[:256] if short else self._start.why
+                promised, told = told, until
+                await self._tell_moment(tier, target, operation, promised, why)
             await shorter.wait()
 
-    async def _tell_moment(self, tier: FrozenTier, target: Target, operation: str, why: str) -> None:
+    async def _tell_moment(
+        self, tier: FrozenTier, target: Target, operation: str, promised: datetime, why: str
+    ) -> None:
         """The moment that counts now. Where it has passed on the way, a later one is told, unless the one that was
         promised is as near."""
         ahead, soon = self._start.ahead.get(target.provider, ZERO), SOON
-        promised = self.history.force_after(tier.name, target)
 
-        def moment() -> datetime:
+        def force_after() -> datetime:
             return max(self.history.forced_by(tier, target), self._clock() + soon) + ahead
 
         while True:
             try:
-                return await self._calls.bring_forward(target, operation, moment, why)
+                return await self._calls.bring_forward(target, operation, force_after, why)
             except ProviderError as error:
                 soon *= 2
                 if error.code != "INVALID_ARGUMENT" or soon > LATEST or self._clock() + soon >= promised:

@@ -2,7 +2,7 @@
 
 Each stage has a run of its own, with a budget of its own: that of the named tiers may have ended long before the
 battery is low. A run that is under way when the next stage begins is left: what it has asked goes on at the providers,
-and the next run, which has the same VMs among its own, follows that.
+and the next run, which has the same VMs among its own, follows that and gives it no more time than its own.
 """
 
 import asyncio
@@ -178,6 +178,7 @@ class Waiting:
 
     def _start(self, run: Begun) -> None:
         run.carried_out = run.engine()
+        run.carried_out.earlier = frozenset(each.history.start.run for each in self.runs if each is not run)
         run.work = asyncio.ensure_future(self._guarded(run.carried_out.carry_out()))
         run.work.add_done_callback(lambda _: self._changed.set())
 

@@ -14,7 +14,7 @@ from plans.ups.follow import NotLetIn, Seen
 from plans.ups.stages import Reading, Stage
 from plans.ups.wait import Begun, CannotBegin, Waiting
 from protos.power.v1 import power_pb2 as pb
-from tests.unit.plans.builders import plan, tier
+from tests.unit.plans.builders import EPOCH, plan, tier
 from tests.unit.plans.conftest import Engine
 from tests.unit.plans.fake import FakeProvider, wall
 
@@ -178,6 +178,20 @@ async def test_what_the_first_stage_has_asked_is_asked_once_more_by_nobody(engin
     await host.work
     assert [each.vm for each in lab.operations.values()].count("batch") == 2  # the second says ALREADY_OFF
     assert lab.off["batch"] < lab.asked["app"]
+
+
+async def test_what_the_first_stage_has_asked_is_over_before_the_battery_is(engine: Engine) -> None:
+    lab = FakeProvider(batch=None, app=5, db=5)
+    lab.vms["batch"].own_timeout.FromTimedelta(timedelta(minutes=9))
+    host = Host(engine, lab)
+    await host.says(ON_BATTERY)
+    await host.told("The named tiers go down")
+    await host.says(ON_BATTERY, charge=30, minutes=4)
+    await host.says(ON_BATTERY, charge=30, minutes=4)
+    await host.went_off("batch", "app", "db")
+    ends = host.begun[-1].history.ends
+    assert EPOCH + timedelta(seconds=max(lab.off.values())) < ends
+    await host.close()
 
 
 async def test_what_two_stages_have_stopped_comes_up_though_the_first_was_left(engine: Engine) -> None:
