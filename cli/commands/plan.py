@@ -1,9 +1,11 @@
 """`plan`: one ordered shutdown over several providers inside one time: what it would do, doing it, and what it did."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -137,8 +139,21 @@ def _found(name: str, runs: Runs, state_dir: Path | None) -> History:
     except JournalError as error:
         raise usage(str(error)) from None
     if history is None:
-        raise usage(f"There is no run in {folder(state_dir)}.")
+        raise usage(f"There is no run in {_readable(folder(state_dir))}.")
     return history
+
+
+def _readable(records: Path) -> Path:
+    """
+    Raises:
+        Failure: whether there is a run in it cannot be seen.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.scandir(records).close()
+    except OSError as error:
+        raise usage(f"{records} cannot be read: {error.strerror}.") from None
+    return records
 
 
 async def _taken_up(manifest: PowerPlan, runs: Runs, clock: Clock) -> tuple[History, Journal] | None:

@@ -167,6 +167,12 @@ def test_without_a_run_there_is_no_report(plan: Plan) -> None:
     assert (plan("report").code, "There is no run in" in plan("report").err) == (2, True)
 
 
+def test_a_folder_of_records_that_cannot_be_read_is_not_told_as_an_empty_one(vmpower: Shell, tmp_path: Path) -> None:
+    (tmp_path / "folder").touch()
+    told = vmpower("plan", "report", "--state-dir", str(tmp_path / "folder"))
+    assert (told.code, f"{tmp_path}/folder cannot be read: Not a directory" in told.err) == (2, True)
+
+
 def test_a_report_of_a_run_that_is_not_there_is_refused(plan: Plan) -> None:
     assert plan("report", "nothing").code == 2
 
