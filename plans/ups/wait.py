@@ -18,7 +18,7 @@ from plans.history import History
 from plans.journal import Journal
 from plans.model import PlanSpec
 from plans.run import Run
-from plans.ups.follow import Seen
+from plans.ups.follow import NotLetIn, Seen
 from plans.ups.stages import Reading, Stage, State, ends, step
 
 IN_WORDS = {
@@ -88,11 +88,11 @@ class Waiting:
         left then.
 
         Raises:
-            NotLetIn
+            NotLetIn: nothing is under way, or not any more.
             CannotBegin: in a stage without return, for as long as the plan's whole budget.
         """
         acting = asyncio.ensure_future(self._act())
-        following = [asyncio.ensure_future(follow(ups.name, self._seen)) for ups in self._nut.ups]
+        following = [asyncio.ensure_future(self._followed(follow(ups.name, self._seen))) for ups in self._nut.ups]
         tasks = [acting, *following]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -103,6 +103,21 @@ class Waiting:
             for task in [*works, *tasks]:
                 task.cancel()
             await asyncio.gather(*works, *tasks, return_exceptions=True)
+
+    async def _followed(self, ups: Awaitable[None]) -> None:
+        """A UPS, to the end. Who is not let in at one carries out first what is under way: all may hang on that.
+
+        Raises:
+            NotLetIn
+        """
+        try:
+            await ups
+        except NotLetIn as error:
+            if any(each.under_way for each in self.runs):
+                self._say(f"{error}; the run that is under way goes on to its end.")
+            while works := [each.work for each in self.runs if each.work and each.under_way]:
+                await asyncio.wait(works)
+            raise
 
     def _seen(self, seen: Seen) -> None:
         before = self._state.stage

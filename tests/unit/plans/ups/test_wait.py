@@ -355,3 +355,15 @@ async def test_who_is_not_let_in_is_told(host: Host) -> None:
 
     with pytest.raises(NotLetIn):
         await Waiting(host.spec, host._begin, Clock(wall), host.lines.append).carry_out(refuse)
+
+
+async def test_who_is_not_let_in_carries_out_the_run_that_was_left(host: Host) -> None:
+    async def refuse(ups: str, seen: Callable[[Seen], None]) -> None:
+        raise NotLetIn(f"{ups}: ACCESS-DENIED")
+
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch")
+    await host.close()
+    with pytest.raises(NotLetIn):
+        await Waiting(host.spec, host._begin, Clock(wall), host.lines.append, host.begun).carry_out(refuse)
+    assert host.lab.off.keys() == {"batch", "app", "db"}
