@@ -181,8 +181,9 @@ def _supplied(nut: Nut, supplies: Mapping[str, Supply]) -> bool:
 
 def _lasts(nut: Nut, state: State, now: datetime) -> timedelta | None:
     """How long it is until too little is supplied, as the batteries in use run out one after the other; None: no UPS
-    says so."""
-    told = [(state.supplies.get(ups.name, Supply()).runtime(now), ups.power_value) for ups in nut.ups]
+    says so. One that cannot be relied on any more, and does not say how long it lasts, supplies nothing."""
+    supplies = [(state.supplies.get(ups.name, Supply()), ups.power_value) for ups in nut.ups]
+    told = [(supply.runtime(now), value) for supply, value in supplies if _may_last(nut, supply, now)]
     left = sum(value for _, value in told)
     in_turn = sorted((runtime, value) for runtime, value in told if runtime is not None)
     for runtime, value in in_turn:
@@ -190,3 +191,7 @@ def _lasts(nut: Nut, state: State, now: datetime) -> timedelta | None:
         if left < nut.minimum_supplies:
             return runtime
     return None
+
+
+def _may_last(nut: Nut, supply: Supply, now: datetime) -> bool:
+    return supply.runtime(now) is not None or _stage(nut, supply, now)[0] < Stage.ALL

@@ -217,6 +217,13 @@ def test_of_several_the_one_counts_whose_end_leaves_too_little(minimum: int, las
     assert ends(site, state, at(0), TOTAL) == at(lasts)
 
 
+def test_one_that_cannot_be_relied_on_any_more_supplies_nothing_for_longer_than_the_other() -> None:
+    site = two()
+    silent = (0, "b", reading("OB", minutes=None)), (10, "b", None), (50, "b", None)
+    state = played(site, *silent, (50, "a", reading("OB", minutes=5)))
+    assert ends(site, state, at(50), TOTAL) == at(50 + 240)
+
+
 # Whatever they say
 
 WORDS = st.frozensets(st.sampled_from(["OL", "OB", "LB", "FSD", "CAL", "CHRG", "RB", "X"]), max_size=4)
