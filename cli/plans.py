@@ -115,7 +115,7 @@ def line(history: History, event: Event) -> str:
             until = _clock(event.at + event.gets)
             text = f"tier {event.tier} began; it has {span(event.gets)}, until {until}"
         case TierOver():
-            late = [each.title for each in _tier(history, event.tier).targets if not history.is_off(each)]
+            late = [each.title for each in history.late(_tier(history, event.tier))]
             text = f"tier {event.tier} is over" + (f"; not off: {', '.join(late)}" if late else "; all are off")
         case VMEnded():
             text = f"{_title(history, event.tier, event.vm)}: {_sentence(event)}"

@@ -289,6 +289,10 @@ class History:
         ended = self.ended.get(target.key)
         return ended is not None and ended.off
 
+    def late(self, tier: FrozenTier) -> list[Target]:
+        """The VMs of a tier that are not off. Those that were off before have no time, and are not waited for."""
+        return [target for target in tier.targets if target.runs and not self.is_off(target)]
+
     def holds(self, target: Target) -> bool:
         """Whether nothing but this run may act upon a VM: until the run is over, and what is off then (or may be) until
         it was brought up or is released."""

@@ -168,7 +168,7 @@ class Run:
                 async with self._deadlines.limit(lambda: self.history.over_by(tier)):
                     await asyncio.wait(downs)
         if tier.name not in self.history.over:
-            if tier.at_deadline is AtDeadline.STOP and not all(map(self.history.is_off, tier.targets)):
+            if tier.at_deadline is AtDeadline.STOP and self.history.late(tier):
                 await self._note(Stopped(tier=tier.name, at=self._clock()))
             await self._note(TierOver(tier=tier.name, at=self._clock()))
 

@@ -244,6 +244,14 @@ async def test_a_moment_that_passes_on_the_way_to_a_provider_is_told_anew(engine
 # The end of a tier's time, and of all
 
 
+async def test_a_tier_with_stop_whose_vms_were_off_stops_nothing(engine: Engine) -> None:
+    lab = FakeProvider(app=5, db=5)
+    lab.vms["app"].power_state = pb.POWER_STATE_OFF
+    run = await engine.start(plan(tier("a", "lab/app", atDeadline="Stop"), tier("b", "lab/db")), lab=lab)
+    await run.carry_out()
+    assert outcomes(run) == {"lab/app": "ALREADY_OFF", "lab/db": "GRACEFUL"}
+
+
 async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) -> None:
     lab = FakeProvider(app=None)
     run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force")), lab=lab)
