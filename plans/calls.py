@@ -16,7 +16,8 @@ T = TypeVar("T")
 Changed = Callable[[pb.Operation], Awaitable[None]]
 """Is told each state of an operation."""
 ROOM = 20
-"""Operations that are being begun at once at one provider. One that has begun takes no room: it may wait for hours."""
+"""Operations that are being begun, or given another moment, at once at one provider. One that has begun takes no room:
+it may wait for hours."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 """Seconds before a request that was not answered is sent again."""
 RECENT = 20
@@ -102,9 +103,10 @@ class Calls:
         """
         client = self._clients[vm.provider]
 
-        def ask() -> Awaitable[object]:
-            moment = timestamp(force_after())
-            return client.call(pb.ExtendOperationRequest(id=operation, reason=reason, force_after=moment))
+        async def ask() -> None:
+            async with self._room[vm.provider]:
+                moment = timestamp(force_after())
+                await client.call(pb.ExtendOperationRequest(id=operation, reason=reason, force_after=moment))
 
         await _through_outages(ask)
 
