@@ -510,6 +510,8 @@ class PlanHost:
         logins = await self._logins(history, clients)
         calls = HostedCalls(clients, logins, lambda target: self._machine(history, target))
         hosted.run = Run(history, journal, calls, self._clock(), partial(self._stays_off, history))
+        if history.start.emergency:
+            hosted.run.earlier = self._hosted.keys() - {history.start.run}
         if bring_up:
             await hosted.run.promise_bring_up()
         if hosted.given_up:

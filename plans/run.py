@@ -6,7 +6,7 @@ does each of them once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -78,8 +78,8 @@ class Run:
         self._no_more_tiers = asyncio.Event()
         self._under_way: dict[str, tuple[Target, pb.Operation]] = {}
         """The operations of this run that have not ended, by their VM's key."""
-        self.earlier: frozenset[str] = frozenset()
-        """Runs of the same plan before this one: what they have begun has no more time than this one gives."""
+        self.earlier: Set[str] = frozenset()
+        """Runs that this one counts instead of: what they have begun has no more time than this one gives."""
         history.listeners.append(self._noted)
         for event in history.events:
             self._noted(event)

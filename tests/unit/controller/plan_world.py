@@ -35,8 +35,10 @@ class Guests(FakeProvider):
         self.closed += 1
 
 
-def plan(*tiers: Any, name: str = "night", namespace: str = "default", total: str = "10m", **more: Any) -> PowerPlan:
-    spec = {"budget": {"total": total, "reserve": "1m"}, "tiers": list(tiers or TIERS), "others": "Ignore"} | more
+def plan(
+    *tiers: Any, name: str = "night", namespace: str = "default", total: str = "10m", reserve: str = "1m", **more: Any
+) -> PowerPlan:
+    spec = {"budget": {"total": total, "reserve": reserve}, "tiers": list(tiers or TIERS), "others": "Ignore"} | more
     meta = {"name": name, "namespace": namespace, "uid": f"uid-{name}", "generation": 1}
     return PowerPlan.model_validate({"apiVersion": VERSION, "kind": "PowerPlan", "metadata": meta, "spec": spec})
 

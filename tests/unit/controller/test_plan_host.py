@@ -189,6 +189,17 @@ async def test_what_a_run_that_was_taken_over_stopped_stays_held(hosting: Hostin
     assert holders(world) == ("tonight", "fire")
 
 
+async def test_what_a_run_that_was_taken_over_has_asked_has_no_more_time_than_the_emergency(hosting: Hosting) -> None:
+    guests = Guests(app=None, db=5)
+    now = plan(tier("all", "lab/app"), name="now", total="1m", reserve="30s")
+    world = await hosting.start(plan(), now, run(), lab=guests)
+    await asyncio.sleep(3)
+    emergency = run("fire", plan="now", emergency=True)
+    world.host.apply(key_of(emergency), emergency)
+    await asyncio.sleep(60)
+    assert guests.off["app"] < 40
+
+
 async def test_an_emergency_does_not_take_over_another_one(hosting: Hosting) -> None:
     world = await hosting.start(plan(), run(emergency=True), run("second", emergency=True), lab=lab())
     await asyncio.sleep(20)
