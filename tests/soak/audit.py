@@ -35,6 +35,8 @@ WENT_DOWN = {"GRACEFUL", "FORCED", "CRASHED", "OUT_OF_BAND", "ALREADY_OFF", "UNK
 CAME_UP = {"STARTED", "ALREADY_ON", "UNKNOWN"}
 MAY_STILL = "which may still obey"
 """So the verdict of a PowerOn says that the guest had been asked to go down."""
+HELD = ("pause", "suspend", "save")
+"""What a colleague does to a VM that hears nothing afterwards."""
 ALIKE = 0.1
 """Seconds within which two records of different books are of the same moment."""
 DELAY = 3.0
@@ -297,7 +299,7 @@ def _was_on_its_way(books: Books, wish: Wish) -> bool:
     and the verdict says so."""
     for run in books.runs_of(wish.vm):
         if run.began < wish.sent < (run.ended or wish.sent):
-            held = run.heard and books.harmed(wish.vm, ("pause", "suspend"), run.heard[0][0], wish.sent)
+            held = run.heard and books.harmed(wish.vm, HELD, run.heard[0][0], wish.sent)
             final = wish.final
             said = run.heard and final and MAY_STILL in final.message and (run.ended or final.at) > final.at - DELAY
             if held or said or books.harmed(wish.vm, ("poweroff",), run.began, wish.sent):
@@ -403,7 +405,7 @@ def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
 def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
     """Whether there was nothing to wait for: a guest that hears nothing, or refused everything, is cut at once."""
     guest, reason = books.guests[cut.vm], wish.final.reason if wish.final else ""
-    held = books.harmed(cut.vm, ("pause", "suspend"), run.began, cut.at)
+    held = books.harmed(cut.vm, HELD, run.began, cut.at)
     deaf = not guest.hears
     refused = guest.refuses or books.harmed(cut.vm, ("fault",), run.began, cut.at)
     match reason:

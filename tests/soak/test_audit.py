@@ -333,6 +333,14 @@ def test_a_vm_that_stayed_off_was_not_started() -> None:
     assert found(begun("PowerOn", 10, "on"), other_end("on", "POWER_ON", 11, "STARTED")) == [UNTRUE]
 
 
+@pytest.mark.parametrize("verb", ["pause", "suspend", "save"])
+def test_a_vm_that_somebody_holds_may_be_cut_at_once(verb: str) -> None:
+    held = Harm(10.5, 10.6, verb, VM)
+    cut = (Run(VM, 0, 11.1, ("PROVIDER",)), Cut(11.05, VM), ended(11.2, "FORCED", reason="SUSPENDED"), SETTLED)
+    assert found(shutdown(), held, *cut) == []
+    assert found(shutdown(), *cut) == [CUT_EARLY]
+
+
 def test_a_reboot_that_never_came_up_is_found() -> None:
     call = replace(shutdown(), method="Reboot")
     run = Run(VM, 0, 15.1, ("PROVIDER",))
