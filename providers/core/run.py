@@ -218,7 +218,7 @@ class Run(Waiting):
         self.in_doubt = not (in_time and operation.asked)
         request, saves = operation.request, operation.escalation is Escalation.SAVE
         forces = operation.escalation is Escalation.FORCE or (saves and request.save_fallback is Escalation.FORCE)
-        if self.in_state(State.FORCING) or (forces and self.in_doubt):
+        if self.in_state(State.FORCING) or self.told_to_force or (forces and self.in_doubt):
             self.cut = None
         if self.in_state(State.SAVING) or (saves and self.in_doubt):
             self.saved = None

@@ -154,6 +154,23 @@ async def test_killed_while_it_forced_it_cannot_tell_whose_cut_it_was(make_provi
     assert provider.calls("power_off") == 1
 
 
+@pytest.mark.parametrize("escalation", [Escalation.ASK, Escalation.NEVER])
+async def test_what_it_was_told_to_force_it_may_have_cut_though_that_could_not_be_written(
+    make_provider: Make, escalation: Escalation
+) -> None:
+    provider = await make_provider(web=DEAF | {"power_off_time": "5s"})
+    begun = await provider.shutdown(timeout=60, escalation=escalation)
+    await until(5)
+    await provider.operations.force(begun.id)
+    provider.journal.broken = True
+    await until(7)
+    await provider.kill()
+    await until(20)
+    await provider.start()
+    assert ending(await provider.end(begun)) == "SUCCEEDED: UNKNOWN"
+    assert provider.calls("power_off") == 1
+
+
 async def test_force_that_was_decided_before_the_kill_is_done_after_it(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF | {"faults": {"power_off": "hang"}})
     begun = await provider.shutdown(timeout=60, escalation=Escalation.NEVER)
