@@ -1,12 +1,15 @@
 """What the commands of plans share: their arguments, the providers that they ask, and where the records of runs are."""
 
+import asyncio
+import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from cli import config, plans
@@ -92,6 +95,22 @@ def clients_of(history: History, clients: Mapping[str, PowerClient]) -> Mapping[
     if missing := sorted(needed - clients.keys()):
         raise usage(f"The run needs {', '.join(missing)}, which {config.path()} does not name any more.")
     return clients
+
+
+@contextmanager
+def attended(on: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
+    """While runs are carried out: these signals are theirs, that the terminal is closed ends nothing, and the log is
+    on stderr."""
+    loop, handlers = asyncio.get_running_loop(), {signal.SIGHUP: lambda: None, **on}
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+        structlog.reset_defaults()
 
 
 def folder(state_dir: Path | None) -> Path:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from cli import plans, render
@@ -18,7 +17,19 @@ from cli.errors import ExitCode, Failure, usage
 from cli.files import read_as
 from cli.options import Output
 from cli.plan_client import change
-from cli.plan_runs import NO_PLAN, File, Own, StateDir, clients_of, clients_of_all, folder, frozen_now, resumed, tell
+from cli.plan_runs import (
+    NO_PLAN,
+    File,
+    Own,
+    StateDir,
+    attended,
+    clients_of,
+    clients_of_all,
+    folder,
+    frozen_now,
+    resumed,
+    tell,
+)
 from client.power import PowerClient
 from plans.calls import Calls
 from plans.clock import Clock
@@ -165,10 +176,10 @@ async def _taken_up(manifest: PowerPlan, runs: Runs, clock: Clock) -> tuple[Hist
     try:
         for left in [history for history in runs.all() if history.closed is None]:
             history, journal = resumed(runs, left.start.run)
-            if clock() < history.start.ends and history.start.plan == manifest.metadata.name:
+            if clock() < history.ends and history.start.plan == manifest.metadata.name:
                 print(f"Run {history.start.run} is taken up again.", file=sys.stderr)
                 return history, journal
-            if clock() < history.start.ends:
+            if clock() < history.ends:
                 journal.close()
                 raise usage(
                     f"Run {history.start.run} of another plan has not ended; take that up, or wait for its end."
@@ -196,8 +207,7 @@ async def _begun(
 
 async def _until_its_end(carried_out: Run) -> None:
     """The first Ctrl-C aborts the run, the second one leaves it as it is. That the terminal is closed ends no run."""
-    loop, work = asyncio.get_running_loop(), asyncio.ensure_future(carried_out.carry_out())
-    aborting: list[asyncio.Task[None]] = []
+    work, aborting = asyncio.ensure_future(carried_out.carry_out()), list[asyncio.Task[None]]()
 
     def interrupted() -> None:
         if aborting:
@@ -206,18 +216,12 @@ async def _until_its_end(carried_out: Run) -> None:
         print("Aborting: no further tier begins. Ctrl-C again leaves the run as it is.", file=sys.stderr)
         aborting.append(asyncio.ensure_future(carried_out.abort()))
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
-        await work
+        with attended({signal.SIGINT: interrupted}):
+            await work
     except asyncio.CancelledError:
         message = f"Run {carried_out.history.start.run} is left as it is; what was begun goes on."
         raise Failure(message, ExitCode.INTERRUPTED, ["vmpower plan run FILE takes it up again."]) from None
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        loop.remove_signal_handler(signal.SIGHUP)
-        structlog.reset_defaults()
 
 
 def show(output: Output, history: History) -> None:

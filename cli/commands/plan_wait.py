@@ -2,14 +2,11 @@
 
 import asyncio
 import signal
-import sys
 from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import structlog
 
 from cli import plans
 from cli.app import Format, command
@@ -22,6 +19,7 @@ from cli.plan_runs import (
     File,
     Own,
     StateDir,
+    attended,
     clients_of,
     clients_of_all,
     folder,
@@ -39,8 +37,9 @@ from plans.model import Nut, PowerPlan, UpsTls
 from plans.run import Run
 from plans.ups.client import Login
 from plans.ups.follow import NotLetIn, follow
+from plans.ups.stage_run import OwnRun
 from plans.ups.stages import Stage
-from plans.ups.wait import Begun, CannotBegin, Waiting
+from plans.ups.wait import CannotBegin, News, Waiting
 
 
 @command("wait", group)
@@ -60,7 +59,7 @@ async def wait(file: File, *, own: Own = "", state_dir: StateDir = None, output:
                 raise
             say(clock(), f"The plan cannot be carried out now: {failure.message}")
         host = _Host(manifest, clients, runs, clock, own)
-        waiting = Waiting(manifest.spec, host.begin, clock, host.say, host.left())
+        waiting = Waiting(nut, manifest.spec.budget.total, host.begin, clock, host.say, begun=host.left())
         try:
             await _until_told(waiting.carry_out(reading))
         except NotLetIn as error:
@@ -68,10 +67,10 @@ async def wait(file: File, *, own: Own = "", state_dir: StateDir = None, output:
         except CannotBegin as error:
             raise Failure(f"Nothing was brought down. {error}", ExitCode.UNREACHABLE) from None
         finally:
-            for begun in waiting.runs:
-                begun.journal.close()
-    show(output, waiting.runs[-1].history)
-    return plans.exit_code(waiting.runs[-1].history)
+            for each in waiting.runs:
+                each.close()
+    show(output, host.latest)
+    return plans.exit_code(host.latest)
 
 
 def _login(nut: Nut, file: Path) -> Login:
@@ -88,8 +87,20 @@ class _Host:
         self, manifest: PowerPlan, clients: Mapping[str, PowerClient], runs: Runs, clock: Clock, own: str
     ) -> None:
         self._manifest, self._clients, self._runs, self._clock, self._own = manifest, clients, runs, clock, own
+        self._latest: History | None = None
 
-    async def begin(self, stage: Stage, why: str, until: datetime) -> Begun:
+    @property
+    def latest(self) -> History:
+        """The run that was begun, or taken up, last.
+
+        Raises:
+            LookupError: there is none.
+        """
+        if self._latest is None:
+            raise LookupError("no run has begun")
+        return self._latest
+
+    async def begin(self, stage: Stage, why: str, until: datetime) -> OwnRun:
         """The run of a stage. Our own VM goes down with all others only.
 
         Raises:
@@ -112,10 +123,10 @@ class _Host:
             raise CannotBegin(" ".join([failure.message, *failure.hints])) from None
         except JournalError as error:
             raise CannotBegin(str(error)) from None
-        self.say(f"Run {history.start.run} began.")
+        self._line(f"Run {history.start.run} began.")
         return self._hosted(stage, history, journal)
 
-    def left(self) -> list[Begun]:
+    def left(self) -> list[OwnRun]:
         """Runs of this plan's triggers that have not ended, and whose time is not over.
 
         Raises:
@@ -125,21 +136,25 @@ class _Host:
         for each in self._runs.all():
             start = each.start
             ours = start.trigger and start.plan == self._manifest.metadata.name
-            if ours and each.closed is None and self._clock() < start.ends:
+            if ours and each.closed is None and self._clock() < each.ends:
                 history, journal = resumed(self._runs, start.run)
                 whole = {tier.name for tier in start.spec.tiers} == {tier.name for tier in self._manifest.spec.tiers}
-                self.say(f"Run {start.run} is taken up again.")
+                self._line(f"Run {start.run} is taken up again.")
                 found.append(self._hosted(Stage.ALL if whole else Stage.NAMED, history, journal))
         return found
 
-    def say(self, line: str) -> None:
+    def say(self, _: News, line: str) -> None:
         """A line for people."""
+        self._line(line)
+
+    def _line(self, line: str) -> None:
         say(self._clock(), line)
 
-    def _hosted(self, stage: Stage, history: History, journal: Journal) -> Begun:
+    def _hosted(self, stage: Stage, history: History, journal: Journal) -> OwnRun:
+        self._latest = history
         history.listeners.append(lambda event: tell(history, event))
         calls = Calls(clients_of(history, self._clients))
-        return Begun(stage, history, journal, lambda: Run(history, journal, calls, self._clock))
+        return OwnRun(stage, history, journal, lambda: Run(history, journal, calls, self._clock))
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:
@@ -148,16 +163,9 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
     Raises:
         Failure: it was told to leave.
     """
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, task.cancel)
+    task = asyncio.ensure_future(work)
     try:
-        await task
+        with attended(dict.fromkeys((signal.SIGINT, signal.SIGTERM), task.cancel)):
+            await task
     except asyncio.CancelledError:
         raise Failure("Left; the UPS is not followed any more.", ExitCode.INTERRUPTED) from None
-    finally:
-        for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(each)
-        structlog.reset_defaults()

@@ -3,21 +3,20 @@
 Each stage has a run of its own, with a budget of its own: that of the named tiers may have ended long before the
 battery is low. A run that is under way when the next stage begins is left: what it has asked goes on at the providers,
 and the next run, which has the same VMs among its own, follows that and gives it no more time than its own.
+
+Who carries the runs out is told from outside (StageRun): the command itself (stage_run.py), or the controller.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 import structlog
 
 from plans.clock import Clock
-from plans.history import History
-from plans.journal import Journal
-from plans.model import PlanSpec
-from plans.run import Run
+from plans.model import Nut
 from plans.ups.follow import NotLetIn, Seen
 from plans.ups.stages import Reading, Stage, State, ends, step
 
@@ -31,25 +30,62 @@ IN_WORDS = {
 log = structlog.get_logger()
 
 
+class News(StrEnum):
+    """What a line for people is about."""
+
+    READ = "UpsRead"
+    LOST = "UpsLost"
+    FAILED = "PowerFailed"
+    """A stage begins, of which there is a run."""
+    BACK = "PowerBack"
+    NOT_BEGUN = "RunNotBegun"
+    UP = "BroughtUp"
+    GOES_ON = "RunGoesOn"
+
+
+Say = Callable[[News, str], None]
+
+
 class CannotBegin(Exception):
     """A run could not begin; nothing was done. It is tried again."""
 
 
-@dataclass(slots=True)
-class Begun:
-    """The run of a stage. `engine` makes what carries it out, from where its history stands."""
+class StageRun(Protocol):
+    """The run of a stage."""
 
-    stage: Stage
-    history: History
-    journal: Journal
-    engine: Callable[[], Run]
-    work: asyncio.Task[None] | None = None
-    carried_out: Run | None = None
-    """What carries it out now, or did."""
+    @property
+    def stage(self) -> Stage:
+        """The one that it was begun for."""
+
+    @property
+    def name(self) -> str:
+        """The run's."""
 
     @property
     def under_way(self) -> bool:
-        return self.work is not None and not self.work.done()
+        """Whether it is carried out now."""
+
+    def carry_out(self, earlier: Collection[str], over: Callable[[], None]) -> None:
+        """Have it carried out, if it is not yet, and call `over` when that has ended. `earlier` are the names of the
+        runs that it counts instead of."""
+
+    async def ended(self) -> None:
+        """Wait until it is not carried out any more."""
+
+    async def shorten(self, until: datetime, why: str) -> None:
+        """It has to be over then, if that is sooner than it is now."""
+
+    async def let_go(self) -> None:
+        """Do nothing more about it here: what it has begun goes on at the providers."""
+
+    async def bring_back(self) -> None:
+        """Abort it, if it is under way, and bring up what it has stopped, as its plan says."""
+
+    async def give_way(self, run: str) -> None:
+        """Close it, if that was not done: another one has taken its VMs over."""
+
+    def close(self) -> None:
+        """Nothing more is done about it here."""
 
 
 class Begin(Protocol):
@@ -59,21 +95,16 @@ class Begin(Protocol):
         CannotBegin
     """
 
-    def __call__(self, stage: Stage, why: str, until: datetime, /) -> Awaitable[Begun]: ...
+    def __call__(self, stage: Stage, why: str, until: datetime, /) -> Awaitable[StageRun]: ...
 
 
 class Waiting:
-    """`say` tells a line to people; `begun` are runs of this plan that an earlier process left."""
+    """`total` is the time of a run; `say` tells a line to people; `begun` are runs of this plan that were left."""
 
     def __init__(
-        self,
-        spec: PlanSpec,
-        begin: Begin,
-        clock: Clock,
-        say: Callable[[str], None],
-        begun: Sequence[Begun] = (),
+        self, nut: Nut, total: timedelta, begin: Begin, clock: Clock, say: Say, *, begun: Sequence[StageRun] = ()
     ) -> None:
-        self._nut, self._total = spec.triggers[0].nut, spec.budget.total
+        self._nut, self._total = nut, total
         self._begin, self._clock, self._say = begin, clock, say
         self.runs = list(begun)
         """Oldest first."""
@@ -99,10 +130,9 @@ class Waiting:
             for each in done:
                 each.result()
         finally:
-            works = [each.work for each in self.runs if each.work] + ([self._back] if self._back else [])
-            for task in [*works, *tasks]:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*works, *tasks, return_exceptions=True)
+            await asyncio.gather(self._leave(), *tasks, return_exceptions=True)
 
     async def _followed(self, ups: Awaitable[None]) -> None:
         """A UPS, to the end. Who is not let in at one carries out first what is under way: all may hang on that.
@@ -114,9 +144,9 @@ class Waiting:
             await ups
         except NotLetIn as error:
             if any(each.under_way for each in self.runs):
-                self._say(f"{error}; the run that is under way goes on to its end.")
-            while works := [each.work for each in self.runs if each.work and each.under_way]:
-                await asyncio.wait(works)
+                self._say(News.GOES_ON, f"{error}; the run that is under way goes on to its end.")
+            while works := [each.ended() for each in self.runs if each.under_way]:
+                await asyncio.gather(*works)
             raise
 
     def _seen(self, seen: Seen) -> None:
@@ -125,7 +155,7 @@ class Waiting:
         self._tell(seen)
         if self._state.stage is not before:
             why = f": {self._state.why}" if self._state.stage else ""
-            self._say(IN_WORDS[self._state.stage] + why)
+            self._say(News.FAILED if self._state.stage else News.BACK, IN_WORDS[self._state.stage] + why)
         self._changed.set()
 
     def _tell(self, seen: Seen) -> None:
@@ -133,7 +163,10 @@ class Waiting:
         key = " ".join(sorted(seen.reading.words)) if seen.reading else seen.problem
         if self._told.get(seen.ups) != key:
             self._told[seen.ups] = key
-            self._say(f"{seen.ups}: {_words(seen.reading) if seen.reading else f'no contact: {seen.problem}'}")
+            if seen.reading:
+                self._say(News.READ, f"{seen.ups}: {_words(seen.reading)}")
+            else:
+                self._say(News.LOST, f"{seen.ups}: no contact: {seen.problem}")
 
     async def _act(self) -> None:
         if self.runs:
@@ -167,7 +200,7 @@ class Waiting:
                 raise
             if self._told.get("") != str(error):
                 self._told[""] = str(error)
-                self._say(f"The run cannot begin; it is tried again. {error}")
+                self._say(News.NOT_BEGUN, f"The run cannot begin; it is tried again. {error}")
             await self._changed.wait()  # for the next reading
             return
         self._failing = None
@@ -178,54 +211,35 @@ class Waiting:
 
     async def _shorten(self) -> None:
         """A battery that lasts less long than it said leaves less time to the run that is under way."""
-        run, now = self.runs[-1] if self.runs else None, self._clock()
-        if run and run.under_way and run.carried_out and self._back is None:
-            until = ends(self._nut, self._state, now, self._total)
-            await run.carried_out.shorten(until, "the battery lasts less long than it said")
+        if self.runs and self._back is None and self.runs[-1].under_way:
+            until = ends(self._nut, self._state, self._clock(), self._total)
+            await self.runs[-1].shorten(until, "the battery lasts less long than it said")
 
     async def _leave(self) -> None:
         """What is under way goes on at the providers alone."""
-        left = [each.work for each in self.runs if each.work] + ([self._back] if self._back else [])
-        self._back = None
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        back, self._back = self._back, None
+        if back:
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+        await asyncio.gather(*(each.let_go() for each in self.runs), return_exceptions=True)
 
-    def _start(self, run: Begun) -> None:
-        run.carried_out = run.engine()
-        run.carried_out.earlier = frozenset(each.history.start.run for each in self.runs if each is not run)
-        run.work = asyncio.ensure_future(self._guarded(run.carried_out.carry_out()))
-        run.work.add_done_callback(lambda _: self._changed.set())
-
-    async def _guarded(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("a bug in vmpower: the run of a plan failed")
+    def _start(self, run: StageRun) -> None:
+        run.carry_out([each.name for each in self.runs if each is not run], self._changed.set)
 
     async def _bring_back(self) -> None:
         """Abort what is under way, and bring up what was stopped: the newest run first, as its tiers went down last."""
         for run in reversed(self.runs):
-            if run.under_way and run.work:
-                run.work.cancel()
-                await asyncio.gather(run.work, return_exceptions=True)
-            engine = run.engine()
-            await engine.abort()
-            if run.history.closed is None:
-                await self._guarded(engine.carry_out())
-            if run.history.aborted is None:
-                await self._guarded(engine.bring_up())
+            await run.bring_back()
         for run in self.runs:
-            run.journal.close()
+            run.close()
         self.runs.clear()
         self._back = None
-        self._say("What was stopped has been brought up again, as the plan says.")
+        self._say(News.UP, "What was stopped has been brought up again, as the plan says.")
 
     async def _close_all(self) -> None:
         """The runs of earlier stages that were left say which one has taken their VMs over."""
         for run in self.runs[:-1]:
-            if run.history.closed is None:
-                await run.engine().leave(self.runs[-1].history.start.run)
+            await run.give_way(self.runs[-1].name)
 
 
 def _words(reading: Reading) -> str:

@@ -286,6 +286,15 @@ def test_a_run_whose_budget_is_over_is_closed_and_another_begins(
     assert "No process carried it out to its end." in killed.read_text()
 
 
+def test_a_run_that_was_shortened_is_over_when_its_shorter_time_is(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    shorter = {"event": "shortened", "at": "2020-01-01T00:00:00Z", "ends": "2020-01-01T00:05:00Z", "why": "the battery"}
+    killed.write_text(killed.read_text() + json.dumps(shorter) + "\n")
+    assert plan("run", "FILE").code == 0
+    assert len(list(killed.parent.iterdir())) == 2
+
+
 def test_a_run_that_another_process_carries_out_is_left_to_it(plan: Plan, killed: Path) -> None:
     with killed.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)

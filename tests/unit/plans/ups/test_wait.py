@@ -11,8 +11,9 @@ from plans.freeze import freeze
 from plans.model import PlanSpec
 from plans.run import Run
 from plans.ups.follow import NotLetIn, Seen
+from plans.ups.stage_run import OwnRun
 from plans.ups.stages import Reading, Stage
-from plans.ups.wait import Begun, CannotBegin, Waiting
+from plans.ups.wait import CannotBegin, News, Waiting
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.plans.builders import EPOCH, plan, tier
 from tests.unit.plans.conftest import Engine
@@ -41,14 +42,22 @@ class Host:
 
     def __init__(self, engine: Engine, lab: FakeProvider, **changes: Any) -> None:
         self.spec: PlanSpec = plan(*TIERS, **{"bringUp": {}, "triggers": [{"nut": NUT}]} | changes)
-        self.lab, self.lines, self.begun = lab, list[str](), list[Begun]()
-        self.untils: list[float] = []
+        self.lab, self.lines, self.begun = lab, list[str](), list[OwnRun]()
+        self.news, self.untils = list[News](), list[float]()
         self.failure = ""
         self.logged_out: float | None = None
         self._engine, self._says = engine, Reading(frozenset({ON_LINE}), 100.0, timedelta(hours=1))
         self._contact, self._polled = True, asyncio.Condition()
-        self.waiting = Waiting(self.spec, self._begin, Clock(wall), self.lines.append)
+        self.waiting = self.waits()
         self.work = asyncio.ensure_future(self.waiting.carry_out(self._follow))
+
+    def waits(self, *begun: OwnRun) -> Waiting:
+        nut, total = self.spec.triggers[0].nut, self.spec.budget.total
+        return Waiting(nut, total, self._begin, Clock(wall), self._say, begun=begun)
+
+    def _say(self, news: News, line: str) -> None:
+        self.news.append(news)
+        self.lines.append(line)
 
     async def says(self, words: str | None, charge: float = 100, minutes: float = 60) -> None:
         self._contact = words is not None
@@ -83,7 +92,7 @@ class Host:
         finally:
             self.logged_out = now()
 
-    async def _begin(self, stage: Stage, why: str, until: datetime) -> Begun:
+    async def _begin(self, stage: Stage, why: str, until: datetime) -> OwnRun:
         if self.failure:
             raise CannotBegin(self.failure)
         clock, spec = Clock(wall), self.spec.only(["batch"]) if stage is Stage.NAMED else self.spec
@@ -92,7 +101,7 @@ class Host:
         self.untils.append((until - clock()).total_seconds())
         history, journal = await self._engine.runs.create(start)
         self._engine._journals.append(journal)
-        begun = Begun(stage, history, journal, lambda: Run(history, journal, Calls({"lab": self.lab}), clock))
+        begun = OwnRun(stage, history, journal, lambda: Run(history, journal, Calls({"lab": self.lab}), clock))
         self.begun.append(begun)
         return begun
 
@@ -122,6 +131,7 @@ async def test_a_flap_is_told_and_nothing_is_done(host: Host) -> None:
         "a: OB, 97 % of its charge, lasts 60 min",
         "a: OL, 100 % of its charge, lasts 60 min",
     ]
+    assert host.news == [News.READ] * 3
     assert host.begun == []
 
 
@@ -341,7 +351,7 @@ async def test_runs_that_were_left_are_gone_on_with(host: Host) -> None:
     await host.says(ON_BATTERY, charge=30)
     await host.went_off("batch")
     await host.close()
-    again = Waiting(host.spec, host._begin, Clock(wall), host.lines.append, host.begun)
+    again = host.waits(*host.begun)
     work = asyncio.ensure_future(again.carry_out(host._follow))
     await host.says(LOW)
     await work
@@ -354,7 +364,7 @@ async def test_who_is_not_let_in_is_told(host: Host) -> None:
         raise NotLetIn(f"{ups}: ACCESS-DENIED")
 
     with pytest.raises(NotLetIn):
-        await Waiting(host.spec, host._begin, Clock(wall), host.lines.append).carry_out(refuse)
+        await host.waits().carry_out(refuse)
 
 
 async def test_who_is_not_let_in_carries_out_the_run_that_was_left(host: Host) -> None:
@@ -365,5 +375,5 @@ async def test_who_is_not_let_in_carries_out_the_run_that_was_left(host: Host) -
     await host.went_off("batch")
     await host.close()
     with pytest.raises(NotLetIn):
-        await Waiting(host.spec, host._begin, Clock(wall), host.lines.append, host.begun).carry_out(refuse)
+        await host.waits(*host.begun).carry_out(refuse)
     assert host.lab.off.keys() == {"batch", "app", "db"}
