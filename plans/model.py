@@ -213,14 +213,24 @@ class Below(Model):
         return self
 
 
+class SecretRef(Model):
+    """A Secret in the plan's namespace."""
+
+    name: Name
+
+
 class Nut(Model):
-    """What the UPS says, by NUT's upsd. All goes down at its LB or FSD, whatever else is written here."""
+    """What the UPS says, by NUT's upsd. All goes down at its LB or FSD, whatever else is written here.
+
+    The login: for `vmpower plan wait` a name and files; for the controller, which opens no file that a plan names, a
+    Secret with `username`, `password` and, for TLS that is required, `ca.crt`."""
 
     ups: Annotated[tuple[Ups, ...], Field(min_length=1, max_length=20)]
     minimum_supplies: Annotated[int, Field(ge=1, le=20000)] = 1
-    user: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,128}$")]
-    password_file: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    user: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,128}$")] | None = None
+    password_file: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
     tls: UpsTls | None = None
+    secret_ref: SecretRef | None = None
     on_battery: OnBattery | None = None
     below: Below | None = None
     lost_contact: Interval = timedelta(seconds=30)
@@ -230,6 +240,14 @@ class Nut(Model):
     margin: Interval = timedelta(minutes=1)
     """Of what the UPS says its battery lasts, kept for the hosts themselves."""
     poll_every: Annotated[Interval, AfterValidator(_at_least_a_tenth)] = timedelta(seconds=5)
+
+    @model_validator(mode="after")
+    def _logs_in_one_way(self) -> Self:
+        by_files = self.user is not None and self.password_file is not None
+        named = self.user is not None or self.password_file is not None or self.tls is not None
+        if by_files == (self.secret_ref is not None) or (self.secret_ref is not None and named):
+            raise ValueError("give either user and passwordFile (with tls, if needed) or secretRef")
+        return self
 
     @model_validator(mode="after")
     def _can_be_supplied(self) -> Self:

@@ -5,7 +5,6 @@ import signal
 from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cli import plans
@@ -28,14 +27,14 @@ from cli.plan_runs import (
     say,
     tell,
 )
+from cli.ups_login import credentials
 from client.power import PowerClient
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.history import History
 from plans.journal import Journal, JournalError, Runs
-from plans.model import Nut, PowerPlan, UpsTls
+from plans.model import PowerPlan
 from plans.run import Run
-from plans.ups.client import Login
 from plans.ups.follow import NotLetIn, follow
 from plans.ups.stage_run import OwnRun
 from plans.ups.stages import Stage
@@ -50,7 +49,10 @@ async def wait(file: File, *, own: Own = "", state_dir: StateDir = None, output:
     if not manifest.spec.triggers:
         raise usage(f"{file} has no spec.triggers, so that there is nothing to wait for.")
     nut = manifest.spec.triggers[0].nut
-    reading = partial(follow, nut, _login(nut, file))
+    try:
+        reading = partial(follow, nut, credentials(nut, file))
+    except ValueError as error:
+        raise usage(f"{file}: spec.triggers.0.nut: {error}") from None
     async with clients_of_all() as clients:
         try:
             await frozen_now(manifest, clients, clock, own)
@@ -71,13 +73,6 @@ async def wait(file: File, *, own: Own = "", state_dir: StateDir = None, output:
                 each.close()
     show(output, host.latest)
     return plans.exit_code(host.latest)
-
-
-def _login(nut: Nut, file: Path) -> Login:
-    """Paths of a plan are relative to its file."""
-    folder = file.absolute().parent
-    tls = nut.tls and UpsTls(ca=str(folder / Path(nut.tls.ca).expanduser()))
-    return Login(nut.user, folder / Path(nut.password_file).expanduser(), tls)
 
 
 class _Host:

@@ -8,13 +8,13 @@ connection logs in to one UPS.
 import asyncio
 import re
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Final, Self, cast
 
-from plans.model import UPS, UpsTls
+from plans.model import UPS
 from plans.ups.stages import Reading
 
 PORT: Final = 3493
@@ -22,6 +22,8 @@ LONGEST_LINE: Final = 4096
 """Bytes of an answer; upsd's own lines have at most 1024."""
 LONGEST_ANSWER: Final = 5.0
 """Seconds for a connection, and for each answer."""
+LONGEST_USER: Final = 128
+LONGEST_PASSWORD: Final = 1024
 MOST_SECONDS: Final = 10 * 365 * 86400
 """Of runtime: what is more is no time."""
 _VALUE = re.compile(r'VAR \S+ \S+ "((?:[^"\\]|\\.)*)"')
@@ -70,40 +72,38 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are at upsd. The password is read from its file for each login."""
+    """Who we are at upsd. `ca`, in PEM, is the authority of its certificate: with it TLS is required.
+
+    Raises:
+        UpsError: the name or the password is none that can be sent.
+    """
 
     user: str
-    password_file: Path
-    tls: UpsTls | None = None
+    password: str = field(repr=False)
+    ca: str = field(default="", repr=False)
 
-    def password(self) -> str:
-        """
-        Raises:
-            UpsError: there is none that can be sent.
-        """
-        try:
-            with self.password_file.open("rb") as file:
-                text = file.read(1025).decode("ascii").removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
-            raise UpsError(f"the password cannot be read from {self.password_file}: {reason}") from None
-        if not 0 < len(text) <= 1024 or not text.isprintable():
-            raise UpsError(f"{self.password_file} is not one line of text with the password")
-        return text
+    def __post_init__(self) -> None:
+        for what, word, longest in (("name", self.user, LONGEST_USER), ("password", self.password, LONGEST_PASSWORD)):
+            if not (0 < len(word) <= longest and word.isascii() and word.isprintable()):
+                raise UpsError(f"the {what} for upsd is not one line of ASCII text, of at most {longest} characters")
 
     def context(self) -> ssl.SSLContext:
         """
         Raises:
-            UpsError: the certificate authority cannot be read.
+            UpsError: the certificate authority is none.
         """
         try:
-            context = ssl.create_default_context(cafile=self.tls.ca if self.tls else None)
-        except (OSError, ssl.SSLError) as error:
-            raise UpsError(f"tls.ca cannot be read: {error}") from None
-        if self.tls is None:  # against who only listens: upsd's own clients do not know it either
+            context = ssl.create_default_context(cadata=self.ca or None)
+        except (ssl.SSLError, ValueError) as error:
+            raise UpsError(f"the authority of upsd's certificate is not in PEM: {error}") from None
+        if not self.ca:  # against who only listens: upsd's own clients do not know it either
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+Credentials = Callable[[], Awaitable[Login]]
+"""Reads the login, for each session anew; raises UpsError where it cannot be read."""
 
 
 class Session:
@@ -134,16 +134,15 @@ class Session:
 
     async def _log_in(self, address: Address, login: Login) -> None:
         await self._start_tls(address, login)
-        password = await asyncio.to_thread(login.password)
         await self._ask(f"USERNAME {_quoted(login.user)}")
-        await self._ask(f"PASSWORD {_quoted(password)}")
+        await self._ask(f"PASSWORD {_quoted(login.password)}")
         await self._ask(f"LOGIN {self._ups}")
 
     async def _start_tls(self, address: Address, login: Login) -> None:
         try:
             await self._ask("STARTTLS")
         except Refused as refused:
-            if refused.code not in _NO_TLS or login.tls:
+            if refused.code not in _NO_TLS or login.ca:
                 raise
             return
         context = login.context()

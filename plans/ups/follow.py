@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from common.backoff import Backoff
 from plans.model import Nut
-from plans.ups.client import Address, Login, Refused, Session, UpsError
+from plans.ups.client import Address, Credentials, Refused, Session, UpsError
 from plans.ups.stages import Reading
 
 FIRST_PAUSE = 0.5
@@ -26,7 +26,7 @@ class Seen:
     problem: str = ""
 
 
-async def follow(nut: Nut, login: Login, ups: str, seen: Callable[[Seen], None]) -> None:
+async def follow(nut: Nut, login: Credentials, ups: str, seen: Callable[[Seen], None]) -> None:
     """Read it each `pollEvery`, and tell each time. It goes on until it is cancelled, and logs out then.
 
     Raises:
@@ -36,7 +36,7 @@ async def follow(nut: Nut, login: Login, ups: str, seen: Callable[[Seen], None])
     pauses = Backoff(min(FIRST_PAUSE, pause), max(FIRST_PAUSE, pause))
     while True:
         try:
-            session = await Session.open(Address.of(ups), login)
+            session = await Session.open(Address.of(ups), await login())
             try:
                 while True:
                     seen(await _look(session, ups))

@@ -121,6 +121,12 @@ def triggered(**changes: Any) -> dict[str, Any]:
     return {"triggers": [{"nut": NUT | changes}]}
 
 
+def test_the_controllers_login_is_in_a_secret() -> None:
+    (trigger,) = plan(triggers=[{"nut": {"ups": NUT["ups"], "secretRef": {"name": "ups"}}}]).triggers
+    assert trigger.nut.secret_ref is not None
+    assert trigger.nut.secret_ref.name == "ups"
+
+
 def test_a_trigger_has_defaults() -> None:
     (trigger,) = plan(**triggered(onBattery={"tiers": ["batch"]})).triggers
     nut = trigger.nut
@@ -140,6 +146,8 @@ def test_a_ups_is_named_as_nut_names_it(name: str) -> None:
         ({"ups": []}, "triggers.0.nut.ups: Tuple should have at least 1 item"),
         ({"ups": [{"name": "a b"}]}, "triggers.0.nut.ups.0.name: String should match pattern"),
         ({"ups": [{"name": "lab@nas\nX"}]}, "triggers.0.nut.ups.0.name: String should match pattern"),
+        ({"secretRef": {"name": "ups"}}, "triggers.0.nut: Value error, give either user and passwordFile"),
+        ({"user": None}, "triggers.0.nut: Value error, give either user and passwordFile"),
         ({"ups": NUT["ups"] * 2}, "triggers.0.nut: Value error, ups: two are named 'lab@nas'"),
         ({"minimumSupplies": 2}, "triggers.0.nut: Value error, minimumSupplies: is more than all powerValues"),
         ({"user": "a\nb"}, "triggers.0.nut.user: String should match pattern"),

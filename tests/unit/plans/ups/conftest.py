@@ -1,5 +1,4 @@
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,5 @@ async def upsd() -> AsyncIterator[FakeUpsd]:
 
 
 @pytest.fixture
-def login(tmp_path: Path) -> Login:
-    file = tmp_path / "password"
-    file.write_text(f"{PASSWORD}\n")
-    return Login("vmpower", file)
+def login() -> Login:
+    return Login("vmpower", PASSWORD)

@@ -2,12 +2,10 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import trustme
 
-from plans.model import UpsTls
 from plans.ups import client
 from plans.ups.client import Address, Login, Refused, Session, UpsError
 from plans.ups.stages import Reading
@@ -119,24 +117,15 @@ async def test_a_refusal_says_whether_it_lasts(upsd: FakeUpsd, login: Login, cod
 # The password
 
 
-async def test_it_is_read_anew_for_each_login(upsd: FakeUpsd, login: Login) -> None:
-    name = Address.of(await upsd.start())
-    for password in ("one", "two"):
-        login.password_file.write_text(password)
-        await (await Session.open(name, login)).close()
-    assert [line for line in upsd.asked if line.startswith("PASSWORD")] == ['PASSWORD "one"', 'PASSWORD "two"']
+@pytest.mark.parametrize("password", ["", "a\nb", "a\0", "x" * 2000, "p\u00e4ss"])
+def test_what_is_no_line_is_no_password(password: str) -> None:
+    with pytest.raises(UpsError, match="the password for upsd is not one line of ASCII text, of at most 1024"):
+        Login("vmpower", password)
 
 
-@pytest.mark.parametrize("content", [b"", b"a\nb\n", b"a\0", b"x" * 2000, b"\xff"])
-async def test_a_file_that_is_no_password_sends_none(upsd: FakeUpsd, login: Login, content: bytes) -> None:
-    login.password_file.write_bytes(content)
-    assert str(login.password_file) in await problem(upsd, login)
-    assert not [line for line in upsd.asked if line.startswith("PASSWORD")]
-
-
-async def test_a_password_that_cannot_be_read_is_told(upsd: FakeUpsd, login: Login, tmp_path: Path) -> None:
-    told = await problem(upsd, replace(login, password_file=tmp_path / "nothing"))
-    assert told == f"the password cannot be read from {tmp_path}/nothing: No such file or directory"
+def test_what_is_no_line_is_no_name() -> None:
+    with pytest.raises(UpsError, match="the name for upsd is not one line"):
+        Login("vmpower\nLOGIN lab", PASSWORD)
 
 
 async def test_it_stands_in_no_message(upsd: FakeUpsd, login: Login) -> None:
@@ -166,33 +155,29 @@ async def test_it_is_used_where_upsd_has_it(encrypted: Encrypted, login: Login) 
     assert encrypted[0].encrypted
 
 
-async def test_with_a_ca_upsd_has_to_be_who_it_says(encrypted: Encrypted, login: Login, tmp_path: Path) -> None:
-    encrypted[1].cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    assert (await read(encrypted[0], replace(login, tls=UpsTls(ca=str(tmp_path / "ca.pem"))))).charge == 97.5
+async def test_with_a_ca_upsd_has_to_be_who_it_says(encrypted: Encrypted, login: Login) -> None:
+    assert (await read(encrypted[0], replace(login, ca=encrypted[1].cert_pem.bytes().decode()))).charge == 97.5
 
 
-async def test_what_is_said_before_tls_counts_for_nothing(encrypted: Encrypted, login: Login, tmp_path: Path) -> None:
-    encrypted[1].cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+async def test_what_is_said_before_tls_counts_for_nothing(encrypted: Encrypted, login: Login) -> None:
     encrypted[0].answers["STARTTLS"] = 'OK STARTTLS\nOK\nOK\nOK\nVAR lab ups.status "FSD OL"'
-    told = await problem(encrypted[0], replace(login, tls=UpsTls(ca=str(tmp_path / "ca.pem"))))
+    told = await problem(encrypted[0], replace(login, ca=encrypted[1].cert_pem.bytes().decode()))
     assert told == "upsd says more than it was asked before TLS begins: somebody may stand between"
     assert not [line for line in encrypted[0].asked if line.startswith("PASSWORD")]
 
 
-async def test_with_a_ca_another_upsd_gets_no_password(encrypted: Encrypted, login: Login, tmp_path: Path) -> None:
-    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    told = await problem(encrypted[0], replace(login, tls=UpsTls(ca=str(tmp_path / "ca.pem"))))
+async def test_with_a_ca_another_upsd_gets_no_password(encrypted: Encrypted, login: Login) -> None:
+    told = await problem(encrypted[0], replace(login, ca=trustme.CA().cert_pem.bytes().decode()))
     assert "no TLS with upsd at localhost" in told
     assert encrypted[0].asked == ["STARTTLS"]
 
 
-async def test_with_a_ca_an_upsd_without_tls_gets_no_password(upsd: FakeUpsd, login: Login, tmp_path: Path) -> None:
-    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    told = await problem(upsd, replace(login, tls=UpsTls(ca=str(tmp_path / "ca.pem"))))
+async def test_with_a_ca_an_upsd_without_tls_gets_no_password(upsd: FakeUpsd, login: Login) -> None:
+    told = await problem(upsd, replace(login, ca=trustme.CA().cert_pem.bytes().decode()))
     assert told == "upsd answers 'FEATURE-NOT-CONFIGURED'"
     assert not [line for line in upsd.asked if line.startswith("PASSWORD")]
 
 
-async def test_a_ca_that_cannot_be_read_is_told(encrypted: Encrypted, login: Login, tmp_path: Path) -> None:
-    told = await problem(encrypted[0], replace(login, tls=UpsTls(ca=str(tmp_path / "nothing"))))
-    assert told.startswith("tls.ca cannot be read")
+async def test_a_ca_that_is_none_is_told(encrypted: Encrypted, login: Login) -> None:
+    told = await problem(encrypted[0], replace(login, ca="nothing"))
+    assert told.startswith("the authority of upsd's certificate is not in PEM")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from plans.model import Nut
-from plans.ups.client import Login
+from plans.ups.client import Login, UpsError
 from plans.ups.follow import NotLetIn, Seen, follow
 from tests.unit.plans.ups.fake import FakeUpsd
 
@@ -15,7 +15,13 @@ class Following:
     def __init__(self, ups: str, login: Login) -> None:
         written = {"ups": [{"name": ups}], "user": "vmpower", "passwordFile": "unused", "pollEvery": "100ms"}
         self._told = asyncio.Queue[Seen]()
-        self.work = asyncio.ensure_future(follow(Nut.model_validate(written), login, ups, self._told.put_nowait))
+        self.login: Login | None = login
+        self.work = asyncio.ensure_future(follow(Nut.model_validate(written), self._read, ups, self._told.put_nowait))
+
+    async def _read(self) -> Login:
+        if self.login is None:
+            raise UpsError("the password cannot be read")
+        return self.login
 
     async def next(self) -> Seen:
         return await asyncio.wait_for(self._told.get(), 10)
@@ -80,3 +86,21 @@ async def test_a_login_that_is_refused_later_is_lost_contact(following: Followin
     while "ACCESS-DENIED" not in (await following.until_problem(True)).problem:
         pass
     assert not following.work.done()
+
+
+async def test_the_login_is_read_anew_for_each_session(following: Following, upsd: FakeUpsd) -> None:
+    await following.next()
+    following.login = Login("vmpower", "another")
+    upsd.cut()
+    await following.until_problem(True)
+    await following.until_problem(False)
+    assert [line for line in upsd.asked if line.startswith("PASSWORD")][-1] == 'PASSWORD "another"'
+
+
+async def test_a_login_that_cannot_be_read_is_lost_contact(following: Following, upsd: FakeUpsd) -> None:
+    await following.next()
+    following.login = None
+    upsd.cut()
+    await following.until_problem(True)
+    while (seen := await following.next()).problem != "the password cannot be read":
+        assert seen.reading is None
