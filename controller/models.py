@@ -20,7 +20,8 @@ from controller.enums import DesiredPower, Escalation, FailurePolicy, SaveFallba
 from controller.fields import Model, Name, Text
 from controller.run_status import PowerRunStatus
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
-from plans.model import PlanSpec
+from plans.model import MOST_TIERS, PlanSpec
+from plans.model import Name as TierName
 
 GROUP: Final = "infra.virtrigaud.io"
 API_VERSION = f"{GROUP}/v1beta1"
@@ -384,11 +385,14 @@ class PlanRef(Grant):
 
 
 class PowerRunSpec(Grant):
-    """One execution of a plan. An emergency takes over a run that is none; else the second of two is refused."""
+    """One execution of a plan; with `tiers`, of those alone. An emergency takes over a run that is none; else the
+    second of two is refused. `trigger` is the controller's own word of what began it."""
 
     plan_ref: PlanRef
     reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
     emergency: bool = False
+    tiers: Annotated[tuple[TierName, ...], Field(max_length=MOST_TIERS)] = ()
+    trigger: Annotated[str, Field(max_length=MAX_REASON)] = ""
 
 
 class PowerRun(Model):

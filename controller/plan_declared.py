@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from common.backoff import Backoff
-from controller.models import PowerPlan, PowerRun
+from controller.models import PowerPlan, PowerRun, PowerRunSpec
 from controller.plan_terms import Asked, RunRefused, World
 from controller.run_record import unpacked
 from controller.run_status import ENDED, PowerRunStatus, refused
@@ -21,9 +21,9 @@ PLAN_GRACE = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 """Seconds before a run is begun again whose begin could not be written down at its source."""
 WARNINGS = frozenset({"Refused", "Lost"})
-
-TRIGGERS = Event(
-    "Warning", "TriggersNotFollowed", "spec.triggers begin no run here: vmpower plan wait FILE follows them."
+NOT_BEGUN = (
+    "The controller that declared this run for a trigger did not begin it by this; what leads now follows the trigger "
+    "anew, and declares runs of its own. A run that a person declares has no spec.trigger."
 )
 
 log = structlog.get_logger()
@@ -46,6 +46,9 @@ class Host(Protocol):
 
     def give_up(self, uid: str) -> None:
         """The PowerRun is gone: abort its run, or release it."""
+
+    def plans_changed(self) -> None:
+        """Another set of plans is declared, or other ones."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done in the background."""
@@ -71,6 +74,8 @@ class Declared:
         self._begun: set[str] = set()
         """The uids of PowerRuns that have been begun, or refused."""
         self._counts = False
+        self._making: set[Key] = set()
+        """PowerRuns that are declared for a trigger at this moment."""
         self._unseen: set[Key] = set()
         """Those of before a pause that have not been declared again."""
 
@@ -83,11 +88,9 @@ class Declared:
         """A plan, which replaces the one before, or a run, whose first spec counts."""
         self._unseen.discard(key)
         if isinstance(resource, PowerPlan):
-            if resource.spec.triggers and key not in self._plans:
-                self._host.spawn(self._tell_of_triggers(key))
             self._plans[key] = resource
             self._wrong.pop(key, None)
-            self._host.spawn(self._tell_of_plans())
+            self._tell_of_plans()
             return
         known = self._runs.get(key)
         if known is not None and known.metadata.uid == resource.metadata.uid:
@@ -107,7 +110,7 @@ class Declared:
         if change.key.kind == "PowerPlan":
             self._plans.pop(change.key, None)
             self._wrong[change.key] = change.message
-            self._host.spawn(self._tell_of_plans())
+            self._tell_of_plans()
 
     def delete(self, key: Key) -> None:
         """What is no longer declared. A run that is under way is aborted; one that is over is released."""
@@ -116,12 +119,8 @@ class Declared:
         resource = self._runs.pop(key, None)
         if resource is not None:
             self._host.give_up(resource.metadata.uid)
-
-    async def _tell_of_triggers(self, key: Key) -> None:
-        """Whoever wrote them relies on them."""
-        if (world := self._world()) is not None:
-            with suppress(SourceError, ResourceGone):
-                await world.source.emit_event(key, TRIGGERS)
+        if key.kind == "PowerPlan":
+            self._tell_of_plans()
 
     def pause(self) -> None:
         """Nothing is begun until all that is declared is known again."""
@@ -137,6 +136,7 @@ class Declared:
         for key in list(self._runs):
             self._consider(key)
             self.write(key)
+        self._host.plans_changed()
 
     def uid(self, key: Key) -> str:
         """That of a PowerRun; empty: none is declared."""
@@ -204,6 +204,25 @@ class Declared:
             raise ResourceGone(str(key))
         await self._put(key, self._runs[key], status)
 
+    async def make(self, key: Key, spec: PowerRunSpec) -> PowerRun:
+        """Declare a run that is about to be begun.
+
+        Raises:
+            SourceError: that could not be done, as far as is known.
+        """
+        world = self._world()
+        if world is None:
+            raise SourceError("nothing is declared yet")
+        self._making.add(key)
+        try:
+            made = await world.source.make_run(key.name, key.namespace, spec)
+            self._begun.add(made.metadata.uid)
+            return self._runs.setdefault(key, made)
+        finally:
+            self._making.discard(key)
+            if key in self._runs:  # it came, and who made it may not know
+                self._consider(key)
+
     async def _put(self, key: Key, resource: PowerRun, status: PowerRunStatus) -> None:
         world = self._world()
         if world is None:
@@ -220,10 +239,12 @@ class Declared:
         """Begin a run that has not been begun; never one whose record is lost."""
         resource = self._runs[key]
         uid, phase = resource.metadata.uid, resource.status.phase
-        if self._host.knows(uid) or uid in self._begun or phase in ENDED:
+        if self._host.knows(uid) or uid in self._begun or phase in ENDED or key in self._making:
             return
         self._begun.add(uid)
-        if phase == "Pending":
+        if phase == "Pending" and resource.spec.trigger:
+            self.answer(key, refused(NOT_BEGUN, [Violation("spec.trigger", "is the controller's own")]))
+        elif phase == "Pending":
             self._host.spawn(self._begin(key, resource))
         elif (history := _record(resource)) is not None:
             self._host.take_in(history)
@@ -238,7 +259,7 @@ class Declared:
             async with asyncio.timeout(PLAN_GRACE), self._news:
                 await self._news.wait_for(lambda: plan in self._plans or plan in self._wrong)
         try:
-            await self._start(Asked(plan, spec.reason, spec.emergency, key.name, uid))
+            await self._start(Asked(plan, spec.reason, spec.emergency, key.name, uid, spec.tiers))
         except ResourceGone:
             log.info("deleted before it was begun", run=str(key))
         except RunRefused as error:
@@ -271,7 +292,12 @@ class Declared:
             else:
                 return
 
-    async def _tell_of_plans(self) -> None:
+    def _tell_of_plans(self) -> None:
+        self._host.spawn(self._tell_of_news())
+        if self._counts:
+            self._host.plans_changed()
+
+    async def _tell_of_news(self) -> None:
         async with self._news:
             self._news.notify_all()
 

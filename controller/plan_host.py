@@ -16,17 +16,28 @@ import structlog
 
 from client.errors import ProviderError
 from common.backoff import Backoff
+from controller.annotations import MAX_REASON
 from controller.client import ProviderClient
 from controller.enums import DesiredPower
 from controller.hosted_run import Hosted, HostedCalls, targets
-from controller.models import PowerPlan, PowerRun, Provider, Runtime, VirtualMachine
+from controller.models import PlanRef, PowerPlan, PowerRun, PowerRunSpec, Provider, Runtime, VirtualMachine
 from controller.plan_declared import Declared
 from controller.plan_holds import Holds
 from controller.plan_scope import Scope, called, full_name, violations
 from controller.plan_terms import Asked, RunRefused, World
+from controller.plan_triggers import Triggers
 from controller.run_record import later, recorded_status, size
 from controller.run_status import PowerRunStatus, run_status
-from controller.source import GuestCredentials, Key, Rejected, SecretUnavailable, SourceError, key_of
+from controller.source import (
+    GuestCredentials,
+    Key,
+    Rejected,
+    ResourceGone,
+    SecretUnavailable,
+    Source,
+    SourceError,
+    key_of,
+)
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
@@ -47,6 +58,8 @@ MERGED = 0.2
 """Seconds for which what happens in a run is told together."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run whose record another process has is taken up again."""
+DECLARE_TIME = 5.0
+"""Seconds in which the PowerRun of a trigger's run is declared. The API server may be what an outage took first."""
 DOWN = frozenset({DesiredPower.OFF, DesiredPower.OFF_GRACEFUL})
 
 T = TypeVar("T")
@@ -71,6 +84,7 @@ class PlanHost:
         """Whether another controller has led since the records on this disk were written, as far as is known."""
         self._declared = Declared(self, lambda: self._world)
         self._holds = Holds(lambda: [hosted.history for hosted in self._hosted.values()], self._wake)
+        self._triggers = Triggers(self, clock)
         self._one_start = asyncio.Lock()
         """One run at a time is begun, brought up or released."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +131,8 @@ class PlanHost:
         """Another controller leads, and goes on with all runs: end them here, and forget what is known of them."""
         if self._hosted:
             log.info("another controller goes on with the runs", runs=sorted(self._hosted))
-        await self.close()
+        await self._triggers.close()
+        await self._stop()
         ended = [*self._hosted.values()]
         self._hosted.clear()
         self._by_uid.clear()
@@ -197,6 +212,21 @@ class PlanHost:
     def _wake(self, vms: Collection[tuple[str, str]]) -> None:
         if self._world is not None:
             self._world.wake(vms)
+
+    def plans_changed(self) -> None:
+        """Follow the triggers of the plans that are declared now."""
+        self._triggers.follow(self._declared.plans)
+
+    def triggered(self, plan: Key) -> list[Hosted]:
+        """The runs of a plan that its triggers have begun and that are not released, oldest first."""
+        found = [
+            each for each in self._hosted.values() if each.history.start.trigger and _plan(each.history.start) == plan
+        ]
+        return sorted(found, key=lambda each: each.history.start.at)
+
+    def source(self) -> Source | None:
+        """Where plans are declared."""
+        return self._world.source if self._world is not None else None
 
     def knows(self, uid: str) -> bool:
         """Whether there is a record of the run of a PowerRun."""
@@ -306,7 +336,7 @@ class PlanHost:
         """
         found = self._declared.plan(plan)
         within = self._require_world().scope(plan.namespace)
-        clients = self._open(within.providers)
+        clients = _opened(self._require_world(), within.providers)
         try:
             frozen = await self._freeze(found, within, clients)
             return frozen.start(found.metadata.name, found.spec, self._clock()()), frozen
@@ -321,19 +351,23 @@ class PlanHost:
             RunRefused: another one is under way, or the plan cannot be run as it is.
             SourceError, ResourceGone: its PowerRun cannot say so; nothing was done.
         """
-        world = self._require_world()
+        world = self._world_of(asked)
         plan = self._declared.plan(asked.plan)
-        if world.source.shared and not asked.uid:
+        if asked.tiers:
+            plan = _only(plan, asked.tiers)
+        if world.source.shared and not asked.uid and not asked.trigger:
             message = "Another controller could not go on with it: make a PowerRun of it, by kubectl create."
             raise RunRefused("NO_RECORD", message)
         async with self._one_start:
             others = self._in_the_way(asked)
             within = world.scope(asked.plan.namespace)
-            clients = self._open(within.providers)
+            clients = _opened(world, within.providers)
             try:
                 frozen = await self._freeze(plan, within, clients)
                 start = self._begun(asked, plan, frozen)
-                if world.source.shared:
+                if world.source.shared and asked.trigger:
+                    start = await self._declare(start, asked)
+                elif world.source.shared:
                     await self._declared.claim(_resource(start), start.uid, self._status_of(History(start)))
                 history, journal = await self._create(start)
             except BaseException:
@@ -345,12 +379,41 @@ class PlanHost:
                     other.task.cancel()
             hosted = self._host(history)
             hosted.journal = journal
-            self._by_uid[history.start.uid] = history.start.run
+            if history.start.uid:
+                self._by_uid[history.start.uid] = history.start.run
             self._holds.changed()
             needed = {target.provider for target in targets(history)}
             await _close({name: client for name, client in clients.items() if name not in needed})
             await self._carry_on(hosted, {name: client for name, client in clients.items() if name in needed})
         return history
+
+    async def _declare(self, start: Start, asked: Asked) -> Start:
+        """The start of a trigger's run with its PowerRun, which is declared and says that the run has begun. An
+        emergency begins all the same where that cannot be done in time.
+
+        Raises:
+            SourceError
+        """
+        key = Key("PowerRun", start.namespace, start.run)
+        spec = PowerRunSpec(
+            plan_ref=PlanRef(name=asked.plan.name),
+            emergency=asked.emergency,
+            tiers=asked.tiers,
+            trigger=asked.trigger[:MAX_REASON],
+        )
+        if not self._synced:
+            log.warning("a run begins that no PowerRun tells of, as the lead is lost", run=start.run)
+            return start
+        try:
+            async with asyncio.timeout(DECLARE_TIME):
+                made = await self._declared.make(key, spec)
+                start = start.model_copy(update={"resource": key.name, "uid": made.metadata.uid})
+                await self._declared.claim(key, start.uid, self._status_of(History(start)))
+        except (SourceError, ResourceGone, TimeoutError) as error:
+            if not asked.emergency:
+                raise SourceError(f"The run cannot be declared: {error or 'no answer in time'}") from error
+            log.warning("a run begins that its PowerRun does not tell of", run=start.run, error=str(error))
+        return start
 
     async def abort(self, name: str) -> History:
         """Begin no further tier; then what the run stopped comes up, if its plan says so, and is released.
@@ -397,8 +460,32 @@ class PlanHost:
             await self._carry_on(hosted, self._reopened(hosted.history), bring_up=True)
         return hosted.history
 
+    async def bring_back(self, name: str) -> None:
+        """Abort a run, if it is under way, and bring up what it has stopped, if its plan says so. Its VMs are their
+        owners' again when this returns.
+
+        Raises:
+            RunRefused: it is about to be taken up; to be tried again.
+        """
+        asked = False
+        while (hosted := self._hosted.get(name)) is not None:
+            if hosted.is_open:
+                if hosted.run is None or hosted.task is None or hosted.task.done():
+                    raise RunRefused("NOT_READY", f"Run {hosted.history.start.called} is not carried out yet.")
+                await hosted.run.abort()
+                await asyncio.wait([hosted.task])
+            elif asked or hosted.history.start.spec.bring_up is None:
+                await self.release(name)
+            else:
+                asked = True
+                await self.bring_up(name)
+
     async def close(self) -> None:
         """Stop; what was begun goes on at the providers, and is taken up by the next process."""
+        await self._triggers.close()
+        await self._stop()
+
+    async def _stop(self) -> None:
         tasks = [*self._tasks, *(hosted.task for hosted in self._hosted.values() if hosted.task)]
         for task in tasks:
             task.cancel()
@@ -437,6 +524,17 @@ class PlanHost:
             raise RunRefused("RUN_RELEASED", f"Run {history.start.called} is released: nothing is left to do.")
         return hosted
 
+    def _world_of(self, asked: Asked) -> World:
+        """That in which a run is begun. What a UPS says counts also while the lead is lost, as the API server may be
+        what an outage took first: by what was known last, as long as no other controller is known to lead.
+
+        Raises:
+            RunRefused: what is declared is not known.
+        """
+        if asked.trigger and asked.emergency and self._known is not None:
+            return self._known
+        return self._require_world()
+
     def _require_world(self) -> World:
         if self._world is None or not self._synced:
             raise RunRefused("NOT_READY", "The controller does not know yet what is declared; ask again in a moment.")
@@ -451,7 +549,7 @@ class PlanHost:
         others = [hosted for hosted in self._hosted.values() if hosted.is_open]
         for other in others:
             start = other.history.start
-            if start.emergency or not asked.emergency:
+            if not asked.takes_over(start):
                 message = f"Run {start.called} of plan {start.plan} is under way; one at a time."
                 wrong = Violation("spec.emergency", "only an emergency takes a run over, and only one that is none")
                 raise RunRefused("RUN_ACTIVE", message, [wrong])
@@ -471,17 +569,21 @@ class PlanHost:
 
     def _begun(self, asked: Asked, plan: PowerPlan, frozen: Frozen) -> Start:
         name = f"{asked.resource[:63].rstrip('-.')}-{asked.uid[:8]}" if asked.uid else ""
-        return frozen.start(
+        start = frozen.start(
             plan.metadata.name,
             plan.spec,
             self._clock()(),
             name,
+            trigger=asked.trigger,
             reason=asked.reason,
             emergency=asked.emergency,
             namespace=asked.plan.namespace,
             resource=asked.resource,
             uid=asked.uid,
         )
+        if asked.left is None:
+            return start
+        return start.model_copy(update={"ends": min(start.ends, start.at + asked.left)})
 
     async def _create(self, start: Start) -> tuple[History, Journal]:
         try:
@@ -525,7 +627,7 @@ class PlanHost:
         except asyncio.CancelledError:
             if not hosted.taken_by:
                 raise
-            await run.leave(hosted.taken_by)
+            await _leave(hosted, run)
         except Exception:
             log.exception("a bug in vmpower: a run is not carried out any more", run=hosted.history.start.run)
         finally:
@@ -533,7 +635,7 @@ class PlanHost:
 
     async def _go_through(self, hosted: Hosted, run: Run) -> None:
         if hosted.taken_by:
-            await run.leave(hosted.taken_by)
+            await _leave(hosted, run)
         elif hosted.history.closed is None:
             await run.carry_out()
         elif hosted.history.bring_up_began:
@@ -588,13 +690,9 @@ class PlanHost:
             known.note(event)
         return journal
 
-    def _open(self, providers: Mapping[str, Provider]) -> dict[str, ProviderClient]:
-        world = self._require_world()
-        return {name: world.open(provider) for name, provider in providers.items()}
-
     def _reopened(self, history: History) -> dict[str, ProviderClient]:
         """Connections to the providers of a run; to one that is not declared any more, none that answers."""
-        world, namespace = self._require_world(), history.start.namespace
+        world, namespace = self._known or self._require_world(), history.start.namespace
         known = {called(namespace, provider): provider for provider in world.providers()}
         needed = {target.provider for target in targets(history)}
         return {
@@ -655,8 +753,34 @@ def _resource(start: Start) -> Key:
     return Key("PowerRun", start.namespace, start.resource)
 
 
+def _plan(start: Start) -> Key:
+    return Key("PowerPlan", start.namespace, start.plan)
+
+
+def _only(plan: PowerPlan, tiers: Collection[str]) -> PowerPlan:
+    """The plan of these tiers alone.
+
+    Raises:
+        RunRefused: they cannot be run without the others.
+    """
+    if wrong := plan.spec.problem_of(tiers):
+        message = f"PowerPlan {plan.metadata.name} cannot be run in part like this; nothing was done."
+        raise RunRefused("PLAN_REFUSED", message, [Violation("spec.tiers", wrong)])
+    return plan.model_copy(update={"spec": plan.spec.only(tiers)})
+
+
+def _opened(world: World, providers: Mapping[str, Provider]) -> dict[str, ProviderClient]:
+    return {name: world.open(provider) for name, provider in providers.items()}
+
+
 def _is_called(start: Start, name: str) -> bool:
     return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
+
+
+async def _leave(hosted: Hosted, run: Run) -> None:
+    """Another run has taken it over, which may be aborted or end later: what this one stopped can come up then."""
+    await run.leave(hosted.taken_by)
+    hosted.taken_by = ""
 
 
 async def _close(clients: Mapping[str, ProviderClient]) -> None:

@@ -3,12 +3,14 @@ declared."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from controller.client import ProviderClient
 from controller.models import Provider, VirtualMachine
 from controller.plan_scope import Scope
 from controller.source import Key, Source
+from plans.history import Start
 from plans.members import Violation
 
 
@@ -27,13 +29,23 @@ class RunRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A run that is asked for. `resource` and `uid` are of the PowerRun, where there is one."""
+    """A run that is asked for. `resource` and `uid` are of the PowerRun, where there is one. `tiers`: these alone;
+    empty: all. `trigger` is what has begun it, where that is no person; `left`: it has to be over after so long."""
 
     plan: Key
     reason: str = ""
     emergency: bool = False
     resource: str = ""
     uid: str = ""
+    tiers: tuple[str, ...] = ()
+    trigger: str = ""
+    left: timedelta | None = None
+
+    def takes_over(self, other: Start) -> bool:
+        """Whether it begins though another run is under way, which it takes over: an emergency one that is none; what
+        a UPS says of a plan every run of that plan."""
+        same = (other.namespace, other.plan) == (self.plan.namespace, self.plan.name)
+        return self.emergency and (not other.emergency or (bool(self.trigger) and same))
 
 
 class World(Protocol):

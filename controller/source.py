@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from common.text import clean
-from controller.models import Resource, Status
+from controller.models import PowerRun, PowerRunSpec, Resource, Status
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -123,6 +123,15 @@ class TlsSecret:
     key: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class UpsSecret:
+    """A login at upsd. `ca`, in PEM, is the authority of its certificate; empty: TLS is not required."""
+
+    username: str
+    password: str = field(repr=False)
+    ca: str = field(default="", repr=False)
+
+
 class ResourceGone(Exception):
     """The status has no place to be written to: the resource was deleted."""
 
@@ -202,6 +211,21 @@ class Source(Protocol):
         Raises:
             SecretUnavailable: there is no such secret, or it holds no login.
             SourceError: it cannot be read now; the caller tries again.
+        """
+
+    async def ups_secret(self, namespace: str, name: str) -> UpsSecret:
+        """Read what a trigger of a PowerPlan of this namespace names, at each login.
+
+        Raises:
+            SecretUnavailable: there is no such secret, or it is not meant for this.
+            SourceError: it cannot be read now; the caller tries again.
+        """
+
+    async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
+        """Declare a run, where controllers elsewhere may have to go on with it.
+
+        Raises:
+            SourceError: that cannot be done now, or is done already.
         """
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:

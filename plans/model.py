@@ -311,13 +311,18 @@ class PlanSpec(Model):
         """The tiers of a first stage can be run without the others."""
         for number, trigger in enumerate(self.triggers):
             named = trigger.nut.on_battery.tiers if trigger.nut.on_battery else ()
-            field = f"triggers.{number}.nut.onBattery.tiers"
-            for name in named:
-                if name not in self.graph:
-                    raise ValueError(f"{field}: there is no tier {name!r}")
-                if missing := next((each for each in self.graph[name] if each not in named), None):
-                    raise ValueError(f"{field}: {name!r} comes after {missing!r}, which is not named")
+            if wrong := self.problem_of(named):
+                raise ValueError(f"triggers.{number}.nut.onBattery.tiers: {wrong}")
         return self
+
+    def problem_of(self, tiers: Collection[str]) -> str:
+        """What keeps these tiers from being run without the others; empty: nothing."""
+        for name in tiers:
+            if name not in self.graph:
+                return f"there is no tier {name!r}"
+            if missing := next((each for each in self.graph[name] if each not in tiers), None):
+                return f"{name!r} comes after {missing!r}, which is not named"
+        return ""
 
     def only(self, tiers: Collection[str]) -> Self:
         """The same for these tiers alone, and no other VM."""

@@ -125,9 +125,10 @@ class Run:
         await self._note(Aborted(at=self._clock()))
         await asyncio.gather(*(self._call_off(target, now) for target, now in list(self._under_way.values())))
 
-    async def shorten(self, ends: datetime, why: str) -> None:
-        """Less is left than was thought: the budget is over at `ends`, if that is sooner by LEAST_SHORTER. Operations
-        under way get their new moments, which count at their providers also if this engine is gone."""
+    async def shorten(self, left: timedelta, why: str) -> None:
+        """Less is left than was thought: the budget is over after `left`, if that is sooner by LEAST_SHORTER.
+        Operations under way get new moments, which count at their providers also if this engine is gone."""
+        ends = self._clock() + left
         if self.history.brought_down is None and ends + LEAST_SHORTER <= self.history.ends:
             await self._note(Shortened(at=self._clock(), ends=ends, why=why))
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Coroutine, Mapping
-from datetime import datetime
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ class _Host:
             raise LookupError("no run has begun")
         return self._latest
 
-    async def begin(self, stage: Stage, why: str, until: datetime) -> OwnRun:
+    async def begin(self, stage: Stage, why: str, left: timedelta) -> OwnRun:
         """The run of a stage. Our own VM goes down with all others only.
 
         Raises:
@@ -112,7 +112,7 @@ class _Host:
             if stage is Stage.NAMED:
                 frozen = frozen.without_own()
             start = frozen.start(name, spec, self._clock(), trigger=why, emergency=True)
-            bounded = start.model_copy(update={"ends": min(start.ends, until)})
+            bounded = start.model_copy(update={"ends": min(start.ends, start.at + left)})
             history, journal = await self._runs.create(bounded)
         except Failure as failure:
             raise CannotBegin(" ".join([failure.message, *failure.hints])) from None

@@ -18,7 +18,7 @@ from watchfiles._rust_notify import WatchfilesRustInternalError  # its documenta
 
 from common.yaml_reader import Fault, read_text
 from controller.annotations import REBIND
-from controller.models import PowerRun, Status, VirtualMachine
+from controller.models import PowerRun, PowerRunSpec, Status, VirtualMachine
 from controller.source import (
     Applied,
     Change,
@@ -32,6 +32,7 @@ from controller.source import (
     SourceError,
     Synced,
     TlsSecret,
+    UpsSecret,
     key_of,
 )
 from controller.sources.declared import Origin, settle
@@ -44,6 +45,8 @@ QUIET_MS, BURST_MS = 50, 500
 """Changes are looked at once nothing has changed for QUIET_MS, or at the latest after BURST_MS."""
 LOOK_UP_MS = 1000
 """How often to check whether the directory itself was replaced."""
+
+UPS_FIELD = "nut.secretRef"
 
 log = structlog.get_logger()
 
@@ -133,6 +136,16 @@ class DirectorySource:
         found = self._secret("guestCredentialsSecretRef", namespace, name, ("username", "password"))
         username, password = (part.rstrip("\r\n") for part in found)
         return GuestCredentials(username, password)
+
+    async def ups_secret(self, namespace: str, name: str) -> UpsSecret:
+        found = self._secret(UPS_FIELD, namespace, name, ("username", "password"))
+        username, password = (part.rstrip("\r\n") for part in found)
+        has_ca = self._secrets is not None and (self._secrets / namespace / name / "ca.crt").exists()
+        return UpsSecret(username, password, *self._secret(UPS_FIELD, namespace, name, ("ca.crt",) if has_ca else ()))
+
+    async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
+        """Manifests are their owners' alone; a run that is begun here has its record on this disk."""
+        raise SourceError("A controller on a directory declares no resources.")
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         found = self._secret("tls.secretRef", namespace, name, ("ca.crt", "tls.crt", "tls.key"))

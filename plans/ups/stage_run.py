@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from datetime import datetime
+from datetime import timedelta
 
 import structlog
 
@@ -50,10 +50,10 @@ class OwnRun:
         if self._work:
             await asyncio.wait([self._work])
 
-    async def shorten(self, until: datetime, why: str) -> None:
-        """It has to be over then, if that is sooner than it is now."""
+    async def shorten(self, left: timedelta, why: str) -> None:
+        """It has to be over after so long, if that is sooner than it is now."""
         if self._run:
-            await self._run.shorten(until, why)
+            await self._run.shorten(left, why)
 
     async def let_go(self) -> None:
         """Carry it out no further."""

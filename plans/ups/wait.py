@@ -41,6 +41,9 @@ class News(StrEnum):
     NOT_BEGUN = "RunNotBegun"
     UP = "BroughtUp"
     GOES_ON = "RunGoesOn"
+    DOWN = "AllDown"
+    """A stage without return is over."""
+    NOT_LET_IN = "UpsNotLetIn"
 
 
 Say = Callable[[News, str], None]
@@ -72,8 +75,8 @@ class StageRun(Protocol):
     async def ended(self) -> None:
         """Wait until it is not carried out any more."""
 
-    async def shorten(self, until: datetime, why: str) -> None:
-        """It has to be over then, if that is sooner than it is now."""
+    async def shorten(self, left: timedelta, why: str) -> None:
+        """It has to be over after so long, if that is sooner than it is now."""
 
     async def let_go(self) -> None:
         """Do nothing more about it here: what it has begun goes on at the providers."""
@@ -89,13 +92,13 @@ class StageRun(Protocol):
 
 
 class Begin(Protocol):
-    """Begins the run of a stage, for this reason, that has to be over then.
+    """Begins the run of a stage, for this reason, that has to be over after so long.
 
     Raises:
         CannotBegin
     """
 
-    def __call__(self, stage: Stage, why: str, until: datetime, /) -> Awaitable[StageRun]: ...
+    def __call__(self, stage: Stage, why: str, left: timedelta, /) -> Awaitable[StageRun]: ...
 
 
 class Waiting:
@@ -193,7 +196,7 @@ class Waiting:
     async def _raise_to(self, stage: Stage) -> None:
         now = self._clock()
         try:
-            new = await self._begin(stage, self._state.why, ends(self._nut, self._state, now, self._total))
+            new = await self._begin(stage, self._state.why, self._left())
         except CannotBegin as error:
             self._failing = self._failing or now
             if self._state.stage is Stage.NO_RETURN and now - self._failing >= self._total:
@@ -212,8 +215,12 @@ class Waiting:
     async def _shorten(self) -> None:
         """A battery that lasts less long than it said leaves less time to the run that is under way."""
         if self.runs and self._back is None and self.runs[-1].under_way:
-            until = ends(self._nut, self._state, self._clock(), self._total)
-            await self.runs[-1].shorten(until, "the battery lasts less long than it said")
+            await self.runs[-1].shorten(self._left(), "the battery lasts less long than it said")
+
+    def _left(self) -> timedelta:
+        """How long a run has that begins now."""
+        now = self._clock()
+        return ends(self._nut, self._state, now, self._total) - now
 
     async def _leave(self) -> None:
         """What is under way goes on at the providers alone."""

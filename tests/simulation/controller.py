@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from controller.client import Changed, ProviderClient
-from controller.models import Provider, Runtime, Status, VirtualMachine
+from controller.models import PowerRun, PowerRunSpec, Provider, Runtime, Status, VirtualMachine
 from controller.runner import Runner
 from controller.source import (
     Applied,
@@ -22,6 +22,7 @@ from controller.source import (
     SourceError,
     Synced,
     TlsSecret,
+    UpsSecret,
     key_of,
 )
 from controller.status_models import VirtualMachineStatus
@@ -105,6 +106,12 @@ class Cluster:
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         raise SecretUnavailable("There are none here.")
+
+    async def ups_secret(self, namespace: str, name: str) -> UpsSecret:
+        raise SecretUnavailable("There are none here.")
+
+    async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
+        raise SourceError("No plan has a trigger here.")
 
     async def close(self) -> None:
         pass

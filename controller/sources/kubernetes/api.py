@@ -182,11 +182,25 @@ class Api:
         with translated(self._group):
             await self._core.create_namespaced_event(namespace, event, _request_timeout=CALL_TIMEOUT)
 
-    async def secret(self, namespace: str, name: str) -> Mapping[str, str | bytes]:
-        """A secret's values in base64. The caller keeps none of it."""
+    async def create(self, key: Key, spec: Any) -> Object:
+        """A new object, as it is then."""
+        body = {
+            "apiVersion": f"{self._group}/{VERSION}",
+            "kind": key.kind,
+            "metadata": {"name": key.name, "namespace": key.namespace},
+            "spec": spec,
+        }
+        with translated(self._group):
+            made: Any = await self._resources.create_namespaced_custom_object(
+                self._group, VERSION, key.namespace, PLURALS[key.kind], body, _request_timeout=CALL_TIMEOUT
+            )
+            return cast(Object, made)
+
+    async def secret(self, namespace: str, name: str) -> tuple[str, Mapping[str, str | bytes]]:
+        """A secret's type, and its values in base64. The caller keeps none of it."""
         with translated(self._group):
             found = await self._core.read_namespaced_secret(name, namespace, _request_timeout=CALL_TIMEOUT)
-            return found.data or {}
+            return found.type or "", found.data or {}
 
     async def _list(self, kind: str, *, raw: bool = False, **arguments: Any) -> Any:
         if kind == NAMESPACES:

@@ -14,7 +14,7 @@ import structlog
 from kubernetes.aio import client
 
 from controller.annotations import DECISION
-from controller.models import GROUP, Status
+from controller.models import GROUP, PowerRun, PowerRunSpec, Status
 from controller.source import (
     Applied,
     Change,
@@ -28,9 +28,11 @@ from controller.source import (
     Rejected,
     ResourceGone,
     SecretUnavailable,
+    SourceError,
     Standby,
     Synced,
     TlsSecret,
+    UpsSecret,
 )
 from controller.sources.kubernetes import resources
 from controller.sources.kubernetes.api import (
@@ -48,6 +50,9 @@ from controller.sources.kubernetes.event_recorder import EventRecorder
 from controller.sources.kubernetes.finalizers import Finalizers, hold, removal
 from controller.sources.kubernetes.lease import Lease, Terms
 from controller.sources.kubernetes.reflector import Gone, Item, Listed, Reflector, Seen
+
+UPS_TYPE = "vmpower/nut"
+"""The type of a Secret with a login at upsd."""
 
 log = structlog.get_logger()
 
@@ -209,16 +214,48 @@ class KubernetesSource:
         username, password = await self._secret(namespace, name, ("username", "password"), needs)
         return GuestCredentials(username.decode(), password.decode())
 
+    async def ups_secret(self, namespace: str, name: str) -> UpsSecret:
+        """Only of its own type: who may write a plan is not always who may read all Secrets beside it, and could have
+        any of them sent to a host of their own."""
+        needs = "username, password and, for TLS, ca.crt, as text"
+        fields = ("username", "password")
+        found = await self._secret(namespace, name, fields, needs, optional=("ca.crt",), of_type=UPS_TYPE)
+        return UpsSecret(*(part.decode() for part in found))
+
+    async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
+        key = Key("PowerRun", namespace, name)
+        raw = await self._api.create(key, spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+        self._known.is_new(key, raw)
+        made = resources.resource_of(key.kind, raw)
+        if not isinstance(made, PowerRun):
+            raise SourceError(f"What was made is no {key}.")
+        return made
+
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         return TlsSecret(
             *await self._secret(namespace, name, ("ca.crt", "tls.crt", "tls.key"), "ca.crt, tls.crt, tls.key")
         )
 
-    async def _secret(self, namespace: str, name: str, fields: Sequence[str], needs: str) -> list[bytes]:
-        """What these fields of a Secret hold, all of them text."""
+    async def _secret(
+        self,
+        namespace: str,
+        name: str,
+        fields: Sequence[str],
+        needs: str,
+        *,
+        optional: Sequence[str] = (),
+        of_type: str = "",
+    ) -> list[bytes]:
+        """What these fields of a Secret hold, all of them text; those that are optional as far as they are there. With
+        `of_type` no Secret of another type is read."""
         try:
-            found = await self._api.secret(namespace, name)
-            values = [base64.b64decode(found[field]) for field in fields]
+            type_, found = await self._api.secret(namespace, name)
+            if of_type not in {"", type_}:
+                raise SecretUnavailable(
+                    f"Secret {namespace}/{name} is not of type {of_type}; whoever owns it makes one."
+                )
+            there = [*fields, *(each for each in optional if each in found)]
+            values = [base64.b64decode(found[each]) for each in there]
             for value in values:
                 value.decode()
         except ApiError as error:

@@ -93,7 +93,7 @@ class EngineMachine:
     def shorten(self, seconds: float) -> None:
         """The battery says that it lasts no longer. Where no process runs now, nobody hears it."""
         if self._loop and self._run:
-            self._loop.create_task(self._run.shorten(self._wall() + timedelta(seconds=seconds), "the battery"))
+            self._loop.create_task(self._run.shorten(timedelta(seconds=seconds), "the battery"))
 
     def history(self) -> History | None:
         """The run as it is on disk."""

@@ -11,7 +11,7 @@ from client.power import has_ended
 from client.times import moment
 from client.words import short
 from controller.client import ProviderClient
-from controller.models import Resource, Runtime, Status
+from controller.models import API_VERSION, PowerRun, PowerRunSpec, Resource, Runtime, Status
 from controller.source import (
     Applied,
     Change,
@@ -24,6 +24,7 @@ from controller.source import (
     SecretUnavailable,
     Synced,
     TlsSecret,
+    UpsSecret,
     key_of,
 )
 from controller.status_models import VirtualMachineStatus
@@ -259,6 +260,10 @@ class FakeSource:
     tls_secrets: dict[tuple[str, str], TlsSecret] = field(default_factory=dict)
     shared: bool = False
     gone: set[Key] = field(default_factory=set)
+    ups: UpsSecret | None = None
+    """The login at upsd, whichever is asked for."""
+    made: dict[Key, PowerRun] = field(default_factory=dict)
+    make_failures: list[Exception] = field(default_factory=list)
 
     def apply(self, *resources: Resource) -> None:
         for resource in resources:
@@ -310,6 +315,19 @@ class FakeSource:
         if (namespace, name) not in self.tls_secrets:
             raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
         return self.tls_secrets[namespace, name]
+
+    async def ups_secret(self, namespace: str, name: str) -> UpsSecret:
+        if self.ups is None:
+            raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
+        return self.ups
+
+    async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
+        if self.make_failures:
+            raise self.make_failures.pop(0)
+        meta = {"name": name, "namespace": namespace, "uid": f"uid-{name}", "generation": 1}
+        written = {"apiVersion": API_VERSION, "kind": "PowerRun", "metadata": meta, "spec": spec}
+        made = self.made[Key("PowerRun", namespace, name)] = PowerRun.model_validate(written)
+        return made
 
     async def close(self) -> None:
         pass

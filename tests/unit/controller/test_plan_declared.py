@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.models import PowerRun
+from controller.models import PowerRun, PowerRunSpec
 from controller.plan_declared import Declared
 from controller.plan_terms import Asked, RunRefused
 from controller.run_record import recorded_status
@@ -33,6 +33,7 @@ class FakeHost:
         self.taken_in: list[History] = []
         self.given_up: list[str] = []
         self.writes: list[Key] = []
+        self.changes = 0
         self.declared = Declared(self, lambda: self)  # type: ignore[arg-type, return-value]  # as far as it is used
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -53,6 +54,9 @@ class FakeHost:
 
     def give_up(self, uid: str) -> None:
         self.given_up.append(uid)
+
+    def plans_changed(self) -> None:
+        self.changes += 1
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -189,12 +193,71 @@ async def test_a_plan_that_is_not_there_is_told_by_its_field(host: FakeHost) -> 
     assert [each.field for each in refused.value.violations] == ["spec.planRef.name"]
 
 
-async def test_of_a_plan_with_triggers_its_owner_is_told_once_that_they_are_not_followed(host: FakeHost) -> None:
-    nut = {"ups": [{"name": "lab"}], "user": "vmpower", "passwordFile": "password"}
-    for _ in range(2):
-        host.declared.apply(NIGHT, plan(triggers=[{"nut": nut}]))
-        await asyncio.sleep(1)
-    assert [event.reason for _, event in host.source.events] == ["TriggersNotFollowed"]
+async def test_plans_are_told_of_once_all_is_known_and_at_each_change_from_then_on(host: FakeHost) -> None:
+    host.apply(plan())
+    assert host.changes == 0
+    host.declared.count(is_gone)
+    host.apply(plan())
+    host.declared.delete(NIGHT)
+    assert host.changes == 3
+
+
+# Runs of triggers
+
+AT_LB: dict[str, Any] = {"emergency": True, "trigger": "a says LB"}
+
+
+async def test_a_run_that_is_declared_here_is_begun_by_who_declares_it_alone(host: FakeHost) -> None:
+    host.declared.count(is_gone)
+    made = await host.declared.make(TONIGHT, run(**AT_LB).spec)
+    host.apply(plan(), made)
+    await asyncio.sleep(20)
+    assert (host.asked, host.declared.uid(TONIGHT)) == ([], made.metadata.uid)
+
+
+async def test_nor_is_it_begun_when_it_is_seen_before_it_is_known_to_be_declared(host: FakeHost) -> None:
+    class Slow(FakeSource):
+        async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
+            made = await super().make_run(name, namespace, spec)
+            host.apply(made)
+            await asyncio.sleep(1)
+            return made
+
+    host.source = Slow()
+    host.apply(plan())
+    host.declared.count(is_gone)
+    await host.declared.make(TONIGHT, run(**AT_LB).spec)
+    await asyncio.sleep(20)
+    await host.declared.write_down(TONIGHT)
+    assert (host.asked, host.written()) == ([], [])
+
+
+async def test_one_that_nobody_here_declared_is_refused(host: FakeHost) -> None:
+    host.apply(plan(), run(**AT_LB))
+    host.declared.count(is_gone)
+    await host.declared.write_down(TONIGHT)
+    assert (host.asked, host.written()) == ([], ["Refused"])
+
+
+async def test_one_that_came_though_it_could_not_be_declared_is_refused(host: FakeHost) -> None:
+    class Deaf(FakeSource):
+        async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
+            host.apply(await super().make_run(name, namespace, spec))
+            raise AWAY
+
+    host.source = Deaf()
+    host.declared.count(is_gone)
+    with pytest.raises(SourceError):
+        await host.declared.make(TONIGHT, run(**AT_LB).spec)
+    await host.declared.write_down(TONIGHT)
+    assert (host.asked, host.written()) == ([], ["Refused"])
+
+
+async def test_a_run_of_some_tiers_is_asked_for_with_these(host: FakeHost) -> None:
+    host.apply(plan(), run(tiers=["apps"]))
+    host.declared.count(is_gone)
+    await asyncio.sleep(2)
+    assert [asked.tiers for asked in host.asked] == [("apps",)]
 
 
 # Statuses

@@ -134,7 +134,7 @@ async def shortened(run: Run, at: float, ends: float) -> None:
     """Carry it out, and tell it after `at` seconds that its budget is over at `ends`."""
     work = asyncio.ensure_future(run.carry_out())
     await asyncio.sleep(at)
-    await run.shorten(EPOCH + timedelta(seconds=ends), "the battery is low")
+    await run.shorten(timedelta(seconds=ends - at), "the battery is low")
     await work
 
 

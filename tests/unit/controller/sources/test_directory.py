@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from watchfiles import watch
 
-from controller.models import VirtualMachine
+from controller.models import PlanRef, PowerRunSpec, VirtualMachine
 from controller.run_status import PowerRunStatus
 from controller.source import (
     Applied,
@@ -28,6 +28,7 @@ from controller.source import (
     SourceError,
     Synced,
     TlsSecret,
+    UpsSecret,
 )
 from controller.sources import directory as module
 from controller.sources.directory import DirectorySource
@@ -649,3 +650,15 @@ async def test_a_run_whose_manifest_cannot_count_now_is_not_gone(directory: Dire
 async def test_a_run_that_was_never_declared_is_not_gone(directory: Directory) -> None:
     await directory.first()
     assert not directory.source.is_gone(TONIGHT)
+
+
+async def test_a_login_at_upsd_is_read_with_its_authority_if_that_is_there(tmp_path: Path) -> None:
+    source = login(tmp_path, username=b"vmpower\n", password=b"word\n")
+    assert await source.ups_secret("default", "login") == UpsSecret("vmpower", "word")
+    source = login(tmp_path, **{"ca.crt": b"authority"})
+    assert await source.ups_secret("default", "login") == UpsSecret("vmpower", "word", "authority")
+
+
+async def test_it_declares_nothing_itself(directory: Directory) -> None:
+    with pytest.raises(SourceError, match="declares no resources"):
+        await directory.source.make_run("night-1", "default", PowerRunSpec(plan_ref=PlanRef(name="night")))

@@ -54,9 +54,9 @@ async def test_let_go_it_is_left_as_it_is(run: OwnRun, lab: FakeProvider) -> Non
 async def test_it_is_shortened(run: OwnRun) -> None:
     run.carry_out([], lambda: None)
     await asyncio.sleep(1)
-    until = run.history.start.at + timedelta(minutes=2)
-    await run.shorten(until, "the battery lasts less long")
-    assert run.history.ends == until
+    await run.shorten(timedelta(minutes=2), "the battery lasts less long")
+    assert run.history.shortened is not None
+    assert run.history.ends == run.history.shortened.at + timedelta(minutes=2)
     await run.let_go()
 
 

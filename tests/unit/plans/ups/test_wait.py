@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -92,13 +92,13 @@ class Host:
         finally:
             self.logged_out = now()
 
-    async def _begin(self, stage: Stage, why: str, until: datetime) -> OwnRun:
+    async def _begin(self, stage: Stage, why: str, left: timedelta) -> OwnRun:
         if self.failure:
             raise CannotBegin(self.failure)
         clock, spec = Clock(wall), self.spec.only(["batch"]) if stage is Stage.NAMED else self.spec
         frozen = await freeze(spec, {"lab": self.lab}, clock)
-        start = frozen.start("test", spec, clock()).model_copy(update={"trigger": why, "ends": until})
-        self.untils.append((until - clock()).total_seconds())
+        start = frozen.start("test", spec, clock()).model_copy(update={"trigger": why, "ends": clock() + left})
+        self.untils.append(left.total_seconds())
         history, journal = await self._engine.runs.create(start)
         self._engine._journals.append(journal)
         begun = OwnRun(stage, history, journal, lambda: Run(history, journal, Calls({"lab": self.lab}), clock))

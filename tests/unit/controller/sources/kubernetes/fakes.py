@@ -42,6 +42,8 @@ class FakeApi:
         self.calls: list[tuple[Any, ...]] = []
         self.events: list[tuple[str, Any]] = []
         self.secrets: dict[str, Mapping[str, str | bytes]] = {}
+        self.types: dict[str, str] = {}
+        """Those of secrets that are not Opaque."""
         self.answers = asyncio.Event()
         """While this is not set, what is patched is changed and the answer still to come."""
         self.answers.set()
@@ -126,11 +128,16 @@ class FakeApi:
         self._called("create_event", namespace, event)
         self.events.append((namespace, event))
 
-    async def secret(self, namespace: str, name: str) -> Mapping[str, str | bytes]:
+    async def create(self, key: Key, spec: Any) -> Object:
+        self._called("create", key, spec)
+        self.put(raw(key.name, kind=key.kind, namespace=key.namespace, spec=spec))
+        return self.objects[key]
+
+    async def secret(self, namespace: str, name: str) -> tuple[str, Mapping[str, str | bytes]]:
         self._called("secret", namespace, name)
         if name not in self.secrets:
             raise ApiError(404, f'secrets "{name}" not found')
-        return self.secrets[name]
+        return self.types.get(name, "Opaque"), self.secrets[name]
 
     # Inside
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
+from controller.source import Key
 from controller.sources.kubernetes.api import Api, Object
 from tests.unit.controller.sources.kubernetes.fakes import WEB
 
@@ -91,7 +92,10 @@ class Called:
             namespace, client.CoreV1Event(metadata=meta, involved_object=about, reason="Forced")
         )
 
-    async def secret(self) -> Mapping[str, str | bytes]:
+    async def create(self) -> None:
+        await self.api.create(Key("PowerRun", "lab", "night-1"), {"planRef": {"name": "night"}})
+
+    async def secret(self) -> tuple[str, Mapping[str, str | bytes]]:
         return await self.api.secret("default", "login")
 
 

@@ -76,6 +76,19 @@ async def test_a_status_is_changed_by_a_json_patch_of_the_subresource(http: Call
     assert asked.body == operations
 
 
+async def test_a_resource_is_created_in_its_namespace(http: Called) -> None:
+    http.answer(document({"metadata": {"name": "night-1"}}))
+    await http.create()
+    (asked,) = http.server.asked
+    assert (asked.method, asked.path) == ("POST", ALL.replace("virtualmachines", "namespaces/lab/powerruns"))
+    assert asked.body == {
+        "apiVersion": "infra.virtrigaud.io/v1beta1",
+        "kind": "PowerRun",
+        "metadata": {"name": "night-1", "namespace": "lab"},
+        "spec": {"planRef": {"name": "night"}},
+    }
+
+
 async def test_an_event_is_created_in_its_namespace(http: Called) -> None:
     http.answer(document({"metadata": {}, "involvedObject": {}}))
     await http.create_event("lab")
@@ -84,14 +97,14 @@ async def test_an_event_is_created_in_its_namespace(http: Called) -> None:
 
 
 async def test_a_secret_is_read_by_its_name_and_comes_in_base64(http: Called) -> None:
-    http.answer(document({"data": {"password": SECRET}}))
-    assert await http.api.secret("lab", "login") == {"password": SECRET}
+    http.answer(document({"type": "vmpower/nut", "data": {"password": SECRET}}))
+    assert await http.api.secret("lab", "login") == ("vmpower/nut", {"password": SECRET})
     assert (http.server.asked[0].method, http.server.asked[0].path) == ("GET", "/api/v1/namespaces/lab/secrets/login")
 
 
 async def test_a_secret_without_data_is_empty(http: Called) -> None:
     http.answer(document({}))
-    assert await http.secret() == {}
+    assert await http.secret() == ("", {})
 
 
 def discovered(*categories: list[str] | None) -> Any:

@@ -6,7 +6,7 @@ import traceback
 import pytest
 from structlog.testing import capture_logs
 
-from controller.source import GuestCredentials, SecretUnavailable, SourceError, TlsSecret
+from controller.source import GuestCredentials, SecretUnavailable, SourceError, TlsSecret, UpsSecret
 from controller.sources.kubernetes.api import ApiError
 from tests.unit.controller.sources.kubernetes.fakes import AWAY, GONE, raw
 from tests.unit.controller.sources.kubernetes.watched import Watched
@@ -96,3 +96,19 @@ async def test_a_secret_that_holds_no_certificate_is_named_and_not_quoted(watche
     with pytest.raises(SecretUnavailable, match=r"lab/guest needs ca.crt, tls.crt, tls.key") as raised:
         await watched.source.tls_secret("lab", "guest")
     assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_a_login_at_upsd_is_read_with_its_authority_if_that_is_there(watched: Watched) -> None:
+    await watched.start()
+    watched.api.secrets |= {"plain": encoded(username="vmpower", password="word")}
+    watched.api.secrets |= {"tls": encoded(**{"username": "vmpower", "password": "word", "ca.crt": "authority"})}
+    watched.api.types = dict.fromkeys(("plain", "tls"), "vmpower/nut")
+    assert await watched.source.ups_secret("lab", "plain") == UpsSecret("vmpower", "word")
+    assert await watched.source.ups_secret("lab", "tls") == UpsSecret("vmpower", "word", "authority")
+
+
+async def test_a_secret_that_is_not_meant_for_upsd_is_sent_to_none(watched: Watched) -> None:
+    await watched.start()
+    watched.api.secrets["guest"] = encoded(username="root", password="hunter2")
+    with pytest.raises(SecretUnavailable, match=r"lab/guest is not of type vmpower/nut; whoever owns it"):
+        await watched.source.ups_secret("lab", "guest")

@@ -2,6 +2,8 @@
 
 import pytest
 
+from controller.models import PlanRef, PowerRunSpec
+from controller.run_status import PowerRunStatus
 from controller.source import Decided, Event, Key, ResourceGone, SourceError
 from controller.sources.kubernetes.api import JSON_PATCH, ApiError, Object
 from controller.status_models import ProviderStatus, VirtualMachineStatus
@@ -279,3 +281,30 @@ async def test_an_annotation_that_the_core_knows_is_applied(watched: Watched) ->
     await watched.start(raw())
     assert await watched.put(raw(annotations={"vmpower/paused": "true"})) == ["applied web 1"]
     assert await watched.put(raw(annotations={"vmpower/paused": "true", "example.com/a": "b"})) == []
+
+
+NIGHT = Key("PowerRun", "lab", "night-1")
+
+
+async def test_a_run_is_declared_with_what_differs_from_its_defaults(watched: Watched) -> None:
+    await watched.start()
+    spec = PowerRunSpec(plan_ref=PlanRef(name="night"), emergency=True, trigger="a says LB")
+    made = await watched.source.make_run(NIGHT.name, NIGHT.namespace, spec)
+    assert watched.api.asked("create") == [
+        (NIGHT, {"planRef": {"name": "night"}, "emergency": True, "trigger": "a says LB"})
+    ]
+    assert (made.metadata.uid, made.spec) == ("uid-night-1", spec)
+
+
+async def test_a_run_that_was_declared_can_be_written_to_at_once(watched: Watched) -> None:
+    await watched.start()
+    await watched.source.make_run(NIGHT.name, NIGHT.namespace, PowerRunSpec(plan_ref=PlanRef(name="night")))
+    await watched.source.write_status(NIGHT, PowerRunStatus(phase="Running"))
+    assert watched.api.objects[NIGHT]["status"]["phase"] == "Running"
+
+
+async def test_a_run_that_cannot_be_declared_is_told(watched: Watched) -> None:
+    await watched.start()
+    watched.api.fail("create", ApiError(409, "it exists"))
+    with pytest.raises(SourceError, match="it exists"):
+        await watched.source.make_run(NIGHT.name, NIGHT.namespace, PowerRunSpec(plan_ref=PlanRef(name="night")))
