@@ -320,7 +320,7 @@ async def test_an_aborted_run_brings_up_what_it_stopped_and_is_released(hosting:
     await world.host.abort("tonight")
     await asyncio.sleep(30)
     assert "db" not in guests.asked
-    assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["app"]
+    assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["db", "app"]
     assert (world.status().phase, world.status().aborted, holders(world)) == ("Released", True, ("", ""))
 
 
@@ -465,3 +465,63 @@ async def test_connections_are_closed_when_a_run_is_over(hosting: Hosting) -> No
     await hosting.start(plan(), run(), lab=guests, pve=pve)
     await asyncio.sleep(20)
     assert (guests.closed, pve.closed) == (1, 1)
+
+
+# In part
+
+
+async def test_a_run_of_some_tiers_leaves_the_others_alone(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), run(tiers=["apps"]), lab=guests)
+    await asyncio.sleep(20)
+    assert (list(guests.off), [tier.name for tier in world.status().tiers]) == (["app"], ["apps"])
+
+
+@pytest.mark.parametrize(
+    ("tiers", "wrong"),
+    [
+        (["nothing"], "there is no tier 'nothing'"),
+        (["databases"], "'databases' comes after 'apps', which is not named"),
+    ],
+)
+async def test_tiers_that_cannot_be_run_alone_are_refused_by_their_field(
+    hosting: Hosting, tiers: list[str], wrong: str
+) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), run(tiers=tiers), lab=guests)
+    await asyncio.sleep(20)
+    (refusal,) = world.status().refusals
+    assert (refusal.field, refusal.message, guests.requests) == ("spec.tiers", wrong, [])
+
+
+# Brought back
+
+
+async def test_brought_back_what_it_stopped_is_up_and_released(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(**UP), run(), lab=guests)
+    await asyncio.sleep(20)
+    await world.host.bring_back("tonight-tonight-")
+    assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["db", "app"]
+    await asyncio.sleep(1)
+    assert (world.status().phase, holders(world)) == ("Released", ("", ""))
+
+
+async def test_without_a_bring_up_it_is_released_as_it_is(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), run(), lab=guests)
+    await asyncio.sleep(20)
+    await world.host.bring_back("tonight-tonight-")
+    assert (guests.sent(pb.PowerOnRequest), holders(world)) == ([], ("", ""))
+
+
+async def test_what_a_run_that_was_taken_over_stopped_can_be_brought_up(hosting: Hosting) -> None:
+    guests = Guests(app=5, db=100)
+    world = await hosting.start(plan(**UP), run(), lab=guests)
+    await asyncio.sleep(20)
+    emergency = run("now", emergency=True)
+    world.host.apply(key_of(emergency), emergency)
+    await asyncio.sleep(300)
+    await world.host.bring_up("tonight")
+    await asyncio.sleep(20)
+    assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["db", "app"]
