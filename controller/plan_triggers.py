@@ -180,6 +180,8 @@ class _Plan:
     async def tell(self, event: Event) -> None:
         """Show people an Event of the plan."""
         source = self._host.source()
+        if source is None or source.shared:  # Events of a cluster may come to nobody in an outage
+            log.info(event.message, resource=str(self._key), reason=event.reason)
         if source is not None:
             await source.emit_event(self._key, event)
 

@@ -220,6 +220,8 @@ GOOD = {
         reserve="90s", others="Last", self="Last",
         bringUp={"what": "StoppedByThisRun", "ready": {"signal": "Agent", "timeout": "5m", "onTimeout": "Stop"}}),
     "memory that is saved": plan(TIER | {"atDeadline": "Save", "saveFallback": "Force", "saveTime": "3m"}),
+    "the controller's login": plan(triggers=[{"nut": {"ups": [{"name": "lab"}], "secretRef": {"name": "ups"}}}]),
+    "a run of some tiers": run(tiers=["batch"]),
     "what a UPS says": nut(
         ups=[{"name": "lab@host:3493"}, {"name": "two@[::1]", "powerValue": 2}], minimumSupplies=3, tls={"ca": "ca"},
         onBattery={"after": "2m", "tiers": ["apps"]}, below={"charge": 40, "runtime": "10m"}, lostContact="30s",
@@ -298,6 +300,8 @@ BAD: list[tuple[Document, str, str]] = [
     (nut(ups=[{"name": "a b"}]), "spec.triggers[0].nut.ups[0].name", "should match"),
     (nut(ups=[{"name": "a"}, {"name": "a"}]), "spec.triggers[0].nut.ups", "two have the same name"),
     (nut(minimumSupplies=2), "spec.triggers[0].nut.minimumSupplies", "is more than all powerValues together"),
+    (nut(secretRef={"name": "ups"}), "spec.triggers[0].nut", "give either user and passwordFile"),
+    (nut(user=None), "spec.triggers[0].nut", "give either user and passwordFile"),
     (nut(below={}), "spec.triggers[0].nut.below", "give charge, runtime or both"),
     (nut(pollEvery="50ms"), "spec.triggers[0].nut.pollEvery", "must be a time of 100ms to 24h"),
     (run(planRef={"name": "My Plan"}), "spec.planRef.name", "should match"),

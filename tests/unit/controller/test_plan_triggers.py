@@ -140,7 +140,7 @@ async def test_a_low_battery_in_the_first_stage_brings_all_down(hosting: Hosting
     await site.says("OB")
     await asyncio.sleep(130)
     await site.says(LOW)
-    await asyncio.sleep(90)
+    await asyncio.sleep(75)
     assert guests.off.keys() == {"app", "db"}
     first, second = await runs(world)
     assert first.taken_over is not None
