@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import structlog
@@ -25,6 +26,8 @@ NOT_BEGUN = (
     "The controller that declared this run for a trigger did not begin it by this; what leads now follows the trigger "
     "anew, and declares runs of its own. A run that a person declares has no spec.trigger."
 )
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 log = structlog.get_logger()
 
@@ -145,6 +148,17 @@ class Declared:
     def has_ended(self, key: Key, uid: str) -> bool:
         """Whether the PowerRun of this uid says that nothing happens any more."""
         return self.uid(key) == uid and self._runs[key].status.phase in ENDED
+
+    def over_by_triggers(self, plan: Key) -> list[Key]:
+        """The PowerRuns of a plan that were declared for its triggers and that have ended, oldest first."""
+        found = [
+            (resource.status.began_at or _NEVER, key)
+            for key, resource in self._runs.items()
+            if resource.spec.trigger
+            and resource.status.phase in ENDED
+            and (key.namespace, resource.spec.plan_ref.name) == (plan.namespace, plan.name)
+        ]
+        return [key for _, key in sorted(found)]
 
     def plan(self, key: Key) -> PowerPlan:
         """A plan.

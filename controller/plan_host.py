@@ -14,29 +14,26 @@ from typing import Any, TypeVar
 
 import structlog
 
-from client.errors import ProviderError
 from common.backoff import Backoff
 from controller.annotations import MAX_REASON
 from controller.client import ProviderClient
 from controller.enums import DesiredPower
 from controller.hosted_run import Hosted, HostedCalls, targets
-from controller.models import PlanRef, PowerPlan, PowerRun, PowerRunSpec, Provider, Runtime, VirtualMachine
+from controller.models import PlanRef, PowerPlan, PowerRun, PowerRunSpec, VirtualMachine
 from controller.plan_declared import Declared
 from controller.plan_holds import Holds
-from controller.plan_scope import Scope, called, full_name, violations
+from controller.plan_scope import Scope, full_name, violations
 from controller.plan_terms import Asked, RunRefused, World
 from controller.plan_triggers import Triggers
+from controller.run_connections import close, opened, read_logins, reopened
 from controller.run_record import later, recorded_status, size
 from controller.run_status import PowerRunStatus, run_status
 from controller.source import (
-    GuestCredentials,
     Key,
     Rejected,
     ResourceGone,
-    SecretUnavailable,
     Source,
     SourceError,
-    key_of,
 )
 from plans.calls import Calls
 from plans.clock import Clock
@@ -58,6 +55,8 @@ MERGED = 0.2
 """Seconds for which what happens in a run is told together."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run whose record another process has is taken up again."""
+KEPT = 10
+"""Runs that are over, of those that a plan's triggers have begun."""
 DECLARE_TIME = 5.0
 """Seconds in which the PowerRun of a trigger's run is declared. The API server may be what an outage took first."""
 DOWN = frozenset({DesiredPower.OFF, DesiredPower.OFF_GRACEFUL})
@@ -336,12 +335,12 @@ class PlanHost:
         """
         found = self._declared.plan(plan)
         within = self._require_world().scope(plan.namespace)
-        clients = _opened(self._require_world(), within.providers)
+        clients = opened(self._require_world(), within.providers)
         try:
             frozen = await self._freeze(found, within, clients)
             return frozen.start(found.metadata.name, found.spec, self._clock()()), frozen
         finally:
-            await _close(clients)
+            await close(clients)
 
     async def start(self, asked: Asked) -> History:
         """Begin a run; it is on disk, and its VMs are held, when this returns. Where other controllers may have to go
@@ -361,7 +360,7 @@ class PlanHost:
         async with self._one_start:
             others = self._in_the_way(asked)
             within = world.scope(asked.plan.namespace)
-            clients = _opened(world, within.providers)
+            clients = opened(world, within.providers)
             try:
                 frozen = await self._freeze(plan, within, clients)
                 start = self._begun(asked, plan, frozen)
@@ -371,7 +370,7 @@ class PlanHost:
                     await self._declared.claim(_resource(start), start.uid, self._status_of(History(start)))
                 history, journal = await self._create(start)
             except BaseException:
-                await _close(clients)
+                await close(clients)
                 raise
             for other in others:
                 other.taken_by = history.start.called
@@ -383,9 +382,20 @@ class PlanHost:
                 self._by_uid[history.start.uid] = history.start.run
             self._holds.changed()
             needed = {target.provider for target in targets(history)}
-            await _close({name: client for name, client in clients.items() if name not in needed})
+            await close({name: client for name, client in clients.items() if name not in needed})
             await self._carry_on(hosted, {name: client for name, client in clients.items() if name in needed})
+        if asked.trigger:
+            self.spawn(self._forget_old(asked.plan))
         return history
+
+    async def _forget_old(self, plan: Key) -> None:
+        """Of the runs that a plan's triggers began and that are over, keep the newest, here and as PowerRuns."""
+        await self._off(partial(self._runs.forget, lambda start: bool(start.trigger) and _plan(start) == plan, KEPT))
+        for key in self._declared.over_by_triggers(plan)[:-KEPT]:
+            try:
+                await self._require_world().source.delete_run(key)
+            except (SourceError, RunRefused) as error:
+                log.warning("an old run is not deleted; the next one has another try", run=str(key), error=str(error))
 
     async def _declare(self, start: Start, asked: Asked) -> Start:
         """The start of a trigger's run with its PowerRun, which is declared and says that the run has begun. An
@@ -457,7 +467,7 @@ class PlanHost:
             if start.spec.bring_up is None:
                 raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
             await self._resume_journal(hosted)
-            await self._carry_on(hosted, self._reopened(hosted.history), bring_up=True)
+            await self._carry_on(hosted, reopened(self._known or self._require_world(), hosted.history), bring_up=True)
         return hosted.history
 
     async def bring_back(self, name: str) -> None:
@@ -603,13 +613,13 @@ class PlanHost:
                 await asyncio.sleep(pauses.next())
         if hosted.is_open and hosted.task is None:
             log.info("run taken up again", run=hosted.history.start.run)
-            await self._carry_on(hosted, self._reopened(hosted.history))
+            await self._carry_on(hosted, reopened(self._known or self._require_world(), hosted.history))
 
     async def _carry_on(self, hosted: Hosted, clients: Mapping[str, ProviderClient], bring_up: bool = False) -> None:
         history, journal = hosted.history, hosted.journal
         if journal is None:
             raise RuntimeError(f"run {history.start.run} has no record")
-        logins = await self._logins(history, clients)
+        logins = await read_logins(self.source(), history, clients, partial(self._machine, history))
         calls = HostedCalls(clients, logins, lambda target: self._machine(history, target))
         hosted.run = Run(history, journal, calls, self._clock(), partial(self._stays_off, history))
         if history.start.emergency:
@@ -631,7 +641,7 @@ class PlanHost:
         except Exception:
             log.exception("a bug in vmpower: a run is not carried out any more", run=hosted.history.start.run)
         finally:
-            await _close(clients)
+            await close(clients)
 
     async def _go_through(self, hosted: Hosted, run: Run) -> None:
         if hosted.taken_by:
@@ -690,41 +700,6 @@ class PlanHost:
             known.note(event)
         return journal
 
-    def _reopened(self, history: History) -> dict[str, ProviderClient]:
-        """Connections to the providers of a run; to one that is not declared any more, none that answers."""
-        world, namespace = self._known or self._require_world(), history.start.namespace
-        known = {called(namespace, provider): provider for provider in world.providers()}
-        needed = {target.provider for target in targets(history)}
-        return {
-            name: world.open(known[name]) if name in known else ProviderClient(Runtime(), lambda _: None)
-            for name in needed
-        }
-
-    async def _logins(self, history: History, clients: Mapping[str, ProviderClient]) -> dict[str, GuestCredentials]:
-        """The guests' credentials, by the keys of their VMs, and the certificates of the connections: read now, as
-        where they are may go down too."""
-        for name, client in clients.items():
-            try:
-                await client.prepare()
-                client.read_tls = None
-            except ProviderError as error:
-                log.warning("a certificate is not read", provider=name, error=error.message)
-        found = dict[str, GuestCredentials]()
-        for target in targets(history):
-            machine = self._machine(history, target) if target.resource else None
-            if machine is None or self._world is None or not clients[target.provider].trusted:
-                continue
-            lifecycle = machine.spec.lifecycle
-            reference = lifecycle.guest_credentials_secret_ref
-            if reference is None or not any(hook.exec for hook in (*lifecycle.pre_stop, *lifecycle.post_start)):
-                continue
-            try:
-                namespace = machine.metadata.namespace
-                found[target.key] = await self._world.source.guest_credentials(namespace, reference.name)
-            except (SecretUnavailable, SourceError) as error:  # a broken hook keeps no machine up
-                log.warning("guest credentials are not read", resource=str(key_of(machine)), error=str(error))
-        return found
-
     def _machine(self, history: History, target: Target) -> VirtualMachine | None:
         if self._known is None:
             return None
@@ -769,10 +744,6 @@ def _only(plan: PowerPlan, tiers: Collection[str]) -> PowerPlan:
     return plan.model_copy(update={"spec": plan.spec.only(tiers)})
 
 
-def _opened(world: World, providers: Mapping[str, Provider]) -> dict[str, ProviderClient]:
-    return {name: world.open(provider) for name, provider in providers.items()}
-
-
 def _is_called(start: Start, name: str) -> bool:
     return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
 
@@ -781,10 +752,6 @@ async def _leave(hosted: Hosted, run: Run) -> None:
     """Another run has taken it over, which may be aborted or end later: what this one stopped can come up then."""
     await run.leave(hosted.taken_by)
     hosted.taken_by = ""
-
-
-async def _close(clients: Mapping[str, ProviderClient]) -> None:
-    await asyncio.gather(*(client.close() for client in clients.values()))
 
 
 def _plan_refused(plan: PowerPlan, violations: Iterable[Violation]) -> RunRefused:

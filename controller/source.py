@@ -228,6 +228,13 @@ class Source(Protocol):
             SourceError: that cannot be done now, or is done already.
         """
 
+    async def delete_run(self, key: Key) -> None:
+        """Delete a PowerRun that is over, and that was declared here.
+
+        Raises:
+            SourceError: that could not be done now.
+        """
+
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         """Read what a Provider of this namespace names in `tls.secretRef`.
 

@@ -178,6 +178,13 @@ class Runs:
                 found.append(self.read(file.name.removesuffix(ENDING)))
         return sorted(found, key=lambda history: history.start.at)
 
+    def forget(self, which: Callable[[Start], bool], kept: int) -> None:
+        """Delete the records of these runs, where they are released, but for the newest ones."""
+        over = [history.start for history in self.all() if history.released and which(history.start)]
+        for start in over[:-kept]:
+            with suppress(OSError):
+                self._path(start.run).unlink()
+
     def _path(self, run: str) -> Path:
         if not _ID.fullmatch(run):
             raise JournalError(f"{run!r} is no name of a run.")

@@ -147,6 +147,9 @@ class DirectorySource:
         """Manifests are their owners' alone; a run that is begun here has its record on this disk."""
         raise SourceError("A controller on a directory declares no resources.")
 
+    async def delete_run(self, key: Key) -> None:
+        """It has declared none."""
+
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         found = self._secret("tls.secretRef", namespace, name, ("ca.crt", "tls.crt", "tls.key"))
         return TlsSecret(*(part.encode() for part in found))

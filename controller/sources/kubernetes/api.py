@@ -196,6 +196,19 @@ class Api:
             )
             return cast(Object, made)
 
+    async def delete_object(self, key: Key, uid: str) -> None:
+        """The object of this uid; nothing, if there is none any more."""
+        only = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid=uid))
+        try:
+            with translated(self._group):
+                await self._resources.delete_namespaced_custom_object(
+                    self._group, VERSION, key.namespace, PLURALS[key.kind], key.name,
+                    body=only, _request_timeout=CALL_TIMEOUT,
+                )  # fmt: skip
+        except ApiError as error:
+            if error.status not in {404, 409}:
+                raise
+
     async def secret(self, namespace: str, name: str) -> tuple[str, Mapping[str, str | bytes]]:
         """A secret's type, and its values in base64. The caller keeps none of it."""
         with translated(self._group):

@@ -6,6 +6,7 @@ One controller of several leads (lease.py); it alone lists, watches and writes.
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,11 @@ class KubernetesSource:
         if not isinstance(made, PowerRun):
             raise SourceError(f"What was made is no {key}.")
         return made
+
+    async def delete_run(self, key: Key) -> None:
+        """The very one that is known: what has its name by now may be another."""
+        with suppress(ResourceGone):
+            await self._api.delete_object(key, self._uid(key))
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         return TlsSecret(

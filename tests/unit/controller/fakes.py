@@ -262,6 +262,7 @@ class FakeSource:
     gone: set[Key] = field(default_factory=set)
     ups: UpsSecret | None = None
     """The login at upsd, whichever is asked for."""
+    deleted: list[Key] = field(default_factory=list)
     made: dict[Key, PowerRun] = field(default_factory=dict)
     make_failures: list[Exception] = field(default_factory=list)
 
@@ -320,6 +321,11 @@ class FakeSource:
         if self.ups is None:
             raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
         return self.ups
+
+    async def delete_run(self, key: Key) -> None:
+        if self.make_failures:
+            raise self.make_failures.pop(0)
+        self.deleted.append(key)
 
     async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
         if self.make_failures:

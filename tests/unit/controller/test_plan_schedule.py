@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from controller.models import PowerPlan
+from controller.plan_host import KEPT
 from controller.plan_schedule import ScheduleTrigger, comes_up
 from controller.plan_terms import Asked
 from controller.source import SourceError, key_of
@@ -243,3 +244,21 @@ def test_that_is_by_the_schedule_that_began_it() -> None:
 @pytest.mark.parametrize("trigger", ["", "a says LB", "schedule '0 22 * * *' Europe/Berlin"])
 def test_what_no_schedule_of_the_plan_began_comes_up_on_request(trigger: str) -> None:
     assert comes_up(began(trigger)) is None
+
+
+# What is kept
+
+
+async def test_of_many_runs_the_newest_are_kept(hosting: Hosting) -> None:
+    world = await hosting.start(plan(), source=source(), lab=lab())
+    await at(24 * 14 + 12)
+    kept = await runs(world)
+    assert (len(kept), kept[-1].start.at.day) == (KEPT + 1, 14)
+
+
+async def test_so_they_are_of_the_power_runs(hosting: Hosting) -> None:
+    cluster = source(shared=True)
+    world = await hosting.start(plan(), source=cluster, lab=lab())
+    await at(24 * 14 + 12)
+    assert list(dict.fromkeys(cluster.deleted)) == list(cluster.made)[: 13 - KEPT]
+    assert {NIGHT.name} == {each.start.plan for each in await runs(world)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plans.frozen import FrozenTier, Target
-from plans.history import Aborted, History, Start, TierBegan, TierOver
+from plans.history import Aborted, History, Released, Start, TierBegan, TierOver
 from plans.journal import Journal, JournalError, Runs
 from plans.model import PlanSpec
 from tests.unit.plans.builders import EPOCH, here, plan, tier
@@ -191,3 +191,14 @@ def test_without_a_folder_there_are_no_runs(runs: Runs) -> None:
 
 def _full(_: int) -> None:
     raise OSError(28, "No space left on device")
+
+
+async def test_of_records_that_are_released_the_newest_are_kept(runs: Runs) -> None:
+    for number in range(5):
+        at = EPOCH + timedelta(hours=number)
+        _, journal = await runs.create(START.model_copy(update={"run": f"run-{number}", "at": at}))
+        if number != 1:
+            await journal.write(Released(at=at))
+        journal.close()
+    runs.forget(lambda start: start.run != "run-0", 2)
+    assert [history.start.run for history in runs.all()] == ["run-0", "run-1", "run-3", "run-4"]

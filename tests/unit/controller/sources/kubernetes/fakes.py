@@ -133,6 +133,10 @@ class FakeApi:
         self.put(raw(key.name, kind=key.kind, namespace=key.namespace, spec=spec))
         return self.objects[key]
 
+    async def delete_object(self, key: Key, uid: str) -> None:
+        self._called("delete_object", key, uid)
+        self.delete(key)
+
     async def secret(self, namespace: str, name: str) -> tuple[str, Mapping[str, str | bytes]]:
         self._called("secret", namespace, name)
         if name not in self.secrets:

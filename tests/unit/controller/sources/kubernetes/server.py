@@ -95,6 +95,9 @@ class Called:
     async def create(self) -> None:
         await self.api.create(Key("PowerRun", "lab", "night-1"), {"planRef": {"name": "night"}})
 
+    async def delete_object(self) -> None:
+        await self.api.delete_object(Key("PowerRun", "lab", "night-1"), "uid-1")
+
     async def secret(self) -> tuple[str, Mapping[str, str | bytes]]:
         return await self.api.secret("default", "login")
 

@@ -89,6 +89,20 @@ async def test_a_resource_is_created_in_its_namespace(http: Called) -> None:
     }
 
 
+async def test_an_object_is_deleted_if_it_is_the_very_one(http: Called) -> None:
+    http.answer(document({"kind": "Status", "status": "Success"}))
+    await http.delete_object()
+    (asked,) = http.server.asked
+    assert (asked.method, asked.path) == ("DELETE", ALL.replace("virtualmachines", "namespaces/lab/powerruns/night-1"))
+    assert asked.body["preconditions"] == {"uid": "uid-1"}
+
+
+@pytest.mark.parametrize("code", [404, 409])
+async def test_one_that_is_gone_or_another_by_now_is_left(http: Called, code: int) -> None:
+    http.answer(refusal(code))
+    await http.delete_object()
+
+
 async def test_an_event_is_created_in_its_namespace(http: Called) -> None:
     http.answer(document({"metadata": {}, "involvedObject": {}}))
     await http.create_event("lab")

@@ -308,3 +308,16 @@ async def test_a_run_that_cannot_be_declared_is_told(watched: Watched) -> None:
     watched.api.fail("create", ApiError(409, "it exists"))
     with pytest.raises(SourceError, match="it exists"):
         await watched.source.make_run(NIGHT.name, NIGHT.namespace, PowerRunSpec(plan_ref=PlanRef(name="night")))
+
+
+async def test_a_run_is_deleted_by_its_uid(watched: Watched) -> None:
+    await watched.start()
+    await watched.source.make_run(NIGHT.name, NIGHT.namespace, PowerRunSpec(plan_ref=PlanRef(name="night")))
+    await watched.source.delete_run(NIGHT)
+    assert watched.api.asked("delete_object") == [(NIGHT, "uid-night-1")]
+
+
+async def test_a_run_that_is_not_known_any_more_is_not_deleted(watched: Watched) -> None:
+    await watched.start()
+    await watched.source.delete_run(NIGHT)
+    assert watched.api.asked("delete_object") == []
