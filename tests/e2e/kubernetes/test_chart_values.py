@@ -82,6 +82,7 @@ REFUSED = {
     f"{TWO},providers[1].state.existingClaim=vmpower-a": "providers[1] (b).state.existingClaim: the journal of another",
     "form=separate": "controller.tls.secret: in the form separate providers ask for a client certificate",
     "form=separate,controller.tls.secret=x": "providers[0] (sim).tls.secret: in the form separate it is reached over",
+    "watchNamespace=a,upsSecrets[0].namespace=b,upsSecrets[0].secrets={c}": "only resources in a are",
     "watchNamespace=a,guestCredentials[0].namespace=b,guestCredentials[0].secrets={c}": "only resources in a are",
 }
 

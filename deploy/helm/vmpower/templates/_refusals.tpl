@@ -50,7 +50,7 @@
 {{- end }}
 {{- include "vmpower.refusals.provider" (dict "root" $ "where" $where "entry" $entry) }}
 {{- end }}
-{{- range $key := list "guestCredentials" "tlsSecrets" }}
+{{- range $key := list "guestCredentials" "tlsSecrets" "upsSecrets" }}
 {{- range index $.Values $key }}
 {{- if and $.Values.watchNamespace (ne .namespace $.Values.watchNamespace) }}
 {{- fail (printf "%s: only resources in %s are watched (watchNamespace), none in %s" $key $.Values.watchNamespace .namespace) }}
