@@ -16,6 +16,7 @@ import structlog
 from watchfiles import watch
 from watchfiles._rust_notify import WatchfilesRustInternalError  # its documentation names it so
 
+from common.own_machine import PRODUCT_UUID, system_uuid
 from common.yaml_reader import Fault, read_text
 from controller.annotations import REBIND
 from controller.models import PowerRun, PowerRunSpec, Status, VirtualMachine
@@ -146,6 +147,12 @@ class DirectorySource:
     async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
         """Manifests are their owners' alone; a run that is begun here has its record on this disk."""
         raise SourceError("A controller on a directory declares no resources.")
+
+    async def own_machines(self) -> list[str]:
+        """This host."""
+        if uuid := system_uuid():
+            return [uuid]
+        raise SourceError(f"{PRODUCT_UUID} cannot be read, as root may; the controller's operator runs it as root.")
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         found = self._secret("tls.secretRef", namespace, name, ("ca.crt", "tls.crt", "tls.key"))

@@ -110,6 +110,9 @@ class Cluster:
     async def ups_secret(self, namespace: str, name: str) -> UpsSecret:
         raise SecretUnavailable("There are none here.")
 
+    async def own_machines(self) -> list[str]:
+        raise SourceError("No plan may bring them down here.")
+
     async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
         raise SourceError("No plan has a trigger here.")
 

@@ -5,7 +5,7 @@ One controller of several leads (lease.py); it alone lists, watches and writes.
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,10 @@ class KubernetesSource:
         if not isinstance(made, PowerRun):
             raise SourceError(f"What was made is no {key}.")
         return made
+
+    async def own_machines(self) -> Collection[str]:
+        """All nodes: a run may have to be gone on with on any of them."""
+        return await self._api.system_uuids()
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         return TlsSecret(

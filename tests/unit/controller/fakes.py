@@ -264,6 +264,10 @@ class FakeSource:
     """The login at upsd, whichever is asked for."""
     made: dict[Key, PowerRun] = field(default_factory=dict)
     make_failures: list[Exception] = field(default_factory=list)
+    machines: list[str] | Exception = field(default_factory=list)
+    """Those that the controller runs on, or what comes instead of an answer; TimeoutError: none does."""
+    machines_asked: int = 0
+    """How often they were asked for."""
 
     def apply(self, *resources: Resource) -> None:
         for resource in resources:
@@ -320,6 +324,14 @@ class FakeSource:
         if self.ups is None:
             raise SecretUnavailable(f"There is no secret {namespace}/{name}.")
         return self.ups
+
+    async def own_machines(self) -> list[str]:
+        self.machines_asked += 1
+        if isinstance(self.machines, TimeoutError):
+            await asyncio.Event().wait()
+        if isinstance(self.machines, Exception):
+            raise self.machines
+        return self.machines
 
     async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
         if self.make_failures:
