@@ -152,7 +152,9 @@ class DirectorySource:
         """This host."""
         if uuid := system_uuid():
             return [uuid]
-        raise SourceError(f"{PRODUCT_UUID} cannot be read, as root may; the controller's operator runs it as root.")
+        raise SourceError(
+            f"{PRODUCT_UUID} cannot be read; the controller's operator runs it as root, where the firmware has a UUID."
+        )
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         found = self._secret("tls.secretRef", namespace, name, ("ca.crt", "tls.crt", "tls.key"))
