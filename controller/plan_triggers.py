@@ -71,8 +71,8 @@ class Triggers:
                 del self._followed[key]
                 self._end(task)
         for key, plan in plans.items():
-            if plan.spec.triggers and key not in self._followed:
-                self._followed[key] = (plan.spec, asyncio.create_task(self._guarded(key, plan.spec)))
+            if plan.spec.nut and key not in self._followed:
+                self._followed[key] = (plan.spec, asyncio.create_task(self._guarded(key, plan.spec, plan.spec.nut)))
 
     async def close(self) -> None:
         """Follow none any more: log out everywhere."""
@@ -86,9 +86,9 @@ class Triggers:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def _guarded(self, key: Key, spec: PlanSpec) -> None:
+    async def _guarded(self, key: Key, spec: PlanSpec, nut: Nut) -> None:
         try:
-            await self._follow_ups(key, spec, spec.triggers[0].nut)
+            await self._follow_ups(key, spec, nut)
         except Exception:
             log.exception("a bug in vmpower: the triggers of a plan are not followed", plan=str(key))
 
@@ -180,6 +180,8 @@ class _Plan:
     async def tell(self, event: Event) -> None:
         """Show people an Event of the plan."""
         source = self._host.source()
+        if source is None or source.shared:  # Events of a cluster may come to nobody in an outage
+            log.info(event.message, resource=str(self._key), reason=event.reason)
         if source is not None:
             await source.emit_event(self._key, event)
 

@@ -10,7 +10,7 @@ import structlog
 
 from controller.client import Changed, ProviderClient
 from controller.models import Provider, Runtime, VirtualMachine
-from controller.source import Key, TlsSecret, key_of
+from controller.source import Key, SourceError, TlsSecret, key_of
 from controller.trust import EVERYBODY, Trust
 
 log = structlog.get_logger()
@@ -46,6 +46,7 @@ class Pool:
         self._connections: dict[Key, Connection] = {}
         self._dependents: defaultdict[Key, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
         self._named: dict[Key, tuple[Key, str]] = {}
+        self._certificates: dict[tuple[str, str], TlsSecret] = {}
 
     def __len__(self) -> int:
         """How many providers are declared."""
@@ -84,8 +85,24 @@ class Pool:
         client, tls = self._connect(provider.spec.runtime, changed), provider.spec.runtime.tls
         client.trusted = self._trust.covers(provider)
         if tls and tls.secret_ref and self._read_tls:
-            client.read_tls = partial(self._read_tls, provider.metadata.namespace, tls.secret_ref.name)
+            client.read_tls = partial(self._certificate, provider.metadata.namespace, tls.secret_ref.name)
         return client
+
+    async def _certificate(self, namespace: str, name: str) -> TlsSecret:
+        """As it is now or, while it cannot be read, as it was: the API server may be what an outage took first.
+
+        Raises:
+            SecretUnavailable: there is none, or it holds something else.
+            SourceError: it has never been read.
+        """
+        if self._read_tls is None:
+            raise SourceError("There are no Secrets here.")
+        try:
+            self._certificates[namespace, name] = await self._read_tls(namespace, name)
+        except SourceError:
+            if (namespace, name) not in self._certificates:
+                raise
+        return self._certificates[namespace, name]
 
     def providers(self) -> list[Provider]:
         """Those that are declared."""
@@ -95,14 +112,14 @@ class Pool:
         """Disconnect; its VMs are queued."""
         connection = self._connections.pop(key, None)
         if connection is not None:
-            connection.task.cancel()
-            await asyncio.gather(connection.task, return_exceptions=True)
-            await connection.client.close()
+            await _disconnect(connection)
             self._tell(key, None)
 
     async def close(self) -> None:
-        for key in tuple(self._connections):
-            await self.remove(key)
+        """Follow none of them any more. What they are stays known: a plan may be begun by that while the lead is
+        lost."""
+        for connection in self._connections.values():
+            await _disconnect(connection)
 
     def declare(self, key: Key, vm: VirtualMachine) -> None:
         """Note which provider and VM this resource names."""
@@ -142,6 +159,12 @@ class Pool:
     def _count_is_old(self, provider: Key) -> bool:
         known = self._connections.get(provider)
         return known is not None and len(known.client.cache) != known.provider.status.vm_count
+
+
+async def _disconnect(connection: Connection) -> None:
+    connection.task.cancel()
+    await asyncio.gather(connection.task, return_exceptions=True)
+    await connection.client.close()
 
 
 def _tell_of_a_bug(task: asyncio.Task[None]) -> None:

@@ -5,20 +5,22 @@ is immutable.
 """
 
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from common.durations import Duration, Interval, Timeout
+from plans import moments
 
 SAVE_TIME = timedelta(minutes=2)
 """What is kept for saving the memory of a tier's VMs, where the tier does not say how long that takes."""
-MOST_TIERS, MOST_MEMBERS = 100, 1000
-"""Of a plan, and entries of a tier, each of which may stand for many VMs."""
+MOST_TIERS, MOST_MEMBERS, MOST_TRIGGERS = 100, 1000, 10
+"""Of a plan; of a tier, entries each of which may stand for many VMs; of a plan."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
@@ -42,6 +44,10 @@ VmName = Annotated[
     StringConstraints(max_length=1300),
     AfterValidator(_names_both),
     Field(json_schema_extra={"pattern": "^[^/]+/."}),  # the same for schemas, which know no sentences
+]
+Cron = Annotated[str, StringConstraints(max_length=200), AfterValidator(moments.checked)]
+TimeZone = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_+/-]+$", max_length=100), AfterValidator(moments.known)
 ]
 Labels = Annotated[dict[str, str], Field(min_length=1, max_length=100)]
 
@@ -259,10 +265,36 @@ class Nut(Model):
         return self
 
 
-class Trigger(Model):
-    """What begins a run by itself."""
+class CronSchedule(Model):
+    """Set times. `cron` says when a run begins, `bring_up_at` when what that run stopped comes up again: at its first
+    moment after the run began. Both are expressions of cron, by the clocks of this IANA time zone."""
 
-    nut: Nut
+    cron: Cron
+    time_zone: TimeZone = "UTC"
+    bring_up_at: Cron | None = None
+
+    def begins_after(self, moment: datetime) -> datetime:
+        """When the next run begins, in UTC."""
+        return moments.next_moment(self.cron, ZoneInfo(self.time_zone), moment)
+
+    def comes_up_after(self, began: datetime) -> datetime | None:
+        """When what a run that began then has stopped comes up again, in UTC. None: on request alone."""
+        if self.bring_up_at is None:
+            return None
+        return moments.next_moment(self.bring_up_at, ZoneInfo(self.time_zone), began)
+
+
+class Trigger(Model):
+    """What begins a run by itself: exactly one of these."""
+
+    nut: Nut | None = None
+    schedule: CronSchedule | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.nut is None) == (self.schedule is None):
+            raise ValueError("give either nut or schedule")
+        return self
 
 
 class PlanSpec(Model):
@@ -274,7 +306,17 @@ class PlanSpec(Model):
     others: Others = Others.REFUSE
     own: Annotated[Literal["Last"] | None, Field(alias="self")] = None
     bring_up: BringUp | None = None
-    triggers: Annotated[tuple[Trigger, ...], Field(max_length=1)] = ()
+    triggers: Annotated[tuple[Trigger, ...], Field(max_length=MOST_TRIGGERS)] = ()
+
+    @property
+    def nut(self) -> Nut | None:
+        """That of the triggers, of which one at most is of UPSes."""
+        return next((each.nut for each in self.triggers if each.nut), None)
+
+    @property
+    def schedules(self) -> tuple[CronSchedule, ...]:
+        """Those of the triggers."""
+        return tuple(each.schedule for each in self.triggers if each.schedule)
 
     @property
     def graph(self) -> Mapping[str, tuple[str, ...]]:
@@ -311,9 +353,18 @@ class PlanSpec(Model):
     def _triggers_name_tiers(self) -> Self:
         """The tiers of a first stage can be run without the others."""
         for number, trigger in enumerate(self.triggers):
-            named = trigger.nut.on_battery.tiers if trigger.nut.on_battery else ()
+            named = trigger.nut.on_battery.tiers if trigger.nut and trigger.nut.on_battery else ()
             if wrong := self.problem_of(named):
                 raise ValueError(f"triggers.{number}.nut.onBattery.tiers: {wrong}")
+        return self
+
+    @model_validator(mode="after")
+    def _triggers_fit(self) -> Self:
+        if sum(each.nut is not None for each in self.triggers) > 1:
+            raise ValueError("triggers: give one nut at most; it has several ups")
+        for number, trigger in enumerate(self.triggers):
+            if trigger.schedule and trigger.schedule.bring_up_at and self.bring_up is None:
+                raise ValueError(f"triggers.{number}.schedule.bringUpAt: has no meaning without bringUp")
         return self
 
     def problem_of(self, tiers: Collection[str]) -> str:

@@ -10,7 +10,7 @@ from hypothesis import settings
 from tests.side_by_side import SideBySide
 
 # How long an example takes is the machine's doing: six tests run on it at once.
-settings.register_profile("vmpower")
+settings.register_profile("vmpower", deadline=None)
 settings.load_profile("vmpower")
 
 

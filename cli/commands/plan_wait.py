@@ -46,13 +46,17 @@ async def wait(file: File, *, own: Own = "", state_dir: StateDir = None, output:
     """Follow the UPS of the plan's triggers, and carry the plan out when it says so: a service's work, without end
     until the UPS says FSD or LB. Then all is down, and the primary is told that it may go on (LOGOUT)."""
     manifest, clock, runs = read_as(PowerPlan, file, NO_PLAN), Clock(), Runs(folder(state_dir))
-    if not manifest.spec.triggers:
-        raise usage(f"{file} has no spec.triggers, so that there is nothing to wait for.")
-    nut = manifest.spec.triggers[0].nut
+    nut = manifest.spec.nut
+    if nut is None:
+        raise usage(
+            f"{file} has no nut in spec.triggers, so that there is no UPS to wait for. A schedule is followed by the"
+            " controller; without one, let a timer of systemd call vmpower plan run, and another one vmpower plan up."
+        )
     try:
         reading = partial(follow, nut, credentials(nut, file))
     except ValueError as error:
-        raise usage(f"{file}: spec.triggers.0.nut: {error}") from None
+        number = next(number for number, each in enumerate(manifest.spec.triggers) if each.nut)
+        raise usage(f"{file}: spec.triggers.{number}.nut: {error}") from None
     async with clients_of_all() as clients:
         try:
             await frozen_now(manifest, clients, clock, own)
@@ -102,7 +106,7 @@ class _Host:
             CannotBegin
         """
         spec, name = self._manifest.spec, self._manifest.metadata.name
-        named = spec.triggers[0].nut.on_battery
+        named = spec.nut.on_battery if spec.nut else None
         if stage is Stage.NAMED and named:
             spec = spec.only(named.tiers)
         try:

@@ -138,6 +138,10 @@ def nut(**written: Any) -> Document:
     return plan(triggers=[{"nut": ups | written}])
 
 
+def scheduled(**written: Any) -> Document:
+    return plan(triggers=[{"schedule": {"cron": "0 22 * * FRI"} | written}])
+
+
 def run(**spec: Any) -> Document:
     return resource("PowerRun", {"planRef": {"name": "night"}} | spec)
 
@@ -220,10 +224,15 @@ GOOD = {
         reserve="90s", others="Last", self="Last",
         bringUp={"what": "StoppedByThisRun", "ready": {"signal": "Agent", "timeout": "5m", "onTimeout": "Stop"}}),
     "memory that is saved": plan(TIER | {"atDeadline": "Save", "saveFallback": "Force", "saveTime": "3m"}),
+    "the controller's login": plan(triggers=[{"nut": {"ups": [{"name": "lab"}], "secretRef": {"name": "ups"}}}]),
+    "a run of some tiers": run(tiers=["batch"]),
     "what a UPS says": nut(
         ups=[{"name": "lab@host:3493"}, {"name": "two@[::1]", "powerValue": 2}], minimumSupplies=3, tls={"ca": "ca"},
         onBattery={"after": "2m", "tiers": ["apps"]}, below={"charge": 40, "runtime": "10m"}, lostContact="30s",
         backOnLine="1m", margin="1m", pollEvery="100ms"),
+    "set times": plan(bringUp={}, triggers=[
+        {"schedule": {"cron": "0 22 * * FRI", "timeZone": "America/Argentina/Buenos_Aires", "bringUpAt": "@weekly"}},
+        {"schedule": {"cron": "*/5  1-5,7 L JAN-MAR,12 MON#1"}}]),
     "a run": run(),
     "an emergency": run(reason="fire", emergency=True),
 }  # fmt: skip
@@ -298,8 +307,17 @@ BAD: list[tuple[Document, str, str]] = [
     (nut(ups=[{"name": "a b"}]), "spec.triggers[0].nut.ups[0].name", "should match"),
     (nut(ups=[{"name": "a"}, {"name": "a"}]), "spec.triggers[0].nut.ups", "two have the same name"),
     (nut(minimumSupplies=2), "spec.triggers[0].nut.minimumSupplies", "is more than all powerValues together"),
+    (nut(secretRef={"name": "ups"}), "spec.triggers[0].nut", "give either user and passwordFile"),
+    (nut(user=None), "spec.triggers[0].nut", "give either user and passwordFile"),
     (nut(below={}), "spec.triggers[0].nut.below", "give charge, runtime or both"),
     (nut(pollEvery="50ms"), "spec.triggers[0].nut.pollEvery", "must be a time of 100ms to 24h"),
+    (plan(triggers=[{}]), "spec.triggers[0]", "give either nut or schedule"),
+    (plan(triggers=nut()["spec"]["triggers"] * 2), "spec.triggers", "give one nut at most"),
+    (plan(triggers=scheduled()["spec"]["triggers"] * 11), "spec.triggers", "at most 10 items"),
+    (scheduled(cron="* * * *"), "spec.triggers[0].schedule.cron", "write five fields"),
+    (scheduled(cron="@reboot"), "spec.triggers[0].schedule.cron", "write five fields"),
+    (scheduled(timeZone="Berlin!"), "spec.triggers[0].schedule.timeZone", "should match"),
+    (scheduled(bringUpAt="@daily"), "spec.triggers", "bringUpAt has no meaning without bringUp"),
     (run(planRef={"name": "My Plan"}), "spec.planRef.name", "should match"),
     (run(planRef={}), "spec.planRef.name", "Required value"),
     (run(reason="a" * 257), "spec.reason", "256"),

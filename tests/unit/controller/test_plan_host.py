@@ -320,7 +320,7 @@ async def test_an_aborted_run_brings_up_what_it_stopped_and_is_released(hosting:
     await world.host.abort("tonight")
     await asyncio.sleep(30)
     assert "db" not in guests.asked
-    assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["db", "app"]
+    assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["app"]
     assert (world.status().phase, world.status().aborted, holders(world)) == ("Released", True, ("", ""))
 
 

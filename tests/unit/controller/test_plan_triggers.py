@@ -98,6 +98,13 @@ async def test_a_flap_is_an_event_and_nothing_else(hosting: Hosting, site: Site)
     assert (asked(guests), await runs(world)) == ([], [])
 
 
+async def test_a_ups_is_followed_wherever_it_is_among_the_triggers(hosting: Hosting, site: Site) -> None:
+    triggers = [{"schedule": {"cron": "@daily"}}, {"nut": TRIGGER}]
+    world = await hosting.start(any_plan(bringUp={}, triggers=triggers), source=source(), lab=lab())
+    await site.poll()
+    assert told(world) == ["UpsRead"]
+
+
 async def test_on_battery_for_its_time_the_named_tiers_go_down_and_no_other(hosting: Hosting, site: Site) -> None:
     guests = lab()
     world = await hosting.start(plan(), source=source(), lab=guests)
@@ -140,7 +147,7 @@ async def test_a_low_battery_in_the_first_stage_brings_all_down(hosting: Hosting
     await site.says("OB")
     await asyncio.sleep(130)
     await site.says(LOW)
-    await asyncio.sleep(90)
+    await asyncio.sleep(75)
     assert guests.off.keys() == {"app", "db"}
     first, second = await runs(world)
     assert first.taken_over is not None

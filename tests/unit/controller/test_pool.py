@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
+from controller.models import Runtime
 from controller.pool import Pool
-from controller.source import Key, key_of
+from controller.source import Key, SecretUnavailable, SourceError, TlsSecret, key_of
 from tests.unit.controller.builders import machine, provider
 from tests.unit.controller.fakes import FakeClient
 
@@ -88,3 +89,51 @@ async def test_a_provider_of_another_namespace_can_be_named() -> None:
     assert (found := it.pool.connection_of(WEB)) and found.client is it.clients[0]
     await it.pool.remove(key_of(shared))
     assert it.pool.connection_of(WEB) is None
+
+
+async def test_what_was_declared_stays_known_when_nothing_is_followed_any_more() -> None:
+    it = Connected()
+    await it.pool.apply(provider())
+    await it.pool.close()
+    assert (it.clients[0].watchers, it.pool.providers()) == (0, [provider()])
+
+
+class Certificates:
+    """Where a pool reads its certificates."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.pool = Pool(FakeClient().connect, lambda _: None, lambda _: None, read_tls=self._read)
+
+    async def _read(self, namespace: str, name: str) -> TlsSecret:
+        if self.failure:
+            raise self.failure
+        return TlsSecret(b"ca", b"cert", b"key")
+
+    async def read(self) -> TlsSecret:
+        secured = {"endpoint": "192.0.2.1:50051", "tls": {"secretRef": {"name": "tls"}}}
+        declared = provider()
+        runtime = Runtime.model_validate(secured)
+        spec = declared.spec.model_copy(update={"runtime": runtime})
+        client = self.pool.open(declared.model_copy(update={"spec": spec}))
+        assert client.read_tls is not None
+        return await client.read_tls()
+
+
+async def test_a_certificate_that_cannot_be_read_now_is_as_it_was() -> None:
+    it = Certificates()
+    known = await it.read()
+    it.failure = SourceError("The API server does not answer.")
+    assert await it.read() is known
+
+
+async def test_one_that_was_never_read_or_is_gone_is_none() -> None:
+    it = Certificates()
+    it.failure = SourceError("The API server does not answer.")
+    with pytest.raises(SourceError):
+        await it.read()
+    it.failure = None
+    await it.read()
+    it.failure = SecretUnavailable("it is gone")
+    with pytest.raises(SecretUnavailable):
+        await it.read()

@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -126,14 +126,15 @@ def triggered(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_controllers_login_is_in_a_secret() -> None:
-    (trigger,) = plan(triggers=[{"nut": {"ups": NUT["ups"], "secretRef": {"name": "ups"}}}]).triggers
-    assert trigger.nut.secret_ref is not None
-    assert trigger.nut.secret_ref.name == "ups"
+    nut = plan(triggers=[{"nut": {"ups": NUT["ups"], "secretRef": {"name": "ups"}}}]).nut
+    assert nut is not None
+    assert nut.secret_ref is not None
+    assert nut.secret_ref.name == "ups"
 
 
 def test_a_trigger_has_defaults() -> None:
-    (trigger,) = plan(**triggered(onBattery={"tiers": ["batch"]})).triggers
-    nut = trigger.nut
+    nut = plan(**triggered(onBattery={"tiers": ["batch"]})).nut
+    assert nut is not None
     assert nut.on_battery is not None
     assert (nut.on_battery.after, nut.minimum_supplies, nut.below) == (timedelta(minutes=2), 1, None)
     assert (nut.lost_contact, nut.back_on_line) == (timedelta(seconds=30), timedelta(minutes=1))
@@ -141,7 +142,9 @@ def test_a_trigger_has_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["lab", "lab@nas", "lab@nas.example.com:3493", "lab@[::1]", "lab@192.0.2.1"])
 def test_a_ups_is_named_as_nut_names_it(name: str) -> None:
-    assert plan(**triggered(ups=[{"name": name}])).triggers[0].nut.ups[0].name == name
+    nut = plan(**triggered(ups=[{"name": name}])).nut
+    assert nut is not None
+    assert nut.ups[0].name == name
 
 
 @pytest.mark.parametrize(
@@ -168,6 +171,65 @@ def test_a_ups_is_named_as_nut_names_it(name: str) -> None:
 )
 def test_what_is_no_trigger_is_refused_by_its_field(changes: dict[str, Any], said: str) -> None:
     assert said in refusal(**triggered(**changes))
+
+
+def scheduled(cron: str = "0 22 * * *", **changes: Any) -> dict[str, Any]:
+    return {"triggers": [{"schedule": {"cron": cron, **changes}}], "bringUp": {}}
+
+
+def test_set_times_are_in_utc_where_no_time_zone_is_written() -> None:
+    (schedule,) = plan(**scheduled()).schedules
+    assert schedule.begins_after(datetime(2030, 1, 1, tzinfo=UTC)) == datetime(2030, 1, 1, 22, tzinfo=UTC)
+
+
+def test_both_set_times_are_by_the_clocks_of_the_time_zone() -> None:
+    (schedule,) = plan(**scheduled(timeZone="Europe/Berlin", bringUpAt="0 6 * * *")).schedules
+    began = schedule.begins_after(datetime(2030, 1, 1, tzinfo=UTC))
+    assert began == datetime(2030, 1, 1, 21, tzinfo=UTC)
+    assert schedule.comes_up_after(began) == datetime(2030, 1, 2, 5, tzinfo=UTC)
+
+
+def test_a_run_that_begins_when_another_one_comes_up_waits_for_the_time_after_that() -> None:
+    (schedule,) = plan(**scheduled(bringUpAt="0 22 * * *")).schedules
+    began = datetime(2030, 1, 1, 22, tzinfo=UTC)
+    assert schedule.comes_up_after(began) == began + timedelta(days=1)
+
+
+def test_without_bring_up_at_nothing_comes_up_by_itself() -> None:
+    (schedule,) = plan(**scheduled()).schedules
+    assert schedule.comes_up_after(datetime(2030, 1, 1, tzinfo=UTC)) is None
+
+
+def test_a_plan_has_triggers_of_both_kinds() -> None:
+    both = plan(triggers=[*scheduled()["triggers"], *triggered()["triggers"], *scheduled("@daily")["triggers"]])
+    assert both.nut is not None
+    assert [schedule.cron for schedule in both.schedules] == ["0 22 * * *", "@daily"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"triggers": [{}]}, "triggers.0: Value error, give either nut or schedule"),
+        ({"triggers": [{"nut": NUT, "schedule": {"cron": "@daily"}}]}, "triggers.0: Value error, give either nut or"),
+        ({"triggers": [{"nut": NUT}] * 2}, "triggers: give one nut at most; it has several ups"),
+        (
+            {"triggers": [{"schedule": {"cron": "@daily"}}] * 11},
+            "triggers: Tuple should have at most 10 items after validation",
+        ),
+        (scheduled("0 0 30 2 *"), "triggers.0.schedule.cron: Value error, there is no such day-of-month"),
+        (scheduled("0 0 * *"), "triggers.0.schedule.cron: Value error, write five fields"),
+        (scheduled("*" * 201), "triggers.0.schedule.cron: String should have at most 200 characters"),
+        (scheduled(timeZone="Europe/Atlantis"), "triggers.0.schedule.timeZone: Value error, there is no time zone"),
+        (scheduled(timeZone="a b"), "triggers.0.schedule.timeZone: String should match pattern"),
+        (scheduled(bringUpAt="0 25 * * *"), "triggers.0.schedule.bringUpAt: Value error, there is no such hour"),
+        (
+            scheduled(bringUpAt="@daily") | {"bringUp": None},
+            "triggers.0.schedule.bringUpAt: has no meaning without bringUp",
+        ),
+    ],
+)
+def test_what_is_no_set_time_is_refused_by_its_field(changes: dict[str, Any], said: str) -> None:
+    assert said in refusal(**changes)
 
 
 def test_a_plan_of_some_tiers_alone_has_no_other_vm() -> None:

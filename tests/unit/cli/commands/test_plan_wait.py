@@ -90,9 +90,24 @@ def test_a_plan_that_is_refused_is_told_before_the_ups_is_asked(
     assert "asked" not in upsd
 
 
-def test_a_plan_without_triggers_waits_for_nothing(plan: Plan) -> None:
-    told = plan("wait", "FILE")
-    assert (told.code, "has no spec.triggers, so that there is nothing to wait for." in told.err) == (2, True)
+@pytest.mark.parametrize("triggers", [[], [{"schedule": {"cron": "@daily"}}]])
+def test_a_plan_without_a_ups_waits_for_nothing(plan: Plan, triggers: list[Any]) -> None:
+    told = plan("wait", "FILE", triggers=triggers)
+    assert told.code == 2
+    assert "has no nut in spec.triggers, so that there is no UPS to wait for. A schedule is followed by" in told.err
+
+
+def test_a_ups_is_followed_wherever_it_is_among_the_triggers(
+    plan: Plan, obedient: FakeProvider, trigger: dict[str, Any]
+) -> None:
+    assert plan("wait", "FILE", triggers=[{"schedule": {"cron": "@daily"}}, *trigger["triggers"]]).code == 0
+    assert [request.vm for request in obedient.requests("Shutdown")] == ["id-web", "id-db"]
+
+
+def test_what_is_wrong_with_the_login_is_told_by_its_field(plan: Plan, trigger: dict[str, Any]) -> None:
+    nut = {"ups": trigger["triggers"][0]["nut"]["ups"], "secretRef": {"name": "ups"}}
+    told = plan("wait", "FILE", triggers=[{"schedule": {"cron": "@daily"}}, {"nut": nut}])
+    assert (told.code, "spec.triggers.1.nut: secretRef is for the controller" in told.err) == (2, True)
 
 
 def test_told_to_leave_it_logs_out(

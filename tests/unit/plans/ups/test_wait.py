@@ -52,8 +52,8 @@ class Host:
         self.work = asyncio.ensure_future(self.waiting.carry_out(self._follow))
 
     def waits(self, *begun: OwnRun) -> Waiting:
-        nut, total = self.spec.triggers[0].nut, self.spec.budget.total
-        return Waiting(nut, total, self._begin, Clock(wall), self._say, begun=begun)
+        assert self.spec.nut
+        return Waiting(self.spec.nut, self.spec.budget.total, self._begin, Clock(wall), self._say, begun=begun)
 
     def _say(self, news: News, line: str) -> None:
         self.news.append(news)
