@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller import plan_ups
 from controller.client import Changed
 from controller.models import Resource, Runtime
 from controller.plan_host import PlanHost
@@ -17,6 +19,8 @@ from controller.trust import EVERYBODY, Trust
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import machine, provider
 from tests.unit.controller.fakes import FakeClient, FakeSource, clock
+from tests.unit.controller.plan_world import Hosting
+from tests.unit.controller.site import Site
 
 
 class Controller:
@@ -85,3 +89,27 @@ async def begin(make_controller: Make) -> Begin:
         return made
 
     return begin
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    site = Site()
+    monkeypatch.setattr(plan_ups, "follow", site.follow)
+    return site
+
+
+@pytest.fixture
+async def hosting(tmp_path: Path) -> AsyncIterator[Hosting]:
+    hosting = Hosting(tmp_path / "here")
+    yield hosting
+    if hosting.worlds:
+        await hosting.end()
+
+
+@pytest.fixture
+async def elsewhere(tmp_path: Path) -> AsyncIterator[Hosting]:
+    """On another disk."""
+    hosting = Hosting(tmp_path / "elsewhere")
+    yield hosting
+    if hosting.worlds:
+        await hosting.end()

@@ -1,14 +1,21 @@
-"""A site whose UPS says what a test has it say, in virtual time."""
+"""A site whose UPS says what a test has it say, in virtual time; and a plan that it triggers."""
 
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from controller.models import PowerPlan
+from controller.source import UpsSecret, key_of
+from plans.history import History
 from plans.model import Nut
 from plans.ups.client import Credentials, Login, UpsError
 from plans.ups.follow import Seen
 from plans.ups.stages import Reading
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.fakes import FakeSource
+from tests.unit.controller.plan_world import FakeWorld, Guests
+from tests.unit.controller.plan_world import plan as any_plan
 
 TRIGGER: dict[str, Any] = {
     "ups": [{"name": "a"}],
@@ -17,6 +24,10 @@ TRIGGER: dict[str, Any] = {
     "below": {"charge": 40},
 }
 """Of a plan whose first tier is called apps."""
+
+
+NIGHT = key_of(any_plan())
+SECRET = UpsSecret("vmpower", "word")
 
 
 class Site:
@@ -62,3 +73,33 @@ class Site:
                 await asyncio.sleep(1)
             else:
                 return
+
+
+def plan(**changes: Any) -> PowerPlan:
+    """Its tiers are `apps` and `databases`."""
+    nut = TRIGGER | changes.pop("nut", {})
+    return any_plan(**{"bringUp": {}, "triggers": [{"nut": nut}]} | changes)
+
+
+def source(*, shared: bool = False) -> FakeSource:
+    return FakeSource(shared=shared, ups=SECRET)
+
+
+def lab(app: float | None = 5, db: float | None = 5) -> Guests:
+    return Guests(app=app, db=db)
+
+
+def asked(guests: Guests, kind: type[Any] = pb.ShutdownRequest) -> list[str]:
+    return [request.vm for request in guests.sent(kind)]
+
+
+def told(world: FakeWorld, *reasons: str) -> list[str]:
+    """The Events of the plan with these reasons; without any, all reasons."""
+    events = [event for key, event in world.source.events if key == NIGHT]
+    if not reasons:
+        return [event.reason for event in events]
+    return [event.message for event in events if event.reason in reasons]
+
+
+async def runs(world: FakeWorld) -> list[History]:
+    return await world.host.histories()

@@ -1,7 +1,6 @@
 """Runs with which controllers elsewhere may have to go on: their records are in the statuses of their PowerRuns."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,22 +22,6 @@ pytestmark = pytest.mark.looptime
 APP, DB = ("default/lab", "app"), ("default/lab", "db")
 TONIGHT = key_of(run())
 AWAY = SourceError("The API server does not answer.")
-
-
-@pytest.fixture
-async def hosting(tmp_path: Path) -> AsyncIterator[Hosting]:
-    hosting = Hosting(tmp_path / "here")
-    yield hosting
-    await hosting.end()
-
-
-@pytest.fixture
-async def elsewhere(tmp_path: Path) -> AsyncIterator[Hosting]:
-    """On another disk."""
-    hosting = Hosting(tmp_path / "elsewhere")
-    yield hosting
-    if hosting.worlds:
-        await hosting.end()
 
 
 def shared() -> FakeSource:

@@ -1,0 +1,74 @@
+"""What the triggers of plans and the host of their runs say to one another, and to people."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import structlog
+
+from common.backoff import Backoff
+from controller.hosted_run import Hosted
+from controller.plan_terms import Asked, RunRefused
+from controller.source import Event, Key, Source
+from plans.history import History
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a run is brought back that could not be yet."""
+
+log = structlog.get_logger()
+
+
+class Host(Protocol):
+    """What carries runs out."""
+
+    def source(self) -> Source | None:
+        """Where plans are declared."""
+
+    def triggered(self, plan: Key) -> list[Hosted]:
+        """The runs of a plan that its triggers have begun and that are not released, oldest first."""
+
+    async def start(self, asked: Asked) -> History:
+        """Begin a run, or raise RunRefused, SourceError or ResourceGone."""
+
+    async def bring_back(self, name: str) -> None:
+        """Abort a run, if it is under way, bring up what it has stopped, and release it; or raise RunRefused."""
+
+
+async def bring_back(host: Host, run: str) -> None:
+    """Have a run brought back, as soon as the host can."""
+    pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+    while True:
+        try:
+            await host.bring_back(run)
+        except RunRefused as error:
+            log.warning("a run cannot be brought back yet", run=run, error=str(error))
+            await asyncio.sleep(pauses.next())
+        else:
+            return
+
+
+def in_words(refused: RunRefused) -> str:
+    """Why a run does not begin, with the fields that are to blame."""
+    wrong = (f"{each.field}: {each.message}" for each in refused.violations)
+    return " ".join([refused.message, *wrong])
+
+
+class Teller:
+    """Tells Events of a plan, in their order."""
+
+    def __init__(self, source: Callable[[], Source | None], plan: Key) -> None:
+        self._source, self._plan = source, plan
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def tell(self, level: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Have people shown it."""
+        task = asyncio.create_task(self._emit(Event(level, reason, message)))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _emit(self, event: Event) -> None:
+        source = self._source()
+        if source is None or source.shared:  # Events of a cluster may come to nobody in an outage
+            log.info(event.message, resource=str(self._plan), reason=event.reason)
+        if source is not None:
+            await source.emit_event(self._plan, event)

@@ -1,0 +1,245 @@
+"""Runs that begin at set times, with providers in memory and in virtual time, which begins at midnight UTC."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controller.models import PowerPlan
+from controller.plan_schedule import ScheduleTrigger, comes_up
+from controller.plan_terms import Asked
+from controller.source import SourceError, key_of
+from plans.clock import Clock
+from plans.history import Start
+from plans.model import CronSchedule
+from protos.power.v1 import power_pb2 as pb
+from tests.unit.controller.plan_world import FakeWorld, Hosting, run
+from tests.unit.controller.plan_world import plan as any_plan
+from tests.unit.controller.site import NIGHT, asked, lab, runs, source, told
+from tests.unit.plans.builders import EPOCH
+from tests.unit.plans.fake import wall
+
+pytestmark = pytest.mark.looptime
+
+HOUR = 3600.0
+NIGHTLY = {"cron": "0 22 * * *", "bringUpAt": "0 6 * * *"}
+
+
+def plan(*schedules: Any, **changes: Any) -> PowerPlan:
+    """At ten in the evening all goes down, and at six in the morning it comes up."""
+    triggers = [{"schedule": each} for each in schedules or [NIGHTLY]]
+    return any_plan(**{"bringUp": {}, "triggers": triggers} | changes)
+
+
+async def at(hour: float) -> None:
+    """Sleep until then, in hours of the first day."""
+    await asyncio.sleep((EPOCH.replace(hour=0) + timedelta(hours=hour) - wall()).total_seconds())
+
+
+def held(world: FakeWorld) -> bool:
+    return bool(world.host.holder("default/lab", "app"))
+
+
+async def test_at_its_moment_a_run_begins_that_is_no_emergency(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(21.99)
+    assert asked(guests) == []
+    await at(22.01)
+    (begun,) = await runs(world)
+    assert (asked(guests), begun.start.at.hour, begun.start.emergency) == (["app", "db"], 22, False)
+    assert begun.start.trigger == "schedule '0 22 * * *' UTC"
+    assert told(world, "RunBegan") == [f"At '0 22 * * *' run {begun.start.run} began."]
+
+
+async def test_what_it_stopped_is_held_until_it_comes_up_at_its_moment(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(24 + 5.99)
+    assert (held(world), asked(guests, pb.PowerOnRequest)) == (True, [])
+    await at(24 + 6.01)
+    assert (held(world), asked(guests, pb.PowerOnRequest)) == (False, ["db", "app"])
+    assert told(world, "BroughtUp")
+
+
+async def test_it_goes_on_night_after_night(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(24 * 7)
+    assert len(await runs(world)) == 7
+    assert len(asked(guests, pb.PowerOnRequest)) == 12
+
+
+async def test_a_run_that_comes_up_sooner_than_the_next_look_at_the_clock_is_not_late(hosting: Hosting) -> None:
+    guests = lab()
+    await hosting.start(plan({"cron": "0 22 * * *", "bringUpAt": "1 22 * * *"}), source=source(), lab=guests)
+    await at(22 + 1.2 / 60)
+    assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
+
+
+async def test_without_a_moment_to_come_up_it_stays_down(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan({"cron": "0 22 1 * *"}), source=source(), lab=guests)
+    await at(24 * 7)
+    assert (held(world), asked(guests, pb.PowerOnRequest)) == (True, [])
+
+
+async def test_each_of_several_schedules_brings_up_what_it_stopped(hosting: Hosting) -> None:
+    noon = {"cron": "0 12 * * *", "bringUpAt": "0 13 * * *"}
+    guests = lab()
+    await hosting.start(plan(NIGHTLY, noon), source=source(), lab=guests)
+    await at(13.1)
+    assert (asked(guests), asked(guests, pb.PowerOnRequest)) == (["app", "db"], ["db", "app"])
+
+
+async def test_a_run_still_under_way_when_all_comes_up_is_aborted(hosting: Hosting) -> None:
+    guests = lab(app=120)
+    world = await hosting.start(plan({"cron": "0 22 * * *", "bringUpAt": "1 22 * * *"}), source=source(), lab=guests)
+    await at(22.5)
+    (begun,) = await runs(world)
+    assert begun.aborted is not None
+    assert (asked(guests), asked(guests, pb.PowerOnRequest)) == (["app"], ["app"])
+
+
+async def test_what_an_emergency_took_over_is_not_brought_up(hosting: Hosting) -> None:
+    guests = lab(app=60)
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(22.01)
+    emergency = run(emergency=True)
+    world.host.apply(key_of(emergency), emergency)
+    await at(24 + 12)
+    assert asked(guests, pb.PowerOnRequest) == []
+
+
+# What is missed
+
+
+async def test_a_run_that_was_missed_is_not_made_up_for(hosting: Hosting) -> None:
+    guests = lab()
+    await at(22.01)
+    await hosting.start(plan(), source=source(), lab=guests)
+    await at(24 + 21)
+    assert asked(guests) == []
+
+
+async def test_a_bring_up_that_was_missed_is_done_at_once(hosting: Hosting) -> None:
+    guests = lab()
+    await hosting.start(plan(), source=source(), lab=guests)
+    await at(23)
+    await hosting.end()
+    await at(24 + 9)
+    await hosting.start(plan(), source=source(), lab=guests)
+    await asyncio.sleep(30)
+    assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
+
+
+async def test_an_edit_of_the_schedule_changes_nothing_of_a_run_that_has_begun(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(23)
+    changed = plan({"cron": "0 23 * * *", "bringUpAt": "0 9 * * *"})
+    world.host.apply(key_of(changed), changed)
+    await at(24 + 6.1)
+    assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
+
+
+@pytest.mark.parametrize(("hours", "begun"), [(0.05, 1), (12.0, 0)])
+async def test_a_clock_that_is_set_past_the_moment_begins_what_is_a_little_late_alone(
+    hosting: Hosting, hours: float, begun: int
+) -> None:
+    class Asking:
+        """A host that is only asked."""
+
+        def __init__(self) -> None:
+            self.asked: list[Asked] = []
+            self.cluster = source()
+
+        def source(self) -> Any:
+            return self.cluster
+
+        def triggered(self, plan: Any) -> list[Any]:
+            return []
+
+        async def start(self, asked: Asked) -> Any:
+            self.asked.append(asked)
+            raise SourceError("not here")
+
+        async def bring_back(self, name: str) -> None: ...
+
+    set_by = [timedelta()]
+    host = Asking()
+    schedule = CronSchedule.model_validate({"cron": "0 22 * * *"})
+    trigger = ScheduleTrigger(NIGHT, [schedule], host, lambda: Clock(lambda: wall() + set_by[0]))
+    work = asyncio.create_task(trigger.follow())
+    await at(21.99)
+    set_by[0] = timedelta(hours=hours)
+    await asyncio.sleep(50)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    assert bool(host.asked) is bool(begun)
+    assert [event.reason for _, event in host.cluster.events] == ([] if begun else ["ScheduleMissed"])
+
+
+# What keeps it from beginning
+
+
+async def test_while_another_run_is_under_way_it_is_refused_and_not_tried_again(hosting: Hosting) -> None:
+    guests = lab(app=60)
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(21.999)
+    own = run()
+    world.host.apply(key_of(own), own)
+    await at(23)
+    assert len(await runs(world)) == 1
+    (why,) = told(world, "RunNotBegun")
+    assert why.startswith("At '0 22 * * *' no run began. Run tonight of plan night is under way; one at a time.")
+
+
+async def test_a_provider_that_is_away_for_a_moment_is_waited_for(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(21.99)
+    guests.away = True
+    await at(22.03)
+    guests.away = False
+    await at(22.1)
+    assert (asked(guests), told(world, "RunNotBegun")) == (["app", "db"], [])
+
+
+async def test_one_that_stays_away_is_told_after_some_minutes(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(21.99)
+    guests.away = True
+    await at(22.2)
+    (why,) = told(world, "RunNotBegun")
+    assert "Provider lab does not answer; nothing was done." in why
+
+
+async def test_it_begins_only_when_its_power_run_says_so(hosting: Hosting) -> None:
+    guests, cluster = lab(), source(shared=True)
+    cluster.make_failures = [SourceError("The API server does not answer.")] * 2
+    await hosting.start(plan(), source=cluster, lab=guests)
+    await at(22.1)
+    (made,) = cluster.made.values()
+    assert (made.spec.emergency, made.spec.trigger) == (False, "schedule '0 22 * * *' UTC")
+    assert asked(guests) == ["app", "db"]
+
+
+# When it comes up
+
+
+def began(trigger: str) -> Start:
+    spec = plan().spec
+    at_ten = datetime(2030, 1, 1, 22, tzinfo=UTC)
+    return Start(run="r", plan="night", spec=spec, tiers=(), at=at_ten, ends=at_ten, trigger=trigger)
+
+
+def test_that_is_by_the_schedule_that_began_it() -> None:
+    assert comes_up(began("schedule '0 22 * * *' UTC")) == datetime(2030, 1, 2, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("trigger", ["", "a says LB", "schedule '0 22 * * *' Europe/Berlin"])
+def test_what_no_schedule_of_the_plan_began_comes_up_on_request(trigger: str) -> None:
+    assert comes_up(began(trigger)) is None
