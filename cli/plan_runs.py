@@ -65,7 +65,7 @@ async def frozen_now(manifest: PowerPlan, clients: Mapping[str, PowerClient], cl
         Failure: it is refused, or a provider does not answer.
     """
     try:
-        return await freeze(manifest.spec, clients, clock, own=own or system_uuid())
+        return await freeze(manifest.spec, clients, clock, own=[uuid] if (uuid := own or system_uuid()) else ())
     except Unreachable as error:
         raise translate(error.error, clients[error.provider].address) from None
     except OwnVMUnclear as error:

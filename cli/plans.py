@@ -35,7 +35,7 @@ from plans.schedule import ZERO
 
 _COLOURS = {"FORCED": "yellow", "OUT_OF_BAND": "yellow", "SAVED": "yellow", "GRACEFUL": "green", "ALREADY_OFF": "green"}
 _NOT_BY_ITSELF = frozenset({"FORCED", "CRASHED", "OUT_OF_BAND", "SAVED"})
-_IN_WORDS = {OTHERS: "running VMs that no tier names", SELF: "the VM that this runs on"}
+_IN_WORDS = {OTHERS: "running VMs that no tier names", SELF: "what vmpower runs on"}
 
 
 def forecast_tree(start: Start, frozen: Frozen) -> Tree:

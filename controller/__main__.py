@@ -54,7 +54,7 @@ async def _serve(settings: Settings) -> None:
     metrics = Metrics()
     scrapes = MetricsServer(metrics.registry)
     source, connect = _source(settings), partial(ProviderClient, own=own_certificate(settings))
-    plans = PlanHost(settings.state_dir)
+    plans = PlanHost(settings.state_dir, self_namespace=settings.self_namespace)
     server = PlanServer(settings.listen, plans) if settings.listen else None
     if health is not None:
         await health.start()

@@ -92,6 +92,11 @@ class Settings(ProcessSettings):
     tls_cert: Path | None = Field(None, description="the controller's certificate for them, PEM")
     tls_key: Path | None = Field(None, description="its key, PEM; all three are re-read when they change")
 
+    self_namespace: str = Field(
+        "",
+        description="plans of this namespace may bring down what the controller runs on, after all else (self: Last): "
+        "with --kubernetes all nodes of the cluster, which it then reads; empty: none may",
+    )
     listen: PlanListen = Field(
         "",
         description="where plans are served (PlanService): unix:///path, for its owner and group, or loopback; empty: "
@@ -110,6 +115,8 @@ class Settings(ProcessSettings):
             raise ValueError("give either --kubernetes, --manifests DIR or --check PATH")
         if self.namespace and not self.kubernetes:
             raise ValueError("--namespace is for --kubernetes; of a directory, all manifests count")
+        if self.namespace and self.self_namespace not in {"", self.namespace}:
+            raise ValueError("--self-namespace names a namespace whose plans --namespace leaves out")
         files = (self.tls_ca, self.tls_cert, self.tls_key)
         if any(files) and not all(files):
             raise ValueError("--tls-ca, --tls-cert and --tls-key belong together: give all three")

@@ -22,6 +22,7 @@ from controller.hosted_run import Hosted, HostedCalls, targets
 from controller.models import PlanRef, PowerPlan, PowerRun, PowerRunSpec, VirtualMachine
 from controller.plan_declared import Declared
 from controller.plan_holds import Holds
+from controller.plan_own import OwnMachines, tell_if_none, unclear
 from controller.plan_scope import Scope, full_name, violations
 from controller.plan_terms import Asked, RunRefused, World
 from controller.plan_triggers import Triggers
@@ -42,7 +43,7 @@ from plans.frozen import Target
 from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
-from plans.members import PlanRefused, Violation
+from plans.members import OwnVMUnclear, PlanRefused, Violation
 from plans.run import Run
 
 FOLDER = ".runs"
@@ -68,8 +69,17 @@ log = structlog.get_logger()
 class PlanHost:
     """Plans and runs that are declared or asked for, and the runs that are under way or hold VMs."""
 
-    def __init__(self, state_dir: Path, clock: Callable[[], Clock] = Clock, off: Off = asyncio.to_thread) -> None:
-        """`clock` makes the one of a run that begins, or is taken up; `off` runs what blocks."""
+    def __init__(
+        self,
+        state_dir: Path,
+        clock: Callable[[], Clock] = Clock,
+        off: Off = asyncio.to_thread,
+        *,
+        self_namespace: str = "",
+    ) -> None:
+        """`clock` makes the one of a run that begins, or is taken up; `off` runs what blocks. `self_namespace` is that
+        of the plans that may bring down what this controller runs on; empty: none may."""
+        self._own = OwnMachines(self_namespace)
         self._runs, self._clock, self._off = Runs(state_dir / FOLDER, off), clock, off
         self._hosted: dict[str, Hosted] = {}
         self._by_uid: dict[str, str] = {}
@@ -117,6 +127,8 @@ class PlanHost:
         await self._read_records()
         world = self._world
         self._known, self._synced = world, True
+        if world is not None:
+            self.spawn(self._own.learn(world.source))
         for hosted in list(self._hosted.values()):
             if hosted.given_up or self._is_gone(hosted):
                 self.spawn(self._give_up(hosted))
@@ -334,10 +346,11 @@ class PlanHost:
             RunRefused
         """
         found = self._declared.plan(plan)
-        within = self._require_world().scope(plan.namespace)
-        clients = opened(self._require_world(), within.providers)
+        world = self._require_world()
+        within = world.scope(plan.namespace)
+        clients = opened(world, within.providers)
         try:
-            frozen = await self._freeze(found, within, clients)
+            frozen = await self._freeze(found, world.source, within, clients)
             return frozen.start(found.metadata.name, found.spec, self._clock()()), frozen
         finally:
             await close(clients)
@@ -362,7 +375,9 @@ class PlanHost:
             within = world.scope(asked.plan.namespace)
             clients = opened(world, within.providers)
             try:
-                frozen = await self._freeze(plan, within, clients)
+                frozen = await self._freeze(plan, world.source, within, clients)
+                if asked.tiers:
+                    frozen = frozen.without_own()
                 start = self._begun(asked, plan, frozen)
                 if world.source.shared and asked.trigger:
                     start = await self._declare(start, asked)
@@ -565,17 +580,26 @@ class PlanHost:
                 raise RunRefused("RUN_ACTIVE", message, [wrong])
         return others
 
-    async def _freeze(self, plan: PowerPlan, within: Scope, clients: Mapping[str, ProviderClient]) -> Frozen:
-        wrong = list(violations(plan.spec, within))
+    async def _freeze(
+        self, plan: PowerPlan, source: Source, within: Scope, clients: Mapping[str, ProviderClient]
+    ) -> Frozen:
+        wrong = [*violations(plan.spec, within), *self._own.violations(plan)]
         if wrong:
             raise _plan_refused(plan, wrong)
+        own = await self._own.of(plan, source)
         try:
-            return await freeze(plan.spec, clients, self._clock(), within.declared)
+            frozen = await freeze(
+                plan.spec, clients, self._clock(), within.declared, own=own, own_at=within.own_providers
+            )
         except PlanRefused as error:
             raise _plan_refused(plan, error.violations) from error
+        except OwnVMUnclear as error:
+            raise _plan_refused(plan, [unclear(error)]) from error
         except Unreachable as error:
             message = f"Provider {error.provider} does not answer; nothing was done. {error.error.message}"
             raise RunRefused("PROVIDER_UNREACHABLE", message) from error
+        tell_if_none(plan, own, frozen)
+        return frozen
 
     def _begun(self, asked: Asked, plan: PowerPlan, frozen: Frozen) -> Start:
         name = f"{asked.resource[:63].rstrip('-.')}-{asked.uid[:8]}" if asked.uid else ""

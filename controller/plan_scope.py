@@ -27,6 +27,11 @@ class Scope:
     providers: Mapping[str, Provider]
     declared: tuple[Declared, ...]
 
+    @property
+    def own_providers(self) -> list[str]:
+        """Those of the namespace itself. What others say of their VMs is not the word of who owns it."""
+        return [name for name in self.providers if "/" not in name]
+
 
 def scope(
     namespace: str,

@@ -38,6 +38,7 @@ CODES = {
     "NO_RECORD": code_pb2.FAILED_PRECONDITION,
     "PROVIDER_UNREACHABLE": code_pb2.UNAVAILABLE,
     "NOT_READY": code_pb2.UNAVAILABLE,
+    "OWN_UNKNOWN": code_pb2.UNAVAILABLE,
 }
 """By the reason of a refusal."""
 FIELDS = frozenset({"INVALID_REQUEST", "PLAN_REFUSED"})

@@ -4,7 +4,7 @@ A source gives every resource a uid (its identity, for as long as its status is 
 (counts changes of its spec), and keeps its status across restarts of everything.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -233,6 +233,14 @@ class Source(Protocol):
 
         Raises:
             SourceError: that could not be done now.
+        """
+
+    async def own_machines(self) -> Collection[str]:
+        """The UUIDs, as their firmware tells them, of the machines that this controller runs on, or may run on next. To
+        be asked once all is known, and only where plans may bring them down.
+
+        Raises:
+            SourceError: they cannot be read, or not now.
         """
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:

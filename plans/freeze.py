@@ -5,7 +5,7 @@ Also the API server, vCenter or the DNS may be among what goes down.
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -44,7 +44,7 @@ class Frozen:
     vms: Mapping[str, pb.VM]
 
     def without_own(self) -> Self:
-        """The same without the VM that this program runs on."""
+        """The same without the VMs that this program runs on."""
         return replace(self, tiers=tuple(tier for tier in self.tiers if tier.name != SELF))
 
     def save_problems(self, tier: FrozenTier, target: Target) -> Sequence[str]:
@@ -75,12 +75,15 @@ async def freeze(
     clients: Mapping[str, PowerClient],
     clock: Clock,
     declared: Sequence[Declared] = (),
-    own: str = "",
+    *,
+    own: Collection[str] = (),
+    own_at: Collection[str] | None = None,
 ) -> Frozen:
-    """Ask all providers at once. No guest is touched. For `declared` and `own` see `resolve`.
+    """Ask all providers at once. No guest is touched. For `declared`, `own` and `own_at` see `resolve`.
 
     Raises:
         Unreachable: one of them does not answer.
+        OwnVMUnclear
         PlanRefused
     """
     used = _used(spec, clients, declared)
@@ -88,7 +91,7 @@ async def freeze(
     seen = {name: provider for name, (provider, _) in zip(used, asked, strict=True)}
     ahead = {name: by for name, (_, by) in zip(used, asked, strict=True)}
     vms = {f"{name}/{vm.id}": vm for name, provider in seen.items() for vm in provider.vms}
-    return Frozen(resolve(spec, seen, declared, own), ahead, vms)
+    return Frozen(resolve(spec, seen, declared, own, own_at), ahead, vms)
 
 
 def _used(spec: PlanSpec, clients: Mapping[str, PowerClient], declared: Sequence[Declared]) -> list[str]:

@@ -22,8 +22,8 @@ HOOK: Final = timedelta(seconds=30)
 LEAST: Final = timedelta(milliseconds=100)
 """Of a hook that has no time left: its provider takes no timeout of 0."""
 OTHERS, SELF = "(others)", "(self)"
-"""The tiers that no plan writes: running VMs that no tier names, and the VM that this program runs on. No tier of a
-plan can be called so."""
+"""The tiers that no plan writes: running VMs that no tier names, and the VMs that this program runs on. No tier of
+a plan can be called so."""
 
 
 ESCALATIONS: Final = {
@@ -138,7 +138,7 @@ class FrozenTier(Record):
 
 
 def scheduled(tiers: Sequence[FrozenTier]) -> list[Stage]:
-    """Those that share the time of a budget: all but our own VM's, whose time is the reserve and what is left over."""
+    """Those that share the time of a budget: our own VMs have the reserve, and what is left over."""
     return [tier.stage for tier in tiers if tier.name != SELF]
 
 

@@ -4,7 +4,7 @@ A plan that cannot be meant is refused as a whole, each mistake with the field t
 guess.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,10 +45,16 @@ class PlanRefused(Exception):
 
 
 class OwnVMUnclear(Exception):
-    """Several VMs may be the one that this program runs on; nothing was done."""
+    """Several VMs may be the one that this program runs on; nothing was done.
+
+    Attributes:
+        own: what was looked for.
+        found: these VMs.
+    """
 
     def __init__(self, own: str, found: Sequence[str]) -> None:
         super().__init__(f"{own!r} may be any of {some(found, 5)}; write one of these instead.")
+        self.own, self.found = own, some(found, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +85,15 @@ class Declared:
 
 
 def resolve(
-    spec: PlanSpec, providers: Mapping[str, Provider], declared: Sequence[Declared] = (), own: str = ""
+    spec: PlanSpec,
+    providers: Mapping[str, Provider],
+    declared: Sequence[Declared] = (),
+    own: Collection[str] = (),
+    own_at: Collection[str] | None = None,
 ) -> tuple[FrozenTier, ...]:
-    """The tiers with their VMs; those that no plan writes (OTHERS, SELF) among them. `own` is the VM that this program
-    runs on, as PROVIDER/VM, or its UUID: its id or what its firmware has; one that is at none of the providers is not
-    theirs.
+    """The tiers with their VMs; those that no plan writes (OTHERS, SELF) among them. `own` are the VMs that this
+    program runs on, each as PROVIDER/VM, or its UUID: its id or what its firmware has; one that is at none of the
+    providers is not theirs. `own_at` are the providers whose VMs may be ours; None: all.
 
     Suspended VMs run nowhere: they are left as they are.
 
@@ -91,7 +101,8 @@ def resolve(
         OwnVMUnclear
         PlanRefused
     """
-    found = _Resolution(providers, declared, _own(own, providers))
+    there = {name: each for name, each in providers.items() if own_at is None or name in own_at}
+    found = _Resolution(providers, declared, [vm for each in own for vm in _own(each, there)])
     tiers = [_tier(spec, number, found) for number in range(len(spec.tiers))]
     others = found.others(spec.others)
     if found.violations:
@@ -116,8 +127,8 @@ def _tier(spec: PlanSpec, number: int, found: "_Resolution") -> FrozenTier:
     return frozen.model_copy(update={"targets": targets})
 
 
-def _own(own: str, providers: Mapping[str, Provider]) -> tuple[str, pb.VM] | None:
-    """Our own VM and its provider.
+def _own(own: str, providers: Mapping[str, Provider]) -> list[tuple[str, pb.VM]]:
+    """An own VM and its provider, if it is there.
 
     Raises:
         OwnVMUnclear
@@ -125,7 +136,7 @@ def _own(own: str, providers: Mapping[str, Provider]) -> tuple[str, pb.VM] | Non
     found = [(name, vm) for name, provider in providers.items() for vm in provider.vms if _is_own(own, name, vm)]
     if len(found) > 1:
         raise OwnVMUnclear(own, [f"{name}/{vm.id}" for name, vm in found])
-    return found[0] if found else None
+    return found
 
 
 def _is_own(own: str, provider: str, vm: pb.VM) -> bool:
@@ -148,9 +159,10 @@ class _Resolution:
     """What is found while the tiers are gone through, in their order."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], declared: Sequence[Declared], own: tuple[str, pb.VM] | None
+        self, providers: Mapping[str, Provider], declared: Sequence[Declared], own: Iterable[tuple[str, pb.VM]]
     ) -> None:
-        self._providers, self._declared, self._own = providers, declared, own
+        self._providers, self._declared = providers, declared
+        self._own = {f"{name}/{vm.id}": (name, vm) for name, vm in own}
         self._taken: dict[str, tuple[str, Target]] = {}
         """The tier that each VM is in."""
         self._meant: set[str] = set()
@@ -190,12 +202,15 @@ class _Resolution:
         return () if policy in {Others.REFUSE, Others.IGNORE} else tuple(free)
 
     def with_own(self, tiers: Sequence[FrozenTier]) -> Iterator[FrozenTier]:
-        """The tiers, and behind all of them our own VM's."""
+        """The tiers, and behind all of them that of our own VMs."""
         yield from tiers
-        if self._own:
-            name, vm = self._own
-            own = target(name, vm, self._providers[name].timeout, pb.ShutdownRequest())
-            yield FrozenTier(name=SELF, targets=(own,), after=tuple(tier.name for tier in tiers))
+        own = tuple(
+            target(name, vm, self._providers[name].timeout, pb.ShutdownRequest())
+            for name, vm in self._own.values()
+            if vm.power_state != pb.POWER_STATE_SUSPENDED
+        )
+        if own:
+            yield FrozenTier(name=SELF, targets=own, after=tuple(tier.name for tier in tiers))
 
     def _take_named(self, tier: str, field: str, written: str) -> None:
         name, vm_name = self._split(written)
@@ -206,8 +221,8 @@ class _Resolution:
             self._refuse(field, f"provider {name!r} has no VM with the id or name {vm_name!r}")
         elif len(found) > 1:
             self._refuse(field, f"several VMs are called so; write one of the ids {some([vm.id for vm in found], 5)}")
-        elif self._own == (name, found[0]):
-            self._refuse(field, "is the VM that this program runs on, which goes down last by itself")
+        elif f"{name}/{found[0].id}" in self._own:
+            self._refuse(field, "is a VM that this program runs on, which goes down last by itself")
         else:
             self._put(tier, field, target(name, found[0], provider.timeout, pb.ShutdownRequest()), found[0])
 
@@ -257,8 +272,8 @@ class _Resolution:
         return self._providers[name]
 
     def _may_be_matched(self, provider: str, vm: pb.VM) -> bool:
-        """Whether it may be a member without being named: neither our own VM nor the platform's."""
-        return not is_platform(vm) and self._own != (provider, vm)
+        """Whether it may be a member without being named: neither one of our own VMs nor the platform's."""
+        return not is_platform(vm) and f"{provider}/{vm.id}" not in self._own
 
     def _refuse(self, field: str, message: str) -> None:
         self.violations.append(Violation(field, message))

@@ -298,12 +298,13 @@ class Trigger(Model):
 
 
 class PlanSpec(Model):
-    """The plan. `self` is the VM or host that vmpower runs on."""
+    """The plan. `self` is the VM that vmpower runs on, or those where it runs on several: where it is not written the
+    command line takes it as Last, and a controller as if it ran elsewhere."""
 
     budget: Budget
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1, max_length=MOST_TIERS)]
     others: Others = Others.REFUSE
-    own: Annotated[Literal["Last"], Field(alias="self")] = "Last"
+    own: Annotated[Literal["Last"] | None, Field(alias="self")] = None
     bring_up: BringUp | None = None
     triggers: Annotated[tuple[Trigger, ...], Field(max_length=MOST_TRIGGERS)] = ()
 

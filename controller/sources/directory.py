@@ -16,6 +16,7 @@ import structlog
 from watchfiles import watch
 from watchfiles._rust_notify import WatchfilesRustInternalError  # its documentation names it so
 
+from common.own_machine import PRODUCT_UUID, system_uuid
 from common.yaml_reader import Fault, read_text
 from controller.annotations import REBIND
 from controller.models import PowerRun, PowerRunSpec, Status, VirtualMachine
@@ -149,6 +150,14 @@ class DirectorySource:
 
     async def delete_run(self, key: Key) -> None:
         """It has declared none."""
+
+    async def own_machines(self) -> list[str]:
+        """This host."""
+        if uuid := system_uuid():
+            return [uuid]
+        raise SourceError(
+            f"{PRODUCT_UUID} cannot be read; the controller's operator runs it as root, where the firmware has a UUID."
+        )
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         found = self._secret("tls.secretRef", namespace, name, ("ca.crt", "tls.crt", "tls.key"))

@@ -113,6 +113,9 @@ class Cluster:
     async def delete_run(self, key: Key) -> None:
         pass
 
+    async def own_machines(self) -> list[str]:
+        raise SourceError("No plan may bring them down here.")
+
     async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
         raise SourceError("No plan has a trigger here.")
 

@@ -6,7 +6,7 @@ All of them are here, so this file says which verbs the controller's Role must g
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +31,8 @@ OURS = "vmpower"
 """A category of our CRDs, as discovery tells it: those of another controller do not have it."""
 PAGE = 500
 """Objects a page: an answer of a megabyte or two."""
+NODES_PAGE = 50
+"""Nodes a page, each of which names all images that it has: an answer of a megabyte or two."""
 FEWER = {"PowerRun": 10}
 """Kinds of which one object may have a megabyte."""
 CALL_TIMEOUT = 10.0
@@ -215,6 +217,24 @@ class Api:
             found = await self._core.read_namespaced_secret(name, namespace, _request_timeout=CALL_TIMEOUT)
             return found.type or "", found.data or {}
 
+    async def system_uuids(self) -> Collection[str]:
+        """Those of the cluster's nodes, as their firmware tells them; of a node that has told none, none."""
+        found, token = list[str](), ""
+        while True:
+            with translated(self._group):
+                # Without the library's models, which refuse a whole node for a field that another version has empty.
+                answer = await self._core.list_node_without_preload_content(
+                    limit=NODES_PAGE, _continue=token, _request_timeout=CALL_TIMEOUT
+                )
+                async with answer:
+                    if answer.status != 200:
+                        raise client.ApiException(answer.status, answer.reason, body=await answer.text())
+                    page = _page(json.loads(await answer.read()))
+            found += _system_uuids(page)
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return found
+
     async def _list(self, kind: str, *, raw: bool = False, **arguments: Any) -> Any:
         if kind == NAMESPACES:
             return await self._list_namespaces(raw, arguments)
@@ -235,6 +255,13 @@ def _page(answer: Any) -> Object:
         case {"items": [*_], "metadata": {"resourceVersion": str()}}:
             return cast(Object, answer)
     raise ValueError("no list of resources")
+
+
+def _system_uuids(page: Object) -> Iterator[str]:
+    for node in page["items"]:
+        match node:
+            case {"status": {"nodeInfo": {"systemUUID": str(uuid)}}} if uuid:
+                yield uuid
 
 
 async def _line(stream: aiohttp.ClientResponse) -> bytes:

@@ -5,7 +5,7 @@ One controller of several leads (lease.py); it alone lists, watches and writes.
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,6 +236,10 @@ class KubernetesSource:
         """The very one that is known: what has its name by now may be another."""
         with suppress(ResourceGone):
             await self._api.delete_object(key, self._uid(key))
+
+    async def own_machines(self) -> Collection[str]:
+        """All nodes: a run may have to be gone on with on any of them."""
+        return await self._api.system_uuids()
 
     async def tls_secret(self, namespace: str, name: str) -> TlsSecret:
         return TlsSecret(

@@ -70,9 +70,11 @@ class Ops:
 
 
 @contextmanager
-def operators(cluster: Cluster, script: str, *values: str, access: Sequence[Object] = ()) -> Iterator[Ops]:
+def operators(
+    cluster: Cluster, script: str, *values: str, access: Sequence[Object] = (), self_last: bool = False
+) -> Iterator[Ops]:
     """The operator with a provider `lab` in a namespace that others may not write to, and a controller that has the
-    rights of the chart with these values."""
+    rights of the chart with these values; with `self_last` plans of this namespace may bring the nodes down."""
     with ExitStack() as stack:
         namespace = stack.enter_context(fresh_namespace(cluster))
         provider = Provider("sim", "--allow-guest-exec")
@@ -80,12 +82,15 @@ def operators(cluster: Cluster, script: str, *values: str, access: Sequence[Obje
         world = provider.folder / "world.db"
         provider.command += ["--script", str(provider.folder / "script.yaml"), "--world", str(world)]
         stack.enter_context(provider)
+        values += ("controller.selfLast=true",) if self_last else ()
         given = [word for value in values for word in ("--set", value)]
         rights = chart.of_kind(chart.render(cluster, namespace, "values.yaml", *given), *KINDS)
         cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(rights))
         stack.callback(cluster.kubectl, "delete", "-f", "-", input=yaml.safe_dump_all(rights))
         account = cluster.service_account(namespace, "vmpower")
-        controller = KubernetesController(account, LEASE, lease_namespace=namespace, identity="ops")
+        flags = [f"--self-namespace={namespace}"] if self_last else []
+        controller = KubernetesController(account, LEASE, *flags, lease_namespace=namespace, identity="ops")
+        controller.command += ["--state-dir", str(controller.folder / "state")]
         vms = Resources(cluster, namespace, controller.output)
         spec = {"type": "sim", "runtime": {"endpoint": provider.address}, "access": list(access)}
         vms.apply({"apiVersion": API, "kind": "Provider", "metadata": {"name": "lab"}, "spec": spec})

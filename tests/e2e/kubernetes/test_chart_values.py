@@ -19,6 +19,7 @@ SLIPS = {
     "providerDefaults.state.ephemerol=true": "at '/providerDefaults/state': additional properties 'ephemerol'",
     "pod.runAsUser=0": "at '/pod/runAsUser': minimum: got 0, want 1",
     "networkPolicy.apiServer.cidrs={anywhere}": "at '/networkPolicy/apiServer/cidrs/0': 'anywhere' does not match",
+    "controller.selfLast=ops": "at '/controller/selfLast': got string, want boolean",
     "controller.leaseDuration=15": "at '/controller/leaseDuration': got number, want string",
     "providers[0].name=a,providers[0].type=sim,providers[0].env[0].value=x": "/env/0': missing property 'name'",
     "form=null": "missing property 'form'",
@@ -51,6 +52,7 @@ REFUSED = {
     f"{SEPARATE},certManager.duration=24h": "certManager.renewBefore: 720h is not less than certManager.duration, 24h",
     f"{SEPARATE},certManager.duration=30m,certManager.renewBefore=10m": "certManager.duration: 30m is less than 1h",
     f"{SEPARATE},certManager.renewBefore=1m": "certManager.renewBefore: 1m is less than 5m",
+    "controller.selfLast=true,watchNamespace=a": "controller.selfLast: it is for plans of the release's namespace",
     "controller.leaseDuration=1s": "controller.leaseDuration: 1s is less than 4s",
     "controller.leaseDuration=1h": "controller.leaseDuration: 1h is more than 5m",
     "controller.replicas=0": "controller.replicas: no controller acts on nothing; leave it null",
@@ -117,6 +119,17 @@ def test_what_most_providers_have_of_a_volume_is_not_asked_of_one_without(cluste
 def test_more_controllers_apart_from_their_providers_are_not(cluster: Cluster) -> None:
     objects = render(cluster, "default", "ci/values-separate.yaml", "--set", "controller.replicas=3")
     assert sorted(one["spec"]["replicas"] for one in of_kind(objects, "Deployment")) == [1, 1, 3]
+
+
+def test_plans_of_the_releases_namespace_may_bring_the_nodes_down_where_that_is_set(cluster: Cluster) -> None:
+    flags = [
+        argument
+        for settings in ("controller.selfLast=false", "controller.selfLast=true")
+        for each in containers(render(cluster, "ops", "values.yaml", "--set", settings))
+        for argument in each.get("args", ())
+        if argument.startswith("--self-namespace")
+    ]
+    assert flags == ["--self-namespace=ops"]
 
 
 def test_a_cluster_that_chooses_the_user_is_let(cluster: Cluster) -> None:

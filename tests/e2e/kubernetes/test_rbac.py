@@ -94,6 +94,11 @@ def test_nothing_is_refused(requests: list[AuditEvent]) -> None:
     assert [one for one in requests if one.code in {401, 403}] == []
 
 
+def test_nodes_may_be_read_where_plans_may_bring_them_down_and_nowhere_else(cluster: Cluster, namespace: str) -> None:
+    with_it = granted(grants(cluster, namespace, values=["controller.selfLast=true"]))
+    assert with_it - granted(grants(cluster, namespace)) == {("", "nodes", "list")}
+
+
 @pytest.mark.parametrize("values", chart.VALUES)
 def test_every_form_of_the_chart_grants_the_same(cluster: Cluster, namespace: str, values: str) -> None:
     login = "guestCredentials[0].namespace=machines,guestCredentials[0].secrets={web}"

@@ -11,9 +11,12 @@ from tests.rigs.kubernetes.cluster import Cluster
 KINDS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 
 
-def grants(cluster: Cluster, namespace: str, secrets: Sequence[str] = ()) -> list[chart.Object]:
-    """The chart's objects about who may do what, for a controller of this namespace that may read these secrets."""
-    settings = [f"watchNamespace={namespace}"]
+def grants(
+    cluster: Cluster, namespace: str, secrets: Sequence[str] = (), values: Sequence[str] = ()
+) -> list[chart.Object]:
+    """The chart's objects about who may do what, for a controller of this namespace that may read these secrets; with
+    further values of the chart."""
+    settings = [f"watchNamespace={namespace}", *values]
     if secrets:
         settings += [
             f"guestCredentials[0].namespace={namespace}",

@@ -265,6 +265,10 @@ class FakeSource:
     deleted: list[Key] = field(default_factory=list)
     made: dict[Key, PowerRun] = field(default_factory=dict)
     make_failures: list[Exception] = field(default_factory=list)
+    machines: list[str] | Exception = field(default_factory=list)
+    """Those that the controller runs on, or what comes instead of an answer; TimeoutError: none does."""
+    machines_asked: int = 0
+    """How often they were asked for."""
 
     def apply(self, *resources: Resource) -> None:
         for resource in resources:
@@ -326,6 +330,14 @@ class FakeSource:
         if self.make_failures:
             raise self.make_failures.pop(0)
         self.deleted.append(key)
+
+    async def own_machines(self) -> list[str]:
+        self.machines_asked += 1
+        if isinstance(self.machines, TimeoutError):
+            await asyncio.Event().wait()
+        if isinstance(self.machines, Exception):
+            raise self.machines
+        return self.machines
 
     async def make_run(self, name: str, namespace: str, spec: PowerRunSpec) -> PowerRun:
         if self.make_failures:

@@ -108,8 +108,8 @@ class FakeWorld:
 class Hosting:
     """Hosts one after another on one folder, as processes are."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, self_namespace: str = "") -> None:
+        self._folder, self._self_namespace = folder, self_namespace
         self.worlds: list[FakeWorld] = []
 
     async def start(
@@ -121,7 +121,7 @@ class Hosting:
         **guests: Guests,
     ) -> FakeWorld:
         """The next process, with these declared."""
-        host = PlanHost(self._folder, lambda: Clock(wall), here)
+        host = PlanHost(self._folder, lambda: Clock(wall), here, self_namespace=self._self_namespace)
         world = FakeWorld(host, guests, list(machines), source or FakeSource())
         self.worlds.append(world)
         if stood_by:

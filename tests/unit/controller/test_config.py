@@ -52,6 +52,7 @@ def test_two_processes_of_one_host_are_two() -> None:
         ([], "give either --kubernetes, --manifests DIR or --check PATH"),
         (["--kubernetes", "--manifests", "m"], "give either --kubernetes, --manifests DIR or --check PATH"),
         (["--manifests", "m", "--namespace", "a"], "--namespace is for --kubernetes"),
+        (["--kubernetes", "--namespace", "a", "--self-namespace", "b"], "--self-namespace names a namespace whose"),
         (["--kubernetes", "--lease-duration", "1s"], "--lease-duration"),
         (["--kubernetes", "--health-listen", "here"], "--health-listen"),
         (["--manifests", "m", "--log-level", "loud"], "--log-level"),

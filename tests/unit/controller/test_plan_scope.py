@@ -83,3 +83,7 @@ def test_nor_bring_down_what_else_runs_there() -> None:
 
 def test_what_is_beside_the_plan_is_its_own() -> None:
     assert not list(violations(plan(tier("a", "lab/app"), others="Last"), of([LAB], declared("app"))))
+
+
+def test_whose_vms_may_be_the_controllers_own_say_the_providers_beside_the_plan() -> None:
+    assert of([LAB, OPEN], at_infra(), declared("app")).own_providers == ["lab"]

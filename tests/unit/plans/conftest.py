@@ -1,6 +1,6 @@
 """A plan in three tiers over two providers, and its run in virtual time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,9 @@ class Engine:
         self.runs = Runs(folder, here)
         self._journals: list[Journal] = []
 
-    async def start(self, spec: PlanSpec, own: str = "", room: int = ROOM, **providers: FakeProvider) -> Run:
+    async def start(
+        self, spec: PlanSpec, own: Collection[str] = (), room: int = ROOM, **providers: FakeProvider
+    ) -> Run:
         """A new run."""
         clock = Clock(wall)
         frozen = await freeze(spec, providers, clock, own=own)

@@ -90,6 +90,6 @@ async def test_a_run_ends_when_its_budget_is_over() -> None:
 
 
 async def test_without_our_own_vm_the_others_stay_as_they_are() -> None:
-    frozen = await freeze(plan(tier("a", "lab/app")), {"lab": FakeProvider(app=1, me=1)}, Clock(wall), own="lab/me")
+    frozen = await freeze(plan(tier("a", "lab/app")), {"lab": FakeProvider(app=1, me=1)}, Clock(wall), own=["lab/me"])
     assert [each.name for each in frozen.tiers] == ["a", "(self)"]
     assert frozen.without_own().tiers == frozen.tiers[:1]

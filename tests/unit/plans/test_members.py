@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +44,9 @@ def names(tiers: Sequence[FrozenTier]) -> dict[str, list[str]]:
     return {tier.name: [target.title for target in tier.targets] for tier in tiers}
 
 
-def refusals(plan: PlanSpec, providers: Mapping[str, Provider], *declared: Declared, own: str = "") -> dict[str, str]:
+def refusals(
+    plan: PlanSpec, providers: Mapping[str, Provider], *declared: Declared, own: Collection[str] = ()
+) -> dict[str, str]:
     with pytest.raises(PlanRefused) as refused:
         resolve(plan, providers, declared, own)
     return dict(refused.value.violations)
@@ -285,7 +287,7 @@ OWN = {"lab": provider(vm("web", a="b"), vm("me", vm_id=UUID, a="b")), "pve": pr
 
 @pytest.mark.parametrize("own", [UUID, UUID.upper(), "lab/me", f"lab/{UUID}"])
 def test_our_own_vm_goes_down_after_all_others(own: str) -> None:
-    tiers = resolve(spec(vms("lab/web"), vms("pve/x")), OWN, own=own)
+    tiers = resolve(spec(vms("lab/web"), vms("pve/x")), OWN, own=[own])
     assert names(tiers) == {"t0": ["lab/web"], "t1": ["pve/x"], SELF: ["lab/me"]}
     assert tiers[-1].after == ("t0", "t1")
 
@@ -296,32 +298,64 @@ BIOS_UUID = "422e8ad7-6b1c-5b3f-0d0c-7d2a4f1e9b60"
 @pytest.mark.parametrize("own", [BIOS_UUID, BIOS_UUID.upper(), "d78a2e42-1c6b-3f5b-0d0c-7d2a4f1e9b60"])
 def test_our_own_vm_is_known_by_what_its_firmware_has_in_either_order_of_its_bytes(own: str) -> None:
     there = {"vcenter": provider(vm("web"), pb.VM(id="i", name="me", power_state=ON, system_uuid=BIOS_UUID))}
-    assert names(resolve(spec(vms("vcenter/web")), there, own=own))[SELF] == ["vcenter/me"]
+    assert names(resolve(spec(vms("vcenter/web")), there, own=[own]))[SELF] == ["vcenter/me"]
 
 
 def test_where_two_may_be_our_own_nothing_is_guessed() -> None:
     twins = [pb.VM(id=f"i{number}", name="me", power_state=ON, system_uuid=BIOS_UUID) for number in (1, 2)]
     with pytest.raises(OwnVMUnclear, match="vcenter/i1, vcenter/i2"):
-        resolve(spec(vms("vcenter/i1")), {"vcenter": provider(*twins)}, own=BIOS_UUID)
+        resolve(spec(vms("vcenter/i1")), {"vcenter": provider(*twins)}, own=[BIOS_UUID])
 
 
 @pytest.mark.parametrize("own", ["", "me", "unknown"])
 def test_a_bare_name_is_nobodys(own: str) -> None:
-    assert SELF not in names(resolve(spec(vms("lab/web")), OWN, own=own))
+    assert SELF not in names(resolve(spec(vms("lab/web")), OWN, own=[own]))
 
 
 def test_our_own_vm_is_matched_by_no_label_and_is_none_of_the_others() -> None:
-    assert names(resolve(spec(labelled(a="b"), others="Refuse"), OWN, own=UUID)) == {
+    assert names(resolve(spec(labelled(a="b"), others="Refuse"), OWN, own=[UUID])) == {
         "t0": ["lab/web"],
         SELF: ["lab/me"],
     }
 
 
 def test_our_own_vm_is_refused_in_a_tier() -> None:
-    assert refusals(spec(vms("lab/me")), OWN, own=UUID) == {
-        "tiers.0.members.0.vms.0": "is the VM that this program runs on, which goes down last by itself"
+    assert refusals(spec(vms("lab/me")), OWN, own=[UUID]) == {
+        "tiers.0.members.0.vms.0": "is a VM that this program runs on, which goes down last by itself"
     }
 
 
 def test_a_machine_that_is_none_of_these_vms_is_nobodys() -> None:
-    assert SELF not in names(resolve(spec(vms("lab/web")), OWN, own="00000000-0000-4000-8000-000000000001"))
+    assert SELF not in names(resolve(spec(vms("lab/web")), OWN, own=["00000000-0000-4000-8000-000000000001"]))
+
+
+OTHER_UUID = "00000000-0000-4000-8000-00000000000b"
+NODES = {
+    "lab": provider(vm("web", a="b"), vm("node1", vm_id=UUID, a="b"), vm("node2", vm_id=OTHER_UUID)),
+    "pve": provider(vm("x")),
+}
+
+
+def test_all_own_vms_go_down_together_after_all_others() -> None:
+    tiers = resolve(spec(labelled(a="b"), vms("pve/x")), NODES, own=[UUID, OTHER_UUID, "at none of them"])
+    assert names(tiers) == {"t0": ["lab/web"], "t1": ["pve/x"], SELF: ["lab/node1", "lab/node2"]}
+
+
+def test_each_own_vm_is_refused_in_a_tier() -> None:
+    fields = refusals(spec(vms("lab/node1", "lab/web", "lab/node2")), NODES, own=[UUID, OTHER_UUID]).keys()
+    assert fields == {"tiers.0.members.0.vms.0", "tiers.0.members.0.vms.2"}
+
+
+def test_an_own_vm_that_is_named_in_two_ways_is_one() -> None:
+    assert names(resolve(spec(vms("lab/web")), NODES, own=[UUID, "lab/node1"]))[SELF] == ["lab/node1"]
+
+
+def test_an_own_vm_that_is_suspended_is_left_as_it_is() -> None:
+    there = {"lab": provider(vm("web"), vm("node1", SUSPENDED, vm_id=UUID), vm("node2", vm_id=OTHER_UUID))}
+    assert names(resolve(spec(vms("lab/web")), there, own=[UUID, OTHER_UUID]))[SELF] == ["lab/node2"]
+
+
+def test_only_the_vms_of_some_providers_may_be_our_own() -> None:
+    there = {"lab": provider(vm("web")), "infra/lab": provider(vm("claims", vm_id=UUID))}
+    plan = spec(vms("lab/web"), vms("infra/lab/claims"))
+    assert SELF not in names(resolve(plan, there, own=[UUID], own_at=["lab"]))

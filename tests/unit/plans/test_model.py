@@ -29,8 +29,12 @@ def refusal(**changes: Any) -> str:
 
 def test_what_is_not_written_has_a_default() -> None:
     read = plan()
-    assert (read.others, read.own, read.bring_up) == (Others.REFUSE, "Last", None)
+    assert (read.others, read.own, read.bring_up) == (Others.REFUSE, None, None)
     assert (read.tiers[0].minimum, read.tiers[0].at_deadline) == (timedelta(), AtDeadline.RESPECT)
+
+
+def test_that_self_is_last_is_known_from_that_it_is_not_written() -> None:
+    assert plan(self="Last").own == "Last"
 
 
 def test_the_reserve_is_not_for_the_tiers() -> None:

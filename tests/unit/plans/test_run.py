@@ -121,7 +121,7 @@ async def test_only_so_many_are_begun_at_once_at_one_provider(engine: Engine) ->
 async def test_our_own_vm_goes_last_and_has_the_reserve(engine: Engine) -> None:
     lab = FakeProvider(app=None, me=None)
     spec = plan(tier("a", "lab/app"), total="100s", reserve="30s")
-    run = await engine.start(spec, own="lab/me", lab=lab)
+    run = await engine.start(spec, own=["lab/me"], lab=lab)
     await run.carry_out()
     assert lab.off["app"] <= lab.asked["me"]
     assert force_after(lab, "me") == pytest.approx(100 - SETTLE.total_seconds(), abs=0.1)

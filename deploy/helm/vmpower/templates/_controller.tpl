@@ -25,6 +25,9 @@ args:
 {{- with include "vmpower.controller.trusted" . }}
 - --trusted-providers={{ . }}
 {{- end }}
+{{- if .Values.controller.selfLast }}
+- --self-namespace={{ .Release.Namespace }}
+{{- end }}
 {{- if $tls }}
 - --tls-ca=/etc/vmpower/tls/ca.crt
 - --tls-cert=/etc/vmpower/tls/tls.crt

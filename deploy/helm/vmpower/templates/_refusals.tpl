@@ -13,6 +13,9 @@
 {{- if and (not $sidecar) .Values.providers (not (include "vmpower.controller.tlsSecret" .)) }}
 {{- fail "controller.tls.secret: in the form separate providers ask for a client certificate; name its Secret, or set certManager.enabled" }}
 {{- end }}
+{{- if and .Values.controller.selfLast .Values.watchNamespace (ne .Values.watchNamespace .Release.Namespace) }}
+{{- fail (printf "controller.selfLast: it is for plans of the release's namespace, %s, and only resources in %s are watched (watchNamespace); leave one of the two out" .Release.Namespace .Values.watchNamespace) }}
+{{- end }}
 {{- include "vmpower.refusals.idle" . }}
 {{- include "vmpower.refusals.durations" . }}
 {{- if and .Values.certManager.issuerRef (not .Values.certManager.issuerRef.name) }}

@@ -80,7 +80,7 @@ def test_programs_are_told_what_keeps_memory_from_being_saved(
 def test_our_own_vm_is_told_last(plan: Plan, vms: list[pb.VM]) -> None:
     tiers = SPEC["tiers"][:1]
     told = plan("forecast", "FILE", "--self", "lab/db", tiers=tiers)
-    assert "└── (self), the VM that this runs on: in the reserve, when all others are off\n" in told.out
+    assert "└── (self), what vmpower runs on: in the reserve, when all others are off\n" in told.out
 
 
 # What is refused

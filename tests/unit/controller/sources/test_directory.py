@@ -662,3 +662,16 @@ async def test_a_login_at_upsd_is_read_with_its_authority_if_that_is_there(tmp_p
 async def test_it_declares_nothing_itself(directory: Directory) -> None:
     with pytest.raises(SourceError, match="declares no resources"):
         await directory.source.make_run("night-1", "default", PowerRunSpec(plan_ref=PlanRef(name="night")))
+
+
+async def test_its_machine_is_this_host(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "system_uuid", lambda: "4c4c4544-0042-3510-8051-b8c04f4e3132")
+    assert await directory.source.own_machines() == ["4c4c4544-0042-3510-8051-b8c04f4e3132"]
+
+
+async def test_a_host_whose_uuid_cannot_be_read_is_told_with_who_acts(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "system_uuid", lambda: "")
+    with pytest.raises(SourceError, match=r"product_uuid cannot be read.*the controller's operator"):
+        await directory.source.own_machines()

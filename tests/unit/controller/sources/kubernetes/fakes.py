@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -44,6 +44,8 @@ class FakeApi:
         self.secrets: dict[str, Mapping[str, str | bytes]] = {}
         self.types: dict[str, str] = {}
         """Those of secrets that are not Opaque."""
+        self.nodes: list[str] = []
+        """The UUIDs of the cluster's nodes."""
         self.answers = asyncio.Event()
         """While this is not set, what is patched is changed and the answer still to come."""
         self.answers.set()
@@ -142,6 +144,10 @@ class FakeApi:
         if name not in self.secrets:
             raise ApiError(404, f'secrets "{name}" not found')
         return self.types.get(name, "Opaque"), self.secrets[name]
+
+    async def system_uuids(self) -> Sequence[str]:
+        self._called("system_uuids")
+        return self.nodes
 
     # Inside
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +100,9 @@ class Called:
 
     async def secret(self) -> tuple[str, Mapping[str, str | bytes]]:
         return await self.api.secret("default", "login")
+
+    async def system_uuids(self) -> Collection[str]:
+        return await self.api.system_uuids()
 
 
 def vm(version: str = "6") -> Object:

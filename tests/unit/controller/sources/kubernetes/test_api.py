@@ -121,6 +121,25 @@ async def test_a_secret_without_data_is_empty(http: Called) -> None:
     assert await http.secret() == ("", {})
 
 
+def node(**info: Any) -> Any:
+    return {"metadata": {"name": "n"}, "status": {"nodeInfo": {"machineID": "m"} | info} if info else {}}
+
+
+async def test_all_nodes_tell_what_their_firmware_says_page_by_page(http: Called) -> None:
+    first = {"metadata": {"resourceVersion": "7", "continue": "more"}, "items": [node(systemUUID="4C4C4544-A")]}
+    last = {"metadata": {"resourceVersion": "7"}, "items": [node(systemUUID="b")]}
+    http.answer(document(first), document(last))
+    assert list(await http.system_uuids()) == ["4C4C4544-A", "b"]
+    asked = [(one.method, one.path, one.query.get("continue")) for one in http.server.asked]
+    assert asked == [("GET", "/api/v1/nodes", ""), ("GET", "/api/v1/nodes", "more")]
+
+
+@pytest.mark.parametrize("silent", [node(), node(systemUUID=""), node(systemUUID=None), {}])
+async def test_a_node_that_has_told_nothing_yet_is_none_of_ours(http: Called, silent: Any) -> None:
+    http.answer(document({"metadata": {"resourceVersion": "7"}, "items": [silent, node(systemUUID="b")]}))
+    assert list(await http.system_uuids()) == ["b"]
+
+
 def discovered(*categories: list[str] | None) -> Any:
     """What discovery says of the group's resources, and of what else it has: its two kinds have these categories."""
     rows = [

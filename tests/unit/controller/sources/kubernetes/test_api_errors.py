@@ -31,6 +31,7 @@ CALLS: list[Call] = [
     Called.patch_status,
     Called.create_event,
     Called.secret,
+    Called.system_uuids,
 ]
 every_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 
@@ -63,7 +64,7 @@ async def test_an_error_whose_body_says_nothing_is_told_by_its_code(http: Called
         await call(http)
 
 
-@pytest.mark.parametrize("call", [Called.items, Called.secret], ids=lambda call: call.__name__)
+@pytest.mark.parametrize("call", [Called.items, Called.secret, Called.system_uuids], ids=lambda call: call.__name__)
 @pytest.mark.parametrize("answer", [html(200), text(""), text('{"cut": '), text("[1]")])
 async def test_an_answer_that_is_none_of_an_api_server_is_an_error_without_an_answer(
     http: Called, call: Call, answer: Answer

@@ -292,3 +292,10 @@ async def test_resources_of_another_controller_end_it_with_a_sentence(watched: W
     with pytest.raises(Foreign):
         await watched.task
     assert (watched.changes, watched.api.asked("patch_status")) == ([], [])
+
+
+async def test_our_machines_are_the_nodes_which_are_read_when_they_are_asked_for(watched: Watched) -> None:
+    await watched.start()
+    watched.api.nodes = ["a", "b"]
+    assert not watched.api.asked("system_uuids")
+    assert await watched.source.own_machines() == ["a", "b"]
