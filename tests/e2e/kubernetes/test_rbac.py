@@ -5,27 +5,35 @@ from itertools import product
 
 import pytest
 
+from controller.plan_host import KEPT
 from tests.rigs.kubernetes import chart
 from tests.rigs.kubernetes.account import grants
 from tests.rigs.kubernetes.audit import AuditEvent
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.lab import Lab, open_lab
 from tests.rigs.kubernetes.resources import Object, made
+from tests.rigs.nut.site import Site
+from tests.rigs.polling import poll
 
 SCRIPT = """
 guests:
   web: {shutdown_time: 500ms}
   deaf: {agent: none, acpi: ignores}
 """
-SECRET = "web-admin"
+SECRET, UPS = "web-admin", "ups"
 WITH_LOGIN = {"preStop": {"exec": {"command": ["save"]}}, "guestCredentialsSecretRef": {"name": SECRET}}
+PLAN = {
+    "budget": {"total": "1m"},
+    "tiers": [{"name": "apps", "members": [{"vms": ["lab/deaf"]}]}],
+    "others": "Ignore",
+}
 Right = tuple[str, str, str]
 """An API group, a resource (of its subresource: resource/subresource), a verb."""
 
 
 @pytest.fixture(scope="module")
 def lab(cluster: Cluster) -> Iterator[Lab]:
-    with open_lab(cluster, SCRIPT, secrets=[SECRET]) as lab:
+    with open_lab(cluster, SCRIPT, secrets=[SECRET, UPS]) as lab:
         yield lab
 
 
@@ -37,6 +45,7 @@ def requests(lab: Lab) -> list[AuditEvent]:
     lab.vms.wait("lab", lambda state: bool(state["metadata"].get("finalizers")), kind="vmprov")
     bring_down_what_is_deleted(lab)
     carry_a_plan_out(lab)
+    follow_a_ups(lab)
     hand_over(lab)
     return lab.cluster.audit(lab.user)
 
@@ -62,10 +71,23 @@ def bring_down_what_is_deleted(lab: Lab) -> None:
 
 
 def carry_a_plan_out(lab: Lab) -> None:
-    tiers = [{"name": "apps", "members": [{"vms": ["lab/deaf"]}]}]
-    plan = {"budget": {"total": "1m"}, "tiers": tiers, "others": "Ignore"}
-    lab.vms.apply(made("PowerPlan", "night", plan), made("PowerRun", "tonight", {"planRef": {"name": "night"}}))
+    lab.vms.apply(made("PowerPlan", "night", PLAN), made("PowerRun", "tonight", {"planRef": {"name": "night"}}))
     lab.vms.wait_event("tonight", "RunHeld")
+
+
+def follow_a_ups(lab: Lab) -> None:
+    """Which begins a run, so that the oldest of those that triggers began is deleted."""
+    old = [f"old-{number}" for number in range(KEPT + 1)]
+    lab.vms.apply(*(made("PowerRun", name, {"planRef": {"name": "night"}, "trigger": "none"}) for name in old))
+    lab.vms.wait_all(old, lambda state: state.get("status", {}).get("phase") == "Refused", "powerrun")
+    with Site() as site:
+        login = ("--from-literal=username=vmpower", f"--from-literal=password={site.password_file.read_text().strip()}")
+        lab.vms.kubectl("create", "secret", "generic", UPS, "--type=vmpower/nut", *login)
+        trigger = {"nut": {"ups": [{"name": site.ups}], "secretRef": {"name": UPS}, "pollEvery": "100ms"}}
+        site.says("OB LB")
+        lab.vms.apply(made("PowerPlan", "night", PLAN | {"triggers": [trigger]}))
+        lab.vms.wait_event("night", "AllDown")
+    poll(lambda: len(lab.vms.kubectl("get", "powerruns", "--output", "name").split()) == KEPT + 2, 30)
 
 
 def hand_over(lab: Lab) -> None:
@@ -87,7 +109,7 @@ def granted(objects: list[Object]) -> set[Right]:
 
 
 def test_every_right_that_is_granted_is_used_and_no_other(lab: Lab, requests: list[AuditEvent]) -> None:
-    assert used(requests) == granted(grants(lab.cluster, lab.namespace, [SECRET]))
+    assert used(requests) == granted(grants(lab.cluster, lab.namespace, [SECRET, UPS]))
 
 
 def test_nothing_is_refused(requests: list[AuditEvent]) -> None:
@@ -105,4 +127,4 @@ def test_every_form_of_the_chart_grants_the_same(cluster: Cluster, namespace: st
     objects = chart.render(cluster, namespace, values, "--set", login)
     watches_one = values == "ci/values-separate.yaml"
     labels = set() if watches_one else {("", "namespaces", verb) for verb in ("list", "watch")}
-    assert granted(objects) == granted(grants(cluster, namespace, [SECRET])) | labels
+    assert granted(objects) == granted(grants(cluster, namespace, [SECRET, UPS])) | labels
