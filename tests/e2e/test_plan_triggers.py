@@ -4,6 +4,7 @@ of the sim. Real processes."""
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,22 @@ def test_upsd_that_is_gone_on_battery_brings_all_down_and_on_line_nothing(
     controller.wait_output("DISCHRG OB")
     site.upsd.kill()
     poll(lambda: states(guests) == [DOWN, DOWN, DOWN], 60)
+
+
+def test_at_set_times_a_plan_goes_down_and_comes_up_without_a_person(site: Site, follow: Follow, guests: Calls) -> None:
+    controller = follow(site)
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    down = soon.replace(second=0) + timedelta(minutes=1)
+    up = down + timedelta(minutes=1)
+    times = {"cron": f"{down:%M %H} * * *", "bringUpAt": f"{up:%M %H} * * *"}
+    controller.write(
+        "night", json.dumps(plan(site) | {"spec": plan(site)["spec"] | {"triggers": [{"schedule": times}]}})
+    )
+    poll(lambda: states(guests) == [DOWN, DOWN, DOWN], 90)
+    assert datetime.now(UTC) >= down.replace(microsecond=0)
+    held = controller.wait_status("app", lambda status: status.get("powerState") == "Off")
+    assert held["heldBy"].startswith("night-")
+    poll(lambda: states(guests) == [UP, UP, UP], 90)
+    assert datetime.now(UTC) >= up.replace(microsecond=0)
+    assert [kinds(guests, vm) for vm in VMS] == [[pb.OPERATION_KIND_POWER_ON, pb.OPERATION_KIND_SHUTDOWN]] * 3
+    assert reasons(controller)[-2:] == ["RunBegan", "BroughtUp"]
