@@ -19,6 +19,7 @@ from tests.soak.history import (
     History,
     Run,
     Said,
+    Saved,
     Settled,
     Told,
 )
@@ -31,12 +32,16 @@ SUPERSEDES = {
     ("POWER_ON", "SHUTDOWN"),
     ("POWER_ON", "REBOOT"),
 }
-WENT_DOWN = {"GRACEFUL", "FORCED", "CRASHED", "OUT_OF_BAND", "ALREADY_OFF", "UNKNOWN"}
+WENT_DOWN = {"GRACEFUL", "FORCED", "CRASHED", "OUT_OF_BAND", "ALREADY_OFF", "UNKNOWN", "SAVED"}
 CAME_UP = {"STARTED", "ALREADY_ON", "UNKNOWN"}
 MAY_STILL = "which may still obey"
 """So the verdict of a PowerOn says that the guest had been asked to go down."""
 HELD = ("pause", "suspend", "save")
 """What a colleague does to a VM that hears nothing afterwards."""
+BY_VMPOWER = "Its memory was saved and it was stopped"
+"""So the verdict of a Shutdown begins whose provider knows that it was the one that saved the VM."""
+RESUMES = ("on", "resume")
+"""What a colleague does to a VM that is saved, so that it cannot be said to be saved."""
 ALIKE = 0.1
 """Seconds within which two records of different books are of the same moment."""
 DELAY = 3.0
@@ -68,6 +73,7 @@ class Wish:
     operation: str = ""
     timeout: float = 0
     escalation: str = ""
+    fallback: str = ""
     hooks: tuple[str, ...] = ()
     told: list[Told] = field(default_factory=list)
     decisions: list[Call] = field(default_factory=list)
@@ -100,6 +106,7 @@ class Books:
         self.harms = [record for record in records if isinstance(record, Harm)]
         self.cuts = [record for record in records if isinstance(record, Cut)]
         self.runs = sorted((record for record in records if isinstance(record, Run)), key=lambda run: run.began)
+        self.saves = [record for record in records if isinstance(record, Saved)]
         self.active = [record for record in records if isinstance(record, Active)]
         self.said = {record.token: record.times for record in records if isinstance(record, Said)}
         self.guests = {record.vm: record for record in records if isinstance(record, Guest)}
@@ -111,6 +118,28 @@ class Books:
 
     def wishes_on(self, vm: str) -> list[Wish]:
         return [wish for wish in self.wishes if wish.vm == vm]
+
+    def saves_of(self, vm: str, since: float, until: float) -> list[Saved]:
+        """Those that were under way, or whose memory was kept, at any moment of that time."""
+        blur = self.blur(vm)
+        return [
+            save
+            for save in self.saves
+            if save.vm == vm and save.began <= until + blur and (save.ended is None or save.ended >= since - blur)
+        ]
+
+    def is_saved(self, vm: str, at: float) -> bool:
+        """Whether its memory was saved and it ran nowhere, for some time before this moment and after it."""
+        return any(
+            save.at < at - ALIKE and (save.ended is None or save.ended > at + ALIKE)
+            for save in self.saves_of(vm, at, at)
+        )
+
+    def saved_throughout(self, vm: str, since: float, until: float) -> bool:
+        """Whether its memory was saved and it ran nowhere in all of that time."""
+        blur = self.blur(vm)
+        saves = self.saves_of(vm, since, until)
+        return any(save.at < since - blur and (save.ended is None or save.ended > until + blur) for save in saves)
 
     def blur(self, vm: str) -> float:
         """Seconds within which two records of this VM are of the same moment."""
@@ -180,6 +209,24 @@ def no_vm_is_cut_unless_it_is_due_or_asked_for(books: Books) -> Findings:
                 else "no request"
             )
             yield cut.vm, cut.at, f"cut, though {why}"
+
+
+def no_memory_is_saved_unless_it_is_due(books: Books) -> Findings:
+    """And a request asked for that; for its VM stops, as it does when it is cut."""
+    for save in books.saves:
+        run = next((run for run in books.runs_of(save.vm) if books.ran(run, save.began)), None)
+        wishes = [wish for wish in books.wishes_on(save.vm) if wish.sent <= save.began + ALIKE]
+        if save.by == "PROVIDER" and run and not any(_justifies_saving(books, wish, save, run) for wish in wishes):
+            last = max(wishes, key=lambda wish: wish.sent, default=None)
+            why = f"its last request was {_name(last)} {last.escalation}" if last else "no request"
+            yield save.vm, save.began, f"its memory was saved, though {why}"
+
+
+def saved_memory_is_resumed(books: Books) -> Findings:
+    """Whoever starts a VM that is saved: what is booted instead has lost what was kept. Who discards it, cuts it."""
+    for save in books.saves:
+        if save.lost:
+            yield save.vm, save.ended or save.at, "its memory was saved, and it was booted without it"
 
 
 def every_accepted_operation_ends_in_one_verdict(books: Books) -> Findings:
@@ -253,7 +300,8 @@ def one_operation_is_active_on_a_vm(books: Books) -> Findings:
 
 
 def accepted_decisions_hold(books: Books) -> Findings:
-    """An accepted Force leaves no VM running, and an accepted Cancel forces none, if it came well before it was due.
+    """An accepted Force leaves no VM running, and an accepted Cancel forces and saves none, if it came well before it
+    was due.
 
     Extensions count with the cuts.
     """
@@ -268,7 +316,8 @@ def accepted_decisions_hold(books: Books) -> Findings:
             if final.outcome == "STILL_RUNNING" and not spared:
                 yield wish.vm, call.sent, f"ForceOperation of {_name(wish)} was accepted; it ended {_end(final)}"
         for call in wish.accepted("CancelOperation"):
-            if (final.outcome, final.reason) == ("FORCED", "TIMEOUT") and call.sent + SOON < wish.due(call.sent):
+            ended = (final.outcome, final.reason)
+            if ended in (("FORCED", "TIMEOUT"), ("SAVED", "TIMEOUT")) and call.sent + SOON < wish.due(call.sent):
                 yield wish.vm, call.sent, f"CancelOperation of {_name(wish)} was accepted; it ended {_end(final)}"
 
 
@@ -287,10 +336,14 @@ def vms_end_as_they_were_last_wished(books: Books) -> Findings:
             continue
         if last.final.state != "SUCCEEDED":
             continue
-        wanted, end = last.kind in ("POWER_ON", "REBOOT"), books.settled.at
-        runs = any(run.began <= end and (run.ended is None or run.ended > end) for run in books.runs_of(vm))
-        if runs is not wanted:
-            yield vm, end, f"{_name(last)} ended {_end(last.final)}, and in the end it {'runs' if runs else 'is off'}"
+        end = books.settled.at
+        wanted = (
+            "runs" if last.kind in ("POWER_ON", "REBOOT") else "is saved" if last.final.outcome == "SAVED" else "is off"
+        )
+        on = any(run.began <= end and (run.ended is None or run.ended > end) for run in books.runs_of(vm))
+        is_ = "is off" if not on else "is saved" if books.is_saved(vm, end) else "runs"
+        if is_ != wanted:
+            yield vm, end, f"{_name(last)} ended {_end(last.final)}, and in the end it {is_}"
 
 
 def _was_on_its_way(books: Books, wish: Wish) -> bool:
@@ -299,12 +352,17 @@ def _was_on_its_way(books: Books, wish: Wish) -> bool:
     and the verdict says so."""
     for run in books.runs_of(wish.vm):
         if run.began < wish.sent < (run.ended or wish.sent):
-            held = run.heard and books.harmed(wish.vm, HELD, run.heard[0][0], wish.sent)
+            held = run.heard and _was_held(books, wish.vm, run.heard[0][0], wish.sent)
             final = wish.final
             said = run.heard and final and MAY_STILL in final.message and (run.ended or final.at) > final.at - DELAY
             if held or said or books.harmed(wish.vm, ("poweroff",), run.began, wish.sent):
                 return True
     return False
+
+
+def _was_held(books: Books, vm: str, since: float, until: float) -> bool:
+    """Whether a colleague held it, or its memory was saved by whomever, in that time."""
+    return books.harmed(vm, HELD, since, until) or bool(books.saves_of(vm, since, until))
 
 
 def settled_systems_are_quiet(books: Books) -> Findings:
@@ -336,6 +394,8 @@ def providers_go_on(books: Books) -> Findings:
 
 INVARIANTS: Sequence[Callable[[Books], Findings]] = (
     no_vm_is_cut_unless_it_is_due_or_asked_for,
+    no_memory_is_saved_unless_it_is_due,
+    saved_memory_is_resumed,
     every_accepted_operation_ends_in_one_verdict,
     one_request_is_one_operation,
     verdicts_are_true,
@@ -356,7 +416,8 @@ def _wishes(calls: Sequence[Call], told: Sequence[Told]) -> list[Wish]:
         if call.method in BEGINS and (call.accepted or call.unknown or call.request_id in wishes):
             new = Wish(call.vm, BEGINS[call.method], call.request_id, call.sent, call.answered)
             wish = wishes.setdefault(call.request_id, new)
-            wish.timeout, wish.escalation, wish.hooks = call.timeout, call.escalation, call.hooks
+            wish.timeout, wish.hooks = call.timeout, call.hooks
+            wish.escalation, wish.fallback = call.escalation, call.fallback
             wish.last_answer = max(wish.last_answer, call.answered)
             if call.accepted:
                 wish.operation = call.operation
@@ -383,16 +444,37 @@ def _justifies(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
         return True
     if any(call.answered < cut.at - ALIKE for call in wish.accepted("CancelOperation")):
         return False
-    if began > wish.last_answer or wish.escalation != "FORCE" or _called_off(books, wish, cut):
+    if began > wish.last_answer or not _may_force(books, wish, cut, run) or _called_off(books, wish, cut.at):
         return False
     return wish.due(cut.at) <= cut.at + ALIKE or _deaf(books, wish, cut, run)
 
 
-def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
-    """Whether a PowerOn was accepted before force was due, or was told to have begun: a guest that hears nothing is
-    forced at once."""
-    forcing = min((told.at for told in wish.told if told.state == "FORCING"), default=cut.at)
-    before = min(wish.due(cut.at), cut.at - ALIKE, forcing)
+def _may_force(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
+    """Whether it says so, or says so for memory that cannot be saved, and this could not, and is not saved."""
+    if wish.escalation != "SAVE" or wish.fallback != "FORCE":
+        return wish.escalation == "FORCE"
+    hindered = books.harmed(cut.vm, ("fault", *RESUMES), max(run.began, wish.sent), cut.at)
+    return (not books.guests[cut.vm].savable or hindered) and not books.is_saved(cut.vm, cut.at - 2 * ALIKE)
+
+
+def _justifies_saving(books: Books, wish: Wish, save: Saved, run: Run) -> bool:
+    """Whether this request is reason enough to save the VM's memory from then on."""
+    if wish.escalation != "SAVE" or (wish.final and wish.final.at < save.began - ALIKE):
+        return False
+    if any(call.answered < save.began - ALIKE for call in wish.accepted("CancelOperation")):
+        return False
+    if run.began - books.blur(save.vm) > wish.last_answer or _called_off(books, wish, save.began):
+        return False
+    guest = books.guests[save.vm]
+    hindered = books.harmed(save.vm, (*HELD, "fault"), run.began, save.began)
+    return wish.due(save.began) <= save.began + ALIKE or not guest.hears or guest.refuses or hindered
+
+
+def _called_off(books: Books, wish: Wish, at: float) -> bool:
+    """Whether a PowerOn was accepted before force, or saving, was due, or was told to have begun: a guest that hears
+    nothing is forced at once."""
+    forcing = min((told.at for told in wish.told if told.state in ("FORCING", "SAVING")), default=at)
+    before = min(wish.due(at), at - ALIKE, forcing)
     return any(
         other.kind == "POWER_ON"
         and other.answered is not None
@@ -405,7 +487,7 @@ def _called_off(books: Books, wish: Wish, cut: Cut) -> bool:
 def _deaf(books: Books, wish: Wish, cut: Cut, run: Run) -> bool:
     """Whether there was nothing to wait for: a guest that hears nothing, or refused everything, is cut at once."""
     guest, reason = books.guests[cut.vm], wish.final.reason if wish.final else ""
-    held = books.harmed(cut.vm, HELD, run.began, cut.at)
+    held = books.harmed(cut.vm, HELD, run.began, cut.at) or bool(books.saves_of(cut.vm, wish.sent, cut.at))
     deaf = not guest.hears
     refused = guest.refuses or books.harmed(cut.vm, ("fault",), run.began, cut.at)
     match reason:
@@ -480,6 +562,10 @@ def _not_so(books: Books, wish: Wish, final: Told) -> str:
     match final.outcome:
         case "ALREADY_OFF" if not books.off_sometime(wish.vm, wish.sent, final.at):
             return "it was on all the time"
+        case "SAVED" if wrong := _not_saved(books, wish, final):
+            return wrong
+        case "STARTED" | "ALREADY_ON" if books.saved_throughout(wish.vm, wish.sent - lag, final.at):
+            return "its memory was saved all the time"
         case "STARTED" | "ALREADY_ON" if not books.on_sometime(wish.vm, wish.sent - lag, final.at):
             return "it was off all the time"
         case "STILL_RUNNING" if not books.on_sometime(wish.vm, max(wish.sent, final.at - SOON) - lag, final.at):
@@ -487,6 +573,25 @@ def _not_so(books: Books, wish: Wish, final: Told) -> str:
             if not books.disturbed(last - SOON, final.at):
                 return f"it was off for {final.at - last:.1f} s"
     return ""
+
+
+def _not_saved(books: Books, wish: Wish, final: Told) -> str:
+    """What is wrong with the saying that its memory is saved; empty: nothing. When what a colleague has suspended
+    ends is not in the books."""
+    vm, blur = wish.vm, books.blur(wish.vm)
+    saves = [save for save in books.saves_of(vm, wish.sent, final.at) if _came_to_be(save, final.at + blur)]
+    if final.message.startswith(BY_VMPOWER):
+        own = [save for save in saves if save.by == "PROVIDER" and save.at >= wish.sent - blur]
+        return "" if own else "the provider did not save its memory"
+    suspended = any(
+        run.began <= final.at and books.harmed(vm, ("suspend",), run.began, final.at) for run in books.runs_of(vm)
+    )
+    return "" if saves or suspended else "its memory was not saved"
+
+
+def _came_to_be(save: Saved, until: float) -> bool:
+    """Whether its memory was saved by then."""
+    return save.at <= until and (save.ended is None or save.ended >= save.at - ALIKE)
 
 
 def _graceful(books: Books, run: Run) -> bool:

@@ -23,13 +23,22 @@ WISHES = {"Shutdown": 8, "Reboot": 2, "PowerOff": 1, "PowerOn": 2}
 
 
 class Clients:
-    """Everybody who talks to one provider. `on_sent` is called as soon as a request that begins something is sent."""
+    """Everybody who talks to one provider. `on_sent` is called as soon as a request that begins something is sent;
+    with `saves` some ask for memory to be saved."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, history: History, seed: str, url: str, on_sent: Callable[[], object]
+        self,
+        channel: grpc.aio.Channel,
+        history: History,
+        seed: str,
+        url: str,
+        on_sent: Callable[[], object],
+        *,
+        saves: bool = False,
     ) -> None:
         self._stub = PowerServiceStub(channel)
         self._history, self._seed, self._url, self._on_sent = history, seed, url, on_sent
+        self._saves = saves
         self._numbers = itertools.count(1)
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._steps: dict[str, int] = {}
@@ -41,7 +50,7 @@ class Clients:
         while True:
             await asyncio.sleep(rng.uniform(0, 1.5))
             wish = rng.choices(list(WISHES), list(WISHES.values()))[0]
-            if wish != "PowerOn" and rng.random() < 0.8 and await self._is_off(vm):
+            if wish != "PowerOn" and rng.random() < 0.8 and await self._is_down(vm):
                 wish = "PowerOn"
             if not (operation := await self.begin(wish, vm, rng)):
                 continue
@@ -71,10 +80,14 @@ class Clients:
         noted: dict[str, Any] = {"request_id": request_id}
         if method in ("Shutdown", "Reboot"):
             timeout = rng.choice(TIMEOUTS)
-            escalation = rng.choices(["FORCE", "NEVER", "ASK"], [6, 2, 2])[0]
+            save = 5 if self._saves and method == "Shutdown" else 0
+            escalation = rng.choices(["FORCE", "NEVER", "ASK", "SAVE"], [6, 2, 2, save])[0]
             request.timeout.CopyFrom(seconds(timeout))
             request.escalation = pb.Escalation.Value(f"ESCALATION_{escalation}")
             noted |= {"timeout": timeout, "escalation": escalation}
+            if escalation == "SAVE":
+                noted["fallback"] = rng.choice(["FORCE", "NEVER"])
+                request.save_fallback = pb.Escalation.Value(f"ESCALATION_{noted['fallback']}")
         if method in ("Shutdown", "PowerOn") and rng.random() < 0.35:
             token = f"hook-{request_id}"
             self.tokens.append(token)
@@ -172,12 +185,12 @@ class Clients:
             task.cancel()
         await asyncio.gather(*self._watching.values(), return_exceptions=True)
 
-    async def _is_off(self, vm: str) -> bool:
+    async def _is_down(self, vm: str) -> bool:
         try:
             seen = await self._stub.GetVM(pb.GetVMRequest(vm=vm), timeout=PATIENCE)
         except grpc.aio.AioRpcError:
             return False
-        return bool(seen.power_state == pb.POWER_STATE_OFF)
+        return seen.power_state in (pb.POWER_STATE_OFF, pb.POWER_STATE_SUSPENDED)
 
     async def _watch(self, operation: str) -> None:
         request = pb.WatchOperationRequest(id=operation)

@@ -25,6 +25,8 @@ class Ground(Rig):
     """Those of this hypervisor, beside those that are done to any provider."""
     quiet: ClassVar[float]
     """Seconds after which a guest that was asked has gone down, or will not."""
+    keeps_saves: ClassVar[bool] = False
+    """Whether its books tell when memory was saved, so that clients may ask for that."""
     guests: Sequence[Guest]
     provider: Provider
 

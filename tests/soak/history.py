@@ -69,6 +69,7 @@ class Call:
     timeout: float = 0
     extension: float = 0
     escalation: str = ""
+    fallback: str = ""
     hooks: tuple[str, ...] = ()
 
     @property
@@ -109,8 +110,25 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """A VM's memory was being saved from `began` on, and was saved at `at`, if that is not after `ended`.
+
+    `ended`: when the VM was resumed, or its memory discarded; None: neither. `by`: who began it. `lost`: the VM was
+    booted instead of resumed.
+    """
+
+    began: float
+    at: float
+    vm: str
+    by: Literal["PROVIDER", "OTHER"] = "PROVIDER"
+    ended: float | None = None
+    lost: bool = False
+
+
+@dataclass(frozen=True)
 class Run:
-    """One run of a VM, by the hypervisor's own record and the guest's console.
+    """One run of a VM, by the hypervisor's own record and the guest's console; it goes on while its memory is
+    saved.
 
     `causes`: who may have ended it; more than one where two came at the same moment. `heard`: when the guest said that
     it was asked, and by which signal.
@@ -146,6 +164,7 @@ class Guest:
     `refuses`: it has one signal only, which it refuses, and lacks while it boots. `blur`: so many
     seconds late its runs may have been seen to begin and end. `lag`: so many seconds later its hypervisor may tell.
     `unseen`: so many seconds later its provider may find that it is off, while no operation is active on it.
+    `savable`: its hypervisor can save its memory.
     """
 
     vm: str
@@ -154,10 +173,11 @@ class Guest:
     blur: float = 0
     lag: float = 0
     unseen: float = 0
+    savable: bool = True
 
 
-Record = Told | Call | Active | Harm | Cut | Run | Said | Settled | Guest
-KINDS = {kind.__name__: kind for kind in (Told, Call, Active, Harm, Cut, Run, Said, Settled, Guest)}
+Record = Told | Call | Active | Harm | Cut | Saved | Run | Said | Settled | Guest
+KINDS = {kind.__name__: kind for kind in (Told, Call, Active, Harm, Cut, Saved, Run, Said, Settled, Guest)}
 
 
 @dataclass
@@ -192,7 +212,7 @@ def describe(records: Iterable[Record], vm: str, since: float) -> list[str]:
 def moment(record: Record) -> float:
     """When it was; of what took time, when it began."""
     match record:
-        case Call(sent=at) | Harm(begun=at) | Run(began=at):
+        case Call(sent=at) | Harm(begun=at) | Run(began=at) | Saved(began=at):
             return at
         case Told(at=at) | Active(at=at) | Cut(at=at) | Settled(at=at):
             return at
@@ -203,7 +223,8 @@ def _line(record: Record) -> str:
     text = ""
     match record:
         case Call():
-            parts = [f"timeout {record.timeout:g}" if record.timeout else "", record.escalation]
+            falls_back = f"or {record.fallback}" if record.fallback else ""
+            parts = [f"timeout {record.timeout:g}" if record.timeout else "", record.escalation, falls_back]
             parts += [f"by {record.extension:g}" if record.extension else "", *record.hooks, "->", record.code]
             parts += [record.reason, record.operation[:8], f"after {record.answered - record.sent:.3f} s"]
             text = f"client: {record.method} {' '.join(part for part in parts if part)}"
@@ -219,6 +240,10 @@ def _line(record: Record) -> str:
             text = f"hypervisor: a run begins; {end}; asked: {asked or 'never'}"
         case Cut():
             text = "hypervisor: told by the provider to cut it"
+        case Saved():
+            end = "" if record.ended is None else f", until +{record.ended - record.began:.3f} s"
+            lost = ", and lost" if record.lost else ""
+            text = f"hypervisor: {record.by} saves it, saved +{record.at - record.began:.3f} s{end}{lost}"
         case Active():
             text = f"told: active are {[(name[:8], kind) for name, kind in record.operations]}"
     return text

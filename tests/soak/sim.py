@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -19,7 +20,7 @@ from providers.sim.wakeup import wake
 from providers.sim.world import World
 from tests.rigs.process import Provider
 from tests.soak.ground import EXTRA, Ground
-from tests.soak.history import Cause, Cut, Guest, Harm, History, Record, Run, Said, now
+from tests.soak.history import Cause, Cut, Guest, Harm, History, Record, Run, Said, Saved, now
 
 HOOKS = [{"match": r"echo (\S+) *> */dev/console", "console": r"\1", "takes": "300ms"}]
 QUICK: dict[str, Any] = {"boot_time": "1s", "shutdown_time": "1s", "hooks": HOOKS}
@@ -33,12 +34,15 @@ SCRIPT: dict[str, dict[str, Any]] = {
     "refuser": QUICK | {"agent": "refuses", "acpi": "none"},
     "sleepy": QUICK | {"agent": "ignores"},
     "fragile": QUICK | {"on_shutdown": "crash"},
+    "large": QUICK | {"agent": "none", "acpi": "ignores", "save_time": "4s"},
+    "tied": QUICK | {"agent": "none", "acpi": "ignores", "unsavable": "a device is tied to its host"},
 }
 KEEP_BOOKS = """
 CREATE TABLE books (number INTEGER PRIMARY KEY, guest TEXT, state TEXT);
 CREATE TRIGGER keep_books AFTER UPDATE OF state ON guests WHEN new.state IS NOT NULL BEGIN
   INSERT INTO books (guest, state) VALUES (new.name, json_extract(CAST(new.state AS TEXT),
-    '$.started_at', '$.off_at', '$.off_cause', '$.held', '$.calls.power_off'));
+    '$.started_at', '$.off_at', '$.off_cause', '$.held', '$.calls.power_off',
+    '$.saved_at', '$.powered_at', '$.calls.save'));
 END;
 """
 HEARD = {"agent asked for shutdown": "GUEST_AGENT", "power button pressed": "ACPI"}
@@ -56,6 +60,22 @@ class Entry:
     off_cause: str | None
     held: str | None
     power_offs: int
+    saved_at: float | None
+    powered_at: float | None
+    saves: int
+
+
+def keep_books(world: Path) -> None:
+    """Let a world write down each state of each guest from now on."""
+    with closing(sqlite3.connect(world)) as books:
+        books.executescript(KEEP_BOOKS)
+
+
+def entries_of(world: Path, guest: str) -> list[Entry]:
+    """What a world has written down of a guest, oldest first."""
+    with closing(sqlite3.connect(world)) as books:
+        rows = books.execute("SELECT state FROM books WHERE guest = ? ORDER BY number", (guest,)).fetchall()
+    return [_from_books(state) for (state,) in rows]
 
 
 class SimGround(Ground):
@@ -64,10 +84,13 @@ class SimGround(Ground):
     name = "sim"
     harms = frozenset({"meddle", "fault", "hide"})
     quiet = 5.0
+    keeps_saves = True
 
     def __init__(self, history: History) -> None:
         super().__init__(history)
-        self.guests = [Guest(name, hears=name != "mute", refuses=name == "refuser") for name in SCRIPT]
+        self.guests = [
+            Guest(name, hears=name != "mute", refuses=name == "refuser", savable=name != "tied") for name in SCRIPT
+        ]
         self.provider = Provider("sim", *EXTRA)
         script, self._path = self.provider.folder / "script.yaml", self.provider.folder / "world.db"
         script.write_text(yaml.safe_dump({"guests": SCRIPT}))
@@ -82,8 +105,7 @@ class SimGround(Ground):
         self.ids = {name: vm_id for vm_id, name, _ in self._script.cast()}
         self._first = {guest.name: guest for guest in self.world.guests()}
         self._offset = self.world.now() - now()
-        with closing(sqlite3.connect(self._path)) as books:
-            books.executescript(KEEP_BOOKS)
+        keep_books(self._path)
 
     def close(self) -> None:
         self.world.close()
@@ -98,7 +120,7 @@ class SimGround(Ground):
                     self.world.change(self.ids[vm], TRANSITIONS[what])
                     self.history.add(Harm(begun, now(), what, vm))
                 case "fault":
-                    call, kind = rng.choice(["send_signal", "power_off", "power_on", "get"]), rng.choice(FAULTS)
+                    call, kind = rng.choice(["send_signal", "power_off", "power_on", "save", "get"]), rng.choice(FAULTS)
                     self._set_faults(vm, call, kind, rng.randint(1, 2))
                     self.history.add(Harm(begun, begun + LASTS, f"fault {call} {kind}", vm))
                 case "hide":
@@ -111,6 +133,8 @@ class SimGround(Ground):
         self.world.hide(0)
         for name, vm_id in self.ids.items():
             self.world.change(vm_id, lambda guest, _: replace(guest, script=_without_faults(guest.script)))
+            if self.world.guest(vm_id).saved_at is not None:  # it is down, as somebody wants it
+                continue
             with suppress(CommandFailed):
                 self.world.change(vm_id, TRANSITIONS["resume"])
                 self.history.add(Harm(now(), now(), "resume", name))
@@ -123,16 +147,12 @@ class SimGround(Ground):
         guests = {guest.name: guest for guest in self.world.guests()}
         records: list[Record] = [*self.guests]
         for name, guest in guests.items():
-            entries = [_entry(self._first[name]), *self._entries(name)]
+            entries = [_entry(self._first[name]), *entries_of(self._path, name)]
             records += self._runs(guest, entries)
             records += self._cuts(guest, entries)
+            records += self._saves(guest, entries)
         printed = [line.text for guest in guests.values() for line in guest.console]
         return records + [Said(token, printed.count(token)) for token in tokens]
-
-    def _entries(self, name: str) -> list[Entry]:
-        with closing(sqlite3.connect(self._path)) as books:
-            rows = books.execute("SELECT state FROM books WHERE guest = ? ORDER BY number", (name,)).fetchall()
-        return [_from_books(state) for (state,) in rows]
 
     def _runs(self, guest: SimGuest, entries: Sequence[Entry]) -> list[Run]:
         runs: list[Run] = []
@@ -159,6 +179,20 @@ class SimGround(Ground):
             for before, after in pairwise(entries)
             if after.off_at is not None and _cut_by_provider(before, after)
         ]
+
+    def _saves(self, guest: SimGuest, entries: Sequence[Entry]) -> list[Saved]:
+        saves: list[Saved] = []
+        for before, after in pairwise(entries):
+            if before.saved_at is None and after.saved_at is not None:
+                began, at = after.saved_at - guest.script.save_time - self._offset, after.saved_at - self._offset
+                by: Literal["PROVIDER", "OTHER"] = "PROVIDER" if after.saves > before.saves else "OTHER"
+                saves.append(Saved(began, at, guest.name, by))
+            elif before.saved_at is not None and after.saved_at is None:
+                cut = after.powered_at == before.powered_at and after.off_at is not None
+                ended = after.off_at - guest.script.power_off_time if cut and after.off_at else after.powered_at or 0.0
+                lost = after.started_at != before.started_at
+                saves[-1] = replace(saves[-1], ended=ended - self._offset, lost=lost)
+        return saves
 
     def _set_faults(self, vm: str, call: str, kind: str, times: int) -> None:
         made = self.world.guest(self.ids[vm]).calls.get(call, 0)
@@ -188,12 +222,22 @@ def _cut_by_provider(before: Entry, after: Entry) -> bool:
 
 
 def _entry(guest: SimGuest) -> Entry:
-    return Entry(guest.started_at, guest.off_at, guest.off_cause, guest.held, guest.calls.get("power_off", 0))
+    made = guest.calls
+    return Entry(
+        guest.started_at,
+        guest.off_at,
+        guest.off_cause,
+        guest.held,
+        made.get("power_off", 0),
+        guest.saved_at,
+        guest.powered_at,
+        made.get("save", 0),
+    )
 
 
 def _from_books(state: str) -> Entry:
-    started_at, off_at, off_cause, held, power_offs = json.loads(state)
-    return Entry(started_at, off_at, off_cause, held, power_offs or 0)
+    started_at, off_at, off_cause, held, power_offs, saved_at, powered_at, saves = json.loads(state)
+    return Entry(started_at, off_at, off_cause, held, power_offs or 0, saved_at, powered_at, saves or 0)
 
 
 def _without_faults(script: GuestScript) -> GuestScript:

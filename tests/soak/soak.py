@@ -79,7 +79,7 @@ async def _live(case: Case, ground: Ground, attack: Attack) -> None:
         _hook_server() as (url, hits),
         grpc.aio.insecure_channel(ground.provider.address, options=QUICK) as channel,
     ):
-        clients = Clients(channel, history, f"{case.seed}", url, attack.on_sent)
+        clients = Clients(channel, history, f"{case.seed}", url, attack.on_sent, saves=ground.keeps_saves)
         names = [guest.vm for guest in ground.guests]
         acts = [*(clients.own(name) for name in names), clients.visit(names), attack.go_on(), _harm(case, ground)]
         await _for_a_while([asyncio.ensure_future(act) for act in acts], case.seconds)

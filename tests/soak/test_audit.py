@@ -18,6 +18,7 @@ from tests.soak.history import (
     Record,
     Run,
     Said,
+    Saved,
     Settled,
     Told,
     describe,
@@ -457,6 +458,112 @@ def test_a_vm_that_somebody_else_started_since_is_no_fault() -> None:
 def test_a_wish_that_failed_promises_nothing() -> None:
     end = ended(15.2, "STILL_RUNNING", "FAILED")
     assert found(shutdown(escalation="NEVER"), Run(VM, 0), end, SETTLED) == []
+
+
+# Memory that is saved
+
+SAVE_EARLY = "no memory is saved unless it is due"
+RESUMED = "saved memory is resumed"
+TOLD_BY_US = "Its memory was saved and it was stopped, reason TIMEOUT. A PowerOn resumes it."
+TIED = replace(GUEST, savable=False)
+
+
+def save(fallback: str = "NEVER") -> Call:
+    return shutdown(escalation="SAVE", fallback=fallback)
+
+
+def told_saved(at: float = 16.2, **fields: Any) -> Told:
+    return ended(at, "SAVED", **({"reason": "TIMEOUT", "message": TOLD_BY_US} | fields))
+
+
+KEPT = (save(), Run(VM, 0), Saved(15.1, 16.1, VM), told_saved(), SETTLED)
+
+
+def test_a_vm_whose_memory_was_saved_is_down_and_kept() -> None:
+    assert found(*KEPT) == []
+
+
+@pytest.mark.parametrize("escalation", ["FORCE", "NEVER", "ASK"])
+def test_memory_that_nobody_asked_to_save_is_found(escalation: str) -> None:
+    assert SAVE_EARLY in found(shutdown(escalation=escalation), *KEPT[1:])
+
+
+def test_memory_that_is_saved_before_its_time_is_found() -> None:
+    assert found(save(), Run(VM, 0), Saved(13, 14, VM), told_saved(14.1), SETTLED) == [SAVE_EARLY]
+
+
+def test_memory_that_is_saved_after_an_accepted_cancel_is_found() -> None:
+    cancelled = ended(11.5, "STILL_RUNNING", "CANCELLED")
+    history = (save(), decided("CancelOperation", 11), cancelled, Run(VM, 0), Saved(15.1, 16.1, VM))
+    assert found(*history) == [SAVE_EARLY]
+
+
+def test_memory_that_a_colleague_saves_needs_no_request() -> None:
+    assert found(Run(VM, 0), Saved(13, 14, VM, "OTHER")) == []
+
+
+def test_a_guest_that_cannot_hear_is_saved_at_once() -> None:
+    kept = (save(), Run(VM, 0), Saved(10.1, 11.1, VM), told_saved(11.2, reason="TOOLS_UNAVAILABLE"), SETTLED)
+    assert found(*kept, guest=replace(GUEST, hears=False)) == []
+
+
+def test_to_be_told_as_saved_though_it_was_cut_is_found() -> None:
+    cut = (Run(VM, 0, 15.1, ("PROVIDER",)), Cut(15.05, VM))
+    assert UNTRUE in found(save(), *cut, told_saved(15.2), SETTLED)
+
+
+def test_to_be_told_as_saved_though_it_runs_on_is_found() -> None:
+    assert found(save(), Run(VM, 0), told_saved(), SETTLED) == [UNTRUE, LAST_WISH]
+
+
+def test_to_be_told_before_it_is_saved_is_found() -> None:
+    assert found(save(), Run(VM, 0), Saved(15.1, 19, VM), told_saved(16.2), SETTLED) == [UNTRUE]
+
+
+def test_to_take_the_credit_for_what_a_colleague_saved_is_found() -> None:
+    by_colleague = (Run(VM, 0), Saved(12, 13, VM, "OTHER"))
+    assert found(save(), *by_colleague, told_saved(13.2), SETTLED) == [UNTRUE]
+    somebody = "Somebody else saved its memory while we waited. A PowerOn resumes it."
+    assert found(save(), *by_colleague, told_saved(13.2, message=somebody), SETTLED) == []
+
+
+def test_a_save_that_was_given_up_is_no_evidence() -> None:
+    cut = (Run(VM, 0, 15.5, ("PROVIDER",)), Saved(15.1, 16.1, VM, ended=15.5), Cut(15.5, VM))
+    assert UNTRUE in found(save(), *cut, told_saved(16.2), SETTLED)
+
+
+def test_a_cut_after_it_was_told_as_saved_is_found() -> None:
+    cut = (Run(VM, 0, 30, ("PROVIDER",)), Saved(15.1, 16.1, VM, ended=30), Cut(30, VM))
+    assert found(save("FORCE"), *cut, told_saved(), SETTLED) == [CUT_EARLY, LAST_WISH]
+
+
+def test_a_power_off_discards_what_was_saved() -> None:
+    cut = (Run(VM, 0, 30, ("PROVIDER",)), Saved(15.1, 16.1, VM, ended=30), Cut(30, VM))
+    off = (begun("PowerOff", 29.9, "off"), other_end("off", "POWER_OFF", 30.1, "FORCED"))
+    assert found(save(), *cut, told_saved(), *off, SETTLED) == []
+
+
+def test_a_cut_instead_of_a_save_is_for_those_that_cannot_be_saved() -> None:
+    forced = (Run(VM, 0, 15.1, ("PROVIDER",)), Cut(15.05, VM), ended(15.2, "FORCED", reason="TIMEOUT"), SETTLED)
+    assert found(save("FORCE"), *forced, guest=TIED) == []
+    assert found(save("FORCE"), *forced) == [CUT_EARLY]
+    assert found(save("NEVER"), *forced, guest=TIED) == [CUT_EARLY]
+
+
+RESUME = (begun("PowerOn", 20, "on"), other_end("on", "POWER_ON", 20.2, "STARTED"))
+
+
+def test_a_power_on_resumes_the_run_that_was_saved() -> None:
+    assert found(save(), Run(VM, 0), Saved(15.1, 16.1, VM, ended=20.1), told_saved(), *RESUME, SETTLED) == []
+
+
+def test_a_boot_of_what_was_saved_is_found() -> None:
+    booted = (Run(VM, 0), Run(VM, 20.1), Saved(15.1, 16.1, VM, ended=20.1, lost=True))
+    assert found(save(), *booted, told_saved(), *RESUME, SETTLED) == [RESUMED]
+
+
+def test_to_be_told_as_started_though_it_is_still_saved_is_found() -> None:
+    assert found(*KEPT, *RESUME) == [UNTRUE, LAST_WISH]
 
 
 # The rest

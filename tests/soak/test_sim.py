@@ -8,8 +8,8 @@ import pytest
 from providers.sim.control import TRANSITIONS
 from providers.sim.guest import Guest as SimGuest
 from providers.sim.script import HookScript
-from providers.sim.transitions import Transition, ask_agent, power_off, power_on, start_process
-from tests.soak.history import Cut, History, Run, Said
+from providers.sim.transitions import Transition, ask_agent, power_off, power_on, save, start_process
+from tests.soak.history import Cut, History, Run, Said, Saved
 from tests.soak.sim import SimGround
 
 
@@ -31,11 +31,18 @@ class World:
     def cuts(self) -> list[Cut]:
         return [each for each in self.ground.books([]) if isinstance(each, Cut)]
 
+    def saves(self) -> list[Saved]:
+        return [each for each in self.ground.books([]) if isinstance(each, Saved)]
+
 
 @pytest.fixture
 def world() -> Iterator[World]:
     with SimGround(History()) as ground:
         yield World(ground)
+
+
+def saved_at_once(guest: SimGuest, _now: float) -> SimGuest:
+    return replace(guest, script=guest.script.model_copy(update={"save_time": 0.0}))
 
 
 def at_once(guest: SimGuest, _now: float) -> SimGuest:
@@ -79,6 +86,33 @@ def test_each_start_begins_a_run(world: World) -> None:
     world.provider("deaf", "power_off", power_off)
     world.provider("deaf", "power_on", power_on)
     assert [run.ended is None for run in world.runs("deaf")] == [False, True]
+
+
+def test_who_saved_its_memory_is_in_the_books(world: World) -> None:
+    world.provider("deaf", "save", save)
+    world.colleague("web", TRANSITIONS["save"])
+    assert {each.vm: (each.by, each.ended) for each in world.saves()} == {
+        "deaf": ("PROVIDER", None),
+        "web": ("OTHER", None),
+    }
+
+
+def test_a_resume_keeps_the_run_and_a_cut_ends_it(world: World) -> None:
+    for vm, call, transition in (("deaf", "power_on", power_on), ("large", "power_off", power_off)):
+        world.colleague(vm, saved_at_once)
+        world.provider(vm, "save", save)
+        world.provider(vm, call, transition)
+    assert [(each.ended is None, each.lost) for each in world.saves()] == [(False, False)] * 2
+    assert [[run.causes for run in world.runs(vm)] for vm in ("deaf", "large")] == [[()], [("PROVIDER",)]]
+
+
+def test_a_boot_of_what_was_saved_is_a_loss(world: World) -> None:
+    world.colleague("large", saved_at_once)
+    world.provider("large", "save", save)
+    world.provider(
+        "large", "power_on", lambda guest, now: replace(guest, held=None, saved_at=None, started_at=now, powered_at=now)
+    )
+    assert [each.lost for each in world.saves()] == [True]
 
 
 def test_a_paused_guest_runs(world: World) -> None:

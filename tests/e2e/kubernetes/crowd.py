@@ -13,7 +13,7 @@ from protos.power.v1 import power_pb2 as pb
 from providers.sim import control
 from providers.sim.guest import next_change, power_state
 from providers.sim.world import World
-from tests.e2e.kubernetes.edits import LIFECYCLE, NAMES, Edit
+from tests.e2e.kubernetes.edits import LIFECYCLE, NAMES, Edit, escalate
 from tests.rigs.kubernetes.fleet import Fleet, fleet
 from tests.rigs.kubernetes.lab import Lab
 from tests.rigs.kubernetes.resources import LINES, Object
@@ -123,7 +123,7 @@ class Crowd:
 
     async def _end(self, name: str, power_state: str, timeout: str) -> None:
         self._reach_in(name, "resume")  # a paused one counts as on, and is left to whoever paused it
-        lifecycle = {"gracefulShutdownTimeout": timeout, "escalation": "Force"}
+        lifecycle = {"gracefulShutdownTimeout": timeout, **escalate("Force")}
         await self._write(name, {"spec": {"powerState": power_state, "lifecycle": lifecycle}})
 
     async def _write(self, name: str, patch: Mapping[str, Any]) -> None:

@@ -16,7 +16,9 @@ guests:
     {count: 8, boot_time: 300ms, shutdown_time: 300ms, hooks: [{match: save, takes: 200ms}]}
   slow: {<<: *quick, count: 12, agent_delay: 300ms, shutdown_time: 1500ms}
   legacy: {count: 6, agent: none, boot_time: 500ms, shutdown_time: 1s}
-  deaf: {<<: *quick, count: 8, agent: none, acpi: ignores}
+  deaf: {<<: *quick, count: 4, agent: none, acpi: ignores}
+  large: {<<: *quick, count: 2, agent: none, acpi: ignores, save_time: 2s}
+  tied: {<<: *quick, count: 2, agent: none, acpi: ignores, unsavable: a device is tied to its host}
   refusing: {<<: *quick, count: 4, agent: refuses}
   hanging: {<<: *quick, count: 3, agent: hanging, acpi: ignores}
   mute: {<<: *quick, count: 2, agent: none, acpi: none, power_off_time: 300ms}
@@ -49,18 +51,26 @@ class Edit:
     news: int
 
 
-def _spec(power_state: str | None = None, **lifecycle: str) -> Mapping[str, Any]:
+def _spec(power_state: str | None = None, **lifecycle: str | None) -> Mapping[str, Any]:
     return ({"powerState": power_state} if power_state else {}) | ({"lifecycle": lifecycle} if lifecycle else {})
 
 
+def escalate(escalation: str, fallback: str | None = None) -> dict[str, str | None]:
+    """The fields of a lifecycle that say so: `saveFallback` is for Save alone, and the API refuses it beside others."""
+    return {"escalation": escalation, "saveFallback": fallback}
+
+
 # The API refuses Ask together with Off: each comes with what makes it right whatever was there before.
-_DOWNS = st.sampled_from(("Force", "Never", "Ask")).map(lambda escalation: _spec("OffGraceful", escalation=escalation))
+_SAVES = st.sampled_from((None, "Force", "Never")).map(lambda fallback: escalate("Save", fallback))
+_DOWNS = st.one_of(st.sampled_from(("Force", "Never", "Ask")).map(escalate), _SAVES).map(
+    lambda escalation: _spec("OffGraceful", **escalation)
+)
 _SPECS = st.one_of(
     _DOWNS,
     st.sampled_from(("OffGraceful", "On", "On")).map(_spec),
     st.sampled_from(("300ms", "1s", "3s", "10s")).map(lambda timeout: _spec(gracefulShutdownTimeout=timeout)),
-    st.sampled_from(("Force", "Never")).map(lambda escalation: _spec(escalation=escalation)),
-    st.sampled_from(("Force", "Never")).map(lambda escalation: _spec("Off", escalation=escalation)),
+    st.one_of(st.sampled_from(("Force", "Never")).map(escalate), _SAVES).map(lambda escalation: _spec(**escalation)),
+    st.sampled_from(("Force", "Never")).map(lambda escalation: _spec("Off", **escalate(escalation))),
 )
 _DECISIONS = st.sampled_from(("extend=2s", "force", "cancel", "perhaps"))
 _CONTROLS = st.sampled_from(("on", "on", "off", "poweroff", "crash", "pause", "suspend", "resume"))

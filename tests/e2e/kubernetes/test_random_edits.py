@@ -1,13 +1,14 @@
-"""A thousand random edits of fifty machines, on the API and behind its back: all end as they are wanted, and nobody's
-power was cut before its time."""
+"""A thousand random edits of fifty machines, on the API and behind its back: all end as they are wanted, nobody's power
+was cut before its time, and memory was saved only where that was wanted, and not lost again."""
 
 import asyncio
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import combinations, count
+from itertools import combinations, count, pairwise
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from protos.power.v1 import power_pb2 as pb
 from tests.e2e.kubernetes.crowd import History, Written, crowd
-from tests.e2e.kubernetes.edits import GUESTS, Edit, endings, rounds
+from tests.e2e.kubernetes.edits import GUESTS, NAMES, Edit, endings, rounds
 from tests.rigs.calls import FINAL
 from tests.rigs.kubernetes.cluster import Cluster
 from tests.rigs.kubernetes.lab import Lab, open_lab
+from tests.soak.sim import Entry, entries_of, keep_books
 
 pytestmark = pytest.mark.timeout(400)
 ROUNDS = 5
@@ -34,6 +36,8 @@ UNHEARD = {
 ASKED = {pb.REASON_REQUESTED, pb.REASON_PREEMPTED}
 NOTES = (" came", "its power was cut for this")
 """Ends of steps in which an operation notes what happened meanwhile."""
+BY_VMPOWER = "Its memory was saved and it was stopped"
+"""So the verdict of a Shutdown begins whose provider knows that it was the one that saved the VM."""
 SUPERSEDED_BY = {
     pb.OPERATION_KIND_SHUTDOWN: {pb.OPERATION_KIND_POWER_ON, pb.OPERATION_KIND_POWER_OFF},
     pb.OPERATION_KIND_POWER_ON: {pb.OPERATION_KIND_POWER_OFF},
@@ -48,6 +52,14 @@ class Outcome:
     operations: list[pb.Operation] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     log: str = ""
+    books: dict[str, Sequence[Entry]] = field(default_factory=dict)
+    """By machine, its states in the hypervisor's own record."""
+
+    def saved(self) -> list[pb.Operation]:
+        """Shutdowns that say that they have saved their machine's memory, in the order in which they began."""
+        saved = [one for one in self.operations if one.verdict.outcome == pb.OUTCOME_SAVED]
+        own = [one for one in saved if one.verdict.message.startswith(BY_VMPOWER)]
+        return sorted(own, key=lambda one: one.create_time.ToNanoseconds())
 
     def forced(self, *reasons: pb.Reason.ValueType) -> list[pb.Operation]:
         """Shutdowns that ended by force for one of these reasons."""
@@ -78,6 +90,8 @@ def outcome(cluster: Cluster) -> Iterator[Outcome]:
     print(f"hypothesis seed: {SEED}")
     found = Outcome()
     with open_lab(cluster, GUESTS) as lab:
+        world = lab.provider.folder / "world.db"
+        keep_books(world)
         asyncio.run(create(lab, found.history))
         make_random_edits(lab, found.history)
         lab.vms.declare("nobody", "On")
@@ -86,6 +100,7 @@ def outcome(cluster: Cluster) -> Iterator[Outcome]:
         found.operations = list(operations(lab))
         found.events = json.loads(lab.vms.kubectl("get", "events", "--output", "json"))["items"]
         found.log = lab.controller.output()
+        found.books = {name: entries_of(world, name) for name in NAMES}
     yield found
 
 
@@ -183,12 +198,57 @@ def wanted_off(outcome: Outcome, operation: pb.Operation) -> bool:
 
 def test_nobody_is_forced_unasked_while_force_is_not_wanted(outcome: Outcome) -> None:
     unasked = outcome.forced(pb.REASON_TIMEOUT, *UNHEARD)
-    assert none_of(one for one in unasked if one.escalation != pb.ESCALATION_FORCE)
+    assert none_of(one for one in unasked if pb.ESCALATION_FORCE not in (one.escalation, one.save_fallback))
     assert none_of(one for one in unasked if not any(map(forces, outcome.specs(one))))
 
 
 def forces(written: Written) -> bool:
-    return bool(written.spec["lifecycle"].get("escalation", "Force") == "Force")
+    lifecycle = written.spec["lifecycle"]
+    return "Force" in (lifecycle.get("escalation", "Force"), lifecycle.get("saveFallback"))
+
+
+def test_memory_is_saved_only_where_that_was_wanted(outcome: Outcome) -> None:
+    saved = outcome.saved()
+    assert saved
+    assert none_of(one for one in saved if one.escalation != pb.ESCALATION_SAVE)
+    assert none_of(one for one in saved if not any(map(saves, outcome.specs(one))))
+
+
+def saves(written: Written) -> bool:
+    return bool(written.spec["lifecycle"].get("escalation") == "Save")
+
+
+def test_no_memory_is_saved_for_lack_of_time_before_its_time_is_over(outcome: Outcome) -> None:
+    timed_out = [one for one in outcome.saved() if one.verdict.reason == pb.REASON_TIMEOUT]
+    assert timed_out
+    assert none_of(one for one in timed_out if moment(saving(one).time) < moment(one.force_after))
+
+
+def test_memory_that_can_be_saved_is_not_cut_instead(outcome: Outcome) -> None:
+    unasked = outcome.forced(pb.REASON_TIMEOUT, *UNHEARD)
+    instead = [one for one in unasked if one.escalation == pb.ESCALATION_SAVE]
+    assert none_of(one for one in instead if not one.vm_name.startswith("tied"))
+
+
+def test_who_is_told_to_be_saved_was_saved_by_the_hypervisor_s_own_record(outcome: Outcome) -> None:
+    told = Counter(one.vm_name for one in outcome.saved())
+    kept = {name: sum(began_to_save(*pair) for pair in pairwise(states)) for name, states in outcome.books.items()}
+    assert {name: count for name, count in told.items() if count > kept[name]} == {}
+
+
+def began_to_save(before: Entry, after: Entry) -> bool:
+    return before.saved_at is None and after.saved_at is not None
+
+
+def test_who_was_saved_is_resumed_and_never_booted_without_its_memory(outcome: Outcome) -> None:
+    """Nothing ends a machine that is saved but a cut, and nothing starts it but with its memory."""
+    left = {name: [pair for pair in pairwise(states) if leaves(*pair)] for name, states in outcome.books.items()}
+    assert [after for pairs in left.values() for _, after in pairs if after.off_at is None]
+    assert {name: pairs for name, pairs in left.items() if any(a.started_at != b.started_at for a, b in pairs)} == {}
+
+
+def leaves(before: Entry, after: Entry) -> bool:
+    return before.saved_at is not None and after.saved_at is None
 
 
 def test_power_is_cut_at_once_only_for_those_that_are_wanted_off(outcome: Outcome) -> None:
@@ -219,6 +279,10 @@ def test_the_controller_never_meets_a_bug(outcome: Outcome) -> None:
 
 def forcing(operation: pb.Operation) -> pb.OperationStep:
     return next(step for step in operation.steps if step.state == pb.OPERATION_STATE_FORCING)
+
+
+def saving(operation: pb.Operation) -> pb.OperationStep:
+    return next(step for step in operation.steps if step.state == pb.OPERATION_STATE_SAVING)
 
 
 def none_of(wrong: Iterable[pb.Operation]) -> bool:
