@@ -132,10 +132,18 @@ def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) 
         status = _update(status, operation=record.model_copy(update=change))
     if operation.verdict.outcome in POWER_OFF_OUTCOMES and not _lost_at_start(operation):
         told, known = _last_power_off(operation), status.last_power_off
+        if known is not None and _found_saved(known, told):
+            return status
         if known is not None and known.operation == told.operation:
             told = told.model_copy(update={"resumed": known.resumed})
         return _update(status, last_power_off=told)
     return status
+
+
+def _found_saved(known: LastPowerOff, told: LastPowerOff) -> bool:
+    """Whether a shutdown found the VM as the last one left it: its memory saved, so that On is to resume it."""
+    was_saved = known.outcome == "SAVED" and not known.resumed
+    return was_saved and (told.outcome, told.reason) == ("STILL_RUNNING", "SUSPENDED")
 
 
 def bound(status: VirtualMachineStatus, binding: Binding) -> VirtualMachineStatus:

@@ -122,7 +122,8 @@ class Crowd:
                 self._reach_in(name, edit.what)
 
     async def _end(self, name: str, power_state: str, timeout: str) -> None:
-        self._reach_in(name, "resume")  # a paused one counts as on, and is left to whoever paused it
+        if self._lab.guest(name).saved_at is None:  # On resumes what an operation has saved
+            self._reach_in(name, "resume")  # a paused one counts as on, and is left to whoever paused it
         lifecycle = {"gracefulShutdownTimeout": timeout, **escalate("Force")}
         await self._write(name, {"spec": {"powerState": power_state, "lifecycle": lifecycle}})
 

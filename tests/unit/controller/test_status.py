@@ -161,6 +161,24 @@ def test_that_a_vm_was_resumed_is_not_forgotten_when_its_end_is_heard_again() ->
     assert last.resumed is True
 
 
+def in_vain(reason: str = "SUSPENDED") -> pb.Operation:
+    """Another shutdown, of a VM that is suspended."""
+    return operation(id="op-8", state=FAILED, verdict=verdict("STILL_RUNNING", reason=reason))
+
+
+def test_a_shutdown_that_found_it_saved_leaves_it_saved() -> None:
+    last = heard(saved(), in_vain(), NOW).last_power_off
+    assert last is not None
+    assert last.outcome == "SAVED"
+
+
+@pytest.mark.parametrize(("known", "reason"), [(False, "SUSPENDED"), (True, "TIMEOUT")])
+def test_one_that_found_it_otherwise_is_the_last_one(known: bool, reason: str) -> None:
+    last = heard(saved() if known else VirtualMachineStatus(), in_vain(reason), NOW).last_power_off
+    assert last is not None
+    assert last.outcome == "STILL_RUNNING"
+
+
 def test_the_reason_of_a_bad_forecast_is_the_first_that_a_problem_has() -> None:
     problems = [pb.Problem(message="slow"), pb.Problem(reason=pb.REASON_SUSPENDED, message="asleep")]
     seen = vm(pb.POWER_STATE_SUSPENDED, forecast=pb.Forecast(signals=[pb.SIGNAL_ACPI], problems=problems))
