@@ -5,6 +5,7 @@ restart. What is told to people are Events of the plan.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
@@ -14,9 +15,13 @@ from controller.models import PowerPlan
 from controller.plan_schedule import ScheduleTrigger
 from controller.plan_ups import UpsTrigger
 from controller.source import Key
-from controller.trigger_terms import Host
+from controller.trigger_terms import Host, Teller
 from plans.clock import Clock
 from plans.model import PlanSpec
+
+MOST = 20
+"""Plans of a namespace whose triggers are followed: each may keep 20 connections open."""
+TOO_MANY = f"Of a namespace the triggers of {MOST} plans are followed, and not of this one: take those of another out."
 
 log = structlog.get_logger()
 
@@ -27,6 +32,8 @@ class Triggers:
     def __init__(self, host: Host, clock: Callable[[], Clock]) -> None:
         self._host, self._clock = host, clock
         self._followed: dict[Key, tuple[PlanSpec, list[asyncio.Task[None]]]] = {}
+        self._refused: set[Key] = set()
+        """Of those that are not followed, as there are too many, whom that was told to."""
         self._ending: set[asyncio.Task[None]] = set()
 
     def follow(self, plans: Mapping[Key, PowerPlan]) -> None:
@@ -36,10 +43,19 @@ class Triggers:
             if key not in plans or plans[key].spec != spec:
                 del self._followed[key]
                 self._end(tasks)
+        room = Counter(key.namespace for key in self._followed)
         for key, plan in plans.items():
-            if plan.spec.triggers and key not in self._followed:
+            if not plan.spec.triggers or key in self._followed:
+                continue
+            if room[key.namespace] < MOST:
+                room[key.namespace] += 1
+                self._refused.discard(key)
                 tasks = [asyncio.create_task(_guarded(key, work)) for work in self._works(key, plan.spec)]
                 self._followed[key] = (plan.spec, tasks)
+            elif key not in self._refused:
+                self._refused.add(key)
+                Teller(self._host.source, key).tell("Warning", "TriggersNotFollowed", TOO_MANY)
+        self._refused &= plans.keys()
 
     async def close(self) -> None:
         """Follow none any more: log out everywhere."""

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from controller.plan_triggers import MOST
 from controller.source import key_of
 from tests.unit.controller.plan_world import Hosting
 from tests.unit.controller.plan_world import plan as any_plan
@@ -55,3 +56,23 @@ async def test_where_another_one_leads_nothing_is_followed(hosting: Hosting, sit
     await world.host.stand_down()
     await asyncio.sleep(60)
     assert (site.logged_out, len(site.logins)) == (1, 1)
+
+
+async def test_of_a_namespace_only_so_many_are_followed_and_the_others_told_once(hosting: Hosting, site: Site) -> None:
+    many = [plan(name=f"plan-{number:02}") for number in range(MOST + 1)]
+    world = await hosting.start(*many, source=source(), lab=lab())
+    await site.poll()
+    world.host.apply(key_of(many[-1]), many[-1])
+    await asyncio.sleep(1)
+    assert len(site.logins) == MOST
+    refused = [key for key, event in world.source.events if event.reason == "TriggersNotFollowed"]
+    assert refused == [key_of(many[-1])]
+
+
+async def test_there_is_room_again_when_one_is_deleted(hosting: Hosting, site: Site) -> None:
+    many = [plan(name=f"plan-{number:02}") for number in range(MOST + 1)]
+    world = await hosting.start(*many, source=source(), lab=lab())
+    await site.poll()
+    world.host.delete(key_of(many[0]))
+    await asyncio.sleep(10)
+    assert len(site.logins) == MOST + 1
