@@ -22,7 +22,7 @@ from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
 from plans.history import Event, History
 from plans.journal import Journal, JournalError, Runs
-from plans.members import OwnVMUnclear, PlanRefused
+from plans.members import LeftOut, OwnVMUnclear, PlanRefused
 from plans.model import PowerPlan
 
 NO_PLAN = "is no PowerPlan"
@@ -58,14 +58,22 @@ def resumed(runs: Runs, name: str) -> tuple[History, Journal]:
         raise Failure(str(error), ExitCode.FAILED) from None
 
 
-async def frozen_now(manifest: PowerPlan, clients: Mapping[str, PowerClient], clock: Clock, own: str) -> Frozen:
-    """What a plan would do now. `own` is the VM that this command runs on; empty: by this machine's UUID.
+async def frozen_now(
+    manifest: PowerPlan,
+    clients: Mapping[str, PowerClient],
+    clock: Clock,
+    own: str,
+    left_out: LeftOut | None = None,
+) -> Frozen:
+    """What a plan would do now. `own` is the VM that this command runs on; empty: by this machine's UUID. With
+    `left_out` what does not answer, or cannot be meant, is told there and left out.
 
     Raises:
         Failure: it is refused, or a provider does not answer.
     """
     try:
-        return await freeze(manifest.spec, clients, clock, own=[uuid] if (uuid := own or system_uuid()) else ())
+        ours = [uuid] if (uuid := own or system_uuid()) else ()
+        return await freeze(manifest.spec, clients, clock, own=ours, left_out=left_out)
     except Unreachable as error:
         raise translate(error.error, clients[error.provider].address) from None
     except OwnVMUnclear as error:

@@ -88,6 +88,8 @@ def report_tree(history: History) -> Tree:
     root = Tree(Text(clean(f"{start.run}: {_state(history)}"), style="bold"))
     if start.trigger:
         root.add(Text(clean(f"begun by a trigger: {start.trigger}")))
+    if start.left_out:
+        root.add(Text(clean(f"without what kept the whole plan from beginning: {start.left_out}")))
     if short := history.shortened:
         root.add(Text(clean(f"shortened after {span(short.at - start.at)}: {short.why}")))
     for tier in _in_order(start):

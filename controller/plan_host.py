@@ -43,7 +43,7 @@ from plans.frozen import Target
 from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
-from plans.members import OwnVMUnclear, PlanRefused, Violation
+from plans.members import LeftOut, OwnVMUnclear, PlanRefused, Violation
 from plans.run import Run
 
 FOLDER = ".runs"
@@ -375,10 +375,11 @@ class PlanHost:
             within = world.scope(asked.plan.namespace)
             clients = opened(world, within.providers)
             try:
-                frozen = await self._freeze(plan, world.source, within, clients)
-                if asked.tiers:
+                left_out = LeftOut() if asked.in_part else None
+                frozen = await self._freeze(plan, world.source, within, clients, left_out)
+                if asked.tiers or asked.in_part:
                     frozen = frozen.without_own()
-                start = self._begun(asked, plan, frozen)
+                start = self._begun(asked, plan, frozen, str(left_out or ""))
                 if world.source.shared and asked.trigger:
                     start = await self._declare(start, asked)
                 elif world.source.shared:
@@ -581,7 +582,12 @@ class PlanHost:
         return others
 
     async def _freeze(
-        self, plan: PowerPlan, source: Source, within: Scope, clients: Mapping[str, ProviderClient]
+        self,
+        plan: PowerPlan,
+        source: Source,
+        within: Scope,
+        clients: Mapping[str, ProviderClient],
+        left_out: LeftOut | None = None,
     ) -> Frozen:
         wrong = [*violations(plan.spec, within), *self._own.violations(plan)]
         if wrong:
@@ -589,7 +595,13 @@ class PlanHost:
         own = await self._own.of(plan, source)
         try:
             frozen = await freeze(
-                plan.spec, clients, self._clock(), within.declared, own=own, own_at=within.own_providers
+                plan.spec,
+                clients,
+                self._clock(),
+                within.declared,
+                own=own,
+                own_at=within.own_providers,
+                left_out=left_out,
             )
         except PlanRefused as error:
             raise _plan_refused(plan, error.violations) from error
@@ -601,7 +613,7 @@ class PlanHost:
         tell_if_none(plan, own, frozen)
         return frozen
 
-    def _begun(self, asked: Asked, plan: PowerPlan, frozen: Frozen) -> Start:
+    def _begun(self, asked: Asked, plan: PowerPlan, frozen: Frozen, left_out: str) -> Start:
         name = f"{asked.resource[:63].rstrip('-.')}-{asked.uid[:8]}" if asked.uid else ""
         start = frozen.start(
             plan.metadata.name,
@@ -609,6 +621,7 @@ class PlanHost:
             self._clock()(),
             name,
             trigger=asked.trigger,
+            left_out=left_out,
             reason=asked.reason,
             emergency=asked.emergency,
             namespace=asked.plan.namespace,

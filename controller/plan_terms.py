@@ -30,7 +30,8 @@ class RunRefused(Exception):
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A run that is asked for. `resource` and `uid` are of the PowerRun, where there is one. `tiers`: these alone;
-    empty: all. `trigger` is what has begun it, where that is no person; `left`: it has to be over after so long."""
+    empty: all. `trigger` is what has begun it, where that is no person; `left`: it has to be over after so long.
+    `in_part`: what does not answer, or cannot be meant, is left out."""
 
     plan: Key
     reason: str = ""
@@ -40,6 +41,7 @@ class Asked:
     tiers: tuple[str, ...] = ()
     trigger: str = ""
     left: timedelta | None = None
+    in_part: bool = False
 
     def takes_over(self, other: Start) -> bool:
         """Whether it begins though another run is under way, which it takes over: an emergency one that is none; what

@@ -21,7 +21,7 @@ from plans.ups.wait import CannotBegin, News, Waiting
 AGAIN, LONGEST_PAUSE = 60.0, 300.0
 """Seconds before a UPS is followed again that said FSD, or did not let us in. A primary that waits for its secondaries
 must see us go, and counts them each few seconds."""
-WARNINGS = frozenset({News.LOST, News.FAILED, News.NOT_BEGUN, News.NOT_LET_IN})
+WARNINGS = frozenset({News.LOST, News.FAILED, News.NOT_BEGUN, News.IN_PART, News.NOT_LET_IN})
 ONLY_FILES = (
     "spec.triggers.nut has user and passwordFile, which vmpower plan wait reads: the controller opens no file that a "
     "plan names. Write secretRef, a Secret of type vmpower/nut beside the plan."
@@ -81,17 +81,19 @@ class UpsTrigger:
         level: Literal["Normal", "Warning"] = "Warning" if news in WARNINGS else "Normal"
         self._teller.tell(level, news, line)
 
-    async def _begin(self, stage: Stage, why: str, left: timedelta) -> "HostedRun":
+    async def _begin(self, stage: Stage, why: str, left: timedelta, *, in_part: bool = False) -> "HostedRun":
         named = self._nut.on_battery
         tiers = named.tiers if named and stage is Stage.NAMED else ()
-        asked = Asked(self._plan, emergency=True, tiers=tiers, trigger=why, left=left)
+        asked = Asked(self._plan, emergency=True, tiers=tiers, trigger=why, left=left, in_part=in_part)
         try:
-            run = (await self._host.start(asked)).start.run
+            start = (await self._host.start(asked)).start
         except RunRefused as error:
             raise CannotBegin(in_words(error)) from None
         except (SourceError, ResourceGone) as error:
             raise CannotBegin(str(error)) from None
-        (hosted,) = (each for each in self._host.triggered(self._plan) if each.history.start.run == run)
+        (hosted,) = (each for each in self._host.triggered(self._plan) if each.history.start.run == start.run)
+        if in_part:
+            self._say(News.IN_PART, f"Run {start.run} goes on without: {start.left_out}")
         return HostedRun(self._host, hosted, stage)
 
     def _stage(self, hosted: Hosted) -> Stage:
@@ -144,6 +146,11 @@ class HostedRun:
     def name(self) -> str:
         """The run's."""
         return self._hosted.history.start.run
+
+    @property
+    def in_part(self) -> bool:
+        """Whether it left something out of its stage."""
+        return bool(self._hosted.history.start.left_out)
 
     @property
     def under_way(self) -> bool:

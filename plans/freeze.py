@@ -16,7 +16,7 @@ from client.times import moment
 from plans.clock import Clock
 from plans.frozen import SELF, FrozenTier, Target
 from plans.history import Start
-from plans.members import Declared, Provider, resolve
+from plans.members import Declared, LeftOut, Provider, resolve
 from plans.model import PlanSpec
 from protos.power.v1 import power_pb2 as pb
 
@@ -78,8 +78,10 @@ async def freeze(
     *,
     own: Collection[str] = (),
     own_at: Collection[str] | None = None,
+    left_out: LeftOut | None = None,
 ) -> Frozen:
-    """Ask all providers at once. No guest is touched. For `declared`, `own` and `own_at` see `resolve`.
+    """Ask all providers at once. No guest is touched. For `declared`, `own` and `own_at` see `resolve`. With `left_out`
+    what does not answer, or cannot be meant, is told there and left out.
 
     Raises:
         Unreachable: one of them does not answer.
@@ -87,11 +89,19 @@ async def freeze(
         PlanRefused
     """
     used = _used(spec, clients, declared)
-    asked = await asyncio.gather(*(_ask(name, clients[name], _named(spec, name), clock) for name in used))
-    seen = {name: provider for name, (provider, _) in zip(used, asked, strict=True)}
-    ahead = {name: by for name, (_, by) in zip(used, asked, strict=True)}
+    asking = [_ask(name, clients[name], _named(spec, name), clock) for name in used]
+    # With exceptions as results: gather() loses a cancellation that comes in the moment in which one is raised.
+    answers = dict(zip(used, await asyncio.gather(*asking, return_exceptions=True), strict=True))
+    for error in answers.values():
+        if isinstance(error, Unreachable) and left_out is not None and len(left_out.away) + 1 < len(used):
+            left_out.away.add(error.provider)
+        elif isinstance(error, BaseException):
+            raise error
+    there = {name: answer for name, answer in answers.items() if not isinstance(answer, BaseException)}
+    seen = {name: provider for name, (provider, _) in there.items()}
+    ahead = {name: by for name, (_, by) in there.items()}
     vms = {f"{name}/{vm.id}": vm for name, provider in seen.items() for vm in provider.vms}
-    return Frozen(resolve(spec, seen, declared, own, own_at), ahead, vms)
+    return Frozen(resolve(spec, seen, declared, own, own_at, left_out=left_out), ahead, vms)
 
 
 def _used(spec: PlanSpec, clients: Mapping[str, PowerClient], declared: Sequence[Declared]) -> list[str]:

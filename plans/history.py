@@ -28,8 +28,8 @@ class Start(Record):
     how much each provider's clock was ahead of ours.
 
     `reason` is why, in a person's words; `trigger` is what began it, "" if a person did. An `emergency` takes over a
-    run that is none. Where a controller carries it out, `namespace` is the plan's, and `resource` and `uid` are of the
-    PowerRun that asked for it, if one did."""
+    run that is none. `left_out` is what it began without, in words; "": nothing. Where a controller carries it out,
+    `namespace` is the plan's, and `resource` and `uid` are of the PowerRun that asked for it, if one did."""
 
     event: Literal["started"] = "started"
     run: str
@@ -40,6 +40,7 @@ class Start(Record):
     ends: datetime
     ahead: Mapping[str, timedelta] = {}
     trigger: str = ""
+    left_out: str = ""
     reason: str = ""
     emergency: bool = False
     namespace: str = ""

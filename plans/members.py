@@ -84,28 +84,46 @@ class Declared:
     request: pb.ShutdownRequest
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """What a run begins without, rather than not at all. `away` are providers that do not answer."""
+
+    away: set[str] = field(default_factory=set)
+    violations: list[Violation] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        away = [f"provider {name} does not answer" for name in sorted(self.away)]
+        return "; ".join([*away, *(f"{each.path}: {each.message}" for each in self.violations)])
+
+
 def resolve(
     spec: PlanSpec,
     providers: Mapping[str, Provider],
     declared: Sequence[Declared] = (),
     own: Collection[str] = (),
     own_at: Collection[str] | None = None,
+    *,
+    left_out: LeftOut | None = None,
 ) -> tuple[FrozenTier, ...]:
     """The tiers with their VMs; those that no plan writes (OTHERS, SELF) among them. `own` are the VMs that this
     program runs on, each as PROVIDER/VM, or its UUID: its id or what its firmware has; one that is at none of the
     providers is not theirs. `own_at` are the providers whose VMs may be ours; None: all.
 
-    Suspended VMs run nowhere: they are left as they are.
+    Suspended VMs run nowhere: they are left as they are. With `left_out` what cannot be meant is told there and is no
+    member; refused is a plan of which nothing is left.
 
     Raises:
         OwnVMUnclear
         PlanRefused
     """
     there = {name: each for name, each in providers.items() if own_at is None or name in own_at}
-    found = _Resolution(providers, declared, [vm for each in own for vm in _own(each, there)])
+    away = left_out.away if left_out else ()
+    found = _Resolution(providers, declared, [vm for each in own for vm in _own(each, there)], away)
     tiers = [_tier(spec, number, found) for number in range(len(spec.tiers))]
     others = found.others(spec.others)
-    if found.violations:
+    if left_out is not None:
+        left_out.violations = found.violations
+    if found.violations and (left_out is None or not any(tier.targets for tier in tiers)):
         raise PlanRefused(found.violations)
     return tuple(found.with_own(_with_others(tiers, spec.others, others)))
 
@@ -159,9 +177,13 @@ class _Resolution:
     """What is found while the tiers are gone through, in their order."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], declared: Sequence[Declared], own: Iterable[tuple[str, pb.VM]]
+        self,
+        providers: Mapping[str, Provider],
+        declared: Sequence[Declared],
+        own: Iterable[tuple[str, pb.VM]],
+        away: Collection[str] = (),
     ) -> None:
-        self._providers, self._declared = providers, declared
+        self._providers, self._declared, self._away = providers, declared, away
         self._own = {f"{name}/{vm.id}": (name, vm) for name, vm in own}
         self._taken: dict[str, tuple[str, Target]] = {}
         """The tier that each VM is in."""
@@ -260,11 +282,15 @@ class _Resolution:
 
     def _split(self, written: str) -> tuple[str, str]:
         """The provider and the VM. A provider may be called NAMESPACE/NAME, and a VM by a path."""
-        longest = max((name for name in self._providers if written.startswith(f"{name}/")), key=len, default="")
+        longest = max(
+            (name for name in (*self._providers, *self._away) if written.startswith(f"{name}/")), key=len, default=""
+        )
         name = longest or written.partition("/")[0]
         return name, written.removeprefix(f"{name}/")
 
     def _provider(self, field: str, name: str) -> Provider | None:
+        if name in self._away:
+            return None
         if name not in self._providers:
             self._refuse(field, f"no provider is called {name!r}; known: {some(sorted(self._providers), 5) or 'none'}")
             return None

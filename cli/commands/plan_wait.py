@@ -33,6 +33,7 @@ from plans.calls import Calls
 from plans.clock import Clock
 from plans.history import History
 from plans.journal import Journal, JournalError, Runs
+from plans.members import LeftOut
 from plans.model import PowerPlan
 from plans.run import Run
 from plans.ups.follow import NotLetIn, follow
@@ -99,7 +100,7 @@ class _Host:
             raise LookupError("no run has begun")
         return self._latest
 
-    async def begin(self, stage: Stage, why: str, left: timedelta) -> OwnRun:
+    async def begin(self, stage: Stage, why: str, left: timedelta, *, in_part: bool = False) -> OwnRun:
         """The run of a stage. Our own VM goes down with all others only.
 
         Raises:
@@ -109,13 +110,14 @@ class _Host:
         named = spec.nut.on_battery if spec.nut else None
         if stage is Stage.NAMED and named:
             spec = spec.only(named.tiers)
+        left_out = LeftOut() if in_part else None
         try:
             frozen = await frozen_now(
-                self._manifest.model_copy(update={"spec": spec}), self._clients, self._clock, self._own
+                self._manifest.model_copy(update={"spec": spec}), self._clients, self._clock, self._own, left_out
             )
-            if stage is Stage.NAMED:
+            if stage is Stage.NAMED or in_part:
                 frozen = frozen.without_own()
-            start = frozen.start(name, spec, self._clock(), trigger=why, emergency=True)
+            start = frozen.start(name, spec, self._clock(), trigger=why, emergency=True, left_out=str(left_out or ""))
             bounded = start.model_copy(update={"ends": min(start.ends, start.at + left)})
             history, journal = await self._runs.create(bounded)
         except Failure as failure:
@@ -123,6 +125,8 @@ class _Host:
         except JournalError as error:
             raise CannotBegin(str(error)) from None
         self._line(f"Run {history.start.run} began.")
+        if history.start.left_out:
+            self._line(f"It goes on without: {history.start.left_out}")
         return self._hosted(stage, history, journal)
 
     def left(self) -> list[OwnRun]:

@@ -34,6 +34,11 @@ class OwnRun:
         return self.history.start.run
 
     @property
+    def in_part(self) -> bool:
+        """Whether it left something out of its stage."""
+        return bool(self.history.start.left_out)
+
+    @property
     def under_way(self) -> bool:
         """Whether it is carried out now."""
         return self._work is not None and not self._work.done()

@@ -9,6 +9,7 @@ Who carries the runs out is told from outside (StageRun): the command itself (st
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
@@ -27,6 +28,9 @@ IN_WORDS = {
     Stage.NO_RETURN: "All goes down, and power that comes back does not end that",
 }
 
+PATIENCE = timedelta(seconds=10)
+"""For which a plan that cannot be carried out as a whole is tried again before what can be is."""
+
 log = structlog.get_logger()
 
 
@@ -39,6 +43,8 @@ class News(StrEnum):
     """A stage begins, of which there is a run."""
     BACK = "PowerBack"
     NOT_BEGUN = "RunNotBegun"
+    IN_PART = "RunInPart"
+    """A run has begun without what keeps the whole one from beginning."""
     UP = "BroughtUp"
     GOES_ON = "RunGoesOn"
     DOWN = "AllDown"
@@ -63,6 +69,10 @@ class StageRun(Protocol):
     @property
     def name(self) -> str:
         """The run's."""
+
+    @property
+    def in_part(self) -> bool:
+        """Whether it left something out of its stage."""
 
     @property
     def under_way(self) -> bool:
@@ -92,13 +102,14 @@ class StageRun(Protocol):
 
 
 class Begin(Protocol):
-    """Begins the run of a stage, for this reason, that has to be over after so long.
+    """Begins the run of a stage, for this reason, that has to be over after so long. `in_part`: what does not answer,
+    or cannot be meant, is left out.
 
     Raises:
         CannotBegin
     """
 
-    def __call__(self, stage: Stage, why: str, left: timedelta, /) -> Awaitable[StageRun]: ...
+    def __call__(self, stage: Stage, why: str, left: timedelta, /, *, in_part: bool = False) -> Awaitable[StageRun]: ...
 
 
 class Waiting:
@@ -178,7 +189,9 @@ class Waiting:
             self._changed.clear()
             wanted = min(self._state.stage, Stage.ALL)
             if wanted > self._reached():
-                await self._raise_to(wanted)
+                if not await self._raise_to(wanted):
+                    await self._close_all()
+                    return
             elif wanted is Stage.NONE and self.runs and self._back is None:
                 self._back = asyncio.ensure_future(self._bring_back())
                 self._back.add_done_callback(lambda _: self._changed.set())
@@ -191,23 +204,50 @@ class Waiting:
 
     def _reached(self) -> Stage:
         """The stage that has its run: that of the newest. Older ones may be of an outage before, and not yet all up."""
-        return self.runs[-1].stage if self.runs and self._back is None else Stage.NONE
+        if not self.runs or self._back is not None:
+            return Stage.NONE
+        return Stage.NAMED if self._in_part else self.runs[-1].stage
 
-    async def _raise_to(self, stage: Stage) -> None:
+    @property
+    def _in_part(self) -> bool:
+        """Whether the newest run left something out, so that the whole one is still to begin."""
+        return bool(self.runs) and self.runs[-1].in_part
+
+    async def _raise_to(self, stage: Stage) -> bool:
+        """False: it is given up; all goes down but for what cannot be brought down.
+
+        Raises:
+            CannotBegin: it is given up, and nothing goes down.
+        """
         now = self._clock()
         try:
             new = await self._begin(stage, self._state.why, self._left())
         except CannotBegin as error:
             self._failing = self._failing or now
             if self._state.stage is Stage.NO_RETURN and now - self._failing >= self._total:
+                if self._in_part:
+                    return False
                 raise
             if self._told.get("") != str(error):
                 self._told[""] = str(error)
                 self._say(News.NOT_BEGUN, f"The run cannot begin; it is tried again. {error}")
+            if stage is Stage.ALL and not self._in_part and now - self._failing >= PATIENCE:
+                await self._begin_in_part(stage)
+            await self._shorten()
             await self._changed.wait()  # for the next reading
-            return
+            return True
         self._failing = None
         self._told.pop("", None)
+        await self._go_on_with(new)
+        return True
+
+    async def _begin_in_part(self, stage: Stage) -> None:
+        """Rather than nothing. The whole one is tried again all the same, and takes this one over."""
+        with suppress(CannotBegin):  # that has been told
+            new = await self._begin(stage, self._state.why, self._left(), in_part=True)
+            await self._go_on_with(new)
+
+    async def _go_on_with(self, new: StageRun) -> None:
         await self._leave()
         self.runs.append(new)
         self._start(new)

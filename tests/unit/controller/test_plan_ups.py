@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from controller import plan_ups as module
-from controller.models import PowerRun
+from controller.models import PowerPlan, PowerRun
 from controller.plan_terms import Asked
 from controller.run_status import PowerRunStatus
 from controller.source import SourceError, UpsSecret, key_of
@@ -13,9 +13,10 @@ from plans.ups.client import Login
 from plans.ups.follow import NotLetIn
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.fakes import FakeSource
-from tests.unit.controller.plan_world import FakeWorld, Hosting, run
+from tests.unit.controller.plan_world import FakeWorld, Guests, Hosting, run
 from tests.unit.controller.plan_world import plan as any_plan
-from tests.unit.controller.site import Site, asked, lab, plan, runs, source, told
+from tests.unit.controller.site import TRIGGER, Site, asked, lab, plan, runs, source, told
+from tests.unit.plans.builders import tier
 
 pytestmark = pytest.mark.looptime
 
@@ -131,16 +132,50 @@ async def test_a_battery_that_says_less_shortens_the_run(hosting: Hosting, site:
     assert (begun.ends - begun.shortened.at).total_seconds() == pytest.approx(180, abs=10)
 
 
-async def test_a_run_that_cannot_begin_is_told_and_tried_again(hosting: Hosting, site: Site) -> None:
+async def test_a_run_that_cannot_begin_is_told_once_and_then_begins_in_part(hosting: Hosting, site: Site) -> None:
     guests = lab()
     world = await hosting.start(plan(others="Refuse", tiers=any_plan().spec.tiers[:1]), source=source(), lab=guests)
     await site.says("OB", charge=30)
     await site.poll(5)
-    assert len(told(world, "RunNotBegun")) == 1
-    assert "spec.others: no tier names lab/db" in told(world, "RunNotBegun")[0]
-    guests.vms["db"].power_state = pb.POWER_STATE_OFF
-    await site.poll(3)
+    (refused,), (told_why,) = told(world, "RunNotBegun"), told(world, "RunInPart")
+    assert "spec.others: no tier names lab/db" in refused
+    assert "goes on without: spec.others: no tier names lab/db" in told_why
     assert asked(guests) == ["app"]
+
+
+def over_two(pve: Guests) -> PowerPlan:
+    """Of two providers, of which this one is away for now."""
+    pve.away = True
+    tiers = tier("apps", "lab/app"), tier("databases", "pve/db")
+    return any_plan(*tiers, bringUp={}, triggers=[{"nut": TRIGGER}])
+
+
+async def test_a_provider_that_comes_back_is_brought_down_too(hosting: Hosting, site: Site) -> None:
+    guests, pve = Guests(app=5), Guests(db=5)
+    world = await hosting.start(over_two(pve), source=source(), lab=guests, pve=pve)
+    await site.says("OB", charge=30)
+    await site.poll(5)
+    assert told(world, "RunInPart")[0].endswith(" goes on without: provider pve does not answer")
+    assert set(guests.off) == {"app"}
+    pve.away = False
+    await asyncio.sleep(120)
+    assert set(pve.off) == {"db"}
+    await site.says("OL")
+    await asyncio.sleep(200)
+    assert (asked(guests, pb.PowerOnRequest), asked(pve, pb.PowerOnRequest)) == (["app"], ["db"])
+
+
+async def test_the_next_process_goes_on_trying_what_was_left_out(hosting: Hosting, site: Site) -> None:
+    guests, pve = Guests(app=5), Guests(db=5)
+    outage = over_two(pve)
+    await hosting.start(outage, source=source(), lab=guests, pve=pve)
+    await site.says("OB", charge=30)
+    await site.poll(5)
+    await hosting.end()
+    await hosting.start(outage, source=source(), lab=guests, pve=pve)
+    pve.away = False
+    await asyncio.sleep(120)
+    assert set(pve.off) == {"db"}
 
 
 async def test_a_run_of_a_person_of_the_same_plan_is_taken_over(hosting: Hosting, site: Site) -> None:

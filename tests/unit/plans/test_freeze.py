@@ -5,7 +5,7 @@ import pytest
 from client.errors import ProviderError
 from plans.clock import Clock
 from plans.freeze import Unreachable, freeze
-from plans.members import PlanRefused
+from plans.members import LeftOut, PlanRefused
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.plans.builders import plan, tier
 from tests.unit.plans.fake import DEFAULT, FakeProvider, wall
@@ -93,3 +93,19 @@ async def test_without_our_own_vm_the_others_stay_as_they_are() -> None:
     frozen = await freeze(plan(tier("a", "lab/app")), {"lab": FakeProvider(app=1, me=1)}, Clock(wall), own=["lab/me"])
     assert [each.name for each in frozen.tiers] == ["a", "(self)"]
     assert frozen.without_own().tiers == frozen.tiers[:1]
+
+
+async def test_a_provider_that_is_away_can_be_left_out() -> None:
+    lab, pve, left_out = FakeProvider(app=1), FakeProvider(db=1), LeftOut()
+    pve.away = True
+    spec = plan(tier("a", "lab/app"), tier("b", "pve/db"))
+    frozen = await freeze(spec, {"lab": lab, "pve": pve}, Clock(wall), left_out=left_out)
+    assert [[target.title for target in each.targets] for each in frozen.tiers] == [["lab/app"], []]
+    assert (left_out.away, left_out.violations) == ({"pve"}, [])
+
+
+async def test_with_all_of_them_away_nothing_is_left() -> None:
+    lab = FakeProvider(app=1)
+    lab.away = True
+    with pytest.raises(Unreachable):
+        await freeze(plan(tier("a", "lab/app")), {"lab": lab}, Clock(wall), left_out=LeftOut())

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from plans.frozen import OTHERS, SELF, SETTLE, FrozenTier
-from plans.members import Declared, OwnVMUnclear, PlanRefused, Provider, Violation, resolve
+from plans.members import Declared, LeftOut, OwnVMUnclear, PlanRefused, Provider, Violation, resolve
 from plans.model import PlanSpec
 from protos.power.v1 import power_pb2 as pb
 
@@ -359,3 +359,29 @@ def test_only_the_vms_of_some_providers_may_be_our_own() -> None:
     there = {"lab": provider(vm("web")), "infra/lab": provider(vm("claims", vm_id=UUID))}
     plan = spec(vms("lab/web"), vms("infra/lab/claims"))
     assert SELF not in names(resolve(plan, there, own=[UUID], own_at=["lab"]))
+
+
+# What a run begins without
+
+
+def test_what_cannot_be_meant_is_told_and_left_out() -> None:
+    left_out = LeftOut()
+    plan = spec(vms("lab/web", "lab/gone"), vms("lab/db"), others="Refuse")
+    lab = {"lab": provider(vm("web"), vm("db"), vm("new"))}
+    assert names(resolve(plan, lab, left_out=left_out)) == {"t0": ["lab/web"], "t1": ["lab/db"]}
+    assert str(left_out) == (
+        "spec.tiers[0].members[0].vms[1]: provider 'lab' has no VM with the id or name 'gone'; "
+        "spec.others: no tier names lab/new, which run; name them, or write First, Last or Ignore"
+    )
+
+
+def test_a_provider_that_is_away_is_told_once_and_by_that_alone() -> None:
+    left_out = LeftOut(away={"team/pve"})
+    plan = spec(vms("lab/web", "team/pve/a", "team/pve/b"))
+    assert names(resolve(plan, LAB, left_out=left_out)) == {"t0": ["lab/web"]}
+    assert str(left_out) == "provider team/pve does not answer"
+
+
+def test_a_plan_of_which_nothing_is_left_is_refused() -> None:
+    with pytest.raises(PlanRefused):
+        resolve(spec(vms("lab/gone")), LAB, left_out=LeftOut())

@@ -44,7 +44,8 @@ class Host:
         self.spec: PlanSpec = plan(*TIERS, **{"bringUp": {}, "triggers": [{"nut": NUT}]} | changes)
         self.lab, self.lines, self.begun = lab, list[str](), list[OwnRun]()
         self.news, self.untils = list[News](), list[float]()
-        self.failure = ""
+        self.failure, self.in_part = "", False
+        """Why no run can begin, and whether one can without some of its VMs: then it is without the apps."""
         self.logged_out: float | None = None
         self._engine, self._says = engine, Reading(frozenset({ON_LINE}), 100.0, timedelta(hours=1))
         self._contact, self._polled = True, asyncio.Condition()
@@ -92,12 +93,14 @@ class Host:
         finally:
             self.logged_out = now()
 
-    async def _begin(self, stage: Stage, why: str, left: timedelta) -> OwnRun:
-        if self.failure:
+    async def _begin(self, stage: Stage, why: str, left: timedelta, *, in_part: bool = False) -> OwnRun:
+        if self.failure and not (in_part and self.in_part):
             raise CannotBegin(self.failure)
         clock, spec = Clock(wall), self.spec.only(["batch"]) if stage is Stage.NAMED else self.spec
+        spec = spec.only(["batch"]) if in_part else spec
         frozen = await freeze(spec, {"lab": self.lab}, clock)
-        start = frozen.start("test", spec, clock()).model_copy(update={"trigger": why, "ends": clock() + left})
+        more = {"trigger": why, "ends": clock() + left, "left_out": "the rest" if in_part else ""}
+        start = frozen.start("test", spec, clock()).model_copy(update=more)
         self.untils.append(left.total_seconds())
         history, journal = await self._engine.runs.create(start)
         self._engine._journals.append(journal)
@@ -329,6 +332,48 @@ async def test_a_run_that_cannot_begin_is_tried_again(host: Host) -> None:
     await host.work
     assert host.lines.count("The run cannot begin; it is tried again. lab: it is away") == 1
     assert host.lab.off.keys() == {"batch", "app", "db"}
+
+
+async def test_what_can_go_down_does_when_the_whole_cannot_for_a_while(host: Host) -> None:
+    host.failure, host.in_part = "pve is away", True
+    await host.says(ON_BATTERY, charge=30)
+    await asyncio.sleep(8)
+    assert host.asked() == []
+    await asyncio.sleep(60)
+    assert host.asked() == ["batch"]
+
+
+async def test_the_whole_takes_over_what_went_down_in_part_as_soon_as_it_can(host: Host) -> None:
+    host.failure, host.in_part = "pve is away", True
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch")
+    host.failure = ""
+    await host.went_off("batch", "app", "db")
+    assert [begun.in_part for begun in host.begun] == [True, False]
+
+
+async def test_power_that_is_back_brings_up_what_went_down_in_part(host: Host) -> None:
+    host.failure, host.in_part = "pve is away", True
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch")
+    await host.says(ON_LINE)
+    await host.told("has been brought up again")
+    assert host.asked(pb.PowerOnRequest) == ["batch"]
+
+
+async def test_without_return_what_cannot_go_down_keeps_the_primary_no_longer_than_the_budget(host: Host) -> None:
+    host.failure, host.in_part = "pve is away", True
+    await host.says(LOW)
+    await host.work
+    assert (list(host.lab.off), len(host.begun)) == (["batch"], 1)
+    assert now() == pytest.approx(600, abs=30)
+
+
+async def test_of_the_first_stage_nothing_goes_down_in_part(host: Host) -> None:
+    host.failure, host.in_part = "pve is away", True
+    await host.says(ON_BATTERY)
+    await asyncio.sleep(600)
+    assert host.asked() == []
 
 
 async def test_a_run_that_cannot_begin_within_its_budget_ends_it(host: Host) -> None:
