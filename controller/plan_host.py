@@ -304,6 +304,8 @@ class PlanHost:
         Raises:
             RunRefused: there is none.
         """
+        if name in self._hosted:  # a PowerRun may be called so too, perhaps another namespace's
+            return self._hosted[name].history
         hosted = [each.history for each in self._hosted.values() if name and _is_called(each.history.start, name)]
         if hosted:  # without a look at the disk, which may hang
             return max(hosted, key=lambda each: each.start.at)

@@ -173,6 +173,21 @@ async def test_a_run_that_a_person_ends_is_not_begun_again_in_the_same_stage(hos
     assert (asked(guests), asked(guests, pb.PowerOnRequest)) == (["app"], ["app"])
 
 
+async def test_a_powerrun_that_is_called_like_the_outages_run_is_not_taken_for_it(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    other = any_plan(name="other")
+    world = await hosting.start(plan(), other, source=source(), lab=guests)
+    await site.says("OB", charge=30)
+    await asyncio.sleep(60)
+    (begun,) = await runs(world)
+    alike = run(begun.start.run, plan="other")
+    world.host.apply(key_of(alike), alike)
+    await asyncio.sleep(60)
+    await site.says("OL")
+    await asyncio.sleep(300)
+    assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
+
+
 # After the last verdict
 
 
