@@ -188,6 +188,25 @@ async def test_a_powerrun_that_is_called_like_the_outages_run_is_not_taken_for_i
     assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
 
 
+async def test_a_plan_that_changes_while_its_run_is_about_to_be_carried_out_ends_no_run(
+    hosting: Hosting, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+
+    async def slow() -> None:
+        if world.host.holder(*APP):
+            await asyncio.sleep(3)
+
+    monkeypatch.setattr(guests, "prepare", slow)
+    await site.says(LOW)
+    await asyncio.sleep(1)
+    changed = plan(total="11m")
+    world.host.apply(key_of(changed), changed)
+    await asyncio.sleep(60)
+    assert asked(guests) == ["app", "db"]
+
+
 # After the last verdict
 
 
