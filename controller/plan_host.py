@@ -304,6 +304,8 @@ class PlanHost:
         Raises:
             RunRefused: there is none.
         """
+        if name in self._hosted:  # a PowerRun may be called so too, perhaps another namespace's
+            return self._hosted[name].history
         hosted = [each.history for each in self._hosted.values() if name and _is_called(each.history.start, name)]
         if hosted:  # without a look at the disk, which may hang
             return max(hosted, key=lambda each: each.start.at)
@@ -398,8 +400,10 @@ class PlanHost:
                 self._by_uid[history.start.uid] = history.start.run
             self._holds.changed()
             needed = {target.provider for target in targets(history)}
-            await close({name: client for name, client in clients.items() if name not in needed})
-            await self._carry_on(hosted, {name: client for name, client in clients.items() if name in needed})
+            self.spawn(close({name: client for name, client in clients.items() if name not in needed}))
+            await self._surely(
+                self._carry_on(hosted, {name: client for name, client in clients.items() if name in needed})
+            )
         if asked.trigger:
             self.spawn(self._forget_old(asked.plan))
         return history
@@ -483,7 +487,8 @@ class PlanHost:
             if start.spec.bring_up is None:
                 raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
             await self._resume_journal(hosted)
-            await self._carry_on(hosted, reopened(self._known or self._require_world(), hosted.history), bring_up=True)
+            clients = reopened(self._known or self._require_world(), hosted.history)
+            await self._surely(self._carry_on(hosted, clients, bring_up=True))
         return hosted.history
 
     async def bring_back(self, name: str) -> None:
@@ -753,6 +758,14 @@ class PlanHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_tell_of_a_bug)
+
+    async def _surely(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have it done also if who waits for that is cancelled, as a plan changes or a client leaves: a run that holds
+        its VMs and that nothing carries out would be in the way of all others. Only the host's own end ends it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
 
     async def _off_loop(self, call: Callable[[], T]) -> T:
         found = list[T]()

@@ -208,6 +208,40 @@ async def test_a_run_that_a_person_ends_is_not_begun_again_in_the_same_stage(hos
     assert (asked(guests), asked(guests, pb.PowerOnRequest)) == (["app"], ["app"])
 
 
+async def test_a_powerrun_that_is_called_like_the_outages_run_is_not_taken_for_it(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    other = any_plan(name="other")
+    world = await hosting.start(plan(), other, source=source(), lab=guests)
+    await site.says("OB", charge=30)
+    await asyncio.sleep(60)
+    (begun,) = await runs(world)
+    alike = run(begun.start.run, plan="other")
+    world.host.apply(key_of(alike), alike)
+    await asyncio.sleep(60)
+    await site.says("OL")
+    await asyncio.sleep(300)
+    assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
+
+
+async def test_a_plan_that_changes_while_its_run_is_about_to_be_carried_out_ends_no_run(
+    hosting: Hosting, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+
+    async def slow() -> None:
+        if world.host.holder(*APP):
+            await asyncio.sleep(3)
+
+    monkeypatch.setattr(guests, "prepare", slow)
+    await site.says(LOW)
+    await asyncio.sleep(1)
+    changed = plan(total="11m")
+    world.host.apply(key_of(changed), changed)
+    await asyncio.sleep(60)
+    assert asked(guests) == ["app", "db"]
+
+
 # After the last verdict
 
 
