@@ -6,10 +6,12 @@ Which ones they are is told by where resources come from: this host, or all node
 
 import asyncio
 from collections.abc import Collection, Iterator
+from functools import partial
 
 import structlog
 
 from common.backoff import Backoff
+from controller.last_known import LastKnown
 from controller.models import PowerPlan
 from controller.plan_terms import RunRefused
 from controller.source import Source, SourceError
@@ -37,7 +39,7 @@ class OwnMachines:
     def __init__(self, namespace: str) -> None:
         """`namespace` is that of the plans that may bring them down; empty: none may."""
         self._namespace = namespace
-        self._known: tuple[str, ...] | None = None
+        self._machines = LastKnown[tuple[str, ...]]("the machines that this controller runs on")
 
     def violations(self, plan: PowerPlan) -> Iterator[Violation]:
         """Where a plan means our machines and may not."""
@@ -48,9 +50,9 @@ class OwnMachines:
     async def learn(self, source: Source) -> None:
         """Read them as soon as they can be read: an outage may take the API server before a run begins."""
         pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        while self._namespace and self._known is None:
+        while self._namespace and self._machines.known is None:
             try:
-                self._known = await _read(source)
+                await self._machines.read(partial(_read, source))
             except SourceError as error:
                 log.warning("the machines that this controller runs on are not known yet", error=str(error))
                 await asyncio.sleep(pauses.next())
@@ -65,13 +67,10 @@ class OwnMachines:
         if plan.spec.own is None:
             return ()
         try:
-            self._known = await _read(source)
+            return await self._machines.read(partial(_read, source))
         except SourceError as error:
-            if self._known is None:
-                message = f"It is not known which machines the controller runs on; nothing was done. {error}"
-                raise RunRefused("OWN_UNKNOWN", message, [Violation(f"spec.{FIELD}", "is not known")]) from error
-            log.warning("the machines that were last known count as our own", error=str(error))
-        return self._known
+            message = f"It is not known which machines the controller runs on; nothing was done. {error}"
+            raise RunRefused("OWN_UNKNOWN", message, [Violation(f"spec.{FIELD}", "is not known")]) from error
 
 
 async def _read(source: Source) -> tuple[str, ...]:

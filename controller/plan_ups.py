@@ -8,6 +8,7 @@ from typing import Literal
 
 from common.backoff import Backoff
 from controller.hosted_run import Hosted
+from controller.last_known import LastKnown
 from controller.plan_terms import Asked, RunRefused
 from controller.source import Key, ResourceGone, SecretUnavailable, Source, SourceError
 from controller.trigger_terms import Host, Teller, bring_back, in_words
@@ -108,26 +109,24 @@ class SecretLogin:
 
     def __init__(self, source: Callable[[], Source | None], namespace: str, name: str) -> None:
         self._source, self._namespace, self._name = source, namespace, name
-        self._known: Login | None = None
+        self._known = LastKnown[Login](f"Secret {namespace}/{name}")
 
     async def read(self) -> Login:
         """
         Raises:
             UpsError
         """
+        try:
+            return await self._known.read(self._read_now)
+        except (SecretUnavailable, SourceError) as error:
+            raise UpsError(str(error)) from None
+
+    async def _read_now(self) -> Login:
         source = self._source()
         if source is None:
-            raise UpsError("What is declared is not known yet.")
-        try:
-            secret = await source.ups_secret(self._namespace, self._name)
-        except SecretUnavailable as error:
-            raise UpsError(str(error)) from None
-        except SourceError as error:
-            if self._known is None:
-                raise UpsError(str(error)) from None
-            return self._known
-        self._known = Login(secret.username, secret.password, secret.ca)
-        return self._known
+            raise SourceError("What is declared is not known yet.")
+        secret = await source.ups_secret(self._namespace, self._name)
+        return Login(secret.username, secret.password, secret.ca)
 
 
 class HostedRun:

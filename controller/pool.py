@@ -9,8 +9,9 @@ from functools import partial
 import structlog
 
 from controller.client import Changed, ProviderClient
+from controller.last_known import LastKnown
 from controller.models import Provider, Runtime, VirtualMachine
-from controller.source import Key, SourceError, TlsSecret, key_of
+from controller.source import Key, TlsSecret, key_of
 from controller.trust import EVERYBODY, Trust
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ class Pool:
         self._connections: dict[Key, Connection] = {}
         self._dependents: defaultdict[Key, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
         self._named: dict[Key, tuple[Key, str]] = {}
-        self._certificates: dict[tuple[str, str], TlsSecret] = {}
+        self._certificates: dict[tuple[str, str], LastKnown[TlsSecret]] = {}
 
     def __len__(self) -> int:
         """How many providers are declared."""
@@ -85,24 +86,10 @@ class Pool:
         client, tls = self._connect(provider.spec.runtime, changed), provider.spec.runtime.tls
         client.trusted = self._trust.covers(provider)
         if tls and tls.secret_ref and self._read_tls:
-            client.read_tls = partial(self._certificate, provider.metadata.namespace, tls.secret_ref.name)
+            namespace, name = provider.metadata.namespace, tls.secret_ref.name
+            known = self._certificates.setdefault((namespace, name), LastKnown(f"Secret {namespace}/{name}"))
+            client.read_tls = partial(known.read, partial(self._read_tls, namespace, name))
         return client
-
-    async def _certificate(self, namespace: str, name: str) -> TlsSecret:
-        """As it is now or, while it cannot be read, as it was: the API server may be what an outage took first.
-
-        Raises:
-            SecretUnavailable: there is none, or it holds something else.
-            SourceError: it has never been read.
-        """
-        if self._read_tls is None:
-            raise SourceError("There are no Secrets here.")
-        try:
-            self._certificates[namespace, name] = await self._read_tls(namespace, name)
-        except SourceError:
-            if (namespace, name) not in self._certificates:
-                raise
-        return self._certificates[namespace, name]
 
     def providers(self) -> list[Provider]:
         """Those that are declared."""
