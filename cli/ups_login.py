@@ -23,7 +23,7 @@ def credentials(nut: Nut, plan: Path) -> Credentials:
     def read() -> Login:
         word = _text("the password", password).removesuffix("\n").removesuffix("\r")
         try:
-            return Login(user, word, _text("tls.ca", authority) if authority else "")
+            return Login(user, word, _text("tls.ca", authority) if authority else None)
         except UpsError as error:
             raise UpsError(f"{password}: {error}") from None
 

@@ -125,11 +125,11 @@ class TlsSecret:
 
 @dataclass(frozen=True, slots=True)
 class UpsSecret:
-    """A login at upsd. `ca`, in PEM, is the authority of its certificate; empty: TLS is not required."""
+    """A login at upsd. `ca`, in PEM, is the authority of its certificate; None: TLS is not required."""
 
     username: str
     password: str = field(repr=False)
-    ca: str = field(default="", repr=False)
+    ca: str | None = field(default=None, repr=False)
 
 
 class ResourceGone(Exception):

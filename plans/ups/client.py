@@ -80,7 +80,7 @@ class Login:
 
     user: str
     password: str = field(repr=False)
-    ca: str = field(default="", repr=False)
+    ca: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for what, word, longest in (("name", self.user, LONGEST_USER), ("password", self.password, LONGEST_PASSWORD)):
@@ -92,11 +92,13 @@ class Login:
         Raises:
             UpsError: the certificate authority is none.
         """
+        if self.ca == "":  # which the library takes for none, and lets the system's authorities vouch
+            raise UpsError("the authority of upsd's certificate is not in PEM: it is empty")
         try:
-            context = ssl.create_default_context(cadata=self.ca or None)
+            context = ssl.create_default_context(cadata=self.ca)
         except (ssl.SSLError, ValueError) as error:
             raise UpsError(f"the authority of upsd's certificate is not in PEM: {error}") from None
-        if not self.ca:  # against who only listens: upsd's own clients do not know it either
+        if self.ca is None:  # against who only listens: upsd's own clients do not know it either
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
@@ -142,7 +144,7 @@ class Session:
         try:
             await self._ask("STARTTLS")
         except Refused as refused:
-            if refused.code not in _NO_TLS or login.ca:
+            if refused.code not in _NO_TLS or login.ca is not None:
                 raise
             return
         context = login.context()

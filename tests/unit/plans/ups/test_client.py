@@ -181,3 +181,15 @@ async def test_with_a_ca_an_upsd_without_tls_gets_no_password(upsd: FakeUpsd, lo
 async def test_a_ca_that_is_none_is_told(encrypted: Encrypted, login: Login) -> None:
     told = await problem(encrypted[0], replace(login, ca="nothing"))
     assert told.startswith("the authority of upsd's certificate is not in PEM")
+
+
+async def test_an_empty_ca_is_not_taken_for_none(upsd: FakeUpsd, login: Login) -> None:
+    told = await problem(upsd, replace(login, ca=""))
+    assert told == "upsd answers 'FEATURE-NOT-CONFIGURED'"
+    assert not [line for line in upsd.asked if line.startswith("PASSWORD")]
+
+
+async def test_an_empty_ca_vouches_for_nobody(encrypted: Encrypted, login: Login) -> None:
+    told = await problem(encrypted[0], replace(login, ca=""))
+    assert told.startswith("the authority of upsd's certificate is not in PEM")
+    assert encrypted[0].asked == ["STARTTLS"]
