@@ -17,27 +17,13 @@ from tests.rigs.nut.site import Site
 from tests.rigs.polling import poll
 from tests.rigs.process import Provider
 
-SCRIPT = """
-guests:
-  batch: {shutdown_time: 1s}
-  app: {shutdown_time: 4s}
-  db: {shutdown_time: 1s}
-"""
 VMS = ("batch", "app", "db")
 UP, DOWN = pb.POWER_STATE_ON, pb.POWER_STATE_OFF
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Provider]:
-    (tmp_path / "guests.yaml").write_text(SCRIPT)
-    with Provider("sim", "--script", str(tmp_path / "guests.yaml"), "--default-timeout", "20s") as provider:
-        yield provider
+def lab(three_guests: Provider) -> Provider:
+    return three_guests
 
 
 @pytest.fixture

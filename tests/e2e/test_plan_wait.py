@@ -20,26 +20,12 @@ from tests.rigs.nut.site import Site
 from tests.rigs.polling import poll
 from tests.rigs.process import ROOT, Program, Provider
 
-SCRIPT = """
-guests:
-  batch: {shutdown_time: 1s}
-  app: {shutdown_time: 4s}
-  db: {shutdown_time: 1s}
-"""
 Plan = Callable[..., Program]
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Provider]:
-    (tmp_path / "guests.yaml").write_text(SCRIPT)
-    with Provider("sim", "--script", str(tmp_path / "guests.yaml"), "--default-timeout", "20s") as provider:
-        yield provider
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
+def lab(three_guests: Provider) -> Provider:
+    return three_guests
 
 
 @pytest.fixture

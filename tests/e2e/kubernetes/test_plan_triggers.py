@@ -21,12 +21,6 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with Site() as site:
-        yield site
-
-
-@pytest.fixture
 def lab(cluster: Cluster, site: Site) -> Iterator[Lab]:
     """Its VMs run, their resources want that, and the controller has read the UPS."""
     with open_lab(cluster, SCRIPT, ["ups"]) as lab:

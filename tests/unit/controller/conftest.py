@@ -102,8 +102,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
 async def hosting(tmp_path: Path) -> AsyncIterator[Hosting]:
     hosting = Hosting(tmp_path / "here")
     yield hosting
-    if hosting.worlds:
-        await hosting.end()
+    await hosting.end()
 
 
 @pytest.fixture
@@ -111,5 +110,4 @@ async def elsewhere(tmp_path: Path) -> AsyncIterator[Hosting]:
     """On another disk."""
     hosting = Hosting(tmp_path / "elsewhere")
     yield hosting
-    if hosting.worlds:
-        await hosting.end()
+    await hosting.end()

@@ -133,5 +133,6 @@ class Hosting:
         return world
 
     async def end(self) -> None:
-        """What is left of the last process."""
-        await self.worlds[-1].host.close()
+        """What is left of the last process, if there was one."""
+        for world in self.worlds[-1:]:
+            await world.host.close()
