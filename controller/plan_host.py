@@ -754,18 +754,19 @@ class PlanHost:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done in the background."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_tell_of_a_bug)
+        self._task(work).add_done_callback(_tell_of_a_bug)
 
     async def _surely(self, work: Coroutine[Any, Any, None]) -> None:
         """Have it done also if who waits for that is cancelled, as a plan changes or a client leaves: a run that holds
         its VMs and that nothing carries out would be in the way of all others. Only the host's own end ends it."""
+        await asyncio.shield(self._task(work))
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """One that ends with the host."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        return task
 
     async def _off_loop(self, call: Callable[[], T]) -> T:
         found = list[T]()

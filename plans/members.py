@@ -282,9 +282,8 @@ class _Resolution:
 
     def _split(self, written: str) -> tuple[str, str]:
         """The provider and the VM. A provider may be called NAMESPACE/NAME, and a VM by a path."""
-        longest = max(
-            (name for name in (*self._providers, *self._away) if written.startswith(f"{name}/")), key=len, default=""
-        )
+        known = (*self._providers, *self._away)
+        longest = max((name for name in known if written.startswith(f"{name}/")), key=len, default="")
         name = longest or written.partition("/")[0]
         return name, written.removeprefix(f"{name}/")
 
