@@ -184,5 +184,6 @@ def test_at_set_times_a_plan_goes_down_and_comes_up_without_a_person(site: Site,
     assert held["heldBy"].startswith("night-")
     poll(lambda: states(guests) == [UP, UP, UP], 90)
     assert datetime.now(UTC) >= up.replace(microsecond=0)
+    controller.wait_output("has been brought up again")  # which is said when the run is released
     assert [kinds(guests, vm) for vm in VMS] == [[pb.OPERATION_KIND_POWER_ON, pb.OPERATION_KIND_SHUTDOWN]] * 3
     assert reasons(controller)[-2:] == ["RunBegan", "BroughtUp"]
