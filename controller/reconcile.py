@@ -201,7 +201,7 @@ def is_as_wanted(resource: VirtualMachine, wanted: DesiredPower, vm: pb.VM) -> b
 def _was_saved(resource: VirtualMachine) -> bool:
     """Whether the VM's memory was saved by an operation, this resource's, a plan's or a person's, and not resumed."""
     last = resource.status.last_power_off
-    return last is not None and last.outcome == "SAVED" and not last.resumed
+    return last is not None and last.left_saved
 
 
 def power_is_known(vm: pb.VM) -> bool:
@@ -272,7 +272,8 @@ def _unheard_save(resource: VirtualMachine, vm: pb.VM | None, saved_by: str) -> 
     """The operation of a run that has saved the VM while no controller ran: `On` resumes it once it is released."""
     last = resource.status.last_power_off
     suspended = vm is not None and vm.power_state == pb.POWER_STATE_SUSPENDED
-    return saved_by if suspended and (last is None or last.operation != saved_by) else ""
+    known = last is not None and (last.operation == saved_by or last.resumed is False)
+    return saved_by if suspended and not known else ""
 
 
 def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:

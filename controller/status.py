@@ -132,18 +132,16 @@ def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) 
         status = _update(status, operation=record.model_copy(update=change))
     if operation.verdict.outcome in POWER_OFF_OUTCOMES and not _lost_at_start(operation):
         told, known = _last_power_off(operation), status.last_power_off
-        if known is not None and _found_saved(known, told):
-            return status
-        if known is not None and known.operation == told.operation:
-            told = told.model_copy(update={"resumed": known.resumed})
-        return _update(status, last_power_off=told)
+        return _update(status, last_power_off=told.model_copy(update={"resumed": _resumed(known, told)}))
     return status
 
 
-def _found_saved(known: LastPowerOff, told: LastPowerOff) -> bool:
-    """Whether a shutdown found the VM as the last one left it: its memory saved, so that On is to resume it."""
-    was_saved = known.outcome == "SAVED" and not known.resumed
-    return was_saved and (told.outcome, told.reason) == ("STILL_RUNNING", "SUSPENDED")
+def _resumed(known: LastPowerOff | None, told: LastPowerOff) -> bool | None:
+    """Whether a VM whose memory was saved runs again, for all that is known once `told` is heard, after `known`."""
+    if known is not None and known.operation == told.operation:
+        return known.resumed
+    left_as_it_was = told.outcome in ("STILL_RUNNING", "UNKNOWN")  # whatever its reason: it ended no run of the VM
+    return False if known is not None and known.left_saved and left_as_it_was else None
 
 
 def bound(status: VirtualMachineStatus, binding: Binding) -> VirtualMachineStatus:
@@ -276,7 +274,7 @@ def _held_by(old: VirtualMachineStatus, seen: Observation) -> str | None:
 
 def _last_as_seen(last: LastPowerOff | None, seen: Observation) -> LastPowerOff | None:
     """What was SAVED and is on or off now is so no more: if it is suspended again later, somebody else did that."""
-    if last is None or last.outcome != "SAVED" or last.resumed:
+    if last is None or not last.left_saved:
         return last
     known = seen.vm if not (_active(seen) or seen.trouble or seen.hypervisor_problem) else None
     if known is None or known.power_state not in (pb.POWER_STATE_ON, pb.POWER_STATE_OFF):

@@ -70,7 +70,8 @@ class HookStatus(Model):
 class LastPowerOff(Model):
     """The verdict of the last attempt to bring the VM down, by this controller or another client: `requested_by` is who
     asked as the provider knows it, `on_behalf_of` and `request_reason` are what the client added. `resumed`: of one
-    that was SAVED, whether the VM was seen running, or off, since."""
+    that was SAVED, or that left the VM as one before it had saved it (then it is false at first), whether the VM was
+    seen running, or off, since."""
 
     operation: str
     outcome: str
@@ -86,6 +87,11 @@ class LastPowerOff(Model):
     on_behalf_of: Sentence = ""
     request_reason: Sentence = ""
     resumed: bool | None = None
+
+    @property
+    def left_saved(self) -> bool:
+        """Whether the VM's memory is saved, as far as operations tell: `On` resumes it."""
+        return not self.resumed and (self.outcome == "SAVED" or self.resumed is False)
 
 
 class Binding(Model):

@@ -8,7 +8,7 @@ import pytest
 
 from protos.power.v1 import power_pb2 as pb
 from tests.e2e.proxmox.conftest import OFTEN, NewGuest
-from tests.e2e.proxmox.served import Served, duration, ending, served
+from tests.e2e.proxmox.served import Served, duration, ending, served, wait_until
 
 WAITING, AWAITING = pb.OPERATION_STATE_WAITING_FOR_GUEST, pb.OPERATION_STATE_AWAITING_DECISION
 NEVER, ASK = pb.ESCALATION_NEVER, pb.ESCALATION_ASK
@@ -160,8 +160,11 @@ def test_a_time_that_is_extended_while_it_is_locked_is_what_it_is_told(it: Serve
 
 
 def test_a_guest_that_is_held_is_pre_empted_when_it_is_free(it: Served, guest: NewGuest) -> None:
-    web = guest()
-    backed_up(it, web, 4)
-    it.shutdown(web)
-    assert it.ending(it.calls.stub.PowerOff(pb.PowerOffRequest(vm=web))) == "FORCED/REQUESTED"
+    web = guest(lock="backup", knows=lambda vm: "backup" in problems(vm))
+    it.calls.until_state(it.shutdown(web), WAITING)
+    it.cluster.reset_calls()
+    operation = it.calls.stub.PowerOff(pb.PowerOffRequest(vm=web))
+    wait_until(lambda: any(path.endswith("/status/stop") for _, path, _ in it.cluster.requests()))
+    it.cluster.unlock(web)
+    assert it.ending(operation) == "FORCED/REQUESTED"
     assert it.cluster.show(web)["off_cause"] == "stop"

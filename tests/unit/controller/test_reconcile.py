@@ -86,6 +86,11 @@ def saved_by_others(power: str, resumed: bool | None = None) -> VirtualMachine:
     return with_status(acted_upon(power), last_power_off=last_power_off("SAVED", operation="op-9", resumed=resumed))
 
 
+def found_saved(power: str) -> VirtualMachine:
+    """One whose memory a shutdown had saved when another one found it so, which did nothing."""
+    return with_status(acted_upon(power), last_power_off=last_power_off("STILL_RUNNING", "op-9", resumed=False))
+
+
 def last_power_off(outcome: str, operation: str = "op-1", resumed: bool | None = None) -> LastPowerOff:
     moments: dict[str, Any] = {"start_time": NOW, "completion_time": NOW, "duration_seconds": 0.0}
     return LastPowerOff(operation=operation, outcome=outcome, resumed=resumed, **moments)
@@ -110,6 +115,7 @@ AT_REST: list[tuple[str, VirtualMachine, pb.VM | None, Action]] = [
     ("suspended, as hosts do when they shut down, is to run", machine("On"), vm(SUSPENDED), Nothing()),
     ("saved for it, is to run", saved_for("On"), vm(SUSPENDED), PowerOn(SECOND)),
     ("saved by others, is to run", saved_by_others("On"), vm(SUSPENDED), PowerOn(FIRST)),
+    ("found saved by the last shutdown, is to run", found_saved("On"), vm(SUSPENDED), PowerOn(FIRST)),
     ("saved by others, resumed, suspended by its host", saved_by_others("On", True), vm(SUSPENDED), Nothing()),
     ("saved as its spec says", saved_for("OffGraceful", escalation="Save"), vm(SUSPENDED), Nothing()),
     ("suspended, is to be off by being asked", machine("OffGraceful"), vm(SUSPENDED), StartShutdown(FIRST)),

@@ -161,22 +161,46 @@ def test_that_a_vm_was_resumed_is_not_forgotten_when_its_end_is_heard_again() ->
     assert last.resumed is True
 
 
-def in_vain(reason: str = "SUSPENDED") -> pb.Operation:
+def in_vain(outcome: str = "STILL_RUNNING", reason: str = "SUSPENDED") -> pb.Operation:
     """Another shutdown, of a VM that is suspended."""
-    return operation(id="op-8", state=FAILED, verdict=verdict("STILL_RUNNING", reason=reason))
+    return operation(id="op-8", state=FAILED, verdict=verdict(outcome, reason=reason))
 
 
-def test_a_shutdown_that_found_it_saved_leaves_it_saved() -> None:
+@pytest.mark.parametrize("reason", ["SUSPENDED", "UNSPECIFIED", "HOOK_FAILED", "TIMEOUT"])
+@pytest.mark.parametrize("outcome", ["STILL_RUNNING", "UNKNOWN"])
+def test_a_shutdown_that_found_it_saved_is_the_last_one_and_leaves_it_saved(outcome: str, reason: str) -> None:
+    last = heard(saved(), in_vain(outcome, reason), NOW).last_power_off
+    assert last is not None
+    assert (last.operation, last.outcome, last.left_saved) == ("op-8", outcome, True)
+
+
+def test_what_a_shutdown_found_saved_is_so_until_it_is_seen_on() -> None:
     last = heard(saved(), in_vain(), NOW).last_power_off
-    assert last is not None
-    assert last.outcome == "SAVED"
+    seen = report(with_status(machine("On"), last_power_off=last), Observation(NOW, vm(pb.POWER_STATE_ON)))
+    assert seen.last_power_off is not None
+    assert (seen.last_power_off.outcome, seen.last_power_off.left_saved) == ("STILL_RUNNING", False)
 
 
-@pytest.mark.parametrize(("known", "reason"), [(False, "SUSPENDED"), (True, "TIMEOUT")])
-def test_one_that_found_it_otherwise_is_the_last_one(known: bool, reason: str) -> None:
-    last = heard(saved() if known else VirtualMachineStatus(), in_vain(reason), NOW).last_power_off
+@pytest.mark.parametrize("outcome", ["GRACEFUL", "FORCED"])
+def test_one_that_went_off_since_is_not_saved(outcome: str) -> None:
+    last = heard(saved(), in_vain(outcome, "UNSPECIFIED"), NOW).last_power_off
     assert last is not None
-    assert last.outcome == "STILL_RUNNING"
+    assert last.left_saved is False
+
+
+def test_one_that_was_resumed_before_is_not_saved() -> None:
+    resumed = report(
+        with_status(machine("On"), last_power_off=saved().last_power_off), Observation(NOW, vm(pb.POWER_STATE_ON))
+    )
+    last = heard(resumed, in_vain(), NOW).last_power_off
+    assert last is not None
+    assert (last.outcome, last.left_saved) == ("STILL_RUNNING", False)
+
+
+def test_a_shutdown_in_vain_of_one_that_nobody_saved_is_told_as_it_is() -> None:
+    last = heard(VirtualMachineStatus(), in_vain(), NOW).last_power_off
+    assert last is not None
+    assert (last.outcome, last.left_saved) == ("STILL_RUNNING", False)
 
 
 def test_the_reason_of_a_bad_forecast_is_the_first_that_a_problem_has() -> None:
