@@ -24,7 +24,7 @@ from controller.plan_declared import Declared
 from controller.plan_holds import Holds
 from controller.plan_own import OwnMachines, tell_if_none, unclear
 from controller.plan_scope import Scope, full_name, violations
-from controller.plan_terms import Asked, RunRefused, World
+from controller.plan_terms import Asked, RunRefused, World, plan_of
 from controller.plan_triggers import Triggers
 from controller.run_connections import close, opened, read_logins, reopened
 from controller.run_record import later, recorded_status, size
@@ -43,6 +43,7 @@ from plans.frozen import Target
 from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
+from plans.look import runs_again
 from plans.members import LeftOut, OwnVMUnclear, PlanRefused, Violation
 from plans.run import Run
 
@@ -228,12 +229,13 @@ class PlanHost:
         """Follow the triggers of the plans that are declared now."""
         self._triggers.follow(self._declared.plans)
 
+    def hosted(self) -> list[Hosted]:
+        """The runs that are not released, oldest first."""
+        return sorted(self._hosted.values(), key=lambda each: each.history.start.at)
+
     def triggered(self, plan: Key) -> list[Hosted]:
-        """The runs of a plan that its triggers have begun and that are not released, oldest first."""
-        found = [
-            each for each in self._hosted.values() if each.history.start.trigger and _plan(each.history.start) == plan
-        ]
-        return sorted(found, key=lambda each: each.history.start.at)
+        """Of those, the ones that a plan's triggers have begun."""
+        return [each for each in self.hosted() if each.history.start.trigger and plan_of(each.history.start) == plan]
 
     def source(self) -> Source | None:
         """Where plans are declared."""
@@ -373,7 +375,7 @@ class PlanHost:
             message = "Another controller could not go on with it: make a PowerRun of it, by kubectl create."
             raise RunRefused("NO_RECORD", message)
         async with self._one_start:
-            others = self._in_the_way(asked)
+            others, beside = self._in_the_way(asked)
             within = world.scope(asked.plan.namespace)
             clients = opened(world, within.providers)
             try:
@@ -381,6 +383,7 @@ class PlanHost:
                 frozen = await self._freeze(plan, world.source, within, clients, left_out)
                 if asked.tiers or asked.in_part:
                     frozen = frozen.without_own()
+                frozen = _unshared(frozen, asked.plan.namespace, beside, left_out)
                 start = self._begun(asked, plan, frozen, str(left_out or ""))
                 if world.source.shared and asked.trigger:
                     start = await self._declare(start, asked)
@@ -410,7 +413,7 @@ class PlanHost:
 
     async def _forget_old(self, plan: Key) -> None:
         """Of the runs that a plan's triggers began and that are over, keep the newest, here and as PowerRuns."""
-        await self._off(partial(self._runs.forget, lambda start: bool(start.trigger) and _plan(start) == plan, KEPT))
+        await self._off(partial(self._runs.forget, lambda start: bool(start.trigger) and plan_of(start) == plan, KEPT))
         for key in self._declared.over_by_triggers(plan)[:-KEPT]:
             try:
                 await self._require_world().source.delete_run(key)
@@ -491,9 +494,19 @@ class PlanHost:
             await self._surely(self._carry_on(hosted, clients, bring_up=True))
         return hosted.history
 
+    async def is_undone(self, history: History) -> bool:
+        """Whether a VM of a run that is over runs, as far as its provider tells, or is being started."""
+        if history.bring_up_began is not None and history.released is None:
+            return True
+        clients = reopened(self._known or self._require_world(), history)
+        try:
+            return await runs_again(history, Calls(clients))
+        finally:
+            await close(clients)
+
     async def bring_back(self, name: str) -> None:
         """Abort a run, if it is under way, and bring up what it has stopped, if its plan says so. Its VMs are their
-        owners' again when this returns.
+        owners' again when this returns, unless another run has taken it over meanwhile.
 
         Raises:
             RunRefused: it is about to be taken up; to be tried again.
@@ -505,6 +518,8 @@ class PlanHost:
                     raise RunRefused("NOT_READY", f"Run {hosted.history.start.called} is not carried out yet.")
                 await hosted.run.abort()
                 await asyncio.wait([hosted.task])
+            elif asked and hosted.history.taken_over is not None:
+                return
             elif asked or hosted.history.start.spec.bring_up is None:
                 await self.release(name)
             else:
@@ -571,20 +586,22 @@ class PlanHost:
             raise RunRefused("NOT_READY", "The controller does not know yet what is declared; ask again in a moment.")
         return self._world
 
-    def _in_the_way(self, asked: Asked) -> list[Hosted]:
-        """The runs that are under way, which an emergency takes over.
+    def _in_the_way(self, asked: Asked) -> tuple[list[Hosted], list[Hosted]]:
+        """The runs that are under way: those that an emergency takes over, and those beside which it begins.
 
         Raises:
             RunRefused
         """
         others = [hosted for hosted in self._hosted.values() if hosted.is_open]
+        taken = [other for other in others if asked.takes_over(other.history.start)]
+        beside = [other for other in others if asked.goes_beside(other.history.start)]
         for other in others:
-            start = other.history.start
-            if not asked.takes_over(start):
+            if other not in taken and other not in beside:
+                start = other.history.start
                 message = f"Run {start.called} of plan {start.plan} is under way; one at a time."
                 wrong = Violation("spec.emergency", "only an emergency takes a run over, and only one that is none")
                 raise RunRefused("RUN_ACTIVE", message, [wrong])
-        return others
+        return taken, beside
 
     async def _freeze(
         self,
@@ -779,10 +796,6 @@ def _resource(start: Start) -> Key:
     return Key("PowerRun", start.namespace, start.resource)
 
 
-def _plan(start: Start) -> Key:
-    return Key("PowerPlan", start.namespace, start.plan)
-
-
 def _only(plan: PowerPlan, tiers: Collection[str]) -> PowerPlan:
     """The plan of these tiers alone.
 
@@ -797,6 +810,31 @@ def _only(plan: PowerPlan, tiers: Collection[str]) -> PowerPlan:
 
 def _is_called(start: Start, name: str) -> bool:
     return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
+
+
+def _unshared(frozen: Frozen, namespace: str, beside: Collection[Hosted], left_out: LeftOut | None) -> Frozen:
+    """It without what runs that go on beside it bring down, which is told in `left_out`.
+
+    Raises:
+        RunRefused: they share VMs, and none may be left out, or none is left.
+    """
+    theirs = {
+        (full_name(other.history.start.namespace, target.provider), target.vm): other.history.start
+        for other in beside
+        for target in targets(other.history)
+    }
+    mine = [target for tier in frozen.tiers for target in tier.targets]
+    keys = [(each, (full_name(namespace, each.provider), each.vm)) for each in mine]
+    found = [(each, theirs[key]) for each, key in keys if key in theirs]
+    if not found:
+        return frozen
+    (first, start), count = found[0], len(found)
+    what = f"{first.title} and {count - 1} more" if count > 1 else first.title
+    message = f"Run {start.called} of plan {start.plan} is under way, and brings down {what} of this one, too."
+    if left_out is None or count == len(mine):
+        raise RunRefused("RUN_ACTIVE", message, [Violation("spec.tiers", "shares VMs with an emergency under way")])
+    left_out.violations.append(Violation("tiers", message))
+    return frozen.without({each.key for each, _ in found})
 
 
 async def _leave(hosted: Hosted, run: Run) -> None:

@@ -1,12 +1,14 @@
-"""The set times of a plan: runs begin, and what they stopped comes up, by the wall clock."""
+"""The set times of plans: runs begin, and what they stopped comes up, by the wall clock."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from common.backoff import Backoff
-from controller.plan_terms import Asked, RunRefused
+from controller.hosted_run import Hosted
+from controller.plan_terms import Asked, RunRefused, plan_of
 from controller.source import Key, ResourceGone, SourceError
 from controller.trigger_terms import Host, Teller, bring_back, in_words
 from plans.clock import Clock
@@ -24,76 +26,118 @@ FOR_THE_MOMENT = frozenset({"NOT_READY", "PROVIDER_UNREACHABLE"})
 
 
 class ScheduleTrigger:
-    """All set times of a plan; `clock` tells the time of day anew each time that it is made."""
+    """The set times of one schedule of a plan. `clock` tells the time of day anew each time that it is made; `begun` is
+    called when a run has begun."""
 
-    def __init__(self, plan: Key, schedules: Sequence[CronSchedule], host: Host, clock: Callable[[], Clock]) -> None:
-        self._plan, self._schedules, self._host = plan, schedules, host
-        self._clock, self._begun = clock, asyncio.Event()
+    def __init__(
+        self, plan: Key, schedule: CronSchedule, host: Host, clock: Callable[[], Clock], begun: Callable[[], None]
+    ) -> None:
+        self._plan, self._schedule, self._host, self._clock, self._begun = plan, schedule, host, clock, begun
         self._teller = Teller(host.source, plan)
 
     async def follow(self) -> None:
         """For ever."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._bring_up_each())
-            for each in self._schedules:
-                group.create_task(self._begin_each(each))
-
-    def _now(self) -> datetime:
-        return self._clock()()
-
-    async def _begin_each(self, schedule: CronSchedule) -> None:
         while True:
-            moment = schedule.begins_after(self._now())
+            moment = self._schedule.begins_after(self._now())
             await self._come(moment)
             if self._now() - moment < LATE:
-                await self._begin(schedule, moment + LATE)
+                await self._begin(moment + LATE)
             else:
-                late = f"{moment:%Y-%m-%d %H:%M} UTC of {schedule.cron!r} has passed unheard: nothing was brought down."
+                cron = self._schedule.cron
+                late = f"{moment:%Y-%m-%d %H:%M} UTC of {cron!r} has passed unheard: nothing was brought down."
                 self._teller.tell("Warning", "ScheduleMissed", late)
 
-    async def _begin(self, schedule: CronSchedule, until: datetime) -> None:
+    async def _begin(self, until: datetime) -> None:
         """Once; what does not answer for the moment is asked again until then."""
-        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        cron, pauses = self._schedule.cron, Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                run = (await self._host.start(Asked(self._plan, trigger=_words(schedule)))).start.run
+                run = (await self._host.start(Asked(self._plan, trigger=_words(self._schedule)))).start.run
             except (RunRefused, SourceError, ResourceGone) as error:
                 why = in_words(error) if isinstance(error, RunRefused) else str(error)
                 passes = not isinstance(error, RunRefused) or error.reason in FOR_THE_MOMENT
                 if not passes or self._now() >= until:
-                    self._teller.tell("Warning", "RunNotBegun", f"At {schedule.cron!r} no run began. {why}")
+                    self._teller.tell("Warning", "RunNotBegun", f"At {cron!r} no run began. {why}")
                     return
                 await asyncio.sleep(pauses.next())
             else:
-                self._teller.tell("Normal", "RunBegan", f"At {schedule.cron!r} run {run} began.")
-                self._begun.set()
+                self._teller.tell("Normal", "RunBegan", f"At {cron!r} run {run} began.")
+                self._begun()
                 return
 
-    async def _bring_up_each(self) -> None:
-        """What is to come up, one run after the other: who is late is there from the start."""
-        while True:
-            due = sorted(
-                (moment, hosted.history.start.run)
-                for hosted in self._host.triggered(self._plan)
-                if hosted.history.taken_over is None and (moment := comes_up(hosted.history.start)) is not None
-            )
-            if due and due[0][0] <= self._now():
-                await bring_back(self._host, due[0][1])
-                self._teller.tell("Normal", "BroughtUp", f"What run {due[0][1]} had stopped has been brought up again.")
-            else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._left(due[0][0]) if due else LONGEST_SLEEP):
-                        await self._begun.wait()
-                self._begun.clear()
+    def _now(self) -> datetime:
+        return self._clock()()
 
     async def _come(self, moment: datetime) -> None:
         """Wait for it, with a look at the wall clock now and then."""
-        while (left := self._left(moment)) > 0:  # noqa: ASYNC110 - no event tells that the clock was set
+        while (left := _left(moment, self._now())) > 0:  # noqa: ASYNC110 - no event tells that the clock was set
             await asyncio.sleep(left)
 
-    def _left(self, moment: datetime) -> float:
-        """The seconds until the next look at the wall clock; 0: the moment has come."""
-        return min(LONGEST_SLEEP, max(0.0, (moment - self._now()).total_seconds()))
+
+class SetBringUps:
+    """What schedules have brought down comes up again at its time, as its schedule said when the run began, whatever
+    has become of the plan since: the run holds its VMs until then."""
+
+    def __init__(self, host: Host, clock: Callable[[], Clock], supplied: Callable[[Key], asyncio.Event | None]) -> None:
+        """`supplied` is set while the UPS of a plan says of no outage; None: it follows none."""
+        self._host, self._clock, self._supplied = host, clock, supplied
+        self._begun = asyncio.Event()
+        self._works: dict[Key, asyncio.Task[None]] = {}
+        """By plan, what comes up now: one run of a plan after the other."""
+
+    def run_began(self) -> None:
+        """There is one more that may come up."""
+        self._begun.set()
+
+    async def follow(self) -> None:
+        """For ever. Who is late is there from the start."""
+        try:
+            while True:
+                due = self._due()
+                for moment, hosted in due:
+                    plan = plan_of(hosted.history.start)
+                    if moment <= self._now() and plan not in self._works:
+                        self._works[plan] = asyncio.create_task(self._bring_up(plan, hosted.history.start.run))
+                        self._works[plan].add_done_callback(partial(self._over, plan))
+                left = min((_left(moment, self._now()) for moment, _ in due if moment > self._now()), default=None)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LONGEST_SLEEP if left is None else left):
+                        await self._begun.wait()
+                self._begun.clear()
+        finally:
+            for work in self._works.values():
+                work.cancel()
+            await asyncio.gather(*self._works.values(), return_exceptions=True)
+
+    def _due(self) -> list[tuple[datetime, Hosted]]:
+        """What is to come up and when, in that order."""
+        hosted = self._host.hosted()
+        there = {each.history.start.called for each in hosted}
+        found = [
+            (moment, each)
+            for each in hosted
+            if (moment := comes_up(each.history.start)) is not None
+            and (each.history.taken_over is None or each.history.taken_over.by not in there)
+        ]
+        return sorted(found, key=lambda each: each[0])
+
+    async def _bring_up(self, plan: Key, run: str) -> None:
+        """Once there is no outage: started on battery, it would go down again with a battery that is emptier."""
+        supplied, teller = self._supplied(plan), Teller(self._host.source, plan)
+        if supplied is not None and not supplied.is_set():
+            teller.tell("Normal", "BringUpWaits", f"What run {run} has stopped comes up when the power is back.")
+            await supplied.wait()
+        await bring_back(self._host, run)
+        if any(each.history.start.run == run for each in self._host.hosted()):
+            return  # an emergency has taken it over: the rest comes up when that is released
+        teller.tell("Normal", "BroughtUp", f"What run {run} had stopped has been brought up again.")
+
+    def _over(self, plan: Key, _: asyncio.Task[None]) -> None:
+        del self._works[plan]
+        self._begun.set()
+
+    def _now(self) -> datetime:
+        return self._clock()()
 
 
 def comes_up(start: Start) -> datetime | None:
@@ -102,6 +146,11 @@ def comes_up(start: Start) -> datetime | None:
     began_it = (each for each in start.spec.schedules if _words(each) == start.trigger)
     schedule = next(began_it, None)
     return schedule.comes_up_after(start.at) if schedule else None
+
+
+def _left(moment: datetime, now: datetime) -> float:
+    """The seconds until the next look at the wall clock; 0: the moment has come."""
+    return min(LONGEST_SLEEP, max(0.0, (moment - now).total_seconds()))
 
 
 def _words(schedule: CronSchedule) -> str:

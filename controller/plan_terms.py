@@ -46,8 +46,17 @@ class Asked:
     def takes_over(self, other: Start) -> bool:
         """Whether it begins though another run is under way, which it takes over: an emergency one that is none; what
         a UPS says of a plan every run of that plan."""
-        same = (other.namespace, other.plan) == (self.plan.namespace, self.plan.name)
-        return self.emergency and (not other.emergency or (bool(self.trigger) and same))
+        return self.emergency and (not other.emergency or (bool(self.trigger) and plan_of(other) == self.plan))
+
+    def goes_beside(self, other: Start) -> bool:
+        """Whether it begins beside another run that is under way, with which it shares no VM: what a UPS says waits for
+        no emergency of another plan."""
+        return self.emergency and bool(self.trigger) and other.emergency and plan_of(other) != self.plan
+
+
+def plan_of(start: Start) -> Key:
+    """That of a run."""
+    return Key("PowerPlan", start.namespace, start.plan)
 
 
 class World(Protocol):

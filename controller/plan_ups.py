@@ -15,14 +15,14 @@ from controller.trigger_terms import Host, Teller, bring_back, in_words
 from plans.clock import Clock
 from plans.model import Nut, PlanSpec
 from plans.ups.client import Credentials, Login, UpsError
-from plans.ups.follow import NotLetIn, follow
+from plans.ups.follow import NotLetIn, Seen, follow
 from plans.ups.stages import Stage
 from plans.ups.wait import CannotBegin, News, Waiting
 
 AGAIN, LONGEST_PAUSE = 60.0, 300.0
 """Seconds before a UPS is followed again that said FSD, or did not let us in. A primary that waits for its secondaries
 must see us go, and counts them each few seconds."""
-WARNINGS = frozenset({News.LOST, News.FAILED, News.NOT_BEGUN, News.IN_PART, News.NOT_LET_IN})
+WARNINGS = frozenset({News.LOST, News.FAILED, News.NOT_BEGUN, News.IN_PART})
 ONLY_FILES = (
     "spec.triggers.nut has user and passwordFile, which vmpower plan wait reads: the controller opens no file that a "
     "plan names. Write secretRef, a Secret of type vmpower/nut beside the plan."
@@ -30,12 +30,19 @@ ONLY_FILES = (
 
 
 class UpsTrigger:
-    """`clock` makes the one of an outage."""
+    """`clock` makes the one of an outage; `supplied` is set while there is none, as far as is known."""
 
-    def __init__(self, plan: Key, spec: PlanSpec, nut: Nut, host: Host, clock: Callable[[], Clock]) -> None:
+    def __init__(
+        self, plan: Key, spec: PlanSpec, nut: Nut, host: Host, clock: Callable[[], Clock], *, supplied: asyncio.Event
+    ) -> None:
         self._plan, self._spec, self._nut, self._host, self._clock = plan, spec, nut, host, clock
+        self._supplied = supplied
         self._teller = Teller(host.source, plan)
         self._told: dict[News, str] = {}
+        self._refused: dict[str, str] = {}
+        """By the names of the UPSes that do not let us in, why."""
+        self._final = ""
+        """The run after which no other one begins while a UPS is about to cut the power."""
 
     async def follow(self) -> None:
         """For ever, or not at all where the plan's login is not for us. After FSD the UPS is about to go; should it be
@@ -50,8 +57,6 @@ class UpsTrigger:
                 await self._until_all_is_down(login.read)
                 self._say(News.DOWN, "All is down, and the primary may go on.")
                 pauses.reset()
-            except NotLetIn as error:
-                self._say(News.NOT_LET_IN, f"{error}. The operator sets the user and its password (upsd.users).")
             except CannotBegin as error:
                 self._say(News.NOT_BEGUN, f"Nothing was brought down. {error}")
             await asyncio.sleep(pauses.next())
@@ -59,18 +64,43 @@ class UpsTrigger:
     async def _until_all_is_down(self, login: Credentials) -> None:
         """
         Raises:
-            NotLetIn
             CannotBegin
         """
         left = [hosted for hosted in self._host.triggered(self._plan) if hosted.history.start.emergency]
         begun = [HostedRun(self._host, hosted, self._stage(hosted)) for hosted in left]
+        if begun:
+            self._supplied.clear()
         total = self._spec.budget.total
-        waiting = Waiting(self._nut, total, self._begin, self._clock(), self._say, begun=begun)
+        waiting = Waiting(self._nut, total, self._begin, self._clock(), self._say, begun=begun, final=self._final)
         try:
-            await waiting.carry_out(partial(follow, self._nut, login))
+            await waiting.carry_out(partial(self._follow_one, waiting, login))
         finally:
+            self._final = waiting.final
             for run in waiting.runs:
                 run.close()
+
+    async def _follow_one(self, waiting: Waiting, login: Credentials, ups: str, seen: Callable[[Seen], None]) -> None:
+        """For ever. Who does not let us in keeps us from no other UPS, and is asked again."""
+
+        def told(now: Seen) -> None:
+            seen(now)
+            if now.reading is not None:
+                self._refused.pop(ups, None)
+                if waiting.stage is Stage.NONE:
+                    self._supplied.set()
+                else:
+                    self._supplied.clear()
+
+        pauses = Backoff(AGAIN, LONGEST_PAUSE)
+        while True:
+            try:
+                await follow(self._nut, login, ups, told)
+            except NotLetIn as error:
+                if self._refused.get(ups) != str(error):
+                    self._refused[ups] = str(error)
+                    who_acts = "The operator sets the user and its password (upsd.users)."
+                    self._teller.tell("Warning", News.NOT_LET_IN, f"{error}. {who_acts}")
+            await asyncio.sleep(pauses.next())
 
     def _say(self, news: News, line: str) -> None:
         """Once, as long as it is so: the UPS is followed again and again."""
@@ -153,8 +183,9 @@ class HostedRun:
 
     @property
     def under_way(self) -> bool:
-        """Whether it is carried out now, or is about to be taken up."""
-        return self._hosted.is_open and (self._hosted.task is None or not self._hosted.task.done())
+        """Whether it brings its VMs down now, or is about to be taken up for that."""
+        goes_up = self._hosted.history.bring_up_began is not None
+        return self._hosted.is_open and not goes_up and (self._hosted.task is None or not self._hosted.task.done())
 
     def carry_out(self, earlier: Collection[str], over: Callable[[], None]) -> None:
         """The host does; `over` is called when it has ended."""
@@ -177,6 +208,10 @@ class HostedRun:
     async def let_go(self) -> None:
         """The host goes on with it, or has another run take it over."""
         self.close()
+
+    async def is_undone(self) -> bool:
+        """Whether a VM of it runs, or is being started, now that all of it was to be down."""
+        return await self._host.is_undone(self._hosted.history)
 
     async def bring_back(self) -> None:
         """Abort it, if it is under way, bring up what it has stopped, and release it."""

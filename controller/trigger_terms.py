@@ -24,14 +24,21 @@ class Host(Protocol):
     def source(self) -> Source | None:
         """Where plans are declared."""
 
+    def hosted(self) -> list[Hosted]:
+        """The runs that are not released, oldest first."""
+
     def triggered(self, plan: Key) -> list[Hosted]:
-        """The runs of a plan that its triggers have begun and that are not released, oldest first."""
+        """Of those, the ones that a plan's triggers have begun."""
 
     async def start(self, asked: Asked) -> History:
         """Begin a run, or raise RunRefused, SourceError or ResourceGone."""
 
+    async def is_undone(self, history: History) -> bool:
+        """Whether a VM of a run that is over runs, as far as its provider tells, or is being started."""
+
     async def bring_back(self, name: str) -> None:
-        """Abort a run, if it is under way, bring up what it has stopped, and release it; or raise RunRefused."""
+        """Abort a run, if it is under way, bring up what it has stopped, and release it, unless another run takes it
+        over meanwhile; or raise RunRefused."""
 
 
 async def bring_back(host: Host, run: str) -> None:

@@ -90,6 +90,14 @@ class Calls:
                 return None
             raise
 
+    async def running(self, provider: str) -> set[str]:
+        """The ids of a provider's VMs that run now.
+
+        Raises:
+            ProviderError: it does not answer.
+        """
+        return {vm.id for vm in await self._clients[provider].list_vms() if vm.power_state == pb.POWER_STATE_ON}
+
     def watch(self, provider: str) -> AsyncGenerator[pb.GetProviderInfoResponse | pb.WatchVMsResponse, None]:
         """All VMs of a provider, then each change, without end."""
         return self._clients[provider].watch_vms()

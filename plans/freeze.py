@@ -47,6 +47,14 @@ class Frozen:
         """The same without the VMs that this program runs on."""
         return replace(self, tiers=tuple(tier for tier in self.tiers if tier.name != SELF))
 
+    def without(self, vms: Collection[str]) -> Self:
+        """The same without the VMs of these keys."""
+        left = (
+            tier.model_copy(update={"targets": tuple(each for each in tier.targets if each.key not in vms)})
+            for tier in self.tiers
+        )
+        return replace(self, tiers=tuple(left))
+
     def save_problems(self, tier: FrozenTier, target: Target) -> Sequence[str]:
         """What keeps a VM's memory from being saved that is to be saved where it is late; empty: nothing that is known,
         or it is not to be."""

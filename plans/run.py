@@ -36,6 +36,7 @@ from plans.history import (
     VMEnded,
 )
 from plans.journal import Journal, JournalError
+from plans.look import runs_again
 from plans.model import AtDeadline
 from plans.schedule import ZERO
 from protos.power.v1 import power_pb2 as pb
@@ -103,6 +104,10 @@ class Run:
         """Write down that what was stopped is to come up: whoever takes the run up goes on with that."""
         if self._start.spec.bring_up and self.history.bring_up_began is None:
             await self._note(BringUpBegan(at=self._clock()))
+
+    async def runs_again(self) -> bool:
+        """Whether a VM of this run, which is over, runs (plans/look.py)."""
+        return await runs_again(self.history, self._calls)
 
     async def leave(self, by: str) -> None:
         """End a run that is not carried out any more, as another one counts; what was begun goes on."""

@@ -66,6 +66,10 @@ class OwnRun:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
 
+    async def is_undone(self) -> bool:
+        """Whether a VM of it runs, now that it is over."""
+        return await self._engine().runs_again()
+
     async def bring_back(self) -> None:
         """Abort it, if it is under way, and bring up what it has stopped, as its plan says."""
         await self.let_go()

@@ -76,7 +76,7 @@ class StageRun(Protocol):
 
     @property
     def under_way(self) -> bool:
-        """Whether it is carried out now."""
+        """Whether it brings its VMs down now."""
 
     def carry_out(self, earlier: Collection[str], over: Callable[[], None]) -> None:
         """Have it carried out, if it is not yet, and call `over` when that has ended. `earlier` are the names of the
@@ -90,6 +90,9 @@ class StageRun(Protocol):
 
     async def let_go(self) -> None:
         """Do nothing more about it here: what it has begun goes on at the providers."""
+
+    async def is_undone(self) -> bool:
+        """Whether a VM of it runs, or is being started, now that all of it was to be down."""
 
     async def bring_back(self) -> None:
         """Abort it, if it is under way, and bring up what it has stopped, as its plan says."""
@@ -113,20 +116,35 @@ class Begin(Protocol):
 
 
 class Waiting:
-    """`total` is the time of a run; `say` tells a line to people; `begun` are runs of this plan that were left."""
+    """`total` is the time of a run; `say` tells a line to people; `begun` are runs of this plan that were left, and
+    `final` is the name of the one after which no other begins in a stage without return."""
 
     def __init__(
-        self, nut: Nut, total: timedelta, begin: Begin, clock: Clock, say: Say, *, begun: Sequence[StageRun] = ()
+        self,
+        nut: Nut,
+        total: timedelta,
+        begin: Begin,
+        clock: Clock,
+        say: Say,
+        *,
+        begun: Sequence[StageRun] = (),
+        final: str = "",
     ) -> None:
         self._nut, self._total = nut, total
         self._begin, self._clock, self._say = begin, clock, say
         self.runs = list(begun)
         """Oldest first."""
+        self.final = final
         self._state = State(stage=max((each.stage for each in self.runs), default=Stage.NONE), why="as it was left")
         self._changed = asyncio.Event()
         self._told: dict[str, str] = {}
         self._back: asyncio.Task[None] | None = None
         self._failing: datetime | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The one that the UPSes are in."""
+        return self._state.stage
 
     async def carry_out(self, follow: Callable[[str, Callable[[Seen], None]], Awaitable[None]]) -> None:
         """Follow each UPS until a stage without return is over. Ends with a LOGOUT, also when it is cancelled; a run is
@@ -196,8 +214,9 @@ class Waiting:
                 self._back = asyncio.ensure_future(self._bring_back())
                 self._back.add_done_callback(lambda _: self._changed.set())
             elif self._state.stage is Stage.NO_RETURN and not self.runs[-1].under_way:
-                await self._close_all()
-                return
+                if not (await self._is_undone() and await self._raise_to(Stage.ALL)):
+                    await self._close_all()
+                    return
             else:
                 await self._shorten()
                 await self._changed.wait()
@@ -208,13 +227,23 @@ class Waiting:
             return Stage.NONE
         return Stage.NAMED if self._in_part else self.runs[-1].stage
 
+    async def _is_undone(self) -> bool:
+        """Whether VMs run for which the power is about to be cut: somebody has started them since, or aborted the run.
+        That is looked at once: what runs then in spite of us may be started again each time."""
+        return self.runs[-1].name != self.final and await self.runs[-1].is_undone()
+
     @property
     def _in_part(self) -> bool:
         """Whether the newest run left something out, so that the whole one is still to begin."""
         return bool(self.runs) and self.runs[-1].in_part
 
+    @property
+    def _has_gone_down(self) -> bool:
+        """Whether a run has brought down all, or all that could be."""
+        return self._reached() is not Stage.NONE and self.runs[-1].stage is Stage.ALL
+
     async def _raise_to(self, stage: Stage) -> bool:
-        """False: it is given up; all goes down but for what cannot be brought down.
+        """False: it is given up; all went down before, but for what cannot be brought down.
 
         Raises:
             CannotBegin: it is given up, and nothing goes down.
@@ -225,7 +254,7 @@ class Waiting:
         except CannotBegin as error:
             self._failing = self._failing or now
             if self._state.stage is Stage.NO_RETURN and now - self._failing >= self._total:
-                if self._in_part:
+                if self._has_gone_down:
                     return False
                 raise
             if self._told.get("") != str(error):
@@ -250,6 +279,8 @@ class Waiting:
     async def _go_on_with(self, new: StageRun) -> None:
         await self._leave()
         self.runs.append(new)
+        if self._state.stage is Stage.NO_RETURN and not new.in_part:
+            self.final = new.name
         self._start(new)
 
     async def _shorten(self) -> None:

@@ -10,15 +10,15 @@ from controller.models import PowerPlan
 from controller.plan_host import KEPT
 from controller.plan_schedule import ScheduleTrigger, comes_up
 from controller.plan_terms import Asked
-from controller.source import SourceError, key_of
+from controller.source import Rejected, SourceError, key_of
 from plans.clock import Clock
 from plans.history import Start
 from plans.model import CronSchedule
 from protos.power.v1 import power_pb2 as pb
-from tests.unit.controller.plan_world import FakeWorld, Hosting, run
+from tests.unit.controller.plan_world import FakeWorld, Guests, Hosting, run
 from tests.unit.controller.plan_world import plan as any_plan
-from tests.unit.controller.site import NIGHT, asked, lab, runs, source, told
-from tests.unit.plans.builders import EPOCH
+from tests.unit.controller.site import NIGHT, TRIGGER, Site, asked, lab, runs, source, told
+from tests.unit.plans.builders import EPOCH, tier
 from tests.unit.plans.fake import wall
 
 pytestmark = pytest.mark.looptime
@@ -113,6 +113,106 @@ async def test_what_an_emergency_took_over_is_not_brought_up(hosting: Hosting) -
     assert asked(guests, pb.PowerOnRequest) == []
 
 
+async def test_what_another_emergency_took_over_comes_up_when_that_is_released(hosting: Hosting) -> None:
+    guests = lab(app=60)
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(22.01)
+    emergency = run(emergency=True)
+    world.host.apply(key_of(emergency), emergency)
+    await at(24 + 12)
+    await world.host.release("tonight")
+    await asyncio.sleep(120)
+    assert "app" in asked(guests, pb.PowerOnRequest)
+    assert not held(world)
+
+
+async def test_what_an_emergency_takes_over_while_it_comes_up_is_not_let_go(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(24 + 5.99)
+    guests.slow[pb.PowerOnRequest] = 60
+    await at(24 + 6.01)
+    emergency = run(emergency=True)
+    world.host.apply(key_of(emergency), emergency)
+    await at(24 + 8)
+    assert (held(world), told(world, "BroughtUp")) == (True, [])
+    await world.host.release("tonight")
+    await asyncio.sleep(300)
+    assert (held(world), asked(guests, pb.PowerOnRequest)[-1]) == (False, "app")
+
+
+@pytest.mark.parametrize("fate", ["without the schedule", "deleted", "invalid"])
+async def test_what_has_begun_comes_up_whatever_becomes_of_its_plan(hosting: Hosting, fate: str) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(23)
+    match fate:
+        case "deleted":
+            world.host.delete(NIGHT)
+        case "invalid":
+            world.host.reject(Rejected(NIGHT, 2, "wrong", plan().status))
+        case _:
+            world.host.apply(NIGHT, any_plan(bringUp={}))
+    await at(24 + 6.1)
+    assert (held(world), asked(guests, pb.PowerOnRequest)) == (False, ["db", "app"])
+
+
+async def test_a_slow_one_keeps_no_other_plan_waiting(hosting: Hosting) -> None:
+    slow = plan(tiers=[tier("apps", "lab/app")])
+    quick = plan({"cron": "0 21 * * *", "bringUpAt": "1 6 * * *"}, name="quick", tiers=[tier("databases", "pve/db")])
+    guests, pve = Guests(app=5), Guests(db=5)
+    await hosting.start(slow, quick, source=source(), lab=guests, pve=pve)
+    guests.slow[pb.PowerOnRequest] = 600
+    await at(24 + 6.05)
+    assert (asked(guests, pb.PowerOnRequest), asked(pve, pb.PowerOnRequest)) == ([], ["db"])
+
+
+# In an outage
+
+
+def in_an_outage() -> PowerPlan:
+    """Of a plan that has a UPS too."""
+    return plan(NIGHTLY, triggers=[{"schedule": NIGHTLY}, {"nut": TRIGGER}])
+
+
+async def test_nothing_comes_up_at_its_moment_in_an_outage(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    world = await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await at(24 + 5.9)
+    await site.says("OB", charge=30)
+    await at(24 + 7)
+    assert asked(guests, pb.PowerOnRequest) == []
+    assert "comes up when the power is back" in told(world, "BringUpWaits")[0]
+    await site.says("OL")
+    await asyncio.sleep(300)
+    assert (held(world), asked(guests, pb.PowerOnRequest)) == (False, ["db", "app"])
+
+
+async def test_an_edit_of_the_plan_in_an_outage_brings_nothing_up(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    world = await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await at(24 + 5.9)
+    await site.says("OB", charge=30)
+    await at(24 + 6.1)
+    world.host.apply(NIGHT, plan(NIGHTLY, total="11m", triggers=[{"schedule": NIGHTLY}, {"nut": TRIGGER}]))
+    await at(24 + 7)
+    assert asked(guests, pb.PowerOnRequest) == []
+
+
+async def test_what_an_outage_took_over_comes_up_at_its_moment(hosting: Hosting, site: Site) -> None:
+    guests = lab(app=5, db=120)
+    world = await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await at(22.01)
+    assert asked(guests) == ["app", "db"]
+    await site.says("OB LB", charge=30)
+    await at(22.5)
+    await site.says("OL")
+    await at(24 + 5.9)
+    assert "app" not in asked(guests, pb.PowerOnRequest)
+    await at(24 + 6.1)
+    assert (held(world), "app" in asked(guests, pb.PowerOnRequest)) == (False, True)
+
+
 # What is missed
 
 
@@ -159,8 +259,14 @@ async def test_a_clock_that_is_set_past_the_moment_begins_what_is_a_little_late_
         def source(self) -> Any:
             return self.cluster
 
+        def hosted(self) -> list[Any]:
+            return []
+
         def triggered(self, plan: Any) -> list[Any]:
             return []
+
+        async def is_undone(self, history: Any) -> bool:
+            return False
 
         async def start(self, asked: Asked) -> Any:
             self.asked.append(asked)
@@ -171,7 +277,7 @@ async def test_a_clock_that_is_set_past_the_moment_begins_what_is_a_little_late_
     set_by = [timedelta()]
     host = Asking()
     schedule = CronSchedule.model_validate({"cron": "0 22 * * *"})
-    trigger = ScheduleTrigger(NIGHT, [schedule], host, lambda: Clock(lambda: wall() + set_by[0]))
+    trigger = ScheduleTrigger(NIGHT, schedule, host, lambda: Clock(lambda: wall() + set_by[0]), lambda: None)
     work = asyncio.create_task(trigger.follow())
     await at(21.99)
     set_by[0] = timedelta(hours=hours)

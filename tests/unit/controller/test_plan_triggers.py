@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from controller.plan_triggers import MOST
+from controller.plan_triggers import A_BUG, MOST
 from controller.source import key_of
 from tests.unit.controller.plan_world import Hosting
 from tests.unit.controller.plan_world import plan as any_plan
@@ -76,3 +76,17 @@ async def test_there_is_room_again_when_one_is_deleted(hosting: Hosting, site: S
     world.host.delete(key_of(many[0]))
     await asyncio.sleep(10)
     assert len(site.logins) == MOST + 1
+
+
+async def test_a_bug_ends_no_trigger_for_good(
+    hosting: Hosting, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(site, "refusal", ZeroDivisionError("a bug"))
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await asyncio.sleep(60)
+    site.refusal = None
+    await site.says("OB LB")
+    await asyncio.sleep(60)
+    assert set(told(world, "TriggerFailed")) == {A_BUG}
+    assert asked(guests) == ["app", "db"]

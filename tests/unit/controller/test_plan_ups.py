@@ -1,16 +1,18 @@
 """A host on which a UPS begins runs, with providers in memory and in virtual time."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from controller import plan_ups as module
 from controller.models import PowerPlan, PowerRun
-from controller.plan_terms import Asked
+from controller.plan_terms import Asked, RunRefused
 from controller.run_status import PowerRunStatus
 from controller.source import SourceError, UpsSecret, key_of
-from plans.ups.client import Login
-from plans.ups.follow import NotLetIn
+from plans.model import Nut
+from plans.ups.client import Credentials, Login
+from plans.ups.follow import NotLetIn, Seen
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.fakes import FakeSource
 from tests.unit.controller.plan_world import FakeWorld, Guests, Hosting, run
@@ -23,6 +25,8 @@ pytestmark = pytest.mark.looptime
 APP, DB = ("default/lab", "app"), ("default/lab", "db")
 AWAY = SourceError("The API server does not answer.")
 LOW = "OB LB"
+NAMES_NONE = {"onBattery": None}
+"""Of a trigger without a first stage."""
 
 
 # What is said
@@ -195,7 +199,43 @@ async def test_an_emergency_of_another_plan_is_not_taken_over(hosting: Hosting, 
     await world.host.start(Asked(key_of(other), emergency=True))
     await site.says(LOW)
     await site.poll(2)
-    assert "under way; one at a time" in told(world, "RunNotBegun")[0]
+    assert "under way, and brings down lab/app and 1 more of this one, too" in told(world, "RunNotBegun")[0]
+    assert [request.reason for request in guests.sent(pb.ShutdownRequest)] == ["plan other"]
+
+
+async def test_beside_an_emergency_of_another_plan_goes_down_what_that_does_not_bring_down(
+    hosting: Hosting, site: Site
+) -> None:
+    other = any_plan(tier("apps", "lab/app"), name="other")
+    guests = lab(app=400)
+    world = await hosting.start(plan(), other, source=source(), lab=guests)
+    await world.host.start(Asked(key_of(other), emergency=True))
+    await site.says(LOW)
+    await asyncio.sleep(60)
+    assert "goes on without: spec.tiers: Run other-" in told(world, "RunInPart")[0]
+    assert asked(guests) == ["app", "db"]
+
+
+async def test_what_shares_no_vm_with_an_emergency_of_another_plan_does_not_wait_for_it(
+    hosting: Hosting, site: Site
+) -> None:
+    rack = plan(tiers=[tier("apps", "lab/app")])
+    other = any_plan(tier("databases", "lab/db"), name="other", bringUp={}, triggers=[{"nut": TRIGGER | NAMES_NONE}])
+    guests = lab(app=100, db=100)
+    world = await hosting.start(rack, other, source=source(), lab=guests)
+    await site.says(LOW)
+    await asyncio.sleep(60)
+    assert sorted(asked(guests)) == ["app", "db"]
+    assert told(world, "RunNotBegun") == []
+
+
+async def test_a_run_of_a_schedule_waits_for_no_outage_to_end(hosting: Hosting, site: Site) -> None:
+    other = any_plan(tier("databases", "lab/db"), name="other")
+    world = await hosting.start(plan(tiers=[tier("apps", "lab/app")]), other, source=source(), lab=lab(app=100))
+    await site.says(LOW)
+    await site.poll(2)
+    with pytest.raises(RunRefused, match="one at a time"):
+        await world.host.start(Asked(key_of(other), trigger="schedule"))
 
 
 async def test_a_run_that_a_person_ends_is_not_begun_again_in_the_same_stage(hosting: Hosting, site: Site) -> None:
@@ -242,6 +282,35 @@ async def test_a_plan_that_changes_while_its_run_is_about_to_be_carried_out_ends
     assert asked(guests) == ["app", "db"]
 
 
+async def test_what_a_person_brings_up_on_battery_goes_down_when_the_battery_is_low(
+    hosting: Hosting, site: Site
+) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await site.says("OB", charge=30)
+    await asyncio.sleep(60)
+    (begun,) = await runs(world)
+    await world.host.bring_up(begun.start.run)
+    await asyncio.sleep(600)
+    assert (asked(guests), asked(guests, pb.PowerOnRequest)) == (["app", "db"], ["db", "app"])
+    await site.says(LOW)
+    await asyncio.sleep(60)
+    assert asked(guests) == ["app", "db"] * 2
+
+
+async def test_what_comes_up_by_a_person_as_the_battery_gets_low_goes_down_again(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await site.says("OB", charge=30)
+    await asyncio.sleep(60)
+    (begun,) = await runs(world)
+    guests.slow[pb.PowerOnRequest] = 30
+    await world.host.bring_up(begun.start.run)
+    await site.says(LOW)
+    await asyncio.sleep(120)
+    assert {guests.vms[vm].power_state for vm in ("app", "db")} == {pb.POWER_STATE_OFF}
+
+
 # After the last verdict
 
 
@@ -264,6 +333,24 @@ async def test_while_it_says_fsd_nothing_comes_up_and_nothing_goes_down_twice(ho
     await site.says("FSD OL CHRG")
     await asyncio.sleep(3600)
     assert (asked(guests), asked(guests, pb.PowerOnRequest)) == (["app", "db"], [])
+
+
+async def test_one_ups_that_does_not_let_us_in_keeps_us_from_no_other(
+    hosting: Hosting, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def follow(nut: Nut, login: Credentials, ups: str, seen: Callable[[Seen], None]) -> None:
+        if ups == "b":
+            raise NotLetIn("b: upsd answers 'ACCESS-DENIED'")
+        await site.follow(nut, login, ups, seen)
+
+    monkeypatch.setattr(module, "follow", follow)
+    guests, two = lab(), {"ups": [{"name": "a"}, {"name": "b", "powerValue": 0}]}
+    world = await hosting.start(plan(nut=two), source=source(), lab=guests)
+    await asyncio.sleep(1000)
+    await site.says(LOW)
+    await asyncio.sleep(20)
+    assert (asked(guests), site.logged_out) == (["app", "db"], 1)
+    assert len(told(world, "UpsNotLetIn")) == 1
 
 
 async def test_who_is_not_let_in_is_told_and_tries_again(hosting: Hosting, site: Site) -> None:

@@ -63,3 +63,9 @@ async def test_room_is_given_back_when_an_operation_has_begun() -> None:
     other = APP.model_copy(update={"vm": "db"})
     await calls.begin(other, pb.ShutdownRequest(vm="db", request_id="s"), lambda: False)
     assert asyncio.get_running_loop().time() < 1
+
+
+async def test_who_runs_is_told_by_id() -> None:
+    lab = FakeProvider(app=1, db=1)
+    await lab.turn("db", pb.POWER_STATE_OFF)
+    assert await Calls({"lab": lab}).running("lab") == {"app"}

@@ -95,6 +95,13 @@ async def test_without_our_own_vm_the_others_stay_as_they_are() -> None:
     assert frozen.without_own().tiers == frozen.tiers[:1]
 
 
+async def test_without_a_vm_its_tier_has_the_others() -> None:
+    lab = FakeProvider(app=1, web=1, db=1)
+    frozen = await freeze(plan(tier("a", "lab/app", "lab/web"), tier("b", "lab/db")), {"lab": lab}, Clock(wall))
+    left = frozen.without({"lab/web", "lab/db"})
+    assert [[each.key for each in tier.targets] for tier in left.tiers] == [["lab/app"], []]
+
+
 async def test_a_provider_that_is_away_can_be_left_out() -> None:
     lab, pve, left_out = FakeProvider(app=1), FakeProvider(db=1), LeftOut()
     pve.away = True

@@ -83,3 +83,11 @@ async def test_it_gives_way_once(run: OwnRun) -> None:
     assert run.history.closed is closed
     assert closed is not None
     assert closed.message == "Taken over by run another."
+
+
+async def test_what_somebody_starts_after_its_end_undoes_it(run: OwnRun, lab: FakeProvider) -> None:
+    run.carry_out([], lambda: None)
+    await run.ended()
+    assert not await run.is_undone()
+    await lab.turn("db", pb.POWER_STATE_ON)
+    assert await run.is_undone()

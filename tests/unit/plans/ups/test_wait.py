@@ -369,6 +369,46 @@ async def test_without_return_what_cannot_go_down_keeps_the_primary_no_longer_th
     assert now() == pytest.approx(600, abs=30)
 
 
+async def started(host: Host, vm: str) -> None:
+    """By somebody, when all had gone down on battery."""
+    await host.says(ON_BATTERY, charge=30)
+    await host.went_off("batch", "app", "db")
+    await host.begun[0].ended()
+    await host.lab.turn(vm, pb.POWER_STATE_ON)
+    host.lab.off.clear()
+
+
+async def test_what_somebody_starts_on_battery_runs_on_until_the_battery_is_low(host: Host) -> None:
+    await started(host, "db")
+    await host.says(ON_BATTERY, charge=30)
+    await asyncio.sleep(600)
+    assert len(host.begun) == 1
+    await host.says(LOW)
+    await host.work
+    assert (list(host.lab.off), len(host.begun)) == (["db"], 2)
+
+
+async def test_without_return_it_is_looked_at_once(host: Host) -> None:
+    await started(host, "db")
+    await host.says(LOW)
+    await host.work
+    again = host.waits(*host.begun)
+    again.final = host.waiting.final
+    await host.lab.turn("db", pb.POWER_STATE_ON)
+    await again.carry_out(host._follow)
+    assert (again.final, len(host.begun)) == (host.begun[1].name, 2)
+
+
+async def test_what_runs_again_and_cannot_be_brought_down_keeps_the_primary_no_longer_than_the_budget(
+    host: Host,
+) -> None:
+    await started(host, "db")
+    host.failure, begun = "lab: it is away", now()
+    await host.says(LOW)
+    await host.work
+    assert now() - begun == pytest.approx(600, abs=30)
+
+
 async def test_of_the_first_stage_nothing_goes_down_in_part(host: Host) -> None:
     host.failure, host.in_part = "pve is away", True
     await host.says(ON_BATTERY)
