@@ -36,7 +36,7 @@ def gather(given: HookOptions) -> list[pb.Hook]:
         Failure: a command cannot be split into words, or the file holds no hooks.
     """
     policy = word(pb.FailurePolicy, given.failure, "--hook-failure") if given.failure else None
-    hooks = [pb.Hook(exec=pb.ExecHook(command=_words(line))) for line in given.execs or ()]
+    hooks = [pb.Hook(exec=_exec(line)) for line in given.execs or ()]
     hooks += [pb.Hook(http_get=pb.HttpGetHook(url=url)) for url in given.urls or ()]
     hooks += [pb.Hook(snapshot=pb.SnapshotHook(name=name)) for name in given.snapshots or ()]
     for hook in hooks:
@@ -44,6 +44,22 @@ def gather(given: HookOptions) -> list[pb.Hook]:
         if given.timeout is not None:
             hook.timeout.FromTimedelta(given.timeout)
     return hooks + (_from_file(given.file) if given.file else [])
+
+
+def probe(exec_: str, port: int | None, timeout: timedelta | None) -> pb.Probe | None:
+    """How it is known that a VM that was started does its work; None: nothing is said of that.
+
+    Raises:
+        Failure: both are given, neither is that needs a timeout, or the command cannot be split into words.
+    """
+    if bool(exec_) + (port is not None) != 1:
+        if exec_ or timeout is not None:
+            raise usage("Give --ready-exec or --ready-tcp, one of them, and --ready-timeout with it alone.")
+        return None
+    asked = pb.Probe(tcp=pb.TcpProbe(port=port)) if port is not None else pb.Probe(exec=_exec(exec_))
+    if timeout is not None:
+        asked.timeout.FromTimedelta(timeout)
+    return asked
 
 
 def credentials(file: Path) -> pb.GuestCredentials:
@@ -59,9 +75,9 @@ def credentials(file: Path) -> pb.GuestCredentials:
     return pb.GuestCredentials(**login)
 
 
-def _words(line: str) -> list[str]:
+def _exec(line: str) -> pb.ExecHook:
     try:
-        return shlex.split(line)
+        return pb.ExecHook(command=shlex.split(line))
     except ValueError as error:
         raise usage(f"The command {line!r} cannot be split into words: {error}.") from None
 

@@ -19,6 +19,9 @@ Find = Callable[[VirtualMachine], tuple[Provider, pb.VM | None] | None]
 """The Provider that a resource names, if it is declared, and the VM that the resource is bound to, if that is there."""
 
 
+UNASKED = "chooses VMs of another namespace's Provider, which ready.exec and ready.tcp do not ask: write signal there"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The Providers, by what plans of this namespace call them, and the resources with the VMs that they are about."""
@@ -90,7 +93,11 @@ def violations(spec: PlanSpec, within: Scope) -> Iterator[Violation]:
                     yield Violation(f"{field}.vms.{index}", "is of another namespace's Provider: write a selector")
             if members.selector:
                 wanted = members.selector.match_labels.items()
-                chosen |= {each.provider for each in within.declared if wanted <= each.labels.items()}
+                found = {each.provider for each in within.declared if wanted <= each.labels.items()}
+                ready = spec.ready(tier.name)
+                if found & foreign and (ready.exec or ready.tcp):
+                    yield Violation(f"{field}.selector", UNASKED)
+                chosen |= found
     if spec.others is not Others.IGNORE and chosen & foreign:
         names = ", ".join(sorted(chosen & foreign))
         yield Violation("others", f"does not reach the VMs of other namespaces' Providers ({names}): write Ignore")

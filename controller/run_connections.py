@@ -53,20 +53,24 @@ async def read_logins(
         except ProviderError as error:
             log.warning("a certificate is not read", provider=name, error=error.message)
     found = dict[str, GuestCredentials]()
-    for target in targets(history):
-        resource = machine(target) if target.resource else None
-        if resource is None or source is None or not clients[target.provider].trusted:
-            continue
-        if (login := await _login(source, resource)) is not None:
-            found[target.key] = login
+    for tier in history.start.tiers:
+        asked = history.start.spec.ready(tier.name).exec is not None
+        for target in tier.targets:
+            resource = machine(target) if target.resource else None
+            if resource is None or source is None or not clients[target.provider].trusted:
+                continue
+            if (login := await _login(source, resource, asked=asked)) is not None:
+                found[target.key] = login
     return found
 
 
-async def _login(source: Source, resource: VirtualMachine) -> GuestCredentials | None:
-    """Those that its hooks need, if they need some and they can be read: a broken hook keeps no machine up."""
+async def _login(source: Source, resource: VirtualMachine, *, asked: bool) -> GuestCredentials | None:
+    """Those that its hooks need, or the program that it is `asked` by, if they need some and they can be read: a broken
+    hook keeps no machine up."""
     lifecycle = resource.spec.lifecycle
     reference = lifecycle.guest_credentials_secret_ref
-    if reference is None or not any(hook.exec for hook in (*lifecycle.pre_stop, *lifecycle.post_start)):
+    runs = asked or any(hook.exec for hook in (*lifecycle.pre_stop, *lifecycle.post_start))
+    if reference is None or not runs:
         return None
     try:
         return await source.guest_credentials(resource.metadata.namespace, reference.name)

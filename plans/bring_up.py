@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Literal
 
 from client.errors import ProviderError
+from client.times import duration
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.frozen import FrozenTier, Target
@@ -15,6 +15,11 @@ from protos.power.v1 import power_pb2 as pb
 
 AGENTS = frozenset({pb.SIGNAL_GUEST_AGENT, pb.SIGNAL_VMWARE_TOOLS, pb.SIGNAL_INIT})
 """Signals of a guest that is up; a container, which has no agent, hears INIT as soon as it runs."""
+
+
+PROBE = "ready"
+"""What the result of a probe is called among a verdict's hooks (protos/power/v1/power.proto)."""
+OLD = "Its provider is of an older version, which asks no guest for that."
 
 
 class BringUp:
@@ -38,15 +43,13 @@ class BringUp:
 
     async def carry_out(self) -> None:
         """Start what the run stopped, and wait until it is ready, or its time for that is over."""
-        plan = self._history.start.spec.bring_up
-        if plan is None:
+        if self._history.start.spec.bring_up is None:
             return
-        heard = self._heard.values() if plan.ready.signal == "Agent" else ()
-        watching = [asyncio.ensure_future(each.listen()) for each in heard]
+        watching = [asyncio.ensure_future(each.listen()) for each in self._heard.values()]
         try:
             async with asyncio.TaskGroup() as group:
                 for tier in self._history.start.tiers:
-                    group.create_task(self._bring_tier_up(tier, plan.ready))
+                    group.create_task(self._bring_tier_up(tier, self._history.start.spec.ready(tier.name)))
         finally:
             for each in watching:
                 each.cancel()
@@ -66,32 +69,49 @@ class BringUp:
         self._up[tier.name].set()
 
     async def _bring_vm_up(self, tier: FrozenTier, target: Target, ready: Ready) -> None:
-        request_id = self._history.request_id(tier.name, target, "up")
-        request = pb.PowerOnRequest(vm=target.vm, request_id=request_id, reason=self._history.start.why)
         operation, message, up = "", "It was not ready in time.", False
         with suppress(TimeoutError):
             try:
                 async with asyncio.timeout(ready.timeout.total_seconds()):
-                    begun = await self._calls.begin(target, request, lambda: False)
+                    begun, refused = await self._start(tier, target, ready)
                     if begun is not None:
                         operation = begun.id
                         ended = await self._calls.follow(target, begun.id)
-                        up, message = await self._is_ready(target, ended, ready.signal)
+                        up, message = await self._is_ready(target, ended, ready, refused)
             except ProviderError as error:
                 message = error.message
         await self._note(
             VMUp(tier=tier.name, vm=target.key, at=self._clock(), ready=up, operation=operation, message=message)
         )
 
-    async def _is_ready(
-        self, target: Target, started: pb.Operation, signal: Literal["Agent", "Power"]
-    ) -> tuple[bool, str]:
-        """Wait for the signal of a VM that runs."""
+    async def _start(self, tier: FrozenTier, target: Target, ready: Ready) -> tuple[pb.Operation | None, str]:
+        """Its PowerOn. One that may not be probed, or cannot be, is started all the same; then also why.
+
+        Raises:
+            ProviderError
+        """
+        request_id, why = self._history.request_id(tier.name, target, "up"), self._history.start.why
+        request = pb.PowerOnRequest(vm=target.vm, request_id=request_id, reason=why, ready=_probe(ready))
+        try:
+            return await self._calls.begin(target, request, lambda: False), ""
+        except ProviderError as error:
+            if not request.HasField("ready"):
+                raise
+            request = pb.PowerOnRequest(vm=target.vm, request_id=request_id, reason=why)
+            return await self._calls.begin(target, request, lambda: False), error.message
+
+    async def _is_ready(self, target: Target, started: pb.Operation, ready: Ready, refused: str) -> tuple[bool, str]:
+        """Wait for the signal of a VM that runs. What its provider was to ask is known by the end of its operation."""
         if started.state != pb.OPERATION_STATE_SUCCEEDED:
             return False, started.verdict.message or started.error.message
-        if signal == "Agent":
+        if ready.signal == "Agent":
             await self._heard[target.provider].agent(target.vm)
-        return True, ""
+        if _probe(ready) is None or started.verdict.outcome == pb.OUTCOME_ALREADY_ON:
+            return True, ""
+        found = next((hook for hook in started.verdict.hooks if hook.name == PROBE), None)
+        if found is None:
+            return False, f"It runs; whether it is ready is not known. {refused or OLD}"
+        return found.state == pb.HOOK_STATE_SUCCEEDED, found.output
 
     def _of(self, tier: FrozenTier) -> Sequence[Target]:
         """The VMs of a tier that this run has stopped."""
@@ -99,7 +119,19 @@ class BringUp:
         return [target for target in tier.targets if target.key in ended and ended[target.key].stopped]
 
     def _providers(self) -> set[str]:
-        return {target.provider for tier in self._history.start.tiers for target in self._of(tier)}
+        """Those whose guests' agents are waited for."""
+        start = self._history.start
+        tiers = [tier for tier in start.tiers if start.spec.ready(tier.name).signal == "Agent"]
+        return {target.provider for tier in tiers for target in self._of(tier)}
+
+
+def _probe(ready: Ready) -> pb.Probe | None:
+    """What its provider asks; None: nothing."""
+    if ready.tcp is not None:
+        return pb.Probe(tcp=pb.TcpProbe(port=ready.tcp.port), timeout=duration(ready.timeout))
+    if ready.exec is not None:
+        return pb.Probe(exec=pb.ExecHook(command=ready.exec.command), timeout=duration(ready.timeout))
+    return None
 
 
 class _Heard:

@@ -45,6 +45,9 @@ VmName = Annotated[
     AfterValidator(_names_both),
     Field(json_schema_extra={"pattern": "^[^/]+/."}),  # the same for schemas, which know no sentences
 ]
+MOST_ARGUMENTS = 16
+Argument = Annotated[str, StringConstraints(max_length=1000)]
+"""With so many of them a command is no longer than the contract takes."""
 Cron = Annotated[str, StringConstraints(max_length=200), AfterValidator(moments.checked)]
 TimeZone = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_+/-]+$", max_length=100), AfterValidator(moments.known)
@@ -149,9 +152,45 @@ class Members(Model):
         return self
 
 
+class ReadyTcp(Model):
+    """One of the VM's own addresses takes a connection at this port, as its provider sees it."""
+
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class ReadyExec(Model):
+    """A program in the guest, which exits with 0. No shell stands in between."""
+
+    command: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=MOST_ARGUMENTS)]
+
+    @model_validator(mode="after")
+    def _names_a_program(self) -> Self:
+        if not self.command[0]:
+            raise ValueError("command: the program, its first item, must not be empty")
+        return self
+
+
+class Ready(Model):
+    """When a VM that was started counts as up, and what is done if that takes too long. `signal` Power: when it runs,
+    and nothing else is named."""
+
+    signal: Literal["Agent", "Power"] = "Power"
+    tcp: ReadyTcp | None = None
+    exec: ReadyExec | None = None
+    timeout: Timeout = timedelta(minutes=5)
+    on_timeout: Literal["Continue", "Stop"] = "Continue"
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.signal == "Agent") + (self.tcp is not None) + (self.exec is not None) > 1:
+            raise ValueError("give one of signal Agent, tcp and exec")
+        return self
+
+
 class Tier(Model):
     """VMs that go down together. Without `after` it follows the tier that is written before it; `after: []` follows
-    none. `save_time` is how long it takes to save the memory of those that are late, all together."""
+    none. `save_time` is how long it takes to save the memory of those that are late, all together; `ready` counts
+    instead of that of `bringUp`."""
 
     name: Name
     members: Annotated[tuple[Members, ...], Field(min_length=1, max_length=MOST_MEMBERS)]
@@ -160,6 +199,7 @@ class Tier(Model):
     at_deadline: AtDeadline = AtDeadline.RESPECT
     save_fallback: SaveFallback | None = None
     save_time: Timeout | None = None
+    ready: Ready | None = None
 
     @model_validator(mode="after")
     def _says_how_to_save_what_is_saved(self) -> Self:
@@ -168,14 +208,6 @@ class Tier(Model):
         if self.save_time is not None and self.at_deadline not in {AtDeadline.SAVE, AtDeadline.RESPECT}:
             raise ValueError("saveTime has no meaning with atDeadline Force or Stop")
         return self
-
-
-class Ready(Model):
-    """When a VM that was started counts as up, and what is done if that takes too long."""
-
-    signal: Literal["Agent", "Power"] = "Power"
-    timeout: Timeout = timedelta(minutes=5)
-    on_timeout: Literal["Continue", "Stop"] = "Continue"
 
 
 class BringUp(Model):
@@ -366,6 +398,18 @@ class PlanSpec(Model):
             if trigger.schedule and trigger.schedule.bring_up_at and self.bring_up is None:
                 raise ValueError(f"triggers.{number}.schedule.bringUpAt: has no meaning without bringUp")
         return self
+
+    @model_validator(mode="after")
+    def _ready_has_a_meaning(self) -> Self:
+        for number, tier in enumerate(self.tiers):
+            if tier.ready is not None and self.bring_up is None:
+                raise ValueError(f"tiers.{number}.ready: has no meaning without bringUp")
+        return self
+
+    def ready(self, tier: str) -> Ready:
+        """When a VM of this tier, which may be none that the plan writes, counts as up."""
+        own = next((each.ready for each in self.tiers if each.name == tier), None)
+        return own or (self.bring_up.ready if self.bring_up else Ready())
 
     def problem_of(self, tiers: Collection[str]) -> str:
         """What keeps these tiers from being run without the others; empty: nothing."""

@@ -78,6 +78,15 @@ HookFailure = Annotated[
         help="What it does if one of those hooks fails; default: continue.",
     ),
 ]
+ReadyTimeout = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--ready-timeout",
+        parser=options.duration,
+        metavar="DURATION",
+        help="With --ready-exec or --ready-tcp; default 5m.",
+    ),
+]
 Login = Annotated[
     Path | None,
     typer.Option(
@@ -88,6 +97,8 @@ Login = Annotated[
 ]
 _EXEC = "Run a program in the guest, without a shell; repeatable."
 _HTTP = "GET this URL; repeatable."
+_READY = "It is up when this program in the guest exits with 0; it is run until it does."
+_PORT = "It is up when one of its own addresses takes a connection at this port."
 _SNAPSHOT = "Take a snapshot of this name; repeatable."
 
 
@@ -101,6 +112,9 @@ async def on(
     hook_file: HookFile = None,
     hook_timeout: HookTimeout = None,
     hook_failure: HookFailure = "",
+    ready_exec: Annotated[str, typer.Option(metavar="COMMAND", help=_READY)] = "",
+    ready_tcp: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help=_PORT)] = None,
+    ready_timeout: ReadyTimeout = None,
     guest_credentials: Login = None,
     request_id: RequestId = "",
     reason: Reason = "",
@@ -112,6 +126,7 @@ async def on(
     given = HookOptions(post_start_exec, post_start_http, post_start_snapshot, hook_file, hook_timeout, hook_failure)
     request = pb.PowerOnRequest(
         post_start=hooks.gather(given),
+        ready=hooks.probe(ready_exec, ready_tcp, ready_timeout),
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
         reason=reason,
     )

@@ -18,6 +18,12 @@ from providers.core.settings import Network
 
 MAX_CLAIMS = 64
 """So many addresses of a guest are looked at."""
+CONNECT_TIME = 3.0
+"""Seconds until an address of several counts as one that nothing answers at."""
+NO_ADDRESS = (
+    "The VM has no address that a hook may call: its hypervisor has assigned none, and what its guest says counts only "
+    "in networks that the provider's operator names (VMPOWER_GUEST_NETWORKS)."
+)
 Address = IPv4Address | IPv6Address
 
 

@@ -1,10 +1,12 @@
-"""Pre-stop and post-start hooks: each runs at most once, for at most its own timeout."""
+"""Pre-stop and post-start hooks: each runs at most once, for at most its own timeout. But the probe of a VM that was
+started is asked until it succeeds."""
 
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
-from providers.core import http_hook
+from common.backoff import Backoff
+from providers.core import http_hook, tcp_hook
 from providers.core.adapter import Signal
 from providers.core.clock import monotonic
 from providers.core.errors import VmpowerError
@@ -18,6 +20,7 @@ from providers.core.model import (
     Kind,
     SnapshotHook,
     State,
+    TcpHook,
 )
 from providers.core.run import Run
 
@@ -27,6 +30,8 @@ FIRST_POLL = 0.05
 """Seconds until a guest program is first asked after. No hypervisor has an event for its end."""
 LAST_POLL = 1.0
 """Seconds between looks at a long-running guest program."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
+"""Seconds before a probe that has failed is asked again."""
 
 
 @dataclass(slots=True)
@@ -59,8 +64,9 @@ def _aborted(run: Run) -> bool:
 
 
 async def _settle_interrupted(run: Run) -> None:
-    """A hook that was begun before a restart: whether it finished is not known, and it is not run again."""
-    if name := run.operation.hook_started:
+    """A hook that was begun before a restart: whether it finished is not known, and it is not run again, unless it is
+    one that is repeated."""
+    if (name := run.operation.hook_started) and not run.operation.hooks_left[0].repeat:
         output = "The provider restarted while this hook ran; it is not run a second time."
         await _finish(run, HookResult(name=name, state=HookState.INTERRUPTED, output=output))
 
@@ -96,7 +102,17 @@ async def _finish(run: Run, result: HookResult) -> None:
 
 
 async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
-    """Run one hook to its end; whatever goes wrong becomes its output."""
+    """Run one hook to its end: once, or until it succeeds."""
+    pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+    while True:
+        await _try(run, hook, attempt)
+        if attempt.state is HookState.SUCCEEDED or not hook.repeat:
+            return
+        await asyncio.sleep(pauses.next())
+
+
+async def _try(run: Run, hook: Hook, attempt: Attempt) -> None:
+    """Whatever goes wrong becomes its output."""
     try:
         match hook.handler:
             case ExecHook(command=command):
@@ -105,6 +121,9 @@ async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
                 attempt.exit_code = await http_hook.get(run, handler)
                 expected = (handler.expect_status,) if handler.expect_status else range(200, 300)
                 attempt.state = HookState.SUCCEEDED if attempt.exit_code in expected else HookState.FAILED
+            case TcpHook() as handler:
+                await tcp_hook.connect(run, handler)
+                attempt.output, attempt.state = "", HookState.SUCCEEDED
             case SnapshotHook(name=name, description=description, include_memory=include_memory):
                 name = name or f"vmpower-{run.operation.id}"
                 await run.adapter.snapshot(run.vm_id, name, description, include_memory)

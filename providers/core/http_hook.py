@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from providers.core.addresses import own_addresses
+from providers.core.addresses import CONNECT_TIME, NO_ADDRESS, own_addresses
 from providers.core.errors import CommandFailed
 from providers.core.model import HttpGetHook
 from providers.core.run import Run
@@ -27,14 +27,6 @@ HEAD_BYTES = 64 << 10
 take the loop's turns for as long as it comes."""
 HEAD_TIME = 300.0
 """Seconds until the answer's status must have come; the hook's own timeout may be shorter."""
-
-
-CONNECT_TIME = 3.0
-"""Seconds until an address of several counts as one that nothing answers at."""
-NO_ADDRESS = (
-    "The VM has no address that a hook may call: its hypervisor has assigned none, and what its guest says counts only "
-    "in networks that the provider's operator names (VMPOWER_GUEST_NETWORKS)."
-)
 
 
 class _NotReached(CommandFailed):

@@ -111,13 +111,25 @@ class SnapshotHook(Record):
     include_memory: bool = False
 
 
+class TcpHook(Record):
+    """Connects to a port of the VM."""
+
+    type: Literal["tcp"] = "tcp"
+    port: int
+
+
+Handler = ExecHook | HttpGetHook | SnapshotHook | TcpHook
+
+
 class Hook(Record):
-    """Something to do before a VM goes down or after it came up."""
+    """Something to do before a VM goes down or after it came up. `repeat`: again and again until it succeeds, after
+    a restart, too."""
 
     name: str
-    handler: Annotated[ExecHook | HttpGetHook | SnapshotHook, Field(discriminator="type")]
+    handler: Annotated[Handler, Field(discriminator="type")]
     timeout: timedelta = DEFAULT_HOOK_TIMEOUT
     failure_policy: FailurePolicy = FailurePolicy.CONTINUE
+    repeat: bool = False
 
 
 class HookResult(Record):
@@ -354,6 +366,11 @@ class Operation(Record):
     @property
     def hooks_left(self) -> tuple[Hook, ...]:
         return self.request.hooks[len(self.hooks) :]
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether its VM has been started, and is asked whether it is ready."""
+        return self.state is State.RUNNING_HOOKS and any(hook.repeat for hook in self.hooks_left[:1])
 
 
 def _moved(record: Record, by: timedelta, *fields: str) -> dict[str, Any]:

@@ -364,9 +364,9 @@ def by_clock(operation: Operation, boot: Boot) -> Operation:
 
 def superseding(kind: Kind, active: Operation) -> Decision | None:
     """What a new operation of this kind tells the one that is active; None: it does not supersede it."""
-    lingers = active.request.kind is Kind.POWER_ON and active.state is State.WAITING_FOR_GUEST
+    lingers = active.request.kind is Kind.POWER_ON and (active.state is State.WAITING_FOR_GUEST or active.is_probing)
     if lingers and kind is not Kind.POWER_ON:
-        return Decision.CANCEL  # the VM is on, and is only watched in case it goes down after all
+        return Decision.CANCEL  # the VM is on: it is watched in case it goes down after all, or asked if it is ready
     return SUPERSEDES.get(kind, {}).get(active.request.kind)
 
 

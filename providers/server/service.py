@@ -32,7 +32,7 @@ VMS_AT_ONCE, OPERATIONS_AT_ONCE = 50, 10
 """How many are converted before other calls have a turn: 1 to 2 ms of work."""
 MOST_LOOKED_AT = 1_000
 """Operations that are read for one page where not all of them are asked for."""
-RIGHTS = {"exec": Right.EXEC, "http_get": Right.HTTP, "snapshot": Right.SNAPSHOT}
+RIGHTS = {"exec": Right.EXEC, "http_get": Right.HTTP, "tcp": Right.HTTP, "snapshot": Right.SNAPSHOT}
 PAGE_BYTES = 3 << 20
 """A page of operations, with what their hooks printed, ends when it is so long: clients receive 4 MiB at the most."""
 

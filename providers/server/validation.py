@@ -1,6 +1,6 @@
 """Proto -> model: every request is checked whole, and every bad field is named, before anything is done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -16,11 +16,13 @@ from providers.core.model import (
     DEFAULT_HOOK_TIMEOUT,
     ExecHook,
     FailurePolicy,
+    Handler,
     Hook,
     HttpGetHook,
     Kind,
     Request,
     SnapshotHook,
+    TcpHook,
 )
 from providers.core.settings import Settings
 
@@ -30,6 +32,9 @@ MAX_HOOK_NAME = 63
 """Characters: as long as a DNS label, as the controller's names are."""
 MAX_ARGUMENTS, MAX_COMMAND = 256, 16 << 10
 """A command's parts, and its characters in all."""
+READY, READY_TIMEOUT = "ready", timedelta(minutes=5)
+"""What the probe of a VM that was started is called among its hooks, and how long it is asked where nothing is said."""
+MAX_PORT = 65_535
 MAX_URL = 2_048
 MAX_HEADERS, MAX_HEADER_BYTES = 32, 8 << 10
 """An HTTP hook's headers, and the characters of all names and values."""
@@ -154,7 +159,26 @@ def reboot(message: pb.RebootRequest, find: Find, settings: Settings) -> Request
 def power_on(message: pb.PowerOnRequest, find: Find, _: Settings) -> Request:
     check = Checker()
     hooks = _hooks(check, message.post_start, "post_start")
+    if message.HasField("ready"):
+        hooks = (*hooks, *_probe(check, message.ready, [hook.name for hook in hooks]))
     return _finish(check, message, kind=Kind.POWER_ON, find=find, hooks=hooks)
+
+
+def _probe(check: Checker, message: pb.Probe, names: Collection[str]) -> Iterator[Hook]:
+    """The last of the post-start hooks, which is repeated."""
+    check.require(READY not in names, "post_start", f"no hook can be called {READY!r} beside a probe")
+    timeout = check.length(message, "timeout", "ready.") or READY_TIMEOUT
+    handler: Handler
+    match message.WhichOneof("handler"):
+        case "exec":
+            handler = _exec(check, message.exec, "ready.exec")
+        case "tcp":
+            check.require(1 <= message.tcp.port <= MAX_PORT, "ready.tcp.port", f"must be from 1 to {MAX_PORT}")
+            handler = TcpHook(port=message.tcp.port)
+        case _:
+            check.require(False, "ready", "name one of exec or tcp")
+            return
+    yield Hook(name=READY, handler=handler, timeout=timeout, repeat=True)
 
 
 def power_off(message: pb.PowerOffRequest, find: Find, _: Settings) -> Request:
@@ -269,14 +293,10 @@ def _hook(check: Checker, message: pb.Hook, name: str, path: str) -> Hook | None
     return Hook(name=name, handler=handler, timeout=timeout, failure_policy=policy) if handler else None
 
 
-def _handler(check: Checker, message: pb.Hook, path: str) -> ExecHook | HttpGetHook | SnapshotHook | None:
+def _handler(check: Checker, message: pb.Hook, path: str) -> Handler | None:
     match message.WhichOneof("handler"):
         case "exec":
-            command = tuple(message.exec.command)
-            check.at_most(len(command), MAX_ARGUMENTS, f"{path}.exec.command", "parts")
-            check.at_most(sum(map(len, command)), MAX_COMMAND, f"{path}.exec.command", "characters in all")
-            check.require(bool(command) and bool(command[0]), f"{path}.exec.command", "must not be empty")
-            return ExecHook(command=command)
+            return _exec(check, message.exec, f"{path}.exec")
         case "http_get":
             return _http_get(check, message.http_get, f"{path}.http_get")
         case "snapshot":
@@ -287,6 +307,14 @@ def _handler(check: Checker, message: pb.Hook, path: str) -> ExecHook | HttpGetH
         case _:
             check.require(False, path, "name one of exec, http_get or snapshot")
             return None
+
+
+def _exec(check: Checker, message: pb.ExecHook, path: str) -> ExecHook:
+    command = tuple(message.command)
+    check.at_most(len(command), MAX_ARGUMENTS, f"{path}.command", "parts")
+    check.at_most(sum(map(len, command)), MAX_COMMAND, f"{path}.command", "characters in all")
+    check.require(bool(command) and bool(command[0]), f"{path}.command", "must not be empty")
+    return ExecHook(command=command)
 
 
 def _http_get(check: Checker, message: pb.HttpGetHook, path: str) -> HttpGetHook:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -15,14 +16,15 @@ from typing import Any
 import pytest
 
 from common.durations import parse
+from tests.rigs.polling import poll
 from tests.rigs.process import ROOT, Program, Provider, interruptible
 from tests.rigs.sim import control
 
 SCRIPT = """
 guests:
-  app: {shutdown_time: 3s}
+  app: {shutdown_time: 3s, addresses: [127.0.0.1]}
   deaf: {agent: none, acpi: ignores}
-  db: {shutdown_time: 3s}
+  db: {shutdown_time: 3s, addresses: [127.0.0.1]}
 """
 PLAN = """
 apiVersion: infra.virtrigaud.io/v1beta1
@@ -133,6 +135,32 @@ def test_ctrl_c_aborts_and_what_was_stopped_comes_up_again(lab: Provider, plan: 
     assert plan.wait() == 4
     assert "lab/app: Up again." in plan.output()
     assert operations(lab)["db"] == 0
+
+
+def test_a_tier_comes_up_when_a_port_of_those_behind_it_takes_a_connection(
+    lab: Provider, starting: Start, world: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+    ready = f"others: Ignore\n  bringUp: {{ready: {{tcp: {{port: {port}}}, timeout: 60s}}}}"
+    plan = starting(PLAN.replace("bringUp: {}", ready).replace(", lab/deaf", ""))
+    plan.start()
+    assert plan.wait() == 0
+    (command := Program("cli", "plan", "up", env=plan.env)).start()
+    with command:
+        poll(lambda: "hook ready started" in steps(lab, "db"), 30)
+        assert operations(lab)["app"] == 1
+        with socket.create_server(("127.0.0.1", port)):
+            poll(lambda: operations(lab)["app"] == 2, 30)
+            assert command.wait() == 0
+        assert "lab/db: Up again." in command.output()
+
+
+def steps(lab: Provider, vm: str) -> list[str]:
+    """Of a VM's newest operation."""
+    command = [sys.executable, "-m", "cli", "operations", vm, "-p", lab.address, "-o", "json"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [step["message"] for step in json.loads(printed)[0]["steps"]]
 
 
 def has_had_its_time(plan: Program, vm: str) -> bool:

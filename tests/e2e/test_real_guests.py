@@ -105,3 +105,18 @@ def test_libvirtd_killed_before_the_deadline_and_back_after_it_still_forces(rig:
     rig.libvirtd.kill()
     rig.libvirtd.start()
     assert rig.calls.end(operation).verdict.outcome == pb.OUTCOME_FORCED
+
+
+def test_a_guest_that_was_started_is_asked_until_its_program_succeeds(rig: Rig) -> None:
+    rig.calls.end(rig.shutdown("slow", 60))
+    boots = rig.boots("slow")
+    asked = ["sh", "-c", "echo asked >> /tmp/asked; test $(wc -l < /tmp/asked) -ge 3"]
+    probe = pb.Probe(exec=pb.ExecHook(command=asked), timeout=Duration(seconds=120))
+    started = rig.calls.end(rig.calls.stub.PowerOn(pb.PowerOnRequest(vm="slow", ready=probe)))
+    (ready,) = started.verdict.hooks
+    assert (started.verdict.outcome, ready.name, ready.state) == (
+        pb.OUTCOME_STARTED,
+        "ready",
+        pb.HOOK_STATE_SUCCEEDED,
+    )
+    assert rig.boots("slow") == boots + 1

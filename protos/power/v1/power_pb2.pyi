@@ -792,6 +792,68 @@ class Hook(_message.Message):
 Global___Hook: _TypeAlias = Hook  # noqa: Y015
 
 @_typing.final
+class TcpProbe(_message.Message):
+    """Asks whether something listens at a port of the VM: one of its own addresses takes a connection, over which nothing is
+    sent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    """1 to 65535."""
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TcpProbe: _TypeAlias = TcpProbe  # noqa: Y015
+
+@_typing.final
+class Probe(_message.Message):
+    """How it is known that a VM which was started does its work. It is asked again and again, a few seconds apart, from when
+    the post-start hooks have ended until it succeeds, or its time is over.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXEC_FIELD_NUMBER: _builtins.int
+    TCP_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def exec(self) -> Global___ExecHook:
+        """Its program exits with 0."""
+
+    @_builtins.property
+    def tcp(self) -> Global___TcpProbe: ...
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """More than 0, at most 24 h; unset: 5 min."""
+
+    def __init__(
+        self,
+        *,
+        exec: Global___ExecHook | None = ...,
+        tcp: Global___TcpProbe | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "handler", b"handler", "tcp", b"tcp", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "handler", b"handler", "tcp", b"tcp", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_handler: _TypeAlias = _typing.Literal["exec", "tcp"]  # noqa: Y015
+    _WhichOneofArgType_handler: _TypeAlias = _typing.Literal["handler", b"handler"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_handler) -> _WhichOneofReturnType_handler | None: ...
+
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
+
+@_typing.final
 class HookResult(_message.Message):
     """What a hook did."""
 
@@ -1416,6 +1478,7 @@ class PowerOnRequest(_message.Message):
     GUEST_CREDENTIALS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
     vm: _builtins.str
     request_id: _builtins.str
     """The same request_id is the same operation, always; empty: a new one."""
@@ -1426,9 +1489,17 @@ class PowerOnRequest(_message.Message):
     that may not say it (GetProviderInfoResponse.on_behalf_of).
     """
     @_builtins.property
-    def post_start(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hook]: ...
+    def post_start(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hook]:
+        """None of them is called "ready" where there is a probe."""
+
     @_builtins.property
     def guest_credentials(self) -> Global___GuestCredentials: ...
+    @_builtins.property
+    def ready(self) -> Global___Probe:
+        """The operation ends when it has succeeded, or its time is over: the VM runs either way. What came of it is among the
+        verdict's hooks, called "ready". Of a VM that ran already nothing is asked.
+        """
+
     def __init__(
         self,
         *,
@@ -1438,10 +1509,11 @@ class PowerOnRequest(_message.Message):
         guest_credentials: Global___GuestCredentials | None = ...,
         reason: _builtins.str = ...,
         on_behalf_of: _builtins.str = ...,
+        ready: Global___Probe | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["guest_credentials", b"guest_credentials"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guest_credentials", b"guest_credentials", "ready", b"ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest_credentials", b"guest_credentials", "on_behalf_of", b"on_behalf_of", "post_start", b"post_start", "reason", b"reason", "request_id", b"request_id", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest_credentials", b"guest_credentials", "on_behalf_of", b"on_behalf_of", "post_start", b"post_start", "ready", b"ready", "reason", b"reason", "request_id", b"request_id", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ SCRIPT = "guests: {web: {shutdown_time: 500ms, count: 9}, deaf: {agent: none, ac
 EXEC = {"exec": {"command": ["save"]}}
 GROUP = "infra.virtrigaud.io"
 VMS = (GROUP, "virtualmachines", ["get", "list", "create", "patch", "update"])
+PLANS = (GROUP, "powerplans", ["get", "create", "patch", "update"])
 SPEC, HOOKS, DECISION = ((GROUP, f"virtualmachines/{part}", ["update"]) for part in ("spec", "hooks", "decision"))
 Right = tuple[str, str, Sequence[str]]
 
@@ -68,8 +69,9 @@ def somebody(cluster: Cluster, team: str, ops: Ops, *rights: Right) -> Person:
     return person(cluster, team, VMS, *rights, explain=ops)
 
 
-def test_the_policy_has_no_mistake(cluster: Cluster, ops: Ops) -> None:
-    name = f"{ops.vms.namespace}-vmpower"
+@pytest.mark.parametrize("what", ["", "-plans"])
+def test_the_policy_has_no_mistake(cluster: Cluster, ops: Ops, what: str) -> None:
+    name = f"{ops.vms.namespace}-vmpower{what}"
     (found,) = yaml.safe_load_all(cluster.kubectl("get", "validatingadmissionpolicy", name, "-o", "yaml"))
     assert found.get("status", {}).get("typeChecking", {}).get("expressionWarnings", []) == []
 
@@ -111,6 +113,24 @@ def test_who_may_edit_specs_and_hooks_does_not_decide(cluster: Cluster, team: st
     editor.apply(machine("web-0004", "On", provider))
     done = editor.try_kubectl("annotate", "vm", "web-0004", "vmpower/decision=force")
     assert "virtualmachines/decision" in done.stderr
+
+
+def plan(name: str, bring_up: Object, ready: Object | None = None) -> Object:
+    tier = {"name": "apps", "members": [{"vms": ["lab/web-0001"]}]} | ({"ready": ready} if ready else {})
+    spec = {"budget": {"total": "5m"}, "tiers": [tier], "bringUp": bring_up}
+    return {"apiVersion": f"{GROUP}/v1beta1", "kind": "PowerPlan", "metadata": {"name": name}, "spec": spec}
+
+
+def test_who_may_write_plans_runs_no_programs_in_guests(cluster: Cluster, team: str, ops: Ops) -> None:
+    writer, owner = somebody(cluster, team, ops, PLANS), somebody(cluster, team, ops, PLANS, HOOKS)
+    asked = {"ready": EXEC}
+    assert "virtualmachines/hooks" in denied(writer, plan("asked", asked))
+    assert "virtualmachines/hooks" in denied(writer, plan("asked", {}, EXEC))
+    assert denied(writer, plan("asked", {"ready": {"tcp": {"port": 22}}})) == ""
+    assert denied(owner, plan("asked", asked)) == ""
+    patch = '{"spec": {"budget": {"total": "6m"}}}'
+    writer.kubectl("patch", "powerplan", "asked", "--type=merge", "--patch", patch)
+    assert "virtualmachines/hooks" in denied(writer, plan("asked", {"ready": {"exec": {"command": ["rm"]}}}))
 
 
 def test_another_namespace_is_asked_nothing(cluster: Cluster, ops: Ops, provider: Object) -> None:

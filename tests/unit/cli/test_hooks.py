@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.cli.conftest import Shell
@@ -94,6 +95,37 @@ def test_post_start_hooks_go_with_on(vmpower: Shell, provider: FakeProvider) -> 
     vmpower("on", "web", "--post-start-exec", "systemctl start app")
     (hook,) = provider.request("PowerOn").post_start
     assert hook.exec.command == ["systemctl", "start", "app"]
+
+
+@pytest.mark.parametrize(
+    ("options", "probe"),
+    [
+        (("--ready-tcp", "5432"), pb.Probe(tcp=pb.TcpProbe(port=5432))),
+        (
+            ("--ready-exec", "pg_isready -q", "--ready-timeout", "2m"),
+            pb.Probe(exec=pb.ExecHook(command=["pg_isready", "-q"]), timeout=Duration(seconds=120)),
+        ),
+    ],
+)
+def test_a_probe_goes_with_on(
+    vmpower: Shell, provider: FakeProvider, options: tuple[str, ...], probe: pb.Probe
+) -> None:
+    vmpower("on", "web", *options)
+    assert provider.request("PowerOn").ready == probe
+
+
+def test_without_a_probe_none_is_sent(vmpower: Shell, provider: FakeProvider) -> None:
+    vmpower("on", "web")
+    assert not provider.request("PowerOn").HasField("ready")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--ready-tcp", "22", "--ready-exec", "id"), ("--ready-timeout", "2m"), ("--ready-tcp", "0")],
+)
+def test_what_is_no_probe_is_refused(vmpower: Shell, provider: FakeProvider, options: tuple[str, ...]) -> None:
+    assert vmpower("on", "web", *options).code == 2
+    assert provider.requests("PowerOn") == []
 
 
 def test_guest_credentials_come_from_a_file_as_they_are_written(

@@ -159,6 +159,21 @@ async def test_a_hook_in_a_guest_has_its_login_though_the_record_has_none(hostin
     assert not any(b"s3cret" in file.read_bytes() for file in (tmp_path / FOLDER).iterdir())
 
 
+async def test_the_program_that_a_guest_is_asked_by_has_the_login_of_its_vm(hosting: Hosting) -> None:
+    guests = lab()
+    app = declared("app", meta={"labels": {"tier": "web"}}, guestCredentialsSecretRef={"name": "login"})
+    members = {"name": "apps", "members": [{"selector": {"matchLabels": {"tier": "web"}}}]}
+    asked = plan(members, bringUp={"ready": {"exec": {"command": ["pg_isready"]}}})
+    world = await hosting.start(asked, machines=[app], lab=guests)
+    world.source.secrets["default", "login"] = GuestCredentials("root", "s3cret")
+    world.host.apply(key_of(run()), run())
+    await asyncio.sleep(40)
+    await world.host.bring_up("tonight")
+    await asyncio.sleep(40)
+    (request,) = guests.sent(pb.PowerOnRequest)
+    assert (request.ready.exec.command, request.guest_credentials.password) == (["pg_isready"], "s3cret")
+
+
 # Two at once
 
 

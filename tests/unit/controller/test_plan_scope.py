@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from controller.models import Provider, VirtualMachine
 from controller.plan_scope import Scope, called, full_name, scope, violations
 from protos.power.v1 import power_pb2 as pb
@@ -87,3 +89,11 @@ def test_what_is_beside_the_plan_is_its_own() -> None:
 
 def test_whose_vms_may_be_the_controllers_own_say_the_providers_beside_the_plan() -> None:
     assert of([LAB, OPEN], at_infra(), declared("app")).own_providers == ["lab"]
+
+
+@pytest.mark.parametrize("probe", [{"exec": {"command": ["true"]}}, {"tcp": {"port": 22}}])
+def test_guests_of_another_namespaces_provider_are_asked_nothing_by_plans(probe: Any) -> None:
+    within = of([OPEN], at_infra())
+    spec = plan(SELECTED, others="Ignore", bringUp={"ready": probe})
+    assert [each.path for each in violations(spec, within)] == ["spec.tiers[0].members[0].selector"]
+    assert list(violations(plan(SELECTED, others="Ignore", bringUp={}), within)) == []

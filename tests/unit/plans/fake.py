@@ -17,6 +17,11 @@ SHORT = 0.001
 """Seconds that are no time: virtual time goes on in steps."""
 SUCCEEDED, FAILED, CANCELLED = pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED, pb.OPERATION_STATE_CANCELLED
 HOOKS, WAITING = pb.OPERATION_STATE_RUNNING_HOOKS, pb.OPERATION_STATE_WAITING_FOR_GUEST
+KINDS = {
+    pb.ShutdownRequest: pb.OPERATION_KIND_SHUTDOWN,
+    pb.PowerOffRequest: pb.OPERATION_KIND_POWER_OFF,
+    pb.PowerOnRequest: pb.OPERATION_KIND_POWER_ON,
+}
 
 
 def wall() -> datetime:
@@ -33,6 +38,9 @@ class FakeProvider(PowerClient):
         self.vms = {name: pb.VM(id=name, name=name, power_state=pb.POWER_STATE_ON) for name in takes}
         self.agents = False
         """Whether guests that were started have an agent that answers, a second later."""
+        self.refuses_probes = False
+        self.probes, self.ready_after = True, 3.0
+        """Whether it asks guests that were started whether they are ready, and after how many seconds they are."""
         self.operations: dict[str, pb.Operation] = {}
         self.requests: list[Any] = []
         self.away = False
@@ -79,8 +87,10 @@ class FakeProvider(PowerClient):
                 return await self._end(self.operations[request.id], CANCELLED)
             case pb.ExtendOperationRequest():
                 return await self._extend(self.operations[request.id], request)
-        if self.refusal:
-            raise self.refusal
+        return self._work(request)
+
+    def _work(self, request: Any) -> pb.Operation:
+        self._refuse(request)
         known = [each for each in self.operations.values() if each.request_id == request.request_id]
         if known:
             return known[0]
@@ -90,9 +100,16 @@ class FakeProvider(PowerClient):
             raise ProviderError("ABORTED", "active", "OPERATION_ACTIVE", {"operation_id": active[0].id})
         return self.begin(vm.id, request)
 
+    def _refuse(self, request: Any) -> None:
+        if self.refusal:
+            raise self.refusal
+        if self.refuses_probes and isinstance(request, pb.PowerOnRequest) and request.HasField("ready"):
+            raise ProviderError("PERMISSION_DENIED", "exec is not granted", "NOT_ALLOWED")
+
     def begin(self, vm: str, request: Any) -> pb.Operation:
         operation = pb.Operation(id=f"op-{len(self.operations)}", vm=vm, vm_name=vm, request_id=request.request_id)
         operation.state = HOOKS if self.hooks[vm] else WAITING
+        operation.kind = KINDS[type(request)]
         if isinstance(request, pb.ShutdownRequest):
             operation.force_after.CopyFrom(request.force_after)
         self.operations[operation.id] = operation
@@ -103,12 +120,7 @@ class FakeProvider(PowerClient):
     async def _carry_out(self, operation: pb.Operation, request: Any) -> None:
         vm = self.vms[operation.vm]
         if isinstance(request, pb.PowerOnRequest):
-            await self.turn(vm.id, pb.POWER_STATE_ON)
-            await self._end(operation, SUCCEEDED, pb.OUTCOME_STARTED)
-            if self.agents:
-                await asyncio.sleep(1)
-                vm.forecast.signals.append(pb.SIGNAL_GUEST_AGENT)
-                await self.turn(vm.id, pb.POWER_STATE_ON)
+            await self._start(operation, request)
             return
         if vm.power_state == pb.POWER_STATE_OFF:
             await self._end(operation, SUCCEEDED, pb.OUTCOME_ALREADY_OFF)
@@ -140,6 +152,29 @@ class FakeProvider(PowerClient):
         else:
             await self._go_off(operation, pb.OUTCOME_FORCED)
 
+    async def _start(self, operation: pb.Operation, request: pb.PowerOnRequest) -> None:
+        vm = self.vms[operation.vm]
+        await self.turn(vm.id, pb.POWER_STATE_ON)
+        if request.HasField("ready") and self.probes:
+            await self._probe(operation, request.ready)
+        await self._end(operation, SUCCEEDED, pb.OUTCOME_STARTED)
+        if self.agents:
+            await asyncio.sleep(1)
+            vm.forecast.signals.append(pb.SIGNAL_GUEST_AGENT)
+            await self.turn(vm.id, pb.POWER_STATE_ON)
+
+    async def _probe(self, operation: pb.Operation, probe: pb.Probe) -> None:
+        """Ask until it succeeds, is cancelled, or its time is over."""
+        async with self._changed:
+            operation.state = HOOKS
+            self._changed.notify_all()
+        takes, most = self.ready_after, probe.timeout.ToTimedelta().total_seconds()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(takes, most)), self._changed:
+                await self._changed.wait_for(lambda: has_ended(operation))
+        state = pb.HOOK_STATE_SUCCEEDED if takes <= most else pb.HOOK_STATE_TIMED_OUT
+        operation.verdict.hooks.add(name="ready", state=state, output="" if takes <= most else "Nothing answers.")
+
     def _left(self, operation: pb.Operation) -> float:
         return (moment(operation.force_after) - wall() - self.ahead).total_seconds()
 
@@ -170,6 +205,8 @@ class FakeProvider(PowerClient):
     async def _end(
         self, operation: pb.Operation, state: pb.OperationState.ValueType, outcome: pb.Outcome.ValueType | None = None
     ) -> pb.Operation:
+        if has_ended(operation):
+            return operation
         async with self._changed:
             operation.state = state
             operation.verdict.outcome = outcome or pb.OUTCOME_UNSPECIFIED
@@ -200,7 +237,8 @@ class FakeProvider(PowerClient):
             if has_ended(now):
                 return
             async with self._changed:
-                await self._changed.wait()
+                if now == self.operations[operation]:  # it may have changed since that was told
+                    await self._changed.wait()
 
     async def watch_vms(
         self, on_break: OnBreak = raise_refusal

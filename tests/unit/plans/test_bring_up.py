@@ -77,6 +77,55 @@ async def test_a_vm_that_is_not_ready_in_time_is_told_and_the_next_tier_comes_up
     assert asyncio.get_running_loop().time() == pytest.approx(62, abs=1)
 
 
+@pytest.mark.parametrize("probe", [{"tcp": {"port": 5432}}, {"exec": {"command": ["pg_isready"]}}])
+async def test_a_tier_waits_for_what_its_providers_ask_of_those_behind_it(engine: Engine, probe: Any) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {"ready": probe}, lab)
+    await run.carry_out()
+    database, app = run.history.up["lab/db"], run.history.up["lab/app"]
+    assert (database.ready, app.ready) == (True, True)
+    assert (app.at - database.at).total_seconds() >= 3
+    (first, _) = lab.sent(pb.PowerOnRequest)
+    assert first.ready.WhichOneof("handler") == next(iter(probe))
+
+
+async def test_a_tier_may_have_a_readiness_of_its_own(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    spec = plan(tier("a", "lab/app"), tier("b", "lab/db", ready={"tcp": {"port": 5432}}), bringUp={})
+    run = await engine.start(spec, lab=lab)
+    await run.carry_out()
+    await run.bring_up()
+    database, app = lab.sent(pb.PowerOnRequest)
+    assert (database.ready.tcp.port, app.HasField("ready")) == (5432, False)
+
+
+async def test_what_does_not_answer_in_time_is_told_with_what_was_last_seen(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.ready_after = 100
+    run = await brought_down(engine, {"ready": {"tcp": {"port": 5432}, "timeout": "30s"}}, lab)
+    await run.carry_out()
+    assert ready(run) == {"lab/db": False, "lab/app": False}
+    assert started(lab) == ["db", "app"]
+
+
+async def test_one_that_may_not_be_asked_is_started_all_the_same_and_told(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.refuses_probes = True
+    run = await brought_down(engine, {"ready": {"exec": {"command": ["pg_isready"]}}}, lab)
+    await run.carry_out()
+    assert lab.vms["db"].power_state == pb.POWER_STATE_ON
+    up = run.history.up["lab/db"]
+    assert (up.ready, up.message) == (False, "It runs; whether it is ready is not known. exec is not granted")
+
+
+async def test_a_provider_that_knows_no_probes_leaves_it_unknown(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.probes = False
+    run = await brought_down(engine, {"ready": {"tcp": {"port": 5432}}}, lab)
+    await run.carry_out()
+    assert "of an older version" in run.history.up["lab/db"].message
+
+
 async def test_with_stop_nothing_more_comes_up_then(engine: Engine) -> None:
     lab = FakeProvider(app=1, db=1)
     run = await brought_down(engine, {"ready": AGENT["ready"] | {"onTimeout": "Stop"}}, lab)

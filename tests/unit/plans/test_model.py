@@ -89,6 +89,16 @@ def test_a_provider_of_another_namespace_is_named_with_it() -> None:
             {"tiers": tiers({"atDeadline": "Save", "saveTime": "0s"})},
             "tiers.0.saveTime: Value error, must be more than",
         ),
+        ({"tiers": tiers({"ready": {"signal": "Agent"}})}, "tiers.0.ready: has no meaning without bringUp"),
+        ({"bringUp": {"ready": {"tcp": {"port": 0}}}}, "bringUp.ready.tcp.port: Input should be greater than or equal"),
+        (
+            {"bringUp": {"ready": {"exec": {"command": ["", "a"]}}}},
+            "bringUp.ready.exec: Value error, command: the program, its first item, must not be empty",
+        ),
+        (
+            {"bringUp": {"ready": {"signal": "Agent", "tcp": {"port": 22}}}},
+            "bringUp.ready: Value error, give one of signal Agent, tcp and exec",
+        ),
         ({"tiers": tiers({"members": []})}, "tiers.0.members: Tuple should have at least 1 item"),
         ({"tiers": tiers({"members": [{}]})}, "tiers.0.members.0: Value error, give exactly one of vms"),
         ({"tiers": tiers({"members": [{"providerRef": {"name": "pve"}}]})}, "providerRef and labels belong together"),
@@ -238,3 +248,12 @@ def test_a_plan_of_some_tiers_alone_has_no_other_vm() -> None:
     assert some.graph == {"batch": (), "last": ()}
     assert (some.others, some.triggers, some.budget) == (Others.IGNORE, (), whole.budget)
     assert PlanSpec.model_validate_json(some.model_dump_json(by_alias=True)) == some
+
+
+def test_a_tier_s_own_readiness_counts_instead_of_that_of_all() -> None:
+    own = {"ready": {"tcp": {"port": 5432}}}
+    read = plan(tiers=tiers({}, own), bringUp={"ready": {"signal": "Agent"}})
+    first, second = (read.ready(tier.name) for tier in read.tiers)
+    assert (first.signal, second.signal) == ("Agent", "Power")
+    assert second.tcp is not None
+    assert read.ready("(others)").signal == "Agent"

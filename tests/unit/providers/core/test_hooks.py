@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from providers.core.adapter import GuestCredentials, GuestProcess, PowerState
+from providers.core.errors import OperationActive
 from providers.core.extension import Extension
 from providers.core.model import Hook, Kind, Operation, SnapshotHook, State
 from providers.sim import events
@@ -184,6 +185,57 @@ async def test_a_hook_that_ended_before_a_restart_keeps_its_result(make_provider
     await until(5)
     await provider.restart()
     assert (await provider.end(begun)).hooks[0].output == "done"
+
+
+# The probe of a VM that was started
+
+
+def probe(timeout: float = 60) -> Hook:
+    return exec_hook("ready", timeout=timeout).model_copy(update={"repeat": True})
+
+
+FAILS_TWICE = {"power": "off", "faults": {"guest_exec": ["refuse x2"]}}
+
+
+async def test_a_probe_is_asked_until_it_succeeds(make_provider: Make) -> None:
+    provider = await make_provider(web=FAILS_TWICE)
+    operation = await provider.end(await provider.power_on(hooks=(probe(),)))
+    assert (ending(operation), states(operation)) == ("SUCCEEDED: STARTED", [("ready", "SUCCEEDED")])
+    assert provider.calls("guest_exec") == 3
+
+
+async def test_one_that_never_succeeds_ends_with_its_time_and_what_it_said_last(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1, "output": "no response"}]})
+    operation = await provider.end(await provider.power_on(hooks=(probe(timeout=30),)))
+    assert (ending(operation), states(operation)) == ("SUCCEEDED: STARTED", [("ready", "TIMED_OUT")])
+    assert operation.hooks[0].output == "no response"
+    assert elapsed(operation) == pytest.approx(30, abs=3)
+
+
+async def test_a_probe_goes_on_after_a_restart(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"takes": "20s"}]})
+    begun = await provider.power_on(hooks=(exec_hook("a", timeout=1), probe()))
+    await until(15)
+    await provider.restart()
+    assert states(await provider.end(begun)) == [("a", "TIMED_OUT"), ("ready", "SUCCEEDED")]
+
+
+async def test_a_shutdown_does_not_wait_until_a_vm_is_ready(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    shutdown = await provider.end(await provider.shutdown())
+    assert (ending(shutdown), elapsed(shutdown) < 10) == ("SUCCEEDED: GRACEFUL by GUEST_AGENT", True)
+    operation = await provider.end(begun)
+    assert (operation.state, states(operation)) == (State.CANCELLED, [("ready", "INTERRUPTED")])
+
+
+async def test_it_waits_for_other_hooks(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"takes": "20s"}]})
+    await provider.power_on(hooks=(exec_hook("warm"), probe()))
+    await until(15)
+    with pytest.raises(OperationActive):
+        await provider.shutdown()
 
 
 async def test_a_snapshot_hook_takes_a_snapshot_named_after_the_operation(make_provider: Make) -> None:

@@ -571,6 +571,19 @@ async def test_a_client_without_that_right_runs_no_programs(make_provider: Make,
         await service.Shutdown(pb.ShutdownRequest(vm="web", pre_stop=[exec_hook("id")]), CALL)
 
 
+@pytest.mark.parametrize(
+    ("probe", "right"),
+    [(pb.Probe(exec=pb.ExecHook(command=["id"])), "exec"), (pb.Probe(tcp=pb.TcpProbe(port=22)), "http")],
+)
+async def test_a_client_without_that_right_asks_no_guest_whether_it_is_ready(
+    make_provider: Make, speaking: Speaking, probe: pb.Probe, right: str
+) -> None:
+    service = served(await make_provider(EXEC, web={"power": "off"}))
+    speaking(TEAM)
+    with pytest.raises(NotAllowed, match=f"{right} is not granted"):
+        await service.PowerOn(pb.PowerOnRequest(vm="web", ready=probe), CALL)
+
+
 async def test_a_client_decides_about_no_operation_on_a_vm_that_is_not_granted(
     make_provider: Make, speaking: Speaking
 ) -> None:

@@ -12,7 +12,7 @@ from protos.power.v1 import power_pb2 as pb
 from providers.core.adapter import VM, Delegation, Escalation, PowerState, Signal
 from providers.core.errors import InvalidRequest, VMNotFound, VMRefused
 from providers.core.extension import Extension
-from providers.core.model import ExecHook, HttpGetHook, Request
+from providers.core.model import ExecHook, HttpGetHook, Request, TcpHook
 from providers.core.settings import Settings
 from providers.server import validation
 from providers.server.validation import Find
@@ -224,6 +224,35 @@ def test_post_start_hooks_are_told_by_their_own_field() -> None:
     with pytest.raises(InvalidRequest) as refused:
         validation.power_on(pb.PowerOnRequest(vm="web", post_start=[pb.Hook()]), find, SETTINGS)
     assert refused.value.violations[0].field == "post_start[0]"
+
+
+def probed(probe: pb.Probe, *names: str) -> pb.PowerOnRequest:
+    hooks = [pb.Hook(name=name, exec=pb.ExecHook(command=["warm"])) for name in names]
+    return pb.PowerOnRequest(vm="web", post_start=hooks, ready=probe)
+
+
+def test_a_probe_comes_after_the_hooks_and_is_repeated() -> None:
+    first, last = validation.power_on(probed(pb.Probe(tcp=pb.TcpProbe(port=5432)), "warm"), find, SETTINGS).hooks
+    assert (first.repeat, last.name, last.handler, last.repeat) == (False, "ready", TcpHook(port=5432), True)
+    assert last.timeout == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (probed(pb.Probe()), "ready"),
+        (probed(pb.Probe(exec=pb.ExecHook())), "ready.exec.command"),
+        (probed(pb.Probe(exec=pb.ExecHook(command=["x"] * 257))), "ready.exec.command"),
+        (probed(pb.Probe(tcp=pb.TcpProbe())), "ready.tcp.port"),
+        (probed(pb.Probe(tcp=pb.TcpProbe(port=65_536))), "ready.tcp.port"),
+        (probed(pb.Probe(tcp=pb.TcpProbe(port=22), timeout=Duration(seconds=-1))), "ready.timeout"),
+        (probed(pb.Probe(tcp=pb.TcpProbe(port=22)), "ready"), "post_start"),
+    ],
+)
+def test_what_is_no_probe_is_refused_by_its_field(message: pb.PowerOnRequest, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        validation.power_on(message, find, SETTINGS)
+    assert [each.field for each in refused.value.violations] == [field]
 
 
 def test_a_reboot_is_checked_like_a_shutdown() -> None:
