@@ -7,7 +7,7 @@ holds what was held, and takes up what was under way.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,36 +15,34 @@ from typing import Any, TypeVar
 import structlog
 
 from common.backoff import Backoff
-from controller.annotations import MAX_REASON
 from controller.client import ProviderClient
 from controller.enums import DesiredPower
 from controller.hosted_run import Hosted, HostedCalls, targets
-from controller.models import PlanRef, PowerPlan, PowerRun, PowerRunSpec, VirtualMachine
+from controller.models import PowerPlan, PowerRun, VirtualMachine
+from controller.plan_begin import Beginning
 from controller.plan_declared import Declared
 from controller.plan_holds import Holds
-from controller.plan_own import OwnMachines, tell_if_none, unclear
-from controller.plan_scope import Scope, full_name, violations
-from controller.plan_terms import Asked, RunRefused, World, plan_of
+from controller.plan_own import OwnMachines
+from controller.plan_scope import full_name
+from controller.plan_terms import Asked, RunRefused, World, plan_of, resource_of
 from controller.plan_triggers import Triggers
-from controller.run_connections import close, opened, read_logins, reopened
+from controller.run_connections import close, read_logins, reopened
 from controller.run_record import later, recorded_status, size
 from controller.run_status import PowerRunStatus, run_status
 from controller.source import (
     Key,
     Rejected,
-    ResourceGone,
     Source,
     SourceError,
 )
 from plans.calls import Calls
 from plans.clock import Clock
-from plans.freeze import Frozen, Unreachable, freeze
+from plans.freeze import Frozen
 from plans.frozen import Target
 from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Journal, JournalError, Off, Runs
 from plans.look import runs_again
-from plans.members import LeftOut, OwnVMUnclear, PlanRefused, Violation
 from plans.run import Run
 
 FOLDER = ".runs"
@@ -59,8 +57,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run whose record another process has is taken up again."""
 KEPT = 10
 """Runs that are over, of those that a plan's triggers have begun."""
-DECLARE_TIME = 5.0
-"""Seconds in which the PowerRun of a trigger's run is declared. The API server may be what an outage took first."""
 DOWN = frozenset({DesiredPower.OFF, DesiredPower.OFF_GRACEFUL})
 
 T = TypeVar("T")
@@ -93,6 +89,7 @@ class PlanHost:
         self._another_led = False
         """Whether another controller has led since the records on this disk were written, as far as is known."""
         self._declared = Declared(self, lambda: self._world)
+        self._beginning = Beginning(self._runs, self._declared, self._own, clock, self._status_of)
         self._holds = Holds(lambda: [hosted.history for hosted in self._hosted.values()], self._wake)
         self._triggers = Triggers(self, clock)
         self._one_start = asyncio.Lock()
@@ -164,8 +161,8 @@ class PlanHost:
                 await self._end_on_disk(start.run)
             elif history.released is None:
                 self._host(history)
-            elif start.uid and self._declared.uid(_resource(start)) == start.uid:
-                self._declared.answer(_resource(start), run_status(history))
+            elif start.uid and self._declared.uid(resource_of(start)) == start.uid:
+                self._declared.answer(resource_of(start), run_status(history))
         for history in self._declared.records():
             self.take_in(history)
 
@@ -174,7 +171,7 @@ class PlanHost:
         says so, or is gone since another one led."""
         if not start.resource or self._world is None:
             return False
-        key = _resource(start)
+        key = resource_of(start)
         gone = self._another_led and not self._declared.uid(key) and self._world.source.is_gone(key)
         return gone or self._declared.has_ended(key, start.uid)
 
@@ -349,15 +346,7 @@ class PlanHost:
         Raises:
             RunRefused
         """
-        found = self._declared.plan(plan)
-        world = self._require_world()
-        within = world.scope(plan.namespace)
-        clients = opened(world, within.providers)
-        try:
-            frozen = await self._freeze(found, world.source, within, clients)
-            return frozen.start(found.metadata.name, found.spec, self._clock()()), frozen
-        finally:
-            await close(clients)
+        return await self._beginning.forecast(plan, self._require_world())
 
     async def start(self, asked: Asked) -> History:
         """Begin a run; it is on disk, and its VMs are held, when this returns. Where other controllers may have to go
@@ -368,44 +357,26 @@ class PlanHost:
             SourceError, ResourceGone: its PowerRun cannot say so; nothing was done.
         """
         world = self._world_of(asked)
-        plan = self._declared.plan(asked.plan)
-        if asked.tiers:
-            plan = _only(plan, asked.tiers)
         if world.source.shared and not asked.uid and not asked.trigger:
             message = "Another controller could not go on with it: make a PowerRun of it, by kubectl create."
             raise RunRefused("NO_RECORD", message)
         async with self._one_start:
-            others, beside = self._in_the_way(asked)
-            within = world.scope(asked.plan.namespace)
-            clients = opened(world, within.providers)
-            try:
-                left_out = LeftOut() if asked.in_part else None
-                frozen = await self._freeze(plan, world.source, within, clients, left_out)
-                if asked.tiers or asked.in_part:
-                    frozen = frozen.without_own()
-                frozen = _unshared(frozen, asked.plan.namespace, beside, left_out)
-                start = self._begun(asked, plan, frozen, str(left_out or ""))
-                if world.source.shared and asked.trigger:
-                    start = await self._declare(start, asked)
-                elif world.source.shared:
-                    await self._declared.claim(_resource(start), start.uid, self._status_of(History(start)))
-                history, journal = await self._create(start)
-            except BaseException:
-                await close(clients)
-                raise
-            for other in others:
+            under_way = [hosted for hosted in self._hosted.values() if hosted.is_open]
+            begun = await self._beginning.begin(asked, world, under_way, leads=self._synced)
+            history = begun.history
+            for other in begun.taken:
                 other.taken_by = history.start.called
                 if other.task is not None:
                     other.task.cancel()
             hosted = self._host(history)
-            hosted.journal = journal
+            hosted.journal = begun.journal
             if history.start.uid:
                 self._by_uid[history.start.uid] = history.start.run
             self._holds.changed()
             needed = {target.provider for target in targets(history)}
-            self.spawn(close({name: client for name, client in clients.items() if name not in needed}))
+            self.spawn(close({name: client for name, client in begun.clients.items() if name not in needed}))
             await self._surely(
-                self._carry_on(hosted, {name: client for name, client in clients.items() if name in needed})
+                self._carry_on(hosted, {name: client for name, client in begun.clients.items() if name in needed})
             )
         if asked.trigger:
             self.spawn(self._forget_old(asked.plan))
@@ -419,34 +390,6 @@ class PlanHost:
                 await self._require_world().source.delete_run(key)
             except (SourceError, RunRefused) as error:
                 log.warning("an old run is not deleted; the next one has another try", run=str(key), error=str(error))
-
-    async def _declare(self, start: Start, asked: Asked) -> Start:
-        """The start of a trigger's run with its PowerRun, which is declared and says that the run has begun. An
-        emergency begins all the same where that cannot be done in time.
-
-        Raises:
-            SourceError
-        """
-        key = Key("PowerRun", start.namespace, start.run)
-        spec = PowerRunSpec(
-            plan_ref=PlanRef(name=asked.plan.name),
-            emergency=asked.emergency,
-            tiers=asked.tiers,
-            trigger=asked.trigger[:MAX_REASON],
-        )
-        if not self._synced:
-            log.warning("a run begins that no PowerRun tells of, as the lead is lost", run=start.run)
-            return start
-        try:
-            async with asyncio.timeout(DECLARE_TIME):
-                made = await self._declared.make(key, spec)
-                start = start.model_copy(update={"resource": key.name, "uid": made.metadata.uid})
-                await self._declared.claim(key, start.uid, self._status_of(History(start)))
-        except (SourceError, ResourceGone, TimeoutError) as error:
-            if not asked.emergency:
-                raise SourceError(f"The run cannot be declared: {error or 'no answer in time'}") from error
-            log.warning("a run begins that its PowerRun does not tell of", run=start.run, error=str(error))
-        return start
 
     async def abort(self, name: str) -> History:
         """Begin no further tier; then what the run stopped comes up, if its plan says so, and is released.
@@ -561,7 +504,7 @@ class PlanHost:
         if history.start.resource and hosted is not None:
             often = max(WRITE_AFTER, hosted.size / WRITTEN)
             seconds = often if isinstance(fact, VMEnded | VMUp) else WRITE_AFTER / 10
-            self._declared.write(_resource(history.start), seconds)
+            self._declared.write(resource_of(history.start), seconds)
 
     async def _found(self, name: str) -> Hosted:
         history = await self.history(name)
@@ -585,80 +528,6 @@ class PlanHost:
         if self._world is None or not self._synced:
             raise RunRefused("NOT_READY", "The controller does not know yet what is declared; ask again in a moment.")
         return self._world
-
-    def _in_the_way(self, asked: Asked) -> tuple[list[Hosted], list[Hosted]]:
-        """The runs that are under way: those that an emergency takes over, and those beside which it begins.
-
-        Raises:
-            RunRefused
-        """
-        others = [hosted for hosted in self._hosted.values() if hosted.is_open]
-        taken = [other for other in others if asked.takes_over(other.history.start)]
-        beside = [other for other in others if asked.goes_beside(other.history.start)]
-        for other in others:
-            if other not in taken and other not in beside:
-                start = other.history.start
-                message = f"Run {start.called} of plan {start.plan} is under way; one at a time."
-                wrong = Violation("spec.emergency", "only an emergency takes a run over, and only one that is none")
-                raise RunRefused("RUN_ACTIVE", message, [wrong])
-        return taken, beside
-
-    async def _freeze(
-        self,
-        plan: PowerPlan,
-        source: Source,
-        within: Scope,
-        clients: Mapping[str, ProviderClient],
-        left_out: LeftOut | None = None,
-    ) -> Frozen:
-        wrong = [*violations(plan.spec, within), *self._own.violations(plan)]
-        if wrong:
-            raise _plan_refused(plan, wrong)
-        own = await self._own.of(plan, source)
-        try:
-            frozen = await freeze(
-                plan.spec,
-                clients,
-                self._clock(),
-                within.declared,
-                own=own,
-                own_at=within.own_providers,
-                left_out=left_out,
-            )
-        except PlanRefused as error:
-            raise _plan_refused(plan, error.violations) from error
-        except OwnVMUnclear as error:
-            raise _plan_refused(plan, [unclear(error)]) from error
-        except Unreachable as error:
-            message = f"Provider {error.provider} does not answer; nothing was done. {error.error.message}"
-            raise RunRefused("PROVIDER_UNREACHABLE", message) from error
-        tell_if_none(plan, own, frozen)
-        return frozen
-
-    def _begun(self, asked: Asked, plan: PowerPlan, frozen: Frozen, left_out: str) -> Start:
-        name = f"{asked.resource[:63].rstrip('-.')}-{asked.uid[:8]}" if asked.uid else ""
-        start = frozen.start(
-            plan.metadata.name,
-            plan.spec,
-            self._clock()(),
-            name,
-            trigger=asked.trigger,
-            left_out=left_out,
-            reason=asked.reason,
-            emergency=asked.emergency,
-            namespace=asked.plan.namespace,
-            resource=asked.resource,
-            uid=asked.uid,
-        )
-        if asked.left is None:
-            return start
-        return start.model_copy(update={"ends": min(start.ends, start.at + asked.left)})
-
-    async def _create(self, start: Start) -> tuple[History, Journal]:
-        try:
-            return await self._runs.create(start)
-        except JournalError as error:
-            raise RunRefused("NO_RECORD", f"{error} Nothing was done.") from error
 
     async def _take_up(self, hosted: Hosted) -> None:
         """Go on with a run that was under way when a controller ended, or lost the lead. One that still carries it out,
@@ -720,8 +589,8 @@ class PlanHost:
             await run.release()
             hosted.journal.close()
         self._hosted.pop(start.run, None)
-        if start.resource and self._declared.uid(_resource(start)) == start.uid:
-            self._declared.answer(_resource(start), self._status_of(hosted.history))
+        if start.resource and self._declared.uid(resource_of(start)) == start.uid:
+            self._declared.answer(resource_of(start), self._status_of(hosted.history))
         self._holds.changed()
 
     def give_up(self, uid: str) -> None:
@@ -791,61 +660,14 @@ class PlanHost:
         return found[0]
 
 
-def _resource(start: Start) -> Key:
-    """The PowerRun that asked for a run."""
-    return Key("PowerRun", start.namespace, start.resource)
-
-
-def _only(plan: PowerPlan, tiers: Collection[str]) -> PowerPlan:
-    """The plan of these tiers alone.
-
-    Raises:
-        RunRefused: they cannot be run without the others.
-    """
-    if wrong := plan.spec.problem_of(tiers):
-        message = f"PowerPlan {plan.metadata.name} cannot be run in part like this; nothing was done."
-        raise RunRefused("PLAN_REFUSED", message, [Violation("spec.tiers", wrong)])
-    return plan.model_copy(update={"spec": plan.spec.only(tiers)})
-
-
 def _is_called(start: Start, name: str) -> bool:
     return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
-
-
-def _unshared(frozen: Frozen, namespace: str, beside: Collection[Hosted], left_out: LeftOut | None) -> Frozen:
-    """It without what runs that go on beside it bring down, which is told in `left_out`.
-
-    Raises:
-        RunRefused: they share VMs, and none may be left out, or none is left.
-    """
-    theirs = {
-        (full_name(other.history.start.namespace, target.provider), target.vm): other.history.start
-        for other in beside
-        for target in targets(other.history)
-    }
-    mine = [target for tier in frozen.tiers for target in tier.targets]
-    keys = [(each, (full_name(namespace, each.provider), each.vm)) for each in mine]
-    found = [(each, theirs[key]) for each, key in keys if key in theirs]
-    if not found:
-        return frozen
-    (first, start), count = found[0], len(found)
-    what = f"{first.title} and {count - 1} more" if count > 1 else first.title
-    message = f"Run {start.called} of plan {start.plan} is under way, and brings down {what} of this one, too."
-    if left_out is None or count == len(mine):
-        raise RunRefused("RUN_ACTIVE", message, [Violation("spec.tiers", "shares VMs with an emergency under way")])
-    left_out.violations.append(Violation("tiers", message))
-    return frozen.without({each.key for each, _ in found})
 
 
 async def _leave(hosted: Hosted, run: Run) -> None:
     """Another run has taken it over, which may be aborted or end later: what this one stopped can come up then."""
     await run.leave(hosted.taken_by)
     hosted.taken_by = ""
-
-
-def _plan_refused(plan: PowerPlan, violations: Iterable[Violation]) -> RunRefused:
-    message = f"PowerPlan {plan.metadata.name} cannot be run as it is; nothing was done."
-    return RunRefused("PLAN_REFUSED", message, [Violation(each.path, each.message) for each in violations])
 
 
 def _tell_of_a_bug(task: asyncio.Task[None]) -> None:

@@ -54,6 +54,11 @@ class Asked:
         return self.emergency and bool(self.trigger) and other.emergency and plan_of(other) != self.plan
 
 
+def resource_of(start: Start) -> Key:
+    """The PowerRun that asked for a run."""
+    return Key("PowerRun", start.namespace, start.resource)
+
+
 def plan_of(start: Start) -> Key:
     """That of a run."""
     return Key("PowerPlan", start.namespace, start.plan)

@@ -1,19 +1,16 @@
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client.times import moment
 from controller.plan_host import FOLDER
 from controller.plan_terms import RunRefused
-from controller.source import GuestCredentials, Key, key_of
+from controller.source import GuestCredentials, key_of
 from protos.power.v1 import power_pb2 as pb
-from tests.unit.controller.builders import provider
 from tests.unit.controller.plan_world import FakeWorld, Guests, Hosting, declared, plan, run
-from tests.unit.plans.builders import EPOCH, tier
+from tests.unit.plans.builders import tier
 
 pytestmark = pytest.mark.looptime
 
@@ -59,13 +56,6 @@ async def test_its_status_is_the_record(hosting: Hosting) -> None:
     assert apps.began_at < apps.over_at <= databases.began_at
 
 
-async def test_a_run_is_told_to_providers_with_its_reason(hosting: Hosting) -> None:
-    guests = lab()
-    await hosting.start(plan(), run(reason="new UPS"), lab=guests)
-    await asyncio.sleep(20)
-    assert {request.reason for request in guests.sent(pb.ShutdownRequest)} == {"plan night: new UPS"}
-
-
 async def test_a_plan_that_is_declared_a_moment_later_is_waited_for(hosting: Hosting) -> None:
     world = await hosting.start(run(), lab=lab())
     await asyncio.sleep(2)
@@ -73,30 +63,6 @@ async def test_a_plan_that_is_declared_a_moment_later_is_waited_for(hosting: Hos
     world.host.apply(key_of(late), late)
     await asyncio.sleep(20)
     assert world.status().phase == "Held"
-
-
-async def test_a_plan_that_is_not_there_is_refused_by_its_field(hosting: Hosting) -> None:
-    world = await hosting.start(run(), lab=lab())
-    await asyncio.sleep(20)
-    assert [refusal.field for refusal in world.status().refusals] == ["spec.planRef.name"]
-
-
-async def test_a_plan_that_cannot_be_meant_is_refused_by_its_field(hosting: Hosting) -> None:
-    guests = lab()
-    world = await hosting.start(plan(tier("apps", "lab/wiki")), run(), lab=guests)
-    await asyncio.sleep(20)
-    status = world.status()
-    assert (status.phase, [each.field for each in status.refusals]) == ("Refused", ["spec.tiers[0].members[0].vms[0]"])
-    assert not guests.sent(pb.ShutdownRequest)
-
-
-async def test_a_provider_that_is_away_refuses_the_run(hosting: Hosting) -> None:
-    guests = lab()
-    guests.away = True
-    world = await hosting.start(plan(), run(), lab=guests)
-    await asyncio.sleep(20)
-    assert world.status().phase == "Refused"
-    assert "lab" in world.status().message
 
 
 async def test_a_run_that_was_refused_is_not_begun_by_the_next_process(hosting: Hosting) -> None:
@@ -121,24 +87,7 @@ async def test_a_run_whose_record_is_lost_is_not_begun_again(hosting: Hosting, t
     assert (world.status().phase, guests.sent(pb.ShutdownRequest)) == ("Lost", [])
 
 
-# Members by their resources
-
-
-async def test_a_selector_chooses_resources_and_their_lifecycle_counts(hosting: Hosting) -> None:
-    guests = lab()
-    app = declared(
-        "app",
-        meta={"labels": {"tier": "web"}},
-        escalation="Never",
-        gracefulShutdownTimeout="20s",
-        preStop={"exec": {"command": ["save"]}, "timeout": "3s"},
-    )
-    members = {"name": "apps", "members": [{"selector": {"matchLabels": {"tier": "web"}}}]}
-    await hosting.start(plan(members), run(), machines=[app, declared("db")], lab=guests)
-    await asyncio.sleep(20)
-    (request,) = guests.sent(pb.ShutdownRequest)
-    assert (request.vm, request.escalation, request.pre_stop[0].exec.command) == ("app", pb.ESCALATION_NEVER, ["save"])
-    assert moment(request.force_after) - EPOCH == pytest.approx(timedelta(seconds=23), abs=timedelta(seconds=1))
+# Logins in guests
 
 
 async def test_a_hook_in_a_guest_has_its_login_though_the_record_has_none(hosting: Hosting, tmp_path: Path) -> None:
@@ -177,24 +126,6 @@ async def test_the_program_that_a_guest_is_asked_by_has_the_login_of_its_vm(host
 # Two at once
 
 
-async def test_a_second_run_is_refused_while_one_is_under_way(hosting: Hosting) -> None:
-    world = await hosting.start(plan(), run(), run("second"), lab=lab())
-    await asyncio.sleep(20)
-    assert (world.status().phase, world.status("second").phase) == ("Held", "Refused")
-    assert [refusal.field for refusal in world.status("second").refusals] == ["spec.emergency"]
-
-
-async def test_an_emergency_takes_a_maintenance_run_over(hosting: Hosting) -> None:
-    guests = lab()
-    world = await hosting.start(plan(), plan(tier("db", "lab/db"), name="now"), run(), lab=guests)
-    await asyncio.sleep(3)
-    emergency = run("fire", plan="now", emergency=True)
-    world.host.apply(key_of(emergency), emergency)
-    await asyncio.sleep(20)
-    assert world.status().message == "Taken over by run fire."
-    assert (world.status("fire").phase, guests.asked["db"] < 4) == ("Held", True)
-
-
 async def test_what_a_run_that_was_taken_over_stopped_stays_held(hosting: Hosting) -> None:
     world = await hosting.start(plan(), plan(tier("db", "lab/db"), name="now"), run(), lab=lab())
     await asyncio.sleep(3)
@@ -213,12 +144,6 @@ async def test_what_a_run_that_was_taken_over_has_asked_has_no_more_time_than_th
     world.host.apply(key_of(emergency), emergency)
     await asyncio.sleep(60)
     assert guests.off["app"] < 40
-
-
-async def test_an_emergency_does_not_take_over_another_one(hosting: Hosting) -> None:
-    world = await hosting.start(plan(), run(emergency=True), run("second", emergency=True), lab=lab())
-    await asyncio.sleep(20)
-    assert world.status("second").phase == "Refused"
 
 
 async def test_a_bring_up_that_an_emergency_took_over_is_not_taken_up_again(hosting: Hosting) -> None:
@@ -449,14 +374,6 @@ async def test_a_provider_that_is_not_declared_any_more_holds_up_no_other(hostin
 # Elsewhere
 
 
-async def test_another_namespaces_provider_is_meant_by_resources_alone(hosting: Hosting) -> None:
-    world = await hosting.start(plan(tier("apps", "infra/lab/app")), lab=lab())
-    world.known = [provider("lab", namespace="infra")]
-    world.host.apply(key_of(run()), run())
-    await asyncio.sleep(20)
-    assert [refusal.field for refusal in world.status().refusals] == ["spec.tiers[0].members[0].vms[0]"]
-
-
 async def test_a_run_is_found_by_its_resource_and_by_its_own_name(hosting: Hosting) -> None:
     world = await hosting.start(plan(), run(), lab=lab())
     await asyncio.sleep(20)
@@ -467,46 +384,11 @@ async def test_a_run_is_found_by_its_resource_and_by_its_own_name(hosting: Hosti
     assert (await world.host.history("tonight")).released
 
 
-async def test_a_forecast_touches_no_guest(hosting: Hosting) -> None:
-    guests = lab()
-    world = await hosting.start(plan(), lab=guests)
-    start, frozen = await world.host.forecast(Key("PowerPlan", "default", "night"))
-    assert (start.plan, [tier.name for tier in frozen.tiers]) == ("night", ["apps", "databases"])
-    assert not guests.operations
-
-
 async def test_connections_are_closed_when_a_run_is_over(hosting: Hosting) -> None:
     guests, pve = lab(), Guests()
     await hosting.start(plan(), run(), lab=guests, pve=pve)
     await asyncio.sleep(20)
     assert (guests.closed, pve.closed) == (1, 1)
-
-
-# In part
-
-
-async def test_a_run_of_some_tiers_leaves_the_others_alone(hosting: Hosting) -> None:
-    guests = lab()
-    world = await hosting.start(plan(), run(tiers=["apps"]), lab=guests)
-    await asyncio.sleep(20)
-    assert (list(guests.off), [tier.name for tier in world.status().tiers]) == (["app"], ["apps"])
-
-
-@pytest.mark.parametrize(
-    ("tiers", "wrong"),
-    [
-        (["nothing"], "there is no tier 'nothing'"),
-        (["databases"], "'databases' comes after 'apps', which is not named"),
-    ],
-)
-async def test_tiers_that_cannot_be_run_alone_are_refused_by_their_field(
-    hosting: Hosting, tiers: list[str], wrong: str
-) -> None:
-    guests = lab()
-    world = await hosting.start(plan(), run(tiers=tiers), lab=guests)
-    await asyncio.sleep(20)
-    (refusal,) = world.status().refusals
-    assert (refusal.field, refusal.message, guests.requests) == ("spec.tiers", wrong, [])
 
 
 # Brought back
