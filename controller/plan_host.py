@@ -633,10 +633,27 @@ class PlanHost:
             return None
         return self._known.machine(full_name(history.start.namespace, target.provider), target.vm, target.resource)
 
-    def _stays_off(self, history: History, target: Target) -> bool:
-        """Whether a VM's owner wants it off by now."""
+    async def _stays_off(self, history: History, target: Target) -> bool:
+        """Whether a VM's owner wants it off by now, or another run, with which it comes up then."""
         machine = self._machine(history, target)
-        return machine is not None and machine.wanted in DOWN
+        if machine is not None and machine.wanted in DOWN:
+            return True
+        for other in reversed(self.hosted()):
+            if other.history is not history and (theirs := _held(other.history, history, target)) is not None:
+                return await self._hand_over(other, theirs)
+        return False
+
+    async def _hand_over(self, other: Hosted, target: Target) -> bool:
+        """A VM that another run holds comes up with that, if it can write that down."""
+        try:
+            await self._resume_journal(other)
+        except RunRefused as error:
+            log.warning("a VM comes up that another run holds, as its record is lost", vm=target.title, error=str(error))
+            return False
+        if other.journal is not None:
+            run = other.run or Run(other.history, other.journal, Calls({}), self._clock())
+            await run.inherit(target)
+        return True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done in the background."""
@@ -658,6 +675,19 @@ class PlanHost:
         found = list[T]()
         await self._off(lambda: found.append(call()))
         return found[0]
+
+
+def _held(other: History, history: History, target: Target) -> Target | None:
+    """A VM of a run as another one calls it, which wants it off for longer; None: that does not."""
+    if other.released or other.bring_up_began is not None or other.aborted is not None:
+        return None
+    wanted = (full_name(history.start.namespace, target.provider), target.vm)
+    found = (
+        each
+        for each in targets(other)
+        if (full_name(other.start.namespace, each.provider), each.vm) == wanted and other.holds(each)
+    )
+    return next(found, None)
 
 
 def _is_called(start: Start, name: str) -> bool:

@@ -6,13 +6,15 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
+import structlog
+
 from common.backoff import Backoff
-from controller.hosted_run import Hosted
+from controller.hosted_run import Hosted, targets
 from controller.plan_terms import Asked, RunRefused, plan_of
 from controller.source import Key, ResourceGone, SourceError
-from controller.trigger_terms import Host, Teller, bring_back, in_words
+from controller.trigger_terms import Host, Power, Teller, in_words
 from plans.clock import Clock
-from plans.history import Start
+from plans.history import History, Start
 from plans.model import CronSchedule
 
 LONGEST_SLEEP = 60.0
@@ -23,6 +25,8 @@ slept. Whoever is told that all goes down at ten does not expect it at noon."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run is tried again that could not begin for the moment."""
 FOR_THE_MOMENT = frozenset({"NOT_READY", "PROVIDER_UNREACHABLE"})
+
+log = structlog.get_logger()
 
 
 class ScheduleTrigger:
@@ -78,16 +82,18 @@ class SetBringUps:
     """What schedules have brought down comes up again at its time, as its schedule said when the run began, whatever
     has become of the plan since: the run holds its VMs until then."""
 
-    def __init__(self, host: Host, clock: Callable[[], Clock], supplied: Callable[[Key], asyncio.Event | None]) -> None:
-        """`supplied` is set while the UPS of a plan says of no outage; None: it follows none."""
-        self._host, self._clock, self._supplied = host, clock, supplied
-        self._begun = asyncio.Event()
+    def __init__(self, host: Host, clock: Callable[[], Clock], power: Callable[[Key], Power | None]) -> None:
+        """`power` is what the UPSes of a plan say; None: it has none."""
+        self._host, self._clock, self._power = host, clock, power
+        self._changed = asyncio.Event()
         self._works: dict[Key, asyncio.Task[None]] = {}
         """By plan, what comes up now: one run of a plan after the other."""
+        self._pauses: dict[str, tuple[Backoff, datetime]] = {}
+        """By run that could not come up yet, when it is tried again: meanwhile others of its plan may."""
 
     def run_began(self) -> None:
         """There is one more that may come up."""
-        self._begun.set()
+        self._changed.set()
 
     async def follow(self) -> None:
         """For ever. Who is late is there from the start."""
@@ -97,13 +103,13 @@ class SetBringUps:
                 for moment, hosted in due:
                     plan = plan_of(hosted.history.start)
                     if moment <= self._now() and plan not in self._works:
-                        self._works[plan] = asyncio.create_task(self._bring_up(plan, hosted.history.start.run))
+                        self._works[plan] = asyncio.create_task(self._bring_up(plan, hosted.history))
                         self._works[plan].add_done_callback(partial(self._over, plan))
-                left = min((_left(moment, self._now()) for moment, _ in due if moment > self._now()), default=None)
+                later = [_left(moment, self._now()) for moment, _ in due if moment > self._now()]
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LONGEST_SLEEP if left is None else left):
-                        await self._begun.wait()
-                self._begun.clear()
+                    async with asyncio.timeout(min(later, default=LONGEST_SLEEP)):
+                        await self._changed.wait()
+                self._changed.clear()
         finally:
             for work in self._works.values():
                 work.cancel()
@@ -112,32 +118,58 @@ class SetBringUps:
     def _due(self) -> list[tuple[datetime, Hosted]]:
         """What is to come up and when, in that order."""
         hosted = self._host.hosted()
-        there = {each.history.start.called for each in hosted}
-        found = [
-            (moment, each)
-            for each in hosted
-            if (moment := comes_up(each.history.start)) is not None
-            and (each.history.taken_over is None or each.history.taken_over.by not in there)
-        ]
+        self._pauses = {run: self._pauses[run] for each in hosted if (run := each.history.start.run) in self._pauses}
+        found = list[tuple[datetime, Hosted]]()
+        for each in hosted:
+            moment = comes_up(each.history.start)
+            if moment is not None and not any(_took_over(other.history, each.history) for other in hosted):
+                again = self._pauses.get(each.history.start.run)
+                found.append((max(moment, again[1]) if again else moment, each))
         return sorted(found, key=lambda each: each[0])
 
-    async def _bring_up(self, plan: Key, run: str) -> None:
+    async def _bring_up(self, plan: Key, history: History) -> None:
         """Once there is no outage: started on battery, it would go down again with a battery that is emptier."""
-        supplied, teller = self._supplied(plan), Teller(self._host.source, plan)
-        if supplied is not None and not supplied.is_set():
-            teller.tell("Normal", "BringUpWaits", f"What run {run} has stopped comes up when the power is back.")
-            await supplied.wait()
-        await bring_back(self._host, run)
-        if any(each.history.start.run == run for each in self._host.hosted()):
-            return  # an emergency has taken it over: the rest comes up when that is released
-        teller.tell("Normal", "BroughtUp", f"What run {run} had stopped has been brought up again.")
+        power, teller, run = self._power(plan), Teller(self._host.source, plan), history.start.run
+        if power is not None and not power.is_there:
+            if power.is_there is False:
+                teller.tell("Normal", "BringUpWaits", f"What run {run} has stopped comes up when the power is back.")
+            await power.back()
+        try:
+            await self._host.bring_back(run)
+        except Exception as error:
+            pauses, _ = self._pauses.get(run, (Backoff(FIRST_PAUSE, LONGEST_PAUSE), self._now()))
+            self._pauses[run] = pauses, self._now() + timedelta(seconds=pauses.next())
+            if not isinstance(error, RunRefused):
+                log.exception("a bug in vmpower: what a run has stopped does not come up; it is tried again", run=run)
+                return
+            log.warning("a run cannot be brought back yet", run=run, error=str(error))
+            return
+        if history.bring_up_began is not None:  # else a person has released it, or an emergency took it over
+            teller.tell("Normal", "BroughtUp", _in_words(history))
 
     def _over(self, plan: Key, _: asyncio.Task[None]) -> None:
         del self._works[plan]
-        self._begun.set()
+        self._changed.set()
 
     def _now(self) -> datetime:
         return self._clock()()
+
+
+def _took_over(other: History, history: History) -> bool:
+    """Whether a run counts instead of another one that it took over. Names are not for ever."""
+    taken = history.taken_over
+    return taken is not None and other.start.called == taken.by and other.start.at <= taken.at
+
+
+def _in_words(history: History) -> str:
+    """What has come up."""
+    stopped = [target for target in targets(history) if history.has_stopped(target)]
+    missing = [each.title for each in stopped if each.key not in history.up or not history.up[each.key].ready]
+    what = f"What run {history.start.run} had stopped has been brought up again"
+    if not missing:
+        return f"{what}."
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f"{what}, but for {', '.join(missing[:3])}{more}; see vmpower plan report {history.start.run}."
 
 
 def comes_up(start: Start) -> datetime | None:

@@ -17,7 +17,7 @@ from controller.models import PowerPlan
 from controller.plan_schedule import ScheduleTrigger, SetBringUps
 from controller.plan_ups import UpsTrigger
 from controller.source import Key
-from controller.trigger_terms import Host, Teller
+from controller.trigger_terms import Host, Power, Teller
 from plans.clock import Clock
 from plans.model import PlanSpec
 
@@ -34,10 +34,8 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Followed:
-    """`supplied`: the plan's UPS says of no outage."""
-
     spec: PlanSpec
-    supplied: asyncio.Event
+    power: Power
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -50,18 +48,18 @@ class Triggers:
         self._refused: set[Key] = set()
         """Of those that are not followed, as there are too many, whom that was told to."""
         self._ending: set[asyncio.Task[None]] = set()
-        self._bring_ups = SetBringUps(host, clock, self._supplied)
+        self._bring_ups = SetBringUps(host, clock, self._power)
         self._bringing_up: asyncio.Task[None] | None = None
 
     def follow(self, plans: Mapping[Key, PowerPlan]) -> None:
         """Follow the triggers of these plans, and of no other. A plan that has changed is followed anew; its runs go
         on as they began, and what schedules have stopped comes up at its time."""
-        supplied = dict[Key, asyncio.Event]()
+        powers = dict[Key, Power]()
         for key, followed in list(self._followed.items()):
             if key not in plans or plans[key].spec != followed.spec:
                 del self._followed[key]
                 self._end(followed.tasks)
-                supplied[key] = followed.supplied
+                powers[key] = followed.power
         room = Counter(key.namespace for key in self._followed)
         for key, plan in plans.items():
             if not plan.spec.triggers or key in self._followed:
@@ -69,14 +67,14 @@ class Triggers:
             if room[key.namespace] < MOST:
                 room[key.namespace] += 1
                 self._refused.discard(key)
-                self._begin(key, plan.spec, supplied.get(key))
+                self._begin(key, plan.spec, powers.get(key))
             elif key not in self._refused:
                 self._refused.add(key)
                 Teller(self._host.source, key).tell("Warning", "TriggersNotFollowed", TOO_MANY)
         self._refused &= plans.keys()
-        for key, known in supplied.items():
-            if key not in self._followed or not self._followed[key].spec.nut:
-                known.set()  # nobody asks its UPS any more
+        for key, power in powers.items():
+            if key not in self._followed:
+                power.tell(None)  # nobody asks its UPS any more
         if self._bringing_up is None:
             self._bringing_up = asyncio.create_task(self._guarded(None, self._bring_ups.follow))
 
@@ -90,24 +88,22 @@ class Triggers:
             self._bringing_up = None
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    def _begin(self, key: Key, spec: PlanSpec, supplied: asyncio.Event | None) -> None:
-        """`supplied` is that of the same plan before an edit."""
-        if supplied is None:
-            supplied = asyncio.Event()
-            supplied.set()
-        followed = self._followed[key] = _Followed(spec, supplied)
-        followed.tasks += [
-            asyncio.create_task(self._guarded(key, work)) for work in self._works(key, spec, followed.supplied)
-        ]
+    def _begin(self, key: Key, spec: PlanSpec, power: Power | None) -> None:
+        """`power` is that of the same plan before an edit."""
+        followed = self._followed[key] = _Followed(spec, power or Power())
+        works = self._works(key, spec, followed.power)
+        followed.tasks += [asyncio.create_task(self._guarded(key, work)) for work in works]
 
-    def _works(self, key: Key, spec: PlanSpec, supplied: asyncio.Event) -> Iterator[Work]:
+    def _works(self, key: Key, spec: PlanSpec, power: Power) -> Iterator[Work]:
         if spec.nut:
-            yield UpsTrigger(key, spec, spec.nut, self._host, self._clock, supplied=supplied).follow
+            yield UpsTrigger(key, spec, spec.nut, self._host, self._clock, power=power).follow
+        else:
+            power.tell(True)
         for schedule in spec.schedules:
             yield ScheduleTrigger(key, schedule, self._host, self._clock, self._bring_ups.run_began).follow
 
-    def _supplied(self, plan: Key) -> asyncio.Event | None:
-        return self._followed[plan].supplied if plan in self._followed else None
+    def _power(self, plan: Key) -> Power | None:
+        return self._followed[plan].power if plan in self._followed else None
 
     def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Literal
 
 from common.backoff import Backoff
-from controller.hosted_run import Hosted
+from controller.hosted_run import Hosted, targets
 from controller.last_known import LastKnown
 from controller.plan_terms import Asked, RunRefused
 from controller.source import Key, ResourceGone, SecretUnavailable, Source, SourceError
-from controller.trigger_terms import Host, Teller, bring_back, in_words
+from controller.trigger_terms import Host, Power, Teller, bring_back, in_words
 from plans.clock import Clock
 from plans.model import Nut, PlanSpec
 from plans.ups.client import Credentials, Login, UpsError
@@ -30,13 +30,13 @@ ONLY_FILES = (
 
 
 class UpsTrigger:
-    """`clock` makes the one of an outage; `supplied` is set while there is none, as far as is known."""
+    """`clock` makes the one of an outage; `power` is told what the UPSes say of it."""
 
     def __init__(
-        self, plan: Key, spec: PlanSpec, nut: Nut, host: Host, clock: Callable[[], Clock], *, supplied: asyncio.Event
+        self, plan: Key, spec: PlanSpec, nut: Nut, host: Host, clock: Callable[[], Clock], *, power: Power
     ) -> None:
         self._plan, self._spec, self._nut, self._host, self._clock = plan, spec, nut, host, clock
-        self._supplied = supplied
+        self._power = power
         self._teller = Teller(host.source, plan)
         self._told: dict[News, str] = {}
         self._refused: dict[str, str] = {}
@@ -49,16 +49,17 @@ class UpsTrigger:
         there still, it is followed again: power that is back brings up then what was stopped."""
         if self._nut.secret_ref is None:
             self._teller.tell("Warning", "TriggersNotFollowed", ONLY_FILES)
+            self._power.tell(True)  # as for a plan that names no UPS
             return
         login = SecretLogin(self._host.source, self._plan.namespace, self._nut.secret_ref.name)
         pauses = Backoff(AGAIN, LONGEST_PAUSE)
         while True:
             try:
                 await self._until_all_is_down(login.read)
-                self._say(News.DOWN, "All is down, and the primary may go on.")
+                self._say(News.DOWN, self._down())
                 pauses.reset()
             except CannotBegin as error:
-                self._say(News.NOT_BEGUN, f"Nothing was brought down. {error}")
+                self._say(News.NOT_BEGUN, f"No run of all could begin, and the primary may go on. {error}")
             await asyncio.sleep(pauses.next())
 
     async def _until_all_is_down(self, login: Credentials) -> None:
@@ -69,7 +70,7 @@ class UpsTrigger:
         left = [hosted for hosted in self._host.triggered(self._plan) if hosted.history.start.emergency]
         begun = [HostedRun(self._host, hosted, self._stage(hosted)) for hosted in left]
         if begun:
-            self._supplied.clear()
+            self._power.tell(False)
         total = self._spec.budget.total
         waiting = Waiting(self._nut, total, self._begin, self._clock(), self._say, begun=begun, final=self._final)
         try:
@@ -79,6 +80,15 @@ class UpsTrigger:
             for run in waiting.runs:
                 run.close()
 
+    def _down(self) -> str:
+        """What the last run has come to."""
+        last = self._host.triggered(self._plan)[-1:]
+        runs_on = [target.title for each in last for target in targets(each.history) if not each.history.is_off(target)]
+        if not runs_on:
+            return "All is down, and the primary may go on."
+        more = f" and {len(runs_on) - 3} more" if len(runs_on) > 3 else ""
+        return f"The primary may go on. Not known to be down: {', '.join(runs_on[:3])}{more}."
+
     async def _follow_one(self, waiting: Waiting, login: Credentials, ups: str, seen: Callable[[Seen], None]) -> None:
         """For ever. Who does not let us in keeps us from no other UPS, and is asked again."""
 
@@ -86,10 +96,10 @@ class UpsTrigger:
             seen(now)
             if now.reading is not None:
                 self._refused.pop(ups, None)
-                if waiting.stage is Stage.NONE:
-                    self._supplied.set()
-                else:
-                    self._supplied.clear()
+            if waiting.power is not None or self._power.is_there:
+                self._power.tell(waiting.power)
+            if waiting.power:
+                self._told.clear()
 
         pauses = Backoff(AGAIN, LONGEST_PAUSE)
         while True:

@@ -69,7 +69,8 @@ DRIFT = timedelta(seconds=5)
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What a status is computed from. `trouble` is why the provider cannot be asked, `error` why it refused, `obstacle`
-    why the VM is not this resource's; `hypervisor_problem` is why what is known of the VM may be old."""
+    why the VM is not this resource's; `hypervisor_problem` is why what is known of the VM may be old; `unread`: the VM
+    is known from before the end of its operation."""
 
     now: datetime
     vm: pb.VM | None = None
@@ -79,6 +80,7 @@ class Observation:
     trouble: ProviderError | None = None
     obstacle: Obstacle | None = None
     hypervisor_problem: str = ""
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,7 @@ def _last_as_seen(last: LastPowerOff | None, seen: Observation) -> LastPowerOff 
     """What was SAVED and is on or off now is so no more: if it is suspended again later, somebody else did that."""
     if last is None or not last.left_saved:
         return last
-    known = seen.vm if not (_active(seen) or seen.trouble or seen.hypervisor_problem) else None
+    known = seen.vm if not (_active(seen) or seen.trouble or seen.hypervisor_problem or seen.unread) else None
     if known is None or known.power_state not in (pb.POWER_STATE_ON, pb.POWER_STATE_OFF):
         return last
     return last.model_copy(update={"resumed": True})

@@ -14,6 +14,8 @@ from plans.history import History
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run is brought back that could not be yet."""
+UNKNOWN = 120.0
+"""Seconds for which nothing comes up by itself while no UPS has been read: we may have started in an outage."""
 
 log = structlog.get_logger()
 
@@ -58,6 +60,34 @@ def in_words(refused: RunRefused) -> str:
     """Why a run does not begin, with the fields that are to blame."""
     wrong = (f"{each.field}: {each.message}" for each in refused.violations)
     return " ".join([refused.message, *wrong])
+
+
+class Power:
+    """What is known of the power of a plan's site, by its UPSes."""
+
+    def __init__(self) -> None:
+        self._is_there: bool | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def is_there(self) -> bool | None:
+        """None: nobody can tell."""
+        return self._is_there
+
+    def tell(self, is_there: bool | None) -> None:
+        """It is there, or has failed; None: that is not known any more."""
+        self._is_there = is_there
+        self._changed.set()
+
+    async def back(self) -> None:
+        """Return when it is there; where nobody can tell, after a while."""
+        while not self._is_there:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(UNKNOWN if self._is_there is None else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
 
 
 class Teller:

@@ -243,8 +243,15 @@ class VMReconciler:
         self._watch_active(client, action)
         if error is None or not error.passing:
             self._removable = self.resource.metadata.leaving and self._is_down(vm, action)
+            ended = self._operation if self._operation is not None and has_ended(self._operation) else None
             seen = status.Observation(
-                self._clock(), vm, self._operation, action, error, hypervisor_problem=client.hypervisor_problem
+                self._clock(),
+                vm,
+                self._operation,
+                action,
+                error,
+                hypervisor_problem=client.hypervisor_problem,
+                unread=ended is not None and ended.id != self._refreshed,
             )
             self._report(seen)
         if error is not None:
@@ -405,9 +412,9 @@ class VMReconciler:
         if operation is None:
             return
         if has_ended(operation) and operation.id != self._refreshed:
-            self._refreshed = operation.id
-            with suppress(ProviderError):  # the watch of all VMs will tell
+            with suppress(ProviderError):  # the watch of all VMs will tell, or the next try
                 await client.refresh(operation.vm)
+                self._refreshed = operation.id
         bound = self.resource.status.vm
         if bound is None or operation.vm == bound.id:
             self._set_status(status.recognised(self.resource, operation))

@@ -31,9 +31,9 @@ class BringUp:
         calls: Calls,
         clock: Clock,
         note: Callable[[Event], Awaitable[None]],
-        stays_off: Callable[[Target], bool],
+        stays_off: Callable[[Target], Awaitable[bool]],
     ) -> None:
-        """`stays_off`: whether a VM's owner wants it off by now."""
+        """`stays_off`: whether a VM's owner wants it off by now, or another run."""
         self._history, self._calls, self._clock, self._note = history, calls, clock, note
         self._stays_off = stays_off
         self._up = {tier.name: asyncio.Event() for tier in history.start.tiers}
@@ -61,7 +61,7 @@ class BringUp:
                 await self._up[later.name].wait()
         if not self._stopped.is_set():
             up = self._history.up
-            wanted = [each for each in self._of(tier) if each.key in up or not self._stays_off(each)]
+            wanted = [each for each in self._of(tier) if each.key in up or not await self._stays_off(each)]
             waiting = [target for target in wanted if target.key not in up]
             await asyncio.gather(*(self._bring_vm_up(tier, target, ready) for target in waiting))
             if ready.on_timeout == "Stop" and not all(up[target.key].ready for target in wanted):
@@ -115,8 +115,7 @@ class BringUp:
 
     def _of(self, tier: FrozenTier) -> Sequence[Target]:
         """The VMs of a tier that this run has stopped."""
-        ended = self._history.ended
-        return [target for target in tier.targets if target.key in ended and ended[target.key].stopped]
+        return [target for target in tier.targets if self._history.has_stopped(target)]
 
     def _providers(self) -> set[str]:
         """Those whose guests' agents are waited for."""

@@ -174,6 +174,14 @@ class TakenOver(Record):
     by: str
 
 
+class Inherited(Record):
+    """An earlier run had stopped this VM, which is off, and has come up but for it: it comes up with this one."""
+
+    event: Literal["inherited"] = "inherited"
+    vm: str
+    at: datetime
+
+
 class Released(Record):
     """The VMs are their owners' again: those that are off too."""
 
@@ -193,6 +201,7 @@ Event = Annotated[
     | VMUp
     | Closed
     | TakenOver
+    | Inherited
     | Released,
     Field(discriminator="event"),
 ]
@@ -208,6 +217,7 @@ class History:
         self.begun: dict[str, TierBegan] = {}
         self.ended: dict[str, VMEnded] = {}
         """By the key of the VM."""
+        self.inherited: dict[str, Inherited] = {}
         self.over: dict[str, TierOver] = {}
         self.up: dict[str, VMUp] = {}
         self.aborted: Aborted | None = None
@@ -237,6 +247,8 @@ class History:
                 self.bring_up_began, self.taken_over = None, event
             case Shortened():
                 self.shortened = event
+            case Inherited():
+                self.inherited[event.vm] = event
             case _:
                 self._note_stage(event)
         self.events.append(event)
@@ -290,6 +302,11 @@ class History:
         ended = self.ended.get(target.key)
         return ended is not None and ended.off
 
+    def has_stopped(self, target: Target) -> bool:
+        """Whether a VM comes up with this run, which has, or may have, brought it down, or has inherited it."""
+        ended = self.ended.get(target.key)
+        return target.key in self.inherited or (ended is not None and ended.stopped)
+
     def late(self, tier: FrozenTier) -> list[Target]:
         """The VMs of a tier that are not off. Those that were off before have no time, and are not waited for."""
         return [target for target in tier.targets if target.runs and not self.is_off(target)]
@@ -300,7 +317,8 @@ class History:
         if self.released or target.key in self.up:
             return False
         ended = self.ended.get(target.key)
-        return self.closed is None or (ended is not None and (ended.off or ended.stopped))
+        is_off = target.key in self.inherited or (ended is not None and (ended.off or ended.stopped))
+        return self.closed is None or is_off
 
     def over_by(self, tier: FrozenTier) -> datetime:
         """When the time of a tier that has begun is over: as it was given, or sooner if less is left since."""

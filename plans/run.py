@@ -27,6 +27,7 @@ from plans.history import (
     Closed,
     Event,
     History,
+    Inherited,
     Released,
     Shortened,
     Stopped,
@@ -59,6 +60,10 @@ LAST_LOOK = 5.0
 log = structlog.get_logger()
 
 
+async def _comes_up(_: Target) -> bool:
+    return False
+
+
 class Run:
     """One run of a plan, from where its history stands."""
 
@@ -68,9 +73,9 @@ class Run:
         journal: Journal,
         calls: Calls,
         clock: Clock,
-        stays_off: Callable[[Target], bool] = lambda _: False,
+        stays_off: Callable[[Target], Awaitable[bool]] = _comes_up,
     ) -> None:
-        """`stays_off`: whether a VM's owner wants it off by now, so that it is not brought up."""
+        """`stays_off`: whether a VM's owner wants it off by now, or another run, so that it is not brought up."""
         self.history, self._start, self._stays_off = history, history.start, stays_off
         self._journal, self._calls, self._clock = journal, calls, clock
         self._deadlines, self._shorter = Deadlines(clock), asyncio.Event()
@@ -117,6 +122,11 @@ class Run:
         if self.history.closed is None:
             await self._note(Closed(at=self._clock(), message=f"Taken over by run {by}."))
         await self._note(TakenOver(at=self._clock(), by=by))
+
+    async def inherit(self, target: Target) -> None:
+        """A VM of this run that an earlier one had stopped, and has come up without, comes up with this one."""
+        if not self.history.has_stopped(target):
+            await self._note(Inherited(vm=target.key, at=self._clock()))
 
     async def release(self) -> None:
         """Give the VMs back to their owners, those that are off too."""

@@ -105,6 +105,15 @@ def step(nut: Nut, state: State, ups: str, reading: Reading | None, now: datetim
     return replace(state, supplies=supplies, back=back)
 
 
+def has_power(nut: Nut, state: State) -> bool | None:
+    """Whether the site is known to have its power. None: it is not, and no UPS was on battery when heard last."""
+    if state.stage is not Stage.NONE:
+        return False
+    if _supplied(nut, state.supplies):
+        return True
+    return False if any(supply.on_battery or supply.forced for supply in state.supplies.values()) else None
+
+
 def ends(nut: Nut, state: State, now: datetime, total: timedelta) -> datetime:
     """When a run that begins now has to be over: after `total`, or when the site is left without supply, less the
     margin. LEAST is given in any case."""

@@ -19,7 +19,7 @@ import structlog
 from plans.clock import Clock
 from plans.model import Nut
 from plans.ups.follow import NotLetIn, Seen
-from plans.ups.stages import Reading, Stage, State, ends, step
+from plans.ups.stages import Reading, Stage, State, ends, has_power, step
 
 IN_WORDS = {
     Stage.NONE: "The power is back: what was stopped comes up again.",
@@ -134,7 +134,7 @@ class Waiting:
         self._begin, self._clock, self._say = begin, clock, say
         self.runs = list(begun)
         """Oldest first."""
-        self.final = final
+        self.final, self._undone = final, ""
         self._state = State(stage=max((each.stage for each in self.runs), default=Stage.NONE), why="as it was left")
         self._changed = asyncio.Event()
         self._told: dict[str, str] = {}
@@ -142,9 +142,9 @@ class Waiting:
         self._failing: datetime | None = None
 
     @property
-    def stage(self) -> Stage:
-        """The one that the UPSes are in."""
-        return self._state.stage
+    def power(self) -> bool | None:
+        """Whether the site is known to have its power; None: nobody can tell."""
+        return has_power(self._nut, self._state)
 
     async def carry_out(self, follow: Callable[[str, Callable[[Seen], None]], Awaitable[None]]) -> None:
         """Follow each UPS until a stage without return is over. Ends with a LOGOUT, also when it is cancelled; a run is
@@ -229,8 +229,12 @@ class Waiting:
 
     async def _is_undone(self) -> bool:
         """Whether VMs run for which the power is about to be cut: somebody has started them since, or aborted the run.
-        That is looked at once: what runs then in spite of us may be started again each time."""
-        return self.runs[-1].name != self.final and await self.runs[-1].is_undone()
+        They go down once more, and not again: what runs then may be started by a program each time."""
+        last = self.runs[-1]
+        if last.name == self.final or not await last.is_undone():
+            return False
+        self._undone = last.name
+        return True
 
     @property
     def _in_part(self) -> bool:
@@ -279,8 +283,8 @@ class Waiting:
     async def _go_on_with(self, new: StageRun) -> None:
         await self._leave()
         self.runs.append(new)
-        if self._state.stage is Stage.NO_RETURN and not new.in_part:
-            self.final = new.name
+        if self._undone and not new.in_part:
+            self.final, self._undone = new.name, ""
         self._start(new)
 
     async def _shorten(self) -> None:

@@ -169,6 +169,7 @@ def test_upsd_that_is_gone_on_battery_brings_all_down_and_on_line_nothing(
     poll(lambda: states(guests) == [DOWN, DOWN, DOWN], 60)
 
 
+@pytest.mark.timeout(240)  # two moments of cron's: up to two minutes away
 def test_at_set_times_a_plan_goes_down_and_comes_up_without_a_person(site: Site, follow: Follow, guests: Calls) -> None:
     controller = follow(site)
     soon = datetime.now(UTC) + timedelta(seconds=3)

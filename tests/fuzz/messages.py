@@ -77,7 +77,8 @@ class Maker:
             return self._text(field.name)
         if field.type == FieldDescriptor.TYPE_BOOL:
             return self._chance.random() < 0.5
-        return self._chance.choice(LARGE if field.type == FieldDescriptor.TYPE_INT64 else NUMBERS)
+        number: int = self._chance.choice(LARGE if field.type == FieldDescriptor.TYPE_INT64 else NUMBERS)
+        return abs(number) if field.type == FieldDescriptor.TYPE_UINT32 else number
 
     def _text(self, name: str) -> str:
         if name == "url":

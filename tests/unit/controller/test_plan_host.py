@@ -412,13 +412,55 @@ async def test_without_a_bring_up_it_is_released_as_it_is(hosting: Hosting) -> N
     assert (guests.sent(pb.PowerOnRequest), holders(world)) == ([], ("", ""))
 
 
-async def test_what_a_run_that_was_taken_over_stopped_can_be_brought_up(hosting: Hosting) -> None:
-    guests = Guests(app=5, db=100)
+def came_up(guests: Guests) -> list[str]:
+    return [request.vm for request in guests.sent(pb.PowerOnRequest)]
+
+
+async def taken_over(hosting: Hosting, guests: Guests) -> FakeWorld:
+    """A run, and an emergency that has taken it over; both are over."""
     world = await hosting.start(plan(**UP), run(), lab=guests)
     await asyncio.sleep(20)
     emergency = run("now", emergency=True)
     world.host.apply(key_of(emergency), emergency)
     await asyncio.sleep(300)
+    return world
+
+
+async def test_what_a_run_that_was_taken_over_stopped_can_be_brought_up(hosting: Hosting) -> None:
+    guests = Guests(app=5, db=100)
+    world = await taken_over(hosting, guests)
+    await world.host.release("now")
     await world.host.bring_up("tonight")
     await asyncio.sleep(20)
-    assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["db", "app"]
+    assert came_up(guests) == ["db", "app"]
+
+
+async def brought_up(world: FakeWorld, name: str) -> None:
+    await world.host.bring_up(name)
+    await asyncio.sleep(60)
+
+
+async def test_what_another_run_holds_comes_up_with_that(hosting: Hosting) -> None:
+    guests = Guests(app=5, db=100)
+    world = await taken_over(hosting, guests)
+    await brought_up(world, "tonight")
+    assert (came_up(guests), holders(world)) == ([], ("now", "now"))
+    await brought_up(world, "now")
+    assert (came_up(guests), holders(world)) == (["db", "app"], ("", ""))
+
+
+async def test_the_next_process_knows_with_which_run_it_comes_up(hosting: Hosting) -> None:
+    guests = Guests(app=5, db=100)
+    await brought_up(await taken_over(hosting, guests), "tonight")
+    await hosting.end()
+    world = await hosting.start(plan(**UP), run(), run("now", emergency=True), lab=guests)
+    await brought_up(world, "now")
+    assert came_up(guests) == ["db", "app"]
+
+
+async def test_a_run_that_comes_up_itself_is_left_nothing(hosting: Hosting) -> None:
+    guests = Guests(app=5, db=100)
+    guests.slow[pb.PowerOnRequest] = 10
+    world = await taken_over(hosting, guests)
+    await asyncio.gather(brought_up(world, "now"), brought_up(world, "tonight"))
+    assert sorted(came_up(guests)) == ["app", "db"]

@@ -250,8 +250,8 @@ async def test_a_run_that_a_person_ends_is_not_begun_again_in_the_same_stage(hos
 
 async def test_a_powerrun_that_is_called_like_the_outages_run_is_not_taken_for_it(hosting: Hosting, site: Site) -> None:
     guests = lab()
-    other = any_plan(name="other")
-    world = await hosting.start(plan(), other, source=source(), lab=guests)
+    other = any_plan(tier("x", "pve/x"), name="other")
+    world = await hosting.start(plan(), other, source=source(), lab=guests, pve=Guests(x=5))
     await site.says("OB", charge=30)
     await asyncio.sleep(60)
     (begun,) = await runs(world)

@@ -7,7 +7,7 @@ import pytest
 
 from client.errors import ProviderError
 from client.times import moment, timestamp
-from plans.frozen import SETTLE
+from plans.frozen import SETTLE, Target
 from plans.journal import JournalError
 from plans.run import Run
 from protos.power.v1 import power_pb2 as pb
@@ -607,7 +607,11 @@ async def test_a_run_is_released_once(engine: Engine, lab: FakeProvider) -> None
 async def test_what_its_owner_wants_off_by_now_is_not_brought_up(engine: Engine, lab: FakeProvider) -> None:
     run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db"), bringUp={}), lab=lab)
     await run.carry_out()
-    run._stays_off = lambda target: target.vm == "app"
+
+    async def stays_off(target: Target) -> bool:
+        return target.vm == "app"
+
+    run._stays_off = stays_off
     await run.bring_up()
     assert [request.vm for request in lab.sent(pb.PowerOnRequest)] == ["db"]
 
