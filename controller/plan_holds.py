@@ -1,10 +1,11 @@
 """Which run holds which VM, worked out from the histories of the runs that are hosted."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from controller.hosted_run import targets
 from controller.plan_scope import full_name
+from plans.frozen import Target
 from plans.history import History
 
 
@@ -18,6 +19,7 @@ class Holds:
         self._histories, self._wake = histories, wake
         self._holds: dict[tuple[str, str], str] = {}
         self._saves: dict[tuple[str, str], str] = {}
+        self._holders: dict[tuple[str, str], list[tuple[History, Target]]] = {}
         self._settled = False
 
     def holder(self, provider: str, vm: str) -> str:
@@ -25,6 +27,12 @@ class Holds:
         if not self._settled:
             self._settle()
         return self._holds.get((provider, vm), "")
+
+    def holders(self, provider: str, vm: str) -> Sequence[tuple[History, Target]]:
+        """All runs that hold a VM of the Provider NAMESPACE/NAME, oldest first, each with what it calls it."""
+        if not self._settled:
+            self._settle()
+        return self._holders.get((provider, vm), ())
 
     def saved(self, provider: str, vm: str) -> str:
         """The operation by which the run that holds a VM has saved its memory; empty: none has."""
@@ -40,11 +48,12 @@ class Holds:
 
     def _settle(self) -> None:
         held, saved, self._settled = self._holds, self._saves, True
-        self._holds, self._saves = {}, {}
+        self._holds, self._saves, self._holders = {}, {}, {}
         for history in self._histories():
             for target in filter(history.holds, targets(history)):
                 vm = (full_name(history.start.namespace, target.provider), target.vm)
                 self._holds[vm] = history.start.called
+                self._holders.setdefault(vm, []).append((history, target))
                 if operation := history.saved_by(target):
                     self._saves[vm] = operation
         changed = {vm for vm, _ in (held.items() ^ self._holds.items()) | (saved.items() ^ self._saves.items())}

@@ -638,9 +638,10 @@ class PlanHost:
         machine = self._machine(history, target)
         if machine is not None and machine.wanted in DOWN:
             return True
-        for other in reversed(self.hosted()):
-            if other.history is not history and (theirs := _held(other.history, history, target)) is not None:
-                return await self._hand_over(other, theirs)
+        provider = full_name(history.start.namespace, target.provider)
+        for other, theirs in reversed(self._holds.holders(provider, target.vm)):
+            if other is not history and other.bring_up_began is None and other.aborted is None:
+                return await self._hand_over(self._hosted[other.start.run], theirs)
         return False
 
     async def _hand_over(self, other: Hosted, target: Target) -> bool:
@@ -648,7 +649,9 @@ class PlanHost:
         try:
             await self._resume_journal(other)
         except RunRefused as error:
-            log.warning("a VM comes up that another run holds, as its record is lost", vm=target.title, error=str(error))
+            log.warning(
+                "a VM comes up that another run holds, as its record is lost", vm=target.title, error=str(error)
+            )
             return False
         if other.journal is not None:
             run = other.run or Run(other.history, other.journal, Calls({}), self._clock())
@@ -675,19 +678,6 @@ class PlanHost:
         found = list[T]()
         await self._off(lambda: found.append(call()))
         return found[0]
-
-
-def _held(other: History, history: History, target: Target) -> Target | None:
-    """A VM of a run as another one calls it, which wants it off for longer; None: that does not."""
-    if other.released or other.bring_up_began is not None or other.aborted is not None:
-        return None
-    wanted = (full_name(history.start.namespace, target.provider), target.vm)
-    found = (
-        each
-        for each in targets(other)
-        if (full_name(other.start.namespace, each.provider), each.vm) == wanted and other.holds(each)
-    )
-    return next(found, None)
 
 
 def _is_called(start: Start, name: str) -> bool:

@@ -135,4 +135,4 @@ def test_a_qemu_that_dies_while_its_agent_is_asked_has_crashed_and_is_not_said_t
     operation = ask(rig, "hung", 60, escalation=pb.ESCALATION_NEVER)
     end_qemu(rig, "hung")
     ended = rig.calls.end(operation)
-    assert (ending(ended), ended.state) == ("CRASHED", pb.OPERATION_STATE_SUCCEEDED)
+    assert (ending(ended), ended.state) == ("CRASHED", pb.OPERATION_STATE_SUCCEEDED), str(ended)

@@ -46,6 +46,10 @@ class Site:
         self._says, self._problem = Reading(frozenset(words.split()), charge, timedelta(minutes=minutes)), ""
         await self.poll()
 
+    def will_say(self, words: str) -> None:
+        """From the next reading on."""
+        self._says = Reading(frozenset(words.split()), 30, timedelta(minutes=5))
+
     async def poll(self, times: int = 1) -> None:
         for _ in range(times):
             async with self._polled:

@@ -46,3 +46,11 @@ async def test_what_stays_as_it_was_is_not_told_again() -> None:
     held.holds.changed()
     held.holds.holder(*APP)
     assert held.woken == [{APP}]
+
+
+async def test_of_several_runs_that_hold_a_vm_all_are_known_oldest_first() -> None:
+    held = Held()
+    held.histories.append(History(START.model_copy(update={"namespace": "default", "run": "test-2"})))
+    found = held.holds.holders(*APP)
+    assert [(history.start.run, target.vm) for history, target in found] == [("test-1", "1"), ("test-2", "1")]
+    assert held.holds.holder(*APP) == "test-2"

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from controller.source import Rejected, SourceError, key_of
 from plans.clock import Clock
 from plans.history import Start
 from plans.model import CronSchedule
+from plans.ups.follow import NotLetIn
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.plan_world import FakeWorld, Guests, Hosting, run
 from tests.unit.controller.plan_world import plan as any_plan
@@ -197,6 +199,126 @@ async def test_an_edit_of_the_plan_in_an_outage_brings_nothing_up(hosting: Hosti
     world.host.apply(NIGHT, plan(NIGHTLY, total="11m", triggers=[{"schedule": NIGHTLY}, {"nut": TRIGGER}]))
     await at(24 + 7)
     assert asked(guests, pb.PowerOnRequest) == []
+
+
+async def test_on_battery_before_any_stage_nothing_comes_up(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    low_alone = TRIGGER | {"onBattery": None}
+    await hosting.start(plan(triggers=[{"schedule": NIGHTLY}, {"nut": low_alone}]), source=source(), lab=guests)
+    await at(24 + 5.5)
+    await site.says("OB", charge=60)
+    await at(24 + 6.1)
+    assert asked(guests, pb.PowerOnRequest) == []
+
+
+@pytest.mark.parametrize("late", [0.05, 10.0])
+async def test_who_starts_in_an_outage_brings_nothing_up_before_the_ups_was_read(
+    hosting: Hosting, site: Site, monkeypatch: pytest.MonkeyPatch, late: float
+) -> None:
+    guests, log_in = lab(), site._log_in
+
+    async def logs_in_late(*args: Any) -> None:
+        await asyncio.sleep(late)
+        await log_in(*args)
+
+    await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await at(23)
+    await hosting.end()
+    await at(24 + 6.5)
+    monkeypatch.setattr(site, "_log_in", logs_in_late)
+    site.will_say("OB LB")
+    await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await asyncio.sleep(300)
+    assert asked(guests, pb.PowerOnRequest) == []
+
+
+async def test_a_ups_that_nobody_can_read_keeps_nothing_down_for_ever(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    site.refusal = NotLetIn("a: upsd answers 'ACCESS-DENIED'")
+    await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await at(24 + 6.1)
+    assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
+
+
+async def test_what_is_to_be_off_at_night_does_not_come_up_with_the_power(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    world = await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await at(21.9)
+    await site.says("OB", charge=30)
+    await at(22.2)
+    await site.says("OL")
+    await at(24 + 5.9)
+    assert (held(world), asked(guests, pb.PowerOnRequest)) == (True, [])
+    await at(24 + 6.1)
+    assert (held(world), asked(guests, pb.PowerOnRequest)) == (False, ["db", "app"])
+
+
+async def test_what_a_person_releases_while_it_waits_is_not_told_to_be_up(hosting: Hosting, site: Site) -> None:
+    guests = lab()
+    world = await hosting.start(in_an_outage(), source=source(), lab=guests)
+    await at(24 + 5.9)
+    await site.says("OB", charge=30)
+    await at(24 + 6.1)
+    night, _ = await runs(world)
+    await world.host.release(night.start.run)
+    await site.says("OL")
+    await asyncio.sleep(600)
+    assert not any(night.start.run in line for line in told(world, "BroughtUp"))
+
+
+# What keeps it from coming up
+
+
+def lose(folder: Path, run: str) -> None:
+    """The record of a run."""
+    (record,) = folder.rglob(f"{run}*")
+    record.unlink()
+
+
+@pytest.mark.parametrize("emergency", [True, False])
+async def test_what_a_person_s_run_holds_comes_up_with_that(hosting: Hosting, emergency: bool) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await at(23)
+    mine = run(emergency=emergency)
+    world.host.apply(key_of(mine), mine)
+    await at(24 + 6.5)
+    assert (asked(guests, pb.PowerOnRequest), world.host.holder("default/lab", "app")) == ([], "tonight")
+    assert "but for lab/app, lab/db" in told(world, "BroughtUp")[0]
+    await world.host.bring_up("tonight")
+    await asyncio.sleep(60)
+    assert asked(guests, pb.PowerOnRequest) == ["db", "app"]
+
+
+async def test_a_run_whose_record_is_lost_keeps_no_other_one_down(hosting: Hosting, tmp_path: Path) -> None:
+    noon = {"cron": "0 12 * * *", "bringUpAt": "0 5 * * *"}
+    guests = lab()
+    await hosting.start(plan(noon, NIGHTLY), source=source(), lab=guests)
+    await at(12.5)
+    await guests.turn("app", pb.POWER_STATE_ON)
+    await at(22.5)
+    await hosting.end()
+    world = await hosting.start(plan(noon, NIGHTLY), source=source(), lab=guests)
+    first = (await runs(world))[0].start.run
+    lose(tmp_path, first)
+    await at(24 + 8)
+    assert "app" in asked(guests, pb.PowerOnRequest)
+
+
+async def test_a_bug_in_bringing_up_is_no_loop(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = await hosting.start(plan(), source=source(), lab=lab())
+    tries = list[str]()
+
+    async def bring_back(name: str) -> None:
+        tries.append(name)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(world.host, "bring_back", bring_back)
+    await at(24 + 6 + 1 / 60)
+    assert 3 < len(tries) < 10
+    assert "a bug in vmpower: what a run has stopped does not come up" in capsys.readouterr().out
 
 
 async def test_what_an_outage_took_over_comes_up_at_its_moment(hosting: Hosting, site: Site) -> None:

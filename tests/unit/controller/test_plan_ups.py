@@ -311,6 +311,43 @@ async def test_what_comes_up_by_a_person_as_the_battery_gets_low_goes_down_again
     assert {guests.vms[vm].power_state for vm in ("app", "db")} == {pb.POWER_STATE_OFF}
 
 
+async def test_what_somebody_starts_while_the_last_run_goes_on_goes_down_again(hosting: Hosting, site: Site) -> None:
+    guests = lab(app=5, db=50)
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await site.says(LOW)
+    await asyncio.sleep(30)
+    await guests.turn("app", pb.POWER_STATE_ON)
+    await asyncio.sleep(100)
+    assert guests.vms["app"].power_state == pb.POWER_STATE_OFF
+    assert told(world, "AllDown") == ["All is down, and the primary may go on."]
+
+
+async def test_who_is_not_down_is_named_when_the_primary_may_go_on(hosting: Hosting, site: Site) -> None:
+    guests = lab(db=None)
+    stays = tier("apps", "lab/app"), tier("databases", "lab/db", atDeadline="Stop")
+    world = await hosting.start(plan(tiers=stays, total="2m"), source=source(), lab=guests)
+    await site.says(LOW)
+    await asyncio.sleep(150)
+    assert told(world, "AllDown") == ["The primary may go on. Not known to be down: lab/db."]
+
+
+async def test_the_next_outage_is_told_though_a_person_has_released_the_last_one_s_run(
+    hosting: Hosting, site: Site
+) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await site.says(LOW)
+    await asyncio.sleep(30)
+    await world.host.release("")
+    site.will_say("OL")
+    await asyncio.sleep(3600)
+    for vm in guests.vms:
+        await guests.turn(vm, pb.POWER_STATE_ON)
+    await site.says(LOW)
+    await asyncio.sleep(60)
+    assert len(told(world, "PowerFailed")) == 2
+
+
 # After the last verdict
 
 

@@ -143,6 +143,7 @@ def saved() -> VirtualMachineStatus:
         ({"vm": vm(pb.POWER_STATE_UNKNOWN)}, None),
         ({"vm": vm(pb.POWER_STATE_ON), "hypervisor_problem": "away"}, None),
         ({"vm": vm(pb.POWER_STATE_ON), "operation": operation()}, None),
+        ({"vm": vm(pb.POWER_STATE_ON), "unread": True}, None),
     ],
 )
 def test_a_vm_that_was_saved_is_so_until_it_is_seen_on_or_off(seen: dict[str, Any], resumed: bool | None) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from client.errors import ProviderError
 from controller.models import Provider, VirtualMachine
 from controller.source import Key
 from controller.status_models import VirtualMachineStatus
@@ -459,6 +460,27 @@ async def test_a_shutdown_that_is_under_way_goes_on_while_its_resource_is_paused
     await controller.client.end("op-1")
     await controller.settle()
     assert (calls(controller), controller.source.last().last_power_off is not None) == (["shutdown"], True)
+
+
+async def test_one_that_was_not_read_since_its_memory_was_saved_is_not_taken_for_resumed(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = await begin(machine("OffGraceful", escalation="Save"))
+
+    async def refresh(vm: str) -> None:
+        raise ProviderError("DEADLINE_EXCEEDED", "no answer", "ProviderUnreachable")
+
+    (saving,) = controller.client.operations.values()
+    monkeypatch.setattr(controller.client, "refresh", refresh)
+    monkeypatch.setattr(controller.client.cache, "put", lambda vm: None)  # what its watch tells comes a moment later
+    await controller.client.end(saving.id, outcome="SAVED")
+    await controller.settle()
+    monkeypatch.undo()
+    controller.client.turn(pb.POWER_STATE_SUSPENDED)
+    await controller.settle(1)
+    await controller.apply(machine("On", generation=2, escalation="Save"))
+    await controller.settle(3600)
+    assert calls(controller)[-1] == "power_on"
 
 
 async def test_a_suspended_vm_is_not_resumed(begin: Begin) -> None:

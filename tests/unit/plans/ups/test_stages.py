@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plans.model import Nut
-from plans.ups.stages import LEAST, Reading, Stage, State, ends, step
+from plans.ups.stages import LEAST, Reading, Stage, State, ends, has_power, step
 from tests.unit.plans.builders import EPOCH
 
 ONE: dict[str, Any] = {
@@ -267,3 +267,23 @@ def test_what_was_never_on_battery_never_brings_anything_down(seen: list[tuple[f
         now += pause
         state = step(two(), state, ups, harmless, at(now))
     assert state.stage is Stage.NONE
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        ([], None),
+        ([None], None),
+        (["OL"], True),
+        (["OB"], False),
+        (["OL", None], None),
+        (["OB", None], False),
+        (["OB", "OL"], True),
+        (["OB LB"], False),
+        (["OB LB", "OL"], False),
+    ],
+)
+def test_the_power_is_there_when_enough_is_known_to_be_on_line(words: list[str | None], known: bool | None) -> None:
+    site = nut()
+    state = played(site, *((float(second), "a", said) for second, said in enumerate(words)))
+    assert has_power(site, state) is known
