@@ -10,7 +10,7 @@ from providers.core.adapter import Reason
 from providers.core.errors import Code, VmpowerError
 from providers.core.lanes import urgent
 from providers.core.model import Decision, Failure, Kind, Operation, Outcome, State, Verdict
-from providers.core.power import is_on, power_off, power_on, start
+from providers.core.power import EVENT_DELAY, is_on, power_off, power_on, start
 from providers.core.run import Run
 from providers.core.shutdown import shut_down
 
@@ -61,6 +61,9 @@ async def carry_out(run: Run, before: Sequence[Operation] = (), *, fresh: bool =
         if fresh:
             run.of_this_run(seen_off)
         verdict = await _serve(run, before)
+        refused = verdict.outcome in LEAVES_IT and verdict.reason is Reason.COMMAND_FAILED
+        if refused and await run.within(EVENT_DELAY, lambda: run.off):  # it died as it was asked, which is told later
+            verdict = await _serve(run, before)
         while verdict.outcome in LEAVES_IT and not run.off and await run.look_last():
             verdict = await _serve(run, before)
     except VmpowerError as error:

@@ -187,6 +187,24 @@ async def test_a_guest_that_refused_every_signal_is_forced_at_once(make_provider
     provider = await make_provider(web={"faults": {"send_signal": "refuse always"}})
     operation = await provider.end(await provider.shutdown(timeout=300))
     assert (ending(operation), elapsed(operation)) == ("SUCCEEDED: FORCED/COMMAND_FAILED", 0)
+
+
+REFUSES: dict[str, Any] = {"faults": {"send_signal": "refuse always"}}
+
+
+async def test_one_that_is_never_forced_is_left_running_then(make_provider: Make) -> None:
+    provider = await make_provider(web=REFUSES)
+    operation = await provider.end(await provider.shutdown(escalation=Escalation.NEVER))
+    assert ending(operation) == "FAILED: STILL_RUNNING/COMMAND_FAILED"
+    assert elapsed(operation) == pytest.approx(1, abs=0.5)
+
+
+async def test_one_that_refuses_as_it_dies_has_crashed_also_if_that_is_told_a_moment_later(make_provider: Make) -> None:
+    provider = await make_provider(web=REFUSES)
+    begun = await provider.shutdown(escalation=Escalation.NEVER)
+    await until(0.5)
+    provider.do(crash)
+    assert ending(await provider.end(begun)) == "SUCCEEDED: CRASHED"
     assert provider.calls("send_signal") == 2
 
 
