@@ -557,7 +557,14 @@ class PlanHost:
         if hosted.given_up:
             await hosted.run.abort()
         hosted.task = asyncio.create_task(self._work(hosted, hosted.run, clients))
-        hosted.task.add_done_callback(lambda _: hosted.pause())
+        hosted.task.add_done_callback(lambda _: self._pause(hosted))
+
+    def _pause(self, hosted: Hosted) -> None:
+        """It is not carried out any more. Its record, which may wait for weeks, keeps no file open."""
+        if not hosted.is_open and hosted.journal is not None:
+            hosted.journal.close()
+            hosted.journal = hosted.run = None
+        hosted.pause()
 
     async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient]) -> None:
         try:

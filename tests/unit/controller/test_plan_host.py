@@ -123,6 +123,20 @@ async def test_the_program_that_a_guest_is_asked_by_has_the_login_of_its_vm(host
     assert (request.ready.exec.command, request.guest_credentials.password) == (["pg_isready"], "s3cret")
 
 
+async def test_a_run_that_only_holds_keeps_no_file_open(hosting: Hosting, tmp_path: Path) -> None:
+    world = await hosting.start(plan(**UP), run(), lab=lab())
+    await asyncio.sleep(5)
+    assert open_files(tmp_path)
+    await asyncio.sleep(60)
+    assert (holders(world), open_files(tmp_path)) == (("tonight", "tonight"), [])
+
+
+def open_files(folder: Path) -> list[str]:
+    """Those in a folder that this process has open."""
+    targets = (str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+    return [target for target in targets if target.startswith(str(folder))]
+
+
 # Two at once
 
 
