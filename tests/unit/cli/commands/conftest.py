@@ -44,6 +44,8 @@ def obedient(provider: FakeProvider, vms: list[pb.VM]) -> FakeProvider:
     def asked(request: pb.ShutdownRequest) -> pb.Operation:
         name = request.vm.removeprefix("id-")
         provider.streams.append([running(name), ended(name)])
+        next(vm for vm in vms if vm.id == request.vm).power_state = pb.POWER_STATE_OFF
+        provider.answers["ListVMs"] = pb.ListVMsResponse(vms=vms)
         return running(name)
 
     provider.answers["Shutdown"] = asked
