@@ -95,7 +95,7 @@ def victim(request: pytest.FixtureRequest) -> Iterator[Victim]:
         for path in (folder, folder / "state", folder / "script.yaml"):
             os.chown(path, OTHER_USER, OTHER_USER)
     victim.provider.command = [
-        *("nice", "-n", "-10"),  # what other tests take of the cores is no attack
+        *("nice", "-n", "-20"),  # what other tests take of the cores is no attack
         *("prlimit", f"--nofile={soft}:{hard}", sys.executable, "-c", AS_ANOTHER_USER),
         *victim.provider.command[3:],
         *("--script", str(folder / "script.yaml"), "--http-hook-hosts", "127.0.0.1"),
