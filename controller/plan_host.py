@@ -590,10 +590,8 @@ class PlanHost:
 
     async def _release(self, hosted: Hosted) -> None:
         start = hosted.history.start
-        await self._resume_journal(hosted)
+        await (await self._recorded(hosted)).release()
         if hosted.journal is not None:
-            run = hosted.run or Run(hosted.history, hosted.journal, Calls({}), self._clock())
-            await run.release()
             hosted.journal.close()
         self._hosted.pop(start.run, None)
         if start.resource and self._declared.uid(resource_of(start)) == start.uid:
@@ -654,16 +652,25 @@ class PlanHost:
     async def _hand_over(self, other: Hosted, target: Target) -> bool:
         """A VM that another run holds comes up with that, if it can write that down."""
         try:
-            await self._resume_journal(other)
+            run = await self._recorded(other)
         except RunRefused as error:
             log.warning(
                 "a VM comes up that another run holds, as its record is lost", vm=target.title, error=str(error)
             )
             return False
-        if other.journal is not None:
-            run = other.run or Run(other.history, other.journal, Calls({}), self._clock())
-            await run.inherit(target)
+        await run.inherit(target)
         return True
+
+    async def _recorded(self, hosted: Hosted) -> Run:
+        """A run whose record is this process's, to write something into it.
+
+        Raises:
+            RunRefused: it is not readable or not writable, or another process's.
+        """
+        await self._resume_journal(hosted)
+        if hosted.journal is None:
+            raise RuntimeError(f"run {hosted.history.start.run} has no record")
+        return hosted.run or Run(hosted.history, hosted.journal, Calls({}), self._clock())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done in the background."""

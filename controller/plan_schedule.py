@@ -12,7 +12,7 @@ from common.backoff import Backoff
 from controller.hosted_run import Hosted, targets
 from controller.plan_terms import Asked, RunRefused, plan_of
 from controller.source import Key, ResourceGone, SourceError
-from controller.trigger_terms import Host, Power, Teller, in_words
+from controller.trigger_terms import Host, Power, Teller, in_words, listed
 from plans.clock import Clock
 from plans.history import History, Start
 from plans.model import CronSchedule
@@ -168,8 +168,7 @@ def _in_words(history: History) -> str:
     what = f"What run {history.start.run} had stopped has been brought up again"
     if not missing:
         return f"{what}."
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    return f"{what}, but for {', '.join(missing[:3])}{more}; see vmpower plan report {history.start.run}."
+    return f"{what}, but for {listed(missing)}; see vmpower plan report {history.start.run}."
 
 
 def comes_up(start: Start) -> datetime | None:

@@ -11,7 +11,7 @@ from controller.hosted_run import Hosted, targets
 from controller.last_known import LastKnown
 from controller.plan_terms import Asked, RunRefused
 from controller.source import Key, ResourceGone, SecretUnavailable, Source, SourceError
-from controller.trigger_terms import Host, Power, Teller, bring_back, in_words
+from controller.trigger_terms import Host, Power, Teller, bring_back, in_words, listed
 from plans.clock import Clock
 from plans.model import Nut, PlanSpec
 from plans.ups.client import Credentials, Login, UpsError
@@ -86,8 +86,7 @@ class UpsTrigger:
         runs_on = [target.title for each in last for target in targets(each.history) if not each.history.is_off(target)]
         if not runs_on:
             return "All is down, and the primary may go on."
-        more = f" and {len(runs_on) - 3} more" if len(runs_on) > 3 else ""
-        return f"The primary may go on. Not known to be down: {', '.join(runs_on[:3])}{more}."
+        return f"The primary may go on. Not known to be down: {listed(runs_on)}."
 
     async def _follow_one(self, waiting: Waiting, login: Credentials, ups: str, seen: Callable[[Seen], None]) -> None:
         """For ever. Who does not let us in keeps us from no other UPS, and is asked again."""

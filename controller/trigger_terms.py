@@ -1,7 +1,7 @@
 """What the triggers of plans and the host of their runs say to one another, and to people."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import structlog
@@ -54,6 +54,12 @@ async def bring_back(host: Host, run: str) -> None:
             await asyncio.sleep(pauses.next())
         else:
             return
+
+
+def listed(titles: Sequence[str]) -> str:
+    """The first of some VMs, and how many more there are."""
+    more = f" and {len(titles) - 3} more" if len(titles) > 3 else ""
+    return f"{', '.join(titles[:3])}{more}"
 
 
 def in_words(refused: RunRefused) -> str:

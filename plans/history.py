@@ -316,9 +316,7 @@ class History:
         it was brought up or is released."""
         if self.released or target.key in self.up:
             return False
-        ended = self.ended.get(target.key)
-        is_off = target.key in self.inherited or (ended is not None and (ended.off or ended.stopped))
-        return self.closed is None or is_off
+        return self.closed is None or self.is_off(target) or self.has_stopped(target)
 
     def over_by(self, tier: FrozenTier) -> datetime:
         """When the time of a tier that has begun is over: as it was given, or sooner if less is left since."""
