@@ -177,11 +177,17 @@ def in_an_outage() -> PowerPlan:
     return plan(NIGHTLY, triggers=[{"schedule": NIGHTLY}, {"nut": TRIGGER}])
 
 
-async def test_nothing_comes_up_at_its_moment_in_an_outage(hosting: Hosting, site: Site) -> None:
+async def fails_before_dawn(hosting: Hosting, site: Site) -> tuple[FakeWorld, Guests]:
+    """All is down for the night when the power fails, minutes before it is to come up."""
     guests = lab()
     world = await hosting.start(in_an_outage(), source=source(), lab=guests)
     await at(24 + 5.9)
     await site.says("OB", charge=30)
+    return world, guests
+
+
+async def test_nothing_comes_up_at_its_moment_in_an_outage(hosting: Hosting, site: Site) -> None:
+    world, guests = await fails_before_dawn(hosting, site)
     await at(24 + 7)
     assert asked(guests, pb.PowerOnRequest) == []
     assert "comes up when the power is back" in told(world, "BringUpWaits")[0]
@@ -191,10 +197,7 @@ async def test_nothing_comes_up_at_its_moment_in_an_outage(hosting: Hosting, sit
 
 
 async def test_an_edit_of_the_plan_in_an_outage_brings_nothing_up(hosting: Hosting, site: Site) -> None:
-    guests = lab()
-    world = await hosting.start(in_an_outage(), source=source(), lab=guests)
-    await at(24 + 5.9)
-    await site.says("OB", charge=30)
+    world, guests = await fails_before_dawn(hosting, site)
     await at(24 + 6.1)
     world.host.apply(NIGHT, plan(NIGHTLY, total="11m", triggers=[{"schedule": NIGHTLY}, {"nut": TRIGGER}]))
     await at(24 + 7)
@@ -254,10 +257,7 @@ async def test_what_is_to_be_off_at_night_does_not_come_up_with_the_power(hostin
 
 
 async def test_what_a_person_releases_while_it_waits_is_not_told_to_be_up(hosting: Hosting, site: Site) -> None:
-    guests = lab()
-    world = await hosting.start(in_an_outage(), source=source(), lab=guests)
-    await at(24 + 5.9)
-    await site.says("OB", charge=30)
+    world, _ = await fails_before_dawn(hosting, site)
     await at(24 + 6.1)
     night, _ = await runs(world)
     await world.host.release(night.start.run)
