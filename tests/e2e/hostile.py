@@ -21,6 +21,17 @@ SILENT, SCRAPES, STALLED, HANDSHAKES = 1_500, 300, 15_000, 500
 BESIDE = 0.05
 """Seconds between rounds of an attack that goes on."""
 PATIENCE = 30.0
+AHEAD_OF_OTHER_TESTS = (
+    "sh",
+    "-c",
+    'test ! -w /proc/self/autogroup || echo -20 > /proc/self/autogroup; exec nice -n -20 "$@"',
+    "sh",
+)
+"""What a victim's command begins with: what other tests take of the cores is no attack.
+
+Where the kernel groups by sessions, each of them is weighed as one, and nice counts only within it (sched(7),
+autogroup).
+"""
 
 
 class Attack:

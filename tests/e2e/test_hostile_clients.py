@@ -19,7 +19,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
-from tests.e2e.hostile import PATIENCE, SILENT, Attack, endless_100_continue, probe, trying
+from tests.e2e.hostile import AHEAD_OF_OTHER_TESTS, PATIENCE, SILENT, Attack, endless_100_continue, probe, trying
 from tests.rigs.calls import calls
 from tests.rigs.polling import poll
 from tests.rigs.ports import free_port
@@ -95,7 +95,7 @@ def victim(request: pytest.FixtureRequest) -> Iterator[Victim]:
         for path in (folder, folder / "state", folder / "script.yaml"):
             os.chown(path, OTHER_USER, OTHER_USER)
     victim.provider.command = [
-        *("nice", "-n", "-20"),  # what other tests take of the cores is no attack
+        *AHEAD_OF_OTHER_TESTS,
         *("prlimit", f"--nofile={soft}:{hard}", sys.executable, "-c", AS_ANOTHER_USER),
         *victim.provider.command[3:],
         *("--script", str(folder / "script.yaml"), "--http-hook-hosts", "127.0.0.1"),

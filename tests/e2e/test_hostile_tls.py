@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from protos.power.v1 import power_pb2 as pb
-from tests.e2e.hostile import PATIENCE, Attack, probe, serves, trying
+from tests.e2e.hostile import AHEAD_OF_OTHER_TESTS, PATIENCE, Attack, probe, serves, trying
 from tests.rigs.calls import Calls
 from tests.rigs.polling import poll
 from tests.rigs.ports import free_port
@@ -57,6 +57,7 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
         *("--tls-key", str(tmp_path / "tls.key"), "--script", str(tmp_path / "script.yaml")),
         *("--state-dir", str(tmp_path / "state")),
     )
+    process.command = [*AHEAD_OF_OTHER_TESTS, *process.command]
     with process:
         victim = Victim(process, authority, *ports)
         poll(lambda: serves(victim.health))
