@@ -34,6 +34,12 @@ class Hosted:
     on_pause: list[Callable[[], None]] = field(default_factory=list)
     """Told when it is not carried out any more."""
 
+    def close(self) -> None:
+        """Keep no file open."""
+        if self.journal is not None:
+            self.journal.close()
+            self.journal = self.run = None
+
     def pause(self) -> None:
         """Tell that it is not carried out any more."""
         for told in self.on_pause:

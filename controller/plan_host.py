@@ -7,7 +7,7 @@ holds what was held, and takes up what was under way.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,30 +18,26 @@ from common.backoff import Backoff
 from controller.client import ProviderClient
 from controller.enums import DesiredPower
 from controller.hosted_run import Hosted, HostedCalls, targets
+from controller.hosted_runs import HostedRuns
 from controller.models import PowerPlan, PowerRun, VirtualMachine
 from controller.plan_begin import Beginning
 from controller.plan_declared import Declared
 from controller.plan_holds import Holds
 from controller.plan_own import OwnMachines
 from controller.plan_scope import full_name
-from controller.plan_terms import Asked, RunRefused, World, plan_of, resource_of
+from controller.plan_terms import Asked, RunRefused, World, resource_of
 from controller.plan_triggers import Triggers
 from controller.run_connections import close, read_logins, reopened
-from controller.run_record import later, recorded_status, size
+from controller.run_record import recorded_status, size
 from controller.run_status import PowerRunStatus, run_status
-from controller.source import (
-    Key,
-    Rejected,
-    Source,
-    SourceError,
-)
+from controller.source import Key, Rejected, Source, SourceError
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen
 from plans.frozen import Target
 from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
-from plans.journal import Journal, JournalError, Off, Runs
+from plans.journal import Off, Runs
 from plans.look import runs_again
 from plans.run import Run
 
@@ -51,8 +47,6 @@ WRITE_AFTER = 2.0
 """Seconds until a run's status is written: many VMs that end together are one write."""
 WRITTEN = 50_000
 """Bytes a second that the statuses of a run are written with while its VMs end: one of 2,000 VMs each 20 s."""
-MERGED = 0.2
-"""Seconds for which what happens in a run is told together."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run whose record another process has is taken up again."""
 KEPT = 10
@@ -77,10 +71,8 @@ class PlanHost:
         """`clock` makes the one of a run that begins, or is taken up; `off` runs what blocks. `self_namespace` is that
         of the plans that may bring down what this controller runs on; empty: none may."""
         self._own = OwnMachines(self_namespace)
-        self._runs, self._clock, self._off = Runs(state_dir / FOLDER, off), clock, off
-        self._hosted: dict[str, Hosted] = {}
-        self._by_uid: dict[str, str] = {}
-        """The runs of PowerRuns, also those that are released."""
+        self._clock, records = clock, Runs(state_dir / FOLDER, off)
+        self.runs = HostedRuns(records, clock, off, self._noted)
         self._world: World | None = None
         """That of whom to tell, and where statuses are written."""
         self._known: World | None = None
@@ -89,8 +81,8 @@ class PlanHost:
         self._another_led = False
         """Whether another controller has led since the records on this disk were written, as far as is known."""
         self._declared = Declared(self, lambda: self._world)
-        self._beginning = Beginning(self._runs, self._declared, self._own, clock, self._status_of)
-        self._holds = Holds(lambda: [hosted.history for hosted in self._hosted.values()], self._wake)
+        self._beginning = Beginning(records, self._declared, self._own, clock, self._status_of)
+        self._holds = Holds(lambda: [hosted.history for hosted in self.runs.all()], self._wake)
         self._triggers = Triggers(self, clock)
         self._one_start = asyncio.Lock()
         """One run at a time is begun, brought up or released."""
@@ -127,7 +119,7 @@ class PlanHost:
         self._known, self._synced = world, True
         if world is not None:
             self.spawn(self._own.learn(world.source))
-        for hosted in list(self._hosted.values()):
+        for hosted in self.runs.all():
             if hosted.given_up or self._is_gone(hosted):
                 self.spawn(self._give_up(hosted))
             if hosted.is_open and hosted.task is None:
@@ -138,13 +130,11 @@ class PlanHost:
 
     async def stand_down(self) -> None:
         """Another controller leads, and goes on with all runs: end them here, and forget what is known of them."""
-        if self._hosted:
-            log.info("another controller goes on with the runs", runs=sorted(self._hosted))
+        if self.runs.names():
+            log.info("another controller goes on with the runs", runs=sorted(self.runs.names()))
         await self._triggers.close()
         await self._stop()
-        ended = [*self._hosted.values()]
-        self._hosted.clear()
-        self._by_uid.clear()
+        ended = self.runs.clear()
         self._declared.clear()
         self._known, self._synced, self._another_led = None, False, True
         self._holds.changed()
@@ -153,15 +143,9 @@ class PlanHost:
 
     async def _read_records(self) -> None:
         """Those of the disk and, where it knows more, of the PowerRuns."""
-        on_disk = await self._off_loop(self._runs.all)
-        for history in on_disk:
+        for history in await self.runs.read(self._ended_elsewhere):
             start = history.start
-            self._by_uid[start.uid] = start.run
-            if history.released is None and start.run not in self._hosted and self._ended_elsewhere(start):
-                await self._end_on_disk(start.run)
-            elif history.released is None:
-                self._host(history)
-            elif start.uid and self._declared.uid(resource_of(start)) == start.uid:
+            if start.uid and self._declared.uid(resource_of(start)) == start.uid:
                 self._declared.answer(resource_of(start), run_status(history))
         for history in self._declared.records():
             self.take_in(history)
@@ -175,26 +159,11 @@ class PlanHost:
         gone = self._another_led and not self._declared.uid(key) and self._world.source.is_gone(key)
         return gone or self._declared.has_ended(key, start.uid)
 
-    async def _end_on_disk(self, run: str) -> None:
-        """Let no later process take a run up."""
-        try:
-            history, journal = self._runs.resume(run)
-            await Run(history, journal, Calls({}), self._clock()).release()
-            journal.close()
-        except JournalError as error:
-            log.warning("an old record of a run is left as it is", run=run, error=str(error))
-
     def take_in(self, history: History) -> None:
         """Go on with a run by the record that its PowerRun has, if that knows more than ours."""
-        run = history.start.run
-        known = self._hosted.get(run)
-        if known is not None and (known.journal is not None or later(known.history, history) is known.history):
+        hosted = self.runs.take_in(history)
+        if hosted is None:
             return
-        if known is None and history.start.uid in self._by_uid:  # it is released, which its status does not say yet
-            return
-        self._by_uid[history.start.uid] = run
-        hosted = self._hosted[run] = self._new(history)
-        hosted.is_behind = True
         self._holds.changed()
         if self._synced and hosted.is_open:
             self.spawn(self._take_up(hosted))
@@ -226,21 +195,13 @@ class PlanHost:
         """Follow the triggers of the plans that are declared now."""
         self._triggers.follow(self._declared.plans)
 
-    def hosted(self) -> list[Hosted]:
-        """The runs that are not released, oldest first."""
-        return sorted(self._hosted.values(), key=lambda each: each.history.start.at)
-
-    def triggered(self, plan: Key) -> list[Hosted]:
-        """Of those, the ones that a plan's triggers have begun."""
-        return [each for each in self.hosted() if each.history.start.trigger and plan_of(each.history.start) == plan]
-
     def source(self) -> Source | None:
         """Where plans are declared."""
         return self._world.source if self._world is not None else None
 
     def knows(self, uid: str) -> bool:
         """Whether there is a record of the run of a PowerRun."""
-        return uid in self._by_uid
+        return self.runs.knows(uid)
 
     def plans(self) -> list[PowerPlan]:
         """All that are declared.
@@ -264,60 +225,11 @@ class PlanHost:
             raise RunRefused("PLAN_NOT_FOUND", several if found else f"No PowerPlan {name!r} is declared.")
         return found[0]
 
-    async def follow(self, history: History) -> AsyncGenerator[list[Fact], None]:
-        """What happens in a run from now on, until nothing more happens by itself; what comes close together is told
-        together. First nothing: from then on all is heard."""
-        hosted = self._hosted.get(history.start.run)
-        if hosted is None:
-            yield []
-            return
-        untold, news = list[Fact](), asyncio.Event()
-
-        def heard(fact: Fact) -> None:
-            untold.append(fact)
-            news.set()
-
-        history.listeners.append(heard)
-        hosted.on_pause.append(news.set)
-        try:
-            yield []
-            while (hosted.is_open and self._hosted.get(history.start.run) is hosted) or untold:
-                await news.wait()
-                await asyncio.sleep(MERGED)
-                told, untold[:] = untold[:], []
-                news.clear()
-                yield told
-        finally:
-            history.listeners.remove(heard)
-            hosted.on_pause.remove(news.set)
-
-    async def histories(self) -> list[History]:
-        """Every run that can be read, oldest first."""
-        on_disk = {history.start.run: history for history in await self._off_loop(self._runs.all)}
-        hosted = {run: hosted.history for run, hosted in self._hosted.items()}
-        return sorted((on_disk | hosted).values(), key=lambda each: each.start.at)
-
-    async def history(self, name: str) -> History:
-        """The run of this name, or of the PowerRun of this name or NAMESPACE/NAME; the latest, if there are several.
-
-        Raises:
-            RunRefused: there is none.
-        """
-        if name in self._hosted:  # a PowerRun may be called so too, perhaps another namespace's
-            return self._hosted[name].history
-        hosted = [each.history for each in self._hosted.values() if name and _is_called(each.history.start, name)]
-        if hosted:  # without a look at the disk, which may hang
-            return max(hosted, key=lambda each: each.start.at)
-        for history in reversed(await self.histories()):
-            if _is_called(history.start, name):
-                return history
-        raise RunRefused("RUN_NOT_FOUND", f"There is no run {name!r} here.")
-
     # The statuses
 
     def status(self, uid: str) -> PowerRunStatus | None:
         """That of the run of a PowerRun, if it is hosted."""
-        hosted = self._hosted.get(self._by_uid.get(uid, ""))
+        hosted = self.runs.of_resource(uid)
         if hosted is None:
             return None
         status = self._status_of(hosted.history)
@@ -361,17 +273,15 @@ class PlanHost:
             message = "Another controller could not go on with it: make a PowerRun of it, by kubectl create."
             raise RunRefused("NO_RECORD", message)
         async with self._one_start:
-            under_way = [hosted for hosted in self._hosted.values() if hosted.is_open]
+            under_way = [hosted for hosted in self.runs.all() if hosted.is_open]
             begun = await self._beginning.begin(asked, world, under_way, leads=self._synced)
             history = begun.history
             for other in begun.taken:
                 other.taken_by = history.start.called
                 if other.task is not None:
                     other.task.cancel()
-            hosted = self._host(history)
+            hosted = self.runs.add(history)
             hosted.journal = begun.journal
-            if history.start.uid:
-                self._by_uid[history.start.uid] = history.start.run
             self._holds.changed()
             needed = {target.provider for target in targets(history)}
             self.spawn(close({name: client for name, client in begun.clients.items() if name not in needed}))
@@ -384,7 +294,7 @@ class PlanHost:
 
     async def _forget_old(self, plan: Key) -> None:
         """Of the runs that a plan's triggers began and that are over, keep the newest, here and as PowerRuns."""
-        await self._off(partial(self._runs.forget, lambda start: bool(start.trigger) and plan_of(start) == plan, KEPT))
+        await self.runs.forget(plan, KEPT)
         for key in self._declared.over_by_triggers(plan)[:-KEPT]:
             try:
                 await self._require_world().source.delete_run(key)
@@ -397,7 +307,7 @@ class PlanHost:
         Raises:
             RunRefused: there is no such run, or it is over.
         """
-        hosted = await self._found(name)
+        hosted = await self.runs.found(name)
         if hosted.run is None and hosted.is_open:
             called = hosted.history.start.called
             raise RunRefused("NOT_READY", f"Run {called} is about to be taken up; ask again in a moment.")
@@ -413,7 +323,7 @@ class PlanHost:
             RunRefused: there is no such run, or it is under way.
         """
         async with self._one_start:
-            hosted = await self._found(name)
+            hosted = await self.runs.found(name)
             if hosted.is_open:
                 raise RunRefused("RUN_ACTIVE", f"Run {hosted.history.start.called} is under way: abort it first.")
             await self._release(hosted)
@@ -426,13 +336,13 @@ class PlanHost:
             RunRefused: there is no such run, it is under way, or its plan brings nothing up.
         """
         async with self._one_start:
-            hosted = await self._found(name)
+            hosted = await self.runs.found(name)
             start = hosted.history.start
             if hosted.is_open:
                 raise RunRefused("RUN_ACTIVE", f"Run {start.called} is under way.")
             if start.spec.bring_up is None:
                 raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
-            await self._resume_journal(hosted)
+            await self.runs.resume(hosted)
             clients = reopened(self._known or self._require_world(), hosted.history)
             await self._surely(self._carry_on(hosted, clients, bring_up=True))
         return hosted.history
@@ -455,7 +365,7 @@ class PlanHost:
             RunRefused: it is about to be taken up; to be tried again.
         """
         asked = False
-        while (hosted := self._hosted.get(name)) is not None:
+        while (hosted := self.runs.get(name)) is not None:
             if hosted.is_open:
                 if hosted.run is None or hosted.task is None or hosted.task.done():
                     raise RunRefused("NOT_READY", f"Run {hosted.history.start.called} is not carried out yet.")
@@ -475,43 +385,24 @@ class PlanHost:
         await self._stop()
 
     async def _stop(self) -> None:
-        tasks = [*self._tasks, *(hosted.task for hosted in self._hosted.values() if hosted.task)]
+        tasks = [*self._tasks, *(hosted.task for hosted in self.runs.all() if hosted.task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for hosted in self._hosted.values():
-            if hosted.journal is not None:
-                hosted.journal.close()
+        for hosted in self.runs.all():
+            hosted.close()
 
     # Inside
-
-    def _new(self, history: History) -> Hosted:
-        history.listeners.append(partial(self._noted, history))
-        return Hosted(history)
-
-    def _host(self, history: History) -> Hosted:
-        """The run as it is known here, or else from this record on."""
-        run = history.start.run
-        if run not in self._hosted:
-            self._hosted[run] = self._new(history)
-        return self._hosted[run]
 
     def _noted(self, history: History, fact: Fact) -> None:
         saved = isinstance(fact, VMEnded) and fact.outcome == SAVED
         if saved or isinstance(fact, Closed | Released | VMUp):
             self._holds.changed()
-        hosted = self._hosted.get(history.start.run)
+        hosted = self.runs.get(history.start.run)
         if history.start.resource and hosted is not None:
             often = max(WRITE_AFTER, hosted.size / WRITTEN)
             seconds = often if isinstance(fact, VMEnded | VMUp) else WRITE_AFTER / 10
             self._declared.write(resource_of(history.start), seconds)
-
-    async def _found(self, name: str) -> Hosted:
-        history = await self.history(name)
-        hosted = self._hosted.get(history.start.run)
-        if hosted is None:
-            raise RunRefused("RUN_RELEASED", f"Run {history.start.called} is released: nothing is left to do.")
-        return hosted
 
     def _world_of(self, asked: Asked) -> World:
         """That in which a run is begun. What a UPS says counts also while the lead is lost, as the API server may be
@@ -535,7 +426,7 @@ class PlanHost:
         pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while hosted.journal is None:
             try:
-                await self._resume_journal(hosted)
+                await self.runs.resume(hosted)
             except RunRefused as error:
                 log.warning("a run cannot be taken up yet", run=hosted.history.start.run, error=str(error))
                 await asyncio.sleep(pauses.next())
@@ -551,7 +442,7 @@ class PlanHost:
         calls = HostedCalls(clients, logins, lambda target: self._machine(history, target))
         hosted.run = Run(history, journal, calls, self._clock(), partial(self._stays_off, history))
         if history.start.emergency:
-            hosted.run.earlier = self._hosted.keys() - {history.start.run}
+            hosted.run.earlier = self.runs.names() - {history.start.run}
         if bring_up:
             await hosted.run.promise_bring_up()
         if hosted.given_up:
@@ -561,9 +452,8 @@ class PlanHost:
 
     def _pause(self, hosted: Hosted) -> None:
         """It is not carried out any more. Its record, which may wait for weeks, keeps no file open."""
-        if not hosted.is_open and hosted.journal is not None:
-            hosted.journal.close()
-            hosted.journal = hosted.run = None
+        if not hosted.is_open:
+            hosted.close()
         hosted.pause()
 
     async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient]) -> None:
@@ -590,17 +480,16 @@ class PlanHost:
 
     async def _release(self, hosted: Hosted) -> None:
         start = hosted.history.start
-        await (await self._recorded(hosted)).release()
-        if hosted.journal is not None:
-            hosted.journal.close()
-        self._hosted.pop(start.run, None)
+        await (await self.runs.recorded(hosted)).release()
+        hosted.close()
+        self.runs.remove(hosted)
         if start.resource and self._declared.uid(resource_of(start)) == start.uid:
             self._declared.answer(resource_of(start), self._status_of(hosted.history))
         self._holds.changed()
 
     def give_up(self, uid: str) -> None:
         """The PowerRun is gone: abort its run, or release it, as soon as that can be done."""
-        hosted = self._hosted.get(self._by_uid.get(uid, ""))
+        hosted = self.runs.of_resource(uid)
         if hosted is not None:
             self.spawn(self._give_up(hosted))
 
@@ -610,28 +499,6 @@ class PlanHost:
             await self._release(hosted)
         elif hosted.run is not None:
             await hosted.run.abort()
-
-    async def _resume_journal(self, hosted: Hosted) -> None:
-        """Make the record of a run this process's; what else it says is known then.
-
-        Raises:
-            RunRefused: it is not readable or not writable, or another process's.
-        """
-        if hosted.journal is not None:
-            return
-        resume = self._runs.adopt if hosted.is_behind else self._resumed
-        try:
-            journal = await self._off_loop(partial(resume, hosted.history))
-        except JournalError as error:
-            raise RunRefused("NO_RECORD", str(error)) from error
-        hosted.journal, hosted.is_behind = journal, False
-
-    def _resumed(self, known: History) -> Journal:
-        """The record on the disk; one that another process went on with since it was read says more."""
-        history, journal = self._runs.resume(known.start.run)
-        for event in history.events[len(known.events) :]:
-            known.note(event)
-        return journal
 
     def _machine(self, history: History, target: Target) -> VirtualMachine | None:
         if self._known is None:
@@ -646,13 +513,13 @@ class PlanHost:
         provider = full_name(history.start.namespace, target.provider)
         for other, theirs in reversed(self._holds.holders(provider, target.vm)):
             if other is not history and other.bring_up_began is None and other.aborted is None:
-                return await self._hand_over(self._hosted[other.start.run], theirs)
+                return await self._hand_over(other, theirs)
         return False
 
-    async def _hand_over(self, other: Hosted, target: Target) -> bool:
+    async def _hand_over(self, other: History, target: Target) -> bool:
         """A VM that another run holds comes up with that, if it can write that down."""
         try:
-            run = await self._recorded(other)
+            run = await self.runs.recorded(await self.runs.found(other.start.run))
         except RunRefused as error:
             log.warning(
                 "a VM comes up that another run holds, as its record is lost", vm=target.title, error=str(error)
@@ -660,17 +527,6 @@ class PlanHost:
             return False
         await run.inherit(target)
         return True
-
-    async def _recorded(self, hosted: Hosted) -> Run:
-        """A run whose record is this process's, to write something into it.
-
-        Raises:
-            RunRefused: it is not readable or not writable, or another process's.
-        """
-        await self._resume_journal(hosted)
-        if hosted.journal is None:
-            raise RuntimeError(f"run {hosted.history.start.run} has no record")
-        return hosted.run or Run(hosted.history, hosted.journal, Calls({}), self._clock())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done in the background."""
@@ -687,15 +543,6 @@ class PlanHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _off_loop(self, call: Callable[[], T]) -> T:
-        found = list[T]()
-        await self._off(lambda: found.append(call()))
-        return found[0]
-
-
-def _is_called(start: Start, name: str) -> bool:
-    return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
 
 
 async def _leave(hosted: Hosted, run: Run) -> None:

@@ -117,7 +117,7 @@ class SetBringUps:
 
     def _due(self) -> list[tuple[datetime, Hosted]]:
         """What is to come up and when, in that order."""
-        hosted = self._host.hosted()
+        hosted = self._host.runs.all()
         self._pauses = {run: self._pauses[run] for each in hosted if (run := each.history.start.run) in self._pauses}
         found = list[tuple[datetime, Hosted]]()
         for each in hosted:

@@ -89,7 +89,7 @@ class PlanService(plan_pb2_grpc.PlanServiceServicer):
     async def ListPlans(self, request: pb.ListPlansRequest, context: Context) -> pb.ListPlansResponse:
         async def answer() -> pb.ListPlansResponse:
             plans = sorted(self._host.plans(), key=lambda each: (each.metadata.namespace, each.metadata.name))
-            runs = reversed(await self._host.histories())
+            runs = reversed(await self._host.runs.histories())
             return pb.ListPlansResponse(plans=map(convert.plan, plans), runs=map(convert.summary, runs))
 
         return await _answered(answer, context)
@@ -111,10 +111,10 @@ class PlanService(plan_pb2_grpc.PlanServiceServicer):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         async def found() -> History:
-            return await self._host.history(request.run)
+            return await self._host.runs.history(request.run)
 
         history = await _answered(found, context)
-        async with aclosing(self._host.follow(history)) as changes:
+        async with aclosing(self._host.runs.follow(history)) as changes:
             recorded = False
             async for told in changes:
                 record = [] if recorded else [history.start, *history.events]

@@ -67,7 +67,7 @@ class UpsTrigger:
         Raises:
             CannotBegin
         """
-        left = [hosted for hosted in self._host.triggered(self._plan) if hosted.history.start.emergency]
+        left = [hosted for hosted in self._host.runs.triggered(self._plan) if hosted.history.start.emergency]
         begun = [HostedRun(self._host, hosted, self._stage(hosted)) for hosted in left]
         if begun:
             self._power.tell(False)
@@ -82,7 +82,7 @@ class UpsTrigger:
 
     def _down(self) -> str:
         """What the last run has come to."""
-        last = self._host.triggered(self._plan)[-1:]
+        last = self._host.runs.triggered(self._plan)[-1:]
         runs_on = [target.title for each in last for target in targets(each.history) if not each.history.is_off(target)]
         if not runs_on:
             return "All is down, and the primary may go on."
@@ -131,7 +131,7 @@ class UpsTrigger:
             raise CannotBegin(in_words(error)) from None
         except (SourceError, ResourceGone) as error:
             raise CannotBegin(str(error)) from None
-        (hosted,) = (each for each in self._host.triggered(self._plan) if each.history.start.run == start.run)
+        (hosted,) = (each for each in self._host.runs.triggered(self._plan) if each.history.start.run == start.run)
         if in_part:
             self._say(News.IN_PART, f"Run {start.run} goes on without: {start.left_out}")
         return HostedRun(self._host, hosted, stage)

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import structlog
 
 from common.backoff import Backoff
-from controller.hosted_run import Hosted
+from controller.hosted_runs import HostedRuns
 from controller.plan_terms import Asked, RunRefused
 from controller.source import Event, Key, Source
 from plans.history import History
@@ -23,14 +23,12 @@ log = structlog.get_logger()
 class Host(Protocol):
     """What carries runs out."""
 
+    @property
+    def runs(self) -> HostedRuns:
+        """Those that are not released."""
+
     def source(self) -> Source | None:
         """Where plans are declared."""
-
-    def hosted(self) -> list[Hosted]:
-        """The runs that are not released, oldest first."""
-
-    def triggered(self, plan: Key) -> list[Hosted]:
-        """Of those, the ones that a plan's triggers have begun."""
 
     async def start(self, asked: Asked) -> History:
         """Begin a run, or raise RunRefused, SourceError or ResourceGone."""

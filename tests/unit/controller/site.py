@@ -106,4 +106,4 @@ def told(world: FakeWorld, *reasons: str) -> list[str]:
 
 
 async def runs(world: FakeWorld) -> list[History]:
-    return await world.host.histories()
+    return await world.host.runs.histories()

@@ -388,16 +388,6 @@ async def test_a_provider_that_is_not_declared_any_more_holds_up_no_other(hostin
 # Elsewhere
 
 
-async def test_a_run_is_found_by_its_resource_and_by_its_own_name(hosting: Hosting) -> None:
-    world = await hosting.start(plan(), run(), lab=lab())
-    await asyncio.sleep(20)
-    found = await world.host.history("tonight")
-    names = found.start.run, "default/tonight", ""
-    assert [await world.host.history(name) is found for name in names] == [True] * 3
-    await world.host.release("tonight")
-    assert (await world.host.history("tonight")).released
-
-
 async def test_connections_are_closed_when_a_run_is_over(hosting: Hosting) -> None:
     guests, pve = lab(), Guests()
     await hosting.start(plan(), run(), lab=guests, pve=pve)

@@ -119,7 +119,7 @@ async def test_what_it_took_over_is_on_its_disk(hosting: Hosting, elsewhere: Hos
     world = await elsewhere.start(plan(), known(world.status()), source=shared(), lab=lab())
     await asyncio.sleep(20)
     (history,) = Runs(tmp_path / "elsewhere" / FOLDER).all()
-    assert history.events == (await world.host.history("tonight")).events
+    assert history.events == (await world.host.runs.history("tonight")).events
     assert history.closed
 
 
@@ -143,7 +143,7 @@ async def test_the_status_counts_where_that_knows_more(hosting: Hosting, elsewhe
     world = await elsewhere.start(plan(), known(world.status()), source=shared(), lab=guests)
     await asyncio.sleep(20)
     world = await hosting.start(plan(), known(world.status()), source=shared(), lab=guests)
-    assert (await world.host.history("tonight")).closed
+    assert (await world.host.runs.history("tonight")).closed
     await asyncio.sleep(20)
     assert len(guests.operations) == 2
 
@@ -175,7 +175,7 @@ async def test_a_record_that_another_process_has_is_waited_for(hosting: Hosting,
     await asyncio.sleep(30)
     await hosting.end()
     await asyncio.sleep(60)
-    assert (await other.host.history("tonight")).closed
+    assert (await other.host.runs.history("tonight")).closed
     assert (other.status().phase, len(guests.operations)) == ("Held", 2)
     await beside.end()
 
@@ -360,7 +360,11 @@ async def test_a_run_that_is_deleted_while_the_lead_is_lost_is_aborted(hosting: 
 async def test_who_follows_a_run_is_told_when_another_one_leads(hosting: Hosting) -> None:
     world = await hosting.start(plan(), run(), source=shared(), lab=lab())
     await asyncio.sleep(2)
-    told = [facts async for facts in world.host.follow(await world.host.history("tonight")) if await stand_down(world)]
+    told = [
+        facts
+        async for facts in world.host.runs.follow(await world.host.runs.history("tonight"))
+        if await stand_down(world)
+    ]
     assert told == [[]]  # and that was all
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controller.hosted_runs import HostedRuns
 from controller.models import PowerPlan
 from controller.plan_host import KEPT
 from controller.plan_schedule import ScheduleTrigger, comes_up
@@ -14,13 +15,14 @@ from controller.plan_terms import Asked
 from controller.source import Rejected, SourceError, key_of
 from plans.clock import Clock
 from plans.history import Start
+from plans.journal import Runs
 from plans.model import CronSchedule
 from plans.ups.follow import NotLetIn
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.plan_world import FakeWorld, Guests, Hosting, run
 from tests.unit.controller.plan_world import plan as any_plan
 from tests.unit.controller.site import NIGHT, TRIGGER, Site, asked, lab, runs, source, told
-from tests.unit.plans.builders import EPOCH, tier
+from tests.unit.plans.builders import EPOCH, here, tier
 from tests.unit.plans.fake import wall
 
 pytestmark = pytest.mark.looptime
@@ -369,7 +371,7 @@ async def test_an_edit_of_the_schedule_changes_nothing_of_a_run_that_has_begun(h
 
 @pytest.mark.parametrize(("hours", "begun"), [(0.05, 1), (12.0, 0)])
 async def test_a_clock_that_is_set_past_the_moment_begins_what_is_a_little_late_alone(
-    hosting: Hosting, hours: float, begun: int
+    tmp_path: Path, hours: float, begun: int
 ) -> None:
     class Asking:
         """A host that is only asked."""
@@ -377,15 +379,10 @@ async def test_a_clock_that_is_set_past_the_moment_begins_what_is_a_little_late_
         def __init__(self) -> None:
             self.asked: list[Asked] = []
             self.cluster = source()
+            self.runs = HostedRuns(Runs(tmp_path), lambda: Clock(wall), here, lambda *_: None)
 
         def source(self) -> Any:
             return self.cluster
-
-        def hosted(self) -> list[Any]:
-            return []
-
-        def triggered(self, plan: Any) -> list[Any]:
-            return []
 
         async def is_undone(self, history: Any) -> bool:
             return False
