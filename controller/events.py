@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from controller.fields import word
 from controller.models import VirtualMachine
 from controller.source import Event
-from controller.status import PHASES
 from controller.status_models import Condition, LastPowerOff, ProviderStatus, VirtualMachineStatus, condition
+from controller.vm_conditions import PHASES
 from protos.power.v1 import power_pb2 as pb
 
 WENT_DOWN = {

@@ -5,8 +5,7 @@ from datetime import datetime
 from controller.client import NO_ENDPOINT, ProviderClient
 from controller.fields import word
 from controller.models import Provider
-from controller.status import Statement, conditions
-from controller.status_models import Capabilities, ProviderStatus
+from controller.status_models import Capabilities, ProviderStatus, Statement, conditions
 from protos.power.v1 import power_pb2 as pb
 
 

@@ -1,5 +1,6 @@
 """The status of the resources: what the controller knows, as it is written beside each spec."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -17,6 +18,15 @@ class Condition(Model):
     message: Sentence = ""
     last_transition_time: datetime
     observed_generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A condition without its time."""
+
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
 
 
 def condition(conditions: tuple[Condition, ...], name: str) -> Condition | None:
@@ -150,3 +160,24 @@ class ProviderStatus(Model):
     vm_count: int = 0
     declared_count: int = 0
     conditions: tuple[Condition, ...] = ()
+
+
+def conditions(
+    old: tuple[Condition, ...], statements: dict[str, Statement | None], now: datetime, generation: int
+) -> tuple[Condition, ...]:
+    """The conditions with their transition times. A statement of None leaves a condition as it is, or away."""
+    known = {condition.type: condition for condition in old}
+    for name, said in statements.items():
+        before = known.get(name)
+        if said is None:
+            continue
+        since = before.last_transition_time if before and before.status == said.status else now
+        known[name] = Condition(
+            type=name,
+            status=said.status,
+            reason=said.reason,
+            message=said.message,
+            last_transition_time=since,
+            observed_generation=generation,
+        )
+    return tuple(known.values())

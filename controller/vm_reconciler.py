@@ -62,6 +62,7 @@ from controller.source import (
     resource_name,
 )
 from controller.status_models import Binding, VirtualMachineStatus
+from controller.vm_conditions import Observation
 from protos.power.v1 import power_pb2 as pb
 
 Clock = Callable[[], datetime]
@@ -203,7 +204,7 @@ class VMReconciler:
                 await self._stay_away(connection.client, obstacle)
         elif trouble or connection is None:
             self._removable = self.resource.metadata.leaving and self.resource.status.vm is None
-            self._report(status.Observation(self._clock(), trouble=trouble))
+            self._report(Observation(self._clock(), trouble=trouble))
         elif connection.client.reachable:
             await self._serve(connection)
 
@@ -244,7 +245,7 @@ class VMReconciler:
         if error is None or not error.passing:
             self._removable = self.resource.metadata.leaving and self._is_down(vm, action)
             ended = self._operation if self._operation is not None and has_ended(self._operation) else None
-            seen = status.Observation(
+            seen = Observation(
                 self._clock(),
                 vm,
                 self._operation,
@@ -341,7 +342,7 @@ class VMReconciler:
             self._operation = self._watching = None
         bound_is_here = obstacle.reason == "Replaced" and self._vm(client) is not None
         self._removable = self.resource.metadata.leaving and not bound_is_here
-        self._report(status.Observation(self._clock(), None, self._operation, obstacle=obstacle))
+        self._report(Observation(self._clock(), None, self._operation, obstacle=obstacle))
 
     def _is_down(self, vm: pb.VM | None, action: Action | None) -> bool:
         graceful = self.resource.wanted is DesiredPower.OFF_GRACEFUL
@@ -523,7 +524,7 @@ class VMReconciler:
     def _set_status(self, known: VirtualMachineStatus) -> None:
         self.resource = self.resource.model_copy(update={"status": known})
 
-    def _report(self, seen: status.Observation) -> None:
+    def _report(self, seen: Observation) -> None:
         self._set_status(status.report(self.resource, seen))
         self._report_rejection()
         self._write_news()

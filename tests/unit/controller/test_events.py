@@ -3,8 +3,9 @@ from datetime import UTC, datetime
 from client.errors import ProviderError
 from controller.events import drift, ended_operation, events, provider_events
 from controller.source import Event
-from controller.status import Observation, heard, report
+from controller.status import heard, report
 from controller.status_models import Condition, ProviderStatus, VirtualMachineStatus
+from controller.vm_conditions import Observation
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     NOW,
