@@ -101,10 +101,6 @@ class _Begin:
     attempt: Attempt
 
 
-class Find(_Begin):
-    """The VM is off as a new spec wants it: ask the provider whether an attempt of ours did that before a restart."""
-
-
 class PowerOn(_Begin):
     """Start the VM."""
 
@@ -145,7 +141,7 @@ class Cancel(_Steer):
 
 
 Start = PowerOn | PowerOff | StartShutdown
-Action = Nothing | Hold | Held | Wait | Find | Watch | Start | Extend | Force | Cancel
+Action = Nothing | Hold | Held | Wait | Watch | Start | Extend | Force | Cancel
 
 
 def reconcile(
@@ -182,7 +178,7 @@ def reconcile(
     if vm is None or wanted is None or resource.metadata.paused or not power_is_known(vm):
         return Nothing()
     if is_as_wanted(resource, wanted, vm):
-        return _settled(resource, wanted)
+        return Nothing()
     return _begin(resource, wanted, now)
 
 
@@ -304,14 +300,6 @@ def _adjust(resource: VirtualMachine, record: OperationStatus, operation: pb.Ope
     if timeout is not None and timeout != record.timeout:
         return Extend(operation.id, timeout)
     return Watch(operation.id)
-
-
-def _settled(resource: VirtualMachine, wanted: DesiredPower) -> Action:
-    generation, record = resource.metadata.generation, resource.status.operation
-    new = resource.status.observed_generation != generation
-    if new and wanted is not DesiredPower.ON and not (record and record.generation == generation):
-        return Find(_next_attempt(resource))
-    return Nothing()
 
 
 def _begin(resource: VirtualMachine, wanted: DesiredPower, now: datetime) -> Action:

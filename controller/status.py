@@ -5,6 +5,7 @@ shutdown is three writes: it began, its force_after is known, it ended (and one 
 that is waited for).
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from client.errors import ProviderError
@@ -74,6 +75,26 @@ def recognised(resource: VirtualMachine, operation: pb.Operation) -> VirtualMach
     wrote = resource.spec.lifecycle.graceful_shutdown_timeout
     timeout = wrote if attempt.generation == meta.generation else _timeout(operation)
     return started(resource, operation, attempt, timeout)
+
+
+def missed(resource: VirtualMachine, newest: Sequence[pb.Operation]) -> list[pb.Operation]:
+    """Of the operations on its VM, newest first, those that have ended and that the status does not tell of yet, oldest
+    first. What others asked for counts from what is known of the VM on."""
+    record, last = resource.status.operation, resource.status.last_power_off
+
+    def is_news(operation: pb.Operation) -> bool:
+        began, latest = (
+            moment(operation.create_time),
+            record is None or record.start_time < moment(operation.create_time),
+        )
+        if record is not None and record.id == operation.id:
+            return not record.ended
+        if last is not None:
+            return last.start_time < began and (latest or operation.verdict.outcome in POWER_OFF_OUTCOMES)
+        ours = Attempt.of(resource.metadata.uid, operation.request_id) is not None
+        return ours or (record is not None and latest)
+
+    return [each for each in reversed(newest) if has_ended(each) and is_news(each)]
 
 
 def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) -> VirtualMachineStatus:

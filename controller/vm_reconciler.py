@@ -33,7 +33,6 @@ from controller.reconcile import (
     Attempt,
     Cancel,
     Extend,
-    Find,
     Force,
     Held,
     Nothing,
@@ -66,6 +65,8 @@ from controller.vm_conditions import Observation
 from protos.power.v1 import power_pb2 as pb
 
 Clock = Callable[[], datetime]
+LOOKED_AT = 20
+"""Operations on a VM of which it is looked whether they ended unheard."""
 log = structlog.get_logger()
 
 
@@ -117,6 +118,10 @@ class VMReconciler:
         """A later spec that cannot be acted upon."""
         self._removable = False
         self._attended = False
+        self._power: pb.PowerState.ValueType | None = None
+        """As it was when we last saw the VM."""
+        self._unheard = True
+        """Whether an operation on the VM may have ended that was not followed to its end."""
         self._begun_at: timedelta | None = None
         """When the provider took on our last attempt, by the steady clock."""
         self._ended_at: tuple[str, timedelta] | None = None
@@ -230,6 +235,7 @@ class VMReconciler:
         action, error, vm = None, None, self._vm(client)
         self._adopt()
         try:
+            vm = await self._caught_up(client, vm)
             action = self._decide(vm)
             if vm is not None and has_drifted(self.resource, vm, action):
                 self._untold.append(drift(self.resource, vm))
@@ -261,6 +267,30 @@ class VMReconciler:
             raise error
         if isinstance(action, Wait):
             self._queue.add_after(self._key, (action.until - self._clock()).total_seconds())
+
+    async def _caught_up(self, client: ProviderClient, vm: pb.VM | None) -> pb.VM | None:
+        """The VM, once it is heard what ended on it and was not followed: before the start, since a controller that is
+        killed or loses the lead may not have written down what it began, and the spec may be another one by now; while
+        an operation was followed that superseded it; and when the VM is suspended, as what vmpower has saved is
+        resumed, and what its host has saved is not."""
+        if vm is None:
+            return None
+        if vm.power_state == pb.POWER_STATE_SUSPENDED and self._power != vm.power_state:
+            self._unheard = True
+        if self._unheard and (self._operation is None or has_ended(self._operation)):
+            newest = await client.list_operations(vm.id, limit=LOOKED_AT)
+            missed = status.missed(self.resource, newest)
+            if missed:  # the VM may have been read before they ended
+                await client.refresh(vm.id)
+            for operation in missed:
+                before_it = self.resource.status
+                self._set_status(status.recognised(self.resource, operation))
+                self._set_status(status.heard(self.resource.status, operation, self._clock()))
+                if operation is not missed[-1]:
+                    self._untold += events(before_it, self.resource.status)
+            self._unheard = not all(map(has_ended, newest))
+        self._power = vm.power_state
+        return self._vm(client)
 
     def _decide(self, vm: pb.VM | None) -> Action:
         bound = self.resource.status.vm
@@ -309,7 +339,8 @@ class VMReconciler:
     def _bound(self, binding: Binding, before: Binding | None) -> None:
         if before and before.first_attempt != binding.first_attempt:  # another VM: nothing is carried over to it
             self.close()
-            self._operation = self._watching = None
+            self._operation = self._watching = self._power = None
+            self._unheard = True
         self._set_status(status.bound(self.resource.status, binding))
 
     def _vm(self, client: ProviderClient) -> pb.VM | None:
@@ -340,6 +371,7 @@ class VMReconciler:
         if obstacle.reason == "NotAllowed":  # nor is it told of what others do
             self.close()
             self._operation = self._watching = None
+            self._unheard = True
         bound_is_here = obstacle.reason == "Replaced" and self._vm(client) is not None
         self._removable = self.resource.metadata.leaving and not bound_is_here
         self._report(Observation(self._clock(), None, self._operation, obstacle=obstacle))
@@ -349,7 +381,7 @@ class VMReconciler:
         saved = graceful and vm is not None and is_as_wanted(self.resource, DesiredPower.OFF_GRACEFUL, vm)
         off = vm is None or vm.power_state == pb.POWER_STATE_OFF or saved
         idle = self._operation is None or has_ended(self._operation)
-        return off and isinstance(action, Nothing | Find | Held) and idle
+        return off and isinstance(action, Nothing | Held) and idle
 
     async def _apply_decisions(self, client: ProviderClient, action: Action, before: float = inf) -> bool:
         """Carry out the decisions that were made about generations before `before`; whether there were any. A decision
@@ -390,7 +422,7 @@ class VMReconciler:
         try:
             async for news in client.stream(pb.WatchOperationRequest(id=operation)):
                 if not self._knows_end_of(operation):  # it may have come as an answer, before earlier news
-                    self._operation = news
+                    self._hear(news)
                 self._queue.add(self._key)
         except ProviderError as error:
             self._watch_broke = True
@@ -435,10 +467,6 @@ class VMReconciler:
         lifecycle = self.resource.spec.lifecycle
         vm_id = vm.id if vm else self._operation.vm if self._operation else ""
         match action:
-            case Find(attempt):
-                found = await client.find_operation(vm_id, attempt.request_id)
-                if found is not None:
-                    self._begun(found, attempt)
             case PowerOn(attempt):
                 login = await self._login(client, lifecycle.post_start)
                 request = power_on_request(vm_id, lifecycle, attempt.request_id, login)
@@ -469,6 +497,7 @@ class VMReconciler:
         try:
             told = await client.ask(request, resource_name(self._key, manager), meta.reason)
         except ProviderError as error:
+            self._unheard = True  # it may have been begun, and the answer be lost
             raise in_manifest(error, self.resource) from error
         return self._latest(known, told)
 
@@ -516,10 +545,17 @@ class VMReconciler:
 
     def _take_result(self, operation: pb.Operation) -> None:
         """Take in an operation that a call returned; one that has ended is reconciled again at once."""
-        self._operation = operation
+        self._hear(operation)
         self._set_status(status.heard(self.resource.status, operation, self._clock()))
         if has_ended(operation):
             self._queue.add(self._key)
+
+    def _hear(self, operation: pb.Operation) -> None:
+        """The one that we follow now is this, as it is now."""
+        known = self._operation
+        if known is not None and known.id != operation.id and not has_ended(known):
+            self._unheard = True
+        self._operation = operation
 
     def _set_status(self, known: VirtualMachineStatus) -> None:
         self.resource = self.resource.model_copy(update={"status": known})

@@ -7,7 +7,7 @@ from client.power import ENDED
 from controller.enums import DesiredPower, Escalation, SaveFallback
 from controller.models import VirtualMachine
 from controller.reconcile import Attempt
-from providers.core.model import Kind, Operation, State
+from providers.core.model import Kind, Operation, Outcome, State
 from tests.simulation.invariants import TICK, _began, _ended, _name, _of
 from tests.simulation.play import History
 
@@ -26,6 +26,16 @@ def a_status_is_true(history: History) -> Iterator[str]:
         known = history.known.get(record.id) if record else None
         if record and known and known.state.final and record.state not in ENDED:
             yield f"the status of {vm} says that {_name(known)} goes on, but it has ended"
+
+
+def the_last_verdict_is_told(history: History) -> Iterator[str]:
+    """In the end the status tells how the last attempt to bring the VM down ended, whatever was killed or lost."""
+    for vm, resource in history.declared.items():
+        attempts = [each for _, each in _attempts(history, vm, resource) if each.request.kind is not Kind.POWER_ON]
+        ended = [each for each in attempts if each.verdict and each.verdict.outcome is not Outcome.ALREADY_OFF]
+        told = resource.status.last_power_off
+        if ended and (told is None or told.operation != ended[-1].id):
+            yield f"the status of {vm} does not tell how {_name(ended[-1])} ended"
 
 
 def what_is_declared_comes_true(history: History) -> Iterator[str]:
@@ -64,6 +74,7 @@ def hooks_run_once_an_attempt(history: History) -> Iterator[str]:
 
 DECLARED_INVARIANTS = (
     a_status_is_true,
+    the_last_verdict_is_told,
     what_is_declared_comes_true,
     an_attempt_keeps_its_pause,
     hooks_run_once_an_attempt,

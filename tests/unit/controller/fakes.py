@@ -156,9 +156,11 @@ class FakeClient(ProviderClient):
         self.requests.append(("cancel", operation))
         return await self.end(operation, "STILL_RUNNING", state=CANCELLED)
 
-    async def find_operation(self, vm: str, request_id: str, among: int = 100) -> pb.Operation | None:
-        self.requests.append(("find", vm, request_id))
-        return next((each for each in self.operations.values() if each.request_id == request_id), None)
+    async def list_operations(
+        self, vm: str = "", *, active_only: bool = False, requested_by: str = "", limit: int
+    ) -> list[pb.Operation]:
+        found = [each for each in self.operations.values() if each.vm == vm]
+        return sorted(found, key=lambda each: each.create_time.ToNanoseconds(), reverse=True)[:limit]
 
     async def stream(self, request: Any) -> Any:
         if request.id not in self.operations:

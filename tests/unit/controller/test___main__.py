@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from protos.power.v1 import power_pb2 as pb
 from tests.unit.client.fake_provider import FakeProvider, serving
 
 ROOT = Path(__file__).parents[3]
@@ -85,6 +86,6 @@ async def test_a_manifest_becomes_one_request_and_a_status_beside_it_across_sigk
         second = await start(tmp_path / "m")
         await until(second, "synced")
         await stop(second)
-    assert len(fake.requests) == 1
+    assert len([each for each in fake.requests if isinstance(each, pb.ShutdownRequest)]) == 1
     status = yaml.safe_load((tmp_path / "state/default/VirtualMachine/web.yaml").read_text())["status"]
     assert (status["phase"], status["operation"]["id"]) == ("ShuttingDown", "op-1")

@@ -14,7 +14,6 @@ from controller.reconcile import (
     Attempt,
     Cancel,
     Extend,
-    Find,
     Force,
     Held,
     Hold,
@@ -107,8 +106,7 @@ AT_REST: list[tuple[str, VirtualMachine, pb.VM | None, Action]] = [
     ("nobody knows whether it runs, is to go down", machine("OffGraceful"), vm(UNKNOWN), Nothing()),
     ("nobody knows whether it runs, is to be cut off", machine("Off"), vm(UNKNOWN), Nothing()),
     ("nobody knows whether it runs, is to run", machine("On"), vm(UNKNOWN), Nothing()),
-    ("off, never looked at before: was it us?", machine("OffGraceful"), vm(OFF), Find(FIRST)),
-    ("hard off, never looked at before", machine("Off"), vm(OFF), Find(FIRST)),
+    ("off, never looked at before", machine("OffGraceful"), vm(OFF), Nothing()),
     ("runs, is to go down", machine("OffGraceful"), vm(ON), StartShutdown(FIRST)),
     ("runs, is to be cut off", machine("Off"), vm(ON), PowerOff(FIRST)),
     ("off, is to run", machine("On"), vm(OFF), PowerOn(FIRST)),
@@ -244,8 +242,7 @@ def test_after_an_operation_has_ended(resource: VirtualMachine, after: timedelta
 
 
 OFF_BY_ITSELF: list[tuple[str, VirtualMachine, Action]] = [
-    ("a new spec wants it so, after one that was acted upon", working("OffGraceful", DONE, 2), Find(NEW_SPEC)),
-    ("the same with hard off", working("Off", DONE, 2), Find(NEW_SPEC)),
+    ("a new spec wants it so, after one that was acted upon", working("OffGraceful", DONE, 2), Nothing()),
     (
         "a new spec whose operation is known",
         working("Off", done(generation=2), 2),

@@ -6,6 +6,8 @@ import pytest
 
 from controller.models import VirtualMachine
 from controller.source import Key
+from controller.status import heard
+from controller.status_models import VirtualMachineStatus
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     AWAITING_DECISION,
@@ -17,6 +19,7 @@ from tests.unit.controller.builders import (
     provider,
     record,
     seconds,
+    verdict,
     vm,
     with_status,
 )
@@ -105,3 +108,95 @@ async def test_a_restart_writes_nothing_about_what_is_settled(make_controller: M
     await after.settle(24 * 3600)
     assert (after.source.statuses, after.source.events, calls(after)) == ({}, [], [])
     assert after.source.held == {Key("Provider", "default", "local"): True}
+
+
+# What has ended before it was written down
+
+
+async def ended(
+    make: Make, resource: VirtualMachine, *operations: pb.Operation, power: Any = pb.POWER_STATE_OFF
+) -> Controller:
+    """A controller that starts with this resource, as the last one wrote it, after these operations have ended."""
+    controller = make(vm(power))
+    controller.client.operations = {each.id: each for each in operations}
+    await controller.start(resource)
+    return controller
+
+
+def cutting() -> pb.Operation:
+    """One that has forced its VM."""
+    end = verdict("FORCED", reason="TIMEOUT")
+    return operation(id="op-7", request_id="uid-web-1-1", state=SUCCEEDED, verdict=end)
+
+
+def saving(request_id: str = "uid-web-1-1", began: float = 0) -> pb.Operation:
+    """One that has saved the memory of its VM."""
+    end = verdict("SAVED", reason="TIMEOUT")
+    return operation(id="op-7", request_id=request_id, create_time=NOW + seconds(began), state=SUCCEEDED, verdict=end)
+
+
+async def test_what_ended_for_an_older_spec_is_told(make_controller: Make) -> None:
+    cut = cutting()
+    controller = await ended(make_controller, machine("Off", generation=2), cut)
+    last = controller.source.last().last_power_off
+    assert last
+    assert (last.operation, last.outcome) == ("op-7", "FORCED")
+
+
+async def test_what_was_saved_for_an_older_spec_is_resumed_for_on(make_controller: Make) -> None:
+    controller = await ended(make_controller, machine("On", generation=2), saving(), power=pb.POWER_STATE_SUSPENDED)
+    assert calls(controller) == ["power_on"]
+
+
+async def test_what_began_later_than_what_is_known_is_told_whoever_asked(make_controller: Make) -> None:
+    known = with_status(machine(), operation=record(id="op-1", state=SUCCEEDED), observed_generation=1)
+    controller = await ended(make_controller, known, saving(request_id="by-hand", began=60))
+    last = controller.source.last().last_power_off
+    assert last
+    assert (last.operation, last.outcome) == ("op-7", "SAVED")
+
+
+async def test_what_others_did_before_the_resource_did_anything_is_not_told(make_controller: Make) -> None:
+    controller = await ended(make_controller, machine("Off"), saving(request_id="by-hand"))
+    assert controller.source.last().last_power_off is None
+
+
+async def test_what_began_before_what_is_known_is_not_told(make_controller: Make) -> None:
+    told = heard(VirtualMachineStatus(), operation(id="op-8", state=SUCCEEDED, verdict=verdict(began=NOW)), NOW)
+    known = with_status(machine("Off"), last_power_off=told.last_power_off, observed_generation=1)
+    controller = await ended(make_controller, known, saving(began=-60))
+    last = controller.source.last().last_power_off
+    assert last
+    assert last.operation == "op-8"
+
+
+async def test_of_several_the_last_counts_and_each_is_an_event(make_controller: Make) -> None:
+    cut = cutting()
+    asked = operation(
+        id="op-8", request_id="uid-web-3-1", create_time=NOW + seconds(60), state=SUCCEEDED, verdict=verdict("GRACEFUL")
+    )
+    controller = await ended(make_controller, machine("Off", generation=4), asked, cut)
+    last = controller.source.last().last_power_off
+    assert last
+    assert last.operation == "op-8"
+    told = [event.reason for key, event in controller.source.events if key.kind == "VirtualMachine"]
+    assert told == ["ForcedOff", "GracefulShutdown"]
+
+
+async def test_what_is_saved_unheard_while_the_controller_runs_is_resumed_for_on(make_controller: Make) -> None:
+    controller = make_controller()
+    known = with_status(machine("On"), operation=record(id="op-1", state=SUCCEEDED), observed_generation=1)
+    await controller.start(known)
+    controller.client.operations["op-7"] = saving(request_id="by-hand", began=60)
+    controller.client.turn(pb.POWER_STATE_SUSPENDED)
+    await controller.settle(60)
+    assert calls(controller) == ["power_on"]
+
+
+async def test_what_its_host_has_suspended_is_left_so(make_controller: Make) -> None:
+    controller = make_controller()
+    known = with_status(machine("On"), operation=record(id="op-1", state=SUCCEEDED), observed_generation=1)
+    await controller.start(known)
+    controller.client.turn(pb.POWER_STATE_SUSPENDED)
+    await controller.settle(60)
+    assert calls(controller) == []
