@@ -73,6 +73,7 @@ class FakeClient(ProviderClient):
         self.call_time = 0.0
         self.answer_time = 0.0
         """Seconds that an answer takes after the provider has done what was asked."""
+        self.answer_lost = False
         self.news_time = 0.0
         """Seconds that what a stream tells takes."""
         self.ahead = timedelta(0)
@@ -107,6 +108,8 @@ class FakeClient(ProviderClient):
         answer = await self.call(request)
         if self.answer_time:
             await asyncio.sleep(self.answer_time)
+        if self.answer_lost:
+            raise self.lost
         return answer
 
     async def call(self, request: Any, timeout: float = 0) -> Any:

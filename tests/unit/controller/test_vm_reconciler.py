@@ -214,6 +214,31 @@ async def test_a_shutdown_that_ended_unseen_still_gets_its_verdict(make_controll
     assert calls(after) == []
 
 
+async def test_a_shutdown_that_a_start_superseded_still_gets_its_verdict(begin: Begin) -> None:
+    controller = await begin(machine())
+    await controller.apply(machine("On", generation=2))
+    await controller.client.end("op-1", "GRACEFUL")
+    await controller.client.end("op-2", "STARTED")
+    await controller.settle()
+    last = controller.source.last().last_power_off
+    assert last
+    assert (last.operation, last.outcome) == ("op-1", "GRACEFUL")
+
+
+async def test_a_shutdown_whose_answer_was_lost_still_gets_its_verdict(begin: Begin) -> None:
+    controller = await begin(machine("On"))
+    client = controller.client
+    client.answer_time = 60
+    await controller.apply(machine(generation=2))
+    client.answer_lost = True
+    await client.end("op-1", "GRACEFUL")
+    client.turn(pb.POWER_STATE_OFF)
+    await controller.settle(120)
+    last = controller.source.last().last_power_off
+    assert last
+    assert (last.operation, last.outcome) == ("op-1", "GRACEFUL")
+
+
 async def test_a_provider_that_forgot_the_operation_is_given_the_same_force_after(make_controller: Make) -> None:
     forgotten = with_status(machine(), operation=record(force_after=NOW + seconds(9)), observed_generation=1)
     controller = make_controller()
