@@ -80,21 +80,20 @@ def recognised(resource: VirtualMachine, operation: pb.Operation) -> VirtualMach
 def missed(resource: VirtualMachine, newest: Sequence[pb.Operation]) -> list[pb.Operation]:
     """Of the operations on its VM, newest first, those that have ended and that the status does not tell of yet, oldest
     first. What others asked for counts from what is known of the VM on."""
+    return [each for each in reversed(newest) if has_ended(each) and _is_news(resource, each)]
+
+
+def _is_news(resource: VirtualMachine, operation: pb.Operation) -> bool:
     record, last = resource.status.operation, resource.status.last_power_off
-
-    def is_news(operation: pb.Operation) -> bool:
-        began, latest = (
-            moment(operation.create_time),
-            record is None or record.start_time < moment(operation.create_time),
-        )
-        if record is not None and record.id == operation.id:
-            return not record.ended
-        if last is not None:
-            return last.start_time < began and (latest or operation.verdict.outcome in POWER_OFF_OUTCOMES)
-        ours = Attempt.of(resource.metadata.uid, operation.request_id) is not None
-        return ours or (record is not None and latest)
-
-    return [each for each in reversed(newest) if has_ended(each) and is_news(each)]
+    if record is not None and record.id == operation.id:
+        return not record.ended
+    attempt, began = Attempt.of(resource.metadata.uid, operation.request_id), moment(operation.create_time)
+    is_later = record is None or record.start_time < began
+    if last is None:
+        return attempt is not None or (record is not None and is_later)
+    if attempt is not None and record is not None and last.operation == record.id:  # whatever the clocks said
+        return (attempt.generation, attempt.number) > (record.generation, record.attempt)
+    return last.start_time < began and (is_later or operation.verdict.outcome in POWER_OFF_OUTCOMES)
 
 
 def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) -> VirtualMachineStatus:

@@ -170,6 +170,16 @@ async def test_what_began_before_what_is_known_is_not_told(make_controller: Make
     assert last.operation == "op-8"
 
 
+async def test_an_earlier_attempt_is_not_told_though_the_clock_was_set_back_since(make_controller: Make) -> None:
+    told = heard(VirtualMachineStatus(), operation(id="op-8", state=SUCCEEDED, verdict=verdict(began=NOW)), NOW)
+    second = record(id="op-8", state=SUCCEEDED, attempt=2)
+    known = with_status(machine(), operation=second, last_power_off=told.last_power_off, observed_generation=1)
+    controller = await ended(make_controller, known, saving(began=3600))
+    last = controller.source.last().last_power_off
+    assert last
+    assert last.operation == "op-8"
+
+
 async def test_of_several_the_last_counts_and_each_is_an_event(make_controller: Make) -> None:
     cut = cutting()
     asked = operation(
