@@ -327,7 +327,7 @@ class Operations:
 
     async def _supersede(self, run: Run) -> list[Operation]:
         """Tell the operations that were active before what has come, and let them end first; those that it supersedes,
-        as they ended."""
+        as they ended, oldest first."""
         kind, runs = run.operation.request.kind, self._on_vm[run.vm_id]
         before = runs[: runs.index(run)]
         for each in before:
@@ -337,11 +337,12 @@ class Operations:
         for each in before:
             await each.ended()
         known = {each.operation.id: each.operation for each in before}
-        for key in set(run.operation.supersedes) - known.keys():
+        earlier = list[Operation]()
+        for key in reversed(run.operation.supersedes):
             with suppress(JournalFailed):
-                if operation := await self._journal.get(key):
-                    known[key] = by_clock(operation, self._context.clock.boot)
-        return list(known.values())
+                if key not in known and (operation := await self._journal.get(key)):
+                    earlier.append(by_clock(operation, self._context.clock.boot))
+        return [*earlier, *known.values()]
 
 
 def resumed(operation: Operation, boot: Boot) -> Operation:

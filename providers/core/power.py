@@ -25,13 +25,20 @@ EVENT_DELAY = 1.0
 
 
 async def power_off(run: Run, before: Sequence[Operation]) -> Verdict:
-    """PowerOff: cut the power without asking. `before`: the operations that it has superseded."""
-    ended = [each.verdict for each in before if each.verdict]
-    if run.off and (down := next((verdict for verdict in ended if verdict.outcome in OFF), None)):
+    """PowerOff: cut the power without asking. `before`: the operations that it has superseded, oldest first."""
+    if run.off and (down := _went_off_in(before)):
         return verdicts.off_by_superseded(run, down)
     if run.was_off_already:
         return verdicts.already_off(run)
     return verdicts.gone(run) if run.gone else await force(run, Reason.REQUESTED)
+
+
+def _went_off_in(before: Sequence[Operation]) -> Verdict | None:
+    """How the VM went off under the last of these; None: it did not, or was told to start since."""
+    last = next(
+        (each for each in reversed(before) if each.starting or (each.verdict and each.verdict.outcome in OFF)), None
+    )
+    return last.verdict if last and not last.starting else None
 
 
 async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:

@@ -26,6 +26,8 @@ async def reboot(run: Run) -> Verdict:
         await run.record("down", went_down=down)
     if run.operation.decision is Decision.PREEMPT:
         return down
+    if is_on(run):
+        await run.look()  # that the run which went down had begun may be told only now
     if not is_on(run):
         run.of_next_run()
         await start(run)

@@ -618,6 +618,8 @@ def _cut_after(history: History, operation: Operation, answer: Answer, promise: 
 def _is_early(history: History, operation: Operation, answer: Answer) -> bool:
     if answer.operation is None or answer.operation.state is not State.WAITING_FOR_GUEST:
         return False
+    if operation.verdict and operation.verdict.reason is Reason.COMMAND_FAILED:  # no time helps who cannot be asked
+        return False
     if any(act.what == "Force" for _, act in history.sent):
         return False
     extensions = [each for each in history.answers if each.act.what == "Extend" and each.act.vm == answer.act.vm]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from providers.core.adapter import Escalation, PowerState
+from providers.core.adapter import Changed, Escalation, PowerState
 from providers.core.errors import (
     InvalidRequest,
     JournalFailed,
@@ -229,6 +229,23 @@ async def test_a_reboot_of_a_deaf_guest_forces_it(make_provider: Make) -> None:
     provider = await make_provider(web=DEAF)
     assert await provider.ending(provider.reboot(timeout=60)) == "SUCCEEDED: FORCED/TIMEOUT"
     assert provider.vm().power_state is PowerState.ON
+
+
+async def test_a_reboot_takes_a_start_that_is_told_late_for_none_of_its_own(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that it cuts had begun just before, which is told after the cut."""
+    provider = await make_provider(web=DEAF)
+    run, cut = provider.vm(), provider.adapter.power_off
+
+    async def cut_and_tell_of_the_start(vm_id: str) -> bool:
+        done = await cut(vm_id)
+        provider.adapter._events.publish(Changed(run))
+        return done
+
+    monkeypatch.setattr(provider.adapter, "power_off", cut_and_tell_of_the_start)
+    assert await provider.ending(provider.reboot(timeout=60)) == "SUCCEEDED: FORCED/TIMEOUT"
+    assert provider.calls("power_on") == 1
 
 
 async def test_a_reboot_of_what_is_off_starts_it(make_provider: Make) -> None:

@@ -7,6 +7,7 @@ import pytest
 from providers.core.adapter import Escalation, PowerState
 from providers.core.model import State
 from providers.sim.events import Events
+from providers.sim.transitions import crash
 from tests.unit.providers.world import Make, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
@@ -83,6 +84,20 @@ async def test_a_power_off_in_the_second_half_of_a_reboot_leaves_the_vm_off(make
     await provider.end(await provider.power_off())
     await provider.end(reboot)
     assert provider.vm().power_state is PowerState.OFF
+
+
+async def test_a_power_off_does_not_tell_how_a_run_ended_that_another_one_followed(make_provider: Make) -> None:
+    """Both operations before it have ended, which a full disk keeps from being written down."""
+    provider = await make_provider(web=SLOW)
+    await provider.shutdown(timeout=300)
+    await until(5)
+    await provider.power_on()
+    provider.journal.broken = True
+    await until(80)  # the guest went down, and was started again
+    provider.do(crash)
+    await until(90)
+    provider.journal.broken = False
+    assert await provider.ending(provider.power_off()) == "SUCCEEDED: ALREADY_OFF"
 
 
 async def test_a_power_on_calls_off_a_shutdown_that_has_asked_nothing_yet(make_provider: Make) -> None:
