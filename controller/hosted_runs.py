@@ -201,15 +201,15 @@ class HostedRuns:
         Raises:
             RunRefused: it is not readable or not writable, or another process's.
         """
-        if hosted.journal is not None:
+        async with hosted.opening:  # a second one would be told that another process has it
+            if hosted.journal is None:
+                resume = self._records.adopt if hosted.is_behind else self._resumed
+                try:
+                    hosted.journal = await self._off_loop(partial(resume, hosted.history))
+                except JournalError as error:
+                    raise RunRefused("NO_RECORD", str(error)) from error
+                hosted.is_behind = False
             return hosted.journal
-        resume = self._records.adopt if hosted.is_behind else self._resumed
-        try:
-            journal = await self._off_loop(partial(resume, hosted.history))
-        except JournalError as error:
-            raise RunRefused("NO_RECORD", str(error)) from error
-        hosted.journal, hosted.is_behind = journal, False
-        return journal
 
     def _resumed(self, known: History) -> Journal:
         """The record on the disk; one that another process went on with since it was read says more."""

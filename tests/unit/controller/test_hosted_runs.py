@@ -259,3 +259,16 @@ async def test_the_records_of_a_plans_triggers_are_forgotten_but_for_the_newest(
         await write(records, start.model_copy(update={"trigger": "nut"}), RELEASED)
     await runs.forget(Key("PowerPlan", "default", "lab"), 1)
     assert [each.start.run for each in records.all()] == ["lab-2"]
+
+
+async def test_two_that_write_into_a_record_at_once_are_told_of_no_other_process(records: Runs) -> None:
+    async def elsewhere(call: Callable[[], None]) -> None:
+        await asyncio.sleep(0.01)
+        call()
+
+    await write(records, START)
+    runs = HostedRuns(records, lambda: Clock(wall), elsewhere, lambda _, fact: None)
+    hosted = runs.add(History(START))
+    one, other = await asyncio.gather(runs.resume(hosted), runs.resume(hosted))
+    assert one is other
+    hosted.close()
