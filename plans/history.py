@@ -331,16 +331,22 @@ class History:
 
     def force_after(self, tier: str, target: Target) -> datetime:
         """The moment until which a VM of a tier that has begun is promised time: its own, as far as the tier has it."""
-        began = self.begun[tier]
-        return began.at + self._tiers[tier].time(target, began.gets)
+        began, of = self.begun[tier], self._tiers[tier]
+        return began.at + of.time(target, _gets(of, target, began.gets, self.start.deadline - began.at))
 
     def forced_by(self, tier: FrozenTier, target: Target) -> datetime:
         """The same as far as is known by now: sooner if less is left than was promised, and never later."""
         began = self.begun[tier.name].at
-        return began + tier.time(target, self.over_by(tier) - began)
+        return began + tier.time(target, _gets(tier, target, self.over_by(tier) - began, self.deadline - began))
 
     def request_id(self, tier: str, target: Target, step: str = "") -> str:
         """The same for the same step of a run, whoever takes it and however often: it is taken once. Names of any
         length make an id that the contract takes."""
         said = "\0".join((tier, target.key, step)).encode()
         return f"{self.start.run}/{hashlib.sha256(said).hexdigest()[:32]}"
+
+
+def _gets(tier: FrozenTier, target: Target, gets: timedelta, left: timedelta) -> timedelta:
+    """How long a VM has of what its tier gets. A tier whose VMs were all off at the start takes no time; one that has
+    been started since has its own, as far as so much is left for all tiers."""
+    return gets if tier.stage.need else max(gets, min(target.need, left))

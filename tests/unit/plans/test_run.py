@@ -252,6 +252,22 @@ async def test_a_tier_with_stop_whose_vms_were_off_stops_nothing(engine: Engine)
     assert outcomes(run) == {"lab/app": "ALREADY_OFF", "lab/db": "GRACEFUL"}
 
 
+@pytest.mark.parametrize("left", [None, 100.0])
+async def test_a_vm_that_was_off_and_has_been_started_since_has_its_time(engine: Engine, left: float | None) -> None:
+    lab = FakeProvider(app=5, db=20)
+    lab.vms["db"].power_state = pb.POWER_STATE_OFF
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await asyncio.sleep(1)
+    await lab.turn("db", pb.POWER_STATE_ON)
+    await until("tier='b'", run)
+    await asyncio.sleep(1)
+    if left is not None:
+        await run.shorten(timedelta(seconds=left), "the battery")
+    await work
+    assert outcomes(run) == {"lab/app": "GRACEFUL", "lab/db": "GRACEFUL"}
+
+
 async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) -> None:
     lab = FakeProvider(app=None)
     run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force")), lab=lab)
