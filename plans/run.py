@@ -135,7 +135,7 @@ class Run:
 
     async def abort(self) -> None:
         """Begin no further tier, cancel what has not asked its guest yet, and let run on what has."""
-        if self.history.no_more_tiers or self.history.brought_down:
+        if self.history.aborted or self.history.brought_down:
             return
         await self._note(Aborted(at=self._clock()))
         await asyncio.gather(*(self._call_off(target, now) for target, now in list(self._under_way.values())))

@@ -523,6 +523,20 @@ async def test_aborted_it_brings_up_what_it_stopped(engine: Engine, lab: FakePro
     assert lab.vms["app"].power_state == pb.POWER_STATE_ON
 
 
+async def test_a_run_that_was_stopped_can_be_aborted_while_others_go_down(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5, web=5)
+    lab.hooks["db"] = 300
+    tiers = tier("a", "lab/app", atDeadline="Stop"), tier("b", "lab/db", after=[]), tier("c", "lab/web", after=[])
+    lab.vms["db"].own_timeout.FromSeconds(400)
+    run = await engine.start(plan(*tiers, bringUp={}), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await until("event='stopped'", run)
+    await run.abort()
+    await work
+    assert outcomes(run)["lab/db"] == "CANCELLED"
+    assert [request.vm for request in lab.sent(pb.PowerOnRequest) if request.vm == "web"] == ["web"]
+
+
 async def test_a_run_that_is_over_cannot_be_aborted(engine: Engine, lab: FakeProvider) -> None:
     run = await engine.start(plan(tier("a", "lab/app"), bringUp={}), lab=lab)
     await run.carry_out()
