@@ -57,7 +57,7 @@ class Hosted:
     def wants_release(self) -> bool:
         """Whether it is released as soon as what it stopped is up."""
         goes_up = self.history.aborted is not None or self.history.bring_up_began is not None
-        return goes_up and self.history.taken_over is None
+        return goes_up and self.history.taken_over is None and self.history.bring_up_stopped is None
 
     @property
     def resource(self) -> Key | None:

@@ -158,6 +158,15 @@ class VMUp(Record):
     message: str = ""
 
 
+class BringUpStopped(Record):
+    """A VM of this tier was not ready in time, and its plan says that nothing more comes up then, until that is asked
+    for again."""
+
+    event: Literal["bring-up stopped"] = "bring-up stopped"
+    tier: str
+    at: datetime
+
+
 class Closed(Record):
     """The run is over; `message` says why, where it did not come to its end."""
 
@@ -199,6 +208,7 @@ Event = Annotated[
     | BroughtDown
     | BringUpBegan
     | VMUp
+    | BringUpStopped
     | Closed
     | TakenOver
     | Inherited
@@ -225,6 +235,8 @@ class History:
         self.shortened: Shortened | None = None
         self.brought_down: BroughtDown | None = None
         self.bring_up_began: BringUpBegan | None = None
+        self.bring_up_stopped: BringUpStopped | None = None
+        self._bring_ups = 0
         self.closed: Closed | None = None
         self.taken_over: TakenOver | None = None
         self.released: Released | None = None
@@ -242,7 +254,9 @@ class History:
             case VMUp():
                 self.up[event.vm] = event
             case BringUpBegan():
-                self.bring_up_began, self.taken_over = event, None
+                self._note_bring_up(event)
+            case BringUpStopped():
+                self.bring_up_began, self.bring_up_stopped = None, event
             case TakenOver():
                 self.bring_up_began, self.taken_over = None, event
             case Shortened():
@@ -270,6 +284,12 @@ class History:
                 self.closed = event
             case Released():
                 self.released = event
+
+    def _note_bring_up(self, event: BringUpBegan) -> None:
+        """What was not ready before is started once more."""
+        self.bring_up_began, self.bring_up_stopped, self.taken_over = event, None, None
+        self._bring_ups += 1
+        self.up = {vm: up for vm, up in self.up.items() if up.ready}
 
     @property
     def no_more_tiers(self) -> bool:
@@ -344,6 +364,11 @@ class History:
         length make an id that the contract takes."""
         said = "\0".join((tier, target.key, step)).encode()
         return f"{self.start.run}/{hashlib.sha256(said).hexdigest()[:32]}"
+
+    def up_request_id(self, tier: str, target: Target) -> str:
+        """That of a VM's start, another one for each time that the run is asked to come up: the VM may have gone down
+        since it was started."""
+        return self.request_id(tier, target, "up" if self._bring_ups < 2 else f"up {self._bring_ups}")
 
 
 def _gets(tier: FrozenTier, target: Target, gets: timedelta, left: timedelta) -> timedelta:

@@ -100,14 +100,15 @@ class Run:
         if self.history.closed is None:
             await self._note(Closed(at=self._clock()))
 
-    async def bring_up(self) -> None:
-        """Start what this run has stopped, as the plan says; each VM once."""
-        await self.promise_bring_up()
+    async def bring_up(self, *, anew: bool = False) -> None:
+        """Start what this run has stopped, as the plan says; each VM once. `anew`: once more what was not ready when it
+        was done before."""
+        await self.promise_bring_up(anew=anew)
         await BringUp(self.history, self._calls, self._clock, self._note, self._stays_off).carry_out()
 
-    async def promise_bring_up(self) -> None:
+    async def promise_bring_up(self, *, anew: bool = False) -> None:
         """Write down that what was stopped is to come up: whoever takes the run up goes on with that."""
-        if self._start.spec.bring_up and self.history.bring_up_began is None:
+        if self._start.spec.bring_up and (anew or self.history.bring_up_began is None):
             await self._note(BringUpBegan(at=self._clock()))
 
     async def runs_again(self) -> bool:
@@ -116,12 +117,16 @@ class Run:
 
     async def leave(self, by: str) -> None:
         """End a run that is not carried out any more, as another one counts; what was begun goes on."""
+        await self.end(f"Taken over by run {by}.")
+        await self._note(TakenOver(at=self._clock(), by=by))
+
+    async def end(self, why: str) -> None:
+        """The same where no other one counts instead. What it has stopped can come up then."""
         if self.history.brought_down is None:
             await self._look_at_the_rest()
             await self._note(BroughtDown(at=self._clock()))
         if self.history.closed is None:
-            await self._note(Closed(at=self._clock(), message=f"Taken over by run {by}."))
-        await self._note(TakenOver(at=self._clock(), by=by))
+            await self._note(Closed(at=self._clock(), message=why))
 
     async def inherit(self, target: Target) -> None:
         """A VM of this run that an earlier one had stopped, and has come up without, comes up with this one."""
