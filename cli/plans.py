@@ -44,7 +44,8 @@ def forecast_tree(start: Start, frozen: Frozen) -> Tree:
     """What the plan would do now."""
     schedule = start.forecast
     root = Tree(Text(clean(f"{start.plan}: {_fit(start)}"), style="bold"))
-    tiers, rest = span(start.deadline - start.at), span(start.ends - start.deadline)
+    deadline = max(start.at, start.deadline)
+    tiers, rest = span(deadline - start.at), span(start.ends - deadline)
     root.add(Text(f"{tiers} for the tiers, {rest} for what is left over"))
     for tier in _in_order(start):
         critical = ("; critical", "bold") if tier.name in schedule.critical else ""

@@ -42,6 +42,11 @@ def test_a_forecast_names_who_lacks_time_and_exits_with_3_where_that_is_asked(pl
     assert plan("forecast", "FILE", budget=budget).code == 0
 
 
+def test_of_less_than_what_is_kept_in_any_case_nothing_is_left_for_the_tiers(plan: Plan, vms: list[pb.VM]) -> None:
+    told = plan("forecast", "FILE", budget={"total": "3s"})
+    assert "├── 0.0 s for the tiers, 3.0 s for what is left over\n" in told.out
+
+
 def test_a_forecast_for_programs_has_the_times_as_go_writes_them(plan: Plan, vms: list[pb.VM]) -> None:
     told = json.loads(plan("forecast", "FILE", "-o", "json").out)
     assert (told["plan"], told["slack"], told["critical"]) == ("night", "6m50s", ["apps", "databases"])
