@@ -260,6 +260,8 @@ def _state(history: History) -> str:
     words = "aborted" if history.aborted else "stopped" if history.stopped else "left" if why else done
     if end is None:
         until = f"its budget is over at {_clock(history.ends)}"
+        if words:
+            return f"began at {_clock(began)}, {words}, still under way, {until}"
         return f"began at {_clock(began)}, under way, {until}; {_fit(history.start)}"
     spare = history.ends - end.at
     budget = f"{span(spare)} before its budget was over" if spare >= ZERO else "after its budget was over"
@@ -278,7 +280,7 @@ def _is_over(history: History) -> bool:
 
 def _critical(history: History, tier: FrozenTier) -> tuple[str, str]:
     """What is told of a tier that is still to end, where all later ones depend on it."""
-    ahead = tier.name not in history.over and not _is_over(history)
+    ahead = tier.name not in history.over and not _is_over(history) and not history.no_more_tiers
     return ("; critical" if ahead and tier.name in history.start.forecast.critical else "", "bold")
 
 

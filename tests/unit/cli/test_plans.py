@@ -69,6 +69,12 @@ def test_a_run_under_way_says_when_its_budget_is_over() -> None:
     assert ", under way, its budget is over at " in shown()[0]
 
 
+def test_a_run_that_is_aborted_and_under_way_still_says_both() -> None:
+    told = shown(tier("a"), Aborted(at=BEGAN))
+    assert ", aborted, still under way, its budget is over at " in told[0]
+    assert told[3] == "└── b, after a: did not begin"
+
+
 def test_a_tier_and_a_vm_under_way_are_told_so() -> None:
     assert shown(tier("a"))[1:3] == [
         "├── a: began after 0.0 s, had 1 min 00 s, under way; critical",
