@@ -73,9 +73,12 @@ class HostedRuns:
         return self._hosted[start.run]
 
     def take_in(self, history: History) -> Hosted | None:
-        """The run by the record that its PowerRun has, if that knows more than ours."""
+        """The run by the record that its PowerRun has, if that knows more than ours; never in another run's place."""
         start = history.start
         known = self._hosted.get(start.run)
+        if known is not None and known.history.start.uid != start.uid:
+            log.warning("the record in a status has the name of another run", run=start.run, resource=start.resource)
+            return None
         if known is not None and (known.journal is not None or later(known.history, history) is known.history):
             return None
         if known is None and start.uid in self._by_uid:  # it is released, which its status does not say yet

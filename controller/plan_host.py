@@ -312,7 +312,7 @@ class PlanHost:
         if hosted.run is None and hosted.is_open:
             raise RunRefused("NOT_READY", f"Run {called} is about to be taken up; ask again in a moment.")
         if hosted.run is None or hosted.history.brought_down is not None:
-            over = (hosted.is_open and _goes_up(hosted.history)) or "is over: bring it up, or release it."
+            over = (hosted.is_open and _lets_go(hosted.history)) or "is over: bring it up, or release it."
             raise RunRefused("RUN_OVER", f"Run {called} {over}")
         await self._surely(hosted.run.abort())
         return hosted.history
@@ -326,7 +326,7 @@ class PlanHost:
         async with self._one_start:
             hosted = await self.runs.found(name)
             if hosted.is_open:
-                under_way = _goes_up(hosted.history) or "is under way: abort it first."
+                under_way = _lets_go(hosted.history) or "is under way: abort it first."
                 raise RunRefused("RUN_ACTIVE", f"Run {hosted.history.start.called} {under_way}")
             await self._surely(self._release(hosted))
         return hosted.history
@@ -341,7 +341,7 @@ class PlanHost:
             hosted = await self.runs.found(name)
             start = hosted.history.start
             if hosted.is_open:
-                under_way = _goes_up(hosted.history) or "is under way."
+                under_way = _lets_go(hosted.history) or "is under way."
                 raise RunRefused("RUN_ACTIVE", f"Run {start.called} {under_way}")
             if start.spec.bring_up is None:
                 raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
@@ -549,11 +549,11 @@ class PlanHost:
         return task
 
 
-def _goes_up(history: History) -> str:
-    """What a run does that is told to let go already; empty: it is not."""
+def _lets_go(history: History) -> str:
+    """What a run does that was told to let go already; empty: it was not."""
     if history.aborted is None and history.bring_up_began is None:
         return ""
-    return "brings up what it has stopped, and lets go of its VMs then: wait for that."
+    return "lets go of its VMs by itself, as soon as what it does is done: wait for that."
 
 
 async def _leave(hosted: Hosted, run: Run) -> None:

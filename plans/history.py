@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 import structlog
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from plans.frozen import SELF, SETTLE, FrozenTier, Record, Target, scheduled
 from plans.model import PlanSpec
@@ -36,8 +36,8 @@ class Start(Record):
     plan: str
     spec: PlanSpec
     tiers: tuple[FrozenTier, ...]
-    at: datetime
-    ends: datetime
+    at: AwareDatetime
+    ends: AwareDatetime
     ahead: Mapping[str, timedelta] = {}
     trigger: str = ""
     left_out: str = ""
@@ -80,7 +80,7 @@ class TierBegan(Record):
 
     event: Literal["tier began"] = "tier began"
     tier: str
-    at: datetime
+    at: AwareDatetime
     gets: timedelta
 
 
@@ -91,7 +91,7 @@ class VMEnded(Record):
     event: Literal["vm ended"] = "vm ended"
     tier: str
     vm: str
-    at: datetime
+    at: AwareDatetime
     outcome: str
     reason: str = ""
     operation: str = ""
@@ -105,14 +105,14 @@ class TierOver(Record):
 
     event: Literal["tier over"] = "tier over"
     tier: str
-    at: datetime
+    at: AwareDatetime
 
 
 class Aborted(Record):
     """No further tier begins: what has not asked its guest is cancelled, what has asked runs on."""
 
     event: Literal["aborted"] = "aborted"
-    at: datetime
+    at: AwareDatetime
 
 
 class Stopped(Record):
@@ -120,15 +120,15 @@ class Stopped(Record):
 
     event: Literal["stopped"] = "stopped"
     tier: str
-    at: datetime
+    at: AwareDatetime
 
 
 class Shortened(Record):
     """Less time is left than was thought: the budget is over at `ends`. `why` is told to providers too."""
 
     event: Literal["shortened"] = "shortened"
-    at: datetime
-    ends: datetime
+    at: AwareDatetime
+    ends: AwareDatetime
     why: str
 
 
@@ -136,14 +136,14 @@ class BroughtDown(Record):
     """Nothing more is brought down."""
 
     event: Literal["brought down"] = "brought down"
-    at: datetime
+    at: AwareDatetime
 
 
 class BringUpBegan(Record):
     """A run that is over was asked to start what it has stopped."""
 
     event: Literal["bring-up began"] = "bring-up began"
-    at: datetime
+    at: AwareDatetime
 
 
 class VMUp(Record):
@@ -152,7 +152,7 @@ class VMUp(Record):
     event: Literal["vm up"] = "vm up"
     tier: str
     vm: str
-    at: datetime
+    at: AwareDatetime
     ready: bool
     operation: str = ""
     message: str = ""
@@ -164,14 +164,14 @@ class BringUpStopped(Record):
 
     event: Literal["bring-up stopped"] = "bring-up stopped"
     tier: str
-    at: datetime
+    at: AwareDatetime
 
 
 class Closed(Record):
     """The run is over; `message` says why, where it did not come to its end."""
 
     event: Literal["closed"] = "closed"
-    at: datetime
+    at: AwareDatetime
     message: str = ""
 
 
@@ -179,7 +179,7 @@ class TakenOver(Record):
     """Another run, an emergency, counts instead: this one does nothing any more, and holds what it has stopped."""
 
     event: Literal["taken over"] = "taken over"
-    at: datetime
+    at: AwareDatetime
     by: str
 
 
@@ -188,14 +188,14 @@ class Inherited(Record):
 
     event: Literal["inherited"] = "inherited"
     vm: str
-    at: datetime
+    at: AwareDatetime
 
 
 class Released(Record):
     """The VMs are their owners' again: those that are off too."""
 
     event: Literal["released"] = "released"
-    at: datetime
+    at: AwareDatetime
 
 
 Event = Annotated[
