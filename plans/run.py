@@ -271,8 +271,9 @@ class Run:
                 return self._without_verdict(tier, target, "NOT_ASKED", "The run was aborted before.")
             await self._follow(tier, target, operation, timed=timed)
         except ProviderError as error:
-            outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "REFUSED"
-            return self._without_verdict(tier, target, outcome, error.message)
+            never_runs = error.reason == "VM_REFUSED" and not target.runs  # a template, with the tags of its clones
+            outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "ALREADY_OFF" if never_runs else "REFUSED"
+            return self._without_verdict(tier, target, outcome, error.message, off=never_runs)
         finally:
             for task in hastened:
                 task.cancel()
@@ -342,7 +343,9 @@ class Run:
             with suppress(ProviderError):
                 await self._calls.cancel(target, operation.id)
 
-    def _without_verdict(self, tier: FrozenTier, target: Target, outcome: str, message: str) -> VMEnded:
+    def _without_verdict(
+        self, tier: FrozenTier, target: Target, outcome: str, message: str, *, off: bool = False
+    ) -> VMEnded:
         now = self._under_way.pop(target.key, None)
         return VMEnded(
             tier=tier.name,
@@ -351,6 +354,7 @@ class Run:
             outcome=outcome,
             operation=now[1].id if now else "",
             message=message,
+            off=off,
             stopped=now is not None,
         )
 

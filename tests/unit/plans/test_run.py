@@ -425,6 +425,18 @@ async def test_a_refusal_is_told_and_holds_up_nothing(engine: Engine) -> None:
     assert run.history.ended["lab/app"].message == "You may not."
 
 
+@pytest.mark.parametrize(("runs", "outcome", "off"), [(False, "ALREADY_OFF", True), (True, "REFUSED", False)])
+async def test_a_vm_that_takes_no_operations_is_off_if_it_was(
+    engine: Engine, lab: FakeProvider, runs: bool, outcome: str, off: bool
+) -> None:
+    lab.vms["app"].power_state = pb.POWER_STATE_ON if runs else pb.POWER_STATE_OFF
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    lab.refusal = ProviderError("FAILED_PRECONDITION", "app: it is a template, which never runs.", "VM_REFUSED")
+    await run.carry_out()
+    ended = run.history.ended["lab/app"]
+    assert (ended.outcome, ended.off, ended.stopped) == (outcome, off, False)
+
+
 async def test_a_provider_that_is_away_is_asked_until_it_answers(engine: Engine) -> None:
     lab = FakeProvider(app=5)
     run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
