@@ -66,12 +66,13 @@ class BringUp:
             wanted = [each for each in self._of(tier) if each.key in up or not await self._stays_off(each)]
             waiting = [target for target in wanted if target.key not in up]
             await asyncio.gather(*(self._bring_vm_up(tier, target, ready) for target in waiting))
-            if ready.on_timeout == "Stop" and not all(up[target.key].ready for target in wanted):
+            came_up = (up[target.key] for target in wanted)
+            if ready.on_timeout == "Stop" and not all(each.ready or each.gone for each in came_up):
                 self._stopped_by = tier.name
         self._up[tier.name].set()
 
     async def _bring_vm_up(self, tier: FrozenTier, target: Target, ready: Ready) -> None:
-        operation, message, up = "", "It was not ready in time.", False
+        operation, message, up, gone = "", "It was not ready in time.", False, False
         with suppress(TimeoutError):
             try:
                 async with asyncio.timeout(ready.timeout.total_seconds()):
@@ -81,9 +82,17 @@ class BringUp:
                         ended = await self._calls.follow(target, begun.id)
                         up, message = await self._is_ready(target, ended, ready, refused)
             except ProviderError as error:
-                message = error.message
+                message, gone = error.message, error.reason == "VM_NOT_FOUND"
         await self._note(
-            VMUp(tier=tier.name, vm=target.key, at=self._clock(), ready=up, operation=operation, message=message)
+            VMUp(
+                tier=tier.name,
+                vm=target.key,
+                at=self._clock(),
+                ready=up,
+                gone=gone,
+                operation=operation,
+                message=message,
+            )
         )
 
     async def _start(self, tier: FrozenTier, target: Target, ready: Ready) -> tuple[pb.Operation | None, str]:

@@ -147,13 +147,15 @@ class BringUpBegan(Record):
 
 
 class VMUp(Record):
-    """A VM that this run had stopped was started. `ready`: it gave the signal that the plan waits for."""
+    """A VM that this run had stopped was started. `ready`: it gave the signal that the plan waits for; `gone`: it is
+    not there any more, and is not waited for."""
 
     event: Literal["vm up"] = "vm up"
     tier: str
     vm: str
     at: AwareDatetime
     ready: bool
+    gone: bool = False
     operation: str = ""
     message: str = ""
 

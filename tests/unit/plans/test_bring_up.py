@@ -163,17 +163,30 @@ async def test_asked_for_anew_what_has_gone_down_since_it_was_started_is_started
     assert lab.vms["db"].power_state == pb.POWER_STATE_ON
 
 
-async def test_a_vm_that_is_gone_is_told(engine: Engine) -> None:
-    lab = FakeProvider(app=1, db=1)
-    run = await brought_down(engine, {}, lab)
+def delete_when_down(run: Run, lab: FakeProvider) -> None:
+    """Its owner deletes a VM."""
 
     def delete(event: Event) -> None:
         if isinstance(event, BroughtDown):
             del lab.vms["db"]
 
     run.history.listeners.append(delete)
+
+
+async def test_a_vm_that_is_gone_is_told(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {}, lab)
+    delete_when_down(run, lab)
     await run.carry_out()
     assert run.history.up["lab/db"].message == "There is no db."
+    assert ready(run) == {"lab/db": False, "lab/app": True}
+
+
+async def test_with_stop_a_vm_that_is_gone_holds_up_nothing(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {"ready": {"onTimeout": "Stop"}}, lab)
+    delete_when_down(run, lab)
+    await run.carry_out()
     assert ready(run) == {"lab/db": False, "lab/app": True}
 
 
