@@ -168,7 +168,7 @@ class HostedRuns:
         """Take in all that are on the disk; those that are released are returned. `ended_elsewhere`: another controller
         has brought it to its end, and what is on this disk is old."""
         released = []
-        for history in await self._off_loop(self._records.all):
+        for history in await self._off_loop(partial(self._records.all, _not_readable)):
             start = history.start
             if start.uid:
                 self._by_uid[start.uid] = start.run
@@ -237,3 +237,9 @@ class HostedRuns:
 
 def _is_called(start: Start, name: str) -> bool:
     return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
+
+
+def _not_readable(error: JournalError) -> None:
+    log.error(
+        "the record of a run cannot be read: what it holds is not known, and is its owners' again", error=str(error)
+    )

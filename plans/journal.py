@@ -27,6 +27,10 @@ class JournalError(Exception):
     """A record cannot be read or written; the message says what the operator does."""
 
 
+class NeverBegan(JournalError):
+    """A record ends in its first line: the run ended while it was begun, and has done nothing."""
+
+
 def line(record: Start | Event) -> str:
     """A record as it is written, without the end of the line."""
     return record.model_dump_json(by_alias=True)
@@ -170,12 +174,16 @@ class Runs:
         except OSError as error:
             raise JournalError(f"There is no run {run!r} in {self._folder} ({error.strerror}).") from error
 
-    def all(self) -> list[History]:
-        """Every run that can be read, oldest first."""
+    def all(self, unreadable: Callable[[JournalError], None] = lambda _: None) -> list[History]:
+        """Every run that can be read, oldest first; `unreadable` is told of those that cannot be."""
         found = []
         for file in self._folder.glob(f"*{ENDING}"):
-            with suppress(JournalError):  # it ended while it was begun, and has done nothing
+            try:
                 found.append(self.read(file.name.removesuffix(ENDING)))
+            except NeverBegan:
+                continue
+            except JournalError as error:
+                unreadable(error)
         return sorted(found, key=lambda history: history.start.at)
 
     def forget(self, which: Callable[[Start], bool], kept: int) -> None:
@@ -219,6 +227,8 @@ def _read(file: IO[bytes]) -> tuple[History, int]:
         JournalError
     """
     whole = file.read().rpartition(b"\n")[0]
+    if not whole:
+        raise NeverBegan(f"{file.name} is of a run that never began.")
     try:
         history = history_of(whole.split(b"\n"))
     except ValidationError as error:

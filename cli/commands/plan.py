@@ -27,6 +27,7 @@ from cli.plan_runs import (
     clients_of_all,
     folder,
     frozen_now,
+    readable,
     resumed,
     tell,
 )
@@ -149,7 +150,7 @@ def _found(name: str, runs: Runs, state_dir: Path | None) -> History:
         Failure: there is none.
     """
     try:
-        history = runs.read(name) if name else next(reversed(runs.all()), None)
+        history = runs.read(name) if name else next(reversed(readable(runs)), None)
     except JournalError as error:
         raise usage(str(error)) from None
     if history is None:
@@ -180,7 +181,7 @@ async def _taken_up(
         Failure: a run of another plan is under way, or another process carries it out.
     """
     try:
-        for left in [history for history in runs.all() if history.closed is None]:
+        for left in [history for history in readable(runs) if history.closed is None]:
             history, journal = resumed(runs, left.start.run)
             if clock() < history.ends and history.start.plan == manifest.metadata.name:
                 print(f"Run {history.start.run} is taken up again.", file=sys.stderr)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.hosted_run import Hosted
 from controller.hosted_runs import HostedRuns
@@ -272,3 +273,12 @@ async def test_two_that_write_into_a_record_at_once_are_told_of_no_other_process
     one, other = await asyncio.gather(runs.resume(hosted), runs.resume(hosted))
     assert one is other
     hosted.close()
+
+
+async def test_a_record_that_cannot_be_read_is_told(runs: HostedRuns, records: Runs, tmp_path: Path) -> None:
+    await write(records, START)
+    (tmp_path / "runs" / "lab-2.jsonl").write_text('{"event": "started"}\n')
+    with capture_logs() as logs:
+        await runs.read(nowhere)
+    assert called(runs.all()) == ["lab-1"]
+    assert [each["log_level"] for each in logs if "lab-2.jsonl" in each["error"]] == ["error"]

@@ -162,6 +162,17 @@ async def test_all_runs_are_listed_oldest_first(runs: Runs, journal: Journal) ->
     assert [history.start.run for history in runs.all()] == ["test-0", "test-1"]
 
 
+async def test_what_cannot_be_read_is_told_but_for_what_never_began(
+    runs: Runs, journal: Journal, tmp_path: Path
+) -> None:
+    file(tmp_path).with_name("old.jsonl").write_text('{"event": "started"}\n')
+    file(tmp_path).with_name("begun.jsonl").write_text('{"event": "sta')
+    told = list[str]()
+    found = runs.all(lambda error: told.append(str(error)))
+    assert [history.start.run for history in found] == ["test-1"]
+    assert ["old.jsonl is no record of a run that this version can read" in each for each in told] == [True]
+
+
 async def test_a_record_that_is_adopted_replaces_what_there_was(runs: Runs, journal: Journal) -> None:
     await journal.write(OVER, OVER)
     journal.close()

@@ -179,6 +179,15 @@ def test_a_folder_of_records_that_cannot_be_read_is_not_told_as_an_empty_one(vmp
     assert (told.code, f"{tmp_path}/folder cannot be read: Not a directory" in told.err) == (2, True)
 
 
+def test_a_record_that_this_version_cannot_read_is_told(plan: Plan, obedient: FakeProvider, tmp_path: Path) -> None:
+    name = plan("run", "FILE").out.split(":")[0]
+    newer = tmp_path / "state" / "vmpower" / "plans" / "night-newer.jsonl"
+    newer.write_text('{"event": "started"}\n')
+    told = plan("report")
+    assert told.out.startswith(name)
+    assert f"{newer} is no record of a run that this version can read" in told.err
+
+
 def test_a_report_of_a_run_that_is_not_there_is_refused(plan: Plan) -> None:
     assert plan("report", "nothing").code == 2
 
