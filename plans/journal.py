@@ -120,6 +120,14 @@ class Runs:
         Raises:
             JournalError
         """
+        creating = asyncio.ensure_future(self._create(start))
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            creating.add_done_callback(self._forget)
+            raise
+
+    async def _create(self, start: Start) -> tuple[History, Journal]:
         journal = Journal(_opened(self._path(start.run), create=True), 0, self._off)
         try:
             await journal.write(start)
@@ -131,6 +139,15 @@ class Runs:
             journal.close()
             raise
         return History(start), journal
+
+    def _forget(self, created: asyncio.Task[tuple[History, Journal]]) -> None:
+        """Who asked for it has left meanwhile: no later process is to find a run that nothing has carried out."""
+        if created.cancelled() or created.exception() is not None:
+            return
+        history, journal = created.result()
+        with suppress(OSError):
+            self._path(history.start.run).unlink()
+        journal.close()
 
     def resume(self, run: str) -> tuple[History, Journal]:
         """A run that was left.
