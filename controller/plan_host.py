@@ -458,6 +458,8 @@ class PlanHost:
         """It is not carried out any more. Its record, which may wait for weeks, keeps no file open."""
         if not hosted.is_open:
             hosted.close()
+            if hosted.given_up and hosted.history.released is None:  # as it ended
+                self.spawn(self._give_up(hosted))
         hosted.pause()
 
     async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient]) -> None:

@@ -225,6 +225,21 @@ async def test_a_run_that_is_deleted_when_it_is_over_is_released(hosting: Hostin
     assert holders(world) == ("", "")
 
 
+async def test_a_run_that_is_deleted_as_it_ends_is_released(hosting: Hosting) -> None:
+    guests = lab()
+
+    async def slowly() -> None:
+        await asyncio.sleep(5)
+
+    guests.close = slowly  # type: ignore[method-assign]
+    world = await hosting.start(plan(), run(), lab=guests)
+    await asyncio.sleep(12)
+    assert world.status().phase == "Held"
+    world.host.delete(key_of(run()))
+    await asyncio.sleep(30)
+    assert holders(world) == ("", "")
+
+
 async def test_what_was_stopped_comes_up_and_is_released(hosting: Hosting) -> None:
     guests = lab()
     world = await hosting.start(plan(**UP), run(), lab=guests)
