@@ -24,7 +24,7 @@ LATE = timedelta(minutes=5)
 slept. Whoever is told that all goes down at ten does not expect it at noon."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run is tried again that could not begin for the moment."""
-FOR_THE_MOMENT = frozenset({"NOT_READY", "PROVIDER_UNREACHABLE"})
+FOR_THE_MOMENT = frozenset({"NOT_READY", "PROVIDER_UNREACHABLE", "OWN_UNKNOWN"})
 
 log = structlog.get_logger()
 
