@@ -58,6 +58,11 @@ def resumed(runs: Runs, name: str) -> tuple[History, Journal]:
         raise Failure(str(error), ExitCode.FAILED) from None
 
 
+def readable(runs: Runs) -> list[History]:
+    """Every run that can be read, oldest first. Of the others people are told, as one may be under way."""
+    return runs.all(lambda error: print(clean(f"vmpower: {error}"), file=sys.stderr))
+
+
 async def frozen_now(
     manifest: PowerPlan,
     clients: Mapping[str, PowerClient],

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from rich.text import Text
 from rich.tree import Tree
@@ -17,10 +17,12 @@ from plans.frozen import OTHERS, SELF, FrozenTier, Target
 from plans.history import (
     Aborted,
     BringUpBegan,
+    BringUpStopped,
     BroughtDown,
     Closed,
     Event,
     History,
+    Inherited,
     Released,
     Shortened,
     Start,
@@ -42,7 +44,8 @@ def forecast_tree(start: Start, frozen: Frozen) -> Tree:
     """What the plan would do now."""
     schedule = start.forecast
     root = Tree(Text(clean(f"{start.plan}: {_fit(start)}"), style="bold"))
-    tiers, rest = span(start.deadline - start.at), span(start.ends - start.deadline)
+    deadline = max(start.at, start.deadline)
+    tiers, rest = span(deadline - start.at), span(start.ends - deadline)
     root.add(Text(f"{tiers} for the tiers, {rest} for what is left over"))
     for tier in _in_order(start):
         critical = ("; critical", "bold") if tier.name in schedule.critical else ""
@@ -113,16 +116,10 @@ def report_data(history: History) -> dict[str, Any]:
 def line(history: History, event: Event) -> str:
     """An event as it happens."""
     match event:
-        case TierBegan():
-            until = _clock(event.at + event.gets)
-            text = f"tier {event.tier} began; it has {span(event.gets)}, until {until}"
-        case TierOver():
-            late = [each.title for each in history.late(_tier(history, event.tier))]
-            text = f"tier {event.tier} is over" + (f"; not off: {', '.join(late)}" if late else "; all are off")
-        case VMEnded():
-            text = f"{_title(history, event.tier, event.vm)}: {_sentence(event)}"
-        case VMUp():
-            text = f"{_title(history, event.tier, event.vm)}: {_up(event)}"
+        case VMEnded() | VMUp() | Inherited():
+            text = f"{_title(history, event.vm)}: {_of_vm(event)}"
+        case TierBegan() | TierOver() | Stopped() | BringUpStopped():
+            text = f"tier {event.tier} {_of_tier(history, event)}"
         case BroughtDown():
             text = "nothing more is brought down"
         case BringUpBegan():
@@ -133,13 +130,36 @@ def line(history: History, event: Event) -> str:
             text = "its VMs are released"
         case Shortened():
             text = f"less time is left, its budget is over at {_clock(event.ends)}: {event.why}"
-        case Stopped():
-            text = f"tier {event.tier} has Stop and is not off: no further tier begins"
         case Aborted():
             text = "the run is aborted: no further tier begins"
         case Closed():
             text = f"the run is over{f': {event.message}' if event.message else ''}"
+        case _:
+            assert_never(event)
     return text
+
+
+def _of_vm(event: VMEnded | VMUp | Inherited) -> str:
+    match event:
+        case VMEnded():
+            return _sentence(event)
+        case VMUp():
+            return _up(event)
+        case Inherited():
+            return "an earlier run had stopped it; it comes up with this one"
+
+
+def _of_tier(history: History, event: TierBegan | TierOver | Stopped | BringUpStopped) -> str:
+    match event:
+        case TierBegan():
+            return f"began; it has {span(event.gets)}, until {_clock(event.at + event.gets)}"
+        case TierOver():
+            late = [each.title for each in history.late(_tier(history, event.tier))]
+            return "is over" + (f"; not off: {', '.join(late)}" if late else "; all are off")
+        case Stopped():
+            return "has Stop and is not off: no further tier begins"
+        case BringUpStopped():
+            return "has Stop and was not ready in time: nothing more comes up"
 
 
 def exit_code(history: History) -> ExitCode:
@@ -235,36 +255,52 @@ def _saving_data(frozen: Frozen, tier: FrozenTier, target: Target) -> dict[str, 
 
 
 def _state(history: History) -> str:
-    began, end = history.start.at, history.closed or history.brought_down
-    words = "aborted" if history.aborted else "stopped" if history.stopped else "done" if history.closed else ""
+    began, end, why = history.start.at, history.closed or history.brought_down, _left(history)
+    done = "done" if history.closed else ""
+    words = "aborted" if history.aborted else "stopped" if history.stopped else "left" if why else done
     if end is None:
         until = f"its budget is over at {_clock(history.ends)}"
+        if words:
+            return f"began at {_clock(began)}, {words}, still under way, {until}"
         return f"began at {_clock(began)}, under way, {until}; {_fit(history.start)}"
     spare = history.ends - end.at
     budget = f"{span(spare)} before its budget was over" if spare >= ZERO else "after its budget was over"
-    return f"{words or 'down'} after {span(end.at - began)}, {budget}"
+    return f"{words or 'down'} after {span(end.at - began)}, {budget}" + (f": {why}" if why else "")
+
+
+def _left(history: History) -> str:
+    """Why a run did not come to its end; empty: it did, or may still."""
+    return history.closed.message if history.closed else ""
+
+
+def _is_over(history: History) -> bool:
+    """Whether nothing more is brought down."""
+    return history.brought_down is not None or history.closed is not None
 
 
 def _critical(history: History, tier: FrozenTier) -> tuple[str, str]:
     """What is told of a tier that is still to end, where all later ones depend on it."""
-    ahead = tier.name not in history.over and history.brought_down is None
+    ahead = tier.name not in history.over and not _is_over(history) and not history.no_more_tiers
     return ("; critical" if ahead and tier.name in history.start.forecast.critical else "", "bold")
 
 
 def _course(history: History, tier: FrozenTier) -> str:
     began, over = history.begun.get(tier.name), history.over.get(tier.name)
-    if began is None and history.brought_down is None and not history.no_more_tiers:
+    if began is None and not _is_over(history) and not history.no_more_tiers:
         return _slot(history.start, tier)
     if began is None:
         return "did not begin"
     after = f"began after {span(began.at - history.start.at)}, had {span(began.gets)}"
-    return f"{after}, took {span(over.at - began.at)}" if over else f"{after}, under way"
+    if over is None:
+        return after if _is_over(history) else f"{after}, under way"
+    return f"{after}, took {span(over.at - began.at)}"
 
 
 def _became(history: History, tier: FrozenTier, target: Target) -> str:
     ended, up = history.ended.get(target.key), history.up.get(target.key)
     if ended is None:
-        return "under way" if tier.name in history.begun else "was not asked"
+        asked = "what became of it is not known" if _is_over(history) else "under way"
+        return (asked if tier.name in history.begun else "was not asked") + (f". {_up(up)}" if up else "")
     took = span(ended.at - history.begun[tier.name].at)
     return f"{_sentence(ended)} ({took})" + (f" {_up(up)}" if up else "")
 
@@ -281,8 +317,8 @@ def _tier(history: History, name: str) -> FrozenTier:
     return next(tier for tier in history.start.tiers if tier.name == name)
 
 
-def _title(history: History, tier: str, key: str) -> str:
-    return next(target.title for target in _tier(history, tier).targets if target.key == key)
+def _title(history: History, key: str) -> str:
+    return next(target.title for tier in history.start.tiers for target in tier.targets if target.key == key)
 
 
 def _clock(moment: datetime) -> str:

@@ -21,13 +21,15 @@ from protos.power.v1 import power_pb2 as pb
 class Hosted:
     """A run that is not released. `journal`: its record is this process's; `run` and `task`: it is carried out, unless
     another run has taken it over. `given_up`: its PowerRun is gone. `is_behind`: the record on the disk is not this
-    history, which the PowerRun's status had. `size` is that of its status as last written, in bytes."""
+    history, which the PowerRun's status had. `opening`: its record is opened by one at a time. `size` is that of its
+    status as last written, in bytes."""
 
     history: History
     journal: Journal | None = None
     taken_by: str = ""
     given_up: bool = False
     is_behind: bool = False
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     size: int = 0
     run: Run | None = None
     task: asyncio.Task[None] | None = None
@@ -55,7 +57,7 @@ class Hosted:
     def wants_release(self) -> bool:
         """Whether it is released as soon as what it stopped is up."""
         goes_up = self.history.aborted is not None or self.history.bring_up_began is not None
-        return goes_up and self.history.taken_over is None
+        return goes_up and self.history.taken_over is None and self.history.bring_up_stopped is None
 
     @property
     def resource(self) -> Key | None:

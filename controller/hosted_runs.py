@@ -73,9 +73,12 @@ class HostedRuns:
         return self._hosted[start.run]
 
     def take_in(self, history: History) -> Hosted | None:
-        """The run by the record that its PowerRun has, if that knows more than ours."""
+        """The run by the record that its PowerRun has, if that knows more than ours; never in another run's place."""
         start = history.start
         known = self._hosted.get(start.run)
+        if known is not None and known.history.start.uid != start.uid:
+            log.warning("the record in a status has the name of another run", run=start.run, resource=start.resource)
+            return None
         if known is not None and (known.journal is not None or later(known.history, history) is known.history):
             return None
         if known is None and start.uid in self._by_uid:  # it is released, which its status does not say yet
@@ -165,7 +168,7 @@ class HostedRuns:
         """Take in all that are on the disk; those that are released are returned. `ended_elsewhere`: another controller
         has brought it to its end, and what is on this disk is old."""
         released = []
-        for history in await self._off_loop(self._records.all):
+        for history in await self._off_loop(partial(self._records.all, _not_readable)):
             start = history.start
             if start.uid:
                 self._by_uid[start.uid] = start.run
@@ -201,15 +204,15 @@ class HostedRuns:
         Raises:
             RunRefused: it is not readable or not writable, or another process's.
         """
-        if hosted.journal is not None:
+        async with hosted.opening:  # a second one would be told that another process has it
+            if hosted.journal is None:
+                resume = self._records.adopt if hosted.is_behind else self._resumed
+                try:
+                    hosted.journal = await self._off_loop(partial(resume, hosted.history))
+                except JournalError as error:
+                    raise RunRefused("NO_RECORD", str(error)) from error
+                hosted.is_behind = False
             return hosted.journal
-        resume = self._records.adopt if hosted.is_behind else self._resumed
-        try:
-            journal = await self._off_loop(partial(resume, hosted.history))
-        except JournalError as error:
-            raise RunRefused("NO_RECORD", str(error)) from error
-        hosted.journal, hosted.is_behind = journal, False
-        return journal
 
     def _resumed(self, known: History) -> Journal:
         """The record on the disk; one that another process went on with since it was read says more."""
@@ -234,3 +237,9 @@ class HostedRuns:
 
 def _is_called(start: Start, name: str) -> bool:
     return name in {"", start.run, start.resource, f"{start.namespace}/{start.resource}"}
+
+
+def _not_readable(error: JournalError) -> None:
+    log.error(
+        "the record of a run cannot be read: what it holds is not known, and is its owners' again", error=str(error)
+    )

@@ -58,6 +58,10 @@ class Owners:
         self._uids.pop(key, None)
         self._drop(key)
 
+    def owns(self, key: Key) -> bool:
+        """Whether a resource is bound to a VM, and no other one was before."""
+        return key in self._claims and self._owner(key) == key
+
     def is_declared(self, uid: str) -> bool:
         """Whether there is a resource with this uid."""
         return uid in self._uids.values()
@@ -65,7 +69,7 @@ class Owners:
     def bound_to(self, provider: str) -> int:
         """How many resources own VMs of the Provider with this uid."""
         named = (key for key, claim in self._claims.items() if claim.binding.provider == provider)
-        return sum(self._owner(key) == key for key in named)
+        return sum(self.owns(key) for key in named)
 
     def _owner(self, key: Key) -> Key:
         return min(self._rivals(key), key=lambda each: (self._claims[each].since, each))

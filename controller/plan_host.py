@@ -35,7 +35,7 @@ from plans.calls import Calls
 from plans.clock import Clock
 from plans.freeze import Frozen
 from plans.frozen import Target
-from plans.history import SAVED, Closed, History, Released, Start, VMEnded, VMUp
+from plans.history import SAVED, BringUpBegan, Closed, History, Released, Start, VMEnded, VMUp
 from plans.history import Event as Fact
 from plans.journal import Off, Runs
 from plans.look import runs_again
@@ -308,12 +308,13 @@ class PlanHost:
             RunRefused: there is no such run, or it is over.
         """
         hosted = await self.runs.found(name)
+        called = hosted.history.start.called
         if hosted.run is None and hosted.is_open:
-            called = hosted.history.start.called
             raise RunRefused("NOT_READY", f"Run {called} is about to be taken up; ask again in a moment.")
         if hosted.run is None or hosted.history.brought_down is not None:
-            raise RunRefused("RUN_OVER", f"Run {hosted.history.start.called} is over: bring it up, or release it.")
-        await hosted.run.abort()
+            over = (hosted.is_open and _lets_go(hosted.history)) or "is over: bring it up, or release it."
+            raise RunRefused("RUN_OVER", f"Run {called} {over}")
+        await self._surely(hosted.run.abort())
         return hosted.history
 
     async def release(self, name: str) -> History:
@@ -325,8 +326,9 @@ class PlanHost:
         async with self._one_start:
             hosted = await self.runs.found(name)
             if hosted.is_open:
-                raise RunRefused("RUN_ACTIVE", f"Run {hosted.history.start.called} is under way: abort it first.")
-            await self._release(hosted)
+                under_way = _lets_go(hosted.history) or "is under way: abort it first."
+                raise RunRefused("RUN_ACTIVE", f"Run {hosted.history.start.called} {under_way}")
+            await self._surely(self._release(hosted))
         return hosted.history
 
     async def bring_up(self, name: str) -> History:
@@ -339,7 +341,8 @@ class PlanHost:
             hosted = await self.runs.found(name)
             start = hosted.history.start
             if hosted.is_open:
-                raise RunRefused("RUN_ACTIVE", f"Run {start.called} is under way.")
+                under_way = _lets_go(hosted.history) or "is under way."
+                raise RunRefused("RUN_ACTIVE", f"Run {start.called} {under_way}")
             if start.spec.bring_up is None:
                 raise RunRefused("NO_BRING_UP", f"The plan of {start.called} has no bringUp: release the run instead.")
             await self.runs.resume(hosted)
@@ -359,7 +362,8 @@ class PlanHost:
 
     async def bring_back(self, name: str) -> None:
         """Abort a run, if it is under way, and bring up what it has stopped, if its plan says so. Its VMs are their
-        owners' again when this returns, unless another run has taken it over meanwhile.
+        owners' again when this returns, unless another run has taken it over meanwhile, or its plan has Stop and a VM
+        was not ready.
 
         Raises:
             RunRefused: it is about to be taken up; to be tried again.
@@ -369,9 +373,9 @@ class PlanHost:
             if hosted.is_open:
                 if hosted.run is None or hosted.task is None or hosted.task.done():
                     raise RunRefused("NOT_READY", f"Run {hosted.history.start.called} is not carried out yet.")
-                await hosted.run.abort()
+                await self._surely(hosted.run.abort())
                 await asyncio.wait([hosted.task])
-            elif asked and hosted.history.taken_over is not None:
+            elif asked and (hosted.history.taken_over or hosted.history.bring_up_stopped):
                 return
             elif asked or hosted.history.start.spec.bring_up is None:
                 await self.release(name)
@@ -396,7 +400,7 @@ class PlanHost:
 
     def _noted(self, history: History, fact: Fact) -> None:
         saved = isinstance(fact, VMEnded) and fact.outcome == SAVED
-        if saved or isinstance(fact, Closed | Released | VMUp):
+        if saved or isinstance(fact, Closed | Released | BringUpBegan | VMUp):
             self._holds.changed()
         hosted = self.runs.get(history.start.run)
         if history.start.resource and hosted is not None:
@@ -454,6 +458,8 @@ class PlanHost:
         """It is not carried out any more. Its record, which may wait for weeks, keeps no file open."""
         if not hosted.is_open:
             hosted.close()
+            if hosted.given_up and hosted.history.released is None:  # as it ended
+                self.spawn(self._give_up(hosted))
         hosted.pause()
 
     async def _work(self, hosted: Hosted, run: Run, clients: Mapping[str, ProviderClient]) -> None:
@@ -543,6 +549,13 @@ class PlanHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _lets_go(history: History) -> str:
+    """What a run does that was told to let go already; empty: it was not."""
+    if history.aborted is None and history.bring_up_began is None:
+        return ""
+    return "lets go of its VMs by itself, as soon as what it does is done: wait for that."
 
 
 async def _leave(hosted: Hosted, run: Run) -> None:

@@ -24,7 +24,7 @@ LATE = timedelta(minutes=5)
 slept. Whoever is told that all goes down at ten does not expect it at noon."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a run is tried again that could not begin for the moment."""
-FOR_THE_MOMENT = frozenset({"NOT_READY", "PROVIDER_UNREACHABLE"})
+FOR_THE_MOMENT = frozenset({"NOT_READY", "PROVIDER_UNREACHABLE", "OWN_UNKNOWN"})
 
 log = structlog.get_logger()
 
@@ -122,7 +122,8 @@ class SetBringUps:
         found = list[tuple[datetime, Hosted]]()
         for each in hosted:
             moment = comes_up(each.history.start)
-            if moment is not None and not any(_took_over(other.history, each.history) for other in hosted):
+            waits = each.history.bring_up_stopped or any(_took_over(other.history, each.history) for other in hosted)
+            if moment is not None and not waits:
                 again = self._pauses.get(each.history.start.run)
                 found.append((max(moment, again[1]) if again else moment, each))
         return sorted(found, key=lambda each: each[0])
@@ -144,7 +145,8 @@ class SetBringUps:
                 return
             log.warning("a run cannot be brought back yet", run=run, error=str(error))
             return
-        if history.bring_up_began is not None:  # else a person has released it, or an emergency took it over
+        came_up = history.bring_up_began or history.bring_up_stopped
+        if came_up:  # else a person has released it, or an emergency took it over
             teller.tell("Normal", "BroughtUp", _in_words(history))
 
     def _over(self, plan: Key, _: asyncio.Task[None]) -> None:

@@ -16,7 +16,8 @@ from plans.model import Others, PlanSpec
 from protos.power.v1 import power_pb2 as pb
 
 Find = Callable[[VirtualMachine], tuple[Provider, pb.VM | None] | None]
-"""The Provider that a resource names, if it is declared, and the VM that the resource is bound to, if that is there."""
+"""The Provider that a resource names, and the VM that the resource is bound to, if that is there. None: the Provider is
+not declared, or is another namespace's and the resource owns no VM of it, so that it may do nothing there."""
 
 
 UNASKED = "chooses VMs of another namespace's Provider, which ready.exec and ready.tcp do not ask: write signal there"

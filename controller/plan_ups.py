@@ -67,7 +67,8 @@ class UpsTrigger:
         Raises:
             CannotBegin
         """
-        left = [hosted for hosted in self._host.runs.triggered(self._plan) if hosted.history.start.emergency]
+        runs = self._host.runs.triggered(self._plan)
+        left = [each for each in runs if each.history.start.emergency and not each.history.bring_up_stopped]
         begun = [HostedRun(self._host, hosted, self._stage(hosted)) for hosted in left]
         if begun:
             self._power.tell(False)

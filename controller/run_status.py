@@ -74,11 +74,11 @@ def refused(message: str, violations: Iterable[Violation] = ()) -> PowerRunStatu
 
 def run_status(history: History) -> PowerRunStatus:
     """Of a run as it stands."""
-    start, closed = history.start, history.closed
+    start = history.start
     return PowerRunStatus(
         phase=phase(history),
         run=start.run,
-        message=closed.message if closed else "",
+        message=_message(history),
         aborted=history.aborted is not None,
         began_at=start.at,
         ends=history.ends,
@@ -86,6 +86,12 @@ def run_status(history: History) -> PowerRunStatus:
         slack=to_text(start.forecast.slack),
         tiers=tuple(_tier(history, tier) for tier in start.tiers),
     )
+
+
+def _message(history: History) -> str:
+    if (stopped := history.bring_up_stopped) and not history.released:
+        return f"Tier {stopped.tier} has Stop and was not ready in time: bring the run up again, or release it."
+    return history.closed.message if history.closed else ""
 
 
 def phase(history: History) -> Phase:

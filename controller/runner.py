@@ -311,8 +311,12 @@ class Runner:
         return scope(namespace, self.providers(), machines, self._labels.get(namespace, {}), self._leads_to)
 
     def _leads_to(self, machine: VirtualMachine) -> tuple[Provider, pb.VM | None] | None:
-        connection, bound = self._pool.connection_of(key_of(machine)), machine.status.vm
+        key, bound = key_of(machine), machine.status.vm
+        connection = self._pool.connection_of(key)
         if connection is None:
+            return None
+        of_others = connection.provider.metadata.namespace != key.namespace
+        if of_others and not self._owners.owns(key):
             return None
         return connection.provider, connection.client.cache.get(bound.id) if bound else None
 

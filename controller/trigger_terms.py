@@ -38,7 +38,7 @@ class Host(Protocol):
 
     async def bring_back(self, name: str) -> None:
         """Abort a run, if it is under way, bring up what it has stopped, and release it, unless another run takes it
-        over meanwhile; or raise RunRefused."""
+        over meanwhile, or its plan has Stop and a VM was not ready; or raise RunRefused."""
 
 
 async def bring_back(host: Host, run: str) -> None:

@@ -9,7 +9,7 @@ from client.times import duration
 from plans.calls import Calls
 from plans.clock import Clock
 from plans.frozen import FrozenTier, Target
-from plans.history import Event, History, VMUp
+from plans.history import BringUpStopped, Event, History, VMUp
 from plans.model import Ready
 from protos.power.v1 import power_pb2 as pb
 
@@ -38,8 +38,8 @@ class BringUp:
         self._stays_off = stays_off
         self._up = {tier.name: asyncio.Event() for tier in history.start.tiers}
         self._heard = {name: _Heard(calls, name) for name in self._providers()}
-        self._stopped = asyncio.Event()
-        """A VM was not ready in time, and the plan says that nothing more comes up then."""
+        self._stopped_by = ""
+        """The tier of which a VM was not ready in time, where the plan says that nothing more comes up then."""
 
     async def carry_out(self) -> None:
         """Start what the run stopped, and wait until it is ready, or its time for that is over."""
@@ -54,22 +54,25 @@ class BringUp:
             for each in watching:
                 each.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
+        if self._stopped_by:
+            await self._note(BringUpStopped(tier=self._stopped_by, at=self._clock()))
 
     async def _bring_tier_up(self, tier: FrozenTier, ready: Ready) -> None:
         for later in self._history.start.tiers:
             if tier.name in later.after:
                 await self._up[later.name].wait()
-        if not self._stopped.is_set():
+        if not self._stopped_by:
             up = self._history.up
             wanted = [each for each in self._of(tier) if each.key in up or not await self._stays_off(each)]
             waiting = [target for target in wanted if target.key not in up]
             await asyncio.gather(*(self._bring_vm_up(tier, target, ready) for target in waiting))
-            if ready.on_timeout == "Stop" and not all(up[target.key].ready for target in wanted):
-                self._stopped.set()
+            came_up = (up[target.key] for target in wanted)
+            if ready.on_timeout == "Stop" and not all(each.ready or each.gone for each in came_up):
+                self._stopped_by = tier.name
         self._up[tier.name].set()
 
     async def _bring_vm_up(self, tier: FrozenTier, target: Target, ready: Ready) -> None:
-        operation, message, up = "", "It was not ready in time.", False
+        operation, message, up, gone = "", "It was not ready in time.", False, False
         with suppress(TimeoutError):
             try:
                 async with asyncio.timeout(ready.timeout.total_seconds()):
@@ -79,9 +82,17 @@ class BringUp:
                         ended = await self._calls.follow(target, begun.id)
                         up, message = await self._is_ready(target, ended, ready, refused)
             except ProviderError as error:
-                message = error.message
+                message, gone = error.message, error.reason == "VM_NOT_FOUND"
         await self._note(
-            VMUp(tier=tier.name, vm=target.key, at=self._clock(), ready=up, operation=operation, message=message)
+            VMUp(
+                tier=tier.name,
+                vm=target.key,
+                at=self._clock(),
+                ready=up,
+                gone=gone,
+                operation=operation,
+                message=message,
+            )
         )
 
     async def _start(self, tier: FrozenTier, target: Target, ready: Ready) -> tuple[pb.Operation | None, str]:
@@ -90,7 +101,7 @@ class BringUp:
         Raises:
             ProviderError
         """
-        request_id, why = self._history.request_id(tier.name, target, "up"), self._history.start.why
+        request_id, why = self._history.up_request_id(tier.name, target), self._history.start.why
         request = pb.PowerOnRequest(vm=target.vm, request_id=request_id, reason=why, ready=_probe(ready))
         try:
             return await self._calls.begin(target, request, lambda: False), ""

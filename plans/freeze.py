@@ -67,7 +67,7 @@ class Frozen:
     def start(self, plan: str, spec: PlanSpec, now: datetime, run: str = "", **more: Any) -> Start:
         """A run of it that begins now, of this name or of one of its own; `more` are other fields of Start."""
         return Start(
-            run=run or f"{plan[:63]}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}",
+            run=run or f"{plan[:63].rstrip('-.')}-{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}",
             plan=plan,
             spec=spec,
             tiers=self.tiers,
@@ -109,7 +109,7 @@ async def freeze(
     seen = {name: provider for name, (provider, _) in there.items()}
     ahead = {name: by for name, (_, by) in there.items()}
     vms = {f"{name}/{vm.id}": vm for name, provider in seen.items() for vm in provider.vms}
-    return Frozen(resolve(spec, seen, declared, own, own_at, left_out=left_out), ahead, vms)
+    return Frozen(resolve(spec, seen, declared, own, own_at, left_out=left_out, known=clients), ahead, vms)
 
 
 def _used(spec: PlanSpec, clients: Mapping[str, PowerClient], declared: Sequence[Declared]) -> list[str]:

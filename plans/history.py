@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 import structlog
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from plans.frozen import SELF, SETTLE, FrozenTier, Record, Target, scheduled
 from plans.model import PlanSpec
@@ -36,8 +36,8 @@ class Start(Record):
     plan: str
     spec: PlanSpec
     tiers: tuple[FrozenTier, ...]
-    at: datetime
-    ends: datetime
+    at: AwareDatetime
+    ends: AwareDatetime
     ahead: Mapping[str, timedelta] = {}
     trigger: str = ""
     left_out: str = ""
@@ -80,7 +80,7 @@ class TierBegan(Record):
 
     event: Literal["tier began"] = "tier began"
     tier: str
-    at: datetime
+    at: AwareDatetime
     gets: timedelta
 
 
@@ -91,7 +91,7 @@ class VMEnded(Record):
     event: Literal["vm ended"] = "vm ended"
     tier: str
     vm: str
-    at: datetime
+    at: AwareDatetime
     outcome: str
     reason: str = ""
     operation: str = ""
@@ -105,14 +105,14 @@ class TierOver(Record):
 
     event: Literal["tier over"] = "tier over"
     tier: str
-    at: datetime
+    at: AwareDatetime
 
 
 class Aborted(Record):
     """No further tier begins: what has not asked its guest is cancelled, what has asked runs on."""
 
     event: Literal["aborted"] = "aborted"
-    at: datetime
+    at: AwareDatetime
 
 
 class Stopped(Record):
@@ -120,15 +120,15 @@ class Stopped(Record):
 
     event: Literal["stopped"] = "stopped"
     tier: str
-    at: datetime
+    at: AwareDatetime
 
 
 class Shortened(Record):
     """Less time is left than was thought: the budget is over at `ends`. `why` is told to providers too."""
 
     event: Literal["shortened"] = "shortened"
-    at: datetime
-    ends: datetime
+    at: AwareDatetime
+    ends: AwareDatetime
     why: str
 
 
@@ -136,33 +136,44 @@ class BroughtDown(Record):
     """Nothing more is brought down."""
 
     event: Literal["brought down"] = "brought down"
-    at: datetime
+    at: AwareDatetime
 
 
 class BringUpBegan(Record):
     """A run that is over was asked to start what it has stopped."""
 
     event: Literal["bring-up began"] = "bring-up began"
-    at: datetime
+    at: AwareDatetime
 
 
 class VMUp(Record):
-    """A VM that this run had stopped was started. `ready`: it gave the signal that the plan waits for."""
+    """A VM that this run had stopped was started. `ready`: it gave the signal that the plan waits for; `gone`: it is
+    not there any more, and is not waited for."""
 
     event: Literal["vm up"] = "vm up"
     tier: str
     vm: str
-    at: datetime
+    at: AwareDatetime
     ready: bool
+    gone: bool = False
     operation: str = ""
     message: str = ""
+
+
+class BringUpStopped(Record):
+    """A VM of this tier was not ready in time, and its plan says that nothing more comes up then, until that is asked
+    for again."""
+
+    event: Literal["bring-up stopped"] = "bring-up stopped"
+    tier: str
+    at: AwareDatetime
 
 
 class Closed(Record):
     """The run is over; `message` says why, where it did not come to its end."""
 
     event: Literal["closed"] = "closed"
-    at: datetime
+    at: AwareDatetime
     message: str = ""
 
 
@@ -170,7 +181,7 @@ class TakenOver(Record):
     """Another run, an emergency, counts instead: this one does nothing any more, and holds what it has stopped."""
 
     event: Literal["taken over"] = "taken over"
-    at: datetime
+    at: AwareDatetime
     by: str
 
 
@@ -179,14 +190,14 @@ class Inherited(Record):
 
     event: Literal["inherited"] = "inherited"
     vm: str
-    at: datetime
+    at: AwareDatetime
 
 
 class Released(Record):
     """The VMs are their owners' again: those that are off too."""
 
     event: Literal["released"] = "released"
-    at: datetime
+    at: AwareDatetime
 
 
 Event = Annotated[
@@ -199,6 +210,7 @@ Event = Annotated[
     | BroughtDown
     | BringUpBegan
     | VMUp
+    | BringUpStopped
     | Closed
     | TakenOver
     | Inherited
@@ -225,6 +237,8 @@ class History:
         self.shortened: Shortened | None = None
         self.brought_down: BroughtDown | None = None
         self.bring_up_began: BringUpBegan | None = None
+        self.bring_up_stopped: BringUpStopped | None = None
+        self._bring_ups = 0
         self.closed: Closed | None = None
         self.taken_over: TakenOver | None = None
         self.released: Released | None = None
@@ -242,7 +256,9 @@ class History:
             case VMUp():
                 self.up[event.vm] = event
             case BringUpBegan():
-                self.bring_up_began, self.taken_over = event, None
+                self._note_bring_up(event)
+            case BringUpStopped():
+                self.bring_up_began, self.bring_up_stopped = None, event
             case TakenOver():
                 self.bring_up_began, self.taken_over = None, event
             case Shortened():
@@ -270,6 +286,12 @@ class History:
                 self.closed = event
             case Released():
                 self.released = event
+
+    def _note_bring_up(self, event: BringUpBegan) -> None:
+        """What was not ready before is started once more."""
+        self.bring_up_began, self.bring_up_stopped, self.taken_over = event, None, None
+        self._bring_ups += 1
+        self.up = {vm: up for vm, up in self.up.items() if up.ready}
 
     @property
     def no_more_tiers(self) -> bool:
@@ -331,16 +353,27 @@ class History:
 
     def force_after(self, tier: str, target: Target) -> datetime:
         """The moment until which a VM of a tier that has begun is promised time: its own, as far as the tier has it."""
-        began = self.begun[tier]
-        return began.at + self._tiers[tier].time(target, began.gets)
+        began, of = self.begun[tier], self._tiers[tier]
+        return began.at + of.time(target, _gets(of, target, began.gets, self.start.deadline - began.at))
 
     def forced_by(self, tier: FrozenTier, target: Target) -> datetime:
         """The same as far as is known by now: sooner if less is left than was promised, and never later."""
         began = self.begun[tier.name].at
-        return began + tier.time(target, self.over_by(tier) - began)
+        return began + tier.time(target, _gets(tier, target, self.over_by(tier) - began, self.deadline - began))
 
     def request_id(self, tier: str, target: Target, step: str = "") -> str:
         """The same for the same step of a run, whoever takes it and however often: it is taken once. Names of any
         length make an id that the contract takes."""
         said = "\0".join((tier, target.key, step)).encode()
         return f"{self.start.run}/{hashlib.sha256(said).hexdigest()[:32]}"
+
+    def up_request_id(self, tier: str, target: Target) -> str:
+        """That of a VM's start, another one for each time that the run is asked to come up: the VM may have gone down
+        since it was started."""
+        return self.request_id(tier, target, "up" if self._bring_ups < 2 else f"up {self._bring_ups}")
+
+
+def _gets(tier: FrozenTier, target: Target, gets: timedelta, left: timedelta) -> timedelta:
+    """How long a VM has of what its tier gets. A tier whose VMs were all off at the start takes no time; one that has
+    been started since has its own, as far as so much is left for all tiers."""
+    return gets if tier.stage.need else max(gets, min(target.need, left))

@@ -27,6 +27,10 @@ class JournalError(Exception):
     """A record cannot be read or written; the message says what the operator does."""
 
 
+class NeverBegan(JournalError):
+    """A record ends in its first line: the run ended while it was begun, and has done nothing."""
+
+
 def line(record: Start | Event) -> str:
     """A record as it is written, without the end of the line."""
     return record.model_dump_json(by_alias=True)
@@ -116,6 +120,14 @@ class Runs:
         Raises:
             JournalError
         """
+        creating = asyncio.ensure_future(self._create(start))
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            creating.add_done_callback(self._forget)
+            raise
+
+    async def _create(self, start: Start) -> tuple[History, Journal]:
         journal = Journal(_opened(self._path(start.run), create=True), 0, self._off)
         try:
             await journal.write(start)
@@ -127,6 +139,15 @@ class Runs:
             journal.close()
             raise
         return History(start), journal
+
+    def _forget(self, created: asyncio.Task[tuple[History, Journal]]) -> None:
+        """Who asked for it has left meanwhile: no later process is to find a run that nothing has carried out."""
+        if created.cancelled() or created.exception() is not None:
+            return
+        history, journal = created.result()
+        with suppress(OSError):
+            self._path(history.start.run).unlink()
+        journal.close()
 
     def resume(self, run: str) -> tuple[History, Journal]:
         """A run that was left.
@@ -170,12 +191,16 @@ class Runs:
         except OSError as error:
             raise JournalError(f"There is no run {run!r} in {self._folder} ({error.strerror}).") from error
 
-    def all(self) -> list[History]:
-        """Every run that can be read, oldest first."""
+    def all(self, unreadable: Callable[[JournalError], None] = lambda _: None) -> list[History]:
+        """Every run that can be read, oldest first; `unreadable` is told of those that cannot be."""
         found = []
         for file in self._folder.glob(f"*{ENDING}"):
-            with suppress(JournalError):  # it ended while it was begun, and has done nothing
+            try:
                 found.append(self.read(file.name.removesuffix(ENDING)))
+            except NeverBegan:
+                continue
+            except JournalError as error:
+                unreadable(error)
         return sorted(found, key=lambda history: history.start.at)
 
     def forget(self, which: Callable[[Start], bool], kept: int) -> None:
@@ -219,6 +244,8 @@ def _read(file: IO[bytes]) -> tuple[History, int]:
         JournalError
     """
     whole = file.read().rpartition(b"\n")[0]
+    if not whole:
+        raise NeverBegan(f"{file.name} is of a run that never began.")
     try:
         history = history_of(whole.split(b"\n"))
     except ValidationError as error:

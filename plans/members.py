@@ -104,10 +104,12 @@ def resolve(
     own_at: Collection[str] | None = None,
     *,
     left_out: LeftOut | None = None,
+    known: Collection[str] = (),
 ) -> tuple[FrozenTier, ...]:
     """The tiers with their VMs; those that no plan writes (OTHERS, SELF) among them. `own` are the VMs that this
     program runs on, each as PROVIDER/VM, or its UUID: its id or what its firmware has; one that is at none of the
-    providers is not theirs. `own_at` are the providers whose VMs may be ours; None: all.
+    providers is not theirs. `own_at` are the providers whose VMs may be ours; None: all. `known` are the names of
+    `providers` and of those that the plan does not mean, for people.
 
     Suspended VMs run nowhere: they are left as they are. With `left_out` what cannot be meant is told there and is no
     member; refused is a plan of which nothing is left.
@@ -118,7 +120,7 @@ def resolve(
     """
     there = {name: each for name, each in providers.items() if own_at is None or name in own_at}
     away = left_out.away if left_out else ()
-    found = _Resolution(providers, declared, [vm for each in own for vm in _own(each, there)], away)
+    found = _Resolution(providers, declared, [vm for each in own for vm in _own(each, there)], away, known)
     tiers = [_tier(spec, number, found) for number in range(len(spec.tiers))]
     others = found.others(spec.others)
     if left_out is not None:
@@ -182,8 +184,10 @@ class _Resolution:
         declared: Sequence[Declared],
         own: Iterable[tuple[str, pb.VM]],
         away: Collection[str] = (),
+        known: Collection[str] = (),
     ) -> None:
         self._providers, self._declared, self._away = providers, declared, away
+        self._known = some(sorted(known or providers), 5) or "none"
         self._own = {f"{name}/{vm.id}": (name, vm) for name, vm in own}
         self._taken: dict[str, tuple[str, Target]] = {}
         """The tier that each VM is in."""
@@ -291,7 +295,7 @@ class _Resolution:
         if name in self._away:
             return None
         if name not in self._providers:
-            self._refuse(field, f"no provider is called {name!r}; known: {some(sorted(self._providers), 5) or 'none'}")
+            self._refuse(field, f"no provider is called {name!r}; known: {self._known}")
             return None
         self._meant.add(name)
         return self._providers[name]

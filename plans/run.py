@@ -100,14 +100,15 @@ class Run:
         if self.history.closed is None:
             await self._note(Closed(at=self._clock()))
 
-    async def bring_up(self) -> None:
-        """Start what this run has stopped, as the plan says; each VM once."""
-        await self.promise_bring_up()
+    async def bring_up(self, *, anew: bool = False) -> None:
+        """Start what this run has stopped, as the plan says; each VM once. `anew`: once more what was not ready when it
+        was done before."""
+        await self.promise_bring_up(anew=anew)
         await BringUp(self.history, self._calls, self._clock, self._note, self._stays_off).carry_out()
 
-    async def promise_bring_up(self) -> None:
+    async def promise_bring_up(self, *, anew: bool = False) -> None:
         """Write down that what was stopped is to come up: whoever takes the run up goes on with that."""
-        if self._start.spec.bring_up and self.history.bring_up_began is None:
+        if self._start.spec.bring_up and (anew or self.history.bring_up_began is None):
             await self._note(BringUpBegan(at=self._clock()))
 
     async def runs_again(self) -> bool:
@@ -116,12 +117,16 @@ class Run:
 
     async def leave(self, by: str) -> None:
         """End a run that is not carried out any more, as another one counts; what was begun goes on."""
+        await self.end(f"Taken over by run {by}.")
+        await self._note(TakenOver(at=self._clock(), by=by))
+
+    async def end(self, why: str) -> None:
+        """The same where no other one counts instead. What it has stopped can come up then."""
         if self.history.brought_down is None:
             await self._look_at_the_rest()
             await self._note(BroughtDown(at=self._clock()))
         if self.history.closed is None:
-            await self._note(Closed(at=self._clock(), message=f"Taken over by run {by}."))
-        await self._note(TakenOver(at=self._clock(), by=by))
+            await self._note(Closed(at=self._clock(), message=why))
 
     async def inherit(self, target: Target) -> None:
         """A VM of this run that an earlier one had stopped, and has come up without, comes up with this one."""
@@ -135,7 +140,7 @@ class Run:
 
     async def abort(self) -> None:
         """Begin no further tier, cancel what has not asked its guest yet, and let run on what has."""
-        if self.history.no_more_tiers or self.history.brought_down:
+        if self.history.aborted or self.history.brought_down:
             return
         await self._note(Aborted(at=self._clock()))
         await asyncio.gather(*(self._call_off(target, now) for target, now in list(self._under_way.values())))
@@ -266,8 +271,9 @@ class Run:
                 return self._without_verdict(tier, target, "NOT_ASKED", "The run was aborted before.")
             await self._follow(tier, target, operation, timed=timed)
         except ProviderError as error:
-            outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "REFUSED"
-            return self._without_verdict(tier, target, outcome, error.message)
+            never_runs = error.reason == "VM_REFUSED" and not target.runs  # a template, with the tags of its clones
+            outcome = "GONE" if error.reason == "VM_NOT_FOUND" else "ALREADY_OFF" if never_runs else "REFUSED"
+            return self._without_verdict(tier, target, outcome, error.message, off=never_runs)
         finally:
             for task in hastened:
                 task.cancel()
@@ -337,7 +343,9 @@ class Run:
             with suppress(ProviderError):
                 await self._calls.cancel(target, operation.id)
 
-    def _without_verdict(self, tier: FrozenTier, target: Target, outcome: str, message: str) -> VMEnded:
+    def _without_verdict(
+        self, tier: FrozenTier, target: Target, outcome: str, message: str, *, off: bool = False
+    ) -> VMEnded:
         now = self._under_way.pop(target.key, None)
         return VMEnded(
             tier=tier.name,
@@ -346,6 +354,7 @@ class Run:
             outcome=outcome,
             operation=now[1].id if now else "",
             message=message,
+            off=off,
             stopped=now is not None,
         )
 

@@ -39,8 +39,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A tier's time. It begins at `begins` if those before it take all that they get, and has to end at `ends` if those
-    after it are to get theirs; `gets` is what it is given of its need."""
+    """A tier's time. It begins at `begins` if those before it take all that they get, at the latest when the budget is
+    over, and has to end at `ends` if those after it are to get theirs; `gets` is what it is given of its need."""
 
     need: timedelta
     gets: timedelta
@@ -73,7 +73,8 @@ def share(stages: Sequence[Stage], budget: timedelta) -> Schedule:
     needs = {stage.name: stage.need for stage in stages}
     slack = budget - graph.longest(needs)
     gets = _squeezed(graph, stages, needs, budget)
-    begins, rest = graph.before(gets), graph.behind(gets)
+    begins = {name: min(each, max(ZERO, budget)) for name, each in graph.before(gets).items()}
+    rest = graph.behind(gets)
     fits = {name: max(ZERO, min(gets[name], budget - begins[name])) for name in graph.order}
     slots = {
         name: Slot(needs[name], fits[name], begins[name], max(begins[name] + fits[name], budget - rest[name]))

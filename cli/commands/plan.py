@@ -27,6 +27,7 @@ from cli.plan_runs import (
     clients_of_all,
     folder,
     frozen_now,
+    readable,
     resumed,
     tell,
 )
@@ -56,6 +57,7 @@ Controller = Annotated[
     ),
 ]
 RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="The name of a run; default: the latest.")]
+LEFT = "No process carried it out to its end."
 
 
 @command("forecast", group)
@@ -94,7 +96,7 @@ async def run(
     no further tier begins, and what it stopped comes up again if the plan says so."""
     manifest, clock, runs = read_as(PowerPlan, file, NO_PLAN), Clock(), Runs(folder(state_dir))
     async with clients_of_all() as clients:
-        history, journal = await _taken_up(manifest, runs, clock) or await _begun(
+        history, journal = await _taken_up(manifest, clients, runs, clock) or await _begun(
             manifest, clients, runs, clock, own, leave_self=leave_self
         )
         try:
@@ -123,16 +125,18 @@ async def up(
     if controller:
         await change(controller, BringUpRequest(run=name))
         return ExitCode.WANTED
-    runs = Runs(folder(state_dir))
+    runs, clock = Runs(folder(state_dir)), Clock()
     history, journal = resumed(runs, _found(name, runs, state_dir).start.run)
     try:
         if history.start.spec.bring_up is None:
             raise usage(f"The plan of {history.start.run} has no bringUp, so that nothing is started.")
-        if history.closed is None:
+        if history.closed is None and clock() < history.ends:
             raise usage(f"Run {history.start.run} has not ended: vmpower plan run FILE takes it up again.")
         history.listeners.append(lambda event: tell(history, event))
         async with clients_of_all() as clients:
-            await Run(history, journal, Calls(clients_of(history, clients)), Clock()).bring_up()
+            carried_out = Run(history, journal, Calls(clients_of(history, clients)), clock)
+            await carried_out.end(LEFT)
+            await carried_out.bring_up(anew=True)
     finally:
         journal.close()
     show(output, history)
@@ -146,7 +150,7 @@ def _found(name: str, runs: Runs, state_dir: Path | None) -> History:
         Failure: there is none.
     """
     try:
-        history = runs.read(name) if name else next(reversed(runs.all()), None)
+        history = runs.read(name) if name else next(reversed(readable(runs)), None)
     except JournalError as error:
         raise usage(str(error)) from None
     if history is None:
@@ -167,14 +171,17 @@ def _readable(records: Path) -> Path:
     return records
 
 
-async def _taken_up(manifest: PowerPlan, runs: Runs, clock: Clock) -> tuple[History, Journal] | None:
-    """The run of this plan that was left, if there is time for it still. One that was left longer ago is closed.
+async def _taken_up(
+    manifest: PowerPlan, clients: Mapping[str, PowerClient], runs: Runs, clock: Clock
+) -> tuple[History, Journal] | None:
+    """The run of this plan that was left, if there is time for it still. One that was left longer ago is closed: what
+    it had asked may have gone down since, and comes up with it.
 
     Raises:
         Failure: a run of another plan is under way, or another process carries it out.
     """
     try:
-        for left in [history for history in runs.all() if history.closed is None]:
+        for left in [history for history in readable(runs) if history.closed is None]:
             history, journal = resumed(runs, left.start.run)
             if clock() < history.ends and history.start.plan == manifest.metadata.name:
                 print(f"Run {history.start.run} is taken up again.", file=sys.stderr)
@@ -184,7 +191,10 @@ async def _taken_up(manifest: PowerPlan, runs: Runs, clock: Clock) -> tuple[Hist
                 raise usage(
                     f"Run {history.start.run} of another plan has not ended; take that up, or wait for its end."
                 )
-            await journal.write(Closed(at=clock(), message="No process carried it out to its end."))
+            with suppress(Failure):  # of providers that are not configured any more nothing is learnt
+                await Run(history, journal, Calls(clients_of(history, clients)), clock).end(LEFT)
+            if history.closed is None:
+                await journal.write(Closed(at=clock(), message=LEFT))
             journal.close()
     except JournalError as error:
         raise Failure(str(error), ExitCode.FAILED) from None

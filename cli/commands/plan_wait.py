@@ -23,6 +23,7 @@ from cli.plan_runs import (
     clients_of_all,
     folder,
     frozen_now,
+    readable,
     resumed,
     say,
     tell,
@@ -136,7 +137,7 @@ class _Host:
             Failure: another process carries one out.
         """
         found = []
-        for each in self._runs.all():
+        for each in readable(self._runs):
             start = each.start
             ours = start.trigger and start.plan == self._manifest.metadata.name
             if ours and each.closed is None and self._clock() < each.ends:

@@ -151,7 +151,8 @@ def a_provider_knows_of_a_shorter_time(played: Played, history: History) -> Iter
 
 def saving_has_its_time(played: Played, history: History) -> Iterator[str]:
     """What is kept for saving a VM's memory is left of the tier's time when its own is over, unless its guest has no
-    more than the minimum. It is asked for where the tier or its owner says so, and nowhere else."""
+    more than the minimum, or no VM of the tier ran. It is asked for where the tier or its owner says so, and nowhere
+    else."""
     tiers = {(target.key, history.request_id(tier.name, target)): (tier, target) for tier, target in _targets(history)}
     for asked in played.asked:
         found = tiers.get((f"{asked.provider}/{asked.request.vm}", asked.request.request_id))
@@ -161,7 +162,7 @@ def saving_has_its_time(played: Played, history: History) -> Iterator[str]:
         if (asked.request.escalation == pb.ESCALATION_SAVE) is not _is_saved(tier, target):
             yield f"{target.key} is asked with {asked.request.escalation}, in a tier with {tier.at_deadline}"
         began = history.begun.get(tier.name)
-        if began is None or not _is_saved(tier, target):
+        if began is None or not _is_saved(tier, target) or not tier.stage.need:
             continue
         over = since(asked.request.force_after.ToDatetime(UTC))
         least = since(began.at + min(tier.minimum, target.own))

@@ -10,10 +10,12 @@ from plans.frozen import FrozenTier, Target
 from plans.history import (
     Aborted,
     BringUpBegan,
+    BringUpStopped,
     BroughtDown,
     Closed,
     Event,
     History,
+    Inherited,
     Released,
     Shortened,
     Start,
@@ -67,6 +69,12 @@ def test_a_run_under_way_says_when_its_budget_is_over() -> None:
     assert ", under way, its budget is over at " in shown()[0]
 
 
+def test_a_run_that_is_aborted_and_under_way_still_says_both() -> None:
+    told = shown(tier("a"), Aborted(at=BEGAN))
+    assert ", aborted, still under way, its budget is over at " in told[0]
+    assert told[3] == "└── b, after a: did not begin"
+
+
 def test_a_tier_and_a_vm_under_way_are_told_so() -> None:
     assert shown(tier("a"))[1:3] == [
         "├── a: began after 0.0 s, had 1 min 00 s, under way; critical",
@@ -89,7 +97,9 @@ def test_a_tier_that_is_still_to_begin_has_its_place_and_its_slack() -> None:
     ("event", "text"),
     [
         (BringUpBegan(at=BEGAN), "what it stopped comes up again"),
+        (BringUpStopped(tier="b", at=BEGAN), "tier b has Stop and was not ready in time: nothing more comes up"),
         (TakenOver(at=BEGAN, by="fire"), "run fire takes it over"),
+        (Inherited(vm=WEB.key, at=BEGAN), "lab/web: an earlier run had stopped it; it comes up with this one"),
         (Released(at=BEGAN), "its VMs are released"),
     ],
 )
@@ -99,6 +109,22 @@ def test_what_happens_after_a_run_is_told(event: Event, text: str) -> None:
 
 def test_a_run_that_took_longer_than_its_budget_says_so() -> None:
     assert shown(closed(601))[0] == "night-1: done after 10 min 01 s, after its budget was over"
+
+
+def test_a_run_that_was_left_says_why_and_promises_nothing_more() -> None:
+    left = Closed(at=BEGAN + timedelta(hours=3), message="No process carried it out to its end.")
+    assert shown(tier("a"), left) == [
+        "night-1: left after 3 h 00 min, after its budget was over: No process carried it out to its end.",
+        "├── a: began after 0.0 s, had 1 min 00 s",
+        "│   └── lab/web: what became of it is not known",
+        "└── b, after a: did not begin",
+        "    └── lab/db: was not asked",
+    ]
+
+
+def test_what_comes_up_with_a_run_that_had_not_asked_it_is_told() -> None:
+    inherited, up = Inherited(vm=DB.key, at=BEGAN), VMUp(tier="b", vm=DB.key, at=BEGAN, ready=True)
+    assert shown(tier("a"), closed(60), inherited, up)[-1] == "    └── lab/db: was not asked. Up again."
 
 
 @pytest.mark.parametrize(("event", "word"), [(Aborted(at=BEGAN), "aborted"), (Stopped(tier="a", at=BEGAN), "stopped")])

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.hosted_run import Hosted
 from controller.hosted_runs import HostedRuns
@@ -259,3 +260,25 @@ async def test_the_records_of_a_plans_triggers_are_forgotten_but_for_the_newest(
         await write(records, start.model_copy(update={"trigger": "nut"}), RELEASED)
     await runs.forget(Key("PowerPlan", "default", "lab"), 1)
     assert [each.start.run for each in records.all()] == ["lab-2"]
+
+
+async def test_two_that_write_into_a_record_at_once_are_told_of_no_other_process(records: Runs) -> None:
+    async def elsewhere(call: Callable[[], None]) -> None:
+        await asyncio.sleep(0.01)
+        call()
+
+    await write(records, START)
+    runs = HostedRuns(records, lambda: Clock(wall), elsewhere, lambda _, fact: None)
+    hosted = runs.add(History(START))
+    one, other = await asyncio.gather(runs.resume(hosted), runs.resume(hosted))
+    assert one is other
+    hosted.close()
+
+
+async def test_a_record_that_cannot_be_read_is_told(runs: HostedRuns, records: Runs, tmp_path: Path) -> None:
+    await write(records, START)
+    (tmp_path / "runs" / "lab-2.jsonl").write_text('{"event": "started"}\n')
+    with capture_logs() as logs:
+        await runs.read(nowhere)
+    assert called(runs.all()) == ["lab-1"]
+    assert [each["log_level"] for each in logs if "lab-2.jsonl" in each["error"]] == ["error"]

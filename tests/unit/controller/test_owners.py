@@ -92,3 +92,10 @@ def test_a_uid_is_known_while_its_resource_is_declared() -> None:
     assert owners.is_declared("a")
     owners.release(A)
     assert not owners.is_declared("a")
+
+
+def test_of_those_that_name_a_vm_one_owns_it() -> None:
+    owners = Owners()
+    owners.claim(A, binding())
+    owners.claim(B, binding(since=LATER))
+    assert [owners.owns(key) for key in (A, B, C)] == [True, False, False]

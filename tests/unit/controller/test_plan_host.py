@@ -225,6 +225,21 @@ async def test_a_run_that_is_deleted_when_it_is_over_is_released(hosting: Hostin
     assert holders(world) == ("", "")
 
 
+async def test_a_run_that_is_deleted_as_it_ends_is_released(hosting: Hosting) -> None:
+    guests = lab()
+
+    async def slowly() -> None:
+        await asyncio.sleep(5)
+
+    guests.close = slowly  # type: ignore[method-assign]
+    world = await hosting.start(plan(), run(), lab=guests)
+    await asyncio.sleep(12)
+    assert world.status().phase == "Held"
+    world.host.delete(key_of(run()))
+    await asyncio.sleep(30)
+    assert holders(world) == ("", "")
+
+
 async def test_what_was_stopped_comes_up_and_is_released(hosting: Hosting) -> None:
     guests = lab()
     world = await hosting.start(plan(**UP), run(), lab=guests)
@@ -233,6 +248,65 @@ async def test_what_was_stopped_comes_up_and_is_released(hosting: Hosting) -> No
     await asyncio.sleep(20)
     assert [request.vm for request in guests.sent(pb.PowerOnRequest)] == ["db", "app"]
     assert (holders(world), world.status().phase) == (("", ""), "Released")
+
+
+STOP: dict[str, Any] = {"bringUp": {"ready": {"signal": "Agent", "timeout": "30s", "onTimeout": "Stop"}}}
+
+
+async def test_with_stop_what_did_not_come_up_stays_held_until_it_is_asked_for_again(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(**STOP), run(), lab=guests)
+    await asyncio.sleep(20)
+    await world.host.bring_up("tonight")
+    await asyncio.sleep(60)
+    assert (came_up(guests), holders(world)) == (["db"], ("tonight", ""))
+    assert (world.status().phase, "bring the run up again, or release it" in world.status().message) == ("Held", True)
+    guests.agents = True
+    await world.host.bring_up("tonight")
+    await asyncio.sleep(60)
+    assert (guests.vms["app"].power_state, holders(world)) == (pb.POWER_STATE_ON, ("", ""))
+    assert (world.status().phase, world.status().message) == ("Released", "")
+
+
+async def test_brought_back_with_stop_it_is_not_released_either(hosting: Hosting) -> None:
+    world = await hosting.start(plan(**STOP), run(), lab=lab())
+    await asyncio.sleep(20)
+    (held,) = world.host.runs.names()
+    await world.host.bring_back(held)
+    assert holders(world) == ("tonight", "")
+    await world.host.release("tonight")
+    assert holders(world) == ("", "")
+
+
+async def test_the_next_process_leaves_a_bring_up_that_was_stopped(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(**STOP), run(), lab=guests)
+    await asyncio.sleep(2)
+    await world.host.abort("tonight")
+    await asyncio.sleep(60)
+    await hosting.end()
+    before = len(guests.sent(pb.PowerOnRequest))
+    world = await hosting.start(plan(**STOP), run(), lab=guests)
+    await asyncio.sleep(60)
+    assert (len(guests.sent(pb.PowerOnRequest)), world.status().phase) == (before, "Held")
+
+
+async def test_what_was_taken_over_on_its_way_up_is_started_when_it_is_asked_for_again(hosting: Hosting) -> None:
+    guests = lab()
+    plans = plan(bringUp={"ready": {"signal": "Agent"}}), plan(tier("db", "lab/db"), name="now")
+    world = await hosting.start(*plans, run(), lab=guests)
+    await asyncio.sleep(20)
+    await world.host.bring_up("tonight")
+    await asyncio.sleep(1)
+    emergency = run("fire", plan="now", emergency=True)
+    world.host.apply(key_of(emergency), emergency)
+    await asyncio.sleep(20)
+    assert guests.vms["db"].power_state == pb.POWER_STATE_OFF
+    await world.host.release("fire")
+    guests.agents = True
+    await world.host.bring_up("tonight")
+    await asyncio.sleep(20)
+    assert [guest.power_state for guest in guests.vms.values()] == [pb.POWER_STATE_ON] * 2
 
 
 async def test_a_plan_without_a_bring_up_brings_nothing_up(hosting: Hosting) -> None:
@@ -302,6 +376,34 @@ async def test_a_bug_in_the_beginning_of_a_run_is_told(hosting: Hosting) -> None
     world.scope = None  # type: ignore[assignment, method-assign]
     await asyncio.sleep(1)
     assert (world.status().phase, "its log says how" in world.status().message) == ("Refused", True)
+
+
+async def test_an_abort_counts_though_who_asked_for_it_has_left(hosting: Hosting) -> None:
+    guests = lab()
+    world = await hosting.start(plan(**UP), run(), lab=guests)
+    await asyncio.sleep(2)
+    (hosted,) = world.host.runs.all()
+    assert hosted.journal
+    write = hosted.journal.write
+
+    async def slowly(*records: Any) -> None:
+        await asyncio.sleep(1)
+        await write(*records)
+
+    hosted.journal.write = slowly  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(world.host.abort("tonight"), 0.5)
+    await asyncio.sleep(60)
+    assert (world.status().phase, world.status().aborted) == ("Released", True)
+
+
+async def test_a_run_that_comes_up_is_told_so_to_who_wants_it_to_let_go(hosting: Hosting) -> None:
+    world = await hosting.start(plan(bringUp={"ready": {"signal": "Agent"}}), run(), lab=lab())
+    await asyncio.sleep(20)
+    await world.host.bring_up("tonight")
+    for ask in (world.host.abort, world.host.release, world.host.bring_up):
+        with pytest.raises(RunRefused, match="lets go of its VMs by itself"):
+            await ask("tonight")
 
 
 async def test_a_run_that_is_over_is_not_aborted(hosting: Hosting) -> None:

@@ -1,6 +1,7 @@
 """Runs with which controllers elsewhere may have to go on: their records are in the statuses of their PowerRuns."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from controller.models import PowerRun
 from controller.plan_host import FOLDER
 from controller.plan_terms import Asked, RunRefused
-from controller.run_record import unpacked
+from controller.run_record import packed, unpacked
 from controller.run_status import PowerRunStatus
 from controller.source import Key, Rejected, ResourceGone, SourceError, key_of
+from plans.history import History
 from plans.journal import Runs
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.fakes import FakeSource
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.looptime
 
 APP, DB = ("default/lab", "app"), ("default/lab", "db")
 TONIGHT = key_of(run())
+HOUR = timedelta(hours=1)
 AWAY = SourceError("The API server does not answer.")
 
 
@@ -163,6 +166,37 @@ async def test_another_runs_record_is_not_taken_for_its_own(hosting: Hosting, el
     world = await elsewhere.start(plan(), other, source=shared(), lab=guests)
     await asyncio.sleep(20)
     assert (world.status("other").phase, guests.operations) == ("Lost", {})
+
+
+async def test_a_record_whose_times_have_no_zone_is_lost_and_keeps_no_other_run_from_going_on(
+    hosting: Hosting, elsewhere: Hosting
+) -> None:
+    world = await hosting.start(plan(), run(), source=shared(), lab=lab())
+    await asyncio.sleep(2)
+    start = unpacked(world.status().record).start
+    other = run("other")
+    strange = start.model_copy(
+        update={"run": "other-1", "resource": "other", "uid": other.metadata.uid, "at": start.at.replace(tzinfo=None)}
+    )
+    status = world.status().model_copy(update={"record": packed(History(strange))})
+    told = other.model_copy(update={"status": status})
+    world = await elsewhere.start(plan(), known(world.status()), told, source=shared(), lab=lab())
+    await asyncio.sleep(30)
+    assert (world.status().phase, world.status("other").phase) == ("Held", "Lost")
+
+
+async def test_a_record_under_the_name_of_another_run_does_not_take_its_place(
+    hosting: Hosting, elsewhere: Hosting
+) -> None:
+    world = await hosting.start(plan(), run(), source=shared(), lab=lab())
+    await asyncio.sleep(30)
+    start, other = unpacked(world.status().record).start, run("other")
+    theirs = start.model_copy(update={"resource": "other", "uid": other.metadata.uid, "at": start.at + HOUR})
+    status = world.status().model_copy(update={"record": packed(History(theirs))})
+    told = other.model_copy(update={"status": status})
+    world = await elsewhere.start(plan(), known(world.status()), told, source=shared(), lab=lab())
+    await asyncio.sleep(30)
+    assert holders(world) == ("tonight", "tonight")
 
 
 async def test_a_record_that_another_process_has_is_waited_for(hosting: Hosting, tmp_path: Path) -> None:

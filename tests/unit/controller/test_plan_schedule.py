@@ -443,6 +443,17 @@ async def test_one_that_stays_away_is_told_after_some_minutes(hosting: Hosting) 
     assert "Provider lab does not answer; nothing was done." in why
 
 
+async def test_so_is_an_api_server_that_does_not_tell_our_own_machines(tmp_path: Path) -> None:
+    hosting, guests, cluster = Hosting(tmp_path, self_namespace="default"), lab(), source()
+    cluster.machines = SourceError("The API server does not answer.")
+    world = await hosting.start(plan(self="Last"), source=cluster, lab=guests)
+    await at(22.03)
+    cluster.machines = []
+    await at(22.1)
+    assert (asked(guests), told(world, "RunNotBegun")) == (["app", "db"], [])
+    await hosting.end()
+
+
 async def test_it_begins_only_when_its_power_run_says_so(hosting: Hosting) -> None:
     guests, cluster = lab(), source(shared=True)
     cluster.make_failures = [SourceError("The API server does not answer.")] * 2

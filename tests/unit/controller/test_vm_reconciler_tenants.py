@@ -196,3 +196,15 @@ async def test_a_provider_that_is_not_connected_to_is_not_kept_from_being_delete
     await controller.start(provider("mine", namespace="team-a"), tenant(), declare_provider=False)
     await controller.settle(10)
     assert controller.source.held == {Key("Provider", "team-a", "mine"): False}
+
+
+# Plans
+
+
+async def test_a_plan_reaches_no_vm_of_a_shared_provider_that_another_resource_owns(make_controller: Make) -> None:
+    both = provider(namespace="ops", access=[{"namespaces": {"names": ["team-a", "team-b"]}, "allow": ["power"]}])
+    owner, other = tenant("team-a", power="On"), tenant("team-b", power="On")
+    controller = await start(make_controller, both, owner, other)
+    assert reason(controller, "Bound", "team-b") == "Conflict"
+    reached = {name: [each.vm for each in controller.runner.scope(name).declared] for name in ("team-a", "team-b")}
+    assert reached == {"team-a": [last(controller).vm.id], "team-b": []}  # type: ignore[union-attr]

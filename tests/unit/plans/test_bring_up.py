@@ -133,17 +133,60 @@ async def test_with_stop_nothing_more_comes_up_then(engine: Engine) -> None:
     assert (started(lab), ready(run)) == (["db"], {"lab/db": False})
 
 
-async def test_a_vm_that_is_gone_is_told(engine: Engine) -> None:
+async def test_what_was_not_ready_is_asked_for_again_and_the_rest_follows(engine: Engine) -> None:
     lab = FakeProvider(app=1, db=1)
-    run = await brought_down(engine, {}, lab)
+    run = await brought_down(engine, {"ready": AGENT["ready"] | {"onTimeout": "Stop"}}, lab)
+    await run.carry_out()
+    assert run.history.bring_up_stopped is not None
+    lab.agents = True
+    again = engine.resume(run, lab=lab)
+    await again.bring_up()
+    assert ready(again) == {"lab/db": True, "lab/app": True}
+    assert again.history.bring_up_stopped is None
+
+
+async def test_taken_up_again_what_was_not_ready_is_not_waited_for_once_more(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, AGENT, lab)
+    await run.carry_out()
+    await engine.resume(run, lab=lab).bring_up()
+    assert started(lab) == ["db", "app"]
+
+
+async def test_asked_for_anew_what_has_gone_down_since_it_was_started_is_started(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, AGENT, lab)
+    await run.carry_out()
+    await lab.turn("db", pb.POWER_STATE_OFF)
+    lab.agents = True
+    await engine.resume(run, lab=lab).bring_up(anew=True)
+    assert lab.vms["db"].power_state == pb.POWER_STATE_ON
+
+
+def delete_when_down(run: Run, lab: FakeProvider) -> None:
+    """Its owner deletes a VM."""
 
     def delete(event: Event) -> None:
         if isinstance(event, BroughtDown):
             del lab.vms["db"]
 
     run.history.listeners.append(delete)
+
+
+async def test_a_vm_that_is_gone_is_told(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {}, lab)
+    delete_when_down(run, lab)
     await run.carry_out()
     assert run.history.up["lab/db"].message == "There is no db."
+    assert ready(run) == {"lab/db": False, "lab/app": True}
+
+
+async def test_with_stop_a_vm_that_is_gone_holds_up_nothing(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {"ready": {"onTimeout": "Stop"}}, lab)
+    delete_when_down(run, lab)
+    await run.carry_out()
     assert ready(run) == {"lab/db": False, "lab/app": True}
 
 

@@ -82,6 +82,17 @@ async def test_a_plan_of_unknown_providers_is_refused_by_its_field() -> None:
         await freeze(plan(tier("a", "pve/app")), {"lab": FakeProvider(app=1)}, Clock(wall))
 
 
+async def test_who_misspells_a_provider_is_told_all_that_are_known() -> None:
+    with pytest.raises(PlanRefused, match="no provider is called 'labb'; known: lab, pve"):
+        await freeze(plan(tier("a", "labb/app")), {"lab": FakeProvider(app=1), "pve": FakeProvider()}, Clock(wall))
+
+
+async def test_a_run_of_a_plan_with_a_long_name_is_called_as_kubernetes_takes_it() -> None:
+    clock, spec = Clock(wall), plan(tier("a", "lab/app"))
+    frozen = await freeze(spec, {"lab": FakeProvider(app=1)}, clock)
+    assert frozen.start(f"{'x' * 62}.{'y' * 10}", spec, clock()).run.startswith(f"{'x' * 62}-20300101-")
+
+
 async def test_a_run_ends_when_its_budget_is_over() -> None:
     clock, spec = Clock(wall), plan(tier("a", "lab/app"), total="10m")
     start = (await freeze(spec, {"lab": FakeProvider(app=1)}, clock)).start("nightly", spec, clock())

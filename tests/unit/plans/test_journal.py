@@ -129,6 +129,26 @@ async def test_a_write_goes_on_though_its_caller_is_gone(tmp_path: Path) -> None
     assert runs.read("test-1").events == [BEGAN, OVER]
 
 
+async def test_a_run_whose_asker_has_left_while_it_was_written_down_is_found_by_no_other(tmp_path: Path) -> None:
+    going_on = asyncio.Event()
+
+    async def slow(call: Callable[[], None]) -> None:
+        await going_on.wait()
+        call()
+
+    runs = Runs(tmp_path / "runs", slow)
+    creating = asyncio.ensure_future(runs.create(START))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    going_on.set()
+    async with asyncio.timeout(5):
+        while any((tmp_path / "runs").iterdir()):  # noqa: ASYNC110 - it ends by itself, and tells nobody
+            await asyncio.sleep(0)
+
+
 async def test_a_second_run_of_one_name_is_refused(runs: Runs, journal: Journal) -> None:
     with pytest.raises(JournalError, match="File exists"):
         await runs.create(START)
@@ -160,6 +180,17 @@ async def test_all_runs_are_listed_oldest_first(runs: Runs, journal: Journal) ->
     _, other = await runs.create(earlier)
     other.close()
     assert [history.start.run for history in runs.all()] == ["test-0", "test-1"]
+
+
+async def test_what_cannot_be_read_is_told_but_for_what_never_began(
+    runs: Runs, journal: Journal, tmp_path: Path
+) -> None:
+    file(tmp_path).with_name("old.jsonl").write_text('{"event": "started"}\n')
+    file(tmp_path).with_name("begun.jsonl").write_text('{"event": "sta')
+    told = list[str]()
+    found = runs.all(lambda error: told.append(str(error)))
+    assert [history.start.run for history in found] == ["test-1"]
+    assert ["old.jsonl is no record of a run that this version can read" in each for each in told] == [True]
 
 
 async def test_a_record_that_is_adopted_replaces_what_there_was(runs: Runs, journal: Journal) -> None:

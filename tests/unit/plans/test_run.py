@@ -252,6 +252,22 @@ async def test_a_tier_with_stop_whose_vms_were_off_stops_nothing(engine: Engine)
     assert outcomes(run) == {"lab/app": "ALREADY_OFF", "lab/db": "GRACEFUL"}
 
 
+@pytest.mark.parametrize("left", [None, 100.0])
+async def test_a_vm_that_was_off_and_has_been_started_since_has_its_time(engine: Engine, left: float | None) -> None:
+    lab = FakeProvider(app=5, db=20)
+    lab.vms["db"].power_state = pb.POWER_STATE_OFF
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await asyncio.sleep(1)
+    await lab.turn("db", pb.POWER_STATE_ON)
+    await until("tier='b'", run)
+    await asyncio.sleep(1)
+    if left is not None:
+        await run.shorten(timedelta(seconds=left), "the battery")
+    await work
+    assert outcomes(run) == {"lab/app": "GRACEFUL", "lab/db": "GRACEFUL"}
+
+
 async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) -> None:
     lab = FakeProvider(app=None)
     run = await engine.start(plan(tier("a", "lab/app", atDeadline="Force")), lab=lab)
@@ -409,6 +425,18 @@ async def test_a_refusal_is_told_and_holds_up_nothing(engine: Engine) -> None:
     assert run.history.ended["lab/app"].message == "You may not."
 
 
+@pytest.mark.parametrize(("runs", "outcome", "off"), [(False, "ALREADY_OFF", True), (True, "REFUSED", False)])
+async def test_a_vm_that_takes_no_operations_is_off_if_it_was(
+    engine: Engine, lab: FakeProvider, runs: bool, outcome: str, off: bool
+) -> None:
+    lab.vms["app"].power_state = pb.POWER_STATE_ON if runs else pb.POWER_STATE_OFF
+    run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
+    lab.refusal = ProviderError("FAILED_PRECONDITION", "app: it is a template, which never runs.", "VM_REFUSED")
+    await run.carry_out()
+    ended = run.history.ended["lab/app"]
+    assert (ended.outcome, ended.off, ended.stopped) == (outcome, off, False)
+
+
 async def test_a_provider_that_is_away_is_asked_until_it_answers(engine: Engine) -> None:
     lab = FakeProvider(app=5)
     run = await engine.start(plan(tier("a", "lab/app")), lab=lab)
@@ -505,6 +533,20 @@ async def test_aborted_it_brings_up_what_it_stopped(engine: Engine, lab: FakePro
     await work
     assert [request.vm for request in lab.sent(pb.PowerOnRequest)] == ["app"]
     assert lab.vms["app"].power_state == pb.POWER_STATE_ON
+
+
+async def test_a_run_that_was_stopped_can_be_aborted_while_others_go_down(engine: Engine) -> None:
+    lab = FakeProvider(app=None, db=5, web=5)
+    lab.hooks["db"] = 300
+    tiers = tier("a", "lab/app", atDeadline="Stop"), tier("b", "lab/db", after=[]), tier("c", "lab/web", after=[])
+    lab.vms["db"].own_timeout.FromSeconds(400)
+    run = await engine.start(plan(*tiers, bringUp={}), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await until("event='stopped'", run)
+    await run.abort()
+    await work
+    assert outcomes(run)["lab/db"] == "CANCELLED"
+    assert [request.vm for request in lab.sent(pb.PowerOnRequest) if request.vm == "web"] == ["web"]
 
 
 async def test_a_run_that_is_over_cannot_be_aborted(engine: Engine, lab: FakeProvider) -> None:

@@ -74,6 +74,12 @@ def test_what_does_not_fit_at_all_is_said_and_the_last_are_cut() -> None:
     assert schedule.cut.keys() == {"batch-1", "batch-2", "apps-1", "databases-1"}
 
 
+@pytest.mark.parametrize("budget", [3, 0, -1])
+def test_none_begins_after_the_end(budget: float) -> None:
+    slots = share(LINE, minutes(budget)).slots.values()
+    assert max(in_minutes(slot.begins) for slot in slots) <= max(0, budget)
+
+
 def test_no_time_at_all_is_shared_too() -> None:
     schedule = share(LINE, timedelta())
     assert gets(schedule) == {"batch": 0, "apps": 0, "databases": 0}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from google.rpc import code_pb2
 
+from plans.history import History, Start
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.cli.commands.conftest import SPEC, Plan
 from tests.unit.cli.conftest import Shell
@@ -39,6 +40,11 @@ def test_a_forecast_names_who_lacks_time_and_exits_with_3_where_that_is_asked(pl
     assert told.out.startswith("night: it fits because tiers give back 20.0 s\n")
     assert "lab/web: graceful by ACPI, has 40.0 s of the 1 min 00 s that it needs" in told.out
     assert plan("forecast", "FILE", budget=budget).code == 0
+
+
+def test_of_less_than_what_is_kept_in_any_case_nothing_is_left_for_the_tiers(plan: Plan, vms: list[pb.VM]) -> None:
+    told = plan("forecast", "FILE", budget={"total": "3s"})
+    assert "├── 0.0 s for the tiers, 3.0 s for what is left over\n" in told.out
 
 
 def test_a_forecast_for_programs_has_the_times_as_go_writes_them(plan: Plan, vms: list[pb.VM]) -> None:
@@ -173,6 +179,15 @@ def test_a_folder_of_records_that_cannot_be_read_is_not_told_as_an_empty_one(vmp
     assert (told.code, f"{tmp_path}/folder cannot be read: Not a directory" in told.err) == (2, True)
 
 
+def test_a_record_that_this_version_cannot_read_is_told(plan: Plan, obedient: FakeProvider, tmp_path: Path) -> None:
+    name = plan("run", "FILE").out.split(":")[0]
+    newer = tmp_path / "state" / "vmpower" / "plans" / "night-newer.jsonl"
+    newer.write_text('{"event": "started"}\n')
+    told = plan("report")
+    assert told.out.startswith(name)
+    assert f"{newer} is no record of a run that this version can read" in told.err
+
+
 def test_a_report_of_a_run_that_is_not_there_is_refused(plan: Plan) -> None:
     assert plan("report", "nothing").code == 2
 
@@ -240,6 +255,21 @@ def test_what_a_run_has_stopped_is_brought_up_by_name(plan: Plan, obedient: Fake
     assert [request.vm for request in obedient.requests("PowerOn")] == ["id-db", "id-web"]
 
 
+def test_what_did_not_come_up_is_started_when_it_is_asked_for_again(plan: Plan, obedient: FakeProvider) -> None:
+    plan("run", "FILE")
+    obedient.answers["PowerOn"] = refusal(code_pb2.FAILED_PRECONDITION, "the host is full", "REFUSED_BY_HYPERVISOR")
+    assert plan("up").code == 4
+
+    def started(request: pb.PowerOnRequest) -> pb.Operation:
+        vm = request.vm.removeprefix("id-")
+        obedient.streams.append([ended(vm, pb.OUTCOME_STARTED, kind=pb.OPERATION_KIND_POWER_ON)])
+        return running(vm, kind=pb.OPERATION_KIND_POWER_ON)
+
+    obedient.answers["PowerOn"] = started
+    up = plan("up")
+    assert (up.code, up.out.count("Up again.")) == (0, 2)
+
+
 def test_a_plan_without_bring_up_starts_nothing(plan: Plan, obedient: FakeProvider) -> None:
     plan("run", "FILE", bringUp=None)
     told = plan("up")
@@ -278,11 +308,67 @@ def test_another_plan_waits_for_the_end_of_a_run_that_was_left(
 def test_a_run_whose_budget_is_over_is_closed_and_another_begins(
     plan: Plan, obedient: FakeProvider, killed: Path
 ) -> None:
-    start, *events = killed.read_text().splitlines()
-    old = json.loads(start) | {"at": "2020-01-01T00:00:00Z", "ends": "2020-01-01T00:10:00Z"}
-    killed.write_text("\n".join([json.dumps(old), *events, ""]))
+    long_ago(killed)
     assert plan("run", "FILE").code == 0
     assert len(list(killed.parent.iterdir())) == 2
+    assert "No process carried it out to its end." in killed.read_text()
+
+
+def long_ago(record: Path) -> None:
+    """The run began so long ago that its budget is over."""
+    start, *events = record.read_text().splitlines()
+    old = json.loads(start) | {"at": "2020-01-01T00:00:00Z", "ends": "2020-01-01T00:10:00Z"}
+    record.write_text("\n".join([json.dumps(old), *events, ""]))
+
+
+def gone_down(provider: FakeProvider, record: Path) -> None:
+    """The VM that the run had asked, when no process followed it."""
+    start = Start.model_validate_json(record.read_text().splitlines()[0])
+    (web,) = start.tiers[0].targets
+    found = ended("web")
+    found.request_id = History(start).request_id(start.tiers[0].name, web)
+
+    def started(request: pb.PowerOnRequest) -> pb.Operation:
+        provider.streams.append([ended("web", pb.OUTCOME_STARTED, kind=pb.OPERATION_KIND_POWER_ON)])
+        return running("web", kind=pb.OPERATION_KIND_POWER_ON)
+
+    provider.answers |= {"ListOperations": pb.ListOperationsResponse(operations=[found]), "PowerOn": started}
+
+
+def test_what_a_run_that_was_left_had_stopped_comes_up_when_its_budget_is_over(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    long_ago(killed)
+    gone_down(obedient, killed)
+    up = plan("up", killed.stem)
+    assert [request.vm for request in obedient.requests("PowerOn")] == ["id-web"]
+    assert (up.code, "left after" in up.out, obedient.requests("Shutdown")) == (0, True, [])
+
+
+def test_while_there_is_time_for_it_a_run_that_was_left_does_not_come_up(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    told = plan("up", killed.stem)
+    assert (told.code, "has not ended: vmpower plan run FILE takes it up again" in told.err) == (2, True)
+
+
+def test_what_a_run_had_asked_comes_up_with_it_though_another_one_has_closed_it(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    long_ago(killed)
+    gone_down(obedient, killed)
+    assert plan("run", "FILE").code == 0
+    plan("up", killed.stem)
+    assert [request.vm for request in obedient.requests("PowerOn")] == ["id-web"]
+
+
+def test_a_run_whose_provider_is_not_configured_any_more_is_closed_all_the_same(
+    plan: Plan, obedient: FakeProvider, killed: Path
+) -> None:
+    long_ago(killed)
+    killed.write_text(killed.read_text().replace('"provider": "lab"', '"provider": "old"'))
+    assert '"provider": "old"' in killed.read_text()
+    assert plan("run", "FILE").code == 0
     assert "No process carried it out to its end." in killed.read_text()
 
 
