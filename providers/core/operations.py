@@ -206,7 +206,8 @@ class Operations:
         run = await self._run(operation_id)
 
         def changes(operation: Operation) -> Mapping[str, Any]:
-            _require_undecided(operation)
+            if not operation.is_probing or operation.decision:
+                _require_undecided(operation)
             _require_revocable(run)
             return {"decision": Decision.CANCEL}
 
@@ -392,6 +393,8 @@ def _past_deciding(operation: Operation) -> str:
 
 def _advice(run: Run) -> str:
     """What one can do about an operation that is in the way of another one."""
+    if run.operation.is_probing:
+        return "wait for it, or cancel it"
     if run.operation.request.kind is Kind.POWER_ON:
         return "wait for it; only a PowerOff supersedes it"
     if run.in_state(State.SAVING) and not run.decided:

@@ -359,6 +359,12 @@ class Run(Waiting):
             self._end_read = self.off
         return self.off
 
+    async def off_again(self) -> bool:
+        """Whether a VM that was on is off by now, and not only told to be: an earlier end may be told late."""
+        if is_off(self.vm):
+            await self._look_soon()
+        return is_off(self.vm)
+
     async def look_last(self) -> bool:
         """Look at a VM that is to be left as it is, so that nothing is said of it from memory; False: that was done
         just now. Where no answer comes in time it is `unseen`."""

@@ -11,6 +11,14 @@ from providers.core.run import Run
 HEARD = (Delivery.ACCEPTED, Delivery.SENDING)
 """A call that is under way when its guest goes off was heard: an agent answers when its guest is gone, or never."""
 
+OFF_AGAIN = {
+    OffCause.GUEST: (Outcome.OUT_OF_BAND, "the guest shut itself down"),
+    OffCause.HOST: (Outcome.OUT_OF_BAND, "somebody else cut its power"),
+    OffCause.CRASHED: (Outcome.CRASHED, "the guest or its hypervisor process died"),
+    None: (Outcome.UNKNOWN, "how it went off cannot be known"),
+}
+"""What became of a VM that went off once a PowerOn had it on."""
+
 
 def judge(run: Run) -> Verdict:
     """How a VM that is off went down. The hypervisor's record comes first, what we did second; where both say too
@@ -173,6 +181,13 @@ def _left_as_it_is(run: Run, message: str, reason: Reason | None = None) -> Verd
     return _verdict(run, Outcome.UNKNOWN, f"{message} Whether it runs is not known: {seen}.", reason)
 
 
+def off_again(run: Run) -> Verdict:
+    """A PowerOn's VM was on, and is off."""
+    outcome, how = OFF_AGAIN[run.vm.off_cause if run.vm else None]
+    was = "Started" if run.operation.starting else "It was on already"
+    return _verdict(run, outcome, f"{was}, and is off again: {how}.")
+
+
 def already_on(run: Run, asked: bool) -> Verdict:
     """`asked`: an earlier operation had asked it to go down, which no hypervisor can take back."""
     late = " An earlier operation had asked its guest to go down, which may still obey." if asked else ""
@@ -180,7 +195,8 @@ def already_on(run: Run, asked: bool) -> Verdict:
 
 
 def started(run: Run) -> Verdict:
-    return _verdict(run, Outcome.STARTED, "Started.")
+    given_up = " What was to follow was given up." if run.decided else ""
+    return _verdict(run, Outcome.STARTED, f"Started.{given_up}")
 
 
 def started_again(run: Run, down: Verdict) -> Verdict:
