@@ -112,7 +112,7 @@ async def on(
     hook_file: HookFile = None,
     hook_timeout: HookTimeout = None,
     hook_failure: HookFailure = "",
-    ready_exec: Annotated[str, typer.Option(metavar="COMMAND", help=_READY)] = "",
+    ready_exec: Annotated[str | None, typer.Option(metavar="COMMAND", help=_READY)] = None,
     ready_tcp: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help=_PORT)] = None,
     ready_timeout: ReadyTimeout = None,
     guest_credentials: Login = None,
