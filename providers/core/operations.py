@@ -384,6 +384,8 @@ def _past_deciding(operation: Operation) -> str:
     """Why nothing is left to decide about it; empty: something is."""
     if operation.state.final:
         return f"has ended: {operation.state}; nothing is left to decide"
+    if operation.is_probing and not operation.decision:
+        return "only asks whether its VM is ready: wait for it, or cancel it"
     if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
         return f"is a {operation.request.kind}: it does not wait"
     if operation.state in (State.FORCING, State.SAVING) or operation.decision or operation.went_down:

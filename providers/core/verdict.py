@@ -191,12 +191,15 @@ def off_again(run: Run) -> Verdict:
 def already_on(run: Run, asked: bool) -> Verdict:
     """`asked`: an earlier operation had asked it to go down, which no hypervisor can take back."""
     late = " An earlier operation had asked its guest to go down, which may still obey." if asked else ""
-    return _verdict(run, Outcome.ALREADY_ON, f"It was on already.{late}")
+    return _verdict(run, Outcome.ALREADY_ON, f"It was on already.{_hooks_given_up(run)}{late}")
 
 
 def started(run: Run) -> Verdict:
-    given_up = " What was to follow was given up." if run.decided else ""
-    return _verdict(run, Outcome.STARTED, f"Started.{given_up}")
+    return _verdict(run, Outcome.STARTED, f"Started.{_hooks_given_up(run)}")
+
+
+def _hooks_given_up(run: Run) -> str:
+    return " What was to follow was given up." if run.decided and run.operation.hooks else ""
 
 
 def started_again(run: Run, down: Verdict) -> Verdict:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from providers.core.adapter import Changed, GuestCredentials, GuestProcess, PowerState
-from providers.core.errors import OperationActive
+from providers.core.errors import OperationActive, OperationEnded
 from providers.core.extension import Extension
 from providers.core.model import Decision, Hook, Kind, Operation, SnapshotHook, State
 from providers.sim import events
@@ -334,6 +334,25 @@ async def test_it_can_be_cancelled(make_provider: Make) -> None:
     assert operation.verdict
     assert operation.verdict.message == "Started. What was to follow was given up."
     assert provider.vm().power_state is PowerState.ON
+
+
+async def test_one_that_was_on_already_says_that_it_was_given_up(make_provider: Make) -> None:
+    provider = await make_provider(web={"hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    operation = await provider.operations.cancel(begun.id)
+    assert operation.verdict
+    assert operation.verdict.message == "It was on already. What was to follow was given up."
+
+
+async def test_who_would_force_or_extend_it_is_told_what_can_be_done(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    with pytest.raises(OperationEnded, match="only asks whether its VM is ready: wait for it, or cancel it"):
+        await provider.operations.force(begun.id)
+    with pytest.raises(OperationEnded, match="or cancel it"):
+        await provider.operations.extend(begun.id, Extension(by=timedelta(seconds=5)))
 
 
 async def test_a_second_power_on_is_told_that_it_can_be_cancelled(make_provider: Make) -> None:
