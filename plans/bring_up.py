@@ -67,7 +67,8 @@ class BringUp:
         if not self._stopped.is_set():
             up = self._history.up
             wanted = [each for each in self._of(tier) if each.key in up or not await self._stays_off(each)]
-            waiting = [target for target in wanted if target.key not in up]
+            again = ready.on_timeout == "Stop"  # else it would stop the bring-up for ever, though it is ready by now
+            waiting = [each for each in wanted if each.key not in up or (again and not up[each.key].ready)]
             await asyncio.gather(*(self._bring_vm_up(tier, target, ready) for target in waiting))
             if ready.on_timeout == "Stop" and not all(up[target.key].ready for target in wanted):
                 self._stopped.set()
@@ -97,7 +98,9 @@ class BringUp:
         Raises:
             ProviderError
         """
-        request_id, why = self._history.request_id(tier.name, target, "up"), self._history.start.why
+        before, why = self._history.up.get(target.key), self._history.start.why
+        step = f"up after {before.operation}" if before and before.operation else "up"
+        request_id = self._history.request_id(tier.name, target, step)
         request = pb.PowerOnRequest(vm=target.vm, request_id=request_id, reason=why, ready=_probe(ready))
         try:
             return await self._calls.begin(target, request, lambda: False), ""

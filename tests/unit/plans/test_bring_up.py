@@ -185,6 +185,18 @@ async def test_with_stop_nothing_more_comes_up_then(engine: Engine) -> None:
     assert (started(lab), ready(run)) == (["db"], {"lab/db": False})
 
 
+async def test_asked_to_come_up_again_what_was_not_ready_is_asked_again(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.ready_after = 100
+    ready_or_stop = {"ready": {"tcp": {"port": 5432}, "timeout": "30s", "onTimeout": "Stop"}}
+    run = await brought_down(engine, ready_or_stop, lab)
+    await run.carry_out()
+    lab.ready_after = 3
+    await run.bring_up()
+    assert ready(run) == {"lab/db": True, "lab/app": True}
+    assert started(lab) == ["db", "db", "app"]
+
+
 async def test_a_vm_that_is_gone_is_told(engine: Engine) -> None:
     lab = FakeProvider(app=1, db=1)
     run = await brought_down(engine, {}, lab)
