@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
 from client.errors import ProviderError
+from client.power import PROBE
 from client.times import duration
 from plans.calls import Calls
 from plans.clock import Clock
@@ -17,8 +18,6 @@ AGENTS = frozenset({pb.SIGNAL_GUEST_AGENT, pb.SIGNAL_VMWARE_TOOLS, pb.SIGNAL_INI
 """Signals of a guest that is up; a container, which has no agent, hears INIT as soon as it runs."""
 
 
-PROBE = "ready"
-"""What the result of a probe is called among a verdict's hooks (protos/power/v1/power.proto)."""
 NOT_ASKED = "Its provider may not ask it, or is of an older version."
 LATE = "It was not ready in time."
 LAST_WORD = 5.0
