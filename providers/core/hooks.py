@@ -10,7 +10,7 @@ from common.backoff import Backoff
 from providers.core import http_hook, tcp_hook
 from providers.core.adapter import Signal
 from providers.core.clock import monotonic
-from providers.core.errors import CommandFailed, VmpowerError
+from providers.core.errors import CommandFailed, GuestLoginRefused, VmpowerError
 from providers.core.inventory import is_off
 from providers.core.model import (
     ExecHook,
@@ -34,6 +34,8 @@ LAST_POLL = 1.0
 """Seconds between looks at a long-running guest program."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5.0
 """Seconds before a probe that has failed is asked again."""
+LOGIN_PAUSE = 60.0
+"""Seconds before one whose login the guest has refused is: many failures in a row lock an account."""
 NO_AGENT = "No agent of the guest that runs programs has answered."
 
 
@@ -44,6 +46,7 @@ class Attempt:
     exit_code: int = 0
     output: str = ""
     state: HookState = HookState.FAILED
+    login_refused: bool = False
 
 
 async def run_all(run: Run) -> bool:
@@ -126,11 +129,12 @@ async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
         await _try(run, hook, attempt)
         if attempt.state is HookState.SUCCEEDED or not hook.repeat or await run.off_again():
             return
-        await asyncio.sleep(pauses.next())
+        await asyncio.sleep(LOGIN_PAUSE if attempt.login_refused else pauses.next())
 
 
 async def _try(run: Run, hook: Hook, attempt: Attempt) -> None:
     """Whatever goes wrong becomes its output."""
+    attempt.login_refused = False
     try:
         match hook.handler:
             case ExecHook(command=command):
@@ -147,7 +151,7 @@ async def _try(run: Run, hook: Hook, attempt: Attempt) -> None:
                 await run.adapter.snapshot(run.vm_id, name, description, include_memory)
                 attempt.state = HookState.SUCCEEDED
     except VmpowerError as error:
-        attempt.output = error.message
+        attempt.output, attempt.login_refused = error.message, isinstance(error, GuestLoginRefused)
     except Exception as error:  # a hook that breaks must not keep a machine up
         attempt.output = f"{type(error).__name__}: {error}"
 

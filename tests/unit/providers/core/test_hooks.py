@@ -1,11 +1,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from providers.core.adapter import Changed, GuestCredentials, GuestProcess, PowerState
-from providers.core.errors import OperationActive, OperationEnded
+from providers.core.errors import GuestLoginRefused, OperationActive, OperationEnded
 from providers.core.extension import Extension
 from providers.core.model import Decision, Hook, Kind, Operation, SnapshotHook, State
 from providers.sim import events
@@ -210,6 +211,20 @@ async def test_one_that_never_succeeds_ends_with_its_time_and_what_it_said_last(
     assert (ending(operation), states(operation)) == ("SUCCEEDED: STARTED", [("ready", "TIMED_OUT")])
     assert operation.hooks[0].output == "no response"
     assert elapsed(operation) == pytest.approx(30, abs=3)
+
+
+async def test_a_login_that_the_guest_refuses_is_tried_once_a_minute(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off"})
+    logins = spy_on_logins(provider)
+    start = provider.adapter.guest_exec
+
+    async def refuse(*asked: Any) -> GuestProcess:
+        await start(*asked)
+        raise GuestLoginRefused("The guest refuses the login.")
+
+    provider.adapter.guest_exec = refuse  # type: ignore[assignment, method-assign]
+    operation = await provider.end(await provider.power_on(hooks=(probe(timeout=150),)))
+    assert (len(logins), operation.hooks[0].output) == (3, "The guest refuses the login.")
 
 
 async def test_a_probe_goes_on_after_a_restart(make_provider: Make) -> None:
