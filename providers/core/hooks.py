@@ -11,7 +11,6 @@ from providers.core import http_hook, tcp_hook
 from providers.core.adapter import Signal
 from providers.core.clock import monotonic
 from providers.core.errors import CommandFailed, GuestLoginRefused, VmpowerError
-from providers.core.inventory import is_off
 from providers.core.model import (
     ExecHook,
     FailurePolicy,
@@ -123,11 +122,11 @@ async def _finish(run: Run, result: HookResult) -> None:
 
 
 async def _execute(run: Run, hook: Hook, attempt: Attempt) -> None:
-    """Run one hook to its end: once, or until it succeeds or its VM is off."""
+    """Run one hook to its end: once, or until it succeeds or its VM runs no more."""
     pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
     while True:
         await _try(run, hook, attempt)
-        if attempt.state is HookState.SUCCEEDED or not hook.repeat or await run.off_again():
+        if attempt.state is HookState.SUCCEEDED or not hook.repeat or await run.runs_no_more():
             return
         await asyncio.sleep(LOGIN_PAUSE if attempt.login_refused else pauses.next())
 
@@ -173,12 +172,12 @@ async def _exec(run: Run, command: tuple[str, ...], attempt: Attempt) -> None:
 async def _agent_answers(run: Run) -> None:
     """
     Raises:
-        CommandFailed: the VM is off again.
+        CommandFailed: the VM runs no more.
     """
     while not _agent_up(run):
-        await run.until(lambda: _agent_up(run) or is_off(run.vm))
-        if await run.off_again():
-            raise CommandFailed("The VM is off again.")
+        await run.until(lambda: _agent_up(run) or run.shows_no_run)
+        if await run.runs_no_more():
+            raise CommandFailed("The VM is off again." if run.vm else "The VM is not here any more.")
 
 
 def _agent_up(run: Run) -> bool:

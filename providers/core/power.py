@@ -47,8 +47,8 @@ async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:
         if not stays_on:
             await start(run)
     await (hooks.run_all(run) if run.operation.starting else hooks.ask_only(run))
-    if await run.off_again():
-        return verdicts.off_again(run)
+    if await run.runs_no_more():
+        return verdicts.runs_no_more(run)
     if run.operation.starting:
         return verdicts.started(run)
     return verdicts.already_on(run, asked is not None or run.operation.asked_before)

@@ -181,10 +181,13 @@ def _left_as_it_is(run: Run, message: str, reason: Reason | None = None) -> Verd
     return _verdict(run, Outcome.UNKNOWN, f"{message} Whether it runs is not known: {seen}.", reason)
 
 
-def off_again(run: Run) -> Verdict:
-    """A PowerOn's VM was on, and is off."""
-    outcome, how = OFF_AGAIN[run.vm.off_cause if run.vm else None]
+def runs_no_more(run: Run) -> Verdict:
+    """A PowerOn's VM was on, and is off or not here."""
     was = "Started" if run.operation.starting else "It was on already"
+    if run.vm is None:
+        gone = "is not in the inventory any more. Whether it runs cannot be known here."
+        return _verdict(run, Outcome.UNKNOWN, f"{was}, and {gone}")
+    outcome, how = OFF_AGAIN[run.vm.off_cause]
     return _verdict(run, outcome, f"{was}, and is off again: {how}.")
 
 

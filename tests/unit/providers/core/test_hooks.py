@@ -8,9 +8,10 @@ import pytest
 from providers.core.adapter import Changed, GuestCredentials, GuestProcess, PowerState
 from providers.core.errors import GuestLoginRefused, OperationActive, OperationEnded
 from providers.core.extension import Extension
-from providers.core.model import Decision, Hook, Kind, Operation, SnapshotHook, State
+from providers.core.model import Decision, Hook, Kind, Operation, SnapshotHook, State, TcpHook
 from providers.sim import events
 from providers.sim import states as sim_states
+from providers.sim.script import guest_id
 from providers.sim.transitions import Transition, crash, power_off, shut_down
 from tests.unit.providers.world import Make, Provider, at, elapsed, ending, exec_hook, now, until
 
@@ -195,6 +196,11 @@ def probe(timeout: float = 60) -> Hook:
     return exec_hook("ready", timeout=timeout).model_copy(update={"repeat": True})
 
 
+def port(timeout: float = 60) -> Hook:
+    """One of a VM that has no address."""
+    return probe(timeout).model_copy(update={"handler": TcpHook(port=9)})
+
+
 FAILS_TWICE = {"power": "off", "faults": {"guest_exec": ["refuse x2"]}}
 
 
@@ -292,6 +298,19 @@ async def test_a_vm_that_is_off_again_before_its_agent_answers_is_not_asked_any_
     provider.do(crash)
     operation = await provider.end(begun)
     assert (ending(operation), operation.hooks[0].output) == ("FAILED: CRASHED", "The VM is off again.")
+
+
+@pytest.mark.parametrize("hook", [probe(timeout=600), port(timeout=600)])
+async def test_a_vm_that_is_not_here_any_more_is_not_asked_any_longer(make_provider: Make, hook: Hook) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(hook,))
+    await until(20)
+    provider.world.remove(guest_id("web"))
+    operation = await provider.end(begun)
+    assert ending(operation) == "FAILED: UNKNOWN"
+    assert now() < 30
+    assert operation.failure
+    assert operation.failure.message.startswith("Started, and is not in the inventory any more.")
 
 
 async def test_the_end_of_the_run_before_that_is_told_late_does_not_end_it(make_provider: Make) -> None:
