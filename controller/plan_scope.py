@@ -19,7 +19,10 @@ Find = Callable[[VirtualMachine], tuple[Provider, pb.VM | None] | None]
 """The Provider that a resource names, if it is declared, and the VM that the resource is bound to, if that is there."""
 
 
-UNASKED = "chooses VMs of another namespace's Provider, which ready.exec and ready.tcp do not ask: write signal there"
+UNASKED = (
+    "chooses VMs of another namespace's Provider, which ready.exec and ready.tcp do not ask: "
+    "give this tier a ready with a signal alone"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ async def _run_next(run: Run) -> None:
         output = f"It was not begun, as its start could not be written down: {run.journal_failure}"
         return await _finish(run, HookResult(name=hook.name, state=HookState.FAILED, output=output))
     attempt, started = Attempt(), monotonic()
-    before = run.now() - began
+    before = max(timedelta(0), run.now() - began)  # a machine may boot with a clock that is behind
     work = run.spawn(_execute(run, hook, attempt))
     left = (hook.timeout - before).total_seconds()
     ended = await run.within(left, lambda: work.done() or _cut_short(run))

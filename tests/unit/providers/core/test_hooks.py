@@ -273,6 +273,17 @@ async def test_its_time_is_as_long_when_the_clock_is_set_meanwhile(make_provider
     assert now() == pytest.approx(60, abs=1)
 
 
+async def test_its_time_is_no_longer_where_the_machine_has_booted_with_an_old_clock(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=60),))
+    await until(30)
+    await provider.kill()
+    provider.boot_id, provider.wrong = "boot-2", timedelta(days=-400)
+    await provider.start()
+    operation = await provider.end(begun)
+    assert (now(), operation.hooks[0].state) == (90, "TIMED_OUT")
+
+
 @pytest.mark.parametrize(
     ("ends", "told"),
     [(shut_down, "FAILED: OUT_OF_BAND"), (power_off, "FAILED: OUT_OF_BAND"), (crash, "FAILED: CRASHED")],
