@@ -46,17 +46,21 @@ def gather(given: HookOptions) -> list[pb.Hook]:
     return hooks + (_from_file(given.file) if given.file else [])
 
 
-def probe(exec_: str, port: int | None, timeout: timedelta | None) -> pb.Probe | None:
+def probe(exec_: str | None, port: int | None, timeout: timedelta | None) -> pb.Probe | None:
     """How it is known that a VM that was started does its work; None: nothing is said of that.
 
     Raises:
         Failure: both are given, neither is that needs a timeout, or the command cannot be split into words.
     """
-    if bool(exec_) + (port is not None) != 1:
-        if exec_ or timeout is not None:
+    match exec_, port:
+        case None, None if timeout is None:
+            return None
+        case None, int():
+            asked = pb.Probe(tcp=pb.TcpProbe(port=port))
+        case str(), None:
+            asked = pb.Probe(exec=_exec(exec_))
+        case _:
             raise usage("Give --ready-exec or --ready-tcp, one of them, and --ready-timeout with it alone.")
-        return None
-    asked = pb.Probe(tcp=pb.TcpProbe(port=port)) if port is not None else pb.Probe(exec=_exec(exec_))
     if timeout is not None:
         asked.timeout.FromTimedelta(timeout)
     return asked

@@ -302,7 +302,9 @@ def _became(history: History, tier: FrozenTier, target: Target) -> str:
         asked = "what became of it is not known" if _is_over(history) else "under way"
         return (asked if tier.name in history.begun else "was not asked") + (f". {_up(up)}" if up else "")
     took = span(ended.at - history.begun[tier.name].at)
-    return f"{_sentence(ended)} ({took})" + (f" {_up(up)}" if up else "")
+    comes_up = history.bring_up_began is not None and history.has_stopped(target)
+    then = f" {_up(up)}" if up else " Not up again yet." if comes_up else ""
+    return f"{_sentence(ended)} ({took}){then}"
 
 
 def _sentence(ended: VMEnded) -> str:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from cli.errors import ExitCode
 from cli.proto_text import span
-from client.power import SHUTDOWNS
+from client.power import PROBE, SHUTDOWNS
 from client.times import moment
 from client.words import short
 from common.text import clean
@@ -26,6 +26,13 @@ def exit_code(operation: pb.Operation) -> ExitCode:
     if operation.verdict.outcome == pb.OUTCOME_UNKNOWN:
         return ExitCode.UNKNOWN
     return ExitCode.FORCED if operation.verdict.outcome in _NOT_BY_ITSELF else ExitCode.WANTED
+
+
+def exit_code_if_ready(operation: pb.Operation) -> ExitCode:
+    """The same of a VM that is to be ready: FAILED unless it is, as far as its provider tells."""
+    hooks = operation.verdict.hooks
+    is_ready = any(hook.name == PROBE and hook.state == pb.HOOK_STATE_SUCCEEDED for hook in hooks)
+    return max(exit_code(operation), ExitCode.WANTED if is_ready else ExitCode.FAILED)
 
 
 def failure(operation: pb.Operation) -> ExitCode:

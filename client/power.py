@@ -28,6 +28,8 @@ STREAM_AGED = "STREAM_AGED"
 """The reason of a stream that a provider ends so that its connection, and with it the certificate, can be renewed."""
 SHUTDOWNS = frozenset({pb.OPERATION_KIND_SHUTDOWN, pb.OPERATION_KIND_REBOOT})
 """The kinds that ask a guest, and give it time."""
+PROBE = "ready"
+"""What the result of a PowerOn's probe is called among its verdict's hooks (protos/power/v1/power.proto)."""
 
 WorkRequest = pb.PowerOnRequest | pb.PowerOffRequest | pb.ShutdownRequest | pb.RebootRequest
 AskingRequest = WorkRequest | pb.ExtendOperationRequest | pb.ForceOperationRequest | pb.CancelOperationRequest

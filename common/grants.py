@@ -21,7 +21,7 @@ class Right(StrEnum):
     EXEC = "exec"
     """Run programs in its guest."""
     HTTP = "http"
-    """Call URLs."""
+    """Call URLs, and connect to ports."""
     SNAPSHOT = "snapshot"
 
 

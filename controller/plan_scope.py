@@ -20,7 +20,10 @@ Find = Callable[[VirtualMachine], tuple[Provider, pb.VM | None] | None]
 not declared, or is another namespace's and the resource owns no VM of it, so that it may do nothing there."""
 
 
-UNASKED = "chooses VMs of another namespace's Provider, which ready.exec and ready.tcp do not ask: write signal there"
+UNASKED = (
+    "chooses VMs of another namespace's Provider, which ready.exec and ready.tcp do not ask: "
+    "give this tier a ready with a signal alone"
+)
 
 
 @dataclass(frozen=True, slots=True)

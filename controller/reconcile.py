@@ -282,9 +282,17 @@ def _steer(resource: VirtualMachine, operation: pb.Operation) -> Action:
             return Force(operation.id)
         case DesiredPower.OFF, pb.OPERATION_KIND_POWER_ON | pb.OPERATION_KIND_REBOOT if may_change:
             return PowerOff(_next_attempt(resource))
+        case DesiredPower.OFF_GRACEFUL, pb.OPERATION_KIND_POWER_ON if may_change and _may_give_way(operation):
+            return StartShutdown(_next_attempt(resource))
         case DesiredPower.OFF_GRACEFUL, pb.OPERATION_KIND_SHUTDOWN if ours:
             return _adjust(resource, ours, operation)
     return Watch(operation.id)
+
+
+def _may_give_way(start: pb.Operation) -> bool:
+    """Whether a Shutdown may come before its end, as it may only ask whether its VM is ready. Where other hooks run the
+    provider refuses that."""
+    return start.state == pb.OPERATION_STATE_RUNNING_HOOKS
 
 
 def _adjust(resource: VirtualMachine, record: OperationStatus, operation: pb.Operation) -> Action:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
 from client.errors import ProviderError
+from client.power import PROBE
 from client.times import duration
 from plans.calls import Calls
 from plans.clock import Clock
@@ -17,9 +18,12 @@ AGENTS = frozenset({pb.SIGNAL_GUEST_AGENT, pb.SIGNAL_VMWARE_TOOLS, pb.SIGNAL_INI
 """Signals of a guest that is up; a container, which has no agent, hears INIT as soon as it runs."""
 
 
-PROBE = "ready"
-"""What the result of a probe is called among a verdict's hooks (protos/power/v1/power.proto)."""
-OLD = "Its provider is of an older version, which asks no guest for that."
+NOT_ASKED = "Its provider may not ask it, or is of an older version."
+LATE = "It was not ready in time."
+LAST_WORD = 5.0
+"""Seconds for what was last seen of a VM that is not ready in time."""
+MOST_TOLD = 500
+"""Characters of that, from its end: a record has those of all VMs."""
 
 
 class BringUp:
@@ -72,17 +76,19 @@ class BringUp:
         self._up[tier.name].set()
 
     async def _bring_vm_up(self, tier: FrozenTier, target: Target, ready: Ready) -> None:
-        operation, message, up, gone = "", "It was not ready in time.", False, False
-        with suppress(TimeoutError):
-            try:
-                async with asyncio.timeout(ready.timeout.total_seconds()):
-                    begun, refused = await self._start(tier, target, ready)
-                    if begun is not None:
-                        operation = begun.id
-                        ended = await self._calls.follow(target, begun.id)
-                        up, message = await self._is_ready(target, ended, ready, refused)
-            except ProviderError as error:
-                message, gone = error.message, error.reason == "VM_NOT_FOUND"
+        operation, message, up, gone = "", LATE, False, False
+        try:
+            async with asyncio.timeout(ready.timeout.total_seconds()):
+                begun, refused = await self._start(tier, target, ready)
+                if begun is not None:
+                    operation = begun.id
+                    ended = await self._calls.follow(target, begun.id)
+                    up, message = await self._is_ready(target, ended, ready, refused)
+        except TimeoutError:
+            if operation and _probe(ready) is not None:
+                message = await self._given_up(target, operation)
+        except ProviderError as error:
+            message, gone = error.message, error.reason == "VM_NOT_FOUND"
         await self._note(
             VMUp(
                 tier=tier.name,
@@ -117,12 +123,23 @@ class BringUp:
             return False, started.verdict.message or started.error.message
         if ready.signal == "Agent":
             await self._heard[target.provider].agent(target.vm)
-        if _probe(ready) is None or started.verdict.outcome == pb.OUTCOME_ALREADY_ON:
+        if _probe(ready) is None:
             return True, ""
-        found = next((hook for hook in started.verdict.hooks if hook.name == PROBE), None)
+        found = None if refused else _asked(started)
         if found is None:
-            return False, f"It runs; whether it is ready is not known. {refused or OLD}"
-        return found.state == pb.HOOK_STATE_SUCCEEDED, found.output
+            return False, f"It runs; whether it is ready is not known. {refused or NOT_ASKED}"
+        up = found.state == pb.HOOK_STATE_SUCCEEDED
+        return up, "" if up else _late(found)
+
+    async def _given_up(self, target: Target, operation: str) -> str:
+        """Have its provider ask it no more; then what was last seen."""
+        with suppress(TimeoutError, ProviderError):
+            async with asyncio.timeout(LAST_WORD):
+                with suppress(ProviderError):  # it has just ended
+                    await self._calls.cancel(target, operation)
+                found = _asked(await self._calls.follow(target, operation))
+                return _late(found) if found else LATE
+        return LATE
 
     def _of(self, tier: FrozenTier) -> Sequence[Target]:
         """The VMs of a tier that this run has stopped."""
@@ -133,6 +150,15 @@ class BringUp:
         start = self._history.start
         tiers = [tier for tier in start.tiers if start.spec.ready(tier.name).signal == "Agent"]
         return {target.provider for tier in tiers for target in self._of(tier)}
+
+
+def _asked(started: pb.Operation) -> pb.HookResult | None:
+    """What came of its probe; None: it had none."""
+    return next((hook for hook in started.verdict.hooks if hook.name == PROBE), None)
+
+
+def _late(found: pb.HookResult) -> str:
+    return f"{LATE} {found.output.strip()[-MOST_TOLD:]}".strip()
 
 
 def _probe(ready: Ready) -> pb.Probe | None:

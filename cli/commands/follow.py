@@ -34,7 +34,14 @@ class Running(NamedTuple):
 
 
 async def carry_out(
-    fleet: Fleet, vms: Sequence[str], request: WorkRequest, *, output: Output, wait: bool, request_id: str
+    fleet: Fleet,
+    vms: Sequence[str],
+    request: WorkRequest,
+    *,
+    output: Output,
+    wait: bool,
+    request_id: str,
+    judge: Judge = verdict.exit_code,
 ) -> ExitCode:
     """Ask the same of each VM, wait for all verdicts (or only print the operations' ids), and judge.
 
@@ -47,7 +54,7 @@ async def carry_out(
     begun = await asyncio.gather(*(_attempt(_begin(target, request, request_id)) for target in targets))
     running = [each for each in begun if not isinstance(each, Failure)]
     refused = [each.code for each in begun if isinstance(each, Failure)]
-    return worst([*refused, await finish(running, output, wait=wait, several=len(vms) > 1)])
+    return worst([*refused, await finish(running, output, wait=wait, several=len(vms) > 1, judge=judge)])
 
 
 async def _begin(target: Target, request: WorkRequest, request_id: str) -> Running:

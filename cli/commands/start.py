@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli import hooks, options
+from cli import hooks, options, verdict
 from cli.app import VM_HELP, Format, Provider, Reason, Wait, command
 from cli.commands.follow import carry_out
 from cli.errors import ExitCode, usage
@@ -112,7 +112,7 @@ async def on(
     hook_file: HookFile = None,
     hook_timeout: HookTimeout = None,
     hook_failure: HookFailure = "",
-    ready_exec: Annotated[str, typer.Option(metavar="COMMAND", help=_READY)] = "",
+    ready_exec: Annotated[str | None, typer.Option(metavar="COMMAND", help=_READY)] = None,
     ready_tcp: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help=_PORT)] = None,
     ready_timeout: ReadyTimeout = None,
     guest_credentials: Login = None,
@@ -130,8 +130,9 @@ async def on(
         guest_credentials=hooks.credentials(guest_credentials) if guest_credentials else None,
         reason=reason,
     )
+    judge = verdict.exit_code_if_ready if request.HasField("ready") else verdict.exit_code
     async with connect(provider) as fleet:
-        return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id)
+        return await carry_out(fleet, vms, request, output=output, wait=wait, request_id=request_id, judge=judge)
 
 
 @command("off")

@@ -198,6 +198,13 @@ class ProgramMissing(CommandFailed):
     who_acts = "the hook's owner mends the command, or installs the program in the guest"
 
 
+class GuestLoginRefused(CommandFailed):
+    """The guest refuses the login by which a program was to run in it."""
+
+    reason = "GUEST_LOGIN_REFUSED"
+    who_acts = "the hook's owner names another user or password"
+
+
 class Locked(CommandFailed):
     """Something else holds the VM for a while (a backup, a migration); nothing was done to it."""
 

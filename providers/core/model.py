@@ -275,7 +275,7 @@ class Operation(Record):
     """One PowerOn, PowerOff, Shutdown or Reboot of one VM.
 
     `timeout` is the grace period that counts, from where `timeout_origin` says. `grace_start` is when
-    the hooks ended. `hook_started` names the hook that was begun and has no result yet. `force_reason`
+    the hooks ended. `hook_started` names the hook that was begun at `hook_began` and has no result yet. `force_reason`
     is set once the operation came to the point where force is due, and `obstacle` is what stood in the way
     then, for people. `save_start` is when its memory began to be saved, and `save_failure` why that cannot be done, or
     has failed. `went_down` is how a Reboot's first half ended; `starting` that the VM was told to power on.
@@ -300,6 +300,7 @@ class Operation(Record):
     save_failure: str = ""
     decision: Decision | None = None
     hook_started: str = ""
+    hook_began: datetime | None = None
     hooks: tuple[HookResult, ...] = ()
     sent: tuple[Sent, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -319,7 +320,7 @@ class Operation(Record):
         sent = (each.model_copy(update=_moved(each, by, "time", "handed_over")) for each in self.sent)
         steps = (each.model_copy(update=_moved(each, by, "time", "last_time")) for each in self.steps)
         request = self.request.model_copy(update=_moved(self.request, by, "force_after"))
-        own: dict[str, Any] = _moved(self, by, "create_time", "grace_start", "force_after", "save_start")
+        own: dict[str, Any] = _moved(self, by, "create_time", "grace_start", "force_after", "save_start", "hook_began")
         if self.went_down:
             own["went_down"] = self.went_down.model_copy(update=_moved(self.went_down, by, "start_time", "end_time"))
         own |= {"boot": boot, "request": request, "sent": tuple(sent), "steps": tuple(steps)}
@@ -369,7 +370,7 @@ class Operation(Record):
 
     @property
     def is_probing(self) -> bool:
-        """Whether its VM has been started, and is asked whether it is ready."""
+        """Whether its VM is on, and is only asked whether it is ready."""
         return self.state is State.RUNNING_HOOKS and any(hook.repeat for hook in self.hooks_left[:1])
 
 

@@ -206,7 +206,8 @@ class Operations:
         run = await self._run(operation_id)
 
         def changes(operation: Operation) -> Mapping[str, Any]:
-            _require_undecided(operation)
+            if not operation.is_probing or operation.decision:
+                _require_undecided(operation)
             _require_revocable(run)
             return {"decision": Decision.CANCEL}
 
@@ -384,6 +385,8 @@ def _past_deciding(operation: Operation) -> str:
     """Why nothing is left to decide about it; empty: something is."""
     if operation.state.final:
         return f"has ended: {operation.state}; nothing is left to decide"
+    if operation.is_probing and not operation.decision:
+        return "only asks whether its VM is ready: wait for it, or cancel it"
     if operation.request.kind not in (Kind.SHUTDOWN, Kind.REBOOT):
         return f"is a {operation.request.kind}: it does not wait"
     if operation.state in (State.FORCING, State.SAVING) or operation.decision or operation.went_down:
@@ -393,6 +396,8 @@ def _past_deciding(operation: Operation) -> str:
 
 def _advice(run: Run) -> str:
     """What one can do about an operation that is in the way of another one."""
+    if run.operation.is_probing:
+        return "wait for it, or cancel it"
     if run.operation.request.kind is Kind.POWER_ON:
         return "wait for it; only a PowerOff supersedes it"
     if run.in_state(State.SAVING) and not run.decided:

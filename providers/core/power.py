@@ -44,17 +44,21 @@ def _went_off_in(before: Sequence[Operation]) -> Verdict | None:
 async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:
     """PowerOn: start it, then run the post-start hooks. A guest that was asked to go down by an operation in `before`,
     and may still do so, is watched meanwhile, and started when it does."""
-    if run.decided:
-        return verdicts.preempted(run)
     asked = next((each for each in before if each.asked), None)
-    if is_on(run) and not run.operation.starting and (asked is None or not await _goes_down(run, asked)):
-        return verdicts.already_on(run, asked is not None or run.operation.asked_before)
-    if run.gone:
-        return verdicts.gone(run)
-    if not is_on(run):
-        await start(run)
-    await hooks.run_all(run)
-    return verdicts.started(run)
+    if not run.in_state(State.RUNNING_HOOKS):  # else that was done before a restart, and is not done twice
+        if run.decided:
+            return verdicts.preempted(run)
+        stays_on = is_on(run) and (run.operation.starting or asked is None or not await _goes_down(run, asked))
+        if not stays_on and run.gone:
+            return verdicts.gone(run)
+        if not stays_on:
+            await start(run)
+    await (hooks.run_all(run) if run.operation.starting else hooks.ask_only(run))
+    if await run.runs_no_more():
+        return verdicts.runs_no_more(run)
+    if run.operation.starting:
+        return verdicts.started(run)
+    return verdicts.already_on(run, asked is not None or run.operation.asked_before)
 
 
 async def _goes_down(run: Run, asked: Operation) -> bool:

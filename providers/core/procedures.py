@@ -103,4 +103,6 @@ def _final_state(run: Run, verdict: Verdict, failure: Failure | None) -> State:
     if operation.decision in (Decision.CANCEL, Decision.CALL_OFF) and (kind is Kind.POWER_ON or not off):
         return State.CANCELLED
     unmet = verdict.outcome is Outcome.STILL_RUNNING or (verdict.outcome is Outcome.UNKNOWN and not off)
+    if kind is Kind.POWER_ON:
+        unmet = verdict.outcome not in (Outcome.STARTED, Outcome.ALREADY_ON)
     return State.FAILED if unmet else State.SUCCEEDED

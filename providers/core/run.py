@@ -116,6 +116,11 @@ class Run(Waiting):
         return self.went_off is not None or is_off(self.vm)
 
     @property
+    def shows_no_run(self) -> bool:
+        """Whether it is off, or not here, as it was last told."""
+        return self.vm is None or is_off(self.vm)
+
+    @property
     def is_saved(self) -> bool:
         """Whether its memory is on disk and it runs nowhere, as it was last seen."""
         return self.vm is not None and self.vm.saved
@@ -358,6 +363,13 @@ class Run(Waiting):
             await self._look_soon()
             self._end_read = self.off
         return self.off
+
+    async def runs_no_more(self) -> bool:
+        """Whether a VM that was on is off by now, or not here any more, and not only told to be: an earlier end may be
+        told late."""
+        if self.shows_no_run:
+            await self._look_soon()
+        return self.shows_no_run
 
     async def look_last(self) -> bool:
         """Look at a VM that is to be left as it is, so that nothing is said of it from memory; False: that was done

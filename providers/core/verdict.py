@@ -11,6 +11,14 @@ from providers.core.run import Run
 HEARD = (Delivery.ACCEPTED, Delivery.SENDING)
 """A call that is under way when its guest goes off was heard: an agent answers when its guest is gone, or never."""
 
+OFF_AGAIN = {
+    OffCause.GUEST: (Outcome.OUT_OF_BAND, "the guest shut itself down"),
+    OffCause.HOST: (Outcome.OUT_OF_BAND, "somebody else cut its power"),
+    OffCause.CRASHED: (Outcome.CRASHED, "the guest or its hypervisor process died"),
+    None: (Outcome.UNKNOWN, "how it went off cannot be known"),
+}
+"""What became of a VM that went off once a PowerOn had it on."""
+
 
 def judge(run: Run) -> Verdict:
     """How a VM that is off went down. The hypervisor's record comes first, what we did second; where both say too
@@ -173,14 +181,28 @@ def _left_as_it_is(run: Run, message: str, reason: Reason | None = None) -> Verd
     return _verdict(run, Outcome.UNKNOWN, f"{message} Whether it runs is not known: {seen}.", reason)
 
 
+def runs_no_more(run: Run) -> Verdict:
+    """A PowerOn's VM was on, and is off or not here."""
+    was = "Started" if run.operation.starting else "It was on already"
+    if run.vm is None:
+        gone = "is not in the inventory any more. Whether it runs cannot be known here."
+        return _verdict(run, Outcome.UNKNOWN, f"{was}, and {gone}")
+    outcome, how = OFF_AGAIN[run.vm.off_cause]
+    return _verdict(run, outcome, f"{was}, and is off again: {how}.")
+
+
 def already_on(run: Run, asked: bool) -> Verdict:
     """`asked`: an earlier operation had asked it to go down, which no hypervisor can take back."""
     late = " An earlier operation had asked its guest to go down, which may still obey." if asked else ""
-    return _verdict(run, Outcome.ALREADY_ON, f"It was on already.{late}")
+    return _verdict(run, Outcome.ALREADY_ON, f"It was on already.{_hooks_given_up(run)}{late}")
 
 
 def started(run: Run) -> Verdict:
-    return _verdict(run, Outcome.STARTED, "Started.")
+    return _verdict(run, Outcome.STARTED, f"Started.{_hooks_given_up(run)}")
+
+
+def _hooks_given_up(run: Run) -> str:
+    return " What was to follow was given up." if run.decided and run.operation.hooks else ""
 
 
 def started_again(run: Run, down: Verdict) -> Verdict:

@@ -5,7 +5,15 @@ Names and their meaning are those of each method's faults in the vSphere Web Ser
 
 from pyVmomi import vim, vmodl
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, ProgramMissing, VMNotFound, VmpowerError
+from providers.core.errors import (
+    CommandFailed,
+    GuestLoginRefused,
+    HypervisorUnavailable,
+    Locked,
+    ProgramMissing,
+    VMNotFound,
+    VmpowerError,
+)
 
 _PERMISSION = (
     "The provider's vSphere account lacks a privilege ({why}); vCenter's operator grants it (docs/vsphere.md)."
@@ -33,7 +41,7 @@ FAULTS: dict[type[Exception], tuple[type[VmpowerError], str]] = {
     vim.fault.FileNotFound: (ProgramMissing, "The guest has no such file ({why}); the hook's owner mends the command."),
     vim.fault.GuestOperationsUnavailable: (CommandFailed, _TOOLS),
     vim.fault.GuestPermissionDenied: (CommandFailed, _LOGIN),
-    vim.fault.InvalidGuestLogin: (CommandFailed, _LOGIN),
+    vim.fault.InvalidGuestLogin: (GuestLoginRefused, _LOGIN),
     vim.fault.InvalidHostConnectionState: (HypervisorUnavailable, _HOST),
     vim.fault.InvalidState: (CommandFailed, _STATE),
     vim.fault.MethodDisabled: (Locked, "vCenter has disabled that for this VM ({why}); whoever did enables it."),

@@ -22,6 +22,7 @@ guests:
   slow: {shutdown_time: 3s}
   quick: {shutdown_time: 300ms}
   deaf: {agent: none, acpi: ignores, power_off_time: 3s}
+  asked: {power: off, hooks: [{exit_code: 1, output: no response}]}
   hung: {agent: none, acpi: ignores, faults: {power_off: hang}}
 """
 
@@ -146,3 +147,30 @@ def test_a_stopped_provider_leaves_its_operations_to_the_next(rig: Rig) -> None:
     rig.provider.stop()
     rig.provider.start()
     assert rig.calls.end(operation).verdict.outcome == pb.OUTCOME_GRACEFUL
+
+
+def asks(rig: Rig, seconds: int) -> pb.Operation:
+    """A PowerOn that asks its VM whether it is ready, which it never is."""
+    probe = pb.Probe(exec=pb.ExecHook(command=["pg_isready"]), timeout=Duration(seconds=seconds))
+    operation = rig.calls.stub.PowerOn(pb.PowerOnRequest(vm="asked", ready=probe))
+    return rig.calls.until_state(operation, pb.OPERATION_STATE_RUNNING_HOOKS)
+
+
+def test_a_vm_that_crashes_while_it_is_asked_and_nobody_looks_is_not_started_again(rig: Rig) -> None:
+    operation = asks(rig, 600)
+    rig.provider.kill()
+    control(rig.world, "crash", "asked")
+    rig.provider.start()
+    ended = rig.calls.end(operation)
+    assert (ended.state, ended.verdict.outcome) == (pb.OPERATION_STATE_FAILED, pb.OUTCOME_CRASHED)
+    assert rig.calls.vm("asked").power_state == pb.POWER_STATE_OFF
+
+
+def test_a_vm_is_asked_no_longer_than_it_was_said_whatever_restarts(rig: Rig) -> None:
+    operation = asks(rig, 6)
+    for _ in range(2):
+        rig.kill_and_start()
+    ended = rig.calls.end(operation)
+    took = ended.verdict.end_time.ToDatetime() - ended.verdict.start_time.ToDatetime()
+    assert ended.verdict.hooks[0].state == pb.HOOK_STATE_TIMED_OUT
+    assert took.total_seconds() == pytest.approx(6, abs=2)

@@ -37,6 +37,9 @@ from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, 
 from providers.core.lanes import Lanes, bounds
 from tests.simulation.universe import Universe
 
+IS_READY = "is-ready"
+"""A program that fails seven times of ten, as in a guest that was just started."""
+
 T = TypeVar("T")
 What = Literal[
     "asked",
@@ -405,8 +408,10 @@ class Connection:
         await self._call(lambda: self.hypervisor.hook(vm_id, " ".join(command)))
         ends = self.hypervisor.universe.now + self.hypervisor.universe.random.uniform(0, 3)
 
+        code = int(command[0] == IS_READY and self.hypervisor.universe.random.random() < 0.7)
+
         async def poll() -> GuestExit | None:
-            return await self._call(lambda: GuestExit(0) if self.hypervisor.universe.now >= ends else None)
+            return await self._call(lambda: GuestExit(code) if self.hypervisor.universe.now >= ends else None)
 
         return GuestProcess("1", poll)
 

@@ -355,7 +355,9 @@ class _HookStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HookState.V
     HOOK_STATE_FAILED: _HookState.ValueType  # 2
     HOOK_STATE_TIMED_OUT: _HookState.ValueType  # 3
     HOOK_STATE_INTERRUPTED: _HookState.ValueType  # 4
-    """The provider stopped while it ran. It is not run again: whether it finished is not known."""
+    """The provider stopped while it ran, and it is not run again: whether it finished is not known. Or its operation was
+    given up, or gave way to another one.
+    """
     HOOK_STATE_SKIPPED: _HookState.ValueType  # 5
     """It never began."""
 
@@ -367,7 +369,9 @@ HOOK_STATE_SUCCEEDED: HookState.ValueType  # 1
 HOOK_STATE_FAILED: HookState.ValueType  # 2
 HOOK_STATE_TIMED_OUT: HookState.ValueType  # 3
 HOOK_STATE_INTERRUPTED: HookState.ValueType  # 4
-"""The provider stopped while it ran. It is not run again: whether it finished is not known."""
+"""The provider stopped while it ran, and it is not run again: whether it finished is not known. Or its operation was
+given up, or gave way to another one.
+"""
 HOOK_STATE_SKIPPED: HookState.ValueType  # 5
 """It never began."""
 Global___HookState: _TypeAlias = HookState  # noqa: Y015
@@ -818,7 +822,7 @@ Global___TcpProbe: _TypeAlias = TcpProbe  # noqa: Y015
 @_typing.final
 class Probe(_message.Message):
     """How it is known that a VM which was started does its work. It is asked again and again, a few seconds apart, from when
-    the post-start hooks have ended until it succeeds, or its time is over.
+    the post-start hooks have ended until it succeeds, its time is over, or the VM is off.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1497,7 +1501,8 @@ class PowerOnRequest(_message.Message):
     @_builtins.property
     def ready(self) -> Global___Probe:
         """The operation ends when it has succeeded, or its time is over: the VM runs either way. What came of it is among the
-        verdict's hooks, called "ready". Of a VM that ran already nothing is asked.
+        verdict's hooks, called "ready". A VM that was on already is asked too, and its post-start hooks are skipped: whoever
+        has started it, that says nothing of whether it is ready.
         """
 
     def __init__(

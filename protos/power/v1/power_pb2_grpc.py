@@ -241,7 +241,8 @@ class PowerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOperation(self, request, context):
-        """Gives up the operation. A guest that has been asked may still go down; nothing will force it.
+        """Gives up the operation. A guest that has been asked may still go down; nothing will force it. A PowerOn is given up only
+        while it asks whether its VM is ready.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

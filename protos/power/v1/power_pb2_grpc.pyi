@@ -104,7 +104,8 @@ class PowerServiceStub:
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     CancelOperation: _grpc.UnaryUnaryMultiCallable[_power_pb2.CancelOperationRequest, _power_pb2.Operation]
-    """Gives up the operation. A guest that has been asked may still go down; nothing will force it.
+    """Gives up the operation. A guest that has been asked may still go down; nothing will force it. A PowerOn is given up only
+    while it asks whether its VM is ready.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -178,7 +179,8 @@ class PowerServiceAsyncStub(PowerServiceStub):
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     CancelOperation: _aio.UnaryUnaryMultiCallable[_power_pb2.CancelOperationRequest, _power_pb2.Operation]  # type: ignore[assignment]
-    """Gives up the operation. A guest that has been asked may still go down; nothing will force it.
+    """Gives up the operation. A guest that has been asked may still go down; nothing will force it. A PowerOn is given up only
+    while it asks whether its VM is ready.
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
@@ -339,7 +341,8 @@ class PowerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _power_pb2.CancelOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_power_pb2.Operation, _abc.Awaitable[_power_pb2.Operation]]:
-        """Gives up the operation. A guest that has been asked may still go down; nothing will force it.
+        """Gives up the operation. A guest that has been asked may still go down; nothing will force it. A PowerOn is given up only
+        while it asks whether its VM is ready.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.simulation.act import Act
-from tests.simulation.hypervisor import Behaviour
+from tests.simulation.hypervisor import IS_READY, Behaviour
 
 HARMS = ("kill the engine", "kill the engine", "kill a provider", "kill a provider", "remove", "break connections")
 OTHERS = ("abort", "abort", "abort", "cut by somebody", "shut down by somebody", "shut down by somebody")
@@ -62,7 +62,9 @@ def make(seed: int) -> Scenario:
         "others": chance.choice(("First", "Last", "Ignore")),
     }
     if chance.random() < 0.7:
-        ready = {"signal": chance.choice(("Power", "Agent")), "timeout": "20s"}
+        signal = chance.choice(("Power", "Agent"))
+        asked: dict[str, object] = {"exec": {"command": [IS_READY]}} if seed % 3 == 0 else {"signal": signal}
+        ready = asked | {"timeout": "20s"}
         spec["bringUp"] = {"ready": ready | {"onTimeout": chance.choice(("Continue", "Continue", "Stop"))}}
     acts = [_harm(chance, vms, total) for _ in range(harms)]
     if chance.random() < 0.5:

@@ -105,6 +105,7 @@ def test_post_start_hooks_go_with_on(vmpower: Shell, provider: FakeProvider) -> 
             ("--ready-exec", "pg_isready -q", "--ready-timeout", "2m"),
             pb.Probe(exec=pb.ExecHook(command=["pg_isready", "-q"]), timeout=Duration(seconds=120)),
         ),
+        (("--ready-exec", ""), pb.Probe(exec=pb.ExecHook())),  # which its provider refuses
     ],
 )
 def test_a_probe_goes_with_on(

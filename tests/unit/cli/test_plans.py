@@ -140,6 +140,13 @@ def test_a_run_that_was_shortened_says_when_and_why_and_is_held_to_its_shorter_b
     ]
 
 
+def test_a_vm_whose_turn_to_come_up_has_not_come_is_told() -> None:
+    stopped = down(WEB).model_copy(update={"stopped": True})
+    told = shown(tier("a"), stopped, tier("b"), down(DB, tier="b"), BringUpBegan(at=BEGAN))
+    assert told[2] == "│   └── lab/web: GRACEFUL. So it was. (3.0 s) Not up again yet."
+    assert told[4] == "    └── lab/db: GRACEFUL. So it was. (3.0 s)"
+
+
 def test_a_vm_that_is_not_up_again_says_why() -> None:
     up = VMUp(tier="a", vm=WEB.key, at=BEGAN, ready=False, message="It was not ready in time.")
     assert shown(tier("a"), down(WEB), up)[2] == (

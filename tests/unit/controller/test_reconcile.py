@@ -143,6 +143,7 @@ WAITS = operation()
 ASKS = operation(state=pb.OPERATION_STATE_AWAITING_DECISION, escalation="ASK")
 FORCING = operation(state=pb.OPERATION_STATE_FORCING)
 FOREIGN = operation(id="op-9")
+ASKED = operation(POWER_ON, id="op-9", state=pb.OPERATION_STATE_RUNNING_HOOKS)
 IN_TIME = record(timeout=seconds(60))
 UNDER_WAY: list[tuple[str, VirtualMachine, pb.Operation, Action]] = [
     ("a shutdown, as wanted", working("OffGraceful"), WAITS, Watch("op-1")),
@@ -181,6 +182,8 @@ UNDER_WAY: list[tuple[str, VirtualMachine, pb.Operation, Action]] = [
     ("On calls a shutdown off", working("On", generation=2), WAITS, PowerOn(NEW_SPEC)),
     ("On waits for a hard power-off", working("On", record(POWER_OFF), 2), operation(POWER_OFF), Watch("op-1")),
     ("a start ends before a shutdown", working("OffGraceful", record(POWER_ON), 2), operation(POWER_ON), Watch("op-1")),
+    ("a VM that is asked whether it is ready goes down", machine("OffGraceful"), ASKED, StartShutdown(FIRST)),
+    ("somebody else's start is let be", acted_upon("OffGraceful"), ASKED, Watch("op-9")),
     ("power is left to others", working(None, generation=2), WAITS, Watch("op-1")),
     ("somebody else's shutdown is let be", acted_upon("On"), FOREIGN, Watch("op-9")),
     ("somebody else's reboot is let be", acted_upon("Off"), operation(REBOOT, id="op-9"), Watch("op-9")),

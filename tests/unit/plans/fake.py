@@ -84,16 +84,18 @@ class FakeProvider(PowerClient):
             case pb.GetVMRequest():
                 return self._vm(request.vm)
             case pb.CancelOperationRequest():
-                return await self._end(self.operations[request.id], CANCELLED)
+                return await self._cancel(self.operations[request.id])
             case pb.ExtendOperationRequest():
                 return await self._extend(self.operations[request.id], request)
         return self._work(request)
 
     def _work(self, request: Any) -> pb.Operation:
-        self._refuse(request)
+        if self.refusal:
+            raise self.refusal
         known = [each for each in self.operations.values() if each.request_id == request.request_id]
         if known:
             return known[0]
+        self._refuse(request)
         vm = self._vm(request.vm)
         active = [each for each in self.operations.values() if each.vm == vm.id and not has_ended(each)]
         if active and isinstance(request, pb.ShutdownRequest):
@@ -101,8 +103,6 @@ class FakeProvider(PowerClient):
         return self.begin(vm.id, request)
 
     def _refuse(self, request: Any) -> None:
-        if self.refusal:
-            raise self.refusal
         if self.refuses_probes and isinstance(request, pb.PowerOnRequest) and request.HasField("ready"):
             raise ProviderError("PERMISSION_DENIED", "exec is not granted", "NOT_ALLOWED")
 
@@ -154,6 +154,9 @@ class FakeProvider(PowerClient):
 
     async def _start(self, operation: pb.Operation, request: pb.PowerOnRequest) -> None:
         vm = self.vms[operation.vm]
+        operation.verdict.hooks.extend(
+            pb.HookResult(name=each.name, state=pb.HOOK_STATE_SUCCEEDED) for each in request.post_start
+        )
         await self.turn(vm.id, pb.POWER_STATE_ON)
         if request.HasField("ready") and self.probes:
             await self._probe(operation, request.ready)
@@ -172,8 +175,16 @@ class FakeProvider(PowerClient):
         with suppress(TimeoutError):
             async with asyncio.timeout(min(takes, most)), self._changed:
                 await self._changed.wait_for(lambda: has_ended(operation))
-        state = pb.HOOK_STATE_SUCCEEDED if takes <= most else pb.HOOK_STATE_TIMED_OUT
-        operation.verdict.hooks.add(name="ready", state=state, output="" if takes <= most else "Nothing answers.")
+        if not has_ended(operation):
+            state = pb.HOOK_STATE_SUCCEEDED if takes <= most else pb.HOOK_STATE_TIMED_OUT
+            operation.verdict.hooks.add(name="ready", state=state, output="" if takes <= most else "Nothing answers.")
+
+    async def _cancel(self, operation: pb.Operation) -> pb.Operation:
+        if has_ended(operation):
+            raise ProviderError("FAILED_PRECONDITION", "ended", "OPERATION_ENDED")
+        if operation.kind == pb.OPERATION_KIND_POWER_ON:
+            operation.verdict.hooks.add(name="ready", state=pb.HOOK_STATE_INTERRUPTED, output="Nothing answers.\n")
+        return await self._end(operation, CANCELLED)
 
     def _left(self, operation: pb.Operation) -> float:
         return (moment(operation.force_after) - wall() - self.ahead).total_seconds()

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from client.power import has_ended
 from plans.history import Aborted, BroughtDown, Event
 from plans.run import Run
 from protos.power.v1 import power_pb2 as pb
@@ -106,6 +107,25 @@ async def test_what_does_not_answer_in_time_is_told_with_what_was_last_seen(engi
     await run.carry_out()
     assert ready(run) == {"lab/db": False, "lab/app": False}
     assert started(lab) == ["db", "app"]
+    assert run.history.up["lab/db"].message == "It was not ready in time. Nothing answers."
+    assert [has_ended(each) for each in lab.operations.values()] == [True] * 4
+
+
+async def test_of_what_a_probe_printed_a_record_keeps_the_end(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    run = await brought_down(engine, {"ready": {"tcp": {"port": 5432}}}, lab)
+    probe = lab._probe
+
+    async def talk(*asked: Any) -> None:
+        await probe(*asked)
+        operation = asked[0]
+        (hook,) = operation.verdict.hooks
+        hook.state, hook.output = pb.HOOK_STATE_TIMED_OUT, "x" * 4096 + "the end"
+
+    lab._probe = talk  # type: ignore[assignment, method-assign]
+    await run.carry_out()
+    message = run.history.up["lab/db"].message
+    assert (len(message) < 600, message[-8:]) == (True, "xthe end")
 
 
 async def test_one_that_may_not_be_asked_is_started_all_the_same_and_told(engine: Engine) -> None:
@@ -116,6 +136,38 @@ async def test_one_that_may_not_be_asked_is_started_all_the_same_and_told(engine
     assert lab.vms["db"].power_state == pb.POWER_STATE_ON
     up = run.history.up["lab/db"]
     assert (up.ready, up.message) == (False, "It runs; whether it is ready is not known. exec is not granted")
+
+
+async def test_that_one_may_not_be_asked_is_still_told_by_the_next_process(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.refuses_probes = True
+    run = await brought_down(engine, {"ready": {"exec": {"command": ["pg_isready"]}}}, lab)
+    (database,) = run.history.start.tiers[1].targets
+    request_id = run.history.request_id("b", database, "up")
+
+    def begin_without(event: Event) -> None:
+        if isinstance(event, BroughtDown):
+            lab.begin("db", pb.PowerOnRequest(vm="db", request_id=request_id))
+
+    run.history.listeners.append(begin_without)
+    await run.carry_out()
+    assert "may not ask it, or is of an older version" in run.history.up["lab/db"].message
+
+
+async def test_a_hook_that_is_called_ready_does_not_make_a_vm_ready(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.refuses_probes = True
+    run = await brought_down(engine, {"ready": {"tcp": {"port": 5432}}}, lab)
+    begin = run._calls.begin
+
+    async def with_hook(vm: Any, request: Any, *more: Any) -> Any:
+        if isinstance(request, pb.PowerOnRequest):
+            request.post_start.add(name="ready")
+        return await begin(vm, request, *more)
+
+    run._calls.begin = with_hook  # type: ignore[assignment, method-assign]
+    await run.carry_out()
+    assert ready(run) == {"lab/db": False, "lab/app": False}
 
 
 async def test_a_provider_that_knows_no_probes_leaves_it_unknown(engine: Engine) -> None:
@@ -131,6 +183,18 @@ async def test_with_stop_nothing_more_comes_up_then(engine: Engine) -> None:
     run = await brought_down(engine, {"ready": AGENT["ready"] | {"onTimeout": "Stop"}}, lab)
     await run.carry_out()
     assert (started(lab), ready(run)) == (["db"], {"lab/db": False})
+
+
+async def test_asked_to_come_up_again_what_was_not_ready_is_asked_again(engine: Engine) -> None:
+    lab = FakeProvider(app=1, db=1)
+    lab.ready_after = 100
+    ready_or_stop = {"ready": {"tcp": {"port": 5432}, "timeout": "30s", "onTimeout": "Stop"}}
+    run = await brought_down(engine, ready_or_stop, lab)
+    await run.carry_out()
+    lab.ready_after = 3
+    await run.bring_up(anew=True)
+    assert ready(run) == {"lab/db": True, "lab/app": True}
+    assert started(lab) == ["db", "db", "app"]
 
 
 async def test_what_was_not_ready_is_asked_for_again_and_the_rest_follows(engine: Engine) -> None:

@@ -40,6 +40,35 @@ def test_a_shutdown_that_left_the_vm_running_exits_4(vmpower: Shell, provider: F
     assert done.out.startswith("web: FAILED, STILL_RUNNING after 4.2 s.")
 
 
+@pytest.mark.parametrize(
+    ("hooks", "code"),
+    [
+        ([pb.HookResult(name="ready", state=pb.HOOK_STATE_SUCCEEDED)], 0),
+        ([pb.HookResult(name="ready", state=pb.HOOK_STATE_TIMED_OUT)], 4),
+        ([], 4),  # its provider is of an older version, which asks nothing
+    ],
+)
+def test_a_vm_that_is_to_be_ready_and_is_not_exits_4(
+    vmpower: Shell, provider: FakeProvider, hooks: list[pb.HookResult], code: int
+) -> None:
+    provider.answers["PowerOn"] = running(kind=pb.OPERATION_KIND_POWER_ON)
+    end = ended(
+        outcome=pb.OUTCOME_STARTED, message="Started.", kind=pb.OPERATION_KIND_POWER_ON, verdict={"hooks": hooks}
+    )
+    provider.streams = [[end]]
+    assert vmpower("on", "web", "--ready-tcp", "5432").code == code
+
+
+def test_a_hook_that_failed_does_not_change_the_code_of_a_start(vmpower: Shell, provider: FakeProvider) -> None:
+    provider.answers["PowerOn"] = running(kind=pb.OPERATION_KIND_POWER_ON)
+    hooks = [pb.HookResult(name="ready", state=pb.HOOK_STATE_FAILED)]
+    end = ended(
+        outcome=pb.OUTCOME_STARTED, message="Started.", kind=pb.OPERATION_KIND_POWER_ON, verdict={"hooks": hooks}
+    )
+    provider.streams = [[end]]
+    assert vmpower("on", "web", "--post-start-exec", "warm").code == 0
+
+
 def test_the_verdict_as_json_is_the_operation(vmpower: Shell, provider: FakeProvider) -> None:
     provider.answers["Shutdown"] = running()
     provider.streams = [[ended()]]

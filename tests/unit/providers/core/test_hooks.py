@@ -1,17 +1,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from providers.core.adapter import GuestCredentials, GuestProcess, PowerState
-from providers.core.errors import OperationActive
+from providers.core.adapter import Changed, GuestCredentials, GuestProcess, PowerState
+from providers.core.errors import GuestLoginRefused, OperationActive, OperationEnded
 from providers.core.extension import Extension
-from providers.core.model import Hook, Kind, Operation, SnapshotHook, State
+from providers.core.model import Decision, Hook, Kind, Operation, SnapshotHook, State, TcpHook
 from providers.sim import events
 from providers.sim import states as sim_states
-from providers.sim.transitions import power_off
-from tests.unit.providers.world import Make, Provider, at, elapsed, ending, exec_hook, until
+from providers.sim.script import guest_id
+from providers.sim.transitions import Transition, crash, power_off, shut_down
+from tests.unit.providers.world import Make, Provider, at, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
 
@@ -194,6 +196,11 @@ def probe(timeout: float = 60) -> Hook:
     return exec_hook("ready", timeout=timeout).model_copy(update={"repeat": True})
 
 
+def port(timeout: float = 60) -> Hook:
+    """One of a VM that has no address."""
+    return probe(timeout).model_copy(update={"handler": TcpHook(port=9)})
+
+
 FAILS_TWICE = {"power": "off", "faults": {"guest_exec": ["refuse x2"]}}
 
 
@@ -212,6 +219,20 @@ async def test_one_that_never_succeeds_ends_with_its_time_and_what_it_said_last(
     assert elapsed(operation) == pytest.approx(30, abs=3)
 
 
+async def test_a_login_that_the_guest_refuses_is_tried_once_a_minute(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off"})
+    logins = spy_on_logins(provider)
+    start = provider.adapter.guest_exec
+
+    async def refuse(*asked: Any) -> GuestProcess:
+        await start(*asked)
+        raise GuestLoginRefused("The guest refuses the login.")
+
+    provider.adapter.guest_exec = refuse  # type: ignore[assignment, method-assign]
+    operation = await provider.end(await provider.power_on(hooks=(probe(timeout=150),)))
+    assert (len(logins), operation.hooks[0].output) == (3, "The guest refuses the login.")
+
+
 async def test_a_probe_goes_on_after_a_restart(make_provider: Make) -> None:
     provider = await make_provider(web={"power": "off", "hooks": [{"takes": "20s"}]})
     begun = await provider.power_on(hooks=(exec_hook("a", timeout=1), probe()))
@@ -228,6 +249,175 @@ async def test_a_shutdown_does_not_wait_until_a_vm_is_ready(make_provider: Make)
     assert (ending(shutdown), elapsed(shutdown) < 10) == ("SUCCEEDED: GRACEFUL by GUEST_AGENT", True)
     operation = await provider.end(begun)
     assert (operation.state, states(operation)) == (State.CANCELLED, [("ready", "INTERRUPTED")])
+
+
+async def test_its_time_goes_on_over_a_restart(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=60),))
+    await until(45)
+    await provider.restart()
+    operation = await provider.end(begun)
+    assert states(operation) == [("ready", "TIMED_OUT")]
+    assert elapsed(operation) == pytest.approx(60, abs=1)
+    assert operation.hooks[0].duration.total_seconds() == pytest.approx(60, abs=1)
+
+
+async def test_its_time_is_as_long_when_the_clock_is_set_meanwhile(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=60),))
+    await until(30)
+    provider.set_clock(timedelta(hours=3))
+    await until(45)
+    await provider.restart()
+    await provider.end(begun)
+    assert now() == pytest.approx(60, abs=1)
+
+
+async def test_its_time_is_no_longer_where_the_machine_has_booted_with_an_old_clock(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=60),))
+    await until(30)
+    await provider.kill()
+    provider.boot_id, provider.wrong = "boot-2", timedelta(days=-400)
+    await provider.start()
+    operation = await provider.end(begun)
+    assert (now(), operation.hooks[0].state) == (90, "TIMED_OUT")
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [(shut_down, "FAILED: OUT_OF_BAND"), (power_off, "FAILED: OUT_OF_BAND"), (crash, "FAILED: CRASHED")],
+)
+async def test_a_vm_that_is_off_again_is_not_asked_any_longer_and_not_told_as_started(
+    make_provider: Make, ends: Transition, told: str
+) -> None:
+    provider = await make_provider(web={"power": "off", "shutdown_time": "1s", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(20)
+    provider.do(ends)
+    operation = await provider.end(begun)
+    assert (ending(operation), states(operation)) == (told, [("ready", "FAILED")])
+    assert now() < 30
+    assert operation.failure
+    assert operation.failure.message.startswith("Started, and is off again: ")
+
+
+async def test_a_vm_that_is_off_again_before_its_agent_answers_is_not_asked_any_longer(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "agent": "none"})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(20)
+    provider.do(crash)
+    operation = await provider.end(begun)
+    assert (ending(operation), operation.hooks[0].output) == ("FAILED: CRASHED", "The VM is off again.")
+
+
+@pytest.mark.parametrize("hook", [probe(timeout=600), port(timeout=600)])
+async def test_a_vm_that_is_not_here_any_more_is_not_asked_any_longer(make_provider: Make, hook: Hook) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(hook,))
+    await until(20)
+    provider.world.remove(guest_id("web"))
+    operation = await provider.end(begun)
+    assert ending(operation) == "FAILED: UNKNOWN"
+    assert now() < 30
+    assert operation.failure
+    assert operation.failure.message.startswith("Started, and is not in the inventory any more.")
+
+
+async def test_the_end_of_the_run_before_that_is_told_late_does_not_end_it(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "boot_time": "20s"})
+    was = provider.vm()
+    begun = await provider.power_on(hooks=(probe(),))
+    await until(5)
+    provider.adapter._events.publish(Changed(was))
+    assert ending(await provider.end(begun)) == "SUCCEEDED: STARTED"
+
+
+async def test_a_vm_that_went_off_while_the_provider_was_away_is_not_started_again(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    await provider.kill()
+    provider.do(power_off)
+    await provider.start()
+    assert ending(await provider.end(begun)) == "FAILED: OUT_OF_BAND"
+    assert (provider.vm().power_state, provider.calls("power_on")) == (PowerState.OFF, 1)
+
+
+async def test_without_an_agent_that_is_what_is_told(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "agent": "none"})
+    operation = await provider.end(await provider.power_on(hooks=(probe(timeout=30),)))
+    assert operation.hooks[0].output == "No agent of the guest that runs programs has answered."
+
+
+async def test_a_vm_that_was_on_already_is_asked_too_and_nothing_else_is_done(make_provider: Make) -> None:
+    provider = await make_provider(web={"hooks": [{"takes": "5s"}]})
+    operation = await provider.end(await provider.power_on(hooks=(exec_hook("warm"), probe())))
+    assert (ending(operation), states(operation)) == (
+        "SUCCEEDED: ALREADY_ON",
+        [("warm", "SKIPPED"), ("ready", "SUCCEEDED")],
+    )
+    assert [process.command for process in provider.guest().processes] == [("run", "ready")]
+
+
+async def test_one_that_was_on_already_is_asked_on_after_a_restart(make_provider: Make) -> None:
+    provider = await make_provider(web={"hooks": [{"takes": "20s"}]})
+    begun = await provider.power_on(hooks=(exec_hook("warm"), probe()))
+    await until(5)
+    await provider.restart()
+    operation = await provider.end(begun)
+    assert (ending(operation), len(operation.hooks)) == ("SUCCEEDED: ALREADY_ON", 2)
+
+
+async def test_it_can_be_cancelled(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1, "output": "no response"}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    operation = await provider.operations.cancel(begun.id)
+    assert (ending(operation), states(operation)) == ("CANCELLED: STARTED", [("ready", "INTERRUPTED")])
+    assert operation.hooks[0].output == "no response"
+    assert operation.verdict
+    assert operation.verdict.message == "Started. What was to follow was given up."
+    assert provider.vm().power_state is PowerState.ON
+
+
+async def test_one_that_was_on_already_says_that_it_was_given_up(make_provider: Make) -> None:
+    provider = await make_provider(web={"hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    operation = await provider.operations.cancel(begun.id)
+    assert operation.verdict
+    assert operation.verdict.message == "It was on already. What was to follow was given up."
+
+
+async def test_who_would_force_or_extend_it_is_told_what_can_be_done(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    with pytest.raises(OperationEnded, match="only asks whether its VM is ready: wait for it, or cancel it"):
+        await provider.operations.force(begun.id)
+    with pytest.raises(OperationEnded, match="or cancel it"):
+        await provider.operations.extend(begun.id, Extension(by=timedelta(seconds=5)))
+
+
+async def test_a_second_power_on_is_told_that_it_can_be_cancelled(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    with pytest.raises(OperationActive, match="wait for it, or cancel it"):
+        await provider.power_on()
+
+
+async def test_one_that_gave_way_as_the_provider_was_killed_is_told_as_started(make_provider: Make) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"exit_code": 1}]})
+    begun = await provider.power_on(hooks=(probe(timeout=600),))
+    await until(15)
+    run = provider.operations._runs[begun.id]
+    run.spawn(run.record("SHUTDOWN came", decision=Decision.CANCEL))
+    await provider.journal.answers()
+    await provider.kill()
+    await provider.start()
+    assert ending(await provider.end(begun)) == "CANCELLED: STARTED"
 
 
 async def test_it_waits_for_other_hooks(make_provider: Make) -> None:

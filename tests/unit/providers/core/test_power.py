@@ -225,6 +225,19 @@ async def test_a_post_start_hook_that_fails_leaves_the_vm_started(make_provider:
     assert operation.hooks[0].exit_code == 3
 
 
+async def test_a_vm_that_is_off_again_when_its_post_start_hooks_have_ended_is_not_told_as_started(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(web={"power": "off", "hooks": [{"takes": "20s"}]})
+    begun = await provider.power_on(hooks=(exec_hook(timeout=60),))
+    await until(10)
+    provider.do(power_off)
+    operation = await provider.end(begun)
+    assert ending(operation) == "FAILED: OUT_OF_BAND"
+    assert operation.verdict
+    assert operation.verdict.message == "Started, and is off again: somebody else cut its power."
+
+
 async def test_a_power_off_that_comes_while_the_post_start_hooks_run_cuts_them_short(make_provider: Make) -> None:
     provider = await make_provider(web={"power": "off", "hooks": [{"takes": "20s"}]})
     begun = await provider.power_on(hooks=(exec_hook(timeout=60),))

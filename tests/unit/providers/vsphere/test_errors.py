@@ -3,7 +3,14 @@
 import pytest
 from pyVmomi import vim, vmodl
 
-from providers.core.errors import CommandFailed, HypervisorUnavailable, Locked, VMNotFound, VmpowerError
+from providers.core.errors import (
+    CommandFailed,
+    GuestLoginRefused,
+    HypervisorUnavailable,
+    Locked,
+    VMNotFound,
+    VmpowerError,
+)
 from providers.vsphere.errors import translate
 
 
@@ -27,6 +34,7 @@ from providers.vsphere.errors import translate
         (vim.fault.InvalidPowerState(), CommandFailed),
         (vim.fault.ApplicationQuiesceFault(), CommandFailed),
         (vim.fault.TooManyGuestLogons(), CommandFailed),
+        (vim.fault.InvalidGuestLogin(), GuestLoginRefused),
         (vmodl.fault.SystemError(), CommandFailed),
     ],
 )
