@@ -126,6 +126,7 @@ class Operations:
             self._forget(run)
             return
         run.begin()
+        self._context.inventory.touch(run.vm_id)
         await self._live(run, fresh=True)
 
     async def get(self, operation_id: str) -> Operation:
@@ -134,7 +135,7 @@ class Operations:
         Raises:
             OperationNotFound
         """
-        if run := self._runs.get(operation_id):
+        if run := self._run_on_disk(operation_id):
             return run.shown
         if operation := await self._journal.get(operation_id):
             return operation
@@ -146,16 +147,15 @@ class Operations:
         Raises:
             OperationNotFound
         """
-        if run := self._runs.get(operation_id):
+        if run := self._run_on_disk(operation_id):
             async for operation in run.changes():
                 yield operation
         else:
             yield await self.get(operation_id)
 
     def active_on(self, vm_id: str) -> str:
-        """The id of the operation that is active on this VM, or ""."""
-        active = self._active_run(vm_id)
-        return active.operation.id if active else ""
+        """The id of the operation that is active on this VM, or ""; one that is not yet on disk may never be."""
+        return next((run.operation.id for run in self._active_runs(vm_id) if run.begun), "")
 
     def active(self) -> list[Operation]:
         return [run.operation for run in self._runs.values() if not run.operation.state.final]
@@ -215,8 +215,13 @@ class Operations:
         await run.until(lambda: run.shown.state.final)
         return run.shown
 
+    def _run_on_disk(self, operation_id: str) -> Run | None:
+        """That of an operation which has begun and may be told of."""
+        run = self._runs.get(operation_id)
+        return run if run is not None and run.begun else None
+
     async def _run(self, operation_id: str) -> Run:
-        if run := self._runs.get(operation_id):
+        if run := self._run_on_disk(operation_id):
             return run
         operation = await self.get(operation_id)
         raise OperationEnded(f"Operation {operation_id} has ended: {operation.state}; nothing is left to decide.")
@@ -283,7 +288,6 @@ class Operations:
         self._on_vm.setdefault(run.vm_id, []).append(run)
         if request_id := operation.request.request_id:
             self._by_request[request_id] = run
-        self._context.inventory.touch(run.vm_id)
         return run
 
     def _forget(self, run: Run) -> None:

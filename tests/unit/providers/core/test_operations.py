@@ -18,7 +18,7 @@ from providers.core.errors import (
     OperationNotFound,
 )
 from providers.core.extension import Extension
-from providers.core.model import Kind, State
+from providers.core.model import Kind, Operation, State
 from tests.unit.providers.world import Make, Provider, at, elapsed, ending, exec_hook, until
 
 pytestmark = pytest.mark.looptime
@@ -208,6 +208,26 @@ async def test_nothing_is_left_to_decide_when_power_is_being_cut(make_provider: 
     forcing = await provider.reach(await provider.shutdown(timeout=8), State.FORCING)
     with pytest.raises(OperationEnded, match="past deciding: FORCING"):
         await provider.operations.cancel(forcing.id)
+
+
+async def test_what_is_not_on_disk_is_not_told_of(make_provider: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may never begin: the disk may be full."""
+    provider = await make_provider(web={})
+    ids, keep = list[str](), provider.journal.save
+
+    async def look_meanwhile(operation: Operation) -> None:
+        ids.append(operation.id)
+        assert provider.operations.active_on(operation.request.vm_id) == ""
+        with pytest.raises(OperationNotFound):
+            await provider.operations.get(operation.id)
+        with pytest.raises(OperationNotFound):
+            await anext(provider.operations.watch(operation.id))
+        await keep(operation)
+
+    monkeypatch.setattr(provider.journal, "save", look_meanwhile)
+    begun = await provider.shutdown()
+    assert ids == [begun.id]
+    assert provider.operations.active_on(begun.request.vm_id) == begun.id
 
 
 async def test_what_nobody_began_is_not_found(make_provider: Make) -> None:
