@@ -30,7 +30,15 @@ from controller.status_models import (
     conditions,
     is_true,
 )
-from controller.vm_conditions import Observation, doing, is_acted_upon, power_without_vm, power_word, statements
+from controller.vm_conditions import (
+    Observation,
+    doing,
+    graceful,
+    is_acted_upon,
+    power_without_vm,
+    power_word,
+    statements,
+)
 from protos.power.v1 import power_pb2 as pb
 
 POWER_OFF_OUTCOMES = {
@@ -47,6 +55,13 @@ MOMENT = timedelta(seconds=1)
 """How long a PENDING operation is not yet written: most leave that state within milliseconds."""
 DRIFT = timedelta(seconds=5)
 """By how much the wall clock may differ from one that does not step; by more, it has been set."""
+
+
+def as_it_begins(resource: VirtualMachine, vm: pb.VM, now: datetime) -> VirtualMachineStatus:
+    """The status with the VM's power and forecast as they are when an operation begins."""
+    said = {"GracefulShutdownReady": graceful(resource, Observation(now, vm))}
+    known = conditions(resource.status.conditions, said, now, resource.metadata.generation)
+    return _update(resource.status, power_state=power_word(vm), conditions=known)
 
 
 def started(

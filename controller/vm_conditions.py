@@ -53,7 +53,7 @@ def statements(resource: VirtualMachine, seen: Observation, acted: bool) -> dict
         ready = Statement("Unknown", "Pending", "The present spec is not acted upon yet.")
     return {
         "Ready": ready,
-        "GracefulShutdownReady": _graceful(resource, seen),
+        "GracefulShutdownReady": graceful(resource, seen),
         "ProviderReachable": _reachable(seen),
         "HypervisorReachable": _hypervisor(seen),
         "Bound": _bound(resource, seen),
@@ -175,7 +175,8 @@ def power_without_vm(resource: VirtualMachine) -> str:
     return "Unknown"
 
 
-def _graceful(resource: VirtualMachine, seen: Observation) -> Statement | None:
+def graceful(resource: VirtualMachine, seen: Observation) -> Statement | None:
+    """Whether the guest would go down by itself; None: as was said before."""
     known = condition(resource.status.conditions, "GracefulShutdownReady") is not None
     if known and (seen.active or seen.trouble):
         return None

@@ -38,6 +38,7 @@ from controller.reconcile import (
     Nothing,
     PowerOff,
     PowerOn,
+    Start,
     StartShutdown,
     Wait,
     Watch,
@@ -466,6 +467,8 @@ class VMReconciler:
     async def _act(self, client: ProviderClient, vm: pb.VM | None, action: Action) -> None:
         lifecycle = self.resource.spec.lifecycle
         vm_id = vm.id if vm else self._operation.vm if self._operation else ""
+        if vm is not None and isinstance(action, Start):
+            self._set_status(status.as_it_begins(self.resource, vm, self._clock()))
         match action:
             case PowerOn(attempt):
                 login = await self._login(client, lifecycle.post_start)

@@ -214,6 +214,17 @@ async def test_a_shutdown_that_ended_unseen_still_gets_its_verdict(make_controll
     assert calls(after) == []
 
 
+async def test_while_it_goes_down_it_is_shown_as_it_was_when_that_began(make_controller: Make) -> None:
+    controller = make_controller(vm(pb.POWER_STATE_OFF))
+    await controller.start(machine())
+    assert controller.source.last().power_state == "Off"
+    controller.client.turn(pb.POWER_STATE_ON)
+    await controller.settle(2)
+    shown = controller.source.last()
+    forecast = next(each for each in shown.conditions if each.type == "GracefulShutdownReady")
+    assert (shown.phase, shown.power_state, forecast.status) == ("ShuttingDown", "On", "True")
+
+
 async def test_a_shutdown_that_a_start_superseded_still_gets_its_verdict(begin: Begin) -> None:
     controller = await begin(machine())
     await controller.apply(machine("On", generation=2))
