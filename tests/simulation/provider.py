@@ -143,6 +143,6 @@ class Process:
             self.loop.call_soon(self.context.clock.check)
 
     def die(self) -> None:
-        self.loop.kill()
+        self.loop.kill_for_good()
         self.connection.alive = False
         self.disk.tear(self.journal._store)  # what was committed is there

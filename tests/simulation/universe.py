@@ -29,8 +29,12 @@ class Loop(asyncio.AbstractEventLoop):
         self.alive = True
 
     def kill(self) -> None:
-        """No step of it is ever taken again."""
+        """No step of it is taken again, unless it is ended after all."""
         self.alive = False
+
+    def kill_for_good(self) -> None:
+        """The same of one that is not ended."""
+        self.kill()
         for task in self.tasks:
             work = task.get_coro()
             if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
