@@ -445,7 +445,9 @@ class VMReconciler:
         operation = self._operation
         if operation is None:
             return
-        if has_ended(operation) and operation.id != self._refreshed:
+        if has_ended(operation) and operation.id == self._refreshed:
+            return  # it is known, and a later one may have ended since
+        if has_ended(operation):
             with suppress(ProviderError):  # the watch of all VMs will tell, or the next try
                 await client.refresh(operation.vm)
                 self._refreshed = operation.id

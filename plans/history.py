@@ -227,6 +227,8 @@ class History:
         self._tiers = {tier.name: tier for tier in start.tiers}
         self.events: list[Event] = []
         self.begun: dict[str, TierBegan] = {}
+        self._left: dict[str, timedelta] = {}
+        """What was left for all tiers when each of these began."""
         self.ended: dict[str, VMEnded] = {}
         """By the key of the VM."""
         self.inherited: dict[str, Inherited] = {}
@@ -249,6 +251,7 @@ class History:
         match event:
             case TierBegan():
                 self.begun[event.tier] = event
+                self._left[event.tier] = self.deadline - event.at
             case VMEnded():
                 self.ended[event.vm] = event
             case TierOver():
@@ -354,7 +357,7 @@ class History:
     def force_after(self, tier: str, target: Target) -> datetime:
         """The moment until which a VM of a tier that has begun is promised time: its own, as far as the tier has it."""
         began, of = self.begun[tier], self._tiers[tier]
-        return began.at + of.time(target, _gets(of, target, began.gets, self.start.deadline - began.at))
+        return began.at + of.time(target, _gets(of, target, began.gets, self._left[tier]))
 
     def forced_by(self, tier: FrozenTier, target: Target) -> datetime:
         """The same as far as is known by now: sooner if less is left than was promised, and never later."""

@@ -27,7 +27,8 @@ async def reboot(run: Run) -> Verdict:
     if run.operation.decision is Decision.PREEMPT:
         return down
     if is_on(run):
-        await run.look()  # that the run which went down had begun may be told only now
+        # That the run which went down had begun may be told only now. Who gave it up waits for no hypervisor.
+        await run.look_unless(lambda: run.given_up)
     if not is_on(run):
         run.of_next_run()
         await start(run)

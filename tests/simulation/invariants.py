@@ -213,6 +213,8 @@ def nobody_waits_unasked(history: History) -> Iterator[str]:
         verdict = operation.verdict
         if not verdict or verdict.reason is not Reason.TIMEOUT or operation.decision:
             continue
+        if operation.request.kind is Kind.POWER_OFF:  # it tells how the shutdown ended that it came after
+            continue
         vm, began, end = operation.request.vm_id, _act(history, operation), _judged(history, operation)
         asked = [fact for fact in history.facts if fact.vm == vm and fact.what == "asked" and began <= fact.time <= end]
         short = operation.request.timeout and operation.request.timeout.total_seconds() < end - began - 30

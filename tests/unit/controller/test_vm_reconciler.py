@@ -237,17 +237,24 @@ async def test_a_shutdown_that_a_start_superseded_still_gets_its_verdict(begin: 
 
 
 async def test_a_shutdown_whose_answer_was_lost_still_gets_its_verdict(begin: Begin) -> None:
-    controller = await begin(machine("On"))
+    controller = await begin(machine("Off"))
     client = controller.client
+    await client.end("op-1", "FORCED", reason="REQUESTED")
+    client.turn(pb.POWER_STATE_OFF)
+    await controller.settle(60)
     client.answer_time = 60
     await controller.apply(machine(generation=2))
+    client.turn(pb.POWER_STATE_ON)
+    await controller.settle(10)
     client.answer_lost = True
-    await client.end("op-1", "GRACEFUL")
+    await client.end("op-2", "GRACEFUL")
     client.turn(pb.POWER_STATE_OFF)
     await controller.settle(120)
+    client.changed(None)
+    await controller.settle(5)
     last = controller.source.last().last_power_off
     assert last
-    assert (last.operation, last.outcome) == ("op-1", "GRACEFUL")
+    assert (last.operation, last.outcome) == ("op-2", "GRACEFUL")
 
 
 async def test_a_provider_that_forgot_the_operation_is_given_the_same_force_after(make_controller: Make) -> None:

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
@@ -266,6 +266,18 @@ async def test_a_vm_that_was_off_and_has_been_started_since_has_its_time(engine:
         await run.shorten(timedelta(seconds=left), "the battery")
     await work
     assert outcomes(run) == {"lab/app": "GRACEFUL", "lab/db": "GRACEFUL"}
+
+
+async def test_that_time_ends_with_a_run_that_was_shortened_before_its_tier_began(engine: Engine) -> None:
+    lab = FakeProvider(app=20, db=None)
+    lab.vms["db"].power_state = pb.POWER_STATE_OFF
+    run = await engine.start(plan(tier("a", "lab/app"), tier("b", "lab/db")), lab=lab)
+    work = asyncio.ensure_future(run.carry_out())
+    await asyncio.sleep(1)
+    await lab.turn("db", pb.POWER_STATE_ON)
+    await run.shorten(timedelta(seconds=100), "the battery")
+    await work
+    assert lab.sent(pb.ShutdownRequest)[-1].force_after.ToDatetime(tzinfo=UTC) <= run.history.deadline
 
 
 async def test_force_counts_instead_of_the_vms_own_escalation(engine: Engine) -> None:
