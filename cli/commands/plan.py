@@ -53,7 +53,7 @@ Controller = Annotated[
         "--controller",
         metavar="ADDRESS",
         envvar="VMPOWER_CONTROLLER",
-        help="gRPC address of a controller (unix:///path, host:port); else the one in the configuration.",
+        help="gRPC address of the controller that hosts the run (unix:///path, host:port); else a run of this host.",
     ),
 ]
 RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="The name of a run; default: the latest.")]
