@@ -282,8 +282,9 @@ class Operation(Record):
     `run_id` is the run of the VM that it is about, where the hypervisor tells runs apart; `ran`: it was not known to be
     off when the operation was accepted, or was seen to run since; `asked_before`: an earlier operation had asked this
     run to go down, which it may still do; `asked_run` is the last run that one had asked and left alone, where the
-    hypervisor tells runs apart. `supersedes` are the ids of the operations that were active when it came. `boot` is the
-    boot of this machine whose clock its times are of.
+    hypervisor tells runs apart; `was_saved`: its memory was saved when the operation was accepted, so that its guest
+    may obey, once resumed, what it was asked before. `supersedes` are the ids of the operations that were active when
+    it came. `boot` is the boot of this machine whose clock its times are of.
     """
 
     id: str
@@ -309,6 +310,7 @@ class Operation(Record):
     ran: bool = False
     asked_before: bool = False
     asked_run: str = ""
+    was_saved: bool = False
     supersedes: tuple[str, ...] = ()
     boot: Boot | None = None
     went_down: Verdict | None = None

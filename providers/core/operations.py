@@ -108,6 +108,7 @@ class Operations:
                 ran=vm is not None and not is_off(vm),
                 asked_before=vm is not None and self._left_alone.get(request.vm_id) == vm.run_id,
                 asked_run=self._left_alone.get(request.vm_id, ""),
+                was_saved=vm is not None and vm.saved,
                 supersedes=tuple(run.operation.id for run in self._active_runs(request.vm_id)),
                 boot=self._context.clock.boot,
                 **timeout(request, vm, default),

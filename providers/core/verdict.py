@@ -67,7 +67,7 @@ def _not_ours(run: Run, cause: OffCause | None) -> Verdict:
 def _left(run: Run) -> Verdict:
     if run.operation.asked is None and _asked_before(run):
         return _verdict(run, Outcome.GRACEFUL, "The guest shut itself down, asked by an earlier operation.")
-    if run.operation.asked is None and run.in_doubt:
+    if run.operation.asked is None and (run.in_doubt or run.operation.was_saved):
         message = "The guest shut itself down; whether it had been asked cannot be known."
         return _verdict(run, Outcome.UNKNOWN, message)
     if run.operation.asked is None:

@@ -7,7 +7,7 @@ import pytest
 from providers.core.adapter import Escalation, PowerState
 from providers.core.model import State
 from providers.sim.events import Events
-from providers.sim.transitions import crash
+from providers.sim.transitions import crash, power_on
 from tests.unit.providers.world import Make, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
@@ -218,3 +218,18 @@ async def test_a_guest_that_an_earlier_shutdown_asked_is_not_cut_because_its_age
     assert operation.verdict
     assert operation.verdict.message == "The guest shut itself down, asked by an earlier operation."
     assert provider.calls("power_off") == 0
+
+
+async def test_of_a_guest_that_was_saved_as_it_went_down_it_is_not_known_whether_it_was_asked(
+    make_provider: Make,
+) -> None:
+    """Resumed by somebody, it may go on with what it was asked before."""
+    provider = await make_provider(web={"agent": "none", "shutdown_time": "100s"})
+    await provider.end(await provider.shutdown(timeout=5, escalation=Escalation.SAVE))
+    waiting = await provider.shutdown(timeout=60, escalation=Escalation.ASK)
+    await provider.reach(waiting, State.AWAITING_DECISION)
+    provider.do(power_on)
+    ended = await provider.end(waiting)
+    assert ending(ended) == "SUCCEEDED: UNKNOWN"
+    assert ended.verdict
+    assert ended.verdict.message == "The guest shut itself down; whether it had been asked cannot be known."
