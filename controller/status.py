@@ -94,7 +94,7 @@ def recognised(resource: VirtualMachine, operation: pb.Operation) -> VirtualMach
 
 def missed(resource: VirtualMachine, newest: Sequence[pb.Operation]) -> list[pb.Operation]:
     """Of the operations on its VM, newest first, those that have ended and that the status does not tell of yet, oldest
-    first. What others asked for counts from what is known of the VM on."""
+    first. What others asked for counts if it ended after the resource was bound to the VM."""
     return [each for each in reversed(newest) if has_ended(each) and _is_news(resource, each)]
 
 
@@ -105,10 +105,15 @@ def _is_news(resource: VirtualMachine, operation: pb.Operation) -> bool:
     attempt, began = Attempt.of(resource.metadata.uid, operation.request_id), moment(operation.create_time)
     is_later = record is None or record.start_time < began
     if last is None:
-        return attempt is not None or (record is not None and is_later)
+        return attempt is not None or (record is not None and is_later) or _ended_since_bound(resource, operation)
     if attempt is not None and record is not None and last.operation == record.id:  # whatever the clocks said
         return (attempt.generation, attempt.number) > (record.generation, record.attempt)
     return last.start_time < began and (is_later or operation.verdict.outcome in POWER_OFF_OUTCOMES)
+
+
+def _ended_since_bound(resource: VirtualMachine, operation: pb.Operation) -> bool:
+    bound = resource.status.vm
+    return bound is not None and bound.since < moment(operation.verdict.end_time)
 
 
 def heard(status: VirtualMachineStatus, operation: pb.Operation, now: datetime) -> VirtualMachineStatus:

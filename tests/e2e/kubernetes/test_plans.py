@@ -218,6 +218,17 @@ def test_a_run_that_is_deleted_while_there_is_no_controller_is_aborted_by_the_ne
     assert kinds(lab, "db") == []
 
 
+def test_what_a_run_brought_down_while_there_was_no_controller_is_told_by_the_next_one(lab: Lab) -> None:
+    lab.vms.apply(UP)
+    create(lab, run())
+    wait_asked(lab, "app")
+    lab.controller.kill()
+    lab.vms.kubectl("delete", "powerrun", "tonight")
+    lab.calls.until_state(lab.operations("app")[0], pb.OPERATION_STATE_SUCCEEDED)
+    lab.controller.start()
+    assert lab.vms.wait_status("app", came_up_again)["lastPowerOff"]["outcome"] == "GRACEFUL"
+
+
 def assert_same_run(lab: Lab, began: Object, tier: int) -> None:
     """It ends with the moments that it had, and each VM was asked once."""
     ended = status(lab, "Held")

@@ -14,6 +14,7 @@ from tests.unit.controller.builders import (
     NOW,
     SUCCEEDED,
     WAITING,
+    binding,
     machine,
     operation,
     provider,
@@ -131,7 +132,7 @@ def cutting() -> pb.Operation:
 
 def saving(request_id: str = "uid-web-1-1", began: float = 0) -> pb.Operation:
     """One that has saved the memory of its VM."""
-    end = verdict("SAVED", reason="TIMEOUT")
+    end = verdict("SAVED", reason="TIMEOUT", began=NOW + seconds(began))
     return operation(id="op-7", request_id=request_id, create_time=NOW + seconds(began), state=SUCCEEDED, verdict=end)
 
 
@@ -156,9 +157,17 @@ async def test_what_began_later_than_what_is_known_is_told_whoever_asked(make_co
     assert (last.operation, last.outcome) == ("op-7", "SAVED")
 
 
-async def test_what_others_did_before_the_resource_did_anything_is_not_told(make_controller: Make) -> None:
-    controller = await ended(make_controller, machine("Off"), saving(request_id="by-hand"))
+async def test_what_others_did_before_the_resource_was_bound_is_not_told(make_controller: Make) -> None:
+    controller = await ended(make_controller, machine("Off"), saving(request_id="by-hand", began=-60))
     assert controller.source.last().last_power_off is None
+
+
+async def test_what_others_did_since_the_resource_was_bound_is_told(make_controller: Make) -> None:
+    bound = with_status(machine("Off"), vm=binding(since=NOW - seconds(60)), observed_generation=1)
+    controller = await ended(make_controller, bound, saving(request_id="by-hand"))
+    last = controller.source.last().last_power_off
+    assert last
+    assert (last.operation, last.outcome) == ("op-7", "SAVED")
 
 
 async def test_what_began_before_what_is_known_is_not_told(make_controller: Make) -> None:
