@@ -11,7 +11,7 @@ from typing import Any
 
 from protos.power.v1 import power_pb2 as pb
 from providers.sim import control
-from providers.sim.guest import next_change, power_state
+from providers.sim.guest import Guest, next_change, power_state
 from providers.sim.world import World
 from tests.e2e.kubernetes.edits import LIFECYCLE, NAMES, Edit, escalate
 from tests.rigs.kubernetes.fleet import Fleet, fleet
@@ -149,18 +149,29 @@ class Crowd:
                 while not self._are_settled(wanted):
                     await self._wait_news(1)
         except TimeoutError:
-            restless = {name: self._objects.get(name) for name in NAMES if not self._is_settled(name)}
-            told = "\n".join(str(self._lab.operations(name)[:1]) for name in restless)
-            log = self._lab.controller.output()
-            message = f"wanted: {wanted}\nnot settled: {restless}\ntheir last operations:\n{told}\n{log}"
-            raise TimeoutError(message) from None
+            raise TimeoutError(self._restless(wanted)) from None
 
     def _are_settled(self, wanted: Mapping[str, str]) -> bool:
         """Also behind the API's back: nobody is on the way to where it is not wanted."""
+        return not self._astray(wanted) and all(map(self._is_settled, NAMES))
+
+    def _astray(self, wanted: Mapping[str, str]) -> dict[str, Guest]:
+        """By name, the guests that are not where they are wanted, or do not stay there."""
         with contextlib.closing(World(self._world)) as world:
             now, guests = world.now(), world.guests()
-        there = all(power_state(guest, now) == wanted[guest.name] and not next_change(guest, now) for guest in guests)
-        return there and all(map(self._is_settled, NAMES))
+        astray = (each for each in guests if power_state(each, now) != wanted[each.name] or next_change(each, now))
+        return {guest.name: guest for guest in astray}
+
+    def _restless(self, wanted: Mapping[str, str]) -> str:
+        """Of each machine that is not as it should be: guest, object and last operations."""
+        guests = self._astray(wanted)
+        names = [name for name in NAMES if name in guests or not self._is_settled(name)]
+        told = (
+            f"{name}, wanted {wanted[name]}: {guests.get(name)}\n{self._objects.get(name)}\n"
+            f"its last operations: {self._lab.operations(name)[:2]}"
+            for name in names
+        )
+        return "\n\n".join((*told, self._lab.controller.output()))
 
     def _is_settled(self, name: str) -> bool:
         machine = self._objects.get(name)

@@ -17,6 +17,7 @@ from tests.rigs.kubernetes.resources import Object
 from tests.rigs.process import ROOT, Provider
 from tests.rigs.watching import wait_for_change
 
+pytestmark = pytest.mark.timeout(360)  # CRDS_GO_WITHIN, twice
 FOREIGN = ROOT / "tests" / "rigs" / "kubernetes" / "foreign.yaml"
 NAMES = ("virtualmachines", "providers")
 """Of the CRDs that both have."""
@@ -72,7 +73,7 @@ class Theirs:
 
 @pytest.fixture
 def theirs(alone: Cluster) -> Iterator[Theirs]:
-    alone.try_kubectl("delete", "crd", "--all", "--wait")
+    alone.delete_crds()
     apply_crds(alone, FOREIGN)
     with fresh_namespace(alone) as namespace:
         found = Theirs(alone, namespace)
@@ -153,7 +154,7 @@ def test_helm_installs_it_beside(theirs: Theirs) -> None:
 
 
 def test_crds_that_replace_ours_in_mid_run_end_the_controller(theirs: Theirs) -> None:
-    theirs.cluster.kubectl("delete", "crd", "--all", "--wait")
+    theirs.cluster.delete_crds()
     theirs.cluster.install_crds()
     with Provider("sim") as provider, controller(theirs) as program:
         ours = (OURS % provider.address).replace("infra.vmpower", "infra.virtrigaud.io").replace("OffGraceful", '"On"')

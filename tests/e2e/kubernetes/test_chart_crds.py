@@ -16,6 +16,7 @@ import yaml
 from tests.rigs.kubernetes.chart import CHART, of_kind, render
 from tests.rigs.kubernetes.cluster import CRDS, Cluster
 
+pytestmark = pytest.mark.timeout(360)  # CRDS_GO_WITHIN, twice
 PLURALS = ("virtualmachines", "providers", "powerplans", "powerruns")
 INSTALL = ("--set", "crds.install=true")
 OWN = "--take-ownership"
@@ -43,7 +44,7 @@ def place(alone: Cluster) -> Iterator[str]:
         alone.kubectl("delete", ",".join(PLURALS), "--all", "--namespace", name)
     if alone.helm("list", "--namespace", name, "--short"):
         alone.helm("uninstall", "vmpower", "--namespace", name)
-    alone.try_kubectl("delete", "crd", "--all", "--wait")
+    alone.delete_crds()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_an_uninstall_deletes_them_where_the_values_say_so(alone: Cluster, place
     helm(alone, "install", place, *INSTALL, "--set", "crds.keep=false", OWN)
     alone.kubectl("apply", "--namespace", place, "-f", "-", input=WEB)
     alone.helm("uninstall", "vmpower", "--namespace", place)
-    alone.kubectl("wait", "--for=delete", *(f"crd/{plural}.infra.virtrigaud.io" for plural in PLURALS), "--timeout=60s")
+    alone.wait_crds_gone(*(f"{plural}.infra.virtrigaud.io" for plural in PLURALS))
     assert crds(alone) == []
 
 

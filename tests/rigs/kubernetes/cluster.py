@@ -29,6 +29,8 @@ from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
 
 CRDS = ROOT / "controller" / "crds"
+CRDS_GO_WITHIN = "--timeout=150s"
+"""An API server that was busy as it deleted the resources of a CRD waits for a minute before it tries again."""
 
 
 class Cluster(Rig):
@@ -137,6 +139,23 @@ class Cluster(Rig):
         """
         wait = ("wait", "--for=condition=Established", "--timeout=60s", *crds)
         poll(lambda: self.try_kubectl(*wait).returncode == 0, 60)
+
+    def delete_crds(self, *names: str) -> None:
+        """Delete these CRDs, all without names, with their resources, and wait until they are gone. Of those that are
+        not there nothing is said.
+
+        Raises:
+            RuntimeError: they do not go.
+        """
+        self.kubectl("delete", "crd", *(names or ("--all",)), "--ignore-not-found", CRDS_GO_WITHIN)
+
+    def wait_crds_gone(self, *names: str) -> None:
+        """Wait until these CRDs, which somebody deletes, are gone.
+
+        Raises:
+            RuntimeError: they do not go.
+        """
+        self.kubectl("wait", "--for=delete", *(f"crd/{name}" for name in names), CRDS_GO_WITHIN)
 
     def service_account(self, namespace: str, name: str) -> Path:
         """A kubeconfig of a ServiceAccount that exists, for a day: its token is in a file, as in a pod."""
