@@ -2,7 +2,7 @@
 
 While an operation is under way its power state and forecast stay as they were when it began, so that one
 shutdown is three writes: it began, its force_after is known, it ended (and one more at each decision
-that is waited for).
+that is waited for: that may take long, so the power state is told as it is).
 """
 
 from collections.abc import Sequence
@@ -51,6 +51,11 @@ POWER_OFF_OUTCOMES = {
     pb.OUTCOME_SAVED,
 }
 """How an operation that was to bring a VM down can end, the attempt in vain too; not that it was off already."""
+LEAVES = dict.fromkeys(
+    POWER_OFF_OUTCOMES - {pb.OUTCOME_STILL_RUNNING, pb.OUTCOME_UNKNOWN} | {pb.OUTCOME_ALREADY_OFF}, pb.POWER_STATE_OFF
+) | {pb.OUTCOME_SAVED: pb.POWER_STATE_SUSPENDED}
+"""How a VM is after operations with these outcomes."""
+DOWN = {pb.POWER_STATE_OFF, pb.POWER_STATE_SUSPENDED}
 MOMENT = timedelta(seconds=1)
 """How long a PENDING operation is not yet written: most leave that state within milliseconds."""
 DRIFT = timedelta(seconds=5)
@@ -96,6 +101,13 @@ def missed(resource: VirtualMachine, newest: Sequence[pb.Operation]) -> list[pb.
     """Of the operations on its VM, newest first, those that have ended and that the status does not tell of yet, oldest
     first. What others asked for counts if it ended after the resource was bound to the VM."""
     return [each for each in reversed(newest) if has_ended(each) and _is_news(resource, each)]
+
+
+def accounts_for(ended: pb.Operation, vm: pb.VM) -> bool:
+    """Whether the VM is as this operation left it, and no other one came in its way."""
+    superseded = ended.state == pb.OPERATION_STATE_CANCELLED or ended.verdict.reason == pb.REASON_PREEMPTED
+    left = LEAVES.get(ended.verdict.outcome, vm.power_state if vm.power_state not in DOWN else None)
+    return not superseded and vm.power_state == left
 
 
 def _is_news(resource: VirtualMachine, operation: pb.Operation) -> bool:
@@ -236,7 +248,8 @@ def report(resource: VirtualMachine, seen: Observation) -> VirtualMachineStatus:
     """The whole status as of an observation."""
     old, active = resource.status, seen.active
     power = power_word(seen.vm) if seen.vm else "Unknown" if seen.obstacle else power_without_vm(resource)
-    if (active or seen.trouble) and old.power_state != "Unknown":
+    under_way = active is not None and active.state != pb.OPERATION_STATE_AWAITING_DECISION
+    if (under_way or seen.trouble) and old.power_state != "Unknown":
         power = old.power_state
     generation = resource.metadata.generation
     acted = is_acted_upon(resource, seen)

@@ -19,7 +19,10 @@ class VMCache:
         return len(self._vms)
 
     def put(self, vm: pb.VM) -> None:
-        """Add one VM, in place of what was known under its id."""
+        """Add one VM, in place of what was known under its id, unless that is a later state of it."""
+        known = self._vms.get(vm.id)
+        if known is not None and known.sequence > vm.sequence:
+            return
         self.remove(vm.id)
         self._vms[vm.id] = vm
         self._ids.setdefault(vm.name, set()).add(vm.id)

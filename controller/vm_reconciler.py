@@ -121,6 +121,10 @@ class VMReconciler:
         self._attended = False
         self._power: pb.PowerState.ValueType | None = None
         """As it was when we last saw the VM."""
+        self._looked_after = ""
+        """The operation that had ended last when we last saw the VM."""
+        self._ends = deque[str](maxlen=LOOKED_AT)
+        """The last operations whose end we have heard: their order by the provider's clock proves nothing."""
         self._unheard = True
         """Whether an operation on the VM may have ended that was not followed to its end."""
         self._begun_at: timedelta | None = None
@@ -272,25 +276,28 @@ class VMReconciler:
     async def _caught_up(self, client: ProviderClient, vm: pb.VM | None) -> pb.VM | None:
         """The VM, once it is heard what ended on it and was not followed: before the start, since a controller that is
         killed or loses the lead may not have written down what it began, and the spec may be another one by now; while
-        an operation was followed that superseded it; and when the VM is suspended, as what vmpower has saved is
-        resumed, and what its host has saved is not."""
+        an operation was followed that superseded it; after one that another one superseded; and when the VM went down
+        by none that was followed: what others ask for may have ended before it is heard of."""
         if vm is None:
             return None
-        if vm.power_state == pb.POWER_STATE_SUSPENDED and self._power != vm.power_state:
+        ended = self._operation if self._operation is not None and has_ended(self._operation) else None
+        if ended is not None and ended.id != self._looked_after:
+            self._unheard |= not status.accounts_for(ended, vm)
+        elif vm.power_state in status.DOWN and self._power != vm.power_state:
             self._unheard = True
         if self._unheard and (self._operation is None or has_ended(self._operation)):
             newest = await client.list_operations(vm.id, limit=LOOKED_AT)
-            missed = status.missed(self.resource, newest)
+            missed = status.missed(self.resource, [each for each in newest if each.id not in self._ends])
             if missed:  # the VM may have been read before they ended
                 await client.refresh(vm.id)
             for operation in missed:
                 before_it = self.resource.status
                 self._set_status(status.recognised(self.resource, operation))
-                self._set_status(status.heard(self.resource.status, operation, self._clock()))
+                self._note(operation)
                 if operation is not missed[-1]:
                     self._untold += events(before_it, self.resource.status)
             self._unheard = not all(map(has_ended, newest))
-        self._power = vm.power_state
+        self._power, self._looked_after = vm.power_state, ended.id if ended is not None else ""
         return self._vm(client)
 
     def _decide(self, vm: pb.VM | None) -> Action:
@@ -360,7 +367,7 @@ class VMReconciler:
         by = requester(operation)
         if by and not self._owners.is_declared(by) and self.resource.status.record_of(operation.id) is None:
             self._set_status(status.adopted(self.resource, operation))
-            self._set_status(status.heard(self.resource.status, operation, self._clock()))
+            self._note(operation)
 
     async def _stay_away(self, client: ProviderClient, obstacle: Obstacle) -> None:
         """Do nothing about a VM that is not this resource's, and say why. A resource that leaves has no VM to bring
@@ -454,7 +461,7 @@ class VMReconciler:
         bound = self.resource.status.vm
         if bound is None or operation.vm == bound.id:
             self._set_status(status.recognised(self.resource, operation))
-        self._set_status(status.heard(self.resource.status, operation, self._clock()))
+        self._note(operation)
 
     def _keep_pause(self) -> None:
         """A pause between attempts neither ends nor grows because somebody sets this machine's clock."""
@@ -551,7 +558,7 @@ class VMReconciler:
     def _take_result(self, operation: pb.Operation) -> None:
         """Take in an operation that a call returned; one that has ended is reconciled again at once."""
         self._hear(operation)
-        self._set_status(status.heard(self.resource.status, operation, self._clock()))
+        self._note(operation)
         if has_ended(operation):
             self._queue.add(self._key)
 
@@ -561,6 +568,11 @@ class VMReconciler:
         if known is not None and known.id != operation.id and not has_ended(known):
             self._unheard = True
         self._operation = operation
+
+    def _note(self, operation: pb.Operation) -> None:
+        self._set_status(status.heard(self.resource.status, operation, self._clock()))
+        if has_ended(operation) and operation.id not in self._ends:
+            self._ends.append(operation.id)
 
     def _set_status(self, known: VirtualMachineStatus) -> None:
         self.resource = self.resource.model_copy(update={"status": known})

@@ -6,8 +6,10 @@ together in slices, so that it delays other calls by no more than one.
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -45,6 +47,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
     def __init__(self, context: Context, operations: Operations) -> None:
         self._adapter, self._inventory = context.adapter, context.inventory
         self._settings, self._journal, self._operations = context.settings, context.journal, operations
+        self._sequence = count(time.time_ns())  # also greater than what the process before this one told
 
     async def GetProviderInfo(self, request: pb.GetProviderInfoRequest, _: Call) -> pb.GetProviderInfoResponse:
         """Answers while the hypervisor does not."""
@@ -72,7 +75,7 @@ class Service(power_pb2_grpc.PowerServiceServicer):
 
     async def GetVM(self, request: pb.GetVMRequest, _: Call) -> pb.VM:
         """From the inventory, without a call to the hypervisor."""
-        return self._vm(self._inventory.resolve(validation.required(request.vm, "vm")))
+        return self._numbered(self._inventory.resolve(validation.required(request.vm, "vm")))
 
     async def ListVMs(self, request: pb.ListVMsRequest, _: Call) -> pb.ListVMsResponse:
         """Ordered by name and id; the token is where the last page ended."""
@@ -207,9 +210,14 @@ class Service(power_pb2_grpc.PowerServiceServicer):
     def _vm(self, vm: VM) -> pb.VM:
         return convert.vm(vm, self._operations.active_on(vm.id))
 
+    def _numbered(self, vm: VM) -> pb.VM:
+        told = self._vm(vm)
+        told.sequence = next(self._sequence)
+        return told
+
     def _change(self, vm_id: str) -> pb.WatchVMsResponse:
         vm = self._inventory.vms.get(vm_id)
-        return pb.WatchVMsResponse(changed=self._vm(vm)) if vm else pb.WatchVMsResponse(removed=vm_id)
+        return pb.WatchVMsResponse(changed=self._numbered(vm)) if vm else pb.WatchVMsResponse(removed=vm_id)
 
     def _target(self, name: str) -> VM:
         """The VM to work on.

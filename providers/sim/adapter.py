@@ -97,15 +97,25 @@ class SimAdapter:
 
     async def power_off(self, vm_id: str) -> bool:
         """Cut a VM's power; takes the guest's `power_off_time`."""
-        before = power_state(self._world.guest(vm_id), self._world.now())
-        guest = await self._call(vm_id, "power_off", power_off, self._power_gone)
-        return before is not PowerState.OFF and guest.off_cause is OffCause.HOST
+        found = list[PowerState]()
+
+        def cut(guest: Guest, now: float) -> Guest:
+            found.append(power_state(guest, now))
+            return power_off(guest, now)
+
+        guest = await self._call(vm_id, "power_off", cut, self._power_gone)
+        return found != [PowerState.OFF] and guest.off_cause is OffCause.HOST
 
     async def save(self, vm_id: str) -> bool:
         """Save a VM's memory; takes the guest's `save_time`."""
-        before = self._world.guest(vm_id)
-        await self._call(vm_id, "save", save, self._memory_saved)
-        return before.held is not PowerState.SUSPENDED
+        found = list[PowerState | None]()
+
+        def begin(guest: Guest, now: float) -> Guest:
+            found.append(guest.held)
+            return save(guest, now)
+
+        await self._call(vm_id, "save", begin, self._memory_saved)
+        return found != [PowerState.SUSPENDED]
 
     async def send_signal(self, vm_id: str, signal: Signal, grace: Grace) -> None:
         if signal not in ASK:

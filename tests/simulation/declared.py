@@ -58,6 +58,25 @@ def declared(chance: random.Random, vm: str) -> tuple[Act, ...]:
     return (*acts, *harms)
 
 
+def by_hand(chance: random.Random, vm: str) -> list[Act]:
+    """What people do by hand meanwhile: they ask the provider itself, every second time while no controller runs, and
+    now and then suspend or start the VM at its hypervisor."""
+    asked = list[Act]()
+    for number in range(chance.choice((1, 1, 2))):
+        at, what = chance.uniform(0, LAST), chance.choice(("Shutdown", "Shutdown", "PowerOff", "PowerOn"))
+        how: dict[str, Any] = {"request_id": f"by-hand-{number}"}
+        if what == "Shutdown":
+            how |= {"timeout": chance.choice((5.0, 10.0, 30.0)), "escalation": "FORCE", "hooks": 0, "resend": 10.0}
+        asked.append(Act(round(at, 3), what, vm, tuple(how.items())))
+        if chance.random() < 0.3:
+            asked.append(_harm(chance, chance.choice(("suspended by somebody", "started by somebody")), vm, [at]))
+        if chance.random() < 0.5:
+            lasts = round(chance.choice((1.0, 15.0, 40.0)) * chance.uniform(0.5, 1.5), 3)
+            begins = round(max(at + chance.uniform(-1, 2), 0.0), 3)
+            asked.append(Act(begins, "kill the controller", vm, (("lasts", lasts),)))
+    return asked
+
+
 def _change(chance: random.Random, spec: dict[str, Any]) -> None:
     match chance.choice(LATER):
         case "a longer time":

@@ -7,8 +7,9 @@ from client.power import ENDED
 from controller.enums import DesiredPower, Escalation, SaveFallback
 from controller.models import VirtualMachine
 from controller.reconcile import Attempt
+from protos.power.v1 import power_pb2 as pb
 from providers.core.model import Kind, Operation, Outcome, State
-from tests.simulation.invariants import TICK, _began, _ended, _name, _of
+from tests.simulation.invariants import SAVED, TICK, _began, _ended, _name, _of
 from tests.simulation.play import History
 
 FIRST_PAUSE = {State.FAILED: 30.0, State.SUCCEEDED: 1.0}
@@ -29,21 +30,25 @@ def a_status_is_true(history: History) -> Iterator[str]:
 
 
 def the_last_verdict_is_told(history: History) -> Iterator[str]:
-    """In the end the status tells how the last attempt to bring the VM down ended, whatever was killed or lost."""
+    """In the end the status tells how the last attempt to bring the VM down ended, whoever made it, and whatever was
+    killed or lost."""
     for vm, resource in history.declared.items():
-        attempts = [each for _, each in _attempts(history, vm, resource) if each.request.kind is not Kind.POWER_ON]
-        ended = [each for each in attempts if each.verdict and each.verdict.outcome is not Outcome.ALREADY_OFF]
+        ours = {each.id for _, each in _attempts(history, vm, resource)}
+        attempts = [each for each in _of(history, vm) if each.id in ours or _ended_since_bound(resource, each)]
+        ended = [each for each in attempts if _tells_of_a_power_off(each)]
         told = resource.status.last_power_off
         if ended and (told is None or told.operation != ended[-1].id):
             yield f"the status of {vm} does not tell how {_name(ended[-1])} ended"
 
 
 def what_is_declared_comes_true(history: History) -> Iterator[str]:
-    """Unless it may not be forced, and the guest does not go by itself; nothing more is written then."""
+    """Unless it may not be forced, and the guest does not go by itself, or somebody has called it off by hand; nothing
+    more is written then."""
     for vm, resource in history.declared.items():
         wanted_on = resource.wanted is DesiredPower.ON
         if history.final_power[vm] is not wanted_on:
-            if not _may_stay_on(history, vm, resource):
+            left = _may_stay_on(history, vm, resource) or _was_called_off(history, vm, resource)
+            if not (left or _was_suspended_by_somebody(history, vm)):
                 yield f"{vm} is {'on' if history.final_power[vm] else 'off'}, but {resource.wanted} is declared"
         elif history.writes_when_settled and len(history.declared) == 1:
             yield f"{history.writes_when_settled} writes of the status while nothing was to be done"
@@ -93,6 +98,32 @@ def _may_stay_on(history: History, vm: str, resource: VirtualMachine) -> bool:
     unsaved = lifecycle.escalation is Escalation.SAVE and lifecycle.save_fallback is not SaveFallback.FORCE
     kept = never or (unsaved and behaviour.saves is None)
     return resource.wanted is DesiredPower.OFF_GRACEFUL and kept
+
+
+def _ended_since_bound(resource: VirtualMachine, operation: Operation) -> bool:
+    bound, verdict = resource.status.vm, operation.verdict
+    return bound is not None and verdict is not None and bound.since < verdict.end_time
+
+
+def _tells_of_a_power_off(operation: Operation) -> bool:
+    verdict = operation.verdict
+    if operation.request.kind is Kind.POWER_ON or verdict is None:
+        return False
+    return verdict.outcome is not Outcome.ALREADY_OFF
+
+
+def _was_suspended_by_somebody(history: History, vm: str) -> bool:
+    """Whether that is how it is: `On` leaves it so, for it is not vmpower that suspended it."""
+    suspended = [fact.what for fact in history.facts if fact.vm == vm and fact.what in SAVED]
+    return vm in history.final_saved and suspended[-1] == "suspended by somebody"
+
+
+def _was_called_off(history: History, vm: str, resource: VirtualMachine) -> bool:
+    """Whether the last attempt for the present spec was: that is somebody's decision, until the spec is changed."""
+    record = resource.status.operation
+    by_hand = any(not Attempt.of(resource.metadata.uid, each.request.request_id) for each in _of(history, vm))
+    mine = record is not None and record.generation == resource.metadata.generation
+    return by_hand and mine and record is not None and record.state == pb.OPERATION_STATE_CANCELLED
 
 
 def _attempts(history: History, vm: str, resource: VirtualMachine) -> list[tuple[Attempt, Operation]]:

@@ -52,6 +52,7 @@ What = Literal[
     "started by somebody",
     "saving",
     "saved",
+    "suspended by somebody",
     "hook",
     "removed",
 ]
@@ -216,6 +217,14 @@ class Hypervisor:
         self._tell(machine)
         self.universe.after(machine.behaviour.saves, partial(self._saved, vm, machine.run))
         return machine.run
+
+    def suspend(self, vm: str, what: What) -> None:
+        """Its host, or a person there, saves its memory, at once."""
+        machine = self._find(vm)
+        if machine.on and not machine.saving:
+            machine.on, machine.saved, machine.ended = False, True, None
+            self.note(vm, what, f"run {machine.run}")
+            self._tell(machine)
 
     def is_saving(self, vm: str) -> bool:
         return self._find(vm).saving

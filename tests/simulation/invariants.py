@@ -15,7 +15,8 @@ from tests.simulation.hypervisor import OFF, Fact
 from tests.simulation.play import KINDS, QUIET, SETTLED, Answer, History
 from tests.simulation.provider import EPOCH
 
-DOWN = (*OFF, "saved")
+SAVED = ("saved", "suspended by somebody")
+DOWN = (*OFF, *SAVED)
 """What a VM runs no more after."""
 BY_US = ("cut", "saving")
 """What is done to a guest whose time is over."""
@@ -272,7 +273,7 @@ def what_was_saved_stays_so(history: History) -> Iterator[str]:
     """Memory is discarded for a PowerOff, a Force, or a request that forces, and never for one that saves alone."""
     saved = dict[str, float]()
     for fact in history.facts:
-        if fact.what == "saved":
+        if fact.what in SAVED:
             saved[fact.vm] = fact.time
         elif fact.what == "cut" and fact.vm in saved:
             about = [each for each in _allowing(history, fact) if each.request.escalation is not Escalation.SAVE]
@@ -500,7 +501,7 @@ def _deaf(history: History, operation: Operation, cut: Fact) -> bool:
     """Whether the guest had no way of hearing anything: no button, and an agent that refused or was gone; or saved."""
     power = [fact.what for fact in history.facts if fact.vm == cut.vm and fact.time < cut.time]
     last = [what for what in power if what in DOWN or what.startswith("started")][-1:]
-    if last == ["saved"]:
+    if last and last[0] in SAVED:
         return True
     behaviour = history.scenario.behaviours[int(cut.vm.removeprefix("vm-"))]
     began = _act(history, operation)
@@ -562,7 +563,8 @@ def _untrue(history: History, operation: Operation, outcome: Outcome) -> str:  #
         case Outcome.OUT_OF_BAND:
             return "" if whats & {"left", "cut by somebody"} else f"nobody else switched it off: {sorted(whats)}"
         case Outcome.ALREADY_OFF if operation.request.kind is not Kind.POWER_ON:
-            later = [fact.what for fact in offs if fact.time > _began(history, operation) + TICK]
+            looked = _began(history, operation) + TICK + _untold(history)
+            later = [fact.what for fact in offs if fact.time > looked]
             return f"it went off later: {later}" if later else ""
         case Outcome.STILL_RUNNING if operation.verdict and "is saved" in operation.verdict.message:
             return "" if _was_saved(history, operation, began, ended) else "it was not suspended"
@@ -581,7 +583,7 @@ def _was_saved(history: History, operation: Operation, began: float, ended: floa
             return True
         if fact.time > ended:
             return False
-        saved = fact.what == "saved"
+        saved = fact.what in SAVED
     return saved
 
 

@@ -289,6 +289,7 @@ class Play:
             "be late": lambda: self._for_a_while(act, hypervisor.harm, late=2.0, repeat_events=0.3),
             "cut by somebody": lambda: self._if_here(act, hypervisor.cut, "cut by somebody"),
             "started by somebody": lambda: self._if_here(act, hypervisor.start, "started by somebody"),
+            "suspended by somebody": lambda: self._if_here(act, hypervisor.suspend, "suspended by somebody"),
             "cut just before us": lambda: hypervisor.cut_first.add(act.vm),
             "restarted by somebody": lambda: self._restart(act.vm),
             "restarted while no provider runs": lambda: self._both(

@@ -25,6 +25,8 @@ FIRST = {
     "the-wall-clock-counts": 236,
     "what-is-not-on-disk-is-told": 68,
     "what-may-have-been-asked-is-deaf": 19640,
+    "what-others-did-is-not-looked-for": 149,
+    "what-superseded-by-hand-is-not-looked-for": 1517,
     "what-the-controller-could-not-do-is-forgotten": 540,
 }
 """Where rarer ones are found soon."""

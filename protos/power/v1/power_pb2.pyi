@@ -598,6 +598,7 @@ class VM(_message.Message):
     OFF_CAUSE_FIELD_NUMBER: _builtins.int
     OWN_TIMEOUT_FIELD_NUMBER: _builtins.int
     SYSTEM_UUID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The hypervisor's own identifier (libvirt: UUID; vSphere: instance UUID; Proxmox VE: vmid)."""
     name: _builtins.str
@@ -611,6 +612,10 @@ class VM(_message.Message):
     system_uuid: _builtins.str
     """The UUID that its virtual firmware gives its guest (SMBIOS; in Linux /sys/class/dmi/id/product_uuid), where its
     hypervisor tells it. A guest on vSphere may show the bytes of the first three groups in reverse.
+    """
+    sequence: _builtins.int
+    """Of two answers of GetVM and WatchVMs about one VM, the one with the greater number is the later state: they come by
+    different streams, so that one may overtake the other. Elsewhere it is 0.
     """
     @_builtins.property
     def forecast(self) -> Global___Forecast: ...
@@ -635,10 +640,11 @@ class VM(_message.Message):
         off_cause: Global___OffCause.ValueType = ...,
         own_timeout: _duration_pb2.Duration | None = ...,
         system_uuid: _builtins.str = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "own_timeout", b"own_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "own_timeout", b"own_timeout", "power_state", b"power_state", "system_uuid", b"system_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "own_timeout", b"own_timeout", "power_state", b"power_state", "sequence", b"sequence", "system_uuid", b"system_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ import pytest
 from client.errors import ProviderError
 from controller.reconcile import Attempt, Held, Watch
 from controller.status import (
+    accounts_for,
     carried_over,
     heard,
     is_news,
@@ -18,6 +19,7 @@ from controller.vm_conditions import Observation
 from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     AWAITING_DECISION,
+    CANCELLED,
     FAILED,
     FORCING,
     NOW,
@@ -27,6 +29,7 @@ from tests.unit.controller.builders import (
     REBOOT,
     RUNNING_HOOKS,
     SUCCEEDED,
+    WAITING,
     hook_result,
     machine,
     operation,
@@ -285,6 +288,37 @@ def test_the_power_state_stays_while_the_provider_is_away() -> None:
 
 def test_a_power_state_that_was_never_known_is_shown_also_while_an_operation_is_active() -> None:
     assert report(machine("On"), Observation(NOW, vm(), operation())).power_state == "On"
+
+
+@pytest.mark.parametrize(("state", "told"), [(AWAITING_DECISION, "Suspended"), (WAITING, "On")])
+def test_the_power_state_stays_while_an_operation_is_at_work_but_not_while_it_waits_for_a_decision(
+    state: pb.OperationState.ValueType, told: str
+) -> None:
+    known = with_status(machine(), power_state="On")
+    assert report(known, Observation(NOW, vm(pb.POWER_STATE_SUSPENDED), operation(state=state))).power_state == told
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fields", "power", "expected"),
+    [
+        ("GRACEFUL", {}, pb.POWER_STATE_OFF, True),
+        ("GRACEFUL", {}, pb.POWER_STATE_ON, False),
+        ("GRACEFUL", {}, pb.POWER_STATE_SUSPENDED, False),
+        ("SAVED", {}, pb.POWER_STATE_SUSPENDED, True),
+        ("ALREADY_OFF", {}, pb.POWER_STATE_OFF, True),
+        ("STILL_RUNNING", {}, pb.POWER_STATE_ON, True),
+        ("STILL_RUNNING", {}, pb.POWER_STATE_OFF, False),
+        ("STILL_RUNNING", {"state": CANCELLED}, pb.POWER_STATE_ON, False),
+        ("FORCED", {"reason": "PREEMPTED"}, pb.POWER_STATE_OFF, False),
+        ("STARTED", {}, pb.POWER_STATE_ON, True),
+        ("STARTED", {}, pb.POWER_STATE_SUSPENDED, False),
+    ],
+)
+def test_an_operation_accounts_for_a_vm_that_is_as_it_left_it(
+    outcome: str, fields: dict[str, Any], power: pb.PowerState.ValueType, expected: bool
+) -> None:
+    state, reason = fields.get("state", SUCCEEDED), fields.get("reason", "UNSPECIFIED")
+    assert accounts_for(operation(state=state, verdict=verdict(outcome, reason=reason)), vm(power)) is expected
 
 
 def test_a_vm_is_shown_by_its_id() -> None:

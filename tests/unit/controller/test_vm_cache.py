@@ -34,6 +34,15 @@ def test_a_renamed_vm_is_found_by_its_new_name_only() -> None:
     assert known.find("www")
 
 
+def test_an_older_state_that_comes_late_takes_no_newer_ones_place() -> None:
+    known = VMCache()
+    for sequence, power in ((2, pb.POWER_STATE_SUSPENDED), (1, pb.POWER_STATE_ON)):
+        known.put(pb.VM(id="1", name="web", power_state=power, sequence=sequence))
+    found = known.get("1")
+    assert found
+    assert found.power_state == pb.POWER_STATE_SUSPENDED
+
+
 def test_what_is_gone_is_not_found() -> None:
     known = cached(("1", "web"), ("2", "web"))
     assert known.remove("1")

@@ -12,6 +12,7 @@ from protos.power.v1 import power_pb2 as pb
 from tests.unit.controller.builders import (
     AWAITING_DECISION,
     NOW,
+    POWER_OFF,
     SUCCEEDED,
     WAITING,
     binding,
@@ -130,6 +131,15 @@ def cutting() -> pb.Operation:
     return operation(id="op-7", request_id="uid-web-1-1", state=SUCCEEDED, verdict=end)
 
 
+def cutting_by_hand(number: int = 7) -> pb.Operation:
+    """One that a person asked for, and that has forced the VM."""
+    began = NOW + seconds(number)
+    end = verdict("FORCED", reason="REQUESTED", began=began)
+    return operation(
+        POWER_OFF, id=f"op-{number}", request_id="by-hand", create_time=began, state=SUCCEEDED, verdict=end
+    )
+
+
 def saving(request_id: str = "uid-web-1-1", began: float = 0) -> pb.Operation:
     """One that has saved the memory of its VM."""
     end = verdict("SAVED", reason="TIMEOUT", began=NOW + seconds(began))
@@ -210,6 +220,29 @@ async def test_what_is_saved_unheard_while_the_controller_runs_is_resumed_for_on
     controller.client.turn(pb.POWER_STATE_SUSPENDED)
     await controller.settle(60)
     assert calls(controller) == ["power_on"]
+
+
+async def test_what_others_did_before_it_was_heard_of_is_told(make_controller: Make) -> None:
+    controller = make_controller()
+    await controller.start(with_status(machine("On"), vm=binding(since=NOW - seconds(60)), observed_generation=1))
+    controller.client.operations["op-7"] = cutting_by_hand()
+    controller.client.turn(pb.POWER_STATE_OFF)
+    await controller.settle(60)
+    last = controller.source.last().last_power_off
+    assert last
+    assert (last.operation, last.outcome) == ("op-7", "FORCED")
+
+
+async def test_what_superseded_a_followed_one_by_hand_is_told(make_controller: Make) -> None:
+    controller = await found(make_controller, machine(), escalation="FORCE", state=WAITING)
+    given_way = verdict("FORCED", reason="PREEMPTED")
+    controller.client.operations["op-8"] = cutting_by_hand(8)
+    controller.client.turn(pb.POWER_STATE_OFF)
+    await controller.client.tell("op-7", state=SUCCEEDED, verdict=given_way)
+    await controller.settle(60)
+    last = controller.source.last().last_power_off
+    assert last
+    assert last.operation == "op-8"
 
 
 async def test_what_its_host_has_suspended_is_left_so(make_controller: Make) -> None:

@@ -117,7 +117,16 @@ async def test_guest_exec_is_said_to_be_off_unless_it_is_turned_on(make_provider
 async def test_a_vm_is_told_by_id_or_name(make_provider: Make) -> None:
     service = served(await make_provider(web={}))
     by_name = await service.GetVM(pb.GetVMRequest(vm="web"), CALL)
-    assert by_name == await service.GetVM(pb.GetVMRequest(vm=guest_id("web")), CALL)
+    by_id = await service.GetVM(pb.GetVMRequest(vm=guest_id("web")), CALL)
+    assert (by_name.id, by_name.name) == (by_id.id, by_id.name) == (guest_id("web"), "web")
+
+
+async def test_what_is_told_of_a_vm_later_has_the_greater_number_by_whichever_way(make_provider: Make) -> None:
+    service = served(await make_provider(web={}))
+    first = await service.GetVM(pb.GetVMRequest(vm="web"), CALL)
+    (second,) = await collect(service.WatchVMs(pb.WatchVMsRequest(), CALL), 1)
+    third = await service.GetVM(pb.GetVMRequest(vm="web"), CALL)
+    assert 0 < first.sequence < second.changed.sequence < third.sequence
 
 
 async def test_a_vm_without_a_name_is_a_mistake(make_provider: Make) -> None:

@@ -22,7 +22,7 @@ from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFou
 from providers.core.lanes import AT_ONCE, Lane, bounds
 from providers.sim.adapter import AGENT_TIMEOUT, SimAdapter
 from providers.sim.script import Script, guest_id
-from providers.sim.transitions import crash
+from providers.sim.transitions import Transition, crash, power_off, suspend
 from providers.sim.world import World
 
 Make = Callable[..., World]
@@ -232,6 +232,25 @@ async def test_a_call_takes_as_long_as_the_script_says(make_world: Make) -> None
     world.populate(Script.model_validate({"guests": {}, "latency": "3s"}))
     await SimAdapter(world).get(WEB)
     assert elapsed() == 3
+
+
+async def meanwhile(world: World, doing: Coroutine[Any, Any, bool], somebody: Transition) -> bool:
+    """What a call of a slow hypervisor returns before which somebody else has changed the guest."""
+    world.populate(Script.model_validate({"guests": {}, "latency": "3s"}))
+    call = asyncio.create_task(doing)
+    await asyncio.sleep(1)
+    world.change(WEB, somebody)
+    return await call
+
+
+async def test_memory_that_somebody_else_was_quicker_to_save_was_not_saved_by_us(make_world: Make) -> None:
+    world = make_world(web={})
+    assert await meanwhile(world, SimAdapter(world).save(WEB), suspend) is False
+
+
+async def test_power_that_somebody_else_was_quicker_to_cut_was_not_cut_by_us(make_world: Make) -> None:
+    world = make_world(web={})
+    assert await meanwhile(world, SimAdapter(world).power_off(WEB), power_off) is False
 
 
 async def test_no_more_calls_of_a_kind_are_under_way_than_may_be_and_they_are_counted(make_world: Make) -> None:
