@@ -31,6 +31,7 @@ async def get(vm: OneVM, provider: Provider = "", output: Format = Output.TABLE)
         member, name = await fleet.find(vm)
         with member.failing():
             found = await member.client.call(pb.GetVMRequest(vm=name))
+    found.ClearField("sequence")  # it is for programs that also watch
     render.show(output, member.name, found, render.vm_card(found))
 
 

@@ -615,7 +615,7 @@ class VM(_message.Message):
     """
     sequence: _builtins.int
     """Of two answers of GetVM and WatchVMs about one VM, the one with the greater number is the later state: they come by
-    different streams, so that one may overtake the other. Elsewhere it is 0.
+    different streams, so that one may overtake the other. Elsewhere it is unset.
     """
     @_builtins.property
     def forecast(self) -> Global___Forecast: ...
@@ -640,13 +640,15 @@ class VM(_message.Message):
         off_cause: Global___OffCause.ValueType = ...,
         own_timeout: _duration_pb2.Duration | None = ...,
         system_uuid: _builtins.str = ...,
-        sequence: _builtins.int = ...,
+        sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "own_timeout", b"own_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "forecast", b"forecast", "own_timeout", b"own_timeout", "sequence", b"sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "own_timeout", b"own_timeout", "power_state", b"power_state", "sequence", b"sequence", "system_uuid", b"system_uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence", b"_sequence", "active_operation", b"active_operation", "forecast", b"forecast", "id", b"id", "labels", b"labels", "name", b"name", "node", b"node", "off_cause", b"off_cause", "own_timeout", b"own_timeout", "power_state", b"power_state", "sequence", b"sequence", "system_uuid", b"system_uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__sequence: _TypeAlias = _typing.Literal["sequence"]  # noqa: Y015
+    _WhichOneofArgType__sequence: _TypeAlias = _typing.Literal["_sequence", b"_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sequence) -> _WhichOneofReturnType__sequence | None: ...
 
 Global___VM: _TypeAlias = VM  # noqa: Y015
 

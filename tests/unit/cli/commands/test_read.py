@@ -42,6 +42,11 @@ def test_get_shows_what_stands_in_the_way(vmpower: Shell, provider: FakeProvider
     assert "In the way      Neither agent nor ACPI." in vmpower("get", "deaf").out
 
 
+def test_get_shows_no_number_that_is_for_programs_which_watch(vmpower: Shell, provider: FakeProvider) -> None:
+    provider.answers["GetVM"] = pb.VM(id="1", name="web", sequence=7)
+    assert "sequence" not in vmpower("get", "web", "-o", "json").out
+
+
 def test_get_of_an_unknown_vm_is_a_usage_error_in_the_providers_words(vmpower: Shell, provider: FakeProvider) -> None:
     provider.answers["GetVM"] = not_found("vm", "wbe")
     ended = vmpower("get", "wbe")
