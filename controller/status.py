@@ -51,11 +51,16 @@ POWER_OFF_OUTCOMES = {
     pb.OUTCOME_SAVED,
 }
 """How an operation that was to bring a VM down can end, the attempt in vain too; not that it was off already."""
-LEAVES = dict.fromkeys(
-    POWER_OFF_OUTCOMES - {pb.OUTCOME_STILL_RUNNING, pb.OUTCOME_UNKNOWN} | {pb.OUTCOME_ALREADY_OFF}, pb.POWER_STATE_OFF
-) | {pb.OUTCOME_SAVED: pb.POWER_STATE_SUSPENDED}
-"""How a VM is after operations with these outcomes."""
-DOWN = {pb.POWER_STATE_OFF, pb.POWER_STATE_SUSPENDED}
+DOWN_BY = {
+    pb.OUTCOME_GRACEFUL: pb.POWER_STATE_OFF,
+    pb.OUTCOME_FORCED: pb.POWER_STATE_OFF,
+    pb.OUTCOME_CRASHED: pb.POWER_STATE_OFF,
+    pb.OUTCOME_OUT_OF_BAND: pb.POWER_STATE_OFF,
+    pb.OUTCOME_ALREADY_OFF: pb.POWER_STATE_OFF,
+    pb.OUTCOME_SAVED: pb.POWER_STATE_SUSPENDED,
+}
+"""How a VM is after an operation that left it down, or found it so."""
+DOWN = frozenset(DOWN_BY.values())
 MOMENT = timedelta(seconds=1)
 """How long a PENDING operation is not yet written: most leave that state within milliseconds."""
 DRIFT = timedelta(seconds=5)
@@ -105,9 +110,10 @@ def missed(resource: VirtualMachine, newest: Sequence[pb.Operation]) -> list[pb.
 
 def accounts_for(ended: pb.Operation, vm: pb.VM) -> bool:
     """Whether the VM is as this operation left it, and no other one came in its way."""
-    superseded = ended.state == pb.OPERATION_STATE_CANCELLED or ended.verdict.reason == pb.REASON_PREEMPTED
-    left = LEAVES.get(ended.verdict.outcome, vm.power_state if vm.power_state not in DOWN else None)
-    return not superseded and vm.power_state == left
+    if ended.state == pb.OPERATION_STATE_CANCELLED or ended.verdict.reason == pb.REASON_PREEMPTED:
+        return False
+    left = DOWN_BY.get(ended.verdict.outcome)
+    return vm.power_state not in DOWN if left is None else vm.power_state == left
 
 
 def _is_news(resource: VirtualMachine, operation: pb.Operation) -> bool:

@@ -121,8 +121,6 @@ class VMReconciler:
         self._attended = False
         self._power: pb.PowerState.ValueType | None = None
         """As it was when we last saw the VM."""
-        self._looked_after = ""
-        """The operation that had ended last when we last saw the VM."""
         self._ends = deque[str](maxlen=LOOKED_AT)
         """The last operations whose end we have heard: their order by the provider's clock proves nothing."""
         self._unheard = True
@@ -280,10 +278,7 @@ class VMReconciler:
         by none that was followed: what others ask for may have ended before it is heard of."""
         if vm is None:
             return None
-        ended = self._operation if self._operation is not None and has_ended(self._operation) else None
-        if ended is not None and ended.id != self._looked_after:
-            self._unheard |= not status.accounts_for(ended, vm)
-        elif vm.power_state in status.DOWN and self._power != vm.power_state:
+        if vm.power_state in status.DOWN and self._power != vm.power_state:
             self._unheard = True
         if self._unheard and (self._operation is None or has_ended(self._operation)):
             newest = await client.list_operations(vm.id, limit=LOOKED_AT)
@@ -297,7 +292,7 @@ class VMReconciler:
                 if operation is not missed[-1]:
                     self._untold += events(before_it, self.resource.status)
             self._unheard = not all(map(has_ended, newest))
-        self._power, self._looked_after = vm.power_state, ended.id if ended is not None else ""
+        self._power = vm.power_state
         return self._vm(client)
 
     def _decide(self, vm: pb.VM | None) -> Action:
@@ -458,10 +453,17 @@ class VMReconciler:
             with suppress(ProviderError):  # the watch of all VMs will tell, or the next try
                 await client.refresh(operation.vm)
                 self._refreshed = operation.id
+                self._account_for(operation, client.cache.get(operation.vm))
         bound = self.resource.status.vm
         if bound is None or operation.vm == bound.id:
             self._set_status(status.recognised(self.resource, operation))
         self._note(operation)
+
+    def _account_for(self, ended: pb.Operation, vm: pb.VM | None) -> None:
+        """The VM's power is as this operation left it, or another one is to be looked for that nobody followed."""
+        if vm is not None:
+            self._power = vm.power_state
+            self._unheard |= not status.accounts_for(ended, vm)
 
     def _keep_pause(self) -> None:
         """A pause between attempts neither ends nor grows because somebody sets this machine's clock."""

@@ -121,9 +121,10 @@ def _was_suspended_by_somebody(history: History, vm: str) -> bool:
 def _was_called_off(history: History, vm: str, resource: VirtualMachine) -> bool:
     """Whether the last attempt for the present spec was: that is somebody's decision, until the spec is changed."""
     record = resource.status.operation
+    if record is None or record.generation != resource.metadata.generation:
+        return False
     by_hand = any(not Attempt.of(resource.metadata.uid, each.request.request_id) for each in _of(history, vm))
-    mine = record is not None and record.generation == resource.metadata.generation
-    return by_hand and mine and record is not None and record.state == pb.OPERATION_STATE_CANCELLED
+    return by_hand and record.state == pb.OPERATION_STATE_CANCELLED
 
 
 def _attempts(history: History, vm: str, resource: VirtualMachine) -> list[tuple[Attempt, Operation]]:

@@ -207,23 +207,24 @@ def test_a_controller_that_was_frozen_gives_the_run_up_to_the_one_that_leads(lab
         assert_held_by_both(lab)
 
 
-def test_a_run_that_is_deleted_while_there_is_no_controller_is_aborted_by_the_next_one(lab: Lab) -> None:
+def delete_unseen(lab: Lab) -> None:
+    """A run that is asking its first VM is deleted while there is no controller."""
     lab.vms.apply(UP)
     create(lab, run())
     wait_asked(lab, "app")
     lab.controller.kill()
     lab.vms.kubectl("delete", "powerrun", "tonight")
+
+
+def test_a_run_that_is_deleted_while_there_is_no_controller_is_aborted_by_the_next_one(lab: Lab) -> None:
+    delete_unseen(lab)
     lab.controller.start()
     lab.vms.wait_status("app", came_up_again)
     assert kinds(lab, "db") == []
 
 
 def test_what_a_run_brought_down_while_there_was_no_controller_is_told_by_the_next_one(lab: Lab) -> None:
-    lab.vms.apply(UP)
-    create(lab, run())
-    wait_asked(lab, "app")
-    lab.controller.kill()
-    lab.vms.kubectl("delete", "powerrun", "tonight")
+    delete_unseen(lab)
     lab.calls.until_state(lab.operations("app")[0], pb.OPERATION_STATE_SUCCEEDED)
     lab.controller.start()
     assert lab.vms.wait_status("app", came_up_again)["lastPowerOff"]["outcome"] == "GRACEFUL"
