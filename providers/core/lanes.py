@@ -135,14 +135,15 @@ class _Queue:
     def _next(self) -> tuple[asyncio.Future[_Place], str] | None:
         """The next one that may have a place, and its host; its caller, and its host, come last from now on."""
         for caller, hosts in self.waiting.items():
-            host = next((host for host in hosts if self._may_enter(host)), None)
+            host = next((host for host in hosts if self.may_enter(host)), None)
             if host is not None:
                 turn = hosts[host][0]
                 self._remove(caller, host, turn)
                 return turn, host
         return None
 
-    def _may_enter(self, host: str) -> bool:
+    def may_enter(self, host: str) -> bool:
+        """Whether this host has a place for one more."""
         return not host or self.at_host[host] < self.bound.per_host
 
     def _remove(self, caller: str, host: str, turn: asyncio.Future[_Place]) -> None:
@@ -214,10 +215,10 @@ class Lanes:
             for told in self.on_call:
                 told(call)
 
-    def full(self, lane: Lane) -> bool:
-        """Whether a call that no host bounds would have to wait."""
+    def full(self, lane: Lane, host: str = "") -> bool:
+        """Whether a call at this host would have to wait."""
         queue = self._queues[lane]
-        return queue.quick >= queue.bound.at_once
+        return queue.quick >= queue.bound.at_once or not queue.may_enter(host)
 
     def under_way(self, lane: Lane) -> int:
         return self._queues[lane].quick + self._queues[lane].slow

@@ -60,9 +60,9 @@ async def test_a_guest_is_asked_by_its_agent_also_while_many_others_go_down(
     rig: Libvirtd, adapter: LibvirtAdapter, run: Run
 ) -> None:
     stuck, refuses, hears = run(Guest("stuck", agent="ignore")), run(Guest("no", agent="refuse")), run(Guest("yes"))
-    asks = [asyncio.create_task(adapter.send_signal(stuck, Signal.GUEST_AGENT, GRACE)) for _ in range(5)]
-    await asyncio.sleep(0)
     async with watching(adapter) as watch:
+        asks = [asyncio.create_task(adapter.send_signal(stuck, Signal.GUEST_AGENT, GRACE)) for _ in range(5)]
+        await asyncio.sleep(0)
         with pytest.raises(CommandFailed, match="guest-shutdown"):
             await adapter.send_signal(refuses, Signal.GUEST_AGENT, GRACE)
         await adapter.send_signal(hears, Signal.GUEST_AGENT, GRACE)

@@ -211,6 +211,16 @@ async def test_it_is_told_how_many_wait_of_each_caller() -> None:
         assert not it.lanes.full(Lane.ASK)
 
 
+async def test_a_host_is_full_before_the_lane_is() -> None:
+    async with hypervisor(at_once=3, per_host=1) as it:
+        it.call("a", host="h1")
+        await settle()
+        assert it.lanes.full(Lane.ASK, "h1")
+        assert not it.lanes.full(Lane.ASK, "h2")
+        assert not it.lanes.full(Lane.ASK)
+        await it.answer_all()
+
+
 async def test_what_is_read_before_a_cut_does_not_wait_behind_other_reads() -> None:
     async with hypervisor() as it:
         for number in range(50):

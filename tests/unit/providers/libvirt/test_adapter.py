@@ -26,7 +26,7 @@ from providers.core.adapter import (
 )
 from providers.core.errors import CommandFailed, HypervisorUnavailable, Unsupported, VMNotFound
 from providers.libvirt import adapter as module
-from providers.libvirt import domains
+from providers.libvirt import domains, guest_exec
 from providers.libvirt.adapter import LibvirtAdapter
 from providers.libvirt.config import LibvirtSettings
 from providers.libvirt.tracker import Tracker
@@ -298,6 +298,22 @@ async def test_presses_that_hang_hold_up_neither_reads_nor_power(
         await adapter.power_off(vm_id)
         assert (await adapter.get(vm_id)).power_state is PowerState.OFF
     assert not any(ask.done() for ask in asks)
+    for ask in asks:
+        ask.cancel()
+
+
+async def test_of_guests_that_are_asked_at_once_none_waits_for_those_that_take_their_time(
+    adapter: LibvirtAdapter, stuck: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck("ask")
+    asked = set[str]()
+    monkeypatch.setattr(guest_exec, "shut_down", lambda _, vm_id: asked.add(vm_id))
+    vms = [f"web-{number}" for number in range(LibvirtSettings.model_fields["max_asks"].default + 2)]
+    asks = [asyncio.create_task(adapter.send_signal(vm, Signal.GUEST_AGENT, GRACE)) for vm in vms]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*asks[-2:])
+    assert asked == set(vms[-2:])
+    assert not any(ask.done() for ask in asks[:-2])
     for ask in asks:
         ask.cancel()
 
