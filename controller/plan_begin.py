@@ -15,7 +15,7 @@ from controller.plan_own import OwnMachines, tell_if_none, unclear
 from controller.plan_scope import Scope, full_name, violations
 from controller.plan_terms import Asked, RunRefused, World, resource_of
 from controller.run_connections import close, opened
-from controller.run_status import PowerRunStatus
+from controller.run_status import PowerRunStatus, refused
 from controller.source import Key, ResourceGone, Source, SourceError
 from plans.clock import Clock
 from plans.freeze import Frozen, Unreachable, freeze
@@ -30,12 +30,11 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A run that is on disk and that nothing carries out yet; `clients` are the connections that it was planned by, and
-    `taken` the runs that it takes over."""
+class Prepared:
+    """A run that is not on disk yet; `clients` are the connections that it was planned by, and `taken` the runs that it
+    takes over."""
 
-    history: History
-    journal: Journal
+    start: Start
     clients: Mapping[str, ProviderClient]
     taken: Sequence[Hosted]
 
@@ -68,9 +67,9 @@ class Beginning:
         finally:
             await close(clients)
 
-    async def begin(self, asked: Asked, world: World, under_way: Collection[Hosted], *, leads: bool) -> Begun:
-        """Write down that it begins: at its PowerRun first, where other controllers may have to go on with it.
-        `under_way` are the runs that are; `leads`: this controller does, as far as it knows.
+    async def prepare(self, asked: Asked, world: World, under_way: Collection[Hosted], *, leads: bool) -> Prepared:
+        """Look what its plan means now, and have its PowerRun say that it begins, where other controllers may have to
+        go on with it. `under_way` are the runs that are; `leads`: this controller does, as far as it knows.
 
         Raises:
             RunRefused: another one is under way, or the plan cannot be run as it is.
@@ -93,11 +92,25 @@ class Beginning:
                 start = await self._declare(start, asked, leads=leads)
             elif world.source.shared:
                 await self._declared.claim(resource_of(start), start.uid, self._status_of(History(start)))
-            history, journal = await self._create(start)
         except BaseException:
             await close(clients)
             raise
-        return Begun(history, journal, clients, taken)
+        return Prepared(start, clients, taken)
+
+    async def create(self, prepared: Prepared) -> tuple[History, Journal]:
+        """Put it on disk; from then on it has begun.
+
+        Raises:
+            RunRefused: that cannot be done.
+        """
+        start = prepared.start
+        try:
+            return await self._runs.create(start)
+        except JournalError as error:
+            await close(prepared.clients)
+            if start.trigger and start.resource:
+                self._not_begun(resource_of(start), str(error))
+            raise RunRefused("NO_RECORD", f"{error} Nothing was done.") from error
 
     async def _declare(self, start: Start, asked: Asked, *, leads: bool) -> Start:
         """The start of a trigger's run with its PowerRun, which is declared and says that the run has begun. An
@@ -123,9 +136,18 @@ class Beginning:
                 await self._declared.claim(key, start.uid, self._status_of(History(start)))
         except (SourceError, ResourceGone, TimeoutError) as error:
             if not asked.emergency:
-                raise SourceError(f"The run cannot be declared: {error or 'no answer in time'}") from error
+                message = f"The run cannot be declared: {error or 'no answer in time'}"
+                self._not_begun(key, message)
+                raise SourceError(message) from error
             log.warning("a run begins that its PowerRun does not tell of", run=start.run, error=str(error))
+        except asyncio.CancelledError:
+            self._not_begun(key, "Its plan was changed, or the controller ended, just then.")
+            raise
         return start
+
+    def _not_begun(self, key: Key, why: str) -> None:
+        """A PowerRun that was declared for a trigger says that there will be no run."""
+        self._declared.answer(key, refused(f"The run did not begin, and nothing was done. {why}"))
 
     async def _freeze(
         self,
@@ -177,12 +199,6 @@ class Beginning:
         if asked.left is None:
             return start
         return start.model_copy(update={"ends": min(start.ends, start.at + asked.left)})
-
-    async def _create(self, start: Start) -> tuple[History, Journal]:
-        try:
-            return await self._runs.create(start)
-        except JournalError as error:
-            raise RunRefused("NO_RECORD", f"{error} Nothing was done.") from error
 
 
 def _only(plan: PowerPlan, tiers: Collection[str]) -> PowerPlan:

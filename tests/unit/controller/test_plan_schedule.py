@@ -1,6 +1,7 @@
 """Runs that begin at set times, with providers in memory and in virtual time, which begins at midnight UTC."""
 
 import asyncio
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -462,6 +463,28 @@ async def test_it_begins_only_when_its_power_run_says_so(hosting: Hosting) -> No
     (made,) = cluster.made.values()
     assert (made.spec.emergency, made.spec.trigger) == (False, "schedule '0 22 * * *' UTC")
     assert asked(guests) == ["app", "db"]
+
+
+async def test_a_power_run_that_could_not_say_so_says_that_nothing_was_done(hosting: Hosting) -> None:
+    guests, cluster = lab(), source(shared=True)
+    world = await hosting.start(plan(), source=cluster, lab=guests)
+    await at(21.99)
+    cluster.failures = [SourceError("The API server does not answer.")]
+    await at(22.1)
+    first, second = (world.status(key.name) for key in cluster.made)
+    assert (first.phase, second.phase, asked(guests)) == ("Refused", "Held", ["app", "db"])
+    assert "nothing was done. The run cannot be declared: The API server does not answer." in first.message
+
+
+async def test_so_does_one_whose_record_cannot_be_written(hosting: Hosting, tmp_path: Path) -> None:
+    guests, cluster = lab(), source(shared=True)
+    world = await hosting.start(plan(), source=cluster, lab=guests)
+    shutil.rmtree(tmp_path / "here", ignore_errors=True)
+    (tmp_path / "here").write_text("a file where its folder should be")
+    await at(22.1)
+    (made,) = cluster.made
+    assert (world.status(made.name).phase, asked(guests)) == ("Refused", [])
+    assert len(told(world, "RunNotBegun")) == 1
 
 
 # When it comes up

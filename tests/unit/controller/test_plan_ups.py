@@ -282,6 +282,21 @@ async def test_a_plan_that_changes_while_its_run_is_about_to_be_carried_out_ends
     assert asked(guests) == ["app", "db"]
 
 
+async def test_a_plan_that_changes_while_its_run_is_declared_leaves_no_powerrun_that_says_it_runs(
+    hosting: Hosting, site: Site
+) -> None:
+    guests, slow = lab(), source(shared=True)
+    slow.write_time = 3
+    world = await hosting.start(plan(), source=slow, lab=guests)
+    await site.says(LOW)
+    await asyncio.sleep(1)
+    changed = plan(total="11m")
+    world.host.apply(key_of(changed), changed)
+    await asyncio.sleep(300)
+    phases = [world.status(key.name).phase for key in world.source.made]
+    assert (asked(guests), phases) == (["app", "db"], ["Refused", "Held"])
+
+
 async def test_what_a_person_brings_up_on_battery_goes_down_when_the_battery_is_low(
     hosting: Hosting, site: Site
 ) -> None:
