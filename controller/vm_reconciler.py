@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 
 import structlog
@@ -24,6 +25,7 @@ from controller.convert import power_on_request, shutdown_request
 from controller.decisions import answer
 from controller.enums import DesiredPower
 from controller.events import drift, ended_operation, events
+from controller.followed_operation import LOOKED_AT, FollowedOperation
 from controller.models import Hook, VirtualMachine
 from controller.owners import Owners
 from controller.pool import Connection
@@ -66,8 +68,6 @@ from controller.vm_conditions import Observation
 from protos.power.v1 import power_pb2 as pb
 
 Clock = Callable[[], datetime]
-LOOKED_AT = 20
-"""Operations on a VM of which it is looked whether they ended unheard."""
 log = structlog.get_logger()
 
 
@@ -82,8 +82,8 @@ def _steady() -> timedelta:
 
 
 class VMReconciler:
-    """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; in between, the watched
-    operation changes `_operation` and queues the VM."""
+    """One declared VM. `attend` is called by one worker at a time, and so is `write_down`; in between, the followed
+    operation changes and queues the VM."""
 
     def __init__(
         self,
@@ -110,7 +110,9 @@ class VMReconciler:
         self._owners, self._labels, self._holder = owners, labels, holder
         self._saver = saver
         self._written = resource.status
-        self._operation: pb.Operation | None = None
+        self._followed = FollowedOperation(
+            news=partial(queue.add, self._key), lost=self._forget, broke=partial(queue.retry, self._key)
+        )
         self._decisions: dict[Decided, int] = {}  # oldest first, each with the generation that it is about
         self._acknowledgeable: deque[Decided] = deque()
         self._untold: list[Event] = []
@@ -121,18 +123,15 @@ class VMReconciler:
         self._attended = False
         self._power: pb.PowerState.ValueType | None = None
         """As it was when we last saw the VM."""
-        self._ends = deque[str](maxlen=LOOKED_AT)
-        """The last operations whose end we have heard: their order by the provider's clock proves nothing."""
-        self._unheard = True
-        """Whether an operation on the VM may have ended that was not followed to its end."""
         self._begun_at: timedelta | None = None
         """When the provider took on our last attempt, by the steady clock."""
         self._ended_at: tuple[str, timedelta] | None = None
         """Our last operation that has ended, and when we learned of that, by the steady clock."""
         self._refreshed = ""
-        self._watching: tuple[ProviderClient, str] | None = None
-        self._watch_task: asyncio.Task[None] | None = None
-        self._watch_broke = False
+
+    @property
+    def _operation(self) -> pb.Operation | None:
+        return self._followed.latest
 
     @property
     def declared(self) -> VirtualMachine:
@@ -160,8 +159,7 @@ class VMReconciler:
 
     def close(self) -> None:
         """Stop following the operation; it goes on at its provider."""
-        if self._watch_task is not None:
-            self._watch_task.cancel()
+        self._followed.close()
 
     async def depart(self, client: ProviderClient | None) -> None:
         """The resource is gone, and its owner does not want the VM brought down: give its shutdown up, and leave a
@@ -192,7 +190,7 @@ class VMReconciler:
                 raise
             log.warning("not given up", resource=str(self._key), operation=operation, error=error.message)
             return
-        self._operation = told
+        self._followed.latest = told
         self._set_status(status.given_up(self.resource.status, told, self._clock()))
         log.info("its resource was deleted: given up", resource=str(self._key), operation=told.id)
 
@@ -253,7 +251,7 @@ class VMReconciler:
         self._watch_active(client, action)
         if error is None or not error.passing:
             self._removable = self.resource.metadata.leaving and self._is_down(vm, action)
-            ended = self._operation if self._operation is not None and has_ended(self._operation) else None
+            ended = self._followed.ended
             seen = Observation(
                 self._clock(),
                 vm,
@@ -279,10 +277,10 @@ class VMReconciler:
         if vm is None:
             return None
         if vm.power_state in status.DOWN and self._power != vm.power_state:
-            self._unheard = True
-        if self._unheard and (self._operation is None or has_ended(self._operation)):
+            self._followed.unheard = True
+        if self._followed.unheard and self._followed.active is None:
             newest = await client.list_operations(vm.id, limit=LOOKED_AT)
-            missed = status.missed(self.resource, [each for each in newest if each.id not in self._ends])
+            missed = status.missed(self.resource, self._followed.not_noted(newest))
             if missed:  # the VM may have been read before they ended
                 await client.refresh(vm.id)
             for operation in missed:
@@ -291,7 +289,7 @@ class VMReconciler:
                 self._note(operation)
                 if operation is not missed[-1]:
                     self._untold += events(before_it, self.resource.status)
-            self._unheard = not all(map(has_ended, newest))
+            self._followed.unheard = not all(map(has_ended, newest))
         self._power = vm.power_state
         return self._vm(client)
 
@@ -341,9 +339,8 @@ class VMReconciler:
 
     def _bound(self, binding: Binding, before: Binding | None) -> None:
         if before and before.first_attempt != binding.first_attempt:  # another VM: nothing is carried over to it
-            self.close()
-            self._operation = self._watching = self._power = None
-            self._unheard = True
+            self._followed.drop()
+            self._power = None
         self._set_status(status.bound(self.resource.status, binding))
 
     def _vm(self, client: ProviderClient) -> pb.VM | None:
@@ -372,9 +369,7 @@ class VMReconciler:
             self._acknowledgeable.append(decided)
             await self._source.emit_event(self._key, Event("Warning", "DecisionRefused", obstacle.message))
         if obstacle.reason == "NotAllowed":  # nor is it told of what others do
-            self.close()
-            self._operation = self._watching = None
-            self._unheard = True
+            self._followed.drop()
         bound_is_here = obstacle.reason == "Replaced" and self._vm(client) is not None
         self._removable = self.resource.metadata.leaving and not bound_is_here
         self._report(Observation(self._clock(), None, self._operation, obstacle=obstacle))
@@ -383,8 +378,7 @@ class VMReconciler:
         graceful = self.resource.wanted is DesiredPower.OFF_GRACEFUL
         saved = graceful and vm is not None and is_as_wanted(self.resource, DesiredPower.OFF_GRACEFUL, vm)
         off = vm is None or vm.power_state == pb.POWER_STATE_OFF or saved
-        idle = self._operation is None or has_ended(self._operation)
-        return off and isinstance(action, Nothing | Held) and idle
+        return off and isinstance(action, Nothing | Held) and self._followed.active is None
 
     async def _apply_decisions(self, client: ProviderClient, action: Action, before: float = inf) -> bool:
         """Carry out the decisions that were made about generations before `before`; whether there were any. A decision
@@ -398,50 +392,25 @@ class VMReconciler:
             del self._decisions[decided]
             self._acknowledgeable.append(decided)
             if operation is not None and operation is not known:
-                self._take_result(self._latest(known, operation))
+                self._take_result(self._followed.newer(known, operation))
             await self._source.emit_event(self._key, event)
         return bool(due)
 
     def _unless_it_ended(self, client: ProviderClient, error: ProviderError) -> ProviderError | None:
         """None where the refusal needs no retry: the operation has just ended, or another is active and is followed."""
         if error.reason == "OPERATION_ACTIVE":
-            self._watch(client, error.metadata.get("operation_id", ""))
+            self._followed.watch(client, error.metadata.get("operation_id", ""))
         return None if error.reason in {"OPERATION_ACTIVE", "OPERATION_ENDED"} else error
 
     def _watch_active(self, client: ProviderClient, action: Action | None) -> None:
         if isinstance(action, Watch | Held) and action.id:
-            self._watch(client, action.id)
-        elif self._operation is not None and not has_ended(self._operation):
-            self._watch(client, self._operation.id)
-
-    def _watch(self, client: ProviderClient, operation: str) -> None:
-        listening = self._watch_task is not None and not self._watch_task.done()
-        if self._watching != (client, operation) or not listening:
-            self.close()
-            self._watching = (client, operation)
-            self._watch_task = asyncio.create_task(self._listen(client, operation))
-
-    async def _listen(self, client: ProviderClient, operation: str) -> None:
-        try:
-            async for news in client.stream(pb.WatchOperationRequest(id=operation)):
-                if not self._knows_end_of(operation):  # it may have come as an answer, before earlier news
-                    self._hear(news)
-                self._queue.add(self._key)
-        except ProviderError as error:
-            self._watch_broke = True
-            if error.reason == "OPERATION_NOT_FOUND":
-                self._forget(operation)
-        if self._operation is None or not has_ended(self._operation):
-            self._queue.retry(self._key)
-
-    def _knows_end_of(self, operation: str) -> bool:
-        known = self._operation
-        return known is not None and known.id == operation and has_ended(known)
+            self._followed.watch(client, action.id)
+        elif self._followed.active is not None:
+            self._followed.watch(client, self._followed.active.id)
 
     def _forget(self, operation: str) -> None:
+        """Its provider does not know it."""
         self._set_status(status.lost(self.resource.status, operation))
-        if self._operation is not None and self._operation.id == operation:
-            self._operation = None
 
     async def _take_news(self, client: ProviderClient) -> None:
         operation = self._operation
@@ -463,7 +432,7 @@ class VMReconciler:
         """The VM's power is as this operation left it, or another one is to be looked for that nobody followed."""
         if vm is not None:
             self._power = vm.power_state
-            self._unheard |= not status.accounts_for(ended, vm)
+            self._followed.unheard |= not status.accounts_for(ended, vm)
 
     def _keep_pause(self) -> None:
         """A pause between attempts neither ends nor grows because somebody sets this machine's clock."""
@@ -511,31 +480,22 @@ class VMReconciler:
         try:
             told = await client.ask(request, resource_name(self._key, manager), meta.reason)
         except ProviderError as error:
-            self._unheard = True  # it may have been begun, and the answer be lost
+            self._followed.unheard = True  # it may have been begun, and the answer be lost
             raise in_manifest(error, self.resource) from error
-        return self._latest(known, told)
-
-    def _latest(self, known: pb.Operation | None, answer: pb.Operation) -> pb.Operation:
-        """The answer of a call, or what the operation's stream has told during the call (`known` is what it had told
-        before): either may overtake the other. Unless the answer is the end, the stream counts: it tells what the
-        answer does too, and what it has told already it does not tell again."""
-        news = self._operation
-        if news is None or news is known or news.id != answer.id or has_ended(answer):
-            return answer
-        return news
+        return self._followed.newer(known, told)
 
     async def _resend_credentials(self, client: ProviderClient, operation: pb.Operation) -> None:
         """After a lost connection, send our request again with the guest's credentials: the provider keeps them in
         memory only, and if it was restarted its hooks would fail without. The same request_id starts nothing new."""
         lifecycle = self.resource.spec.lifecycle
-        if not self._watch_broke or not self.resource.status.record_of(operation.id):
+        if not self._followed.broken or not self.resource.status.record_of(operation.id):
             return
         if operation.kind == pb.OPERATION_KIND_SHUTDOWN and (login := await self._login(client, lifecycle.pre_stop)):
             force_after = status.force_after(operation)
             await self._ask(client, shutdown_request(operation.vm, lifecycle, operation.request_id, force_after, login))
         if operation.kind == pb.OPERATION_KIND_POWER_ON and (login := await self._login(client, lifecycle.post_start)):
             await self._ask(client, power_on_request(operation.vm, lifecycle, operation.request_id, login))
-        self._watch_broke = False
+        self._followed.broken = False
 
     async def _login(self, client: ProviderClient, hooks: Sequence[Hook]) -> GuestCredentials | None:
         """The guest's credentials, read anew at each use; for a provider of the operator's alone."""
@@ -559,22 +519,14 @@ class VMReconciler:
 
     def _take_result(self, operation: pb.Operation) -> None:
         """Take in an operation that a call returned; one that has ended is reconciled again at once."""
-        self._hear(operation)
+        self._followed.hear(operation)
         self._note(operation)
         if has_ended(operation):
             self._queue.add(self._key)
 
-    def _hear(self, operation: pb.Operation) -> None:
-        """The one that we follow now is this, as it is now."""
-        known = self._operation
-        if known is not None and known.id != operation.id and not has_ended(known):
-            self._unheard = True
-        self._operation = operation
-
     def _note(self, operation: pb.Operation) -> None:
         self._set_status(status.heard(self.resource.status, operation, self._clock()))
-        if has_ended(operation) and operation.id not in self._ends:
-            self._ends.append(operation.id)
+        self._followed.note(operation)
 
     def _set_status(self, known: VirtualMachineStatus) -> None:
         self.resource = self.resource.model_copy(update={"status": known})
