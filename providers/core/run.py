@@ -171,13 +171,16 @@ class Run(Waiting):
         """Take in a change of the VM."""
         if vm and vm.run_id and not self.operation.run_id and not self.off and not self.operation.state.final:
             self.change("", run_id=vm.run_id)  # some hypervisors tell it only a moment after a start
-        if vm and vm.power_state not in (PowerState.OFF, PowerState.UNKNOWN) and not self.operation.ran:
-            self.change("", ran=True)
+        self._note_that_it_ran(vm)
         self.seen_saved = self.seen_saved or bool(vm and vm.saved and self.in_state(State.SAVING))
         self.crashed = self.crashed or bool(vm and vm.crashed and not self._is_over(vm))
         if self.went_off is None and vm and self._is_over(vm):
             self.went_off = vm if is_off(vm) else VM(vm.id, vm.name, PowerState.OFF)
         self.wake()
+
+    def _note_that_it_ran(self, vm: VM | None) -> None:
+        if vm and vm.power_state not in (PowerState.OFF, PowerState.UNKNOWN) and not self.operation.ran:
+            self.change("", ran=True)
 
     def _is_over(self, vm: VM) -> bool:
         """Whether the run of the VM that this operation is about has ended: it is off, or runs anew."""
@@ -345,6 +348,7 @@ class Run(Waiting):
     async def _read(self) -> None:
         vm = self._read_as = await self.inventory.refresh(self.vm_id)
         self.unseen, self._looked = False, monotonic()
+        self._note_that_it_ran(vm)  # which may have been told before this listened
         if vm and vm.power_state is PowerState.ON:
             self.seen_on = self._looked
         if vm and not is_off(vm) and vm.run_id and vm.run_id == self.operation.run_id:

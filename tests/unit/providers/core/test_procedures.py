@@ -1,11 +1,13 @@
 """What the first look at a VM shows, on a hypervisor that had not told of it."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from protos.power.v1 import power_pb2 as pb
-from providers.core.adapter import VM, Changed, Ended, OffCause, PowerState
+from providers.core.adapter import VM, Changed, Ended, OffCause, PowerState, Signal
+from providers.core.model import Operation
 from tests.unit.providers.finisher import WEB, FinisherProvider, MakeFinisher
 from tests.unit.providers.world import elapsed, ending, until
 
@@ -74,6 +76,23 @@ async def test_a_vm_that_was_off_when_it_was_asked_for_and_never_ran_since_was_o
     await until(1)
     provider.adapter.change(power_state=PowerState.OFF)
     assert ending(await provider.end(begun)) == "SUCCEEDED: ALREADY_OFF"
+
+
+async def test_a_vm_that_came_on_while_its_shutdown_was_being_written_down_was_not_off_already(
+    make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_finisher(replace(WEB, power_state=PowerState.OFF, signals=(), ended=Ended(OffCause.HOST)))
+    save = provider.journal.save
+
+    async def slow(operation: Operation) -> None:
+        if not provider.adapter.asked and provider.vm().power_state is PowerState.OFF:
+            provider.adapter.change(power_state=PowerState.ON, signals=(Signal.ACPI,), ended=None)
+            await asyncio.sleep(1)
+        await save(operation)
+
+    monkeypatch.setattr(provider.journal, "save", slow)
+    operation = await provider.end(await provider.ask(timeout=60))
+    assert ending(operation) == "SUCCEEDED: FORCED/TIMEOUT"
 
 
 RUNS_AGAIN = replace(WEB, run_id="2")
