@@ -35,10 +35,15 @@ async def power_off(run: Run, before: Sequence[Operation]) -> Verdict:
 
 def _went_off_in(before: Sequence[Operation]) -> Verdict | None:
     """How the VM went off under the last of these; None: it did not, or was told to start since."""
-    last = next(
-        (each for each in reversed(before) if each.starting or (each.verdict and each.verdict.outcome in OFF)), None
-    )
+    last = next((each for each in reversed(before) if each.starting or _saw_it_off(each.verdict)), None)
     return last.verdict if last and not last.starting else None
+
+
+def _saw_it_off(down: Verdict | None) -> bool:
+    if down is None or down.outcome not in OFF:
+        return False
+    did_nothing = down.outcome is Outcome.UNKNOWN and down.reason is Reason.PREEMPTED  # a start that did not begin
+    return not did_nothing
 
 
 async def power_on(run: Run, before: Sequence[Operation]) -> Verdict:

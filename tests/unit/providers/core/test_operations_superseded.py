@@ -7,7 +7,7 @@ import pytest
 from providers.core.adapter import Escalation, PowerState
 from providers.core.model import State
 from providers.sim.events import Events
-from providers.sim.transitions import crash, power_on
+from providers.sim.transitions import crash, power_off, power_on
 from tests.unit.providers.world import Make, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
@@ -98,6 +98,20 @@ async def test_a_power_off_does_not_tell_how_a_run_ended_that_another_one_follow
     await until(90)
     provider.journal.broken = False
     assert await provider.ending(provider.power_off()) == "SUCCEEDED: ALREADY_OFF"
+
+
+async def test_what_somebody_cut_while_a_power_on_waited_is_not_told_as_cut_by_the_power_off_after_it(
+    make_provider: Make,
+) -> None:
+    provider = await make_provider(web={})
+    await until(5)
+    provider.lose_hypervisor(30)
+    start = await provider.power_on()
+    await until(10)
+    provider.do(power_off)
+    assert await provider.ending(provider.power_off()) == "SUCCEEDED: OUT_OF_BAND"
+    assert ending(await provider.end(start)) == "CANCELLED: UNKNOWN/PREEMPTED"
+    assert provider.calls("power_off") == 0
 
 
 async def test_a_power_on_calls_off_a_shutdown_that_has_asked_nothing_yet(make_provider: Make) -> None:
