@@ -25,16 +25,18 @@ from plans.members import LeftOut, OwnVMUnclear, PlanRefused, Violation
 
 DECLARE_TIME = 5.0
 """Seconds in which the PowerRun of a trigger's run is declared. The API server may be what an outage took first."""
+GIVEN_UP = "Its plan was changed, or the controller ended, just then."
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A run that is not on disk yet; `clients` are the connections that it was planned by, and `taken` the runs that it
-    takes over."""
+class Begun:
+    """A run that is on disk and that nothing carries out yet; `clients` are the connections that it was planned by, and
+    `taken` the runs that it takes over."""
 
-    start: Start
+    history: History
+    journal: Journal
     clients: Mapping[str, ProviderClient]
     taken: Sequence[Hosted]
 
@@ -67,9 +69,9 @@ class Beginning:
         finally:
             await close(clients)
 
-    async def prepare(self, asked: Asked, world: World, under_way: Collection[Hosted], *, leads: bool) -> Prepared:
-        """Look what its plan means now, and have its PowerRun say that it begins, where other controllers may have to
-        go on with it. `under_way` are the runs that are; `leads`: this controller does, as far as it knows.
+    async def begin(self, asked: Asked, world: World, under_way: Collection[Hosted], *, leads: bool) -> Begun:
+        """Write down that it begins: at its PowerRun first, where other controllers may have to go on with it.
+        `under_way` are the runs that are; `leads`: this controller does, as far as it knows.
 
         Raises:
             RunRefused: another one is under way, or the plan cannot be run as it is.
@@ -92,25 +94,11 @@ class Beginning:
                 start = await self._declare(start, asked, leads=leads)
             elif world.source.shared:
                 await self._declared.claim(resource_of(start), start.uid, self._status_of(History(start)))
+            history, journal = await self._create(start)
         except BaseException:
             await close(clients)
             raise
-        return Prepared(start, clients, taken)
-
-    async def create(self, prepared: Prepared) -> tuple[History, Journal]:
-        """Put it on disk; from then on it has begun.
-
-        Raises:
-            RunRefused: that cannot be done.
-        """
-        start = prepared.start
-        try:
-            return await self._runs.create(start)
-        except JournalError as error:
-            await close(prepared.clients)
-            if start.trigger and start.resource:
-                self._not_begun(resource_of(start), str(error))
-            raise RunRefused("NO_RECORD", f"{error} Nothing was done.") from error
+        return Begun(history, journal, clients, taken)
 
     async def _declare(self, start: Start, asked: Asked, *, leads: bool) -> Start:
         """The start of a trigger's run with its PowerRun, which is declared and says that the run has begun. An
@@ -137,17 +125,19 @@ class Beginning:
         except (SourceError, ResourceGone, TimeoutError) as error:
             if not asked.emergency:
                 message = f"The run cannot be declared: {error or 'no answer in time'}"
-                self._not_begun(key, message)
+                self._not_begun(start, message)
                 raise SourceError(message) from error
             log.warning("a run begins that its PowerRun does not tell of", run=start.run, error=str(error))
         except asyncio.CancelledError:
-            self._not_begun(key, "Its plan was changed, or the controller ended, just then.")
+            self._not_begun(start, GIVEN_UP)
             raise
         return start
 
-    def _not_begun(self, key: Key, why: str) -> None:
-        """A PowerRun that was declared for a trigger says that there will be no run."""
-        self._declared.answer(key, refused(f"The run did not begin, and nothing was done. {why}"))
+    def _not_begun(self, start: Start, why: str) -> None:
+        """A PowerRun that was declared for a trigger, if it was, says that there will be no run."""
+        if start.trigger and start.uid and self._declared.uid(resource_of(start)) == start.uid:
+            said = f"The run did not begin, and nothing was done. {why}"
+            self._declared.answer(resource_of(start), refused(said))
 
     async def _freeze(
         self,
@@ -199,6 +189,16 @@ class Beginning:
         if asked.left is None:
             return start
         return start.model_copy(update={"ends": min(start.ends, start.at + asked.left)})
+
+    async def _create(self, start: Start) -> tuple[History, Journal]:
+        try:
+            return await self._runs.create(start)
+        except asyncio.CancelledError:
+            self._not_begun(start, GIVEN_UP)
+            raise
+        except JournalError as error:
+            self._not_begun(start, str(error))
+            raise RunRefused("NO_RECORD", f"{error} Nothing was done.") from error
 
 
 def _only(plan: PowerPlan, tiers: Collection[str]) -> PowerPlan:

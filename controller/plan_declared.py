@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import structlog
@@ -26,8 +25,6 @@ NOT_BEGUN = (
     "The controller that declared this run for a trigger did not begin it by this; what leads now follows the trigger "
     "anew, and declares runs of its own. A run that a person declares has no spec.trigger."
 )
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 log = structlog.get_logger()
 
@@ -150,15 +147,16 @@ class Declared:
         return self.uid(key) == uid and self._runs[key].status.phase in ENDED
 
     def over_by_triggers(self, plan: Key) -> list[Key]:
-        """The PowerRuns of a plan that were declared for its triggers and that have ended, oldest first."""
+        """The PowerRuns of a plan that were declared for its triggers and that have ended, oldest first: they are named
+        by the time."""
         found = [
-            (resource.status.began_at or _NEVER, key)
+            key
             for key, resource in self._runs.items()
             if resource.spec.trigger
             and resource.status.phase in ENDED
             and (key.namespace, resource.spec.plan_ref.name) == (plan.namespace, plan.name)
         ]
-        return [key for _, key in sorted(found)]
+        return sorted(found, key=lambda key: key.name)
 
     def plan(self, key: Key) -> PowerPlan:
         """A plan.

@@ -20,7 +20,7 @@ from controller.enums import DesiredPower
 from controller.hosted_run import Hosted, HostedCalls, targets
 from controller.hosted_runs import HostedRuns
 from controller.models import PowerPlan, PowerRun, VirtualMachine
-from controller.plan_begin import Beginning, Prepared
+from controller.plan_begin import Beginning
 from controller.plan_declared import Declared
 from controller.plan_holds import Holds
 from controller.plan_own import OwnMachines
@@ -86,7 +86,9 @@ class PlanHost:
         self._triggers = Triggers(self, clock)
         self._one_start = asyncio.Lock()
         """One run at a time is begun, brought up or released."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._forgetting: set[Key] = set()
+        """The plans whose old runs are being forgotten."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # What is declared
 
@@ -272,40 +274,37 @@ class PlanHost:
         if world.source.shared and not asked.uid and not asked.trigger:
             message = "Another controller could not go on with it: make a PowerRun of it, by kubectl create."
             raise RunRefused("NO_RECORD", message)
-        if asked.trigger:
+        if asked.trigger and asked.plan not in self._forgetting:
             self.spawn(self._forget_old(asked.plan))
-        await self._one_start.acquire()
-        try:
+        async with self._one_start:
             under_way = [hosted for hosted in self.runs.all() if hosted.is_open]
-            prepared = await self._beginning.prepare(asked, world, under_way, leads=self._synced)
-        except BaseException:
-            self._one_start.release()
-            raise
-        return await self._surely(self._begin(prepared), self._one_start.release)
-
-    async def _begin(self, prepared: Prepared) -> History:
-        history, journal = await self._beginning.create(prepared)
-        for other in prepared.taken:
-            other.taken_by = history.start.called
-            if other.task is not None:
-                other.task.cancel()
-        hosted = self.runs.add(history)
-        hosted.journal = journal
-        self._holds.changed()
-        needed = {target.provider for target in targets(history)}
-        clients = prepared.clients
-        self.spawn(close({name: client for name, client in clients.items() if name not in needed}))
-        await self._carry_on(hosted, {name: client for name, client in clients.items() if name in needed})
+            begun = await self._beginning.begin(asked, world, under_way, leads=self._synced)
+            history = begun.history
+            for other in begun.taken:
+                other.taken_by = history.start.called
+                if other.task is not None:
+                    other.task.cancel()
+            hosted = self.runs.add(history)
+            hosted.journal = begun.journal
+            self._holds.changed()
+            needed = {target.provider for target in targets(history)}
+            self.spawn(close({name: client for name, client in begun.clients.items() if name not in needed}))
+            await self._surely(
+                self._carry_on(hosted, {name: client for name, client in begun.clients.items() if name in needed})
+            )
         return history
 
     async def _forget_old(self, plan: Key) -> None:
         """Of the runs that a plan's triggers began and that are over, keep the newest, here and as PowerRuns."""
-        await self.runs.forget(plan, KEPT)
-        for key in self._declared.over_by_triggers(plan)[:-KEPT]:
-            try:
+        self._forgetting.add(plan)
+        try:
+            await self.runs.forget(plan, KEPT)
+            for key in self._declared.over_by_triggers(plan)[:-KEPT]:
                 await self._require_world().source.delete_run(key)
-            except (SourceError, RunRefused) as error:
-                log.warning("an old run is not deleted; the next one has another try", run=str(key), error=str(error))
+        except (SourceError, RunRefused) as error:
+            log.warning("an old run is not deleted; the next one has another try", plan=str(plan), error=str(error))
+        finally:
+            self._forgetting.discard(plan)
 
     async def abort(self, name: str) -> History:
         """Begin no further tier; then what the run stopped comes up, if its plan says so, and is released.
@@ -544,15 +543,12 @@ class PlanHost:
         """Have something done in the background."""
         self._task(work).add_done_callback(_tell_of_a_bug)
 
-    async def _surely(self, work: Coroutine[Any, Any, T], then: Callable[[], object] = lambda: None) -> T:
+    async def _surely(self, work: Coroutine[Any, Any, None]) -> None:
         """Have it done also if who waits for that is cancelled, as a plan changes or a client leaves: a run that holds
-        its VMs and that nothing carries out would be in the way of all others. Only the host's own end ends it.
-        `then`: at its end."""
-        task = self._task(work)
-        task.add_done_callback(lambda _: then())
-        return await asyncio.shield(task)
+        its VMs and that nothing carries out would be in the way of all others. Only the host's own end ends it."""
+        await asyncio.shield(self._task(work))
 
-    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """One that ends with the host."""
         task = asyncio.create_task(work)
         self._tasks.add(task)

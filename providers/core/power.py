@@ -9,7 +9,7 @@ from providers.core import verdict as verdicts
 from providers.core.adapter import PowerState, Reason
 from providers.core.errors import CommandFailed, HypervisorUnavailable, VMNotFound
 from providers.core.lanes import urgent
-from providers.core.model import Operation, Outcome, State, Verdict
+from providers.core.model import Kind, Operation, Outcome, State, Verdict
 from providers.core.run import Run
 
 OFF = (Outcome.GRACEFUL, Outcome.FORCED, Outcome.CRASHED, Outcome.OUT_OF_BAND, Outcome.UNKNOWN)
@@ -35,14 +35,15 @@ async def power_off(run: Run, before: Sequence[Operation]) -> Verdict:
 
 def _went_off_in(before: Sequence[Operation]) -> Verdict | None:
     """How the VM went off under the last of these; None: it did not, or was told to start since."""
-    last = next((each for each in reversed(before) if each.starting or _saw_it_off(each.verdict)), None)
+    last = next((each for each in reversed(before) if each.starting or _saw_it_off(each)), None)
     return last.verdict if last and not last.starting else None
 
 
-def _saw_it_off(down: Verdict | None) -> bool:
+def _saw_it_off(operation: Operation) -> bool:
+    down = operation.verdict
     if down is None or down.outcome not in OFF:
         return False
-    did_nothing = down.outcome is Outcome.UNKNOWN and down.reason is Reason.PREEMPTED  # a start that did not begin
+    did_nothing = operation.request.kind is Kind.POWER_ON and down.reason is Reason.PREEMPTED
     return not did_nothing
 
 

@@ -13,7 +13,6 @@ from controller.source import Key, Rejected, ResourceGone, SourceError, key_of
 from plans.history import History
 from tests.unit.controller.fakes import FakeSource
 from tests.unit.controller.plan_world import plan, run
-from tests.unit.plans.builders import EPOCH
 from tests.unit.plans.test_journal import START
 
 pytestmark = pytest.mark.looptime
@@ -255,12 +254,12 @@ async def test_one_that_came_though_it_could_not_be_declared_is_refused(host: Fa
 
 
 async def test_those_of_a_plan_that_have_ended_are_told_oldest_first(host: FakeHost) -> None:
-    for name, hour, phase in (("second", 2, "Released"), ("first", 1, "Refused"), ("third", 3, "Held")):
-        status = PowerRunStatus(phase=phase, began_at=EPOCH.replace(hour=hour))
+    for name, phase in (("night-2", "Released"), ("night-1", "Refused"), ("night-3", "Held")):
+        status = PowerRunStatus(phase=phase)
         host.apply(run(name, **AT_LB).model_copy(update={"status": status}))
     host.apply(run("by-hand").model_copy(update={"status": PowerRunStatus(phase="Released")}))
     host.apply(run("others", "other", **AT_LB).model_copy(update={"status": PowerRunStatus(phase="Released")}))
-    assert [key.name for key in host.declared.over_by_triggers(NIGHT)] == ["first", "second"]
+    assert [key.name for key in host.declared.over_by_triggers(NIGHT)] == ["night-1", "night-2"]
 
 
 async def test_a_run_of_some_tiers_is_asked_for_with_these(host: FakeHost) -> None:

@@ -521,3 +521,14 @@ async def test_so_they_are_of_the_power_runs(hosting: Hosting) -> None:
     await at(24 * 14 + 12)
     assert list(dict.fromkeys(cluster.deleted)) == list(cluster.made)[: 13 - KEPT]
     assert {NIGHT.name} == {each.start.plan for each in await runs(world)}
+
+
+async def test_what_did_not_begin_is_kept_as_long_as_what_did(hosting: Hosting) -> None:
+    cluster = source(shared=True)
+    world = await hosting.start(plan(), source=cluster, lab=lab())
+    await at(24 * KEPT + 21.99)
+    assert len(cluster.made) == KEPT
+    cluster.failures = [SourceError("The API server does not answer.")]
+    await at(24 * KEPT + 22.1)
+    (refused,) = (key for key in cluster.made if world.status(key.name).phase == "Refused")
+    assert refused not in cluster.deleted

@@ -10,6 +10,8 @@ from controller.models import PowerPlan, PowerRun
 from controller.plan_terms import Asked, RunRefused
 from controller.run_status import PowerRunStatus
 from controller.source import SourceError, UpsSecret, key_of
+from plans.history import History, Start
+from plans.journal import Journal, Runs
 from plans.model import Nut
 from plans.ups.client import Credentials, Login
 from plans.ups.follow import NotLetIn, Seen
@@ -27,6 +29,18 @@ AWAY = SourceError("The API server does not answer.")
 LOW = "OB LB"
 NAMES_NONE = {"onBattery": None}
 """Of a trigger without a first stage."""
+
+
+@pytest.fixture
+def slow_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes 2 s for the first record of a run."""
+    create = Runs._create
+
+    async def slow(self: Runs, start: Start) -> tuple[History, Journal]:
+        await asyncio.sleep(2)
+        return await create(self, start)
+
+    monkeypatch.setattr(Runs, "_create", slow)
 
 
 # What is said
@@ -295,6 +309,32 @@ async def test_a_plan_that_changes_while_its_run_is_declared_leaves_no_powerrun_
     await asyncio.sleep(300)
     phases = [world.status(key.name).phase for key in world.source.made]
     assert (asked(guests), phases) == (["app", "db"], ["Refused", "Held"])
+
+
+async def test_power_that_is_back_leaves_no_run_that_was_put_on_disk_as_its_plan_was_changed(
+    hosting: Hosting, site: Site, slow_records: None
+) -> None:
+    guests = lab(app=60)
+    world = await hosting.start(plan(), source=source(), lab=guests)
+    await site.says(LOW)
+    await asyncio.sleep(1)
+    site.will_say("OL")
+    changed = plan(total="11m")
+    world.host.apply(key_of(changed), changed)
+    await asyncio.sleep(3600)
+    assert (asked(guests), world.host.holder(*APP)) == ([], "")
+
+
+async def test_a_lead_that_is_lost_while_a_run_is_put_on_disk_leaves_no_connection_open(
+    hosting: Hosting, site: Site, slow_records: None
+) -> None:
+    guests = lab()
+    world = await hosting.start(plan(), source=source(shared=True), lab=guests)
+    await site.says(LOW)
+    await asyncio.sleep(1)
+    await world.host.stand_down()
+    await asyncio.sleep(10)
+    assert (guests.closed, asked(guests)) == (1, [])
 
 
 async def test_what_a_person_brings_up_on_battery_goes_down_when_the_battery_is_low(

@@ -1,13 +1,19 @@
 """A PowerOff cuts short whatever is active on its VM; a PowerOn calls off a shutdown."""
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
-from providers.core.adapter import Escalation, PowerState
-from providers.core.model import State
+from providers.core.adapter import Ended, Escalation, OffCause, PowerState
+from providers.core.model import Operation, State
+from providers.core.power import ATTEMPTS, EVENT_DELAY
 from providers.sim.events import Events
 from providers.sim.transitions import crash, power_off, power_on
+from tests.unit.providers.finisher import WEB, MakeFinisher
 from tests.unit.providers.world import Make, elapsed, ending, exec_hook, now, until
 
 pytestmark = pytest.mark.looptime
@@ -112,6 +118,37 @@ async def test_what_somebody_cut_while_a_power_on_waited_is_not_told_as_cut_by_t
     assert await provider.ending(provider.power_off()) == "SUCCEEDED: OUT_OF_BAND"
     assert ending(await provider.end(start)) == "CANCELLED: UNKNOWN/PREEMPTED"
     assert provider.calls("power_off") == 0
+
+
+async def test_a_cut_by_the_pre_empted_shutdown_that_takes_effect_late_is_not_told_as_somebody_elses(
+    make_finisher: MakeFinisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = await make_finisher(replace(WEB, delegation=None))
+    adapter, cuts = provider.adapter, 0
+    off = partial(adapter.change, power_state=PowerState.OFF, ended=Ended(OffCause.HOST))
+
+    async def power_off(_: str) -> bool:
+        nonlocal cuts
+        cuts += 1
+        adapter.change(power_state=PowerState.UNKNOWN, signals=())
+        if cuts == ATTEMPTS:
+            asyncio.get_running_loop().call_later(EVENT_DELAY + 0.2, off)
+        return True
+
+    monkeypatch.setattr(adapter, "power_off", power_off)
+    keep = provider.journal.keep
+
+    async def slow(operation: Operation, written: Callable[[], None]) -> bool:
+        if operation.verdict:
+            await asyncio.sleep(0.5)
+        return await keep(operation, written)
+
+    monkeypatch.setattr(provider.journal, "keep", slow)
+    shutdown = await provider.ask(timeout=60)
+    await until(5)
+    cut = await provider.end(await provider.power_off())
+    assert ending(await provider.end(shutdown)) == "FAILED: UNKNOWN/PREEMPTED"
+    assert ending(cut) == "SUCCEEDED: FORCED/REQUESTED"
 
 
 async def test_a_power_on_calls_off_a_shutdown_that_has_asked_nothing_yet(make_provider: Make) -> None:
