@@ -308,6 +308,7 @@ async def test_of_guests_that_are_asked_at_once_none_waits_for_those_that_take_t
     stuck("ask")
     asked = set[str]()
     monkeypatch.setattr(guest_exec, "shut_down", lambda _, vm_id: asked.add(vm_id))
+    await adapter.list()  # the host is known from then on, so that they are asked in this order
     vms = [f"web-{number}" for number in range(LibvirtSettings.model_fields["max_asks"].default + 2)]
     asks = [asyncio.create_task(adapter.send_signal(vm, Signal.GUEST_AGENT, GRACE)) for vm in vms]
     async with asyncio.timeout(10):
