@@ -274,8 +274,13 @@ class PlanHost:
         if world.source.shared and not asked.uid and not asked.trigger:
             message = "Another controller could not go on with it: make a PowerRun of it, by kubectl create."
             raise RunRefused("NO_RECORD", message)
-        if asked.trigger and asked.plan not in self._forgetting:
-            self.spawn(self._forget_old(asked.plan))
+        try:
+            return await self._start(asked, world)
+        finally:
+            if asked.trigger and asked.plan not in self._forgetting:
+                self.spawn(self._forget_old(asked.plan))
+
+    async def _start(self, asked: Asked, world: World) -> History:
         async with self._one_start:
             under_way = [hosted for hosted in self.runs.all() if hosted.is_open]
             begun = await self._beginning.begin(asked, world, under_way, leads=self._synced)
@@ -300,11 +305,15 @@ class PlanHost:
         try:
             await self.runs.forget(plan, KEPT)
             for key in self._declared.over_by_triggers(plan)[:-KEPT]:
-                await self._require_world().source.delete_run(key)
-        except (SourceError, RunRefused) as error:
-            log.warning("an old run is not deleted; the next one has another try", plan=str(plan), error=str(error))
+                await self._delete_run(key)
         finally:
             self._forgetting.discard(plan)
+
+    async def _delete_run(self, key: Key) -> None:
+        try:
+            await self._require_world().source.delete_run(key)
+        except (SourceError, RunRefused) as error:
+            log.warning("an old run is not deleted; the next one has another try", run=str(key), error=str(error))
 
     async def abort(self, name: str) -> History:
         """Begin no further tier; then what the run stopped comes up, if its plan says so, and is released.

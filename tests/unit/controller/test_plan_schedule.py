@@ -13,7 +13,7 @@ from controller.models import PowerPlan
 from controller.plan_host import KEPT
 from controller.plan_schedule import ScheduleTrigger, comes_up
 from controller.plan_terms import Asked
-from controller.source import Rejected, SourceError, key_of
+from controller.source import Key, Rejected, SourceError, key_of
 from plans.clock import Clock
 from plans.history import Start
 from plans.journal import Runs
@@ -521,6 +521,23 @@ async def test_so_they_are_of_the_power_runs(hosting: Hosting) -> None:
     await at(24 * 14 + 12)
     assert list(dict.fromkeys(cluster.deleted)) == list(cluster.made)[: 13 - KEPT]
     assert {NIGHT.name} == {each.start.plan for each in await runs(world)}
+
+
+async def test_one_that_cannot_be_deleted_keeps_no_other_from_it(
+    hosting: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = source(shared=True)
+    delete = cluster.delete_run
+
+    async def stays(key: Key) -> None:
+        if key == next(iter(cluster.made)):
+            raise SourceError("Somebody's webhook refuses it.")
+        await delete(key)
+
+    monkeypatch.setattr(cluster, "delete_run", stays)
+    await hosting.start(plan(), source=cluster, lab=lab())
+    await at(24 * 14 + 12)
+    assert list(dict.fromkeys(cluster.deleted)) == list(cluster.made)[1 : 13 - KEPT]
 
 
 async def test_what_did_not_begin_is_kept_as_long_as_what_did(hosting: Hosting) -> None:
