@@ -86,9 +86,7 @@ class FollowedOperation:
     async def _listen(self, client: ProviderClient, operation: str) -> None:
         try:
             async for told in client.stream(pb.WatchOperationRequest(id=operation)):
-                if (
-                    self.ended is None or self.ended.id != operation
-                ):  # it may have come as an answer, before earlier news
+                if not self._knows_end_of(operation):  # it may have come as an answer, before earlier news
                     self.hear(told)
                 self._news()
         except ProviderError as error:
@@ -97,6 +95,9 @@ class FollowedOperation:
                 self._forget(operation)
         if self.ended is None:
             self._broke()
+
+    def _knows_end_of(self, operation: str) -> bool:
+        return self.ended is not None and self.ended.id == operation
 
     def _forget(self, operation: str) -> None:
         self._lost(operation)

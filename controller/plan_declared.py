@@ -149,14 +149,13 @@ class Declared:
     def over_by_triggers(self, plan: Key) -> list[Key]:
         """The PowerRuns of a plan that were declared for its triggers and that have ended, oldest first: they are named
         by the time."""
-        found = [
+        return sorted(
             key
             for key, resource in self._runs.items()
             if resource.spec.trigger
             and resource.status.phase in ENDED
             and (key.namespace, resource.spec.plan_ref.name) == (plan.namespace, plan.name)
-        ]
-        return sorted(found, key=lambda key: key.name)
+        )
 
     def plan(self, key: Key) -> PowerPlan:
         """A plan.

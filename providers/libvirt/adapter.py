@@ -148,7 +148,7 @@ class LibvirtAdapter:
         try:
             if signal is not Signal.GUEST_AGENT:
                 await self._ask(BUTTON, PRESS_SECONDS, domains.ask, vm_id, flag)
-            elif self.lanes.full(Lane.ASK, AGENT) or self._asks[AGENT].full:
+            elif self.lanes.full(Lane.ASK, AGENT) or self._asks[AGENT].full:  # of calls that were given up and hang on
                 await self._ask(COMMAND, AGENT_SECONDS, guest_exec.shut_down, vm_id)
             else:
                 await self._ask(AGENT, AGENT_SECONDS, domains.ask, vm_id, flag)
