@@ -1,12 +1,12 @@
 """All VMs as they are now, kept up to date by the adapter's one subscription.
 
 It is also the one place that reconnects: a watch that breaks is started anew with back-off and jitter.
-An operation that met an unavailable hypervisor waits for `connected`.
+An operation that met an unavailable hypervisor waits here until it is back.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -19,6 +19,8 @@ FIRST_RETRY = 0.2
 """Seconds before the first reconnection; doubled each time."""
 LAST_RETRY = 30.0
 """Seconds between reconnections at the most: a hypervisor that is coming up is not hammered."""
+SOONEST_RETRY = 1.0
+"""Seconds after which it is tried again at the soonest because somebody has begun to wait for it."""
 MOST_READS = 3
 """How often a VM is read in one look, where events of it keep coming meanwhile."""
 
@@ -33,6 +35,7 @@ class Inventory:
 
     def __init__(self, adapter: Adapter) -> None:
         self.connected = asyncio.Event()
+        self._wanted = asyncio.Event()
         self.failure: HypervisorError | None = None
         """Why the hypervisor does not answer, as far as it is known; None while it does."""
         self.vms: dict[str, VM] = {}
@@ -60,7 +63,13 @@ class Inventory:
             except Exception:
                 log.exception("the watch broke; this is a bug in the adapter")
             self._set_connected(False)
-            await asyncio.sleep(backoff.next())
+            await self._pause(backoff.next())
+
+    async def reconnected(self) -> None:
+        """Wait until the hypervisor is followed. Who begins to wait has something to do by now, such as a cut that is
+        due: it is tried again without waiting for the end of the pause, which may be long."""
+        self._wanted.set()
+        await self.connected.wait()
 
     def resolve(self, name: str) -> VM:
         """The VM of this id, in whichever form it is written, or of this name or alias if only one bears it.
@@ -139,6 +148,14 @@ class Inventory:
         """Tell the observers of all VMs that something beside this VM has changed: its active operation."""
         for observer in tuple(self._observers.get("", ())):
             observer(vm_id, self.vms.get(vm_id))
+
+    async def _pause(self, seconds: float) -> None:
+        """Between two attempts; shorter if somebody begins to wait for the hypervisor."""
+        self._wanted.clear()
+        at_least = min(seconds, SOONEST_RETRY)
+        await asyncio.sleep(at_least)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wanted.wait(), seconds - at_least)
 
     def _set_connected(self, connected: bool) -> None:
         if connected == self.connected.is_set():

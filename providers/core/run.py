@@ -332,7 +332,7 @@ class Run(Waiting):
         backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         while True:
             self.held_up = self.held_up or not self.inventory.connected.is_set()
-            await self.inventory.connected.wait()
+            await self.inventory.reconnected()
             vm = self.vm
             try:
                 return await call()

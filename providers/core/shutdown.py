@@ -186,7 +186,7 @@ async def _send(run: Run, signal: Signal, deadline: Deadline) -> None:
 
 async def _deliver(run: Run, sent: Sent, deadline: Deadline) -> None:
     try:
-        await run.inventory.connected.wait()
+        await run.inventory.reconnected()
         if run.decided or run.in_state(State.FORCING, State.SAVING):  # an outage may have held this up until then
             return await _not_sent(run, sent)
         await run.adapter.send_signal(run.vm_id, sent.signal, deadline.grace(sent))

@@ -18,7 +18,7 @@ from providers.core.adapter import (
     none_active,
 )
 from providers.core.errors import AmbiguousName, CommandFailed, HypervisorUnavailable, VMNotFound
-from providers.core.inventory import Inventory, is_off
+from providers.core.inventory import SOONEST_RETRY, Inventory, is_off
 from tests.unit.providers.fakes import OneVM
 
 pytestmark = pytest.mark.looptime
@@ -180,18 +180,49 @@ async def test_listeners_hear_of_each_loss_and_return_once(inventory: Followed) 
     assert heard == [False, True]
 
 
-async def test_a_hypervisor_that_stays_away_is_asked_ever_more_rarely() -> None:
-    class Away(OneVM):
-        async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
-            self.watches += 1
-            raise HypervisorUnavailable("refused")
-            yield
+class Away(OneVM):
+    """A hypervisor that stays away."""
 
+    async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
+        self.watches += 1
+        raise HypervisorUnavailable("refused")
+        yield
+
+
+async def test_a_hypervisor_that_stays_away_is_asked_ever_more_rarely() -> None:
     adapter = Away()
     following = asyncio.create_task(Inventory(adapter).run())
     await asyncio.sleep(600)
     following.cancel()
     assert 20 <= adapter.watches <= 55  # 0.2 s, doubled up to 30 s, each shortened by up to a half
+
+
+async def test_who_begins_to_wait_for_a_hypervisor_does_not_wait_for_the_end_of_a_long_pause() -> None:
+    adapter = Away()
+    inventory = Inventory(adapter)
+    following = asyncio.create_task(inventory.run())
+    await asyncio.sleep(600)
+    before = adapter.watches
+    waiting = asyncio.create_task(inventory.reconnected())
+    await asyncio.sleep(SOONEST_RETRY + 0.1)
+    waiting.cancel()
+    following.cancel()
+    assert adapter.watches > before
+
+
+async def test_many_that_wait_for_a_hypervisor_have_it_tried_no_more_than_once_a_second() -> None:
+    adapter = Away()
+    inventory = Inventory(adapter)
+    following = asyncio.create_task(inventory.run())
+    await asyncio.sleep(600)
+    before = adapter.watches
+    waiting = []
+    for _ in range(1000):
+        waiting.append(asyncio.create_task(inventory.reconnected()))
+        await asyncio.sleep(0.01)
+    for task in (*waiting, following):
+        task.cancel()
+    assert adapter.watches - before <= 10 / SOONEST_RETRY + 1
 
 
 async def test_a_watch_that_breaks_by_a_bug_is_logged_and_begun_again(inventory: Followed) -> None:

@@ -40,6 +40,19 @@ async def test_an_outage_at_the_deadline_delays_force_until_it_ends(make_provide
     assert 80 <= elapsed(operation) <= 115
 
 
+async def test_a_deadline_does_not_wait_for_a_pause_that_outlasts_the_outage(
+    make_provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.0)  # each pause is as long as it may be
+    provider = await make_provider(web=DEAF)
+    begun = await provider.shutdown(timeout=40)
+    await until(5)
+    provider.lose_hypervisor(26)  # tried again 25.4 s after the loss, and then after 25.6 s more
+    operation = await provider.end(begun)
+    assert ending(operation) == "SUCCEEDED: FORCED/TIMEOUT"
+    assert 40 <= elapsed(operation) <= 40.1
+
+
 async def test_a_guest_that_went_down_by_itself_in_an_outage_past_the_deadline_is_not_killed(
     make_provider: Make,
 ) -> None:
