@@ -1,6 +1,5 @@
 """A vCenter of which all has been asked that is asked at the beginning, so that calls can be counted from then on."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,9 +15,9 @@ def wait_settled(vcenter: VCenter) -> None:
 
 
 @asynccontextmanager
-async def settled(vcenter: VCenter, adapter: VsphereAdapter) -> AsyncIterator[Watch]:
-    """A watch that has listed all VMs, and beside which nothing is asked any more."""
-    vcenter.reset_calls()
+async def settled(adapter: VsphereAdapter) -> AsyncIterator[Watch]:
+    """A watch that has listed all VMs, and beside which nothing is under way any more."""
     async with watching(adapter) as watch:
-        await asyncio.to_thread(wait_settled, vcenter)
+        assert adapter._looking
+        await adapter._looking  # what the account lacks is not only asked, but answered: its connection is free
         yield watch

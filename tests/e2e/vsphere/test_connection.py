@@ -63,7 +63,7 @@ async def test_the_calls_of_a_shutdown_do_not_grow_with_its_length(
     vcenter: VCenter, adapter: VsphereAdapter, guest: Guest
 ) -> None:
     quick, slow = guest("quick", shutdown_time="100ms"), guest("slow", shutdown_time="3s")
-    async with settled(vcenter, adapter) as watch:
+    async with settled(adapter) as watch:
         for vm_id in (quick, slow):
             vcenter.reset_calls()
             await adapter.send_signal(vm_id, TOOLS, GRACE)
@@ -74,7 +74,7 @@ async def test_the_calls_of_a_shutdown_do_not_grow_with_its_length(
 
 async def test_power_and_its_task_are_one_call(vcenter: VCenter, adapter: VsphereAdapter, guest: Guest) -> None:
     vm_id = guest(power_off_time="500ms")
-    async with settled(vcenter, adapter):
+    async with settled(adapter):
         vcenter.reset_calls()
         await adapter.power_off(vm_id)
         assert vcenter.calls().keys() == {"PowerOffVM_Task", "WaitForUpdatesEx"}
@@ -82,7 +82,7 @@ async def test_power_and_its_task_are_one_call(vcenter: VCenter, adapter: Vspher
 
 
 async def test_nothing_is_asked_while_nothing_happens(vcenter: VCenter, adapter: VsphereAdapter) -> None:
-    async with settled(vcenter, adapter):
+    async with settled(adapter):
         vcenter.reset_calls()
         await asyncio.sleep(1)
         assert vcenter.calls().keys() <= {"WaitForUpdatesEx"}
@@ -94,7 +94,7 @@ async def test_calls_one_after_the_other_share_a_connection_beside_the_streams(
 ) -> None:
     vm_id = guest(ignores=True)
     before = vcenter.connections().opened
-    async with settled(vcenter, adapter):
+    async with settled(adapter):
         for _ in range(50):
             await adapter.send_signal(vm_id, TOOLS, GRACE)
     assert vcenter.connections().opened - before == 2
