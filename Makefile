@@ -37,8 +37,7 @@ test: lint setup-libvirt setup-k8s setup-vsphere setup-govc setup-soak setup-mon
 soak: $(DEV) setup-libvirt setup-soak ## Random histories with real processes, audited: MINUTES=30 SEED=1, or simulated: SEEDS=20000, PLANS=2000
 	@$(if $(SEEDS),$(PY) -m tests.simulation --seeds $(SEEDS))
 	@$(if $(PLANS),$(PY) -m tests.simulation.plans --seeds $(PLANS))
-	@$(if $(SEEDS)$(PLANS),,GRPC_ENABLE_FORK_SUPPORT=0 \
-	  $(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)))
+	@$(if $(SEEDS)$(PLANS),,$(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)))
 	@$(if $(SEEDS)$(PLANS),,$(MAKE) --no-print-directory fuzz)
 
 fuzz: $(DEV) $(FUZZ) ## 100,000 random requests to a provider, then a minute of random files: SEED=1

@@ -9,6 +9,12 @@ from hypothesis import settings
 
 from tests.side_by_side import SideBySide
 
+# libvirt forks to begin ssh, also in a test, and gRPC's handlers of a fork may hang there or break the calls under way.
+# It is asked as gRPC is imported; the programs that tests start see to it themselves.
+with pytest.MonkeyPatch.context() as environment:
+    environment.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
+    import grpc  # noqa: F401
+
 # How long an example takes is the machine's doing: six tests run on it at once.
 settings.register_profile("vmpower", deadline=None)
 settings.load_profile("vmpower")

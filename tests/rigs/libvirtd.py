@@ -72,12 +72,11 @@ class Libvirtd(Rig):
         """Start libvirtd and wait until it takes calls."""
         with self.log.open("ab") as log:
             self._daemon = subprocess.Popen(
-                ["libvirtd"],
+                [*_as_ordinary_user(), "libvirtd"],
                 env=self._environment(),
                 cwd=self.folder,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C ends the tests, and they end this
-                **_ordinary_user(),
             )
         with pidfd(self._daemon.pid) as ended:
             ready, _, _ = select.select([self._notify.fileno(), ended], [], [], 30)
@@ -231,9 +230,8 @@ class Libvirtd(Rig):
         return {name: str(self.folder / place) for name, place in places.items()} | {"PATH": path}
 
     def _give(self, *paths: Path) -> None:
-        user = _ordinary_user()
-        for path in paths if user else ():
-            os.chown(path, user["user"], user["group"])
+        for path in paths if os.geteuid() == 0 else ():
+            shutil.chown(path, _owner().pw_uid, _owner().pw_gid)
 
     def _make_disk(self, name: str) -> None:
         path = self.folder / f"{name}.qcow2"
@@ -257,9 +255,18 @@ class Libvirtd(Rig):
                 select.select([process], [], [], 30)
 
 
-def _ordinary_user() -> dict[str, Any]:
-    """The user that libvirtd runs as, for Popen: as root it would be the system libvirtd."""
+def _owner() -> pwd.struct_passwd:
+    """The user that libvirtd runs as, where the tests are root's: as root it would be the system libvirtd."""
+    return pwd.getpwnam("nobody")
+
+
+def _as_ordinary_user() -> list[str]:
+    """What a command begins with that runs as that user.
+
+    Popen can set the user itself, but only between fork and exec, and gRPC, whose threads run in the tests' process,
+    has handlers that may hang there. Otherwise it begins programs by vfork, which calls none of them.
+    """
     if os.geteuid() != 0:
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        return []
+    owner = _owner()
+    return ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
