@@ -51,6 +51,7 @@ class Inventory:
         """Follow the hypervisor until cancelled."""
         backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         while True:
+            self._wanted.clear()
             try:
                 async for change in self._adapter.watch(self.active_vms):
                     backoff.reset()
@@ -150,8 +151,7 @@ class Inventory:
             observer(vm_id, self.vms.get(vm_id))
 
     async def _pause(self, seconds: float) -> None:
-        """Between two attempts; shorter if somebody begins to wait for the hypervisor."""
-        self._wanted.clear()
+        """Between two attempts; shorter if somebody has begun to wait since the first of them began."""
         at_least = min(seconds, SOONEST_RETRY)
         await asyncio.sleep(at_least)
         with suppress(TimeoutError):

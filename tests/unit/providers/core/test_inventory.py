@@ -181,10 +181,13 @@ async def test_listeners_hear_of_each_loss_and_return_once(inventory: Followed) 
 
 
 class Away(OneVM):
-    """A hypervisor that stays away."""
+    """A hypervisor that stays away, which shows after `answers_after` seconds."""
+
+    answers_after = 0.0
 
     async def watch(self, _: ActiveVMs = none_active, /) -> AsyncIterator[Change]:
         self.watches += 1
+        await asyncio.sleep(self.answers_after)
         raise HypervisorUnavailable("refused")
         yield
 
@@ -208,6 +211,22 @@ async def test_who_begins_to_wait_for_a_hypervisor_does_not_wait_for_the_end_of_
     waiting.cancel()
     following.cancel()
     assert adapter.watches > before
+
+
+async def test_who_begins_to_wait_while_a_hypervisor_is_tried_has_it_tried_once_more_soon() -> None:
+    adapter = Away()
+    inventory = Inventory(adapter)
+    following = asyncio.create_task(inventory.run())
+    await asyncio.sleep(600)
+    adapter.answers_after = 20.0
+    first = asyncio.create_task(inventory.reconnected())
+    await asyncio.sleep(SOONEST_RETRY + 1)
+    under_way = adapter.watches
+    second = asyncio.create_task(inventory.reconnected())
+    await asyncio.sleep(adapter.answers_after + SOONEST_RETRY)
+    for task in (first, second, following):
+        task.cancel()
+    assert adapter.watches == under_way + 1
 
 
 async def test_many_that_wait_for_a_hypervisor_have_it_tried_no_more_than_once_a_second() -> None:
