@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -192,56 +193,54 @@ class Away(OneVM):
         yield
 
 
-async def test_a_hypervisor_that_stays_away_is_asked_ever_more_rarely() -> None:
+@asynccontextmanager
+async def long_away() -> AsyncIterator[tuple[Away, Inventory]]:
+    """A hypervisor that is away, and the inventory that has tried it for ten minutes."""
     adapter = Away()
-    following = asyncio.create_task(Inventory(adapter).run())
+    inventory = Inventory(adapter)
+    following = asyncio.create_task(inventory.run())
     await asyncio.sleep(600)
+    yield adapter, inventory
     following.cancel()
-    assert 20 <= adapter.watches <= 55  # 0.2 s, doubled up to 30 s, each shortened by up to a half
+
+
+async def test_a_hypervisor_that_stays_away_is_asked_ever_more_rarely() -> None:
+    async with long_away() as (adapter, _):
+        assert 20 <= adapter.watches <= 55  # 0.2 s, doubled up to 30 s, each shortened by up to a half
 
 
 async def test_who_begins_to_wait_for_a_hypervisor_does_not_wait_for_the_end_of_a_long_pause() -> None:
-    adapter = Away()
-    inventory = Inventory(adapter)
-    following = asyncio.create_task(inventory.run())
-    await asyncio.sleep(600)
-    before = adapter.watches
-    waiting = asyncio.create_task(inventory.reconnected())
-    await asyncio.sleep(SOONEST_RETRY + 0.1)
-    waiting.cancel()
-    following.cancel()
-    assert adapter.watches > before
+    async with long_away() as (adapter, inventory):
+        before = adapter.watches
+        waiting = asyncio.create_task(inventory.reconnected())
+        await asyncio.sleep(SOONEST_RETRY + 0.1)
+        waiting.cancel()
+        assert adapter.watches > before
 
 
 async def test_who_begins_to_wait_while_a_hypervisor_is_tried_has_it_tried_once_more_soon() -> None:
-    adapter = Away()
-    inventory = Inventory(adapter)
-    following = asyncio.create_task(inventory.run())
-    await asyncio.sleep(600)
-    adapter.answers_after = 20.0
-    first = asyncio.create_task(inventory.reconnected())
-    await asyncio.sleep(SOONEST_RETRY + 1)
-    under_way = adapter.watches
-    second = asyncio.create_task(inventory.reconnected())
-    await asyncio.sleep(adapter.answers_after + SOONEST_RETRY)
-    for task in (first, second, following):
-        task.cancel()
-    assert adapter.watches == under_way + 1
+    async with long_away() as (adapter, inventory):
+        adapter.answers_after = 20.0
+        first = asyncio.create_task(inventory.reconnected())
+        await asyncio.sleep(SOONEST_RETRY + 1)
+        under_way = adapter.watches
+        second = asyncio.create_task(inventory.reconnected())
+        await asyncio.sleep(adapter.answers_after + SOONEST_RETRY)
+        first.cancel()
+        second.cancel()
+        assert adapter.watches == under_way + 1
 
 
 async def test_many_that_wait_for_a_hypervisor_have_it_tried_no_more_than_once_a_second() -> None:
-    adapter = Away()
-    inventory = Inventory(adapter)
-    following = asyncio.create_task(inventory.run())
-    await asyncio.sleep(600)
-    before = adapter.watches
-    waiting = []
-    for _ in range(1000):
-        waiting.append(asyncio.create_task(inventory.reconnected()))
-        await asyncio.sleep(0.01)
-    for task in (*waiting, following):
-        task.cancel()
-    assert adapter.watches - before <= 10 / SOONEST_RETRY + 1
+    async with long_away() as (adapter, inventory):
+        before = adapter.watches
+        waiting = []
+        for _ in range(1000):
+            waiting.append(asyncio.create_task(inventory.reconnected()))
+            await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+        assert adapter.watches - before <= 10 / SOONEST_RETRY + 1
 
 
 async def test_a_watch_that_breaks_by_a_bug_is_logged_and_begun_again(inventory: Followed) -> None:
