@@ -36,6 +36,7 @@ class Inventory:
     def __init__(self, adapter: Adapter) -> None:
         self.connected = asyncio.Event()
         self._wanted = asyncio.Event()
+        """Somebody has begun to wait for the hypervisor since it was tried last."""
         self.failure: HypervisorError | None = None
         """Why the hypervisor does not answer, as far as it is known; None while it does."""
         self.vms: dict[str, VM] = {}
@@ -151,7 +152,7 @@ class Inventory:
             observer(vm_id, self.vms.get(vm_id))
 
     async def _pause(self, seconds: float) -> None:
-        """Between two attempts; shorter if somebody has begun to wait since the first of them began."""
+        """Between two attempts; cut short by `_wanted`."""
         at_least = min(seconds, SOONEST_RETRY)
         await asyncio.sleep(at_least)
         with suppress(TimeoutError):

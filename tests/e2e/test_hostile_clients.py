@@ -23,7 +23,7 @@ from tests.e2e.hostile import AHEAD_OF_OTHER_TESTS, PATIENCE, SILENT, Attack, en
 from tests.rigs.calls import calls
 from tests.rigs.polling import poll
 from tests.rigs.ports import free_port
-from tests.rigs.process import Provider
+from tests.rigs.process import Provider, as_user
 from tests.rigs.usage import rss
 
 SCRIPT = """
@@ -79,9 +79,8 @@ class Victim:
 
     def _limit_threads(self, limit: str) -> None:
         """A process is limited by its own user alone."""
-        as_user = ["setpriv", f"--reuid={OTHER_USER}", f"--regid={OTHER_USER}", "--clear-groups"]
         command = ["prlimit", "--pid", str(self.provider.process.pid), f"--nproc={limit}"]
-        subprocess.run((as_user if os.geteuid() == 0 else []) + command, check=True)
+        subprocess.run(as_user(OTHER_USER, OTHER_USER, command), check=True)
 
 
 @pytest.fixture

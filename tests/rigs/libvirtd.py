@@ -31,7 +31,7 @@ import libvirt
 from tests.rigs.guests.domain import AGENT_PORT, Guest
 from tests.rigs.guests.image import image
 from tests.rigs.polling import poll
-from tests.rigs.process import pidfd
+from tests.rigs.process import as_user, pidfd
 from tests.rigs.rig import Rig
 from tests.rigs.watching import wait_for_change
 
@@ -70,9 +70,10 @@ class Libvirtd(Rig):
 
     def start(self) -> None:
         """Start libvirtd and wait until it takes calls."""
+        owner = _owner()
         with self.log.open("ab") as log:
             self._daemon = subprocess.Popen(
-                [*_as_ordinary_user(), "libvirtd"],
+                as_user(owner.pw_uid, owner.pw_gid, ["libvirtd"]),
                 env=self._environment(),
                 cwd=self.folder,
                 stderr=log,
@@ -230,8 +231,9 @@ class Libvirtd(Rig):
         return {name: str(self.folder / place) for name, place in places.items()} | {"PATH": path}
 
     def _give(self, *paths: Path) -> None:
+        owner = _owner()
         for path in paths if os.geteuid() == 0 else ():
-            shutil.chown(path, _owner().pw_uid, _owner().pw_gid)
+            os.chown(path, owner.pw_uid, owner.pw_gid)
 
     def _make_disk(self, name: str) -> None:
         path = self.folder / f"{name}.qcow2"
@@ -258,15 +260,3 @@ class Libvirtd(Rig):
 def _owner() -> pwd.struct_passwd:
     """The user that libvirtd runs as, where the tests are root's: as root it would be the system libvirtd."""
     return pwd.getpwnam("nobody")
-
-
-def _as_ordinary_user() -> list[str]:
-    """What a command begins with that runs as that user.
-
-    Popen can set the user itself, but only between fork and exec, and gRPC, whose threads run in the tests' process,
-    has handlers that may hang there. Otherwise it begins programs by vfork, which calls none of them.
-    """
-    if os.geteuid() != 0:
-        return []
-    owner = _owner()
-    return ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]

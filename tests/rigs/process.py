@@ -47,6 +47,17 @@ def interruptible(command: Sequence[str]) -> list[str]:
     return ["env", "--default-signal=INT", *command]
 
 
+def as_user(uid: int, gid: int, command: Sequence[str]) -> list[str]:
+    """The command as that user runs it, where the tests are root's; else as the tests' own.
+
+    Popen can set the user itself, but only between fork and exec, and gRPC, whose threads run in the tests' process,
+    has handlers that may hang there. Otherwise it begins programs by vfork, which calls none of them.
+    """
+    if os.geteuid() != 0:
+        return list(command)
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *command]
+
+
 class Process:
     """A command in a process of its own. `log` has what it prints, over all its starts."""
 
